@@ -102,13 +102,13 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
         raise _gone(path) from error
     except av.error.FFmpegError as error:
         _log(path, error)
-        found, advice = _explained(error)
+        found, advice = _explain(error)
         passes_limit = passes_pixel_limit(error) or isinstance(error, MemoryError)
         message = f"{path.name}: expected {expected}, found {found}. {advice}"
         raise (MediaLimitError if passes_limit else MediaError)(message) from error
 
 
-def _explained(error: av.error.FFmpegError) -> tuple[str, str]:
+def _explain(error: av.error.FFmpegError) -> tuple[str, str]:
     """Return (what was found, what to do) for the user."""
     if passes_pixel_limit(error):
         return "a picture with too many pixels", "Send a smaller one (limit: limits.max_pixels)."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import wave
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,8 +22,9 @@ from config import MediaLimits
 from errors import ConfigError, LipwrightError, MediaError
 from media.audio_parts import AudioPart
 from media.container import FORMATS
+from media.labels.blank_video import FPS, plain_info
 from media.output.formats import MP4, H264Encoder
-from media.probe import ColourTags, VideoInfo, probe_audio, probe_video
+from media.probe import probe_audio, probe_video
 from media.reader import FrameReader
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
@@ -51,7 +51,6 @@ _SAMPLES: Final = (
 
 _SIDE: Final = 192
 _NUM_FRAMES: Final = 6
-_FPS: Final = Fraction(25)
 _SAMPLE_RATE: Final = 16000
 _MAX_LUMA_ERROR: Final = 6.0
 """Mean over a frame, of 255; about 1 at this CRF."""
@@ -88,20 +87,7 @@ def try_round_trip(folder: Path, encoder: H264Encoder = "x264") -> None:
         MediaError: The decoded content differs from what was written.
         FFmpegError: An encoder or the muxer failed.
     """
-    info = VideoInfo(
-        width=_SIDE,
-        height=_SIDE,
-        fps=_FPS,
-        num_frames=_NUM_FRAMES,
-        duration_seconds=float(_NUM_FRAMES / _FPS),
-        rotation=0,
-        is_still=False,
-        is_variable_rate=False,
-        colour=ColourTags(1, False, 1, 1),
-        codec="h264",
-        pixel_format="yuv420p",
-        has_audio=False,
-    )
+    info = plain_info(_SIDE, _NUM_FRAMES)
     segments = [folder / "segment.mp4", folder / "segment2.mp4"]
     tone, out = folder / "tone.wav", folder / "out.mp4"
     written = [_picture(number) for number in range(_NUM_FRAMES)]
@@ -184,7 +170,7 @@ def _picture(number: int) -> YuvFrame:
 
 
 def _tone(rate: int) -> NDArray[np.int16]:
-    seconds = np.arange(int(rate * float(_NUM_FRAMES / _FPS))) / rate
+    seconds = np.arange(int(rate * float(_NUM_FRAMES / FPS))) / rate
     return (8000 * np.sin(2 * np.pi * 440 * seconds)).astype(np.int16)
 
 

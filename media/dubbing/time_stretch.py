@@ -34,14 +34,15 @@ def stretch(blocks: Iterable[NDArray[np.float32]], rate: int, speed: float) -> I
         frame.sample_rate, frame.pts, frame.time_base = rate, num_in, Fraction(1, rate)
         num_in += block.shape[1]
         graph.push(frame)
-        for done in _available(graph):
-            num_out += done.shape[1]
-            yield done
+        for pulled in pull_frames(graph):
+            num_out += pulled.samples
+            yield np.asarray(pulled.to_ndarray(), np.float32)
     if graph is None:
         return
     graph.push(None)
     # The filter works in windows: the rest is up to 50 ms too short or too long.
-    rest = np.concatenate([np.zeros((len(block), 0), np.float32), *_available(graph)], axis=1)
+    left = (pulled.to_ndarray() for pulled in pull_frames(graph))
+    rest = np.concatenate([np.zeros((len(block), 0), np.float32), *left], axis=1)
     num_left = max(round(num_in / speed) - num_out, 0)
     yield np.pad(rest[:, :num_left], ((0, 0), (0, max(num_left - rest.shape[1], 0))))
 
@@ -54,11 +55,12 @@ def _graph(rate: int, layout: str, speed: float) -> Graph:
     return graph
 
 
-def _available(graph: Graph) -> Iterator[NDArray[np.float32]]:
+def pull_frames(graph: Graph) -> Iterator[AudioFrame]:
+    """Yield the frames that a filter graph can give without more input."""
     while True:
         try:
             frame = graph.pull()
         except (NothingToPullError, EndOfGraphError):
             return
         assert isinstance(frame, AudioFrame)
-        yield np.asarray(frame.to_ndarray(), np.float32)
+        yield frame

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import BinaryIO, Final
 
 HEAD_BYTES: Final = 16
 """Number of bytes needed to detect the type."""
@@ -29,3 +29,10 @@ def media_type_of(head: bytes) -> str:
         if head[start : start + len(signature)] == signature:
             return media_type
     return "application/octet-stream"
+
+
+def media_type_of_file(file: BinaryIO) -> str:
+    """Return the media type of a file that is open at its start, and leave it there."""
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return media_type_of(head)

@@ -1,4 +1,4 @@
-"""Writes a video of one grey frame, to test signing at startup."""
+"""Plain videos to test this installation with: their description, and one of a single grey frame."""
 
 from __future__ import annotations
 
@@ -12,26 +12,31 @@ from media.probe import ColourTags, VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 
+FPS: Final = Fraction(25)
 _SIDE: Final = 64
 _GREY: Final = 128
 
 
-def write_blank_video(out: Path) -> None:
-    """Write the video."""
-    info = VideoInfo(
-        width=_SIDE,
-        height=_SIDE,
-        fps=Fraction(25),
-        num_frames=1,
-        duration_seconds=1 / 25,
+def plain_info(side: int, num_frames: int) -> VideoInfo:
+    """Return the description of a square H.264 video in BT.709, without sound."""
+    return VideoInfo(
+        width=side,
+        height=side,
+        fps=FPS,
+        num_frames=num_frames,
+        duration_seconds=float(num_frames / FPS),
         rotation=0,
-        is_still=True,
+        is_still=num_frames == 1,
         is_variable_rate=False,
         colour=ColourTags(1, False, 1, 1),
         codec="h264",
         pixel_format="yuv420p",
         has_audio=False,
     )
-    writer = SegmentWriter(info, crf=20, preset="ultrafast")
+
+
+def write_blank_video(out: Path) -> None:
+    """Write a video of one frame, to test signing."""
+    writer = SegmentWriter(plain_info(_SIDE, 1), crf=20, preset="ultrafast")
     writer.write(YuvFrame(*(np.full((side, side), _GREY, np.uint8) for side in (_SIDE, _SIDE // 2, _SIDE // 2))))
     out.write_bytes(writer.finish())

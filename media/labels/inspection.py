@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import c2pa
 
 from config import MediaLimits
 from errors import MediaError
 from media.container import open_container
-from media.headers.file_type import HEAD_BYTES, media_type_of
+from media.headers.file_type import media_type_of_file
 from media.labels.credentials import TEST_ORGANISATION
 from media.labels.signer import TRUST_CONFIG, WATERMARK_ALGORITHM
 from media.labels.tags import AIGC_KEY, COMMENT, COMMENT_KEY
@@ -223,7 +223,7 @@ def _manifest(path: Path, anchors: str | None) -> tuple[Manifest | None, str]:
         settings["verify"]["verify_trust"] = True
     try:
         context = c2pa.Context.from_dict(settings)
-        with path.open("rb") as file, c2pa.Reader(_type_of(file), file, context=context) as reader:
+        with path.open("rb") as file, c2pa.Reader(media_type_of_file(file), file, context=context) as reader:
             return _parse(json.loads(reader.json()), reader.get_validation_state()), ""
     except c2pa.C2paError.ManifestNotFound:
         return None, ""
@@ -282,9 +282,3 @@ def _describe_state(manifest: Manifest) -> str:
     if manifest.state == "Trusted":
         return f"valid and trusted, {by}."
     return f"valid, {by}; it is not known whether this signer is trustworthy (use --trust to add trusted certificates)."
-
-
-def _type_of(file: BinaryIO) -> str:
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    return media_type_of(head)

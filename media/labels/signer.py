@@ -10,13 +10,13 @@ import shutil
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import c2pa
 
 from errors import LabelError
-from media.headers.file_type import HEAD_BYTES, media_type_of
+from media.headers.file_type import media_type_of_file
 from media.labels.credentials import Credentials
 from media.output.formats import MP4
 
@@ -101,7 +101,7 @@ class ManifestSigner:
             ):
                 if provenance.source is not None:
                     with provenance.source.open("rb") as kept:
-                        builder.add_ingredient(json.dumps(_source(names, provenance)), _type_of(kept), kept)
+                        builder.add_ingredient(json.dumps(_source(names, provenance)), media_type_of_file(kept), kept)
                 builder.sign(signer, media_type, file, target)
         except c2pa.C2paError as error:
             if (
@@ -114,16 +114,13 @@ class ManifestSigner:
 def has_manifest(path: Path) -> bool:
     """Return whether a file has a C2PA manifest that can be read. Call it in a decoder process: it parses the file."""
     try:
-        with path.open("rb") as file, c2pa.Reader(_type_of(file), file, context=c2pa.Context.from_dict(_SETTINGS)):
+        with (
+            path.open("rb") as file,
+            c2pa.Reader(media_type_of_file(file), file, context=c2pa.Context.from_dict(_SETTINGS)),
+        ):
             return True
     except c2pa.C2paError:
         return False
-
-
-def _type_of(file: BinaryIO) -> str:
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    return media_type_of(head)
 
 
 def _private(name: str, flags: int) -> int:

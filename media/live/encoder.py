@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from av.codec.context import Flags
@@ -17,6 +17,8 @@ from media.writer import EncoderFrame
 from media.yuv_frame import Patch, YuvFrame
 
 _SPS, _PPS = 7, 8
+_LENGTH_BYTES: Final = 4  # of a NAL unit in a sample
+_START_CODE: Final = b"\0\0\0\1"
 _FOR_THE_HEAD: Final = (6, _SPS, _PPS, 9)  # SEI, parameter sets and delimiters are not stored in samples
 
 
@@ -32,6 +34,18 @@ class EncodedPictures(NamedTuple):
     frames: tuple[bytes, ...]
     headers: ParameterSets
     is_key: bool = True
+
+    def byte_streams(self) -> Iterator[bytes]:
+        """Yield each frame as a byte stream (ITU-T H.264, annex B); a keyframe carries its parameter sets."""
+        units = [self.headers.sps, self.headers.pps] if self.is_key else []
+        for frame in self.frames:
+            place = 0
+            while place < len(frame):
+                start = place + _LENGTH_BYTES
+                place = start + int.from_bytes(frame[place:start], "big")
+                units.append(frame[start:place])
+            yield b"".join(_START_CODE + unit for unit in units)
+            units = []
 
 
 class LiveEncoder:
@@ -80,7 +94,7 @@ class LiveEncoder:
         self._num_frames += 1
         for packet in self._context.encode(picture):
             units = (unit for unit in _units(bytes(packet)) if unit[0] & 31 not in _FOR_THE_HEAD)
-            self._frames.append(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units))
+            self._frames.append(b"".join(len(unit).to_bytes(_LENGTH_BYTES, "big") + unit for unit in units))
 
     def finish(self) -> EncodedPictures:
         """Return the frames written since the last call; ValueError if there are none."""

@@ -11,7 +11,6 @@ from av.packet import Packet
 from av.stream import Stream
 
 from media.live.aac import AAC_SAMPLES, AacEncoder
-from media.live.annex_b import annex_b
 from media.live.mp4_boxes import AUDIO_RATE
 from media.live.stream_writer import LiveFragment
 
@@ -40,9 +39,9 @@ class TsMuxer:
             self._encoder = AacEncoder(fragment.first_sample)
         video, audio = self._streams(fragment.fps)
         packets = []
-        for number, frame in enumerate(fragment.pictures.frames):
+        for number, frame in enumerate(fragment.pictures.byte_streams()):
             is_key = number == 0 and fragment.pictures.is_key
-            packet = Packet(annex_b(frame, fragment.pictures.headers if is_key else None))
+            packet = Packet(frame)
             packet.time_base = 1 / fragment.fps
             packet.pts = packet.dts = fragment.first_frame + number
             packet.duration, packet.is_keyframe, packet.stream = 1, is_key, video

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from av.packet import Packet
 from av.stream import Stream
 
-from media.live.annex_b import annex_b
 from media.live.audio import OPUS_SAMPLES
 from media.live.mp4_boxes import AUDIO_RATE
 from media.live.stream_writer import LiveFragment
@@ -24,9 +23,8 @@ class RtpPackets(NamedTuple):
 def rtp_packets(fragment: LiveFragment) -> RtpPackets:
     """Return the packets of a fragment. A keyframe carries its parameter sets."""
     video = []
-    for number, frame in enumerate(fragment.pictures.frames):
-        is_key = number == 0 and fragment.pictures.is_key
-        packet = Packet(annex_b(frame, fragment.pictures.headers if is_key else None))
+    for number, frame in enumerate(fragment.pictures.byte_streams()):
+        packet = Packet(frame)
         packet.pts, packet.time_base = fragment.first_frame + number, 1 / fragment.fps
         video.append(packet)
     audio = []

@@ -12,6 +12,7 @@ from PIL import ImageColor
 
 from media.frame_source import FrameSource
 from media.output.dynamic_range import from_sdr_rgb, is_same_range, to_range
+from media.output.picture import resize_plane
 from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
@@ -119,16 +120,8 @@ def fitted(picture: YuvFrame, info: VideoInfo, shape: tuple[int, ...], tags: Col
     planes = []
     for plane, step in zip(picture, (1, 2, 2), strict=True):
         part = plane[y // step : (y + part_height) // step, x // step : (x + part_width) // step]
-        planes.append(_scaled(part, (height // step, width // step)))
+        planes.append(resize_plane(part, (height // step, width // step)))
     own = info.colour
     if (own.matrix, own.full_range) == (tags.matrix, tags.full_range) and is_same_range(own, tags):
         return YuvFrame(*planes)
     return from_rgb(to_range(to_rgb(YuvFrame(*planes), own), own, tags), tags)
-
-
-def _scaled(plane: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a plane of another size: itself if it has that size."""
-    if plane.shape == shape:
-        return plane
-    how = cv2.INTER_AREA if plane.size > shape[0] * shape[1] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(plane, shape[::-1], interpolation=how), np.uint8)

@@ -63,11 +63,7 @@ def draw_whole(canvas: Canvas, frame: YuvFrame, patches: Sequence[Patch]) -> Non
         raise ValueError(f"Expected planes.y of shape {canvas.planes.y.shape}, got {frame.y.shape = }.")
     for view, plane in zip(canvas.planes, frame, strict=True):
         np.copyto(view, plane)
-    for number, patch in enumerate(patches):
-        if number == 0:
-            paste_back(canvas.planes, patch)
-        else:
-            paste_changes(canvas.planes, frame, patch)
+    _paste_all(canvas.planes, frame, patches)
 
 
 class PictureMaker:
@@ -105,12 +101,10 @@ class PictureMaker:
             matte = None if alpha is None else _plane_part(alpha, corner, framing.crop_width, framing.crop_height)
         if matte is not None and self._composite is not None:
             region = self._composite.draw(region, matte)
-        _fit(region, canvas.planes)
+        for plane, view in zip(region, canvas.planes, strict=True):
+            np.copyto(view, resize_plane(plane, view.shape))
         if canvas.alpha is not None:
-            if matte is None:
-                canvas.alpha[:] = 255
-            else:
-                _scale(matte, canvas.alpha)
+            np.copyto(canvas.alpha, 255 if matte is None else resize_plane(matte, canvas.alpha.shape))
         self._num_drawn += 1
 
     def _corner(self, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -125,12 +119,17 @@ def _with_faces(frame: YuvFrame, patches: Sequence[Patch]) -> YuvFrame:
     if not patches:
         return YuvFrame(*frame)
     made = YuvFrame(*(plane.copy() for plane in frame))
+    _paste_all(made, frame, patches)
+    return made
+
+
+def _paste_all(planes: YuvFrame, frame: YuvFrame, patches: Sequence[Patch]) -> None:
+    """Paste patches into `planes`, a copy of `frame`; a later one does not undo an earlier one."""
     for number, patch in enumerate(patches):
         if number == 0:
-            paste_back(made, patch)
+            paste_back(planes, patch)
         else:
-            paste_changes(made, frame, patch)
-    return made
+            paste_changes(planes, frame, patch)
 
 
 def _part(frame: YuvFrame, corner: tuple[float, float], framing: Framing) -> YuvFrame:
@@ -152,16 +151,9 @@ def _plane_part(plane: NDArray[np.uint8], corner: tuple[float, float], width: in
     return np.asarray(cv2.getRectSubPix(plane, (width, height), middle), np.uint8)
 
 
-def _fit(frame: YuvFrame, target: YuvFrame) -> None:
-    for plane, view in zip(frame, target, strict=True):
-        _scale(plane, view)
-
-
-def _scale(plane: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    """Write a plane into another one of any size: averaged if that is smaller, else cubically interpolated."""
-    if plane.shape == target.shape:
-        np.copyto(target, plane)
-        return
-    is_smaller = target.shape[0] * target.shape[1] < plane.shape[0] * plane.shape[1]
-    how = cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC
-    np.copyto(target, np.asarray(cv2.resize(plane, target.shape[::-1], interpolation=how), np.uint8))
+def resize_plane(plane: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return a plane in another size: averaged if that is smaller, else cubically interpolated."""
+    if plane.shape == shape:
+        return plane
+    how = cv2.INTER_AREA if plane.size > shape[0] * shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(plane, shape[::-1], interpolation=how), np.uint8)

@@ -27,9 +27,8 @@ from media.frame_table import video_stream
 from media.output.formats import MP4, OutputFormat
 from media.probe import VideoInfo
 from media.result.sound_mix import ResultSound
-from media.result.sound_track import add_sound_track, sound_packets
 from media.result.stream_copy import IN_BAND_TAG
-from media.result.text_track import add_text_track, text_packets
+from media.result.tracks import add_sound_track, add_text_track, sound_packets, text_packets
 from media.subtitles.texts import ShownText
 
 _ALPHA_MODE: Final = "alpha_mode"

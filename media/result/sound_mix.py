@@ -11,8 +11,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.error import BlockingIOError as NothingToPullError
-from av.error import EOFError as EndOfGraphError
 from av.filter.context import FilterContext
 from av.filter.graph import Graph
 from numpy.typing import NDArray
@@ -28,6 +26,7 @@ from media.audio_parts import (
     mixed_parts,
     track_info,
 )
+from media.dubbing.time_stretch import pull_frames
 
 _MAX_KEPT_BLOCKS: Final = 4096  # about 90 s, 33 MB: a shorter background is decoded once, however often it repeats
 _DUCKING: Final = "threshold=0.03:ratio=4:attack=20:release=400"
@@ -251,19 +250,10 @@ class _Filters:
             for context, block in zip(self._inputs, blocks, strict=True):
                 context.push(_frame(block, self._sound, num_done))
             num_done += blocks[0].shape[1]
-            yield from self._available()
+            yield from pull_frames(self._graph)
         for context in self._inputs:
             context.push(None)
-        yield from self._available()
-
-    def _available(self) -> Iterator[AudioFrame]:
-        while True:
-            try:
-                frame = self._graph.pull()
-            except (NothingToPullError, EndOfGraphError):
-                return
-            assert isinstance(frame, AudioFrame)
-            yield frame
+        yield from pull_frames(self._graph)
 
 
 def _integrated_loudness(blocks: Blocks, sound: SoundFormat) -> float:

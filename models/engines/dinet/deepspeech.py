@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
 from models.engines.dinet.audio import DinetFeatures, open_measured
-from models.engines.dinet.weights import DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS, NUM_DEEPSPEECH_INPUTS
+from models.engines.dinet.weights import NUM_DEEPSPEECH_INPUTS, deepspeech_mismatch
 from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
-from models.engines.runtime.onnx import PositionalNetwork
+from models.engines.runtime.onnx import OnnxNetwork
 from models.speech.level import SpeechLevel
 
 NUM_CEPSTRA: Final = 26
@@ -147,7 +147,7 @@ class DeepSpeechAudioEncoder:
     """
 
     def __init__(self, path: Path, resources: ComputeResources) -> None:
-        self._network = PositionalNetwork(path, resources, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS)
+        self._network = OnnxNetwork(path, resources, deepspeech_mismatch)
         self._file = path.name
         self._statistics: LruCache[tuple[float, float]] = LruCache(_MAX_FILES)
         self._pieces: LruCache[NDArray[np.float32]] = LruCache(_MAX_PIECES)
@@ -179,7 +179,7 @@ class DeepSpeechAudioEncoder:
         num = num_rows_of(len(samples))
         first, stop = index * _PIECE_STEPS, min((index + 1) * _PIECE_STEPS, num)
         left, right = max(0, first - _CONTEXT_STEPS), min(num, stop + _CONTEXT_STEPS)
-        (letters, *_) = self._network(network_inputs(samples, left, right, statistics)[None], np.array([right - left]))
+        letters = self._network(network_inputs(samples, left, right, statistics)[None], np.array([right - left]))
         if letters.size != (right - left) * _LETTERS:
             raise WeightsError(f"{self._file}: expected ({right - left}, 1, {_LETTERS}) letters, got {letters.shape}.")
         return letters.reshape(-1, _LETTERS)[first - left : stop - left : 2].copy()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from models.engines.dinet.crop import REFERENCES, CropLayout, corners, to_levels, to_planes
 from models.engines.dinet.options import Paste
-from models.engines.dinet.weights import generator_mismatch
+from models.engines.dinet.weights import heygem_mismatch
 from models.engines.paste.blend import paste
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
@@ -41,12 +41,11 @@ class HeyGemGenerator:
     """
 
     def __init__(self, path: Path, resources: ComputeResources, layout: CropLayout, batch_size: int = 1) -> None:
-        self._network = OnnxNetwork(path, resources)
+        self._network = OnnxNetwork(path, resources, heygem_mismatch)
         self._layout = layout
-        self._generate_batch = self._on_cuda if resources.device == "cuda" else self._on_cpu
+        is_on_cuda = resources.device == "cuda" and self._network.is_float32
+        self._generate_batch = self._on_cuda if is_on_cuda else self._on_cpu
         table = self._network.table
-        if mismatch := generator_mismatch(table):
-            raise WeightsError(f"{path.name}: {mismatch}")
         fixed = {shape[0] for shape in (*table.inputs, table.outputs[0]) if shape and shape[0] > 0}
         if len(fixed) > 1:
             raise WeightsError(f"{path.name}: expected one batch size in inputs and outputs, found {sorted(fixed)}.")
@@ -63,8 +62,7 @@ class HeyGemGenerator:
 
     def _on_cpu(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
         whole = to_planes(crops)
-        tensors = (self._layout.mask(whole), whole, speech)
-        return to_levels(self._network.run(dict(zip(self._network.input_names, tensors, strict=True))))
+        return to_levels(self._network(self._layout.mask(whole), whole, speech))
 
     def _on_cuda(self, crops: NDArray[np.uint8], speech: NDArray[np.float32]) -> NDArray[np.uint8]:
         import torch
@@ -74,8 +72,7 @@ class HeyGemGenerator:
             masked = whole.clone()
             masked[self._layout.masked] = 0
             tensors = (masked, whole, torch.from_numpy(speech).cuda())
-            feeds = dict(zip(self._network.input_names, tensors, strict=True))
-            generated = self._network.run_on_cuda(feeds, tuple(whole.shape))
+            generated = self._network.run_on_cuda(tensors, tuple(whole.shape))
             levels = (generated * 255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
             return np.asarray(levels.contiguous().cpu().numpy(), np.uint8)
 

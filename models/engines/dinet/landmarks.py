@@ -15,7 +15,7 @@ from media.frame_source import FrameSource
 from media.probe import ColourTags
 from media.yuv_frame import to_rgb
 from models.engines.dinet.crop import runs_of, smooth_rows
-from models.engines.dinet.weights import DETECTOR_INPUTS, DETECTOR_OUTPUTS, LANDMARK_INPUTS, LANDMARK_OUTPUTS
+from models.engines.dinet.weights import detector_mismatch, landmarks_mismatch
 from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources
 
@@ -40,9 +40,9 @@ class FaceDetector:
     """
 
     def __init__(self, path: Path, resources: ComputeResources) -> None:
-        from models.engines.runtime.onnx import PositionalNetwork  # not needed without these files
+        from models.engines.runtime.onnx import OnnxNetwork  # not needed without these files
 
-        self._network = PositionalNetwork(path, resources, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
+        self._network = OnnxNetwork(path, resources, detector_mismatch)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Find the faces of one frame, (H, W, 3) uint8 RGB.
@@ -54,7 +54,7 @@ class FaceDetector:
         height, width = (max(1, int(side * scale)) for side in rgb.shape[:2])
         padded = np.zeros((_DETECTOR_SIDE, _DETECTOR_SIDE, 3), np.float32)
         padded[:height, :width] = cv2.resize(rgb, (width, height))
-        outputs = self._network(((padded - 127.5) / 128).transpose(2, 0, 1)[None])
+        outputs = self._network.run_all(((padded - 127.5) / 128).transpose(2, 0, 1)[None])
         found = np.concatenate(
             [
                 _decode(outputs[i], outputs[i + 3], stride, num)
@@ -119,9 +119,9 @@ class FaceLandmarks98:
     """
 
     def __init__(self, path: Path, resources: ComputeResources) -> None:
-        from models.engines.runtime.onnx import PositionalNetwork  # not needed without these files
+        from models.engines.runtime.onnx import OnnxNetwork  # not needed without these files
 
-        self._network = PositionalNetwork(path, resources, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
+        self._network = OnnxNetwork(path, resources, landmarks_mismatch)
 
     def __call__(self, rgb: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
         """Find the (68, 2) float32 points of the face in a box x0, y0, x1, y1 of a frame, (H, W, 3) uint8 RGB.
@@ -136,7 +136,7 @@ class FaceLandmarks98:
         if x0 >= x1 or y0 >= y1:
             raise FaceNotFoundError(f"Expected a face in the {rgb.shape[1]} x {rgb.shape[0]} frame, its box is {box}.")
         crop = cv2.resize(rgb[y0:y1, x0:x1, ::-1], (_LANDMARK_SIDE, _LANDMARK_SIDE)).astype(np.float32) / 255
-        points = self._network(crop.transpose(2, 0, 1)[None])[1][0, :196].reshape(98, 2)
+        points = self._network.run_all(crop.transpose(2, 0, 1)[None])[1][0, :196].reshape(98, 2)
         return (points_68(points) * [x1 - x0, y1 - y0] + [x0, y0]).astype(np.float32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,33 +21,21 @@ NUM_DEEPSPEECH_INPUTS: Final = 494
 CROP_SIDE: Final = 256
 """Side of HeyGem's crop, `model_input_size` of the published checkpoint."""
 
-GENERATOR_INPUTS: Final[tuple[Shape, ...]] = (
-    (-1, 3, CROP_SIDE, CROP_SIDE),
-    (-1, 3, CROP_SIDE, CROP_SIDE),
-    (-1, 256, 20),
-)
+_PICTURE: Final[Shape] = (-1, 3, CROP_SIDE, CROP_SIDE)
+# Each returns None for its network, otherwise what was expected and found.
+heygem_mismatch: Final = partial(ports_mismatch, inputs=(_PICTURE, _PICTURE, (-1, 256, 20)), outputs=(_PICTURE,))
 """HeyGem's generator: crop with the mouth black, the same crop unmasked, wenet window; RGB in [0, 1]."""
-GENERATOR_OUTPUTS: Final[tuple[Shape, ...]] = ((-1, 3, CROP_SIDE, CROP_SIDE),)
-
-ENCODER_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_BANDS), (1,))
+wenet_mismatch: Final = partial(ports_mismatch, inputs=((1, -1, NUM_BANDS), (1,)), outputs=((1, -1, 256),))
 """WeNet's encoder: mel frames and their number."""
-ENCODER_OUTPUTS: Final[tuple[Shape, ...]] = ((1, -1, 256),)
-
-DEEPSPEECH_INPUTS: Final[tuple[Shape, ...]] = ((1, -1, NUM_DEEPSPEECH_INPUTS), (1,))
-"""`input_node` and `input_lengths` of the frozen graph of DeepSpeech 0.1."""
-DEEPSPEECH_OUTPUTS: Final[tuple[Shape, ...]] = ((-1, 1, 29),)
-"""`logits`: steps, batch, letters."""
-
-DETECTOR_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, -1, -1),)
-"""SCRFD: the padded frame; published files leave its size open or fix it at 640."""
-DETECTOR_OUTPUTS: Final[tuple[Shape, ...]] = ((),) * 9
-"""Scores, boxes and points of three strides; some files have a leading 1."""
-
-LANDMARK_INPUTS: Final[tuple[Shape, ...]] = ((-1, 3, 112, 112),)
-"""PFPLD: the crop."""
-LANDMARK_OUTPUTS: Final[tuple[Shape, ...]] = ((), ())
-"""The second one is used."""
-
+deepspeech_mismatch: Final = partial(
+    ports_mismatch, inputs=((1, -1, NUM_DEEPSPEECH_INPUTS), (1,)), outputs=((-1, 1, 29),)
+)
+"""`input_node` and `input_lengths` of the frozen graph of DeepSpeech 0.1; `logits`: steps, batch, letters."""
+detector_mismatch: Final = partial(ports_mismatch, inputs=((-1, 3, -1, -1),), outputs=((),) * 9)
+"""SCRFD: the padded frame, whose size published files leave open or fix at 640; scores, boxes and points of three
+strides, in some files with a leading 1."""
+landmarks_mismatch: Final = partial(ports_mismatch, inputs=((-1, 3, 112, 112),), outputs=((), ()))
+"""PFPLD: the crop; the second output is used."""
 
 Kind = Literal["heygem", "original"]
 
@@ -63,7 +52,7 @@ DINET_TENSORS: Final[Mapping[str, Shape]] = {
 def generator_mismatch(table: TensorTable) -> str | None:
     """Return None for a generator of either kind, otherwise what was expected and found."""
     if table.format == "onnx":
-        return ports_mismatch(table, GENERATOR_INPUTS, GENERATOR_OUTPUTS)
+        return heygem_mismatch(table)
     if table.format != "torch":
         return f"expected DINet as a torch checkpoint, or HeyGem's as an ONNX export, found {table.format}."
     mismatch = tensors_mismatch("DINet", DINET_TENSORS, table.tensors, are_all=False)
@@ -72,20 +61,10 @@ def generator_mismatch(table: TensorTable) -> str | None:
 
 def speech_mismatch(table: TensorTable) -> str | None:
     """Return None for an encoder for either kind, otherwise what was expected and found."""
-    wenet = ports_mismatch(table, ENCODER_INPUTS, ENCODER_OUTPUTS)
-    if wenet is None or ports_mismatch(table, DEEPSPEECH_INPUTS, DEEPSPEECH_OUTPUTS) is None:
+    wenet = wenet_mismatch(table)
+    if wenet is None or deepspeech_mismatch(table) is None:
         return None
     return f"expected DeepSpeech 0.1 as an ONNX export (inputs [1,any,494] [1]), or wenet's encoder: {wenet}"
-
-
-def detector_mismatch(table: TensorTable) -> str | None:
-    """Return None for SCRFD with points, otherwise what was expected and found."""
-    return ports_mismatch(table, DETECTOR_INPUTS, DETECTOR_OUTPUTS)
-
-
-def landmarks_mismatch(table: TensorTable) -> str | None:
-    """Return None for PFPLD, otherwise what was expected and found."""
-    return ports_mismatch(table, LANDMARK_INPUTS, LANDMARK_OUTPUTS)
 
 
 def kind_of(generator: Path) -> Kind:

@@ -26,10 +26,10 @@ from errors import CancelledJobError, WeightsError
 from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.base import frame_gate
 from models.engines.dinet.audio import DinetFeatures, open_measured
-from models.engines.dinet.weights import ENCODER_INPUTS, ENCODER_OUTPUTS, NUM_BANDS
+from models.engines.dinet.weights import NUM_BANDS, wenet_mismatch
 from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
-from models.engines.runtime.onnx import PositionalNetwork
+from models.engines.runtime.onnx import OnnxNetwork
 from models.speech.level import SpeechLevel, cut_speech
 
 PADDING_SAMPLES: Final = 6400
@@ -210,7 +210,7 @@ class WenetAudioEncoder:
     """
 
     def __init__(self, path: Path, resources: ComputeResources, *, exact_chunks: bool = False) -> None:
-        self._network = PositionalNetwork(path, resources, ENCODER_INPUTS, ENCODER_OUTPUTS)
+        self._network = OnnxNetwork(path, resources, wenet_mismatch)
         self._file = path.name
         self._is_exact = exact_chunks
         self._pieces: LruCache[NDArray[np.float32]] = LruCache(_MAX_PIECES)
@@ -241,7 +241,7 @@ class WenetAudioEncoder:
     def _run(self, plan: RowPlan, samples: NDArray[np.int16], index: int) -> NDArray[np.float32]:
         """(stop - first, 256) rows of a piece."""
         piece = plan.piece(samples, index)
-        (rows, *_) = self._network(piece.mel[None], np.array([len(piece.mel)]))
+        rows = self._network(piece.mel[None], np.array([len(piece.mel)]))
         wanted = piece.offset + piece.stop - piece.first
         if rows.shape[1] < wanted or rows.shape[2] != _NUM_FEATURES:
             expected = f"(1, {wanted} or more, {_NUM_FEATURES})"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.edtalk.options import EdTalkOptions
-from models.engines.edtalk.weights import PICTURE, SIDE, WEIGHT, edtalk_layout, edtalk_mismatch
+from models.engines.edtalk.weights import PICTURE, SIDE, edtalk_mismatch, edtalk_roles
 from models.engines.paste.alignment import MATRIX
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.upright import aligned_rgb, paste_lower_face, paste_square
@@ -31,24 +31,17 @@ class EdTalkGenerator:
     """
 
     def __init__(self, path: Path, resources: ComputeResources, weight: float) -> None:
-        self._network = OnnxNetwork(path, resources)
-        table = self._network.table
-        layout = edtalk_layout(table.inputs, table.outputs)
-        if layout is None:
-            raise WeightsError(f"{path.name}: {edtalk_mismatch(table)}.")
-        names = self._network.input_names
-        self._mel, self._picture, self._weight = names[layout.mel], names[layout.picture], names[layout.weight]
-        self._always = np.full(WEIGHT, weight, np.float32)
+        self._network = OnnxNetwork(path, resources, edtalk_mismatch)
+        roles = edtalk_roles(self._network.table.inputs)
+        assert roles is not None
+        self._roles = roles
+        self._weight = np.full(1, weight)
 
     def generate(self, face: NDArray[np.uint8], window: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Generate one face, (256, 256, 3) uint8 RGB, from the frame's and an (80, 16) float32 mel window."""
         picture = np.ascontiguousarray(face.transpose(2, 0, 1)[None], np.float32) / 255
-        feeds: dict[str, NDArray[Any]] = {
-            self._mel: window[None, None],
-            self._picture: picture,
-            self._weight: self._always,
-        }
-        generated = self._network.run(feeds)
+        arrays: dict[str, NDArray[Any]] = {"mel": window[None, None], "picture": picture, "weight": self._weight}
+        generated = self._network(*(arrays[role] for role in self._roles))
         if generated.shape != PICTURE:
             raise WeightsError(f"Expected {PICTURE} of the generator, got {generated.shape}.")
         levels = np.rint(np.nan_to_num(generated[0]).clip(0, 1) * 255).astype(np.uint8)

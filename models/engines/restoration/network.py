@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import WeightsError
 from models.engines.protocol import ComputeResources, TensorTable, WeightsSpec
 from models.engines.restoration.restorer import FaceRestorer, RestorationOptions
 from models.engines.weights.recognition import shape_fits
 
 PICTURE: Final = (1, 3, 512, 512)
-_NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
 def restoration_mismatch(table: TensorTable) -> str | None:
@@ -61,26 +59,17 @@ class OnnxRestoration:
 
     def __init__(self, path: Path, resources: ComputeResources, fidelity: float = 0.7) -> None:
         # Imported here: processes that only plan or crop do not load onnxruntime.
-        from models.engines.runtime.onnx import open_session, table_of
+        from models.engines.runtime.onnx import OnnxNetwork
 
-        self._session = open_session(path, resources)
-        inputs, table = self._session.get_inputs(), table_of(self._session)
-        if mismatch := restoration_mismatch(table):
-            raise WeightsError(f"{path.name}: {mismatch}.")
-        if unknown := {port.type for port in inputs} - set(_NUMPY_TYPES):
-            raise WeightsError(f"{path.name}: expected inputs of {', '.join(_NUMPY_TYPES)}, found {unknown}.")
-        picture, *numbers = sorted(inputs, key=lambda port: -len(port.shape))
-        outputs = zip(self._session.get_outputs(), table.outputs, strict=True)
-        self._output = next(port.name for port, shape in outputs if shape_fits(shape, PICTURE))
-        self._input, self._type = picture.name, _NUMPY_TYPES[picture.type]
-        self._numbers: dict[str, Any] = {
-            port.name: np.full([1] * len(port.shape), fidelity, _NUMPY_TYPES[port.type]) for port in numbers
-        }
+        self._network = OnnxNetwork(path, resources, restoration_mismatch, lambda shape: shape_fits(shape, PICTURE))
+        self._numbers = [
+            None if len(shape) > 1 else np.full([1] * len(shape), fidelity) for shape in self._network.table.inputs
+        ]
 
     def __call__(self, face: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return (512, 512, 3) uint8 RGB for (512, 512, 3) uint8 RGB."""
         shown = (face.astype(np.float32) - 127.5) / 127.5
-        picture = np.ascontiguousarray(shown.transpose(2, 0, 1)[None], self._type)
-        answer = self._session.run([self._output], {**self._numbers, self._input: picture})[0][0]
-        levels = np.rint(answer.astype(np.float32).transpose(1, 2, 0) * 127.5 + 127.5)
+        picture = shown.transpose(2, 0, 1)[None]
+        answer = self._network(*(picture if number is None else number for number in self._numbers))[0]
+        levels = np.rint(answer.transpose(1, 2, 0) * 127.5 + 127.5)
         return np.asarray(np.nan_to_num(levels).clip(0, 255), np.uint8)

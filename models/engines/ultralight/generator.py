@@ -64,17 +64,14 @@ class OnnxGenerator:
     """
 
     def __init__(self, path: Path, resources: ComputeResources, options: UltralightOptions) -> None:
-        self._network = OnnxNetwork(path, resources)
+        self._network = OnnxNetwork(path, resources, generator_mismatch)
         table = self._network.table
         variant, fixed = generator_variant(table), {shape[0] for shape in table.inputs if shape} - {-1}
-        if variant is None:
-            raise WeightsError(f"{path.name}: {generator_mismatch(table)}.")
+        assert variant is not None
         if len(fixed) > 1:
             raise WeightsError(f"{path.name}: expected one batch size of all inputs, found {sorted(fixed)}.")
         self.variant = variant
-        names = self._network.input_names
-        is_picture_first = table.inputs[0][1:] == (6, SIDE, SIDE)
-        self._picture, self._sound = names if is_picture_first else names[::-1]
+        self._is_picture_first = table.inputs[0][1:] == (6, SIDE, SIDE)
         self._batches = SharedBatches(fixed.pop() if fixed else options.batch_for(resources.device))
 
     def generate(
@@ -89,7 +86,8 @@ class OnnxGenerator:
         return generated
 
     def _generate_batch(self, faces: NDArray[np.uint8], audio: NDArray[np.float32]) -> NDArray[np.uint8]:
-        out = self._network.run({self._picture: network_pictures(faces), self._sound: audio})
+        pictures = network_pictures(faces)
+        out = self._network(*((pictures, audio) if self._is_picture_first else (audio, pictures)))
         if out.shape != (len(faces), 3, SIDE, SIDE):
             raise WeightsError(f"Expected ({len(faces)}, 3, {SIDE}, {SIDE}) of the generator, got {out.shape}.")
         levels: NDArray[np.uint8] = np.rint(np.nan_to_num(out).clip(0, 1) * 255).astype(np.uint8)

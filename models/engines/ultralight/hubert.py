@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from models.engines.base import frame_gate
 from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.checkpoints import file_format
-from models.engines.runtime.onnx import open_session, table_of
+from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.weights import NUM_HUBERT_FEATURES, hubert_mismatch, is_hubert_output
 from models.speech.level import SpeechLevel, cut_speech, open_measured_speech
@@ -106,26 +106,15 @@ class OnnxHubert:
     """
 
     def __init__(self, path: Path, resources: ComputeResources) -> None:
-        self._session = open_session(path, resources)
-        ports, table = self._session.get_inputs(), table_of(self._session)
-        waves = [port.name for port in ports if port.type == "tensor(float)"]
-        self._masks = [port for port in ports if port.type in ("tensor(int64)", "tensor(int32)")]
-        if mismatch := hubert_mismatch(table):
-            raise WeightsError(f"{path.name}: {mismatch}.")
-        if len(waves) != 1 or len(waves) + len(self._masks) != len(ports):
-            found = [port.type for port in ports]
-            raise WeightsError(
-                f"{path.name}: expected a float input, at most an integer mask beside it, found {found}."
-            )
-        outputs = zip(self._session.get_outputs(), table.outputs, strict=True)
-        self._wave, self._output = waves[0], next(port.name for port, shape in outputs if is_hubert_output(shape))
+        self._network = OnnxNetwork(path, resources, hubert_mismatch, is_hubert_output)
+        self._is_wave = [dtype == np.float32 for dtype in self._network.dtypes]
+        if sum(self._is_wave) != 1:
+            raise WeightsError(f"{path.name}: expected one float input and at most an integer mask.")
 
     def __call__(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (T, 1024) float32 for (N,) float32."""
-        feed: dict[str, Any] = {self._wave: wave[None]}
-        for mask in self._masks:
-            feed[mask.name] = np.ones((1, len(wave)), np.int64 if mask.type == "tensor(int64)" else np.int32)
-        rows: NDArray[np.float32] = self._session.run([self._output], feed)[0][0]
+        heard, mask = wave[None], np.ones((1, len(wave)))
+        rows: NDArray[np.float32] = self._network(*(heard if is_wave else mask for is_wave in self._is_wave))[0]
         return rows
 
 

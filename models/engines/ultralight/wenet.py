@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
 from models.engines.protocol import ComputeResources, FrameSpan
-from models.engines.runtime.onnx import open_session, table_of
+from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.weights import (
     ATT_CACHE_SHAPE,
@@ -119,28 +119,21 @@ class OnnxWenet:
     """
 
     def __init__(self, path: Path, resources: ComputeResources) -> None:
-        self._session = open_session(path, resources)
-        table = table_of(self._session)
-        if mismatch := wenet_mismatch(table):
-            raise WeightsError(f"{path.name}: {mismatch}.")
-        names = {
-            input_role(shape): port.name for shape, port in zip(table.inputs, self._session.get_inputs(), strict=True)
-        }
-        outputs = zip(self._session.get_outputs(), table.outputs, strict=True)
-        self._output = next(port.name for port, shape in outputs if shape_fits(shape, OUTPUT_SHAPE))
-        self._chunk = names["chunk"]
-        self._always: dict[str, Any] = {
-            names["offset"]: np.full(1, OFFSET, np.int64),
-            names["att_cache"]: np.zeros(ATT_CACHE_SHAPE, np.float32),
-            names["cnn_cache"]: np.zeros(CNN_CACHE_SHAPE, np.float32),
+        self._network = OnnxNetwork(path, resources, wenet_mismatch, lambda shape: shape_fits(shape, OUTPUT_SHAPE))
+        self._roles = [input_role(shape) or "" for shape in self._network.table.inputs]
+        self._always = {
+            "offset": np.full(1, OFFSET),
+            "att_cache": np.zeros(ATT_CACHE_SHAPE, np.float32),
+            "cnn_cache": np.zeros(CNN_CACHE_SHAPE, np.float32),
         }
 
     def __call__(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (16, 512) float32 for (67, 80) float32."""
-        answer = self._session.run([self._output], {**self._always, self._chunk: chunk[None, None]})[0][0]
+        arrays = {**self._always, "chunk": chunk[None, None]}
+        answer: NDArray[np.float32] = self._network(*(arrays[role] for role in self._roles))[0]
         if answer.shape != OUTPUT_SHAPE[1:]:
             raise WeightsError(f"Expected {OUTPUT_SHAPE[1:]} from the WeNet encoder, got {answer.shape}.")
-        return np.asarray(answer, np.float32)
+        return answer
 
 
 class _FilterBank:

@@ -37,8 +37,6 @@ _PREEMPHASIS: Final = 0.97
 _LOWEST_HZ, _HIGHEST_HZ = 55.0, 7600.0
 _TINY, _REFERENCE_DB, _RANGE_DB, _HALF_SCALE = 1e-5, 20.0, 100.0, 4.0
 _BLOCK_COLUMNS: Final = 160  # two seconds
-# Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz, 200 / 3 Hz per mel, then logarithmic.
-_LINEAR_HZ, _KNEE_HZ, _LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
 
 
 def num_columns(num_samples: int) -> int:
@@ -108,27 +106,18 @@ def _emphasise(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[
 
 @cache
 def _mel_bank() -> NDArray[np.float64]:
-    """(80, 401) weights of the spectrum's bins: triangles of unit area."""
-    edges = _mel_to_hz(np.linspace(_hz_to_mel(_LOWEST_HZ), _hz_to_mel(_HIGHEST_HZ), MEL_BANDS + 2))  # (82,)
-    bins = np.arange(_FFT_SAMPLES // 2 + 1) * (SPEECH_SAMPLE_RATE / _FFT_SAMPLES)
-    rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    area = (edges[2:] - edges[:-2])[:, None] / 2
-    return np.asarray(np.maximum(0, np.minimum(rising, falling)) / area)
+    """Return the (80, 401) weights of the spectrum's bins: triangles of unit area."""
+    import librosa  # takes seconds; only the audio encoder needs it
 
-
-def _hz_to_mel(hz: float) -> float:
-    if hz < _KNEE_HZ:
-        return hz / _LINEAR_HZ
-    return float(_KNEE_HZ / _LINEAR_HZ + np.log(hz / _KNEE_HZ) / _LOG_STEP)
-
-
-def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    knee = _KNEE_HZ / _LINEAR_HZ
-    hz: NDArray[np.float64] = np.where(
-        mel < knee, mel * _LINEAR_HZ, _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee))
+    bank: NDArray[np.float64] = librosa.filters.mel(
+        sr=SPEECH_SAMPLE_RATE,
+        n_fft=_FFT_SAMPLES,
+        n_mels=MEL_BANDS,
+        fmin=_LOWEST_HZ,
+        fmax=_HIGHEST_HZ,
+        dtype=np.float64,
     )
-    return hz
+    return bank
 
 
 TRAINING_FPS: Final = 25

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import WeightsError
 from models.engines.paste.blend import paste
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
@@ -19,7 +18,7 @@ from models.engines.runtime.batching import SharedBatches, advise_batch, usual_b
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.wav2lip.options import Wav2LipOptions
-from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, generator_mismatch, onnx_layout
+from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, generator_mismatch, onnx_roles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,17 +52,17 @@ class OnnxGenerator:
     """
 
     def __init__(self, path: Path, resources: ComputeResources, options: Wav2LipOptions) -> None:
-        self._network = OnnxNetwork(path, resources)
+        self._network = OnnxNetwork(path, resources, generator_mismatch)
         table = self._network.table
-        layout = onnx_layout(table.inputs, table.outputs[0])
-        if layout is None:
-            raise WeightsError(f"{path.name}: {generator_mismatch(table)}.")
-        self.size = layout.size
-        size = layout.batch if layout.batch > 0 else options.batch_size or usual_batch(resources.device)
+        roles = onnx_roles(table.inputs, table.outputs[0])
+        assert roles is not None
+        self._roles = roles
+        batch, _, self.size, _ = table.inputs[roles.index("face")]
+        size = batch if batch > 0 else options.batch_size or usual_batch(resources.device)
         self._batches = SharedBatches(size)
-        self._mel, self._face = (self._network.input_names[i] for i in (layout.mel, layout.face))
-        self._generate_batch = self._on_cuda if resources.device == "cuda" else self._on_cpu
-        if options.measure_batch and layout.batch < 0:
+        is_on_cuda = resources.device == "cuda" and self._network.is_float32
+        self._generate_batch = self._on_cuda if is_on_cuda else self._on_cpu
+        if options.measure_batch and batch < 0:
             advise_batch(self._time, size)
 
     def generate(
@@ -80,7 +79,8 @@ class OnnxGenerator:
         seen[:, 3:] /= 255
         seen[:, :3] = seen[:, 3:]
         seen[:, :3, self.size // 2 :] = 0
-        generated = self._network.run({self._mel: windows[:, None], self._face: seen})
+        arrays = {"mel": windows[:, None], "face": seen}
+        generated = self._network(*(arrays[role] for role in self._roles))
         return np.ascontiguousarray(to_levels(generated).transpose(0, 2, 3, 1))
 
     def _on_cuda(self, faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -91,8 +91,9 @@ class OnnxGenerator:
         device = torch.device("cuda", 0)
         with torch.inference_mode():
             seen: Tensor = face_input(torch.from_numpy(faces).to(device)).contiguous()
-            feeds = {self._mel: torch.from_numpy(windows[:, None]).to(device), self._face: seen}
-            generated = self._network.run_on_cuda(feeds, (len(faces), 3, self.size, self.size))
+            tensors = {"mel": torch.from_numpy(windows[:, None]).to(device), "face": seen}
+            ordered = [tensors[role] for role in self._roles]
+            generated = self._network.run_on_cuda(ordered, (len(faces), 3, self.size, self.size))
             levels: NDArray[np.uint8] = face_levels(generated).cpu().numpy()
         return levels
 

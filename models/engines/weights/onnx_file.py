@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 
 from errors import WeightsError
 from models.engines.protocol import TensorTable
-from models.engines.weights.formats import READER_MEMORY_BYTES, Contents, bare_names, bound_memory
+from models.engines.weights.formats import Contents, bare_names
 
 # Wire types and limits: protobuf.dev, "Encoding".
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -151,7 +151,6 @@ def read_onnx(file: BinaryIO, num_bytes: int) -> Contents:
     Raises:
         WeightsError: It is not an ONNX file, is damaged, or names external data outside its folder.
     """
-    bound_memory(num_bytes + READER_MEMORY_BYTES)
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return _Reader().read(Span(mapped, 0, num_bytes))
 

@@ -14,10 +14,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from safetensors import SafetensorError, safe_open
+
 from errors import WeightsError
-from models.engines.weights.formats import READER_MEMORY_BYTES, Contents, bound_memory, bound_process, file_kind
+from models.engines.protocol import TensorTable
+from models.engines.weights.formats import (
+    READER_MEMORY_BYTES,
+    Contents,
+    bare_names,
+    bound_memory,
+    bound_process,
+    file_kind,
+)
 from models.engines.weights.onnx_file import read_onnx
-from models.engines.weights.safetensors_file import read_safetensors
 from models.engines.weights.torch_file import check_torch_zip, read_torch
 
 _NO_MEMORY = "expected a file that can be read in bounded memory, found one that asks for more"
@@ -47,5 +56,15 @@ def _read(file: BinaryIO, num_bytes: int) -> Contents:
         if kind == "torch zip":
             check_torch_zip(file, num_bytes)
         return read_torch(file, num_bytes, is_zip=kind == "torch zip")
-    bound_memory(READER_MEMORY_BYTES)
-    return read_safetensors(file, num_bytes) if kind == "safetensors" else read_onnx(file, num_bytes)
+    bound_memory(READER_MEMORY_BYTES + num_bytes)  # mapped into memory as a whole
+    return _read_safetensors(file) if kind == "safetensors" else read_onnx(file, num_bytes)
+
+
+def _read_safetensors(file: BinaryIO) -> Contents:
+    """Read the header; the library compares it with the length of the file."""
+    try:
+        with safe_open(f"/proc/self/fd/{file.fileno()}", "np") as opened:
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"expected a whole safetensors file, it is truncated or damaged: {error}") from error
+    return Contents(TensorTable("safetensors", bare_names(shapes)))

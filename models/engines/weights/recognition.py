@@ -121,6 +121,26 @@ def shape_fits(found: Shape, expected: Shape, free: Container[int] = range(64)) 
     )
 
 
+def input_roles(
+    inputs: Sequence[Shape], expected: Mapping[str, Shape], free: Container[int] = range(64)
+) -> list[str] | None:
+    """Return the role of each input of an ONNX file, for exports that differ in names and order, but not in shapes.
+
+    Args:
+        inputs: Shapes in the file's order.
+        expected: The shape of each role; see `shape_fits`, also for `free`.
+        free: Places in which the file may be free.
+
+    Returns:
+        One role for each input; None unless every role is there once.
+    """
+    roles = [
+        next((role for role, shape in expected.items() if shape_fits(found, shape, free)), "unknown")
+        for found in inputs
+    ]
+    return roles if sorted(roles) == sorted(expected) else None
+
+
 def _text(shapes: Sequence[Shape]) -> str:
     texts = (",".join("any" if size < 0 else str(size) for size in shape) for shape in shapes)
     return " ".join(f"[{text or '...'}]" for text in texts) or "none"

@@ -101,7 +101,7 @@ def test_dub_language_transcribes_and_translates(tmp_path: Path, service: Memory
         (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
         (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
         (["--subtitles", "missing.srt"], "missing.srt does not exist"),
-        (["--face", "Eve=person:1"], "--face: the subtitles file has no speaker 'Eve'. Its"),
+        (["--face", "Eve=person:1"], "--face: the subtitle file has no speaker 'Eve'. Its"),
     ],
 )
 def test_dub_unusable_option_is_explained(

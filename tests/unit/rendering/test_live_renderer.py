@@ -20,7 +20,6 @@ from errors import ConfigError, StoredFileError
 from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.live.annex_b import annex_b
 from media.probe import VideoInfo
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar
@@ -112,9 +111,8 @@ def stream_pictures(chunks: list[LiveChunk], pixel_format: str = "gray") -> NDAr
     """The same, decoded one after the other."""
     frames, decoder = [], VideoCodecContext.create("h264", "r")
     for chunk in chunks:
-        for number, sample in enumerate(chunk.pictures.frames):
-            is_key = number == 0 and chunk.pictures.is_key
-            frames += decoder.decode(av.Packet(annex_b(sample, chunk.pictures.headers if is_key else None)))
+        for frame in chunk.pictures.byte_streams():
+            frames += decoder.decode(av.Packet(frame))
     frames += decoder.decode(None)
     return np.stack([frame.to_ndarray(format=pixel_format).astype(float) for frame in frames])
 

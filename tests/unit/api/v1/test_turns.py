@@ -145,7 +145,7 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
 @pytest.mark.parametrize(
     ("files", "fields", "message"),
     [
-        ([], {}, "audio or text is required, or turns or subtitles"),
+        ([], {}, "audio or text is required, or turns, subtitles or translate_to"),
         (["audio"], {"turns": "["}, "turns: expected a JSON list of turns"),
         (["audio"], {"turns": "[]"}, "turns"),
         (["audio"], {"turns": [{"start": -1}]}, "turns"),
@@ -154,7 +154,11 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
         (["audio"], {"turns": [{"start": 0, "nose": 1}]}, "nose"),
         (["audio"], {"turns": [{"start": 0}], "text": "x"}, "text or turns, not both"),
         (["audio"], {"turns": [{"start": 0}], "loop": "hold"}, "leave loop out"),
-        (["audio"], {"turns": [{"start": 0}], "speakers": SPEAKERS}, "speakers needs diarization or subtitles"),
+        (
+            ["audio"],
+            {"turns": [{"start": 0}], "speakers": SPEAKERS},
+            "speakers needs diarization, subtitles or translate_to",
+        ),
         (["audio"], {"turns": [{"start": 0}], "subtitles_output": "track"}, "subtitles_output needs turns with texts"),
         (["audio"], {"turns": [{"start": 0, "speed": 2}]}, "speed"),
         (["audio"], {"turns": [{"start": 0, "cue": "a"}]}, "cue"),
@@ -165,7 +169,11 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
         (["subtitles"], {"speakers": '{"Anna": {"nose": 1}}'}, "nose"),
         (["subtitles"], {"idle_mouths": "wide"}, "idle_mouths"),
         ([], {"turns": [{"start": 0, "text": "x" * 4097}]}, "turns"),
-        (["audio"], {"turns": [{"start": 0}], "review": "true"}, "review needs turns with texts, or subtitles"),
+        (
+            ["audio"],
+            {"turns": [{"start": 0}], "review": "true"},
+            "review needs turns with texts, subtitles or translate_to",
+        ),
         (["subtitles"], {"subtitles_output": "track", "format": "webm"}, "subtitles_output=track is not possible"),
         ([], {"idle_mouths": "closed", "text": "x"}, "idle_mouths needs turns"),
         (["audio"], {"max_audio_stretch": "1.2"}, "max_audio_stretch needs loop=retime"),

@@ -194,8 +194,8 @@ def _safetensors(header: Any, num_data_bytes: int) -> Make:
     return lambda path: raw_safetensors(path, text, num_data_bytes)
 
 
-def _entry(start: int, stop: int, shape: list[int], dtype: str = "F32") -> dict[str, Any]:
-    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+def _entry(start: int, stop: int, shape: list[int]) -> dict[str, Any]:
+    return {"dtype": "F32", "shape": shape, "data_offsets": [start, stop]}
 
 
 def _long_header(path: Path) -> Path:
@@ -276,19 +276,13 @@ REFUSED: dict[str, tuple[Make, str]] = {
     ),
     "another pickle": (plain_pickle, "torch cannot read it"),
     "names to trick a terminal": (lambda path: torch_file(path, {"\x1b[2J": torch.zeros(1)}), "found something else"),
-    "a header without end": (_long_header, "header of at most 16777216 bytes, found one of 1000000000"),
-    "a cut header": (_cut(safetensors_file, 0.1), "the file is truncated"),
-    "cut tensors": (_cut(safetensors_file, 0.9), "the file is truncated"),
-    "a claim": (_safetensors({"w": _entry(0, 10**10, [2_500_000_000])}, 40), "expected 10000000000 bytes of tensors"),
-    "a wrong span": (_safetensors({"w": _entry(0, 44, [10])}, 44), "found 0 to 44"),
-    "a shared span": (
-        _safetensors({"w": _entry(0, 40, [10]), "v": _entry(0, 40, [10])}, 40),
-        "expected the next tensor at byte 40",
-    ),
-    "a negative length": (_safetensors({"w": _entry(0, 40, [-10])}, 40), r"the bytes of \(-10,\)"),
-    "an unknown dtype": (_safetensors({"w": _entry(0, 40, [10], "X9")}, 40), "expected dtype, shape"),
-    "a name twice": (_safetensors('{"w": 1, "w": 2}', 0), "header of JSON"),
-    "no JSON": (_safetensors("{" + "[" * 100_000, 0), "header of JSON"),
+    "a header without end": (_long_header, "header too large"),
+    "a cut header": (_cut(safetensors_file, 0.1), "truncated or damaged"),
+    "cut tensors": (_cut(safetensors_file, 0.9), "file not fully covered"),
+    "a wrong span": (_safetensors({"w": _entry(0, 44, [10])}, 44), "truncated or damaged"),
+    "a shared span": (_safetensors({"w": _entry(0, 40, [10]), "v": _entry(0, 40, [10])}, 40), "invalid offset"),
+    "a name twice": (_safetensors('{"w": 1, "w": 2}', 0), "invalid JSON"),
+    "no JSON": (_safetensors('{"w": ' + "[" * 100_000, 0), "recursion limit"),
     "a cut network": (_cut(onnx_file, 0.5), "truncated or something else"),
     "a claim in a network": (_onnx_claim, r"expected the data of \(50000, 50000\) in 'module.w'"),
     "a packed claim in a network": (_packed_onnx_claim, r"expected the data of \(2500000000,\) in 'b'"),

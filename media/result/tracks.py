@@ -1,8 +1,8 @@
-"""The sound track of a result: AAC, Opus or PCM."""
+"""The tracks of a result beside the video: its sound as AAC, Opus or PCM, and subtitles as 3GPP timed text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Final
 
@@ -11,9 +11,11 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
+from av.subtitles.stream import SubtitleStream
 
 from media.audio_parts import SoundFormat
 from media.result.sound_mix import ResultSound
+from media.subtitles.texts import ShownText
 
 # ISO/IEC 14496-3, table 1.18: sample rates of AAC.
 _AAC_RATES: Final = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
@@ -26,7 +28,7 @@ _MAX_BITS_PER_SAMPLE: Final = 5
 _BITS_PER_CHANNEL: Final = 96_000
 
 
-def add_sound_track(container: OutputContainer, sound: ResultSound, encoder: str = "aac") -> AudioStream:
+def add_sound_track(container: OutputContainer, sound: ResultSound, encoder: str) -> AudioStream:
     """Add a track; it keeps the sample rate of the sound if the encoder supports it, and up to two channels.
 
     Raises:
@@ -63,3 +65,43 @@ def sound_packets(
         if num_done >= num_samples:
             break
     yield from stream.encode(None)
+
+
+_TIME_BASE: Final = Fraction(1, 1000)
+_STYLE: Final = b"""[Script Info]
+ScriptType: v4.00+
+PlayResX: 384
+PlayResY: 288
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
+StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,0
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+"""FFmpeg's default style, from which the encoder makes the header of the track."""
+
+
+def add_text_track(container: OutputContainer, language: str | None) -> SubtitleStream:
+    """Add a text track to a file, before its first packet; `language` is an ISO 639-3 code."""
+    stream = container.add_stream("mov_text")
+    stream.time_base = _TIME_BASE
+    stream.codec_context.subtitle_header = _STYLE
+    if language is not None:
+        stream.metadata["language"] = language
+    return stream
+
+
+def text_packets(texts: Sequence[ShownText], stream: SubtitleStream, end: Fraction) -> Iterator[Packet[SubtitleStream]]:
+    """Yield the packets of texts that do not overlap, in order, and are shown until `end` in seconds at most."""
+    for text in texts:
+        start, stop = (round(seconds / _TIME_BASE) for seconds in (text.start, min(text.end, float(end))))
+        if start < stop:
+            content = text.text.encode()
+            packet: Packet[SubtitleStream] = Packet(len(content).to_bytes(2, "big") + content)  # type: ignore[assignment]
+            packet.stream, packet.time_base = stream, _TIME_BASE
+            packet.pts = packet.dts = start
+            packet.duration = stop - start
+            yield packet
