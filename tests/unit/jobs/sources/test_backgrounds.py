@@ -17,7 +17,6 @@ from config import JobConfig, PipelineConfig
 from errors import MediaError, MediaLimitError, NotFoundError, StateError
 from jobs.messages import ProbeResult, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import new_id, utc_now
 from jobs.requests import BackgroundRequest
 from jobs.single_flight import ignore_progress
 from jobs.sources.backgrounds import Backgrounds
@@ -26,9 +25,9 @@ from media.probe import ColourTags, VideoInfo
 from storage.file_keys import BACKGROUNDS, UPLOADS, background_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
+from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -132,11 +131,9 @@ async def test_sweep_removes_only_unused_backgrounds(bench: Bench) -> None:
 
 
 async def test_sweep_keeps_backgrounds_of_avatars(bench: Bench) -> None:
-    file_id, now = await bench.send(), utc_now()
+    file_id = await bench.send()
     settings = AvatarSettings(background_id=file_id)
-    avatar = bench.table.put_avatar(
-        AvatarRecord(key="a", id=new_id(), source_sha256="", settings=settings, created_at=now, last_used_at=now)
-    )
+    avatar = bench.table.put_avatar(avatar_record("a", settings=settings))
     age_s = CONFIG.live.max_session_s + 7200
     os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)
     await bench.backgrounds.sweep()

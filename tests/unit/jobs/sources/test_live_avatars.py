@@ -12,7 +12,6 @@ from config import PipelineConfig
 from errors import NotFoundError, OptionError
 from jobs.messages import AvatarRef, MatteRef, ShownAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import new_id, utc_now
 from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.live_avatars import LiveAvatars
@@ -21,7 +20,7 @@ from media.output.backgrounds import MatteMode
 from models.engines.catalog import EngineCatalog
 from models.matting.report import MatteReport
 from storage.file_keys import avatar_folder, source_key
-from storage.records import AvatarRecord
+from tests.unit.job_records import avatar_record
 from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench
 
 NOTHING = AvatarSettings()
@@ -55,10 +54,7 @@ class Live(Bench):
         self.avatars = SlowAvatars(CONFIG, self.stages, self.table, self.files)
         engines = EngineCatalog(PipelineConfig(data_dir=root))
         self.live = LiveAvatars(self.avatars, self.backgrounds, engines, asyncio.Semaphore(1))
-        now = utc_now()
-        self.avatar = self.table.put_avatar(
-            AvatarRecord(key=KEY, id=new_id(), source_sha256="", created_at=now, last_used_at=now)
-        )
+        self.avatar = self.table.put_avatar(avatar_record(KEY))
 
     def change(self, settings: AvatarSettings) -> None:
         self.table.update_avatar(KEY, settings=settings)
