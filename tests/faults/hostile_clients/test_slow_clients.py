@@ -24,7 +24,7 @@ HEALTHY_S = 0.25
 """p99 of /healthz that is promised during an attack."""
 ACCEPTED_S = 3.0
 """A good job is accepted within so long on a machine that does nothing else."""
-ATTACK_S = 60.0 if IS_ENDURANCE else 12.0
+ATTACK_S = 60.0 if IS_ENDURANCE else 5.0
 NUM_GOOD_JOBS = 5
 SOURCE_BYTES = 120 << 20
 MAX_SPILLED_BYTES = 64 << 20
