@@ -6,10 +6,9 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +28,6 @@ from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarStatus
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
@@ -90,10 +88,8 @@ class CountingStages(NoStages):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
-        self.stages = CountingStages(self.files)
-        self.table = JobTable(Database(self.files.table_path))
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        self.files, self.table, self.stages = files, table, CountingStages(files)
         self.avatars = Avatars(CONFIG, self.stages, self.table, self.files)
         self.key = new_id()
         on_disk(self.files, source_key(self.key)).write_bytes(b"film")
@@ -108,10 +104,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 def test_ensure_for_a_second_engine_reuses_the_track(bench: Bench) -> None:

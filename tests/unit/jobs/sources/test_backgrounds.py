@@ -6,10 +6,8 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
@@ -25,7 +23,6 @@ from media.probe import ColourTags, VideoInfo
 from storage.file_keys import BACKGROUNDS, UPLOADS, background_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
@@ -61,10 +58,8 @@ class Fitting(NoStages):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
-        self.stages = Fitting(self.files)
-        self.table = JobTable(Database(self.files.table_path))
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        self.files, self.table, self.stages = files, table, Fitting(files)
         self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
 
     async def send(self, content: bytes = b"beach", owner: str | None = None) -> str:
@@ -78,10 +73,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 async def test_ensure_shares_files_between_sessions_of_one_form(bench: Bench) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -20,6 +19,8 @@ from media.output.backgrounds import MatteMode
 from models.engines.catalog import EngineCatalog
 from models.matting.report import MatteReport
 from storage.file_keys import avatar_folder, source_key
+from storage.file_store import FileStore
+from storage.job_table import JobTable
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench
 
@@ -49,10 +50,10 @@ class SlowAvatars(Avatars):
 class Live(Bench):
     """An avatar, and sessions that show it."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        super().__init__(files, table)
         self.avatars = SlowAvatars(CONFIG, self.stages, self.table, self.files)
-        engines = EngineCatalog(PipelineConfig(data_dir=root))
+        engines = EngineCatalog(PipelineConfig(data_dir=files.root))
         self.live = LiveAvatars(self.avatars, self.backgrounds, engines, asyncio.Semaphore(1))
         self.avatar = self.table.put_avatar(avatar_record(KEY))
 
@@ -68,10 +69,8 @@ class Live(Bench):
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[Live]:
-    live = Live(tmp_path)
-    yield live
-    live.table.close()
+def live(files: FileStore, table: JobTable) -> Live:
+    return Live(files, table)
 
 
 async def test_show_uses_avatar_settings_that_are_not_overridden(live: Live) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, ava
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
@@ -104,10 +102,8 @@ class Scanning(NoStages):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
-        self.stages = Scanning(self.files)
-        self.table = JobTable(Database(self.files.table_path))
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        self.files, self.table, self.stages = files, table, Scanning(files)
         self.people = People(PipelineConfig(jobs=JobConfig(max_attempts=2)), self.stages, self.table, self.files)
         self.info = VIDEO
 
@@ -126,10 +122,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 async def _report(bench: Bench, record: AvatarRecord) -> PeopleReport:
