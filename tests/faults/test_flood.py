@@ -188,8 +188,9 @@ def _abuse(caller: Caller, pair: Pair, num_jobs: int) -> None:
             read_a_little(caller.url, f"/v1/jobs/{oldest}/video")
         waiting = [one for one in waiting if _is_unfinished(caller, one)]
     caller.wait([one for one in waiting if _is_unfinished(caller, one)], 200)
-    for job in caller.request("GET", "/v1/jobs?limit=100").json()["jobs"]:
-        caller.request("DELETE", f"/v1/jobs/{job['id']}")
+    while jobs := caller.request("GET", "/v1/jobs?limit=100").json()["jobs"]:
+        for job in jobs:
+            caller.request("DELETE", f"/v1/jobs/{job['id']}")
 
 
 def _is_unfinished(caller: Caller, job_id: str) -> bool:
