@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, MediaError, WeightsError
+from errors import WeightsError
 from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
 from models.engines.ultralight.audio import UltralightFeatures
@@ -141,24 +141,6 @@ def test_wenet_encode_reads_published_chunks(speech: tuple[Path, SpeechLevel], w
     for member, chunk in enumerate(range(2, 10)):
         expected = bank[5 * chunk : 5 * chunk + 67].reshape(-1) @ weight + 100
         assert np.abs(windows[member] - expected).max() < 1e-2
-
-
-def test_encode_stop_raises_cancelled_job_error(
-    speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet
-) -> None:
-    for audio_encoder in (HubertAudioEncoder(hubert), WenetAudioEncoder(wenet)):
-        with pytest.raises(CancelledJobError):
-            audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 10, 100), lambda: True)
-
-
-def test_encode_unmeasured_file_raises_media_error(
-    tmp_path: Path, speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet
-) -> None:
-    path = tmp_path / "other.npy"
-    np.save(path, np.ones(700, np.int16))
-    for audio_encoder in (HubertAudioEncoder(hubert), WenetAudioEncoder(wenet)):
-        with pytest.raises(MediaError, match=r"other\.npy, found 700"):
-            audio_encoder.encode(path, speech[1], FrameSpan(Fraction(25), 0, 10, 100))
 
 
 def test_audio_encoders_other_network_reports_expected_and_found(tmp_path: Path) -> None:
