@@ -9,23 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
+from cli.avatar_options import BackgroundId, BackgroundLoop, Expressiveness, Face, Matte, Motion, avatar_settings
 from cli.local_service import ANY_SERVER, Server
-from cli.terminal import (
-    AsJson,
-    BackgroundId,
-    BackgroundLoop,
-    Expressiveness,
-    Face,
-    Matte,
-    Motion,
-    commands,
-    console,
-    is_file,
-    name,
-    service,
-    timestamp,
-)
-from lipwright_client.calls import AvatarSettings
+from cli.terminal import AsJson, commands, console, name, service, timestamp
 
 Background = Annotated[
     str | None,
@@ -70,7 +56,7 @@ def add_avatar(
     as_json: AsJson = False,
 ) -> None:
     """Create an avatar and print its ID."""
-    settings = _settings(expressiveness, motion, background, background_id, background_loop, matte)
+    settings = avatar_settings(expressiveness, motion, background, background_id, background_loop, matte)
     avatar = service(server).avatars.create(video=video, face=face, **settings)
     print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
 
@@ -91,22 +77,9 @@ def update_avatar(
 
     `--background source` removes its background.
     """
-    settings = _settings(expressiveness, motion, background, background_id, background_loop, matte)
+    settings = avatar_settings(expressiveness, motion, background, background_id, background_loop, matte)
     avatar = service(server).avatars.update(avatar_id, **settings)
     print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
-
-
-def _settings(
-    expressiveness: float | None,
-    motion: float | None,
-    background: str | None,
-    background_id: str | None,
-    background_loop: str | None,
-    matte: str | None,
-) -> AvatarSettings:
-    settings: AvatarSettings = {"expressiveness": expressiveness, "motion": motion, "background_id": background_id}
-    settings |= {"background_loop": background_loop, "matte": matte}
-    return settings | ({"background_file": background} if is_file(background) else {"background": background})
 
 
 @app.command("people")

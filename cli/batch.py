@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from cli.local_service import OptionalServer, service_at
+from cli.local_service import LocalDataDir, OptionalServer, service_at
 from cluster.batch_options import (
     INVALID_MANIFEST,
     AsJson,
@@ -30,7 +28,7 @@ def batch(
     manifest: Manifest,
     out: Out = None,
     server: OptionalServer = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
+    data_dir: LocalDataDir = None,
     max_in_flight: MaxInFlight = 8,
     pair_timeout_s: PairTimeout = 3600.0,
     record: RecordPath = None,

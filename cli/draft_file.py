@@ -42,7 +42,7 @@ class DraftChanges:
 
 def draft_text(turns: Sequence[Turn]) -> str:
     """Return an SRT file with one cue per text; names of speakers are in front of it (`Anna: Hello`)."""
-    return subtitle_file([_written(turn) for turn in turns if turn.text is not None], "srt")
+    return subtitle_file([_cue_of(turn) for turn in turns if turn.text is not None], "srt")
 
 
 def draft_changes(turns: Sequence[Turn], content: bytes) -> DraftChanges:
@@ -56,7 +56,7 @@ def draft_changes(turns: Sequence[Turn], content: bytes) -> DraftChanges:
     """
     texts = [turn for turn in turns if turn.text is not None]
     cues = read_cues(content, {turn.speaker for turn in texts if turn.speaker is not None})
-    shown = {turn.number: _as_read(turn) for turn in texts}
+    shown = {turn.number: _read_again(turn) for turn in texts}
     matched = dict(_matches(shown, cues))
     by_number = {turn.number: turn for turn in texts}
     changes = {number: _change(by_number[number], shown[number], cue, texts) for number, cue in matched.items()}
@@ -80,27 +80,18 @@ def apply_changes(
         StateError: The job has changed in the meantime.
         ClientError: An edit is refused. The edits before it have been made.
     """
-    order = [(turn.start, turn.number) for turn in turns.turns]
-    jobs, version = client.jobs, turns.version
-
-    def place_of(number: int) -> int:
-        return next(place for place, (_, each) in enumerate(order) if each == number)
-
+    starts = {turn.number: turn.start for turn in turns.turns if turn.number not in changes.removed}
     for number in reversed(changes.removed):
-        turns = jobs.remove_turn(job_id, place_of(number), version)
-        order.pop(place_of(number))
-        version = turns.version
+        turns = client.jobs.remove_turn(job_id, number, turns.version)
         on_edit()
-    for number in _order_of_changes(changes.changed, {number: start for start, number in order}):
-        fields, place = changes.changed[number], place_of(number)
-        turns = jobs.edit_turn(job_id, place, version, **fields)
-        order[place] = (fields.get("start", order[place][0]), number)
-        order.sort(key=lambda each: each[0])
-        version = turns.version
+    for number in _order_of_changes(changes.changed, starts):
+        fields = changes.changed[number]
+        turns = client.jobs.edit_turn(job_id, list(starts).index(number), turns.version, **fields)
+        starts[number] = fields.get("start", starts[number])
+        starts = dict(sorted(starts.items(), key=lambda item: item[1]))  # as the service numbers the turns
         on_edit()
     for new in changes.added:
-        turns = jobs.add_turn(job_id, version=version, **new)
-        version = turns.version
+        turns = client.jobs.add_turn(job_id, version=turns.version, **new)
         on_edit()
     return turns
 
@@ -110,7 +101,7 @@ def _order_of_changes(changed: Mapping[int, TurnFields], starts: Mapping[int, fl
     return [*(number for number in sorted(changed, reverse=True) if number not in earlier), *earlier]
 
 
-def _written(turn: Turn) -> Cue:
+def _cue_of(turn: Turn) -> Cue:
     """Return the cue of a turn with a text; the name of the speaker is in its text."""
     end = turn.end if turn.end is not None else turn.start + max(turn.natural_seconds or 0.0, 1.0)
     name = " ".join((turn.speaker or "").split())
@@ -118,11 +109,11 @@ def _written(turn: Turn) -> Cue:
     return Cue(turn.start, end, f"{prefix}{turn.text}")
 
 
-def _as_read(turn: Turn) -> Cue:
+def _read_again(turn: Turn) -> Cue:
     """Return the cue of an unchanged turn as it is read from the file: readers leave out sounds in brackets."""
-    written = _written(turn)
-    cues = read_cues(subtitle_file([written], "srt").encode(), {turn.speaker} if turn.speaker is not None else ())
-    return cues[0] if len(cues) == 1 else written
+    cue = _cue_of(turn)
+    cues = read_cues(subtitle_file([cue], "srt").encode(), {turn.speaker} if turn.speaker is not None else ())
+    return cues[0] if len(cues) == 1 else cue
 
 
 def _matches(shown: Mapping[int, Cue], cues: Sequence[Cue]) -> Iterator[tuple[int, Cue]]:
@@ -172,16 +163,16 @@ def _change(turn: Turn, old: Cue, new: Cue, turns: Sequence[Turn]) -> TurnFields
     if _milliseconds(old.end) != _milliseconds(new.end):
         fields["end"] = new.end
     if new.speaker is not None and new.speaker.casefold() != (turn.speaker or "").casefold():
-        return {**fields, **_casting(new, turns)}
+        return {**fields, **_speaker_fields(new, turns)}
     return fields
 
 
 def _new_turn(cue: Cue, turns: Sequence[Turn]) -> NewTurn:
-    return {**_casting(cue, turns), "end": cue.end, "text": cue.text, "start": cue.start}
+    return {**_speaker_fields(cue, turns), "end": cue.end, "text": cue.text, "start": cue.start}
 
 
-def _casting(cue: Cue, turns: Sequence[Turn]) -> TurnOptions:
-    """Return speaker, face and voice of a cue."""
+def _speaker_fields(cue: Cue, turns: Sequence[Turn]) -> TurnOptions:
+    """Return the speaker, face and voice of a cue."""
     name = (cue.speaker or "").casefold()
     same = [turn for turn in turns if (turn.speaker or "").casefold() == name]
     if not same:

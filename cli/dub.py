@@ -6,26 +6,25 @@ import json
 import shlex
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from cli.draft_file import draft_text
-from cli.local_service import OptionalServer, service_at
-from cli.run_job import check_paths, check_writable, make_job, save_video
+from cli.local_service import LocalDataDir, OptionalServer, service_at
+from cli.run_job import VideoOut, check_paths, check_writable, make_job, save_video
 from cli.terminal import UsageError, interrupt_on_sigterm, service
 from cli.turn_table import long_texts, print_result, voices_of
-from lipwright_client import ClientError, Job, Lipwright, Turns
+from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
-
-_AMBIENCE_DB: Final = -12.0
 
 
 def dub(
     video: Annotated[str, typer.Argument(help="The video (file or URL).")],
-    out: Annotated[Path, typer.Option(help="Output file: .mp4, .webm or .mov, which also chooses the format.")],
+    out: VideoOut,
     subtitles: Annotated[
         Path | None, typer.Option(help="What is said: an SRT or WebVTT file in the new language.")
     ] = None,
@@ -56,7 +55,7 @@ def dub(
     ] = True,
     ambience_gain: Annotated[
         float, typer.Option(metavar="DB", help="Its gain in dB; it is lowered further while somebody speaks.")
-    ] = _AMBIENCE_DB,
+    ] = -12.0,
     closed_mouths: Annotated[bool, typer.Option("--closed-mouths", help="Close mouths between the subtitles.")] = False,
     show: Annotated[
         str | None,
@@ -71,7 +70,7 @@ def dub(
         ),
     ] = False,
     server: OptionalServer = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
+    data_dir: LocalDataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
 ) -> None:
     """Dub VIDEO: the people in it speak the subtitles, each in its time.
@@ -87,15 +86,10 @@ def dub(
     draft = out.with_suffix(".review.srt") if review else None
     if draft is not None:
         _check_draft(draft)
-    voices = dict(_named(text, "voice") for text in voice or ())
-    speakers: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for key, choices in (("face", dict(_named(text, "face") for text in face or ())), ("voice", voices)):
-        for name, choice in choices.items():
-            if name:
-                speakers[name][key] = choice
+    speakers, other_voice = _parse_speakers(face or (), voice or ())
     fields: JobFields = {
         "speakers": speakers or None,
-        "voice": voices.get(""),
+        "voice": other_voice,
         "background_gain_db": ambience_gain if ambience else None,
         "idle_mouths": "closed" if closed_mouths else None,
         "subtitles_output": show,
@@ -108,22 +102,20 @@ def dub(
     }
     with service_at(server, data_dir) as base_url:
         client = service(base_url)
-        content = _translated(client, video, language) if subtitles is None else subtitles.read_bytes()
-        fields["subtitles"] = ("subtitles.vtt" if subtitles is None else subtitles.name, content)
+        if subtitles is None:
+            fields["subtitles"] = ("subtitles.vtt", _translate(client, video, language))
+        else:
+            fields["subtitles"] = (subtitles.name, subtitles.read_bytes())
         # The speakers of an avatar are those who speak at the same times in its video.
         fields["avatar_id"] = client.avatars.create(video=video, keep=False).id
         job = _make_job(client, out, fields)
-        if draft is not None:
-            turns = client.jobs.turns(job.id)
-            draft.write_text(draft_text(turns.turns), encoding="utf-8")
+        if draft is None:
+            print_result(job, out, save_video(client, job, out), as_json)
         else:
-            num_bytes = save_video(client, job, out)
-    if draft is not None:
-        where = {"--server": server, "--data-dir": data_dir}
-        options = "".join(f" {name} {shlex.quote(str(value))}" for name, value in where.items() if value)
-        _print_draft(job, turns, draft, out, options, as_json)
-    else:
-        print_result(job, out, num_bytes, as_json)
+            approve = ["lipwright", "jobs", "approve", job.id, "--subtitles", str(draft), "--out", str(out)]
+            where = {"--server": server, "--data-dir": data_dir}
+            approve += [each for name, value in where.items() if value for each in (name, str(value))]
+            _save_draft(client, job, draft, shlex.join(approve), as_json)
 
 
 def _make_job(client: Lipwright, out: Path, fields: JobFields) -> Job:
@@ -137,18 +129,19 @@ def _make_job(client: Lipwright, out: Path, fields: JobFields) -> Job:
     return make_job(client, out, {**fields, "background_gain_db": None})
 
 
-def _print_draft(job: Job, turns: Turns, draft: Path, out: Path, options: str, as_json: bool) -> None:
-    """Print what is too long, and the next command; `options` choose the service."""
+def _save_draft(client: Lipwright, job: Job, draft: Path, approve: str, as_json: bool) -> None:
+    """Write the texts of a job in review to a file; print what is too long, and the command that renders the job."""
+    turns = client.jobs.turns(job.id)
+    draft.write_text(draft_text(turns.turns), encoding="utf-8")
     if as_json:
         print(json.dumps({**job.raw, "review": str(draft), "turns": turns.raw["turns"]}, indent=2))
         return
     num_texts = sum(turn.text is not None for turn in turns.turns)
-    approve = f"lipwright jobs approve {job.id} --subtitles {shlex.quote(str(draft))} --out {shlex.quote(str(out))}"
     lines = [f"{draft}: {num_texts} texts", *voices_of(job), *long_texts(turns.turns)]
-    print("\n".join([*lines, f"Change the file as you like, then render it: {approve}{options}"]), flush=True)
+    print("\n".join([*lines, f"Change the file as you like, then render it: {approve}"]), flush=True)
 
 
-def _translated(client: Lipwright, video: str, language: str | None) -> bytes:
+def _translate(client: Lipwright, video: str, language: str | None) -> bytes:
     """Return subtitles of a video in another language."""
     with Console(stderr=True).status("Transcribing and translating ..."):
         return client.create_subtitles(video, translate_to=language, kind="vtt").encode()
@@ -161,10 +154,15 @@ def _check_draft(draft: Path) -> None:
         raise UsageError("input_invalid", f"--review: {draft} exists. Remove it, or choose another --out.")
 
 
-def _named(text: str, option: str) -> tuple[str, str]:
-    """Return the name and the choice of NAME=CHOICE; the name is empty for a voice of all others."""
-    name, separator, choice = text.rpartition("=")
-    if not choice or (not name and (separator or option == "face")):
-        expected = "NAME=FACE" if option == "face" else "VOICE or NAME=VOICE"
-        raise UsageError("input_invalid", f"--{option}: expected {expected}, found {text!r}.")
-    return name, choice
+def _parse_speakers(faces: Sequence[str], voices: Sequence[str]) -> tuple[dict[str, dict[str, str]], str | None]:
+    """Return the faces and voices of speakers, and the voice of all others."""
+    speakers: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for option, choices in (("face", faces), ("voice", voices)):
+        for text in choices:
+            name, separator, choice = text.rpartition("=")
+            if not choice or (not name and (separator or option == "face")):
+                expected = "NAME=FACE" if option == "face" else "VOICE or NAME=VOICE"
+                raise UsageError("input_invalid", f"--{option}: expected {expected}, found {text!r}.")
+            speakers[name][option] = choice
+    other_voice = speakers.pop("", {}).get("voice")
+    return speakers, other_voice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -62,13 +62,6 @@ def with_job_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def file_options() -> Iterator[str]:
-    """Yield the names of the options that are files or URLs."""
-    for name in _names():
-        if _kind(JobSpec.model_fields[name]) is UploadedFile:
-            yield name
-
-
 def _names() -> list[str]:
     return [*_FIRST, *(name for name in JobSpec.model_fields if name not in (*_FIRST, *NO_OPTIONS))]
 
@@ -112,3 +105,7 @@ def _help(name: str, field: FieldInfo, kind: object) -> str:
 
 def _option_of(name: str) -> str:
     return OPTION_NAMES.get(name, f"--{name.replace('_', '-')}")
+
+
+FILE_FIELDS: Final = frozenset(name for name, field in JobSpec.model_fields.items() if _kind(field) is UploadedFile)
+"""Fields that are files or URLs."""

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from cli.draft_file import apply_changes, draft_changes, draft_text
-from cli.local_service import ANY_SERVER, OptionalServer, Server, service_at
+from cli.local_service import ANY_SERVER, LocalDataDir, OptionalServer, Server, service_at
 from cli.report import print_report
 from cli.run_job import check_input, check_writable, progress_bars, save_video
 from cli.terminal import AsJson, UsageError, commands, console, interrupt_on_sigterm, name, service, timestamp
@@ -117,7 +117,7 @@ def approve_job(
     out: Annotated[Path | None, typer.Option(help="Output file, with the suffix of the job's format.")] = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the video.")] = False,
     server: OptionalServer = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
+    data_dir: LocalDataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Render a job in review, with the changes of a subtitle file.
@@ -137,17 +137,16 @@ def approve_job(
         if out is not None:
             format_of(out.suffix, str(client.jobs.get(job_id).options.get("format", "mp4")))
         if subtitles is not None:
-            _apply(client, job_id, subtitles.read_bytes())
+            _apply_file(client, job_id, subtitles.read_bytes())
         job = client.jobs.approve(job_id)
         if out is None:
             print(json.dumps(job.raw, indent=2) if as_json else job.status)
             return
-        job = _followed(client, job_id)
-        num_bytes = save_video(client, job, out)
-    print_result(job, out, num_bytes, as_json)
+        job = _wait_for_video(client, job_id)
+        print_result(job, out, save_video(client, job, out), as_json)
 
 
-def _apply(client: Lipwright, job_id: str, content: bytes) -> None:
+def _apply_file(client: Lipwright, job_id: str, content: bytes) -> None:
     """Change the turns of a job in review as a subtitle file says."""
     turns = client.jobs.turns(job_id)
     changes = draft_changes(turns.turns, content)
@@ -158,8 +157,8 @@ def _apply(client: Lipwright, job_id: str, content: bytes) -> None:
         print(line, file=sys.stderr)
 
 
-def _followed(client: Lipwright, job_id: str) -> Job:
-    """Return a job that has succeeded; Ctrl-C does not cancel it."""
+def _wait_for_video(client: Lipwright, job_id: str) -> Job:
+    """Wait until a job has succeeded, and return it; Ctrl-C does not cancel it."""
     try:
         with progress_bars("approved") as show:
             return client.jobs.wait(job_id, on_change=show).check()

@@ -11,19 +11,11 @@ from typing import Annotated, Final
 
 import typer
 
+from cli.avatar_options import BackgroundId, BackgroundLoop, Expressiveness, Matte, Motion, avatar_settings
 from cli.joined_stream import JoinedStream
 from cli.local_service import ANY_SERVER, Server
 from cli.run_job import check_input, check_writable
-from cli.terminal import (
-    BackgroundId,
-    BackgroundLoop,
-    Expressiveness,
-    Matte,
-    Motion,
-    UsageError,
-    is_file,
-    service,
-)
+from cli.terminal import UsageError, service
 from lipwright_client import LiveEvent, LiveSession
 from lipwright_client.async_live import DEFAULT_RATE
 from lipwright_client.files import Writable, atomic_target
@@ -94,20 +86,9 @@ def live(
     if out not in (None, "-"):
         check_writable(Path(str(out)))
     client = service(server)
+    settings = avatar_settings(expressiveness, motion, background, background_id, background_loop, matte)
     with _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
-        with client.live(
-            avatar_id,
-            sample_rate,
-            video=video,
-            expressiveness=expressiveness,
-            motion=motion,
-            receives_video=out is not None,
-            background=None if is_file(background) else background,
-            matte=matte,
-            background_file=background if is_file(background) else None,
-            background_id=background_id,
-            background_loop=background_loop,
-        ) as session:
+        with client.live(avatar_id, sample_rate, video=video, receives_video=out is not None, **settings) as session:
             for url in push or ():
                 session.start_output(url, push_token)
             stream = JoinedStream()

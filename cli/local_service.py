@@ -88,6 +88,7 @@ OptionalServer = Annotated[
         f"{DEFAULT_SERVER}, or one that is started for this command.",
     ),
 ]
+LocalDataDir = Annotated[Path | None, typer.Option(help="Data folder of the local service.")]
 
 
 @contextlib.contextmanager

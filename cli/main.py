@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cli.avatar_options import background_field
 from cli.avatars import app as avatars_app
 from cli.batch import batch
 from cli.doctor import doctor
 from cli.dub import dub
 from cli.inspect import inspect
 from cli.integrations import gradio, live_worker, mcp
-from cli.job_options import file_options, with_job_options
+from cli.job_options import FILE_FIELDS, with_job_options
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
 from cli.live import live
-from cli.local_service import OptionalServer, service_at
+from cli.local_service import LocalDataDir, OptionalServer, service_at
 from cli.models import app as models_app
-from cli.run_job import check_paths, make_job, save_video
+from cli.run_job import VideoOut, check_paths, make_job, save_video
 from cli.serve import serve
-from cli.terminal import (
-    UsageError,
-    commands,
-    interrupt_on_sigterm,
-    is_file,
-    service,
-)
+from cli.terminal import UsageError, commands, interrupt_on_sigterm, service
+from cli.turn_table import print_result
 from cli.voices import app as voices_app
 from lipwright_client.calls import JobFields
 
@@ -70,9 +65,9 @@ def lipwright(
 @with_job_options
 def speak(
     fields: JobFields,
-    out: Annotated[Path, typer.Option(help="Output file: .mp4, .webm or .mov, which also chooses the format.")],
+    out: VideoOut,
     server: OptionalServer = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the local service.")] = None,
+    data_dir: LocalDataDir = None,
     report: Annotated[bool, typer.Option("--report", help="Print the quality report.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the job as JSON, including the quality report.")
@@ -87,11 +82,9 @@ def speak(
         raise UsageError("input_invalid", "pass either --audio or --text.")
     if ("video" in fields) == ("avatar_id" in fields):
         raise UsageError("input_invalid", "pass either --video or --avatar-id.")
-    background = fields.get("background")
-    if is_file(background):
-        fields = {**fields, "background": None, "background_file": background}
-    named = {name: fields.get(name) for name in (*file_options(), "background_file")}
-    files = {name: Path(str(value)) for name, value in named.items() if value and "://" not in str(value)}
+    fields |= background_field(fields.pop("background", None))
+    inputs = {name: str(value) for name, value in fields.items() if name in FILE_FIELDS and value}
+    files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
     check_paths(files, out)
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
@@ -99,8 +92,7 @@ def speak(
         client = service(base_url)
         job = make_job(client, out, fields)
         num_bytes = save_video(client, job, out, shows_warnings=as_json or not report)
-    whole = json.dumps({**job.raw, "out": str(out), "num_bytes": num_bytes}, indent=2)
-    print(whole if as_json else f"{out}: {job.num_frames} frames, {num_bytes} bytes", flush=True)
+    print_result(job, out, num_bytes, as_json)
     if report and not as_json:
         print_report_of(job)
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -15,6 +17,8 @@ from cli.report import print_warnings
 from cli.terminal import UsageError
 from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
+
+VideoOut = Annotated[Path, typer.Option(help="Output file: .mp4, .webm or .mov, which also chooses the format.")]
 
 
 def check_paths(files: Mapping[str, Path], out: Path) -> None:

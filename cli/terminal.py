@@ -27,30 +27,6 @@ _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
 
 DataDir = Annotated[Path | None, typer.Option(help="Data folder of the service. Default: from the config.")]
-Face = Annotated[
-    str,
-    typer.Option(
-        help="Which face: largest, speaking (who speaks most), person:N (see `lipwright avatars people`), an index by "
-        "size, point:x,y or box:x0,y0,x1,y1."
-    ),
-]
-BackgroundLoop = Annotated[
-    str | None, typer.Option(help="What follows the end of a background video: loop (default), pingpong or hold.")
-]
-Matte = Annotated[
-    str | None,
-    typer.Option(help="How the person is cut out for a background: person, chroma (green or blue screen) or auto."),
-]
-Expressiveness = Annotated[
-    float | None,
-    typer.Option(min=0, max=2, help="Scale of the mouth movement; 1 is natural. Only warp accepts other values."),
-]
-Motion = Annotated[
-    float | None, typer.Option(min=0, max=1, help="How far a still picture moves its head and eyes; 1 is natural.")
-]
-BackgroundId = Annotated[
-    str | None, typer.Option(help="ID of a picture or video, stored on the service, as the background.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _MAX_SUBMIT_S = 1800.0  # how long to retry while the service is full
 
@@ -59,11 +35,6 @@ def service(url: str) -> Lipwright:
     """Return a client of the service at `url`, to which commands in error messages refer from now on."""
     _invocation.set(replace(_invocation.get(Invocation()), server=url))
     return Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_SUBMIT_S))
-
-
-def is_file(text: str | None) -> bool:
-    """Return whether an option that can also be a name is a file or a URL."""
-    return text is not None and ("://" in text or Path(text).is_file())
 
 
 def timestamp(time: datetime) -> str:

@@ -1,4 +1,4 @@
-"""SpeechSynthesis: texts -> speech, cue by cue. A deployment of its own, so that no request waits for it."""
+"""SpeechSynthesis: texts -> speech, cue by cue, and films -> texts. A deployment, so that no request waits for it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
+from media.language import language_name
 from speech.cue_recorder import CueRecorder, record_timeout_s
 from speech.cue_speaker import CueSpeaker
 from speech.service import tts_service
+from speech.transcriber import Transcriber, transcription_queue
 from speech.voice_choice import choose_voices
 from storage.cues import SpokenCue, open_cues
 from storage.state import open_store
@@ -29,6 +31,7 @@ class SpeechSynthesis(StageReplica):
         files, decoders = open_store(config), make_decoders(config, warm=False)
         self._tts = tts_service(config.tts, files)
         self._speaker = CueSpeaker(config, files, self._tts, decoders, self._threads.run)
+        self._transcriber = Transcriber(config, files, transcription_queue())
         self._recorder = CueRecorder(config, files.stored, open_cues(config, files.stored), decoders)
 
     @stage_method
@@ -40,6 +43,12 @@ class SpeechSynthesis(StageReplica):
     async def record_speech(self, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         """Fit cues into their slots and write them to the FLAC file `out`; see `CueRecorder.record`."""
         return await self._threads.run(partial(self._recorder.record, cues, out), record_timeout_s(self._config, cues))
+
+    @stage_method
+    async def translate(self, video: str, translate_to: str, owner: str | None) -> list[TranslatedCue]:
+        """Return what is said in a video in another language, by the servers that the operator configured."""
+        cues = await self._transcriber.transcribe(owner, video, None)
+        return await self._transcriber.translate(cues, language_name(translate_to))
 
     @stage_method
     async def choose_voices(self, requests: Sequence[VoiceRequest], language: str | None) -> ChosenVoices:

@@ -17,7 +17,7 @@ from jobs.output_picture import OutputPicture
 from jobs.segments.plan import fit_to_speech
 from jobs.turn_sources import turns_of_diarization, turns_of_subtitles
 from jobs.turns import checked_turns
-from media.language import language_of_file
+from media.language import language_name, language_of_file
 from media.playback import fit_audio
 from media.probe import VideoInfo
 
@@ -71,8 +71,8 @@ def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str, 
     options = spec.shared() | settings.model_dump() | {"face": face}
     if spec.has_turns:
         options["loop"] = "source"
-    if spec.language is None and spec.subtitles is not None:
-        options["language"] = language_of_file(spec.subtitles.label)
+    if spec.language is None:
+        options["language"] = spec.translate_to or (spec.subtitles and language_of_file(spec.subtitles.label))
     return JobPlan(
         options=JobOptions(
             **{**options, "visible_label": spec.visible_label or has_visible_label},
@@ -83,6 +83,7 @@ def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str, 
         ),
         is_complete=not spec.has_texts,
         needs_review=spec.review,
+        needs_transcript=spec.translate_to is not None,
     )
 
 
@@ -155,9 +156,11 @@ def length_of(plan: JobPlan, seconds: float, source: VideoInfo) -> JobLength:
 
 
 def speech_label(spec: JobSpec) -> str:
-    """Return the name of the speech: that of its file, or the first words of its text."""
+    """Return the name of the speech: that of its file or language, or the first words of its text."""
     if spec.text is not None:
         return speech_title(spec.text)
+    if spec.translate_to is not None:
+        return language_name(spec.translate_to)
     file = spec.audio or spec.subtitles or next(iter(spec.more_audio.values()), None)
     return speech_title(next(turn.text or "" for turn in spec.turns or ())) if file is None else file.label
 

@@ -28,7 +28,7 @@ from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.model.turn_edits import TurnEdit
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from jobs.status import ServiceStatus
 from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
@@ -160,6 +160,17 @@ class Stages(Protocol):
         Raises:
             StoredFileError: A cue is missing or damaged; `speak` makes it again.
             MediaLimitError: All together take too long.
+        """
+
+    async def translate(
+        self, context: CallContext, video: str, translate_to: str, owner: str | None
+    ) -> list[TranslatedCue]:
+        """Return what is said in a video, sentence by sentence, in another language.
+
+        Raises:
+            InputError: Nobody speaks in it.
+            UnavailableError: A server failed, or cannot be reached.
+            StageTimeoutError: A server, or decoding the sound, timed out.
         """
 
     async def choose_voices(

@@ -1,4 +1,4 @@
-"""Completes the plan of a job: finds the faces of its speakers, speaks its texts and records them."""
+"""Completes the plan of a job: has its video translated, finds the faces of speakers, speaks and records texts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from jobs.planning import SPEECH_FIELD, TEXT_FIELD, JobLength, length_of, video_
 from jobs.services import JobServices
 from jobs.speech_messages import PlacedCue, RecordedCue, name_cues, of_cue
 from jobs.turn_faces import JobSource, with_one_face_per_person
-from jobs.turn_sources import with_faces
+from jobs.turn_sources import turns_of_transcript, with_faces
 from jobs.turns import check_overlaps, speech_slots, texts_of
 from jobs.voices import with_voices
 from media.dubbing.slots import SpeechSlot, fit
 from media.probe import VideoInfo
+from media.subtitles.fonts import check_fonts
 from storage.cues import SpokenCue
-from storage.file_keys import job_cues_folder, job_file_key
+from storage.file_keys import job_cues_folder, job_file_key, source_key
 from telemetry.log_context import CallContext
 
 _CUES_AT_A_TIME: Final = 2
@@ -47,12 +48,14 @@ class SpeakingStage:
         Raises:
             OptionError: A text cannot be spoken, or two speakers are the same person at the same time.
             VoiceError: The voice failed.
-            LipwrightError: Whatever else ended the search for people or the synthesis.
+            LipwrightError: Whatever else ended the translation, the search for people or the synthesis.
         """
         spec = job.spec
         assert spec is not None, "plans of older versions are complete"
         if spec.text is not None:
             return await self._complete_text(job, spec, spec.text, source)
+        if spec.translate_to is not None and job.plan.needs_transcript:
+            job = await self._with_transcript(job, spec, spec.translate_to, source)
         if job.plan.needs_faces:
             job = await self._with_faces(job, source)
         if not texts_of(job.plan.turns):
@@ -85,6 +88,14 @@ class SpeakingStage:
         speech = UploadedFile(key="", sha256=cue.sha256, num_bytes=cue.num_bytes, label=job.audio_label)
         length = length_of(plan, seconds, source)
         return await self._completed(job, plan, {SPEECH_FIELD: speech}, length, num_cues_done=1)
+
+    async def _with_transcript(self, job: JobRecord, spec: JobSpec, translate_to: str, source: VideoInfo) -> JobRecord:
+        """Give the job turns: what is said in the source, translated."""
+        lines = await self._stages.translate(CallContext(job.id), source_key(job.avatar_key), translate_to, job.owner)
+        turns = turns_of_transcript(lines, spec.speakers, spec.voice, video_seconds(source) or inf)
+        if spec.subtitles_output == "burnt":
+            await asyncio.to_thread(check_fonts, texts_of(turns))
+        return await self._change(job, plan=job.plan.with_turns(turns, needs_transcript=False, needs_faces=True))
 
     async def _with_faces(self, job: JobRecord, source: VideoInfo) -> JobRecord:
         """Give every turn a face, by who speaks when in the source; waits until the people in it are known."""
@@ -158,7 +169,7 @@ class SpeakingStage:
 
 def asked_language(job: JobRecord) -> str | None:
     """Return the language in which voices are chosen; that of the name of a subtitle file is only a label."""
-    return None if job.spec is None else job.spec.language
+    return None if job.spec is None else job.spec.spoken_language
 
 
 def measured(turn: PlannedTurn, cue: SpokenCue) -> PlannedTurn:

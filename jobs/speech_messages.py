@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from errors import LipwrightError
 from media.dubbing.slots import SpeechSlot
+from media.subtitles.cues import Cue
 
 E = TypeVar("E", bound=LipwrightError)
 
@@ -69,6 +70,13 @@ class ChosenVoices:
 
     voices: tuple[str | None, ...]
     language: str | None
+
+
+@dataclass(frozen=True)
+class TranslatedCue(Cue):
+    """What one speaker says in a recording, in another language; `original_text` is what was said."""
+
+    original_text: str = field(kw_only=True)
 
 
 def of_cue(error: E, number: int) -> E:

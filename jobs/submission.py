@@ -32,7 +32,7 @@ from jobs.services import JobServices
 from jobs.sources.avatar_submission import Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
 from jobs.turn_faces import JobSource, with_one_face_per_person
-from jobs.turn_sources import with_faces
+from jobs.turn_sources import check_transcription, with_faces
 from jobs.turns import texts_of
 from jobs.voices import with_voices
 from media.probe import VideoInfo
@@ -190,6 +190,13 @@ class Submissions:
         plan = first_plan(spec, own, self._engine(spec), face, self._config.labels.visible)
         fields = stored_fields(spec)
         audio = {fields[field]: file for field, file in spec.audio_files.items()}
+        if spec.translate_to is not None:
+            check_transcription(self._config.subtitles, translates=True)
+            self._check_texts([])
+            if not found.source.has_audio:
+                raise OptionError("translate_to: the video has no sound.")
+            plan = checked_plan(plan.with_turns(()), (), audio, found.audio_seconds, video)
+            return plan, length_of(plan, video or 0.0, found.source)
         if spec.has_turns:
             turns, needs_faces = await self._turns(spec, context, found, face)
             turns = with_stored_fields(turns, fields)

@@ -1,14 +1,17 @@
-"""Makes the turns of a job from subtitles or from a speaker diarization, and finds the faces of their speakers."""
+"""Makes turns of subtitles, a transcript or a speaker diarization, and finds the faces of their speakers."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
+from config import SubtitlesConfig
 from errors import OptionError
 from jobs.model.turns import PlannedTurn, SpeakerChoice
-from media.subtitles.cues import read_cues
+from jobs.speech_messages import TranslatedCue
+from media.subtitles.cues import Cue, read_cues
 from media.subtitles.diarization import read_diarization
 from models.people.casting import SpokenTime, cast
 from models.people.report import PeopleReport
@@ -31,8 +34,43 @@ def turns_of_subtitles(content: bytes, speakers: Mapping[str, SpeakerChoice], vo
     Raises:
         OptionError: The file is invalid, or `speakers` names a speaker that it does not have.
     """
-    cues = read_cues(content, speakers)
-    choices = _by_name("subtitles", speakers, (cue.speaker for cue in cues if cue.speaker is not None))
+    return _turns_of_cues(read_cues(content, speakers), "subtitle file", speakers, voice)
+
+
+def turns_of_transcript(
+    lines: Sequence[TranslatedCue], speakers: Mapping[str, SpeakerChoice], voice: str | None, video_seconds: float
+) -> list[PlannedTurn]:
+    """Return one turn per sentence of a transcript, in order, without faces except those of `speakers`.
+
+    Raises:
+        OptionError: `speakers` names a speaker that the transcript does not have.
+    """
+    in_order = sorted(lines, key=lambda line: line.start)
+    cues = [replace(line, end=min(line.end, video_seconds)) for line in in_order if line.start < video_seconds]
+    turns = _turns_of_cues(cues, "transcript", speakers, voice)
+    return [
+        turn.model_copy(update={"original_text": line.original_text}) for turn, line in zip(turns, cues, strict=True)
+    ]
+
+
+def check_transcription(settings: SubtitlesConfig, translates: bool) -> None:
+    """Check that the servers that transcribe and translate are configured; OptionError if they are not."""
+    if settings.transcription_url is None:
+        raise OptionError(
+            "This service cannot transcribe. Ask the operator to set subtitles.transcription_url; see "
+            "docs/timelines.md."
+        )
+    if translates and settings.translation_url is None:
+        raise OptionError(
+            "translate_to: this service cannot translate. Ask the operator to set subtitles.translation_url; see "
+            "docs/timelines.md."
+        )
+
+
+def _turns_of_cues(
+    cues: Sequence[Cue], source: str, speakers: Mapping[str, SpeakerChoice], voice: str | None
+) -> list[PlannedTurn]:
+    choices = _by_name(source, speakers, (cue.speaker for cue in cues if cue.speaker is not None))
     return [
         PlannedTurn(
             face=choices[cue.speaker].face,
@@ -55,7 +93,7 @@ def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) 
     if any(choice.voice is not None for choice in speakers.values()):
         raise OptionError("speakers: voices are for subtitles; with a diarization, the audio is spoken.")
     segments = read_diarization(content)
-    choices = _by_name("diarization", speakers, (segment.speaker for segment in segments))
+    choices = _by_name("diarization file", speakers, (segment.speaker for segment in segments))
     return [
         PlannedTurn(
             face=choices[segment.speaker].face,
@@ -69,7 +107,7 @@ def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) 
 
 
 def with_faces(turns: Sequence[PlannedTurn], report: PeopleReport | None) -> list[PlannedTurn]:
-    """Return turns of which each has a face.
+    """Return turns of which each has a face. A sentence of a transcript ends where the next one of its face starts.
 
     Args:
         turns: Turns in order.
@@ -77,7 +115,7 @@ def with_faces(turns: Sequence[PlannedTurn], report: PeopleReport | None) -> lis
             the person who speaks most in the source.
 
     Raises:
-        OptionError: Two cues of one face overlap.
+        OptionError: Two cues of subtitles have one face and overlap.
     """
     found: Sequence[str | None] = [None] * len(turns)
     if report is not None:
@@ -104,7 +142,7 @@ def _by_name(
     known = {name.casefold() for name in found}
     if missing := [name for name in speakers if name.casefold() not in known]:
         named = ", ".join(sorted(found)[:20]) or "none"
-        raise OptionError(f"speakers: the {source} file has no speaker {missing[0]!r}. Its speakers: {named}.")
+        raise OptionError(f"speakers: the {source} has no speaker {missing[0]!r}. Its speakers: {named}.")
     return defaultdict(SpeakerChoice, {name: choice for name, choice in found.items() if choice is not None})
 
 
@@ -117,7 +155,9 @@ def _without_overlaps(turns: Iterable[PlannedTurn]) -> list[PlannedTurn]:
             fitted.append(turn)
         elif turn.text is None and turn.start - before.end <= _MAX_PAUSE_SECONDS:
             fitted[-1] = before.model_copy(update={"end": max(before.end, turn.end)})
-        elif before.start < turn.start and before.end - turn.start <= _MAX_OVERLAP_SECONDS:
+        elif before.start < turn.start and (
+            before.original_text is not None or before.end - turn.start <= _MAX_OVERLAP_SECONDS
+        ):
             fitted[-1] = before.model_copy(update={"end": min(before.end, turn.start)})
             fitted.append(turn)
         else:

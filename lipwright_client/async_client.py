@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 import httpx
 
@@ -18,20 +18,14 @@ from lipwright_client.calls import (
     JobFields,
     TurnFields,
     TurnOptions,
-    avatar_path,
-    background_path,
-    change_avatar,
-    create_avatar,
-    create_background,
     create_job,
-    create_subtitles,
-    create_voice,
     delete,
     edit_turns,
     format_of,
-    job_path,
+    path_of,
     reads,
-    voice_path,
+    text_of,
+    upload,
 )
 from lipwright_client.errors import ClientError, ConnectionFailedError, UploadError, WaitTimeoutError
 from lipwright_client.files import Source, Target, atomic_target, suffix_of
@@ -54,6 +48,8 @@ from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy
 from lipwright_client.settings import Settings
 from lipwright_client.streams import JobEventStream, PreviewStream, VideoStream
 from lipwright_client.transport import AsyncIO, Transport
+
+T = TypeVar("T")
 
 _MAX_PAGE = 500  # page size limit of the service
 _ENGINES = Call("GET", "/v1/engines", reads(EngineList))
@@ -78,7 +74,7 @@ class AsyncJobs:
 
     async def get(self, job_id: str) -> Job:
         """Return the current state of a job."""
-        return await self._transport.run(Call("GET", job_path(job_id), reads(Job)))
+        return await self._transport.run(Call("GET", _job(job_id), reads(Job)))
 
     async def list(
         self, limit: int = 50, status: str | None = None, metadata: Mapping[str, str] | None = None
@@ -103,13 +99,11 @@ class AsyncJobs:
         Raises:
             NotFoundError: The job has no texts.
         """
-        return await self._transport.run(
-            Call("GET", f"{job_path(job_id)}/subtitles.{kind}", lambda answer: answer.text)
-        )
+        return await self._transport.run(Call("GET", f"{_job(job_id)}/subtitles.{kind}", text_of))
 
     async def turns(self, job_id: str) -> Turns:
         """Return the turns of a job: who says what when, how long it takes, and what is cut."""
-        return await self._transport.run(Call("GET", f"{job_path(job_id)}/turns", reads(Turns)))
+        return await self._transport.run(Call("GET", f"{_job(job_id)}/turns", reads(Turns)))
 
     async def turn_audio(self, job_id: str, number: int) -> bytes:
         """Return the spoken text of a turn at its own speed, as an audio file.
@@ -117,7 +111,7 @@ class AsyncJobs:
         Raises:
             NotFoundError: There is no such turn, or it is not spoken.
         """
-        path = f"{job_path(job_id)}/turns/{number}/audio"
+        path = f"{_job(job_id)}/turns/{number}/audio"
         return await self._transport.run(Call("GET", path, lambda answer: answer.content))
 
     async def edit_turn(
@@ -180,16 +174,16 @@ class AsyncJobs:
         Raises:
             StateError: The job was not made with `review`, or its texts are not yet spoken.
         """
-        return await self._transport.run(Call("POST", f"{job_path(job_id)}/approve", reads(Job)))
+        return await self._transport.run(Call("POST", f"{_job(job_id)}/approve", reads(Job)))
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job. Has no effect on a finished job."""
-        return await self._transport.run(Call("POST", f"{job_path(job_id)}/cancel", reads(Job)))
+        return await self._transport.run(Call("POST", f"{_job(job_id)}/cancel", reads(Job)))
 
     async def delete(self, job_id: str) -> None:
         """Delete a job with its files. Cancels an unfinished job first."""
         await self.cancel(job_id)
-        await self._transport.run(delete(job_path(job_id)))
+        await self._transport.run(delete(_job(job_id)))
 
     def events(self, job_id: str) -> AsyncGenerator[Job, None]:
         """Yield the job at every change until it ends. Reconnects if the connection breaks."""
@@ -242,11 +236,11 @@ class AsyncAvatars:
 
     async def create(self, **fields: Unpack[AvatarFields]) -> Avatar:
         """Create an avatar. It can be used at once; its first job waits for the analysis."""
-        return await self._transport.run(create_avatar(fields))
+        return await self._transport.run(upload("/v1/avatars", reads(Avatar), fields))
 
     async def get(self, avatar_id: str) -> Avatar:
         """Return the current state of an avatar."""
-        return await self._transport.run(Call("GET", avatar_path(avatar_id), reads(Avatar)))
+        return await self._transport.run(Call("GET", _avatar(avatar_id), reads(Avatar)))
 
     async def wait(self, avatar_id: str, timeout_s: float = 600.0) -> Avatar:
         """Wait until an avatar is analysed, and return it.
@@ -254,13 +248,8 @@ class AsyncAvatars:
         Raises:
             WaitTimeoutError: The analysis has not ended; it continues.
         """
-        deadline, pause_s = time.monotonic() + timeout_s, _MIN_LOOK_S
-        while (avatar := await self.get(avatar_id)).status == "analysing":
-            if time.monotonic() + pause_s > deadline:
-                raise WaitTimeoutError(f"Avatar {avatar_id} was not analysed within {timeout_s:.1f} s.")
-            pause_s = min(_MAX_LOOK_S, 2 * pause_s)
-            await self._transport.io.sleep(pause_s)
-        return avatar
+        call, missing = Call("GET", _avatar(avatar_id), reads(Avatar)), f"Avatar {avatar_id} was not analysed"
+        return await self._polled(call, lambda avatar: avatar.status != "analysing", timeout_s, missing)
 
     async def people(self, avatar_id: str, timeout_s: float = 600.0) -> People:
         """Find the people in the video of an avatar, and who speaks when. Their numbers work as `face="person:N"`.
@@ -268,14 +257,9 @@ class AsyncAvatars:
         Raises:
             WaitTimeoutError: The search has not ended; it continues.
         """
-        deadline, pause_s = time.monotonic() + timeout_s, _MIN_LOOK_S
-        call = Call("GET", f"{avatar_path(avatar_id)}/people", reads(People))
-        while (found := await self._transport.run(call)).status == "searching":
-            if time.monotonic() + pause_s > deadline:
-                raise WaitTimeoutError(f"The people of avatar {avatar_id} were not found within {timeout_s:.1f} s.")
-            pause_s = min(_MAX_LOOK_S, 2 * pause_s)
-            await self._transport.io.sleep(pause_s)
-        return found
+        call = Call("GET", f"{_avatar(avatar_id)}/people", reads(People))
+        missing = f"The people of avatar {avatar_id} were not found"
+        return await self._polled(call, lambda found: found.status != "searching", timeout_s, missing)
 
     async def update(self, avatar_id: str, **fields: Unpack[AvatarSettings]) -> Avatar:
         """Change the movement or background of an avatar, for later jobs and live sessions.
@@ -287,7 +271,7 @@ class AsyncAvatars:
             InputError: A value is invalid.
             NotFoundError: There is no such avatar or background.
         """
-        return await self._transport.run(change_avatar(avatar_id, fields))
+        return await self._transport.run(upload(_avatar(avatar_id), reads(Avatar), fields, "PATCH"))
 
     async def list(self) -> tuple[Avatar, ...]:
         """List kept avatars, newest first."""
@@ -295,7 +279,17 @@ class AsyncAvatars:
 
     async def delete(self, avatar_id: str) -> None:
         """Delete an avatar. Fails while an unfinished job uses it."""
-        await self._transport.run(delete(avatar_path(avatar_id)))
+        await self._transport.run(delete(_avatar(avatar_id)))
+
+    async def _polled(self, call: Call[T], is_over: Callable[[T], bool], timeout_s: float, missing: str) -> T:
+        """Repeat a call until its result is complete, and return it."""
+        deadline, pause_s = time.monotonic() + timeout_s, _MIN_LOOK_S
+        while not is_over(found := await self._transport.run(call)):
+            if time.monotonic() + pause_s > deadline:
+                raise WaitTimeoutError(f"{missing} within {timeout_s:.1f} s.")
+            pause_s = min(_MAX_LOOK_S, 2 * pause_s)
+            await self._transport.io.sleep(pause_s)
+        return found
 
 
 class AsyncEngines:
@@ -379,7 +373,7 @@ class Service:
         background_loop: str | None = None,
         reconnect_s: float = RECONNECT_S,
     ) -> AsyncLiveSession:
-        """Return a live session: enter it with `async with`, and iterate over its events.
+        """Return a live session: enter it with `with` or `async with`, and iterate over its events.
 
         Args:
             avatar_id: ID of the avatar.
@@ -410,8 +404,8 @@ class Service:
             raise UploadError("Pass either avatar_id, video or session_id.")
         if sum(value is not None for value in (background, background_file, background_id)) > 1:
             raise UploadError("Pass either background, background_file or background_id.")
-        new_avatar = None if video is None else create_avatar({"video": video, "keep": False})
-        new_background = None if background_file is None else create_background(background_file)
+        new_avatar = None if video is None else upload("/v1/avatars", reads(Avatar), {"video": video, "keep": False})
+        new_background = None if background_file is None else _new_background(background_file)
 
         async def get_subject() -> dict[str, str]:
             if session_id is not None:
@@ -458,15 +452,16 @@ class Service:
             translate_to: Language of the subtitles; None for that of the speech.
             kind: `srt` or `vtt`.
         """
-        return await self._transport.run(create_subtitles(audio, language, translate_to, kind))
+        fields = {"audio": audio, "language": language, "translate_to": translate_to, "format": kind}
+        return await self._transport.run(upload("/v1/subtitles", text_of, fields))
 
     async def create_background(self, file: Source) -> Background:
         """Store a picture or video; its `id` is the `background_id` of jobs, avatars and `live`."""
-        return await self._transport.run(create_background(file))
+        return await self._transport.run(_new_background(file))
 
     async def delete_background(self, background_id: str) -> None:
         """Delete a background. Fails while an avatar uses it."""
-        await self._transport.run(delete(background_path(background_id)))
+        await self._transport.run(delete(path_of("backgrounds", background_id)))
 
     async def clone_voice(self, name: str, audio: Source, transcript: str = "") -> ClonedVoice:
         """Clone the voice of a recording, to be used by its `name` as `voice`. You need the speaker's consent.
@@ -476,11 +471,12 @@ class Service:
             audio: The speaker alone, 30 s at most unless the service is configured otherwise.
             transcript: What the recording says, word for word; some speech servers require it.
         """
-        return await self._transport.run(create_voice(name, audio, transcript))
+        fields = {"name": name, "audio": audio, "transcript": transcript}
+        return await self._transport.run(upload("/v1/voices", reads(ClonedVoice), fields))
 
     async def delete_voice(self, name: str) -> None:
         """Delete a cloned voice and its recording."""
-        await self._transport.run(delete(voice_path(name)))
+        await self._transport.run(delete(path_of("voices", name)))
 
     async def status(self) -> ServiceStatus:
         """Return the queue status of the service."""
@@ -521,3 +517,15 @@ class AsyncLipwright(Service):
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
+
+
+def _job(job_id: str) -> str:
+    return path_of("jobs", job_id)
+
+
+def _avatar(avatar_id: str) -> str:
+    return path_of("avatars", avatar_id)
+
+
+def _new_background(file: Source) -> Call[Background]:
+    return upload("/v1/backgrounds", reads(Background), {"background_file": file})

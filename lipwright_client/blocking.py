@@ -13,6 +13,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 A = TypeVar("A")
 P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -23,14 +24,28 @@ class Blocking(Generic[A]):
         self._async = asynchronous
 
 
-def blocking(method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Blocking[A], P], T]:
-    """Return the synchronous counterpart of a coroutine method."""
+def converted(
+    method: Callable[Concatenate[A, P], T], convert: Callable[[T], R]
+) -> Callable[Concatenate[Blocking[A], P], R]:
+    """Return the synchronous counterpart of a method, whose result is passed to `convert`."""
 
     @functools.wraps(method)
-    def run(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return finish(method(self._async, *args, **kwargs))
+    def run(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return convert(method(self._async, *args, **kwargs))
 
     return run
+
+
+def blocking(method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Blocking[A], P], T]:
+    """Return the synchronous counterpart of a coroutine method."""
+    return converted(method, finish)
+
+
+def iterating(
+    method: Callable[Concatenate[A, P], AsyncGenerator[T]],
+) -> Callable[Concatenate[Blocking[A], P], Iterator[T]]:
+    """Return the synchronous counterpart of an asynchronous generator method."""
+    return converted(method, iterate)
 
 
 def finish(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -15,7 +15,7 @@ import httpx
 from lipwright_client.errors import UnexpectedAnswerError, UploadError
 from lipwright_client.files import Source, Upload, is_url, upload_of
 from lipwright_client.from_json import from_json
-from lipwright_client.records import Avatar, Background, ClonedVoice, Job, Turns
+from lipwright_client.records import Job, Turns
 
 T = TypeVar("T")
 
@@ -221,33 +221,13 @@ def format_of(suffix: str, chosen: str | None) -> str:
     return found
 
 
-def create_avatar(fields: Mapping[str, Any]) -> Call[Avatar]:
-    """Create an avatar with `AvatarFields`. Repeating the call returns the same avatar."""
-    return Call("POST", "/v1/avatars", reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
+def upload(path: str, read: Callable[[httpx.Response], T], fields: Mapping[str, Any], method: str = "POST") -> Call[T]:
+    """Send fields and files to `path`.
 
-
-def change_avatar(avatar_id: str, fields: Mapping[str, Any]) -> Call[Avatar]:
-    """Change an avatar with `AvatarSettings`."""
-    path = avatar_path(avatar_id)
-    return Call("PATCH", path, reads(Avatar), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
-
-
-def create_background(file: Source) -> Call[Background]:
-    """Store a background. Repeating the call returns the same ID."""
-    body = body_of({"background_file": file})
-    return Call("POST", "/v1/backgrounds", reads(Background), body=body, read_timeout_s=UPLOAD_READ_S)
-
-
-def create_voice(name: str, audio: Source, transcript: str) -> Call[ClonedVoice]:
-    """Clone a voice."""
-    fields = {"name": name, "audio": audio, "transcript": transcript}
-    return Call("POST", "/v1/voices", reads(ClonedVoice), body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
-
-
-def create_subtitles(audio: Source, language: str | None, translate_to: str | None, kind: str) -> Call[str]:
-    """Transcribe a recording."""
-    fields = {"audio": audio, "language": language, "translate_to": translate_to, "format": kind}
-    return Call("POST", "/v1/subtitles", lambda answer: answer.text, body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
+    Raises:
+        UploadError: A file cannot be sent, or there are no fields.
+    """
+    return Call(method, path, read, body=body_of(fields), read_timeout_s=UPLOAD_READ_S)
 
 
 def edit_turns(
@@ -264,7 +244,7 @@ def edit_turns(
         raise UploadError("Pass at least one field to change.")
     return Call(
         method,
-        f"{job_path(job_id)}/turns{place}",
+        f"{path_of('jobs', job_id)}/turns{place}",
         reads(Turns),
         headers={} if version is None else {"If-Match": f'"{version}"'},
         body=Body(fields or {}),
@@ -278,24 +258,9 @@ def delete(path: str) -> Call[None]:
     return Call("DELETE", path, lambda answer: None, removes=True)
 
 
-def job_path(job_id: str) -> str:
-    """Return the path of a job."""
-    return f"/v1/jobs/{quote(job_id, safe='')}"
-
-
-def avatar_path(avatar_id: str) -> str:
-    """Return the path of an avatar."""
-    return f"/v1/avatars/{quote(avatar_id, safe='')}"
-
-
-def background_path(background_id: str) -> str:
-    """Return the path of a background."""
-    return f"/v1/backgrounds/{quote(background_id, safe='')}"
-
-
-def voice_path(name: str) -> str:
-    """Return the path of a cloned voice."""
-    return f"/v1/voices/{quote(name, safe='')}"
+def path_of(collection: str, name: str) -> str:
+    """Return the path of a member of a collection, such as `jobs`."""
+    return f"/v1/{collection}/{quote(name, safe='')}"
 
 
 def body_of(fields: Mapping[str, Any]) -> Body:
@@ -319,6 +284,11 @@ def body_of(fields: Mapping[str, Any]) -> Body:
     if not plain and not uploads:
         raise UploadError("Pass at least one file, URL or option.")
     return Body(plain, uploads)
+
+
+def text_of(answer: httpx.Response) -> str:
+    """Parse a response that is a text."""
+    return answer.text
 
 
 def reads(kind: type[T]) -> Callable[[httpx.Response], T]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import httpx
 
 from lipwright_client.async_client import AsyncAvatars, AsyncEngines, AsyncJobs, Service
-from lipwright_client.async_live import DEFAULT_RATE, RECONNECT_S
-from lipwright_client.blocking import Blocking, blocking, iterate
-from lipwright_client.files import Source
+from lipwright_client.blocking import Blocking, blocking, converted, iterating
 from lipwright_client.live import LiveSession
-from lipwright_client.records import Job
 from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy
 from lipwright_client.settings import Settings
 from lipwright_client.transport import BlockingIO, Transport
@@ -35,14 +32,8 @@ class Jobs(Blocking[AsyncJobs]):
     delete = blocking(AsyncJobs.delete)
     wait = blocking(AsyncJobs.wait)
     download = blocking(AsyncJobs.download)
-
-    def events(self, job_id: str) -> Iterator[Job]:
-        """Yield the job at every change until it ends. Reconnects if the connection breaks."""
-        return iterate(self._async.events(job_id))
-
-    def preview(self, job_id: str) -> Iterator[bytes]:
-        """Yield the video while it is rendered: chunks of a fragmented MP4 that ends with the job."""
-        return iterate(self._async.preview(job_id))
+    events = iterating(AsyncJobs.events)
+    preview = iterating(AsyncJobs.preview)
 
 
 class Avatars(Blocking[AsyncAvatars]):
@@ -93,42 +84,7 @@ class Lipwright(Blocking[Service]):
     delete_voice = blocking(Service.delete_voice)
     status = blocking(Service.status)
     close = blocking(Service.close)
-
-    def live(
-        self,
-        avatar_id: str | None = None,
-        sample_rate: int = DEFAULT_RATE,
-        shows_at_once: bool = True,
-        video: Source | None = None,
-        expressiveness: float | None = None,
-        motion: float | None = None,
-        receives_video: bool = True,
-        session_id: str | None = None,
-        background: str | None = None,
-        matte: str | None = None,
-        background_file: Source | None = None,
-        background_id: str | None = None,
-        background_loop: str | None = None,
-        reconnect_s: float = RECONNECT_S,
-    ) -> LiveSession:
-        """Return a live session: enter it with `with`, and iterate over its events. Arguments as for `Service.live`."""
-        session = self._async.live(
-            avatar_id,
-            sample_rate,
-            shows_at_once,
-            video,
-            expressiveness,
-            motion,
-            receives_video,
-            session_id,
-            background,
-            matte,
-            background_file,
-            background_id,
-            background_loop,
-            reconnect_s,
-        )
-        return LiveSession(session)
+    live = converted(Service.live, LiveSession)
 
     def __enter__(self) -> Lipwright:
         return self

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
-from lipwright_client.async_live import AHEAD_SECONDS, AsyncLiveSession
-from lipwright_client.blocking import Blocking, blocking, finish, iterate
-from lipwright_client.live_protocol import LiveEvent
+from lipwright_client.async_live import AsyncLiveSession
+from lipwright_client.blocking import Blocking, blocking, finish, iterating
 
 
 class LiveSession(Blocking[AsyncLiveSession]):
@@ -25,6 +24,8 @@ class LiveSession(Blocking[AsyncLiveSession]):
     stop_output = blocking(AsyncLiveSession.stop_output)
     list_outputs = blocking(AsyncLiveSession.list_outputs)
     showed = blocking(AsyncLiveSession.showed)
+    say = iterating(AsyncLiveSession.say)
+    __iter__ = iterating(AsyncLiveSession.__aiter__)
 
     @property
     def sample_rate(self) -> int:
@@ -35,13 +36,6 @@ class LiveSession(Blocking[AsyncLiveSession]):
     def connected(self) -> Mapping[str, Any]:
         """The session's properties: `width`, `height`, `fps` and limits."""
         return self._async.connected
-
-    def say(self, pcm: Iterable[bytes], ahead_seconds: float = AHEAD_SECONDS) -> Iterator[LiveEvent]:
-        """Send audio in real time, and yield events until all of it is spoken; see `AsyncLiveSession.say`."""
-        return iterate(self._async.say(pcm, ahead_seconds))
-
-    def __iter__(self) -> Iterator[LiveEvent]:
-        return iterate(self._async.__aiter__())
 
     def __enter__(self) -> Self:
         finish(self._async.__aenter__())

@@ -15,6 +15,13 @@ FINAL: Final = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
+class Record:
+    """A part of a response; unknown fields, from newer services, are only in `raw`, which is that part, unparsed."""
+
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why a job or an analysis failed."""
 
@@ -36,7 +43,7 @@ class JobInputs:
 
 
 @dataclass(frozen=True)
-class JobSummary:
+class JobSummary(Record):
     """A snapshot of a job, as lists have it.
 
     Attributes:
@@ -56,7 +63,6 @@ class JobSummary:
         metadata: Key-value pairs of the caller.
         revision_of: ID of the job that this one revises; None otherwise.
         error: Why the job failed or was cancelled.
-        raw: The unparsed response.
     """
 
     id: str
@@ -75,7 +81,6 @@ class JobSummary:
     metadata: Mapping[str, str] = field(default_factory=dict)
     revision_of: str | None = None
     error: Failure | None = None
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_final(self) -> bool:
@@ -120,7 +125,7 @@ class Job(JobSummary):
 
 
 @dataclass(frozen=True)
-class Turn:
+class Turn(Record):
     """One turn of a job, as it is planned.
 
     Attributes:
@@ -136,7 +141,6 @@ class Turn:
         natural_seconds: Length of the text as the voice speaks it.
         speed: How much faster it is played, to end in time; None: not faster.
         cut_seconds: What does not fit and is cut; None: nothing.
-        raw: The unparsed turn.
     """
 
     number: int
@@ -151,24 +155,21 @@ class Turn:
     natural_seconds: float | None = None
     speed: float | None = None
     cut_seconds: float | None = None
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
-class Turns:
+class Turns(Record):
     """The turns of a job.
 
     Attributes:
         version: Version of the job; an edit with this `version` fails if the job has changed in the meantime.
         status: Turns can be changed while it is `review`.
         turns: In order of time.
-        raw: The unparsed response.
     """
 
     version: int
     status: JobStatus
     turns: tuple[Turn, ...]
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class AvatarInfo:
 
 
 @dataclass(frozen=True)
-class Avatar:
+class Avatar(Record):
     """An avatar.
 
     Attributes:
@@ -212,7 +213,6 @@ class Avatar:
         matte: How the person is cut out for the background.
         created_at: When the avatar was created.
         last_used_at: When the avatar was last used.
-        raw: The unparsed response.
     """
 
     id: str
@@ -230,7 +230,6 @@ class Avatar:
     background_id: str | None = None
     background_loop: str = "loop"
     matte: str = "auto"
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def check(self) -> Avatar:
         """Return this avatar if its analysis has not failed.
@@ -291,7 +290,7 @@ class SpeakerTurn:
 
 
 @dataclass(frozen=True)
-class People:
+class People(Record):
     """The people in the video of an avatar, and who speaks when.
 
     Attributes:
@@ -300,7 +299,6 @@ class People:
         people: The one who is seen largest and longest first.
         turns: Who speaks when, in order.
         audio_offset_ms: How far the audio lags behind the video; None if unknown.
-        raw: The unparsed response.
     """
 
     status: Literal["searching", "ready"]
@@ -308,7 +306,6 @@ class People:
     people: tuple[Person, ...] = ()
     turns: tuple[SpeakerTurn, ...] = ()
     audio_offset_ms: float | None = None
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -322,7 +319,7 @@ class MissingWeights:
 
 
 @dataclass(frozen=True)
-class Engine:
+class Engine(Record):
     """An engine; its `name` is the `engine` of a job."""
 
     name: str
@@ -331,7 +328,6 @@ class Engine:
     is_installed: bool
     missing: tuple[MissingWeights, ...] = ()
     licences: tuple[str, ...] = ()
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -343,7 +339,7 @@ class EngineList:
 
 
 @dataclass(frozen=True)
-class Background:
+class Background(Record):
     """A stored picture or video behind the person.
 
     Attributes:
@@ -354,7 +350,6 @@ class Background:
         is_still: Whether it is a picture.
         duration_seconds: Duration of a video.
         created_at: When it was sent.
-        raw: The unparsed response.
     """
 
     id: str
@@ -364,11 +359,10 @@ class Background:
     is_still: bool
     duration_seconds: float
     created_at: datetime
-    raw: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
 
 @dataclass(frozen=True)
-class ClonedVoice:
+class ClonedVoice(Record):
     """A voice cloned from a recording; its `name` is the `voice` of a job.
 
     Attributes:
@@ -376,14 +370,12 @@ class ClonedVoice:
         duration_seconds: Duration of the recording.
         created_at: When it was created.
         transcript: What the recording says; empty if unknown.
-        raw: The unparsed response.
     """
 
     name: str
     duration_seconds: float
     created_at: datetime
     transcript: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -419,17 +411,15 @@ class QueueStatus:
 
 
 @dataclass(frozen=True)
-class ServiceStatus:
+class ServiceStatus(Record):
     """State of the service.
 
     Attributes:
         queue: State of the job queue.
         estimated_wait_s: Estimated wait of a new job, in seconds.
         seconds_per_second: Rendered video seconds per wall-clock second.
-        raw: The unparsed response.
     """
 
     queue: QueueStatus
     estimated_wait_s: float
     seconds_per_second: float
-    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

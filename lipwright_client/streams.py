@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import httpx
 
-from lipwright_client.calls import job_path
+from lipwright_client.calls import path_of
 from lipwright_client.errors import ConnectionFailedError, UnexpectedAnswerError, WaitTimeoutError
 from lipwright_client.from_json import from_json
 from lipwright_client.records import Job
@@ -110,7 +110,7 @@ class JobEventStream(ResumableStream[Job]):
         self, job_id: str, retry: RetryPolicy, timeout_s: float | None = None, ends_at_review: bool = False
     ) -> None:
         headers = {"Last-Event-ID": "0", "Accept": "text/event-stream"}
-        super().__init__(f"{job_path(job_id)}/events", retry, _SILENCE_S, headers)
+        super().__init__(f"{path_of('jobs', job_id)}/events", retry, _SILENCE_S, headers)
         self._job_id, self._ends_at_review = job_id, ends_at_review
         self._buffer = b""
         self._fields: dict[str, str] = {}
@@ -185,7 +185,7 @@ class VideoStream(ResumableStream[bytes]):
     """The bytes of a finished video. Resumes with a range request if the file is unchanged."""
 
     def __init__(self, job_id: str, retry: RetryPolicy) -> None:
-        super().__init__(f"{job_path(job_id)}/video", retry, _PIECE_READ_S, {"Accept-Encoding": "identity"})
+        super().__init__(f"{path_of('jobs', job_id)}/video", retry, _PIECE_READ_S, {"Accept-Encoding": "identity"})
         self._num_bytes = 0
         self._etag = ""
 
@@ -216,7 +216,7 @@ class PreviewStream(ResumableStream[bytes]):
     """The bytes of a preview, which grows with its job. Cannot resume after a connection error."""
 
     def __init__(self, job_id: str, retry: RetryPolicy) -> None:
-        super().__init__(f"{job_path(job_id)}/preview", retry, _PREVIEW_READ_S, {})
+        super().__init__(f"{path_of('jobs', job_id)}/preview", retry, _PREVIEW_READ_S, {})
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield the data unchanged."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from api.access import caller_of
+from api.base_url import base_url
 from api.forms.admissions import Admissions, CallerSlots, upload_timeout
 from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit
 from api.forms.form_parts import Parts
@@ -24,12 +25,13 @@ from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
 from jobs.model.files import UploadedFile
 from jobs.model.record import JobRecord
+from jobs.model.spec import JobSpec
 from jobs.ports import JobService
-from jobs.requests import check_same_request
+from jobs.requests import RequestContext, check_same_request, priority_of
 from storage.file_store import FileStore
 from storage.uploads import HashOnlyTarget
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
+_IDEMPOTENCY_KEY = "Idempotency-Key"
 """Request header: repeating a request with the same key returns the same job."""
 _MAX_KEY_CHARS = 200
 _MAX_COMPARISONS = 16  # per API key; nothing else bounds them, because a repeated request takes no place in the queue
@@ -51,37 +53,60 @@ class FormReceiver:
         self._admissions = Admissions(service)
         self._comparisons = CallerSlots(_MAX_COMPARISONS)
 
-    @asynccontextmanager
-    async def admit(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AsyncIterator[Admission]:
-        """Acquire an admission before the body of `request` is read; released if the block fails.
+    async def submit(
+        self, request: Request, kind: type[_Form], spec_of: Callable[[_Form], JobSpec]
+    ) -> tuple[JobRecord, bool]:
+        """Submit the job of `request`; return it, and whether an earlier request with the same key has made it.
 
         Args:
-            request: The request.
+            request: The request, which may have an idempotency key.
             kind: Type of the form.
-            key: Idempotency key, if any.
+            spec_of: Returns the spec of the job of a form; may raise LipwrightError.
 
         Raises:
-            CapacityError: The queue is full.
-            StorageFullError: The disk has too little space.
+            LipwrightError: As for `receive`, or the service refuses the job.
             InProgressError: Another request with the same idempotency key is in progress.
-            OptionError: The idempotency key is invalid.
+            KeyReuseError: A different request had the same key.
+            BusyError: Too many requests of the same caller are being compared.
         """
+        caller, key = caller_of(request), request.headers.get(_IDEMPOTENCY_KEY)
         async with self._admissions.acquire(request, self._admit_request(request, kind, key)) as admission:
-            yield admission
+            if admission.job is not None:
+                return await self._compare(request, kind, admission, admission.job), True
+            async with self._receive_body(request, kind, admission) as (form, digest):
+                spec = spec_of(form)
+                context = RequestContext(
+                    admission_id=admission.id,
+                    owner=caller.owner,
+                    priority=priority_of(caller, spec),
+                    idempotency_key=key,
+                    request_digest=digest,
+                    base_url=base_url(request),
+                )
+                return await self._service.submit(spec, context), False
 
     @asynccontextmanager
-    async def receive(
-        self, request: Request, kind: type[_Form], admission: Admission
-    ) -> AsyncIterator[tuple[_Form, str]]:
-        """Yield the form of `request` and its digest; its uploads are deleted if the block fails.
+    async def receive(self, request: Request, kind: type[_Form]) -> AsyncIterator[tuple[_Form, str]]:
+        """Yield the form of `request` and the ID of its admission; both are released if the block fails.
 
         Raises:
             InputError: The body is invalid.
-            MediaLimitError: The body is larger than admitted.
+            MediaLimitError: The body is too large.
             StageTimeoutError: The body arrives too slowly.
-            CapacityError: The queue filled up meanwhile.
-            StorageFullError: The disk filled up meanwhile.
+            CapacityError: The queue is full.
+            StorageFullError: The disk has too little space.
         """
+        async with (
+            self._admissions.acquire(request, self._admit_request(request, kind)) as admission,
+            self._receive_body(request, kind, admission) as (form, _),
+        ):
+            yield form, admission.id
+
+    @asynccontextmanager
+    async def _receive_body(
+        self, request: Request, kind: type[_Form], admission: Admission
+    ) -> AsyncIterator[tuple[_Form, str]]:
+        """Yield the form of `request` and its digest; its uploads are deleted if the block fails."""
         parts: Parts | None = None
         grant = BodyGrant(self._service, admission)
         max_bytes = min(self._max_file_bytes, admission.max_bytes)
@@ -103,21 +128,16 @@ class FormReceiver:
     def _min_rate(self) -> MinRate:
         return MinRate(self._limits.min_upload_bytes_per_s, self._limits.max_upload_pause_s)
 
-    async def compare(self, request: Request, kind: type[_Form], admission: Admission) -> JobRecord:
-        """Return the existing job of an idempotency key if `request` repeats the request that created it.
+    async def _compare(
+        self, request: Request, kind: type[BaseModel], admission: Admission, job: JobRecord
+    ) -> JobRecord:
+        """Return the job of an idempotency key if `request` repeats the request that made it.
 
         The body is hashed instead of stored, and its URLs are not downloaded.
-
-        Raises:
-            KeyReuseError: The request is a different one.
-            InputError: The body is invalid.
-            StageTimeoutError: The body arrives too slowly.
-            BusyError: Too many requests of the same caller are being compared.
         """
-        assert admission.job is not None
-        if admission.job.request_digest is None:
+        if job.request_digest is None:
             await drain(request)
-            return admission.job
+            return job
         max_bytes = min(self._max_file_bytes, admission.max_bytes)
         try:
             with self._comparisons.take(caller_of(request).owner):
@@ -129,8 +149,8 @@ class FormReceiver:
             raise
         files = {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED)}
         form = validated(kind, shape_of(kind).content(files, parts.texts))
-        check_same_request(admission.job, request_digest(form, parts.urls))
-        return admission.job
+        check_same_request(job, request_digest(form, parts.urls))
+        return job
 
     async def _fetch(self, request: Request, parts: Parts, grant: BodyGrant) -> None:
         """Download the files that the form names by URL."""
@@ -141,10 +161,10 @@ class FormReceiver:
             max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
             await self._urls.fetch_into(parts, max_file_bytes, grant.count)
 
-    def _admit_request(self, request: Request, kind: type[BaseModel], key: str | None) -> AdmitRequest:
+    def _admit_request(self, request: Request, kind: type[BaseModel], key: str | None = None) -> AdmitRequest:
         declared = request.headers.get("content-length", "")
         if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
-            raise OptionError(f"{IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
+            raise OptionError(f"{_IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
         max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
         if request.headers.get("content-type", "").startswith("application/json"):
             max_bytes = max_bytes * 4 // 3  # base64

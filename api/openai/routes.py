@@ -10,8 +10,7 @@ from fastapi import Query, Request, Response
 from starlette.responses import FileResponse, JSONResponse
 
 from api.access import caller_of
-from api.base_url import base_url
-from api.forms.form_receiver import IDEMPOTENCY_KEY, FormReceiver
+from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.openai.errors import error_responses
 from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView
@@ -20,9 +19,8 @@ from api.result_file import result_file_response, thumbnail_response
 from api.routing import Routes, route
 from config import MediaLimits, PipelineConfig
 from errors import MediaError, StoredFileError
-from jobs.model.record import JobQuery, JobRecord, JobStatus, JobSummary
+from jobs.model.record import JobQuery, JobStatus, JobSummary
 from jobs.ports import JobService
-from jobs.requests import RequestContext, priority_of
 from media.probe import probe_video
 from models.engines.registry import ENGINES
 from storage.file_keys import result_key
@@ -60,22 +58,8 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
         The video is a job: `/v1/jobs/{id}` has the details. An unknown `model` selects the default engine; `model` in
         the response is the engine in use.
         """
-        caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
-        async with self._receiver.admit(request, VideoForm, key) as admission:
-            if admission.job is not None:
-                return await self._answer(await self._receiver.compare(request, VideoForm, admission))
-            async with self._receiver.receive(request, VideoForm, admission) as (form, digest):
-                spec = form.spec(known_engine(form.model))
-                context = RequestContext(
-                    admission_id=admission.id,
-                    owner=caller.owner,
-                    priority=priority_of(caller, spec),
-                    idempotency_key=key,
-                    request_digest=digest,
-                    base_url=base_url(request),
-                )
-                job = await self._service.submit(spec, context)
-        return await self._answer(job)
+        job, _ = await self._receiver.submit(request, VideoForm, lambda form: form.spec(known_engine(form.model)))
+        return JSONResponse((await self._view(job)).model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
     @route("", summary="List videos", responses=error_responses(404, 422))
     async def list_videos(
@@ -127,9 +111,6 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
         if variant == "thumbnail":
             return await thumbnail_response(job, self._files.stored, request)
         return await result_file_response(job, self._files, request)
-
-    async def _answer(self, job: JobRecord) -> Response:
-        return JSONResponse((await self._view(job)).model_dump(mode="json"), headers={"Cache-Control": "no-store"})
 
     async def _view(self, job: JobSummary) -> VideoView:
         is_made = job.status is JobStatus.SUCCEEDED

@@ -42,21 +42,21 @@ async def wait_until_final(followers: Followers, job: JobRecord, owner: str | No
     return job
 
 
-def accepted(job: JobRecord, request: Request, headers: dict[str, str]) -> Response:
+def accepted(job: JobRecord, request: Request) -> Response:
     """Return 202 with the job."""
     view = JobView.of(job, base_url(request))
-    return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **NO_STORE, **headers})
+    return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self, **NO_STORE})
 
 
-async def outcome(job: JobRecord, files: FileStore, request: Request, headers: dict[str, str]) -> Response:
+async def outcome(job: JobRecord, files: FileStore, request: Request) -> Response:
     """Return 200 with the job if it has ended, else 202.
 
     Clients that accept `video/mp4` get the video instead of a succeeded job, and the problem instead of a failed one.
     """
     if not job.status.is_final:
-        return accepted(job, request, headers)
+        return accepted(job, request)
     view = JobView.of(job, base_url(request))
-    headers = {"Location": view.links.self, **NO_STORE, **headers}
+    headers = {"Location": view.links.self, **NO_STORE}
     if "video/mp4" in request.headers.get("accept", ""):
         if job.error is not None:
             return job_problem(job.error, urlsplit(view.links.self).path)

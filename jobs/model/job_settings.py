@@ -32,6 +32,10 @@ def _same_if(parse: Callable[[str], object]) -> Callable[[str], str]:
     return check
 
 
+LanguageName = Annotated[str, Field(max_length=64), AfterValidator(parse_language)]
+"""A language: its name in English, a code, or a tag; kept as the code of ISO 639-3."""
+
+
 class VideoSettings(BaseModel):
     """Options of a job that avatars do not have. A new one needs no other declaration."""
 
@@ -72,7 +76,7 @@ class VideoSettings(BaseModel):
         description="How the video is encoded: `fast` takes half the CPU time for encoding, and even areas lose grain;"
         " `best` keeps more detail, above all of the mouth, in larger files. ProRes is always the same.",
     )
-    language: Annotated[str, Field(max_length=64), AfterValidator(parse_language)] | None = Field(
+    language: LanguageName | None = Field(
         None,
         description="Language of the speech, such as `de` or `German`. Texts without a voice are spoken by voices of it"
         ", a different one for each speaker, and the sound and the text track are marked with it. Default: that of the"

@@ -53,6 +53,7 @@ class JobPlan(Frozen):
     audio_seconds: dict[str, float] = Field({}, description="Length of the audio that was sent, by form field.")
     background_file: UploadedFile | None = Field(None, description="Picture or video behind the person.")
     is_complete: bool = True
+    needs_transcript: bool = Field(False, description="Whether the turns are what is said in the source, translated.")
     needs_faces: bool = Field(False, description="Whether turns without a face are played by those who speak then.")
     needs_review: bool = Field(False, description="Whether the job waits for approval once its texts are spoken.")
     speech_levels: dict[str, StoredLevel] = Field(

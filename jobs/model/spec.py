@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from jobs.model.avatar_settings import AvatarOverrides
 from jobs.model.files import FilePart, UploadedFile
-from jobs.model.job_settings import JobSettings
+from jobs.model.job_settings import JobSettings, LanguageName
 from jobs.model.plan import MUSIC
 from jobs.model.request_model import example, without_default
 from jobs.model.turns import MAX_TURNS, MAX_VOICE_CHARS, SpeakerChoice, SubtitlePlace, Turn
@@ -77,7 +77,7 @@ class JobSpec(SpeechSpec):
     """Create a job. Send it as multipart form data or as JSON."""
 
     model_config = example(video_url="https://example.com/face.mp4", audio_url="https://example.com/speech.wav")
-    speech_fields = (*SpeechSpec.speech_fields, "turns", "subtitles", "subtitles_url")
+    speech_fields = (*SpeechSpec.speech_fields, "turns", "subtitles", "subtitles_url", "translate_to")
 
     avatar_id: str | None = Field(
         default=None, max_length=64, description="ID of an existing avatar. Mutually exclusive with a video."
@@ -101,13 +101,18 @@ class JobSpec(SpeechSpec):
         description="SRT or WebVTT file: each cue is spoken in its time slot, by the face and voice of its speaker"
         " (`<v Anna>`, or `ANNA:` at the start of a line).",
     )
+    translate_to: LanguageName | None = Field(
+        None,
+        description="Dub the video into this language, such as `de` or `German`: what is said in it is transcribed,"
+        " translated and spoken like `subtitles`, by the servers and voices that the operator has configured.",
+    )
     speakers: Annotated[
         dict[str, SpeakerChoice],
         BeforeValidator(parsed_json("a JSON object of speakers")),
         Field(max_length=_MAX_SPEAKERS),
     ] = Field(
         {},
-        description="Faces and voices of the speakers of `diarization` or `subtitles`, by name:"
+        description="Faces and voices of the speakers of `diarization`, `subtitles` or the transcript, by name:"
         ' `{"Anna": {"face": "person:0", "voice": "heart"}}`. Speakers without a face are those who speak at the same'
         " times in the video of `avatar_id`, or, with `video`, the person who speaks most in it. JSON.",
     )
@@ -122,7 +127,7 @@ class JobSpec(SpeechSpec):
     )
     review: bool = Field(
         False,
-        description="Stop once the texts of `turns` or `subtitles` are spoken, with status `review`: listen to them and"
+        description="Stop once the texts of turns are spoken, with status `review`: listen to them and"
         " change them with `GET` and `PATCH /v1/jobs/{id}/turns`, then render with `POST /v1/jobs/{id}/approve`.",
     )
     text: str | None = Field(
@@ -173,7 +178,12 @@ class JobSpec(SpeechSpec):
     @property
     def has_turns(self) -> bool:
         """Whether there is more than one speech."""
-        return any(field is not None for field in (self.turns, self.diarization, self.subtitles))
+        return any(field is not None for field in (self.turns, self.diarization, self.subtitles, self.translate_to))
+
+    @property
+    def spoken_language(self) -> str | None:
+        """Language of the result's speech, if the caller named it."""
+        return self.language or self.translate_to
 
     @property
     def has_texts(self) -> bool:
@@ -181,6 +191,7 @@ class JobSpec(SpeechSpec):
         return (
             self.text is not None
             or self.subtitles is not None
+            or self.translate_to is not None
             or any(turn.text is not None for turn in self.turns or ())
         )
 
@@ -213,36 +224,38 @@ class JobSpec(SpeechSpec):
 
     @model_validator(mode="after")
     def _one_speech(self) -> Self:
-        named = {"text": self.text, "turns": self.turns, "subtitles": self.subtitles, "diarization": self.diarization}
+        named = {name: getattr(self, name) for name in ("text", "turns", "subtitles", "diarization", "translate_to")}
         sent = [name for name, value in named.items() if value is not None]
         if len(sent) > 1:
             raise ValueError(f"send {' or '.join(sent)}, not both")
         self._check_turn_fields()
         if self.subtitles is not None and self.audio is not None:
             raise ValueError("send audio or subtitles, not both: subtitles are spoken by voices")
+        if self.translate_to is not None and self.audio is not None:
+            raise ValueError("send audio or translate_to, not both: translate_to uses the video's own sound")
         if self.diarization is not None and self.audio is None:
             raise ValueError("diarization needs audio, the sound of the whole video")
         if not self.has_turns and self.audio is not None and self.text is not None:
             raise ValueError("send audio or text, not both")
         if not sent and self.audio is None:
-            raise ValueError("audio or text is required, or turns or subtitles")
+            raise ValueError("audio or text is required, or turns, subtitles or translate_to")
         return self
 
     def _check_turn_fields(self) -> None:
         """Refuse fields that would have no effect."""
         if self.has_turns and "loop" in self.model_fields_set:
             raise ValueError("loop: a result with turns has the length of its video; leave loop out")
-        if self.speakers and self.diarization is None and self.subtitles is None:
-            raise ValueError("speakers needs diarization or subtitles")
+        if self.speakers and self.diarization is None and self.subtitles is None and self.translate_to is None:
+            raise ValueError("speakers needs diarization, subtitles or translate_to")
         if self.more_audio and self.turns is None:
             raise ValueError(f"{next(iter(self.more_audio))} needs turns that refer to it")
         if self.idle_mouths is not None and not self.has_turns:
-            raise ValueError("idle_mouths needs turns, a diarization or subtitles")
+            raise ValueError("idle_mouths needs turns, a diarization, subtitles or translate_to")
         has_cues = self.text is None and self.has_texts
         if self.subtitles_output is not None and not has_cues:
-            raise ValueError("subtitles_output needs turns with texts, or subtitles")
+            raise ValueError("subtitles_output needs turns with texts, subtitles or translate_to")
         if self.review and not has_cues:
-            raise ValueError("review needs turns with texts, or subtitles")
+            raise ValueError("review needs turns with texts, subtitles or translate_to")
         if self.subtitles_output == "track" and not FORMATS[self.format].has_text_track:
             raise ValueError(
                 f"subtitles_output=track is not possible in {self.format}: choose burnt, or another format"

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from jobs.model.files import Frozen
 from jobs.model.request_model import RequestModel, without_defaults
-from jobs.model.turns import MAX_TEXT_CHARS, MAX_VOICE_CHARS
+from jobs.model.turns import MAX_TEXT_CHARS, StartSeconds, TurnOptions
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS, description="What is said.")]
 
 
-class TurnChange(RequestModel, Frozen):
+class TurnChange(TurnOptions):
     """Changes of a turn; fields that are not sent stay as they are, and null resets a field."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
-    text: str = Field("", min_length=1, max_length=MAX_TEXT_CHARS, description="What is said.")
-    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
-    face: str | None = Field(None, max_length=128, description="Who speaks: see `turns` of a job.")
-    speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
-    start: float = Field(0.0, ge=0, allow_inf_nan=False, description="When the speech starts, in seconds.")
-    end: float | None = Field(None, gt=0, allow_inf_nan=False, description="When it should end, in seconds.")
-    gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
+    text: Text = ""
+    start: StartSeconds = 0.0
 
     @model_validator(mode="after")
     def _some_change(self) -> Self:
@@ -31,24 +28,19 @@ class TurnChange(RequestModel, Frozen):
         return self
 
 
-class NewTurn(RequestModel, Frozen):
+class NewTurn(TurnOptions):
     """A turn to add."""
 
-    text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS, description="What is said.")
-    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
-    face: str | None = Field(None, max_length=128, description="Who speaks: see `turns` of a job.")
-    speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
-    start: float = Field(ge=0, allow_inf_nan=False, description="When the speech starts, in seconds.")
-    end: float | None = Field(None, gt=0, allow_inf_nan=False, description="When it should end, in seconds.")
-    gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
+    text: Text
+    start: StartSeconds
 
 
 class TurnSplit(RequestModel, Frozen):
     """A turn becomes two, one after the other, with the same face and voice."""
 
     start: float = Field(gt=0, allow_inf_nan=False, description="When the second turn starts, in seconds.")
-    text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS, description="Text of the first turn.")
-    next_text: str = Field(min_length=1, max_length=MAX_TEXT_CHARS, description="Text of the second turn.")
+    text: Annotated[Text, Field(description="Text of the first turn.")]
+    next_text: Annotated[Text, Field(description="Text of the second turn.")]
 
 
 class TurnRemoval(Frozen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,32 +16,43 @@ MAX_VOICE_CHARS: Final = 128
 """Maximum length of the name of a voice."""
 
 SubtitlePlace = Literal["track", "burnt"]
-
+StartSeconds = Annotated[
+    float, Field(ge=0, allow_inf_nan=False, description="When the speech starts, in seconds of the video.")
+]
 
 SPEAKING_FIELDS: Final = frozenset({"natural_seconds", "cue", "original_text", "recorded"})
 """Fields of a planned turn that do not decide how the result looks and sounds."""
 
 
-class Turn(RequestModel, Frozen):
-    """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
+class TurnOptions(RequestModel, Frozen):
+    """Fields that a turn has when it is sent, added and changed."""
 
     face: str | None = Field(
         None,
         max_length=128,
         description="Who speaks: a face choice as in `face`, or `offscreen`, nobody who is seen; null: the job's face.",
     )
-    start: float = Field(ge=0, allow_inf_nan=False, description="When the speech starts, in seconds of the video.")
     end: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="When it is cut off; null: when its audio ends."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="When the speech should end, in seconds of the video: a file is cut off there, a text is spoken "
+        "faster. null: when it is over.",
     )
+    gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
+    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
+    speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
+
+
+class Turn(TurnOptions):
+    """One person's speech in a video in which several speak: [start, end) in seconds of the source."""
+
+    start: StartSeconds
     audio: str = Field("audio", max_length=64, description="Name of the file field with the speech.")
     audio_start: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="Where the speech starts in that file, in seconds."
     )
-    gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
     text: str | None = Field(None, max_length=MAX_TEXT_CHARS, description="Text to speak instead of a file.")
-    voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
-    speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
     original_text: str | None = Field(
         None, max_length=MAX_TEXT_CHARS, description="What is said in the source, shown while the job is reviewed."
     )

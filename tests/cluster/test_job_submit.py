@@ -67,7 +67,9 @@ def _frames(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.stack(frames)
 
 
-def test_three_pairs_of_which_one_is_bad(cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path) -> None:
+def test_submitted_batch_with_one_bad_pair_makes_the_others(
+    cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path
+) -> None:
     (tmp_path / "noise.wav").write_bytes(np.random.default_rng(1).bytes(3000))
     manifest = _manifest(
         tmp_path,
@@ -105,7 +107,7 @@ def test_three_pairs_of_which_one_is_bad(cluster: Cluster, serve_config: Path, s
     assert (status["applications"], status["proxies"]) == ({}, {})
 
 
-def test_the_batch_and_the_api_share_one_application_on_two_nodes(
+def test_submitted_batch_with_running_application_uses_it(
     cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
 ) -> None:
     deployed = cluster.run("serve", "deploy", str(serve_config))
@@ -140,7 +142,7 @@ def _wait_until_ready(client: httpx.Client) -> None:
         time.sleep(0.2)
 
 
-def test_a_batch_that_was_killed_does_the_rest(
+def test_submitted_batch_after_kill_makes_the_missing_outputs(
     cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
 ) -> None:
     assert cluster.run("serve", "deploy", str(serve_config)).returncode == 0  # it runs already, if the others ran
@@ -175,7 +177,7 @@ def test_a_batch_that_was_killed_does_the_rest(
 
 
 @pytest.mark.endurance
-def test_studio_asks_painters_on_its_own_machine_first(cluster: Cluster) -> None:
+def test_studio_prefers_face_synthesis_on_its_own_node(cluster: Cluster) -> None:
     """Also shows what Serve does by default."""
     done = cluster.submit_job("python", "-m", "tests.cluster.near_and_far")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -186,7 +188,7 @@ def test_studio_asks_painters_on_its_own_machine_first(cluster: Cluster) -> None
 
 
 @pytest.mark.endurance
-def test_painters_come_with_the_work_land_by_their_share_of_a_gpu_and_go(
+def test_face_synthesis_autoscales_by_fraction_of_a_gpu(
     cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
 ) -> None:
     """The paced graph in place of the real one, and one node more, with a GPU that only Ray believes in."""

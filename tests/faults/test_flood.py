@@ -29,7 +29,7 @@ def make_stages_narrow(config: Path) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_each_is_accepted_and_finishes_or_is_told_when_to_come_again(tmp_path: Path, portrait_pair: Pair) -> None:
+def test_create_job_in_a_flood_succeeds_or_returns_429(tmp_path: Path, portrait_pair: Pair) -> None:
     config = config_with(tmp_path, jobs={"max_queued_jobs": NUM_QUEUED, "max_running_jobs": 8})
     make_stages_narrow(config)
     metrics_port = quiet_port()

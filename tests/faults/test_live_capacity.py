@@ -20,7 +20,7 @@ MINUTES = 30.0
 GROWTH_MIB = 60.0  # of one process, from the third tenth of the time to the last
 
 
-def test_all_sessions_go_on_and_the_next_client_is_told_when_to_come_again(tmp_path: Path) -> None:
+def test_live_at_capacity_keeps_sessions_and_refuses_the_next(tmp_path: Path) -> None:
     with served(tmp_path / "data") as service:
         avatar_id = avatar(service.url)
         with Lipwright(service.url) as client:

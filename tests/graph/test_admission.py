@@ -66,7 +66,7 @@ def queue_of(caller: Caller) -> dict[str, Any]:
     return dict(caller.request("GET", "/v1/status").json()["queue"])
 
 
-def test_the_same_key_is_the_same_job(caller: Caller, short: Pair, first: dict[str, Any]) -> None:
+def test_create_job_with_same_key_returns_the_same_job(caller: Caller, short: Pair, first: dict[str, Any]) -> None:
     assert first["status"] == "succeeded"
     again = caller.submit(short, key="first")
     assert (again.status_code, again.json()["id"]) == (202, first["id"])
@@ -77,9 +77,7 @@ def test_the_same_key_is_the_same_job(caller: Caller, short: Pair, first: dict[s
     caller.wait([other.json()["id"]], 120)
 
 
-def test_a_key_whose_upload_is_under_way_is_refused_until_it_is_a_job(
-    caller: Caller, strict: ServiceProcess, short: Pair
-) -> None:
+def test_create_job_with_key_of_running_upload_returns_409(caller: Caller, strict: ServiceProcess, short: Pair) -> None:
     with raw_upload(strict.url, short, {"Idempotency-Key": "slow"}) as upload:
         upload.send(1000)
         within(SOON_S, lambda: queue_of(caller)["num_arriving"] == 1)
@@ -93,7 +91,7 @@ def test_a_key_whose_upload_is_under_way_is_refused_until_it_is_a_job(
     caller.wait([job["id"]], 120)
 
 
-def test_a_chunked_body_is_a_body(caller: Caller, strict: ServiceProcess, short: Pair) -> None:
+def test_create_job_with_chunked_body_is_accepted(caller: Caller, strict: ServiceProcess, short: Pair) -> None:
     form = httpx.Request("POST", strict.url, files={"video": ("v", short.video), "audio": ("a", short.audio)})
     body = form.read()
     pieces = (body[start : start + 7000] for start in range(0, len(body), 7000))
@@ -105,7 +103,7 @@ def test_a_chunked_body_is_a_body(caller: Caller, strict: ServiceProcess, short:
     assert caller.wait([job_id], 120)[job_id]["status"] == "succeeded"
 
 
-def test_a_full_queue_says_so_before_the_body_is_there_and_places_of_vanished_clients_are_free(
+def test_create_job_with_full_queue_returns_429_before_the_body(
     caller: Caller, strict: ServiceProcess, strict_data: Path, first: dict[str, Any], short: Pair, running: str
 ) -> None:
     assert first["status"] == "succeeded"
@@ -171,7 +169,7 @@ def submit(client: httpx.Client, pair: Pair, **fields: str) -> httpx.Response:
     return client.post("/v1/jobs", files={"video": ("v", pair.video), "audio": ("a", pair.audio)}, data=fields)
 
 
-def test_keys_take_turns_and_see_their_own(
+def test_api_keys_take_turns_and_list_only_their_own_jobs(
     caller: Caller, two_keys: tuple[httpx.Client, httpx.Client], long: Pair, short: Pair
 ) -> None:
     flood, single = two_keys
@@ -203,7 +201,7 @@ def test_keys_take_turns_and_see_their_own(
     assert all(at is None or at > theirs["started_at"] for at in started)
 
 
-def test_finished_jobs_go_with_their_files(
+def test_retention_removes_finished_jobs_with_their_files(
     caller: Caller, strict_data: Path, strict_keep_s: float, first: dict[str, Any]
 ) -> None:
     folder = strict_data / "jobs" / first["id"]

@@ -97,7 +97,7 @@ def wait_for(caller: Caller, job_id: str, is_there: IsThere) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_work_of_a_stage_ends(
+def test_cancel_job_in_any_stage_ends_its_work(
     caller: Caller, strict: ServiceProcess, strict_data: Path, sample_files: Samples, case: Case
 ) -> None:
     jobs = strict_data / "jobs"
@@ -126,9 +126,7 @@ def test_the_work_of_a_stage_ends(
     assert caller.job(job_id) == cancelled, "nothing is done for it any more"
 
 
-def test_a_waiting_job_is_cancelled_and_the_one_behind_it_starts_at_once(
-    caller: Caller, strict_data: Path, sample_files: Samples
-) -> None:
+def test_cancel_job_starts_the_next_queued_job(caller: Caller, strict_data: Path, sample_files: Samples) -> None:
     long = Pair(sample_files.portrait.read_bytes(), long_wav(sample_files.speech, 180))
     short = Pair(sample_files.portrait.read_bytes(), sample_files.short_speech.read_bytes())
     running = caller.accepted(long)

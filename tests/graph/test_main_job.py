@@ -55,7 +55,9 @@ def finished(client: httpx.Client, portrait: Path, speech: Path) -> dict[str, An
     return wait_until_final(client, submit(client, {"video": portrait, "audio": speech})["id"])
 
 
-def test_a_portrait_speaks(client: httpx.Client, finished: dict[str, Any], speech: Path, tmp_path: Path) -> None:
+def test_create_job_with_portrait_succeeds(
+    client: httpx.Client, finished: dict[str, Any], speech: Path, tmp_path: Path
+) -> None:
     assert finished["status"] == "succeeded", finished["error"]
     assert finished["progress"] == 1.0
     assert finished["num_frames_done"] == finished["num_frames"]
@@ -76,9 +78,7 @@ def test_a_portrait_speaks(client: httpx.Client, finished: dict[str, Any], speec
     assert np.abs(upper[len(upper) // 2] - upper[0]).mean() > 1, "the head sways"
 
 
-def test_result_and_preview_say_that_they_are_synthetic(
-    client: httpx.Client, finished: dict[str, Any], tmp_path: Path
-) -> None:
+def test_result_and_preview_have_a_label(client: httpx.Client, finished: dict[str, Any], tmp_path: Path) -> None:
     made = {}
     for name in ("video", "preview"):
         path = tmp_path / f"{name}.mp4"
@@ -96,7 +96,7 @@ def test_result_and_preview_say_that_they_are_synthetic(
         assert labels.watermark.identifier == finished["watermark_id"]
 
 
-def test_a_portrait_says_a_text(client: httpx.Client, portrait: Path) -> None:
+def test_create_job_with_text_succeeds(client: httpx.Client, portrait: Path) -> None:
     pytest.importorskip("hibari", reason="needs the extra [tts]")
     job = wait_until_final(client, submit(client, {"video": portrait}, text="Good morning, everybody.")["id"])
     assert job["status"] == "succeeded", job["error"]
@@ -104,7 +104,7 @@ def test_a_portrait_says_a_text(client: httpx.Client, portrait: Path) -> None:
     assert job["report"]["mouth"]["num_speech_frames"] > 10
 
 
-def test_the_result_comes_with_its_quality_report(finished: dict[str, Any], speech: Path) -> None:
+def test_job_has_a_quality_report(finished: dict[str, Any], speech: Path) -> None:
     report = finished["report"]
     output, mouth, face = report["output"], report["mouth"], report["face"]
     assert (output["num_frames"], output["fps"]) == (finished["num_frames"], "25")
@@ -122,7 +122,7 @@ def test_the_result_comes_with_its_quality_report(finished: dict[str, Any], spee
     assert report["summary"]
 
 
-def test_the_video_is_served_in_ranges(client: httpx.Client, finished: dict[str, Any]) -> None:
+def test_video_with_range_header_returns_206(client: httpx.Client, finished: dict[str, Any]) -> None:
     url = f"/v1/jobs/{finished['id']}/video"
     whole = client.get(url).content
     part = client.get(url, headers={"Range": "bytes=100-199"})
@@ -130,7 +130,9 @@ def test_the_video_is_served_in_ranges(client: httpx.Client, finished: dict[str,
     assert part.content == whole[100:200]
 
 
-def test_an_avatar_is_analysed_once(client: httpx.Client, sample_video: Path, short_speech: Path) -> None:
+def test_create_job_with_avatar_reuses_its_analysis(
+    client: httpx.Client, sample_video: Path, short_speech: Path
+) -> None:
     response = client.post("/v1/avatars", files={"video": (sample_video.name, sample_video.read_bytes())})
     assert response.status_code == 202, response.text
     avatar_id = response.json()["id"]
@@ -161,7 +163,7 @@ def test_an_avatar_is_analysed_once(client: httpx.Client, sample_video: Path, sh
     assert client.get(f"/v1/avatars/{avatar_id}").status_code == 404
 
 
-def test_a_result_can_last_as_long_as_the_video_and_keep_its_sound(
+def test_create_job_with_loop_source_keeps_length_and_sound(
     client: httpx.Client, sample_video: Path, short_speech: Path, tmp_path: Path
 ) -> None:
     files = {"video": sample_video, "audio": short_speech}
@@ -179,7 +181,7 @@ def test_a_result_can_last_as_long_as_the_video_and_keep_its_sound(
     assert np.corrcoef(heard, own)[0, 1] > 0.95
 
 
-def test_another_background_shape_rate_and_format(
+def test_create_job_with_picture_options_applies_them(
     client: httpx.Client, portrait: Path, short_speech: Path, tmp_path: Path
 ) -> None:
     wall, red, green = tmp_path / "wall.png", (0, 0, 255), (0, 255, 0)  # BGR
@@ -205,7 +207,7 @@ def test_another_background_shape_rate_and_format(
         assert min(np.abs(middle - red).max(), np.abs(middle - green).max()) > 60, "the person is in front"
 
 
-def test_jobs_progress_side_by_side(client: httpx.Client, sample_video: Path, portrait: Path, speech: Path) -> None:
+def test_two_jobs_run_at_the_same_time(client: httpx.Client, sample_video: Path, portrait: Path, speech: Path) -> None:
     first = submit(client, {"video": portrait, "audio": speech})["id"]
     second = submit(client, {"video": portrait, "audio": speech}, loop="hold")["id"]
     third = submit(client, {"video": sample_video, "audio": speech}, face="index:0")["id"]
@@ -227,7 +229,7 @@ def test_jobs_progress_side_by_side(client: httpx.Client, sample_video: Path, po
     assert both or longest_s > 1.0, "both jobs had frames while both were running"
 
 
-def test_cancel_ends_the_work(client: httpx.Client, sample_video: Path, long_speech: Path) -> None:
+def test_cancel_running_job_ends_its_work(client: httpx.Client, sample_video: Path, long_speech: Path) -> None:
     job_id = submit(client, {"video": sample_video, "audio": long_speech})["id"]
     deadline = time.monotonic() + DEADLINE_S
     while job_of(client, job_id)["num_frames_done"] == 0:
@@ -243,7 +245,7 @@ def test_cancel_ends_the_work(client: httpx.Client, sample_video: Path, long_spe
     assert job_of(client, job_id)["num_frames_done"] == job["num_frames_done"], "no frame is made after a cancel"
 
 
-def test_events_follow_a_job_to_its_end(client: httpx.Client, portrait: Path, short_speech: Path) -> None:
+def test_events_of_a_job_end_with_its_final_status(client: httpx.Client, portrait: Path, short_speech: Path) -> None:
     job_id = submit(client, {"video": portrait, "audio": short_speech})["id"]
     events: list[str] = []
     with client.stream("GET", f"/v1/jobs/{job_id}/events", timeout=DEADLINE_S) as stream:
@@ -264,7 +266,7 @@ def test_events_follow_a_job_to_its_end(client: httpx.Client, portrait: Path, sh
         ("portrait", "speech", {"loop": "sideways"}, 422, "option_invalid"),
     ],
 )
-def test_bad_input_is_refused_on_submission(
+def test_create_job_with_bad_input_is_refused(
     client: httpx.Client,
     portrait: Path,
     speech: Path,
@@ -285,7 +287,7 @@ def test_bad_input_is_refused_on_submission(
     assert response.json()["code"] == code, response.json()
 
 
-def test_a_picture_without_a_face_fails_its_job_by_name(
+def test_create_job_without_a_face_fails_with_face_not_found(
     client: httpx.Client, short_speech: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "sky.png"

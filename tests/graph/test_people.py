@@ -70,7 +70,7 @@ def _thumbnail(client: httpx.Client, person: dict[str, Any]) -> bytes:
     return client.get(person["thumbnail"]).raise_for_status().content
 
 
-def test_both_people_are_found_and_one_of_them_speaks(client: httpx.Client, found: dict[str, Any]) -> None:
+def test_people_of_a_film_are_found_with_the_speaker(client: httpx.Client, found: dict[str, Any]) -> None:
     assert len(found["people"]) == 2
     for person in found["people"]:
         assert person["seen"] == [{"start": 0, "end": NUM_FRAMES / FPS}]
@@ -80,7 +80,7 @@ def test_both_people_are_found_and_one_of_them_speaks(client: httpx.Client, foun
     assert silent["speaking_seconds"] == 0 and speaker["speaking_seconds"] > 1.5
 
 
-def test_a_job_animates_one_of_them(
+def test_create_job_with_person_animates_only_that_person(
     client: httpx.Client, found: dict[str, Any], film: Path, speech: Path, tmp_path: Path
 ) -> None:
     silent = min(found["people"], key=lambda person: person["speaking_seconds"])["number"]
@@ -100,9 +100,7 @@ def _luma(path: Path) -> NDArray[np.int16]:
         return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)]).astype(np.int16)
 
 
-def test_an_unknown_person_is_an_error_that_says_how_many_there_are(
-    client: httpx.Client, film: Path, short_speech: Path
-) -> None:
+def test_create_job_with_unknown_person_names_num_people(client: httpx.Client, film: Path, short_speech: Path) -> None:
     job = wait_until_final(client, submit(client, {"video": film, "audio": short_speech}, face="person:7")["id"])
     assert job["status"] == "failed" and job["error"]["code"] == "face_not_found"
     assert "person:0 to person:1 (2 people are seen in the video), found 'person:7'" in job["error"]["message"]

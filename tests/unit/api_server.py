@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import uvicorn
 
 from api.app import make_app
@@ -410,3 +411,13 @@ def serving(
         server.force_exit = True
         thread.join(60)
         service.table.close()
+
+
+@contextmanager
+def api_client(service: MemoryService, network: NetworkConfig | None = None, **settings: Any) -> Iterator[httpx.Client]:
+    """Serve the API of `service` as `serving` does; gives a client of it."""
+    with (
+        serving(service, network, **settings) as url,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+    ):
+        yield client

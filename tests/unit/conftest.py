@@ -8,8 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -18,19 +19,31 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def service(tmp_path: Path) -> MemoryService:
-    """A service in memory; `url` is its API."""
+    """A service in memory: `url` is its API and `http` a client of it."""
     from tests.unit.api_server import MemoryService  # imports the API, which few tests need
 
     return MemoryService(tmp_path / "service")
 
 
 @pytest.fixture
-def url(service: MemoryService) -> Iterator[str]:
+def api_settings() -> dict[str, Any]:
+    """Keyword arguments of `serving`, for modules and tests to override."""
+    return {}
+
+
+@pytest.fixture
+def url(service: MemoryService, api_settings: dict[str, Any]) -> Iterator[str]:
     """The URL of the API over `service`, on a real socket."""
     from tests.unit.api_server import serving
 
-    with serving(service) as url:
+    with serving(service, **api_settings) as url:
         yield url
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        yield client
 
 
 @pytest.fixture(autouse=True)

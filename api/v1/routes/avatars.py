@@ -48,13 +48,10 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         `expressiveness` and `motion` of the avatar unless they set their own.
         """
         owner = caller_of(request).owner
-        async with (
-            self._receiver.admit(request, AvatarForm) as admission,
-            self._receiver.receive(request, AvatarForm, admission) as (form, _),
-        ):
+        async with self._receiver.receive(request, AvatarForm) as (form, admission_id):
             avatar = await self._service.create_avatar(
                 AvatarRequest(
-                    admission_id=admission.id,
+                    admission_id=admission_id,
                     video=form.video,
                     face=form.face,
                     face_image=form.face_image,
@@ -93,13 +90,10 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         """
         owner = caller_of(request).owner
         await self._service.get_avatar(avatar_id, owner)  # before the body is read
-        async with (
-            self._receiver.admit(request, AvatarChangeForm) as admission,
-            self._receiver.receive(request, AvatarChangeForm, admission) as (form, _),
-        ):
+        async with self._receiver.receive(request, AvatarChangeForm) as (form, admission_id):
             avatar = await self._service.change_avatar(
                 AvatarChange(
-                    admission_id=admission.id,
+                    admission_id=admission_id,
                     avatar_id=avatar_id,
                     settings=form.avatar_settings,
                     background_file=form.background_file,

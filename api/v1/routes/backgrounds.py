@@ -37,13 +37,10 @@ class BackgroundRoutes(Routes, prefix="/v1/backgrounds", tags=["backgrounds"]):
         Uploading the same file again returns the same ID. A background that no avatar uses is deleted when no
         job or session has started with it for as long as finished jobs are kept.
         """
-        async with (
-            self._receiver.admit(request, BackgroundForm) as admission,
-            self._receiver.receive(request, BackgroundForm, admission) as (form, _),
-        ):
+        async with self._receiver.receive(request, BackgroundForm) as (form, admission_id):
             background = await self._service.create_background(
                 BackgroundRequest(
-                    admission_id=admission.id, background_file=form.background_file, owner=caller_of(request).owner
+                    admission_id=admission_id, background_file=form.background_file, owner=caller_of(request).owner
                 )
             )
         return BackgroundView.of(background)

@@ -120,7 +120,7 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
     )
     async def approve_job(self, job_id: str, request: Request) -> Response:
         """Render a job in review with the turns as they are now. Approving it again has no effect."""
-        return accepted(await self._service.approve_job(job_id, caller_of(request).owner), request, {})
+        return accepted(await self._service.approve_job(job_id, caller_of(request).owner), request)
 
     async def _job(self, job_id: str, request: Request) -> JobRecord:
         return await self._service.get_job(job_id, caller_of(request).owner)

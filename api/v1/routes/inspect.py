@@ -95,15 +95,12 @@ class InspectRoutes(Routes, prefix="/v1", tags=["labels"]):
         The watermark is searched in the first minute of a video, without any metadata. The file is deleted afterwards.
         """
         owner = caller_of(request).owner
-        async with (
-            self._receiver.admit(request, InspectForm) as admission,
-            self._receiver.receive(request, InspectForm, admission) as (form, _),
-        ):
+        async with self._receiver.receive(request, InspectForm) as (form, admission_id):
             try:
                 labels = await self._inspect(form.file, owner)
             finally:
                 await asyncio.to_thread(self._files.drop_uploads, form.file)
-                await self._service.release(admission.id)
+                await self._service.release(admission_id)
         jobs: list[JobSummaryView] = []
         if labels.watermark is not None:
             query = JobQuery(limit=_MAX_JOBS, owner=owner, watermark_id=labels.watermark.identifier)

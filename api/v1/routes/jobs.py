@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 
 from api.access import caller_of
 from api.base_url import base_url
-from api.forms.form_receiver import IDEMPOTENCY_KEY, FormReceiver
+from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.openapi import BINARY, IDEMPOTENT, headers_of
 from api.problem import problem_responses
@@ -23,7 +23,6 @@ from jobs.model.files import new_id
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.ports import JobService
-from jobs.requests import RequestContext, priority_of
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore
 from storage.protocols import MAX_INTEGER
@@ -78,30 +77,18 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
         With `wait`, the response is sent when the job ends (status 200) or the time is up (status 202). Clients that
         accept `video/mp4` then receive the video itself, or the problem that ended the job.
         """
-        caller, key = caller_of(request), request.headers.get(IDEMPOTENCY_KEY)
-        async with self._receiver.admit(request, JobSpec, key) as admission:
-            if admission.job is not None:
-                job = await self._receiver.compare(request, JobSpec, admission)
-                return await self._answer(job, request, wait, {"Idempotency-Replayed": "true"})
-            async with self._receiver.receive(request, JobSpec, admission) as (spec, digest):
-                if spec.callback_url is not None:
-                    self._guard.check(spec.callback_url)
-                context = RequestContext(
-                    admission_id=admission.id,
-                    owner=caller.owner,
-                    priority=priority_of(caller, spec),
-                    idempotency_key=key,
-                    request_digest=digest,
-                    base_url=base_url(request),
-                )
-                job = await self._service.submit(spec, context)
-        return await self._answer(job, request, wait, {})
+        job, is_replayed = await self._receiver.submit(request, JobSpec, self._check_callback)
+        if wait:
+            job = await wait_until_final(self._followers, job, caller_of(request).owner, wait)
+        response = await outcome(job, self._files, request) if wait else accepted(job, request)
+        if is_replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
 
-    async def _answer(self, job: JobRecord, request: Request, wait_s: float, headers: dict[str, str]) -> Response:
-        if not wait_s:
-            return accepted(job, request, headers)
-        job = await wait_until_final(self._followers, job, caller_of(request).owner, wait_s)
-        return await outcome(job, self._files, request, headers)
+    def _check_callback(self, spec: JobSpec) -> JobSpec:
+        if spec.callback_url is not None:
+            self._guard.check(spec.callback_url)
+        return spec
 
     @route("", summary="List jobs", responses=problem_responses(422))
     async def list_jobs(
@@ -164,7 +151,7 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
     )
     async def retry_job(self, job_id: str, request: Request) -> Response:
         """Submit a failed job again, with the same files and options. Returns the new job; the failed one remains."""
-        return accepted(await self._service.retry_job(job_id, new_id(), caller_of(request).owner), request, {})
+        return accepted(await self._service.retry_job(job_id, new_id(), caller_of(request).owner), request)
 
     @route(
         "/{job_id}/events",

@@ -37,6 +37,5 @@ class RevisionRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
         Texts that stay the same are not spoken again, and parts of the video that stay the same are not rendered again.
         """
         revision = await receive_json(request, Revision)
-        return accepted(
-            await self._service.revise_job(job_id, new_id(), revision, caller_of(request).owner), request, {}
-        )
+        job = await self._service.revise_job(job_id, new_id(), revision, caller_of(request).owner)
+        return accepted(job, request)

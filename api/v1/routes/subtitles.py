@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from fastapi import Request, Response
 from pydantic import Field
@@ -15,12 +16,16 @@ from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.routing import Routes, route
 from config import PipelineConfig
-from errors import OptionError
+from errors import InputError, OptionError, StageTimeoutError
+from jobs.fair_queue import FairQueue
 from jobs.model.files import FilePart
 from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
+from jobs.turn_sources import check_transcription
+from media.subtitles.cues import Cue
 from media.subtitles.texts import SubtitleFormat, subtitle_file
 from speech.transcriber import Transcriber
+from storage.file_keys import upload_key
 from storage.file_store import FileStore
 
 SUBTITLE_TYPES: dict[SubtitleFormat, str] = {"srt": "application/x-subrip", "vtt": "text/vtt"}
@@ -48,7 +53,8 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
     def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
         self._service = service
         self._receiver = FormReceiver(service, files, config)
-        self._transcriber = Transcriber(config, files)
+        self._files, self._settings = files, config.subtitles
+        self._transcriber = Transcriber(config, files, FairQueue("transcription"))
 
     @route(
         "",
@@ -64,16 +70,24 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
     async def create_subtitles(self, request: Request) -> Response:
         """Return the subtitles of a recording, on request translated, by the servers that the operator configured."""
         try:
-            self._transcriber.check(translates=False)
+            check_transcription(self._settings, translates=False)
         except OptionError:
             await drain(request)
             raise
-        async with (
-            self._receiver.admit(request, SubtitlesForm) as admission,
-            self._receiver.receive(request, SubtitlesForm, admission) as (form, _),
-        ):
-            await self._service.release(admission.id)  # an admission is for a job or an avatar
-            owner = caller_of(request).owner
-            cues = await self._transcriber.subtitles(owner, form.audio, form.language, form.translate_to)
+        async with self._receiver.receive(request, SubtitlesForm) as (form, admission_id):
+            await self._service.release(admission_id)  # an admission is for a job or an avatar
+            cues = await self._subtitles(caller_of(request).owner, form)
         text = await asyncio.to_thread(subtitle_file, cues, form.format)
         return Response(text, media_type=SUBTITLE_TYPES[form.format], headers={"Cache-Control": "no-store"})
+
+    async def _subtitles(self, owner: str | None, form: SubtitlesForm) -> Sequence[Cue]:
+        """Return the subtitles that were asked for. The upload is removed, also on failure."""
+        upload = form.audio
+        try:
+            check_transcription(self._settings, translates=form.translate_to is not None)
+            cues = await self._transcriber.transcribe(owner, upload_key(upload.key), form.language)
+        except (InputError, StageTimeoutError) as error:
+            raise type(error)(str(error).replace(upload.key, upload.label or "audio")) from error
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, upload))
+        return cues if form.translate_to is None else await self._transcriber.translate(cues, form.translate_to)

@@ -103,11 +103,8 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
         except OptionError:
             await drain(request)
             raise
-        async with (
-            self._receiver.admit(request, VoiceForm) as admission,
-            self._receiver.receive(request, VoiceForm, admission) as (form, _),
-        ):
-            await self._service.release(admission.id)  # an admission is for a job or an avatar
+        async with self._receiver.receive(request, VoiceForm) as (form, admission_id):
+            await self._service.release(admission_id)  # an admission is for a job or an avatar
             return await self._recorder.record(caller_of(request).owner, form.name, form.audio, form.transcript)
 
     @route(

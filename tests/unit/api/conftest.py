@@ -1,28 +1,16 @@
-"""A service in memory behind its API; modules with needs of their own define their own fixtures of these names."""
+"""A browser for the tests of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 
-from config import AccessConfig
-from tests.unit.api_server import MemoryService, serving
+from tests.browser import chromium
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def access() -> AccessConfig:
-    return AccessConfig()
-
-
-@pytest.fixture
-def http(service: MemoryService, access: AccessConfig) -> Iterator[httpx.Client]:
-    with serving(service, access=access) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser

@@ -7,7 +7,6 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,24 +14,13 @@ import pytest
 
 from errors import FaceNotFoundError
 from storage.file_keys import job_file_key, upload_key
-from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
 
 AUDIO = b"RIFF" + bytes(5000)
 VIDEO = b"mp4!" + bytes(9000)
 NOBODY = "0" * 32
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
 
 
 def _files(audio: bytes = AUDIO, video: bytes = VIDEO) -> dict[str, Any]:

@@ -44,14 +44,14 @@ class TestLinks:
         ]
         return [link.partition("/v1/")[0] for link in links]
 
-    @pytest.mark.parametrize("access", [AccessConfig(trusted_proxies=("127.0.0.0/8",))])
+    @pytest.mark.parametrize("api_settings", [{"access": AccessConfig(trusted_proxies=("127.0.0.0/8",))}])
     def test_they_are_whole_where_a_trusted_proxy_says_how(self, http: httpx.Client, service: MemoryService) -> None:
         assert self._answers(http, service, self.OUTSIDE) == ["https://lips.example/lip"] * 8
 
     def test_they_are_paths_where_nobody_is_trusted(self, http: httpx.Client, service: MemoryService) -> None:
         assert self._answers(http, service, self.OUTSIDE) == [""] * 8
 
-    @pytest.mark.parametrize("access", [AccessConfig(trusted_proxies=("10.0.0.0/8", "127.0.0.1"))])
+    @pytest.mark.parametrize("api_settings", [{"access": AccessConfig(trusted_proxies=("10.0.0.0/8", "127.0.0.1"))}])
     @pytest.mark.parametrize(
         ("headers", "expected"),
         [

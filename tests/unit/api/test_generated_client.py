@@ -34,14 +34,8 @@ CONFIG = {
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def url(service: MemoryService) -> Iterator[str]:
-    with serving(service, heygem=HeygemConfig(enabled=True)) as url:
-        yield url
+def api_settings() -> dict[str, Any]:
+    return {"heygem": HeygemConfig(enabled=True)}
 
 
 def _schema(url: str) -> dict[str, Any]:

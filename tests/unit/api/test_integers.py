@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,25 +11,20 @@ import pytest
 from config import HeygemConfig
 from jobs.model.files import new_id
 from tests.unit.api.edge_client import AUDIO, VIDEO, finished
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 HUGE = [str(2**63), "9" * 20, "-" + "9" * 20, "9" * 300, "9" * 5000]
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    service = MemoryService(tmp_path)
+def service(service: MemoryService) -> MemoryService:
     service.looked_at = "face"
     return service
 
 
 @pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with (
-        serving(service, heygem=HeygemConfig(enabled=True)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-    ):
-        yield http
+def api_settings() -> dict[str, Any]:
+    return {"heygem": HeygemConfig(enabled=True)}
 
 
 def _kinds(schema: dict[str, Any]) -> set[str]:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from config import LiveConfig
-from tests.browser import Visitor, chromium
+from tests.browser import Visitor
 from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.lipwright_client.breaking_proxy import breaking_proxy
 
 STATE = "document.querySelector('#live').dataset.state"
 VOICES = {"is_available": True, "default": "beep", "voices": ["beep"], "max_chars": 100, "can_clone": False}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 def test_live_card_reconnects_and_sends_text_again(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,18 +10,9 @@ import pytest
 
 from models.engines.registry import ENGINES
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 WEB = Path(__file__).resolve().parents[3] / "web"
-
-
-@pytest.fixture
-def http(tmp_path: Path) -> Iterator[httpx.Client]:
-    with (
-        serving(MemoryService(tmp_path)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
-    ):
-        yield client
 
 
 def _loaded(http: httpx.Client) -> list[str]:
@@ -36,8 +26,8 @@ def _loaded(http: httpx.Client) -> list[str]:
     return found
 
 
-def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client, tmp_path: Path) -> None:
-    FileKeyRing(tmp_path).add("a studio")  # signing in is done on the page, so it needs no key
+def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client, service: MemoryService) -> None:
+    FileKeyRing(service.files.root).add("a studio")  # signing in is done on the page, so it needs no key
     loaded = _loaded(http)
     assert len(loaded) > 12
     for address in loaded:

@@ -20,7 +20,7 @@ from jobs.model.files import new_id, utc_now
 from jobs.model.record import JobStatus
 from storage.file_keys import job_file_key, source_key
 from storage.local.api_keys import FileKeyRing
-from tests.browser import Visitor, chromium
+from tests.browser import Visitor
 from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -60,41 +60,33 @@ def _picture(folder: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
-def test_a_key_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
+def test_page_asks_for_the_api_key_once(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
     service.outcome = "video"
-    _, key = FileKeyRing(tmp_path).add("a studio")
+    _, key = FileKeyRing(service.files.root).add("a studio")
     speech = tmp_path / "speech.wav"
     speech.write_bytes(b"RIFF" + bytes(2000))
-    with serving(service) as url:
-        visitor = Visitor(browser, url)
-        visitor.until("document.querySelector('#sign-in').open")
-        visitor.picture("sign-in")
-        assert visitor.serious_violations() == []
-        visitor.page.fill("#key", "lw_000000000000_nobodynobodynobodyno")
-        visitor.page.keyboard.press("Enter")
-        assert "not known" in visitor.until("document.querySelector('#sign-in-error').textContent")
-        visitor.page.fill("#key", key)
-        visitor.page.keyboard.press("Enter")
-        visitor.until("!document.querySelector('#sign-in').open && document.querySelector('#engine').value")
-        visitor.page.reload()
-        visitor.until("document.querySelector('#engine').value")
-        assert not visitor.page.evaluate("document.querySelector('#sign-in').open"), "the cookie holds"
-        assert visitor.page.evaluate("document.cookie") == "", "scripts cannot read it"
-        visitor.choose(speech, _picture(tmp_path))
-        visitor.submit()
-        visitor.until_status("succeeded")
-        assert service.requests[0].owner is not None
-        visitor.until("document.querySelector('#stage video').currentSrc.endsWith('/video')")
-        with visitor.page.expect_navigation():
-            visitor.page.click("#sign-out")
-        visitor.until("document.querySelector('#sign-in')?.open")
+    visitor = Visitor(browser, url)
+    visitor.until("document.querySelector('#sign-in').open")
+    visitor.picture("sign-in")
+    assert visitor.serious_violations() == []
+    visitor.page.fill("#key", "lw_000000000000_nobodynobodynobodyno")
+    visitor.page.keyboard.press("Enter")
+    assert "not known" in visitor.until("document.querySelector('#sign-in-error').textContent")
+    visitor.page.fill("#key", key)
+    visitor.page.keyboard.press("Enter")
+    visitor.until("!document.querySelector('#sign-in').open && document.querySelector('#engine').value")
+    visitor.page.reload()
+    visitor.until("document.querySelector('#engine').value")
+    assert not visitor.page.evaluate("document.querySelector('#sign-in').open"), "the cookie holds"
+    assert visitor.page.evaluate("document.cookie") == "", "scripts cannot read it"
+    visitor.choose(speech, _picture(tmp_path))
+    visitor.submit()
+    visitor.until_status("succeeded")
+    assert service.requests[0].owner is not None
+    visitor.until("document.querySelector('#stage video').currentSrc.endsWith('/video')")
+    with visitor.page.expect_navigation():
+        visitor.page.click("#sign-out")
+    visitor.until("document.querySelector('#sign-in')?.open")
 
 
 def _opened(browser: Any, url: str, service: MemoryService, folder: Path) -> tuple[Visitor, RenderingJob]:
@@ -106,70 +98,65 @@ def _opened(browser: Any, url: str, service: MemoryService, folder: Path) -> tup
     return visitor, job
 
 
-def test_what_is_missing_is_still_said_when_the_avatars_have_come(browser: Any, tmp_path: Path) -> None:
-    with serving(MemoryService(tmp_path)) as url:
-        visitor = Visitor(browser, url)
-        visitor.page.goto("about:blank")  # what the first page asks for late must not be held in place of the second's
-        held: list[Any] = []
-        visitor.page.route("**/v1/avatars", lambda route: held.append(route))
-        visitor.page.goto(url)
-        visitor.submit()
-        assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
-        for _ in range(3000):
-            if held:
-                break
-            visitor.page.wait_for_timeout(20)
-        assert not visitor.page.query_selector(".avatars ul"), "the avatars have not come yet"
-        held[0].continue_()
-        visitor.until("document.querySelector('.avatars ul') !== null")
-        assert visitor.page.is_visible("#composer-error")
+def test_composer_error_survives_loading_of_avatars(browser: Any, url: str) -> None:
+    visitor = Visitor(browser, url)
+    visitor.page.goto("about:blank")  # what the first page asks for late must not be held in place of the second's
+    held: list[Any] = []
+    visitor.page.route("**/v1/avatars", lambda route: held.append(route))
+    visitor.page.goto(url)
+    visitor.submit()
+    assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
+    for _ in range(3000):
+        if held:
+            break
+        visitor.page.wait_for_timeout(20)
+    assert not visitor.page.query_selector(".avatars ul"), "the avatars have not come yet"
+    held[0].continue_()
+    visitor.until("document.querySelector('.avatars ul') !== null")
+    assert visitor.page.is_visible("#composer-error")
 
 
-def test_a_preview_that_breaks_starts_again(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        visitor, job = _opened(browser, url, service, tmp_path)
-        visitor.page.route("**/preview", lambda route: route.abort(), times=1)
-        job.finish_segment(0)
-        visitor.until("document.querySelector('#stage .status')?.textContent.includes('25')")
-        job.finish_segment(1)
-        visitor.until(f"{VIDEO}.currentTime > 0.2")
-        job.finish_segment(2)
-        job.finish()
-        visitor.until(f"{VIDEO}.src.endsWith('/video')")  # the preview was seen to its end
+def test_broken_preview_is_restarted(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+    visitor, job = _opened(browser, url, service, tmp_path)
+    visitor.page.route("**/preview", lambda route: route.abort(), times=1)
+    job.finish_segment(0)
+    visitor.until("document.querySelector('#stage .status')?.textContent.includes('25')")
+    job.finish_segment(1)
+    visitor.until(f"{VIDEO}.currentTime > 0.2")
+    job.finish_segment(2)
+    job.finish()
+    visitor.until(f"{VIDEO}.src.endsWith('/video')")  # the preview was seen to its end
 
 
-def test_where_no_preview_comes_the_result_does(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        visitor, job = _opened(browser, url, service, tmp_path)
-        visitor.page.route("**/preview", lambda route: route.abort())
-        job.finish_segment(0)
-        visitor.until("document.querySelector('#stage .status')?.textContent.includes('25')")
-        job.finish()
-        visitor.until(f"{VIDEO}.src.endsWith('/video') && {VIDEO}.duration > 3")
+def test_missing_preview_is_replaced_by_the_result(
+    browser: Any, url: str, service: MemoryService, tmp_path: Path
+) -> None:
+    visitor, job = _opened(browser, url, service, tmp_path)
+    visitor.page.route("**/preview", lambda route: route.abort())
+    job.finish_segment(0)
+    visitor.until("document.querySelector('#stage .status')?.textContent.includes('25')")
+    job.finish()
+    visitor.until(f"{VIDEO}.src.endsWith('/video') && {VIDEO}.duration > 3")
 
 
-def test_events_that_are_refused_are_asked_for_again(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        visitor = Visitor(browser, url)
-        speech = tmp_path / "speech.wav"
-        speech.write_bytes(b"RIFF" + bytes(2000))
-        visitor.choose(speech, _picture(tmp_path))
-        visitor.submit()
-        visitor.until("document.querySelector('#stage .status')")
-        visitor.page.route("**/events", lambda route: route.fulfill(status=503), times=1)
-        visitor.submit()
-        visitor.until("document.querySelector('#stage .status')?.textContent.includes('1 before')")
-        first, second = (request.job_id for request in service.requests)
-        service.finish(first)
-        service.finish(second)
-        visitor.until_status("succeeded")
-        visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
+def test_refused_events_are_requested_again(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+    visitor = Visitor(browser, url)
+    speech = tmp_path / "speech.wav"
+    speech.write_bytes(b"RIFF" + bytes(2000))
+    visitor.choose(speech, _picture(tmp_path))
+    visitor.submit()
+    visitor.until("document.querySelector('#stage .status')")
+    visitor.page.route("**/events", lambda route: route.fulfill(status=503), times=1)
+    visitor.submit()
+    visitor.until("document.querySelector('#stage .status')?.textContent.includes('1 before')")
+    first, second = (request.job_id for request in service.requests)
+    service.finish(first)
+    service.finish(second)
+    visitor.until_status("succeeded")
+    visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
 
 
-def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_click_on_the_picture_chooses_the_face(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     speech = tmp_path / "speech.wav"
     speech.write_bytes(b"RIFF" + bytes(2000))
@@ -193,7 +180,7 @@ def test_a_click_says_whose_face_is_meant(browser: Any, tmp_path: Path, sample_p
         assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
 
 
-def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_text_and_visible_mark_reach_the_job(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url, voice="kim", max_chars=50)) as url:
         visitor = Visitor(browser, url)
@@ -218,46 +205,44 @@ def test_a_text_in_place_of_sound_and_a_visible_mark(browser: Any, tmp_path: Pat
         assert "labelled as AI-generated" in visitor.text("#composer")
 
 
-def test_many_avatars_leave_the_browser_its_connections(browser: Any, tmp_path: Path, sample_video: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
-            for number in range(8):  # a browser opens six connections to one service
-                film = sample_video.read_bytes() + b"\0\0\0\x08free" * (number + 1)
-                assert http.post("/v1/avatars", files={"video": (f"{number}.mp4", film)}).status_code == 202
-        visitor = Visitor(browser, url)
-        visitor.until("document.querySelectorAll('.face canvas').length === 8")
-        assert visitor.page.evaluate("fetch('/healthz').then((answer) => answer.status)") == 200
-        assert not visitor.page.evaluate("document.querySelector('.faces video')")
+def test_many_avatars_do_not_use_up_the_connections(
+    browser: Any, url: str, service: MemoryService, sample_video: Path
+) -> None:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        for number in range(8):  # a browser opens six connections to one service
+            film = sample_video.read_bytes() + b"\0\0\0\x08free" * (number + 1)
+            assert http.post("/v1/avatars", files={"video": (f"{number}.mp4", film)}).status_code == 202
+    visitor = Visitor(browser, url)
+    visitor.until("document.querySelectorAll('.face canvas').length === 8")
+    assert visitor.page.evaluate("fetch('/healthz').then((answer) => answer.status)") == 200
+    assert not visitor.page.evaluate("document.querySelector('.faces video')")
 
 
-def test_a_file_in_the_wrong_place_is_refused_at_once(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        visitor = Visitor(browser, url)
-        sound = {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"RIFF"}
-        picture = {"name": "a.png", "mimeType": "image/png", "buffer": b"PNG"}
-        for place, file, words in (
-            ("#face", sound, "a.wav is an audio file. Choose a video or a portrait."),
-            ("#speech", picture, "a.png is a picture. Choose an audio file, or a video with sound."),
-            (
-                "#face",
-                sound | {"name": "a.txt", "mimeType": "text/plain"},
-                "a.txt is not an audio, video or image file.",
-            ),
-        ):
-            visitor.page.set_input_files(f"{place} input[type=file]", file)
-            assert words in visitor.text(place)
-            assert visitor.page.query_selector(f"{place} .chosen") is None
-        visitor.page.set_input_files("#face input[type=file]", picture)
-        assert "a.png" in visitor.text("#face .chosen")
-        visitor.page.click("#options > summary")
-        visitor.page.click("#rare > summary")
-        assert visitor.text("#engine option:checked") == "Warp (default)"
-        assert "own mouth images; needs no weights" in visitor.text("#engine-note")
+def test_file_of_the_wrong_type_is_refused_by_the_page(browser: Any, url: str) -> None:
+    visitor = Visitor(browser, url)
+    sound = {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"RIFF"}
+    picture = {"name": "a.png", "mimeType": "image/png", "buffer": b"PNG"}
+    for place, file, words in (
+        ("#face", sound, "a.wav is an audio file. Choose a video or a portrait."),
+        ("#speech", picture, "a.png is a picture. Choose an audio file, or a video with sound."),
+        (
+            "#face",
+            sound | {"name": "a.txt", "mimeType": "text/plain"},
+            "a.txt is not an audio, video or image file.",
+        ),
+    ):
+        visitor.page.set_input_files(f"{place} input[type=file]", file)
+        assert words in visitor.text(place)
+        assert visitor.page.query_selector(f"{place} .chosen") is None
+    visitor.page.set_input_files("#face input[type=file]", picture)
+    assert "a.png" in visitor.text("#face .chosen")
+    visitor.page.click("#options > summary")
+    visitor.page.click("#rare > summary")
+    assert visitor.text("#engine option:checked") == "Warp (default)"
+    assert "own mouth images; needs no weights" in visitor.text("#engine-note")
 
 
-def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_live_with_uploaded_face_creates_an_unkept_avatar(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = "face"
     live = GreyAvatars(service.table)
@@ -292,7 +277,7 @@ def test_a_visitor_speaks_through_a_face_that_is_not_kept(browser: Any, tmp_path
         assert visitor.errors == []
 
 
-def test_the_live_card_shows_that_avatars_load_and_tries_again(browser: Any, tmp_path: Path) -> None:
+def test_live_card_shows_loading_avatars_and_retries(browser: Any, tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     with serving(service, live=GreyAvatars(service.table)) as url:
         visitor = Visitor(browser, url)
@@ -317,7 +302,7 @@ def test_the_live_card_shows_that_avatars_load_and_tries_again(browser: Any, tmp
         assert not visitor.page.is_visible("#live-error")
 
 
-def test_a_face_that_is_none_is_said_so_in_the_live_card(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
+def test_live_card_shows_the_error_of_a_faceless_upload(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     service.looked_at = FaceNotFoundError("portrait.jpg: expected a face, found none.")
     with serving(service, live=GreyAvatars(service.table)) as url:
@@ -349,51 +334,49 @@ def _submitted(visitor: Visitor, service: MemoryService, folder: Path) -> str:
     return service.requests[-1].job_id
 
 
-def test_a_job_is_shown_again_after_a_reload_and_in_a_second_tab(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        visitor = Visitor(browser, url)
-        job_id = _submitted(visitor, service, tmp_path)
-        address = visitor.page.url
-        assert address.endswith(f"#job={job_id}")
-        visitor.page.reload()
-        visitor.until_status("queued")
-        second = Visitor(browser, address)
-        second.until_status("queued")
-        service.finish(job_id)
-        for tab in (visitor, second):
-            tab.until_status("succeeded")
-        visitor.page.click("#stage >> text=Delete")
-        visitor.page.click("#confirm button[value=yes]")
-        visitor.until("location.hash === ''")
-        second.page.reload()
-        assert "does not exist any more" in second.until("document.querySelector('#banner').textContent")
-        assert second.page.evaluate("location.hash") == ""
+def test_job_is_shown_after_reload_and_in_a_second_tab(
+    browser: Any, url: str, service: MemoryService, tmp_path: Path
+) -> None:
+    visitor = Visitor(browser, url)
+    job_id = _submitted(visitor, service, tmp_path)
+    address = visitor.page.url
+    assert address.endswith(f"#job={job_id}")
+    visitor.page.reload()
+    visitor.until_status("queued")
+    second = Visitor(browser, address)
+    second.until_status("queued")
+    service.finish(job_id)
+    for tab in (visitor, second):
+        tab.until_status("succeeded")
+    visitor.page.click("#stage >> text=Delete")
+    visitor.page.click("#confirm button[value=yes]")
+    visitor.until("location.hash === ''")
+    second.page.reload()
+    assert "does not exist any more" in second.until("document.querySelector('#banner').textContent")
+    assert second.page.evaluate("location.hash") == ""
 
 
-def test_a_cancelled_job_can_be_tried_again(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        visitor = Visitor(browser, url)
-        job_id = _submitted(visitor, service, tmp_path)
-        visitor.page.click("#stage >> text=Cancel")
-        visitor.until_status("cancelled")
-        visitor.page.click("#stage button:text-is('Try again')")
-        visitor.until_status("queued")
-        again = service.requests[-1]
-        assert again.job_id != job_id and again.audio.sha256 == service.requests[0].audio.sha256
-        visitor.page.click("#stage >> text=Cancel")
-        visitor.until_status("cancelled")
-        source = on_disk(service.files, source_key(service.table.get_job(again.job_id).avatar_key))
-        source.parent.mkdir(parents=True, exist_ok=True)
-        source.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
-        on_disk(service.files, job_file_key(again.job_id)).unlink()
-        visitor.page.reload()  # the files are not known any more, but the face is kept with the job
-        visitor.until_status("cancelled")
-        visitor.page.click("#stage button:text-is('Try again')")
-        assert "no longer has the speech" in visitor.until("document.querySelector('#composer-error').textContent")
-        visitor.until("document.querySelector('#face .chosen') !== null")
-        assert len(service.requests) == 2
+def test_cancelled_job_can_be_retried(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+    visitor = Visitor(browser, url)
+    job_id = _submitted(visitor, service, tmp_path)
+    visitor.page.click("#stage >> text=Cancel")
+    visitor.until_status("cancelled")
+    visitor.page.click("#stage button:text-is('Try again')")
+    visitor.until_status("queued")
+    again = service.requests[-1]
+    assert again.job_id != job_id and again.audio.sha256 == service.requests[0].audio.sha256
+    visitor.page.click("#stage >> text=Cancel")
+    visitor.until_status("cancelled")
+    source = on_disk(service.files, source_key(service.table.get_job(again.job_id).avatar_key))
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    on_disk(service.files, job_file_key(again.job_id)).unlink()
+    visitor.page.reload()  # the files are not known any more, but the face is kept with the job
+    visitor.until_status("cancelled")
+    visitor.page.click("#stage button:text-is('Try again')")
+    assert "no longer has the speech" in visitor.until("document.querySelector('#composer-error').textContent")
+    visitor.until("document.querySelector('#face .chosen') !== null")
+    assert len(service.requests) == 2
 
 
 _SUMMARY = ("id", "status", "progress", "created_at", "error", "links", "inputs")
@@ -405,92 +388,87 @@ def _summaries(route: Any) -> None:
     route.fulfill(json={**page, "jobs": [{name: job[name] for name in _SUMMARY} for job in page["jobs"]]})
 
 
-def test_a_failed_job_among_200_is_found_and_sent_again(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        visitor = Visitor(browser, url)
-        page = visitor.page
-        page.set_input_files("#face input[type=file]", sample_portrait)
-        page.set_input_files(
-            "#speech input[type=file]", {"name": "speech.wav", "mimeType": "audio/wav", "buffer": b"RIFF" + bytes(2000)}
+def test_failed_job_among_200_is_found_and_retried(
+    browser: Any, url: str, service: MemoryService, sample_portrait: Path
+) -> None:
+    visitor = Visitor(browser, url)
+    page = visitor.page
+    page.set_input_files("#face input[type=file]", sample_portrait)
+    page.set_input_files(
+        "#speech input[type=file]", {"name": "speech.wav", "mimeType": "audio/wav", "buffer": b"RIFF" + bytes(2000)}
+    )
+    page.click("#options > summary")
+    page.select_option("#crop", "9:16")
+    page.fill("#expressiveness", "1.3")
+    visitor.submit()
+    visitor.until_status("queued")
+    first = service.table.get_job(service.requests[0].job_id)
+    shutil.copy(sample_portrait, on_disk(service.files, source_key(first.avatar_key)))
+    service.fail(first.id, FaceNotFoundError("Found no face: searched 75 frames"))
+    ids = [new_id() for _ in range(199)]
+    for job_id in ids:
+        service.table.insert_job(
+            first.model_copy(update={"id": job_id, "status": JobStatus.SUCCEEDED, "created_at": utc_now()})
         )
-        page.click("#options > summary")
-        page.select_option("#crop", "9:16")
-        page.fill("#expressiveness", "1.3")
-        visitor.submit()
-        visitor.until_status("queued")
-        first = service.table.get_job(service.requests[0].job_id)
-        shutil.copy(sample_portrait, on_disk(service.files, source_key(first.avatar_key)))
-        service.fail(first.id, FaceNotFoundError("Found no face: searched 75 frames"))
-        ids = [new_id() for _ in range(199)]
-        for job_id in ids:
-            service.table.insert_job(
-                first.model_copy(update={"id": job_id, "status": JobStatus.SUCCEEDED, "created_at": utc_now()})
-            )
-        page.route("**/v1/jobs?*", _summaries)
-        page.route("**/thumbnail", lambda route: route.fulfill(path=sample_portrait))
-        page.goto(url)
-        tiles = "document.querySelectorAll('#jobs li').length"
-        for shown in (48, 96, 144, 192):
-            visitor.until(f"{tiles} === {shown}")
-            page.focus("#more")
-            page.keyboard.press("Enter")
-            visitor.until(f"document.activeElement.closest('#jobs li:nth-child({shown + 1})')")
-        assert page.evaluate(tiles) == 200 and page.is_hidden("#more")
-        page.focus("#jobs li:last-child button")
-        visitor.until("document.querySelector('#jobs li:last-child img')?.naturalWidth")
-        assert "No face was found that can be used." in visitor.text("#jobs li:last-child")
+    page.route("**/v1/jobs?*", _summaries)
+    page.route("**/thumbnail", lambda route: route.fulfill(path=sample_portrait))
+    page.goto(url)
+    tiles = "document.querySelectorAll('#jobs li').length"
+    for shown in (48, 96, 144, 192):
+        visitor.until(f"{tiles} === {shown}")
+        page.focus("#more")
         page.keyboard.press("Enter")
-        visitor.until_status("failed")
-        assert page.evaluate("document.activeElement.id") == "stage-title"
-        assert visitor.text("#stage [role=alert]").startswith("No face was found that can be used. Use a photo")
-        assert page.is_hidden("#stage details p")
-        page.click("#stage details summary")
-        assert visitor.text("#stage details p") == "Found no face: searched 75 frames"
-        visitor.until("document.querySelector('#stage figure:last-child img')?.naturalWidth")
-        visitor.picture("failed")
-        assert visitor.serious_violations() == []
-        page.click("#stage button:text-is('Change and try again')")
-        visitor.until("document.querySelector('#speech audio') && document.querySelector('#face img')")
-        visitor.submit()
-        visitor.until_status("queued")
-        page.evaluate(f"location.hash = 'job={first.id}'")
-        visitor.until_status("failed")
-        page.click("#stage button:text-is('Try again')")
-        visitor.until_status("queued")
-        jobs = [
-            service.table.get_job(job_id) for job_id in (service.requests[1].job_id, page.url.partition("#job=")[2])
-        ]
-        for job in jobs:
-            assert job.options == first.options
-            assert job.plan.audio["audio"].sha256 == first.plan.audio["audio"].sha256
-        assert jobs[1].id not in (first.id, jobs[0].id)
-        page.unroute_all(behavior="wait")  # a request of the page, which polls, would fail in the next test
+        visitor.until(f"document.activeElement.closest('#jobs li:nth-child({shown + 1})')")
+    assert page.evaluate(tiles) == 200 and page.is_hidden("#more")
+    page.focus("#jobs li:last-child button")
+    visitor.until("document.querySelector('#jobs li:last-child img')?.naturalWidth")
+    assert "No face was found that can be used." in visitor.text("#jobs li:last-child")
+    page.keyboard.press("Enter")
+    visitor.until_status("failed")
+    assert page.evaluate("document.activeElement.id") == "stage-title"
+    assert visitor.text("#stage [role=alert]").startswith("No face was found that can be used. Use a photo")
+    assert page.is_hidden("#stage details p")
+    page.click("#stage details summary")
+    assert visitor.text("#stage details p") == "Found no face: searched 75 frames"
+    visitor.until("document.querySelector('#stage figure:last-child img')?.naturalWidth")
+    visitor.picture("failed")
+    assert visitor.serious_violations() == []
+    page.click("#stage button:text-is('Change and try again')")
+    visitor.until("document.querySelector('#speech audio') && document.querySelector('#face img')")
+    visitor.submit()
+    visitor.until_status("queued")
+    page.evaluate(f"location.hash = 'job={first.id}'")
+    visitor.until_status("failed")
+    page.click("#stage button:text-is('Try again')")
+    visitor.until_status("queued")
+    jobs = [service.table.get_job(job_id) for job_id in (service.requests[1].job_id, page.url.partition("#job=")[2])]
+    for job in jobs:
+        assert job.options == first.options
+        assert job.plan.audio["audio"].sha256 == first.plan.audio["audio"].sha256
+    assert jobs[1].id not in (first.id, jobs[0].id)
+    page.unroute_all(behavior="wait")  # a request of the page, which polls, would fail in the next test
 
 
-def test_errors_are_in_the_language_of_the_page(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url:
-        visitor = Visitor(browser, url, locale="zh-CN")
-        job_id = _submitted(visitor, service, tmp_path)
-        service.fail(job_id, MediaError("speech.wav: Invalid data found when processing input"))
-        visitor.until_status("failed")
-        alert_text = visitor.text("#stage [role=alert]")
-        assert alert_text.startswith("speech.wav：无法读取该文件") and "Invalid" not in alert_text
-        visitor.page.click("#language")
-        alert_text = visitor.text("#stage [role=alert]")
-        assert alert_text.startswith("speech.wav: This file cannot be read.") and "Invalid" not in alert_text
+def test_errors_use_the_language_of_the_page(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+    visitor = Visitor(browser, url, locale="zh-CN")
+    job_id = _submitted(visitor, service, tmp_path)
+    service.fail(job_id, MediaError("speech.wav: Invalid data found when processing input"))
+    visitor.until_status("failed")
+    alert_text = visitor.text("#stage [role=alert]")
+    assert alert_text.startswith("speech.wav：无法读取该文件") and "Invalid" not in alert_text
+    visitor.page.click("#language")
+    alert_text = visitor.text("#stage [role=alert]")
+    assert alert_text.startswith("speech.wav: This file cannot be read.") and "Invalid" not in alert_text
 
 
 def _codes(kind: type[LipwrightError]) -> set[str]:
     return {kind.code}.union(*(_codes(child) for child in kind.__subclasses__() if child.__module__ == "errors"))
 
 
-def test_every_error_has_advice_in_every_language(browser: Any, tmp_path: Path) -> None:
-    with serving(MemoryService(tmp_path)) as url:
-        texts = Visitor(browser, url).page.evaluate(
-            "import(new URL('strings.js', document.querySelector('script[type=module]').src)).then((m) => m.TEXTS)"
-        )
+def test_every_error_has_advice_in_every_language(browser: Any, url: str) -> None:
+    texts = Visitor(browser, url).page.evaluate(
+        "import(new URL('strings.js', document.querySelector('script[type=module]').src)).then((m) => m.TEXTS)"
+    )
     assert _codes(LipwrightError) <= texts["advice"].keys()
     assert not any(chinese.isascii() for _, chinese in texts["advice"].values())
 
@@ -517,12 +495,11 @@ _INTERRUPTED = """async ([playing, reached]) => {
     [(1.0, 1.4, 1.25), (1.0, 1.24, 1.0), (1.3, 1.4, 1.3)],
     ids=["the mouth is shut there", "no shut mouth has come yet", "it is shut already"],
 )
-def test_after_an_interruption_the_page_jumps_to_a_shut_mouth(
-    browser: Any, tmp_path: Path, playing: float, reached: float, jumps_to: float
+def test_interrupt_makes_the_page_seek_to_a_shut_mouth(
+    browser: Any, url: str, playing: float, reached: float, jumps_to: float
 ) -> None:
     """`playing` is shown when the speech is cut at 1.2 s, where the video ends until it has come to `reached`."""
-    with serving(MemoryService(tmp_path)) as url:
-        visitor = Visitor(browser, url)
-        before, after = visitor.page.evaluate(_INTERRUPTED, [playing, reached])
-        assert before == playing, "there is nothing to jump to"
-        assert after == pytest.approx(jumps_to)
+    visitor = Visitor(browser, url)
+    before, after = visitor.page.evaluate(_INTERRUPTED, [playing, reached])
+    assert before == playing, "there is nothing to jump to"
+    assert after == pytest.approx(jumps_to)

@@ -25,7 +25,7 @@ class TestPagesElsewhere:
         with pytest.raises(ValidationError):
             AccessConfig(allowed_origins=("https://app.example/path",))
 
-    @pytest.mark.parametrize("access", [AccessConfig(allowed_origins=(APP,))])
+    @pytest.mark.parametrize("api_settings", [{"access": AccessConfig(allowed_origins=(APP,))}])
     def test_a_named_one_uses_the_api_with_its_key(self, http: httpx.Client, service: MemoryService) -> None:
         assert http.get("/v1/jobs", headers={"origin": APP}).status_code == 200, "on this machine no key is needed"
         _, key = FileKeyRing(service.files.root).add("page")
@@ -44,7 +44,7 @@ class TestPagesElsewhere:
         broken = http.get(job.headers["location"], headers={"origin": APP, "authorization": f"Bearer {key}"})
         assert (broken.status_code, broken.headers["access-control-allow-origin"]) == (500, APP)
 
-    @pytest.mark.parametrize("access", [AccessConfig(allowed_origins=(APP,))])
+    @pytest.mark.parametrize("api_settings", [{"access": AccessConfig(allowed_origins=(APP,))}])
     def test_others_get_nothing_to_read(self, http: httpx.Client) -> None:
         other = {"origin": "https://other.example"}
         answer = http.get("/v1/jobs", headers=other)
@@ -52,7 +52,7 @@ class TestPagesElsewhere:
         assert "access-control-allow-origin" not in answer.headers and "Origin" in answer.headers["vary"]
         assert http.options("/v1/jobs", headers={**self.PREFLIGHT, **other}).status_code == 400
 
-    @pytest.mark.parametrize("access", [AccessConfig(allowed_origins=("*",))])
+    @pytest.mark.parametrize("api_settings", [{"access": AccessConfig(allowed_origins=("*",))}])
     def test_every_page_is_let_in_with_a_key_and_never_with_cookies(
         self, http: httpx.Client, service: MemoryService
     ) -> None:

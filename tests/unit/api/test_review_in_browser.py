@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from jobs.speaking import with_fits
 from jobs.turns import check_overlaps
 from models.people.report import PeopleReport, SeenPerson, TimeRange
 from storage.file_keys import job_cues_folder, source_key
-from tests.browser import Visitor, chromium
+from tests.browser import Visitor
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.speech.speech_server import tone
 
@@ -106,21 +105,9 @@ class DraftService(MemoryService):
         return [turn.text for turn in self.table.get_job(self.requests[0].job_id).plan.turns]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> DraftService:
     return DraftService(tmp_path)
-
-
-@pytest.fixture
-def url(service: DraftService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
 
 
 def submit(service: DraftService, url: str, video: Path, turns: list[dict[str, Any]]) -> JobRecord:

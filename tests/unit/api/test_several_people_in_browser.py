@@ -13,8 +13,8 @@ from config import TtsConfig
 from jobs.messages import PeopleScan
 from lipwright_client import Lipwright
 from models.people.report import PeopleReport, SeenPerson, TimeRange
-from tests.browser import Visitor, chromium
-from tests.unit.api_server import MemoryService, serving
+from tests.browser import Visitor
+from tests.unit.api_server import MemoryService
 from tests.unit.quality_report import example_report
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
@@ -40,28 +40,20 @@ STARTS = "[...document.querySelectorAll('.turn input[type=number]')].map((input)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def voice() -> Iterator[SpeechServer]:
     with speaking(sound=tone(0.5)) as server:
         yield server
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    service = MemoryService(tmp_path)
+def service(service: MemoryService) -> MemoryService:
     service.scans = [PeopleScan(0.25, None), PeopleScan(1, REPORT)]
     return service
 
 
 @pytest.fixture
-def url(service: MemoryService, voice: SpeechServer) -> Iterator[str]:
-    with serving(service, tts=TtsConfig(url=voice.url, voice="kim")) as url:
-        yield url
+def api_settings(voice: SpeechServer) -> dict[str, Any]:
+    return {"tts": TtsConfig(url=voice.url, voice="kim")}
 
 
 def _sound(folder: Path, name: str, seconds: float) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -12,26 +10,17 @@ import pytest
 from api.session_token import COOKIE, MAX_AGE_S, new_token
 from storage.key_ring import ApiKey
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> FileKeyRing:
-    return FileKeyRing(tmp_path)
+def keys(service: MemoryService) -> FileKeyRing:
+    return FileKeyRing(service.files.root)
 
 
 @pytest.fixture
 def made(keys: FileKeyRing) -> tuple[ApiKey, str]:
     return keys.add("a studio")
-
-
-@pytest.fixture
-def http(tmp_path: Path) -> Iterator[httpx.Client]:
-    with (
-        serving(MemoryService(tmp_path)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
-    ):
-        yield client
 
 
 def _own(http: httpx.Client) -> dict[str, str]:

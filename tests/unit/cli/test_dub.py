@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,12 +33,6 @@ def service(service: MemoryService) -> MemoryService:
     return service
 
 
-@pytest.fixture
-def server(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
-
-
 def _dub(folder: Path, *options: str) -> tuple[int, str]:
     (folder / "film.mp4").write_bytes(b"film")
     (folder / "de.vtt").write_text(VTT, encoding="utf-8")
@@ -48,12 +41,12 @@ def _dub(folder: Path, *options: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: MemoryService, server: str) -> None:
+def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: MemoryService, url: str) -> None:
     report = example_report()
     report["output"]["cut_texts"] = [{"start_seconds": 3.0, "cut_seconds": 0.44, "text": "Guten Tag"}]
     service.report = report
     options = ("--face", "erzähler=offscreen", "--voice", "Anna=nova", "--voice", "echo", "--show", "track")
-    code, output = _dub(tmp_path, *options, "--server", server)
+    code, output = _dub(tmp_path, *options, "--server", url)
     assert code == 0, output
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
     assert "Cut by 0.4 s at 3.0 s: Guten Tag" in output
@@ -70,18 +63,16 @@ def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: Memo
     assert (sent.background, sent.expressiveness, sent.motion) == ("source", 1, 1)
 
 
-def test_dub_no_ambience_omits_background_and_closes_mouths(
-    tmp_path: Path, service: MemoryService, server: str
-) -> None:
-    code, output = _dub(tmp_path, "--no-ambience", "--closed-mouths", "--server", server)
+def test_dub_no_ambience_omits_background_and_closes_mouths(tmp_path: Path, service: MemoryService, url: str) -> None:
+    code, output = _dub(tmp_path, "--no-ambience", "--closed-mouths", "--server", url)
     assert code == 0, output
     options = service.requests[0].options
     assert (options.background_gain_db, options.idle_mouths) == (None, "closed")
 
 
-def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: MemoryService, server: str) -> None:
+def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: MemoryService, url: str) -> None:
     service.refusals.append(OptionError("background_gain_db: the video has no sound."))
-    code, output = _dub(tmp_path, "--server", server)
+    code, output = _dub(tmp_path, "--server", url)
     assert code == 0, output
     assert "The video has no sound to keep under the speech." in output
     assert service.requests[0].options.background_gain_db is None
@@ -110,13 +101,13 @@ def test_dub_language_transcribes_and_translates(tmp_path: Path, service: Memory
         (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
         (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
         (["--subtitles", "missing.srt"], "missing.srt does not exist"),
-        (["--face", "Eve=person:1"], "--face: the subtitles file has no speaker 'Eve'. Its"),
+        (["--face", "Eve=person:1"], "--face: the subtitle file has no speaker 'Eve'. Its"),
     ],
 )
 def test_dub_unusable_option_is_explained(
-    tmp_path: Path, service: MemoryService, server: str, options: list[str], message: str
+    tmp_path: Path, service: MemoryService, url: str, options: list[str], message: str
 ) -> None:
-    code, output = _dub(tmp_path, *options, "--server", server)
+    code, output = _dub(tmp_path, *options, "--server", url)
     assert code != 0
     assert message in output
     assert not service.requests

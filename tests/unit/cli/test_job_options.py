@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +11,25 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from jobs.model.spec import JobSpec
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    service = MemoryService(tmp_path / "data")
+def service(service: MemoryService) -> MemoryService:
     service.outcome = "video"
     return service
 
 
-@pytest.fixture
-def server(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
-
-
-def _speak(folder: Path, server: str, *options: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["speak", "--out", str(folder / "out.mp4"), "--server", server, *options])
+def _speak(folder: Path, url: str, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["speak", "--out", str(folder / "out.mp4"), "--server", url, *options])
     return done.exit_code, done.output
 
 
-def test_speak_sends_options_that_are_zero(tmp_path: Path, service: MemoryService, server: str) -> None:
+def test_speak_sends_options_that_are_zero(tmp_path: Path, service: MemoryService, url: str) -> None:
     (tmp_path / "v.mp4").write_bytes(b"video")
     options = {"--motion": "0", "--background-gain": "0", "--loudness": "-16", "--priority": "-1", "--matte": "chroma"}
     files = ("--video", str(tmp_path / "v.mp4"), "--text", "Hi", "--background", "white", "--visible-label-top")
-    code, output = _speak(tmp_path, server, *files, *(part for option in options.items() for part in option))
+    code, output = _speak(tmp_path, url, *files, *(part for option in options.items() for part in option))
     assert code == 0, output
     spec = service.requests[0].spec
     assert (spec.motion, spec.background_gain_db, spec.loudness_lufs, spec.priority) == (0, 0, -16, -1)
@@ -45,8 +37,8 @@ def test_speak_sends_options_that_are_zero(tmp_path: Path, service: MemoryServic
     assert not {"face", "loop", "expressiveness", "visible_label"} & spec.model_fields_set
 
 
-def test_speak_takes_an_avatar(tmp_path: Path, service: MemoryService, server: str) -> None:
-    code, output = _speak(tmp_path, server, "--avatar-id", "a" * 32, "--text", "Hi")
+def test_speak_takes_an_avatar(tmp_path: Path, service: MemoryService, url: str) -> None:
+    code, output = _speak(tmp_path, url, "--avatar-id", "a" * 32, "--text", "Hi")
     assert code == 0, output
     assert service.requests[0].spec.avatar_id == "a" * 32
 
@@ -61,9 +53,9 @@ def test_speak_takes_an_avatar(tmp_path: Path, service: MemoryService, server: s
     ],
 )
 def test_speak_with_unusable_option_names_it(
-    tmp_path: Path, service: MemoryService, server: str, options: list[str], message: str
+    tmp_path: Path, service: MemoryService, url: str, options: list[str], message: str
 ) -> None:
-    code, output = _speak(tmp_path, server, *options)
+    code, output = _speak(tmp_path, url, *options)
     assert code != 0
     assert message in " ".join(output.split())
     assert not service.requests

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turn_edits import TurnChange, TurnEdit
 from jobs.requests import RequestContext
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService
 
 SRT = """1
 00:00:01,000 --> 00:00:02,000
@@ -59,24 +58,18 @@ def service(tmp_path: Path) -> ReviewService:
     return ReviewService(tmp_path / "data")
 
 
-@pytest.fixture
-def server(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
-
-
 def _run(*command: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, list(command))
     return done.exit_code, done.output
 
 
 @pytest.fixture
-def draft(tmp_path: Path, server: str) -> tuple[int, str]:
+def draft(tmp_path: Path, url: str) -> tuple[int, str]:
     """The result of `lipwright dub --review`."""
     (tmp_path / "film.mp4").write_bytes(b"film")
     (tmp_path / "out.srt").write_text(SRT)
     paths = [str(tmp_path / "film.mp4"), "--subtitles", str(tmp_path / "out.srt"), "--out", str(tmp_path / "out.mp4")]
-    return _run("dub", *paths, "--review", "--server", server)
+    return _run("dub", *paths, "--review", "--server", url)
 
 
 def _job_id(service: MemoryService) -> str:
@@ -100,36 +93,36 @@ def test_dub_with_review_writes_an_srt_and_no_video(
     assert approve in lines[-1]
 
 
-def test_dub_with_review_keeps_an_existing_draft(tmp_path: Path, draft: tuple[int, str], server: str) -> None:
+def test_dub_with_review_keeps_an_existing_draft(tmp_path: Path, draft: tuple[int, str], url: str) -> None:
     changed = SRT.replace("Hallo", "Servus")
     (tmp_path / "out.review.srt").write_text(changed)
     code, output = _run(
         *("dub", str(tmp_path / "film.mp4"), "--subtitles", str(tmp_path / "out.srt")),
-        *("--out", str(tmp_path / "out.mp4"), "--review", "--server", server),
+        *("--out", str(tmp_path / "out.mp4"), "--review", "--server", url),
     )
     assert (code, "out.review.srt exists. Remove it, or choose another --out." in output) == (2, True)
     assert (tmp_path / "out.review.srt").read_text() == changed
 
 
 def test_jobs_turns_shows_a_table_and_json(
-    tmp_path: Path, service: ReviewService, server: str, draft: tuple[int, str]
+    tmp_path: Path, service: ReviewService, url: str, draft: tuple[int, str]
 ) -> None:
-    code, output = _run("jobs", "turns", _job_id(service), "--server", server, "--srt", str(tmp_path / "again.srt"))
+    code, output = _run("jobs", "turns", _job_id(service), "--server", url, "--srt", str(tmp_path / "again.srt"))
     assert code == 0, output
     rows = [" ".join(line.split()) for line in output.splitlines()]
     assert "1 00:00:03.000 00:00:04.000 BOB 1.35 x speed, 0.4 s cut Guten Tag" in rows
     assert (tmp_path / "again.srt").read_text() == SRT
-    code, output = _run("jobs", "turns", _job_id(service), "--server", server, "--json")
+    code, output = _run("jobs", "turns", _job_id(service), "--server", url, "--json")
     assert [turn["text"] for turn in json.loads(output)["turns"]] == ["Hallo", "Guten Tag", "Am Abend"]
 
 
 def test_approve_applies_the_changed_file_and_downloads(
-    tmp_path: Path, service: ReviewService, server: str, draft: tuple[int, str]
+    tmp_path: Path, service: ReviewService, url: str, draft: tuple[int, str]
 ) -> None:
     file = tmp_path / "out.review.srt"
     kept = SRT.replace("Guten Tag", "Tag").replace("05,000 --> 00:00:06", "04,500 --> 00:00:05")
     file.write_text(kept[kept.index("2\n") :] + "\n4\n00:00:07,000 --> 00:00:08,000\nBOB: Tschüss\n")
-    where = ("--subtitles", str(file), "--out", str(tmp_path / "out.mp4"), "--server", server)
+    where = ("--subtitles", str(file), "--out", str(tmp_path / "out.mp4"), "--server", url)
     code, output = _run("jobs", "approve", _job_id(service), *where)
     assert code == 0, output
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
@@ -143,18 +136,16 @@ def test_approve_applies_the_changed_file_and_downloads(
     assert len(service.edits) == 4, "unchanged fields and lines are not sent"
 
 
-def test_approve_twice_renders_once(
-    tmp_path: Path, service: ReviewService, server: str, draft: tuple[int, str]
-) -> None:
-    assert _run("jobs", "approve", _job_id(service), "--no-wait", "--server", server)[0] == 0
+def test_approve_twice_renders_once(tmp_path: Path, service: ReviewService, url: str, draft: tuple[int, str]) -> None:
+    assert _run("jobs", "approve", _job_id(service), "--no-wait", "--server", url)[0] == 0
     out = tmp_path / "out.mp4"
-    code, output = _run("jobs", "approve", _job_id(service), "--out", str(out), "--server", server)
+    code, output = _run("jobs", "approve", _job_id(service), "--out", str(out), "--server", url)
     assert (code, out.read_bytes()) == (0, VIDEO_BYTES), output
     assert not service.edits
 
 
 def test_approve_of_a_changed_job_is_refused(
-    tmp_path: Path, service: ReviewService, server: str, draft: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, service: ReviewService, url: str, draft: tuple[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id, edit = _job_id(service), MemoryService.edit_turns
 
@@ -165,7 +156,7 @@ def test_approve_of_a_changed_job_is_refused(
 
     monkeypatch.setattr(ReviewService, "edit_turns", edit_late)
     (tmp_path / "out.review.srt").write_text(SRT.replace("Hallo", "Servus"))
-    where = ("--subtitles", str(tmp_path / "out.review.srt"), "--no-wait", "--server", server)
+    where = ("--subtitles", str(tmp_path / "out.review.srt"), "--no-wait", "--server", url)
     code, output = _run("jobs", "approve", job_id, *where)
     assert (code, "has changed in the meantime" in output) == (1, True), output
     job = service.table.get_job(job_id)
@@ -182,7 +173,7 @@ def test_approve_of_a_changed_job_is_refused(
 )
 def test_approve_with_unusable_options_approves_nothing(
     service: ReviewService,
-    server: str,
+    url: str,
     draft: tuple[int, str],
     options: list[str],
     message: str,
@@ -190,7 +181,7 @@ def test_approve_with_unusable_options_approves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, output = _run("jobs", "approve", _job_id(service), *options, "--server", server)
+    code, output = _run("jobs", "approve", _job_id(service), *options, "--server", url)
     assert code != 0
     assert message in output
     assert service.table.get_job(_job_id(service)).status is JobStatus.REVIEW

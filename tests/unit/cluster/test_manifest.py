@@ -88,7 +88,7 @@ def test_read_manifest_turns_and_diarization(inputs: Path) -> None:
         (TURNS | {"loop": "hold"}, "loop: a result with turns has the length of its video"),
         (TURNS | {"subtitles": "a.rttm"}, "send turns or subtitles, not both"),
         ({"video": "a.mp4", "diarization": "a.rttm", "out": "b.mp4"}, "diarization needs audio"),
-        (GOOD | {"speakers": {"A": {"face": "1"}}}, "speakers needs diarization or subtitles"),
+        (GOOD | {"speakers": {"A": {"face": "1"}}}, "speakers needs diarization, subtitles or translate_to"),
         (GOOD | {"review": True}, "review: unknown field"),
         (GOOD | {"loop": "backwards"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source' or 'retime'"),
     ],

@@ -39,7 +39,6 @@ from models.weights import FOLDER
 from tests.ports import quiet_port
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
-from tests.unit.api_server import MemoryService, serving
 from tests.unit.doctor.results import is_mended
 
 # Software
@@ -176,12 +175,11 @@ def other_server() -> Iterator[int]:
     server.server_close()
 
 
-def test_check_port_used_by_another_server_is_a_problem(tmp_path: Path, other_server: int) -> None:
+def test_check_port_used_by_another_server_is_a_problem(url: str, other_server: int) -> None:
     assert check_port("127.0.0.1", quiet_port()).status is Status.OK
     result = check_port("127.0.0.1", other_server)
     assert is_mended(result, Status.PROBLEM)
-    with serving(MemoryService(tmp_path / "data")) as url:
-        ours = check_port("127.0.0.1", int(url.rpartition(":")[2]))
+    ours = check_port("127.0.0.1", int(url.rpartition(":")[2]))
     assert ours.status is Status.OK
     assert "a running Lipwright" in ours.found
     assert is_mended(check_port("192.0.2.77", 8000), Status.PROBLEM)

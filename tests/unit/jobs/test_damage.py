@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
-from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
+from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SourceVideo
 from jobs.model.files import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobStatus
@@ -48,9 +48,7 @@ class FilmStages(MemoryStages):
         self.after = after
         self.rendered: list[int] = []
 
-    async def render(
-        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
-    ) -> RenderedSegment:
+    async def render(self, context: CallContext, request: SegmentRequest, out: str, *_: Any) -> RenderedSegment:
         plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
@@ -66,13 +64,7 @@ class FilmStages(MemoryStages):
         )
 
     async def join(
-        self,
-        context: CallContext,
-        segments: Any,
-        speech: Sequence[AudioPart[str]],
-        out: str,
-        source: SourceVideo,
-        output: OutputInfo,
+        self, context: CallContext, segments: Any, speech: Any, out: str, source: Any, output: OutputInfo
     ) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
         sound, result = on_disk(self._files, speech[0].file), on_disk(self._files, out)
@@ -144,7 +136,7 @@ HARMS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_segment_that_was_damaged_is_rendered_again(bench: Bench, tmp_path: Path, harm: str) -> None:
+def test_run_with_damaged_segment_renders_it_again(bench: Bench, tmp_path: Path, harm: str) -> None:
     quiet = Bench(tmp_path / "quiet")
     expected = quiet.run(FilmStages(quiet))
     quiet.table.close()
@@ -164,7 +156,7 @@ def test_a_segment_that_was_damaged_is_rendered_again(bench: Bench, tmp_path: Pa
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_after_a_restart_only_whole_segments_are_used_again(bench: Bench, harm: str) -> None:
+def test_run_after_restart_reuses_only_intact_segments(bench: Bench, harm: str) -> None:
     with pytest.raises(StageTimeoutError):
         bench.run(EndsAtJoin(bench))
     HARMS[harm](on_disk(bench.files, segment_key(bench.job.id, 3)))
@@ -174,7 +166,7 @@ def test_after_a_restart_only_whole_segments_are_used_again(bench: Bench, harm: 
 
 
 @pytest.mark.parametrize("change", [{"preset": "veryfast"}, {"crf": 25}, {"encoder": "nvenc"}])
-def test_after_the_encoder_changed_all_segments_are_rendered_again(bench: Bench, change: dict[str, Any]) -> None:
+def test_run_with_other_encoder_renders_all_segments_again(bench: Bench, change: dict[str, Any]) -> None:
     with pytest.raises(StageTimeoutError):
         bench.run(EndsAtJoin(bench))
     render = RUN_CONFIG.render.model_copy(update=change)
@@ -183,7 +175,7 @@ def test_after_the_encoder_changed_all_segments_are_rendered_again(bench: Bench,
     assert sorted(again.rendered) == list(range(14))
 
 
-def test_damage_without_end_ends_the_job(bench: Bench) -> None:
+def test_run_with_endless_damage_fails(bench: Bench) -> None:
     stages = FilmStages(bench, zero)
     with pytest.raises(StoredFileError, match=r"^Expected 14 segments as they were rendered, found 14 gone or changed"):
         bench.run(stages)
@@ -191,7 +183,7 @@ def test_damage_without_end_ends_the_job(bench: Bench) -> None:
     assert not on_disk(bench.files, result_key(bench.job.id)).exists()
 
 
-def test_an_avatar_that_was_damaged_is_made_again(bench: Bench) -> None:
+def test_run_with_damaged_avatar_makes_it_again(bench: Bench) -> None:
     asked: list[str] = []
 
     class Damaged(FixedAvatars):
@@ -213,7 +205,7 @@ def test_an_avatar_that_was_damaged_is_made_again(bench: Bench) -> None:
     assert asked == ["ensure", "is intact", "ensure"]
 
 
-def test_an_error_without_damage_is_raised_at_once(bench: Bench) -> None:
+def test_run_with_error_but_no_damage_raises_at_once(bench: Bench) -> None:
     class Fails(FilmStages):
         num_tries = 0
 
@@ -228,7 +220,7 @@ def test_an_error_without_damage_is_raised_at_once(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("is_intact", [True, False])
-def test_a_source_that_was_damaged_after_its_analysis_is_not_the_callers_fault(bench: Bench, is_intact: bool) -> None:
+def test_run_with_damaged_source_is_a_stored_file_error(bench: Bench, is_intact: bool) -> None:
     key, now = bench.job.avatar_key, utc_now()
     sha256 = hashlib.sha256(b"film").hexdigest()
     bench.table.put_avatar(AvatarRecord(key=key, id=new_id(), source_sha256=sha256, created_at=now, last_used_at=now))

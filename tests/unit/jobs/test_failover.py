@@ -7,8 +7,9 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,6 @@ from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
-from media.audio_parts import AudioPart
 from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -45,9 +45,7 @@ class NamedStages(NoStages):
         self.name, self.go = name, asyncio.Event()
         self.asked: list[str] = []
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, context: CallContext, *_: Any) -> PreparedSpeech:
         self.asked.append(context.job_id)
         await self.go.wait()
         raise MediaError(f"run by {self.name}")

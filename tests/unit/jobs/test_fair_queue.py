@@ -38,91 +38,76 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_fair_queue_with_one_key_in_a_loop_serves_another_next() -> None:
-    async def run() -> None:
-        bench = _Bench(FairQueue("inspection"))
-        tasks = [bench.ask("a", f"a{number}") for number in range(5)]
+async def test_fair_queue_with_one_key_in_a_loop_serves_another_next() -> None:
+    bench = _Bench(FairQueue("inspection"))
+    tasks = [bench.ask("a", f"a{number}") for number in range(5)]
+    await _settle()
+    tasks += [bench.ask("b", "b0"), bench.ask("c", "c0"), bench.ask("b", "b1")]
+    for _ in tasks:
         await _settle()
-        tasks += [bench.ask("b", "b0"), bench.ask("c", "c0"), bench.ask("b", "b1")]
-        for _ in tasks:
-            await _settle()
-            bench.end.release()
-        await asyncio.gather(*tasks)
-        assert bench.turns == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
-        assert bench.most_at_once == 1
-
-    asyncio.run(run())
-
-
-def test_fair_queue_bounds_what_waits() -> None:
-    async def run() -> None:
-        bench = _Bench(FairQueue("inspection", max_waiting=5, max_own=2))
-        tasks = [bench.ask(owner, "") for owner in ("a", "a", "a", None, None, None)]
-        await _settle()
-        with pytest.raises(BusyError, match="2 of this API key are waiting, the limit is 2"):
-            await bench.ask("a", "")
-        with pytest.raises(BusyError, match="5 are waiting, the limit is 5"):
-            await bench.ask("b", "")
-        for _ in tasks:
-            bench.end.release()
-        await asyncio.gather(*tasks)
-
-    asyncio.run(run())
-
-
-def test_fair_queue_bounds_the_wait() -> None:
-    async def run() -> None:
-        bench = _Bench(FairQueue("inspection", max_wait_s=0.05))
-        first = bench.ask("a", "a0")
-        await _settle()
-        with pytest.raises(BusyError, match="none was free"):
-            await bench.ask("b", "b0")
         bench.end.release()
-        await first
-        last = bench.ask("b", "b1")
+    await asyncio.gather(*tasks)
+    assert bench.turns == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
+    assert bench.most_at_once == 1
+
+
+async def test_fair_queue_bounds_what_waits() -> None:
+    bench = _Bench(FairQueue("inspection", max_waiting=5, max_own=2))
+    tasks = [bench.ask(owner, "") for owner in ("a", "a", "a", None, None, None)]
+    await _settle()
+    with pytest.raises(BusyError, match="2 of this API key are waiting, the limit is 2"):
+        await bench.ask("a", "")
+    with pytest.raises(BusyError, match="5 are waiting, the limit is 5"):
+        await bench.ask("b", "")
+    for _ in tasks:
         bench.end.release()
-        await last
-        assert bench.turns == ["a0", "b1"]
-
-    asyncio.run(run())
+    await asyncio.gather(*tasks)
 
 
-def test_fair_queue_with_cancelled_requests_goes_on() -> None:
-    async def run() -> None:
-        bench = _Bench(FairQueue("inspection"))
-        tasks = [bench.ask("a", "a0"), bench.ask("b", "b0"), bench.ask("c", "c0"), bench.ask("d", "d0")]
-        await _settle()
-        tasks[1].cancel()
-        tasks[0].cancel()
-        await _settle()
-        assert bench.turns == ["a0", "c0"]
-        bench.end.release()
-        await tasks[2]  # the next one has its turn now, but has not noticed
-        tasks[3].cancel()
-        last = bench.ask("e", "e0")
-        bench.end.release()
-        await asyncio.wait_for(last, 10)
-        assert bench.turns[-1] == "e0"
-
-    asyncio.run(run())
+async def test_fair_queue_bounds_the_wait() -> None:
+    bench = _Bench(FairQueue("inspection", max_wait_s=0.05))
+    first = bench.ask("a", "a0")
+    await _settle()
+    with pytest.raises(BusyError, match="none was free"):
+        await bench.ask("b", "b0")
+    bench.end.release()
+    await first
+    last = bench.ask("b", "b1")
+    bench.end.release()
+    await last
+    assert bench.turns == ["a0", "b1"]
 
 
-def test_run_in_thread_cancelled_ends_its_work() -> None:
-    async def run() -> None:
-        has_started, has_ended = threading.Event(), threading.Event()
+async def test_fair_queue_with_cancelled_requests_goes_on() -> None:
+    bench = _Bench(FairQueue("inspection"))
+    tasks = [bench.ask("a", "a0"), bench.ask("b", "b0"), bench.ask("c", "c0"), bench.ask("d", "d0")]
+    await _settle()
+    tasks[1].cancel()
+    tasks[0].cancel()
+    await _settle()
+    assert bench.turns == ["a0", "c0"]
+    bench.end.release()
+    await tasks[2]  # the next one has its turn now, but has not noticed
+    tasks[3].cancel()
+    last = bench.ask("e", "e0")
+    bench.end.release()
+    await asyncio.wait_for(last, 10)
+    assert bench.turns[-1] == "e0"
 
-        def work(token: CancelToken) -> None:
-            has_started.set()
-            is_cancelled = threading.Event()
-            with token.on_cancel(is_cancelled.set):
-                assert is_cancelled.wait(30)
-            has_ended.set()
 
-        running = asyncio.create_task(run_in_thread(work))
-        await asyncio.to_thread(has_started.wait, 30)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        assert has_ended.is_set()
+async def test_run_in_thread_cancelled_ends_its_work() -> None:
+    has_started, has_ended = threading.Event(), threading.Event()
 
-    asyncio.run(run())
+    def work(token: CancelToken) -> None:
+        has_started.set()
+        is_cancelled = threading.Event()
+        with token.on_cancel(is_cancelled.set):
+            assert is_cancelled.wait(30)
+        has_ended.set()
+
+    running = asyncio.create_task(run_in_thread(work))
+    await asyncio.to_thread(has_started.wait, 30)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert has_ended.is_set()

@@ -68,7 +68,7 @@ def housekeeping_of(
     return Housekeeping(limits, table, files, avatars, backgrounds, segments, open_cues(CONFIG, files.stored), clock)
 
 
-def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
+async def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
     known, orphan, arriving = (new_id() for _ in range(3))
     for key in (known, orphan, arriving):
         on_disk(files, source_key(key)).write_bytes(b"film")
@@ -77,15 +77,11 @@ def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> None:
     now = utc_now()
     table.put_avatar(AvatarRecord(key=known, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
     avatars = SweptAvatars(CONFIG, NoStages(), table, files)
-
-    async def look_once() -> None:
-        housekeeping = housekeeping_of(table, files, avatars)
-        looking = asyncio.create_task(housekeeping.run())
-        await asyncio.wait_for(avatars.are_swept.wait(), 60)
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
-
-    asyncio.run(look_once())
+    housekeeping = housekeeping_of(table, files, avatars)
+    looking = asyncio.create_task(housekeeping.run())
+    await asyncio.wait_for(avatars.are_swept.wait(), 60)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
     assert sorted(files.avatar_keys()) == sorted([known, arriving])
 
 
@@ -148,7 +144,9 @@ class LookedAtAvatars(Avatars):
 
 
 @pytest.mark.parametrize(("step_s", "is_kept"), [(3600.0, True), (0.0, False), (-3600.0, False)])
-def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, step_s: float, is_kept: bool) -> None:
+async def test_files_that_only_look_old_are_kept(
+    files: FileStore, table: JobTable, step_s: float, is_kept: bool
+) -> None:
     """Every file looks an hour older when the clock is set forward, also one that is being written."""
     orphan = new_id()
     on_disk(files, source_key(orphan)).write_bytes(b"film")
@@ -158,12 +156,8 @@ def test_files_that_only_look_old_are_kept(files: FileStore, table: JobTable, st
     ahead_s = 0.0
     housekeeping = housekeeping_of(table, files, avatars, limits, ClockSteps(lambda: time.monotonic() + ahead_s))
     ahead_s = step_s
-
-    async def look_twice() -> None:
-        looking = asyncio.create_task(housekeeping.run())
-        await asyncio.wait_for(avatars.third_look.wait(), 60)
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
-
-    asyncio.run(look_twice())
+    looking = asyncio.create_task(housekeeping.run())
+    await asyncio.wait_for(avatars.third_look.wait(), 60)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
     assert (orphan in files.avatar_keys()) == is_kept

@@ -61,57 +61,45 @@ async def until(is_so: Callable[[], bool]) -> float:
     return num_looks * _LOOK_S
 
 
-def test_one_leads_and_another_follows_it_within_ten_seconds(candidates: tuple[Candidate, Candidate]) -> None:
+async def test_killed_leader_is_followed_within_ten_seconds(candidates: tuple[Candidate, Candidate]) -> None:
     first, second = candidates
-
-    async def succeed() -> float:
-        leading = asyncio.create_task(first.election.run())
-        await until(lambda: first.election.is_leader)
-        waiting = asyncio.create_task(second.election.run())
-        await asyncio.sleep(1.0)
-        assert first.election.is_leader and not second.election.is_leader
-        with pytest.raises(StandbyError):
-            second.election.check()
-        leading.cancel()  # silent: it neither renews nor gives anything back
-        took_s = await until(lambda: second.election.is_leader)
-        waiting.cancel()
-        return took_s
-
-    assert asyncio.run(succeed()) < _PROMISED_S
+    leading = asyncio.create_task(first.election.run())
+    await until(lambda: first.election.is_leader)
+    waiting = asyncio.create_task(second.election.run())
+    await asyncio.sleep(1.0)
+    assert first.election.is_leader and not second.election.is_leader
+    with pytest.raises(StandbyError):
+        second.election.check()
+    leading.cancel()  # silent: it neither renews nor gives anything back
+    took_s = await until(lambda: second.election.is_leader)
+    waiting.cancel()
+    assert took_s < _PROMISED_S
     assert not first.election.is_leader, "it counts its own lease"
     assert second.log == ["began"]
     with pytest.raises(StandbyError):
         first.election.check()
 
 
-def test_what_is_given_back_is_taken_up_at_once(candidates: tuple[Candidate, Candidate]) -> None:
+async def test_released_lease_is_claimed_at_once(candidates: tuple[Candidate, Candidate]) -> None:
     first, second = candidates
-
-    async def hand_over() -> None:
-        leading = asyncio.create_task(first.election.run())
-        await until(lambda: first.election.is_leader)
-        await first.election.stop()
-        assert await asyncio.to_thread(second.table.database.try_claim, "b", 0.1), "the lease had seconds left"
-        await asyncio.sleep(2.0)
-        assert not first.election.is_leader, "nobody leads, and yet it does not come back"
-        assert not leading.done(), "that would be a defect of the Director's"
-        leading.cancel()
-
-    asyncio.run(hand_over())
+    leading = asyncio.create_task(first.election.run())
+    await until(lambda: first.election.is_leader)
+    await first.election.stop()
+    assert await asyncio.to_thread(second.table.database.try_claim, "b", 0.1), "the lease had seconds left"
+    await asyncio.sleep(2.0)
+    assert not first.election.is_leader, "nobody leads, and yet it does not come back"
+    assert not leading.done(), "that would be a defect of the Director's"
+    leading.cancel()
     assert first.log == ["began", "ended"]
 
 
-def test_a_director_that_starts_anew_is_the_heir_of_its_service(postgres: PostgresServer) -> None:
+async def test_restarted_director_takes_over_its_service_lease(postgres: PostgresServer) -> None:
     url = postgres.new_database()
     old, new = Candidate(url, "a"), Candidate(url, "a")
-
-    async def restart() -> None:
-        assert await asyncio.to_thread(old.table.database.try_claim, "a", 3600.0)
-        work = asyncio.create_task(new.election.run())
-        await until(lambda: new.election.is_leader)
-        work.cancel()
-
-    asyncio.run(restart())
+    assert await asyncio.to_thread(old.table.database.try_claim, "a", 3600.0)
+    work = asyncio.create_task(new.election.run())
+    await until(lambda: new.election.is_leader)
+    work.cancel()
     old.table.close()
     new.table.close()
 
@@ -128,56 +116,48 @@ class Readiness:
         return True
 
 
-def test_an_older_service_hands_over_to_a_newer_one_that_is_ready(postgres: PostgresServer) -> None:
+async def test_leader_hands_over_to_a_newer_service_when_ready(postgres: PostgresServer) -> None:
     url, ready = postgres.new_database(), Readiness()
     always = Readiness()
     always.is_there = True
     old = Candidate(url, "session_1/lipwright", always, _LONG_S)
     new = Candidate(url, "session_2/lipwright", ready, _LONG_S)
-
-    async def upgrade() -> float:
-        works = [asyncio.create_task(old.election.run())]
-        await until(lambda: old.election.is_leader)
-        works.append(asyncio.create_task(new.election.run()))
-        await asyncio.sleep(2.0)
-        assert old.election.is_leader and not new.election.is_leader, "a service that is not ready asks for nothing"
-        ready.is_there = True
-        took_s = await until(lambda: new.election.is_leader)
-        assert not old.election.is_leader
-        await asyncio.sleep(2.0)
-        assert new.election.is_leader, "an older one does not ask for its place back"
-        for work in works:
-            work.cancel()
-        return took_s
-
-    assert asyncio.run(upgrade()) < _LONG_S, "nobody waited for the end of a lease"
+    works = [asyncio.create_task(old.election.run())]
+    await until(lambda: old.election.is_leader)
+    works.append(asyncio.create_task(new.election.run()))
+    await asyncio.sleep(2.0)
+    assert old.election.is_leader and not new.election.is_leader, "a service that is not ready asks for nothing"
+    ready.is_there = True
+    took_s = await until(lambda: new.election.is_leader)
+    assert not old.election.is_leader
+    await asyncio.sleep(2.0)
+    assert new.election.is_leader, "an older one does not ask for its place back"
+    for work in works:
+        work.cancel()
+    assert took_s < _LONG_S, "nobody waited for the end of a lease"
     assert (old.log, new.log) == (["began", "ended"], ["began"])
     for candidate in (old, new):
         candidate.table.close()
 
 
-def test_what_an_heir_does_not_take_up_is_anybodys(postgres: PostgresServer) -> None:
+async def test_unclaimed_handover_is_claimed_by_any_candidate(postgres: PostgresServer) -> None:
     url = postgres.new_database()
     old = Candidate(url, "session_1/lipwright")
-
-    async def lose_the_heir() -> None:
-        work = asyncio.create_task(old.election.run())
-        await until(lambda: old.election.is_leader)
-        successor = JobTable(Database(url))
-        assert await asyncio.to_thread(successor.database.request_handover, "session_2/lipwright", 60.0)
-        await until(lambda: old.log == ["began", "ended"])
-        assert not await asyncio.to_thread(successor.database.try_claim, "session_3/lipwright", 1.0, True), (
-            "it is handed to another"
-        )
-        successor.close()
-        assert await until(lambda: old.election.is_leader) < _PROMISED_S
-        work.cancel()
-
-    asyncio.run(lose_the_heir())
+    work = asyncio.create_task(old.election.run())
+    await until(lambda: old.election.is_leader)
+    successor = JobTable(Database(url))
+    assert await asyncio.to_thread(successor.database.request_handover, "session_2/lipwright", 60.0)
+    await until(lambda: old.log == ["began", "ended"])
+    assert not await asyncio.to_thread(successor.database.try_claim, "session_3/lipwright", 1.0, True), (
+        "it is handed to another"
+    )
+    successor.close()
+    assert await until(lambda: old.election.is_leader) < _PROMISED_S
+    work.cancel()
     old.table.close()
 
 
-def test_nobody_leads_while_the_database_is_gone_and_one_does_afterwards() -> None:
+async def test_election_without_database_has_no_leader() -> None:
     with running_postgres() as server:
         candidate = Candidate(server.new_database(), "a")
 
@@ -200,6 +180,6 @@ def test_nobody_leads_while_the_database_is_gone_and_one_does_afterwards() -> No
             server.thaw()
             assert await asked == 0
 
-        asyncio.run(lose_it())
+        await lose_it()
         assert candidate.log == ["began", "ended", "began"]
         candidate.table.close()

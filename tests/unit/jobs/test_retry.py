@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import Sequence
 
@@ -41,36 +40,36 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "error", [FULL, OSError(errno.ENOSPC, "No space left on device"), ExceptionGroup("segments", [FULL])]
 )
-def test_work_continues_once_there_is_space(error: Exception) -> None:
-    assert asyncio.run(retry(Work([error] * 8), LIMITS)) == 9, "more often than `max_attempts`"
+async def test_work_continues_once_there_is_space(error: Exception) -> None:
+    assert await retry(Work([error] * 8), LIMITS) == 9, "more often than `max_attempts`"
 
 
-def test_work_fails_when_the_disk_stays_full() -> None:
+async def test_work_fails_when_the_disk_stays_full() -> None:
     work = Work([FULL] * 99)
     with pytest.raises(
         StorageFullError, match=r"job table is full\. Waited .* jobs\.max_disk_wait_s.* Free disk"
     ) as caught:
-        asyncio.run(retry(work, LIMITS))
+        await retry(work, LIMITS)
     assert caught.value.was_retried
     assert 10 <= work.num_calls <= 13, "pauses of 0.01 and 0.02 s, 0.2 s together"
 
 
-def test_a_wait_inside_the_work_is_not_repeated() -> None:
+async def test_a_wait_inside_the_work_is_not_repeated() -> None:
     work = Work([StorageFullError("Waited 900 s.", was_retried=True)])
     with pytest.raises(StorageFullError, match="Waited 900 s"):
-        asyncio.run(retry(work, LIMITS))
+        await retry(work, LIMITS)
     assert work.num_calls == 1
 
 
-def test_a_full_disk_uses_up_no_attempts() -> None:
+async def test_a_full_disk_uses_up_no_attempts() -> None:
     defect = SystemError("AST constructor recursion depth mismatch")
-    assert asyncio.run(retry(Work([defect, FULL, FULL, FULL, defect]), LIMITS)) == 6
+    assert await retry(Work([defect, FULL, FULL, FULL, defect]), LIMITS) == 6
     with pytest.raises(LipwrightError, match="failed 3 times"):
-        asyncio.run(retry(Work([defect, FULL, defect, defect]), LIMITS))
+        await retry(Work([defect, FULL, defect, defect]), LIMITS)
 
 
-def test_a_rejected_input_is_not_tried_again() -> None:
+async def test_a_rejected_input_is_not_tried_again() -> None:
     work = Work([ExceptionGroup("segments", [MediaError("a.mp4: expected video")])])
     with pytest.raises(MediaError):
-        asyncio.run(retry(work, LIMITS))
+        await retry(work, LIMITS)
     assert work.num_calls == 1

@@ -26,7 +26,6 @@ from jobs.segments.limiter import SegmentLimiter
 from jobs.speaking import SpeakingStage
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, VoiceRequest
 from jobs.submission import Submissions
-from media.audio_parts import AudioPart
 from models.speech.level import SpeechLevel
 from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key, segment_key, source_key
@@ -71,10 +70,8 @@ class ChangedStages(MemoryStages):
         self.rendered.append(first)
         return b"%d of %d" % (first, self._change)
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
-        prepared = await super().prepare_speech(context, parts, speech, claimed_seconds)
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *rest: Any) -> PreparedSpeech:
+        prepared = await super().prepare_speech(context, parts, speech, *rest)
         samples = np.load(on_disk(self._files, speech))
         samples[40_000:] += self._change
         np.save(on_disk(self._files, speech), samples)
@@ -185,14 +182,10 @@ class SpeakingStages(NoStages):
         self.spoken: list[str] = []
         self.recorded: list[tuple[float, str]] = []
 
-    async def choose_voices(
-        self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
-    ) -> ChosenVoices:
+    async def choose_voices(self, context: CallContext, requests: Sequence[VoiceRequest], *_: Any) -> ChosenVoices:
         return ChosenVoices(tuple(request.voice for request in requests), None)
 
-    async def speak(
-        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
-    ) -> SpokenCue:
+    async def speak(self, context: CallContext, text: str, voice: Any, owner: Any, folder: str) -> SpokenCue:
         self.spoken.append(text)
         return SpokenCue(key=f"{folder}/{'c' * 32}", sha256="00", num_bytes=3, seconds=1.0)
 

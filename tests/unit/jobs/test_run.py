@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +31,6 @@ from jobs.messages import (
     PreparedSpeech,
     RenderedSegment,
     SegmentRequest,
-    SegmentWatermark,
     ShownBlock,
     SourceVideo,
 )
@@ -45,7 +44,6 @@ from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
 from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
-from media.audio_parts import AudioPart
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.result.sound_mix import SoundSettings
@@ -102,9 +100,7 @@ class MemoryStages(NoStages):
         self.playbacks: set[Playback] = set()
         self.sound: SoundSettings | None = None
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *_: Any) -> PreparedSpeech:
         with self._files.stored.written(speech) as path, path.open("wb") as file:
             np.save(file, np.zeros(int(SECONDS * 16000), np.int16))
         return PreparedSpeech(speech, AUDIO, SpeechLevel(int(SECONDS * 16000), 1.0, -20.0))
@@ -120,9 +116,7 @@ class MemoryStages(NoStages):
         planned = PlannedBlock(drive, None, measures_of(span.first, span.stop))
         return ShownBlock(planned, np.zeros(span.num, np.int64))
 
-    async def render(
-        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
-    ) -> RenderedSegment:
+    async def render(self, context: CallContext, request: SegmentRequest, out: str, *_: Any) -> RenderedSegment:
         plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
         segment = self._make_segment(plan.first_frame)
@@ -132,13 +126,7 @@ class MemoryStages(NoStages):
         )
 
     async def join(
-        self,
-        context: CallContext,
-        segments: Any,
-        speech: Sequence[AudioPart[str]],
-        out: str,
-        source: SourceVideo,
-        output: OutputInfo,
+        self, context: CallContext, segments: Any, speech: Any, out: str, source: Any, output: OutputInfo
     ) -> None:
         assert (output.num_frames, len(output.produce_id)) == (self._num_frames, 32)
         self.sound = output.sound
@@ -251,7 +239,7 @@ def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, tab
 
 
 @pytest.mark.parametrize("audio", [b"", b"ab"], ids=["emptied", "cut"])
-def test_sound_that_was_cut_in_our_hands_is_not_the_callers_fault(
+def test_run_with_truncated_audio_is_a_stored_file_error(
     job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes
 ) -> None:
     with pytest.raises(StoredFileError, match=f"^audio: expected the 3 bytes .* found {len(audio)}"):
@@ -259,7 +247,7 @@ def test_sound_that_was_cut_in_our_hands_is_not_the_callers_fault(
 
 
 @pytest.mark.parametrize(("audio", "kind"), [(b"abc", MediaError), (b"xyz", StoredFileError)], ids=["whole", "changed"])
-def test_an_error_about_sound_that_changed_in_our_hands_is_ours(
+def test_run_with_changed_audio_is_a_stored_file_error(
     job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes, kind: type[LipwrightError]
 ) -> None:
     def refuse(first: int) -> bytes:
@@ -269,9 +257,7 @@ def test_an_error_about_sound_that_changed_in_our_hands_is_ours(
         run(job, table, tmp_path, refuse, audio)
 
 
-def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
-    job: JobRecord, table: JobTable, tmp_path: Path
-) -> None:
+def test_run_counts_audio_for_length_and_disk_bytes(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     run(job, table, tmp_path, lambda first: b"segment")
     counted = table.get_job(job.id)
     assert counted.result_seconds == 7.0
@@ -296,7 +282,7 @@ def test_the_counted_sound_is_what_the_disk_and_the_forecast_hold(
         ("hold", 175, Playback("hold"), None),
     ],
 )
-def test_the_video_is_fitted_to_the_speech(
+def test_run_fits_the_video_to_the_speech(
     job: JobRecord,
     table: JobTable,
     tmp_path: Path,
@@ -314,7 +300,7 @@ def test_the_video_is_fitted_to_the_speech(
     assert finding is None or finding in report.summary
 
 
-def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+def test_run_report_counts_every_segment(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     report = QualityReport.model_validate(run(job, table, tmp_path, lambda first: b"segment"))
     frames = np.arange(175)
     assert (report.output.num_frames, report.output.fps, report.output.duration_seconds) == (175, "25", 7.0)
@@ -328,7 +314,7 @@ def test_the_report_counts_every_block(job: JobRecord, table: JobTable, tmp_path
     assert "18 frames left unchanged: no face found." in report.warnings
 
 
-def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     def breaks(first: int) -> bytes:
         if first >= 110:
             raise StageTimeoutError("too late")
@@ -358,9 +344,7 @@ def test_a_run_that_was_cut_off_is_reported_whole(job: JobRecord, table: JobTabl
     assert resumed == run(other, table, tmp_path, goes_on)
 
 
-def test_a_run_whose_ending_was_not_written_down_does_nothing_again(
-    job: JobRecord, table: JobTable, tmp_path: Path
-) -> None:
+def test_run_of_a_finished_job_outputs_nothing_again(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     run(job, table, tmp_path, lambda first: b"segment")
 
     def never(first: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,14 @@ from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSumma
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
-from media.audio_parts import AudioPart
 from storage.file_keys import face_speech_key, job_file_key, result_key, segment_key, speech_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
-from telemetry.log_context import CallContext
 from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=3))
 
@@ -40,9 +39,7 @@ class DeafStages(NoStages):
         self.num_failures = 0
         self.num_asked = 0
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, *_: Any) -> PreparedSpeech:
         await self.go.wait()
         self.num_asked += 1
         if self.num_asked <= self.num_failures:
@@ -55,9 +52,11 @@ class FillingTable(JobTable):
 
     is_full = False
     full_at: JobStage | None = None
+    num_refused = 0
 
     def update_job(self, job_id: str, **fields: object) -> JobSummary:
         if self.is_full or (self.full_at is not None and fields.get("stage") is self.full_at):
+            self.num_refused += 1
             raise StorageFullError("The disk of the job table is full.")
         return super().update_job(job_id, **fields)
 
@@ -96,123 +95,97 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-def test_a_director_that_was_shut_out_touches_no_files(bench: Bench) -> None:
+async def test_scheduler_without_lease_touches_no_files(bench: Bench) -> None:
     job = bench.add()
-
-    async def lose_the_table() -> list[BaseException | object]:
-        await bench.scheduler.start_waiting()
-        await asyncio.sleep(0)
-        Database(bench.files.table_path).claim()
-        return await bench.run_out()
-
-    (outcome,) = asyncio.run(lose_the_table())
+    await bench.scheduler.start_waiting()
+    await asyncio.sleep(0)
+    Database(bench.files.table_path).claim()
+    (outcome,) = await bench.run_out()
     assert isinstance(outcome, StateError)
     assert on_disk(bench.files, segment_key(job.id, 0)).is_file(), "the new Director works with it"
     assert bench.table.get_job(job.id).status is JobStatus.RUNNING
 
 
-def test_what_cannot_be_started_on_a_full_disk_waits(bench: Bench) -> None:
+async def test_start_waiting_with_full_disk_leaves_jobs_queued(bench: Bench) -> None:
     job = bench.add()
-
-    async def start_twice() -> None:
-        bench.table.is_full = True
-        await bench.scheduler.start_waiting()
-        assert bench.table.get_job(job.id).status is JobStatus.QUEUED
-        bench.table.is_full = False
-        await bench.scheduler.resume_unfinished()
-        await bench.run_out()
-
-    asyncio.run(start_twice())
+    bench.table.is_full = True
+    await bench.scheduler.start_waiting()
+    assert bench.table.get_job(job.id).status is JobStatus.QUEUED
+    bench.table.is_full = False
+    await bench.scheduler.resume_unfinished()
+    await bench.run_out()
     error = bench.table.get_job(job.id).error
     assert error is not None and error.code == MediaError.code
 
 
-def test_a_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.retry._FIRST_DISK_PAUSE_S", 0.01)
     job = bench.add()
-
-    async def fill_the_disk() -> None:
-        bench.table.full_at = JobStage.LISTENING
-        bench.stages.go.set()
-        await bench.scheduler.start_waiting()
-        await asyncio.sleep(0.1)
-        assert bench.table.get_job(job.id).status is JobStatus.RUNNING
-        assert bench.files.has_segments(job.id), "what is finished is kept"
-        bench.table.full_at = None
-        await bench.run_out()
-
-    asyncio.run(fill_the_disk())
+    bench.table.full_at = JobStage.LISTENING
+    bench.stages.go.set()
+    await bench.scheduler.start_waiting()
+    await until(lambda: bench.table.num_refused >= 2)  # it tries again
+    assert bench.table.get_job(job.id).status is JobStatus.RUNNING
+    assert bench.files.has_segments(job.id), "what is finished is kept"
+    bench.table.full_at = None
+    await bench.run_out()
     ended = bench.table.get_job(job.id)
     assert ended.error is not None and ended.error.code == MediaError.code
     assert ended.attempts == 1, "not restarted"
 
 
-def test_a_final_status_that_found_a_full_disk_is_persisted_later(bench: Bench) -> None:
+async def test_final_status_with_full_disk_is_stored_later(bench: Bench) -> None:
     job = bench.add(report={})
     on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")
-
-    async def end_twice() -> None:
-        await bench.scheduler.start_waiting()
-        bench.table.is_full = True
-        await bench.run_out()
-        assert bench.table.get_job(job.id).status is JobStatus.RUNNING
-        assert not bench.files.has_segments(job.id), "they make room"
-        bench.table.is_full = False
-        await bench.scheduler.resume_unfinished()
-        await bench.run_out()
-
-    asyncio.run(end_twice())
+    await bench.scheduler.start_waiting()
+    bench.table.is_full = True
+    await bench.run_out()
+    assert bench.table.get_job(job.id).status is JobStatus.RUNNING
+    assert not bench.files.has_segments(job.id), "they make room"
+    bench.table.is_full = False
+    await bench.scheduler.resume_unfinished()
+    await bench.run_out()
     assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize(("num_failures", "code"), [(2, "media_invalid"), (99, "internal")])
-def test_an_unexpected_error_ends_a_job_only_after_all_attempts(bench: Bench, num_failures: int, code: str) -> None:
+async def test_unexpected_error_fails_a_job_after_all_attempts(bench: Bench, num_failures: int, code: str) -> None:
     bench.stages.num_failures = num_failures
     job = bench.add()
-
-    async def run() -> None:
-        await bench.scheduler.start_waiting()
-        await bench.run_out()
-
-    asyncio.run(run())
+    await bench.scheduler.start_waiting()
+    await bench.run_out()
     error = bench.table.get_job(job.id).error
     assert error is not None and error.code == code
     assert bench.stages.num_asked == min(num_failures + 1, CONFIG.jobs.max_attempts)
 
 
-def test_a_finished_job_is_removed_and_an_unfinished_one_is_not(bench: Bench) -> None:
+async def test_delete_removes_only_finished_jobs(bench: Bench) -> None:
     job = bench.add()
-
-    async def delete() -> None:
-        with pytest.raises(StateError, match="queued"):
-            await bench.scheduler.delete(job)
-        await bench.scheduler.start_waiting()
-        await asyncio.sleep(0)
-        with pytest.raises(StateError, match="running"):
-            await bench.scheduler.delete(bench.table.get_job(job.id))
-        await bench.scheduler.cancel(bench.table.get_job(job.id))
-        # Its work is still ending: the files go when nobody writes them any more.
+    with pytest.raises(StateError, match="queued"):
+        await bench.scheduler.delete(job)
+    await bench.scheduler.start_waiting()
+    await asyncio.sleep(0)
+    with pytest.raises(StateError, match="running"):
         await bench.scheduler.delete(bench.table.get_job(job.id))
-        assert not bench.scheduler._running
-
-    asyncio.run(delete())
+    await bench.scheduler.cancel(bench.table.get_job(job.id))
+    # Its work is still ending: the files go when nobody writes them any more.
+    await bench.scheduler.delete(bench.table.get_job(job.id))
+    assert not bench.scheduler._running
     assert bench.table.list_jobs(JobQuery(limit=9)).jobs == []
     assert bench.files.job_ids() == []
 
 
 @pytest.mark.parametrize(("max_revision_bytes", "is_kept"), [(1, True), (0, False)])
-def test_job_that_succeeded_keeps_segments_for_revisions(bench: Bench, max_revision_bytes: int, is_kept: bool) -> None:
+async def test_job_that_succeeded_keeps_segments_for_revisions(
+    bench: Bench, max_revision_bytes: int, is_kept: bool
+) -> None:
     bench.scheduler._limits = CONFIG.jobs.model_copy(update={"max_revision_bytes": max_revision_bytes})
     job = bench.add(report={})
     on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")
     for key in (speech_key(job.id), face_speech_key(job.id, 0)):
         on_disk(bench.files, key).write_bytes(b"speech")
-
-    async def run_job() -> None:
-        await bench.scheduler.start_waiting()
-        await bench.run_out()
-
-    asyncio.run(run_job())
+    await bench.scheduler.start_waiting()
+    await bench.run_out()
     assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED
     assert bench.files.has(segment_key(job.id, 0)) is is_kept
     assert not bench.files.has(speech_key(job.id)) and not bench.files.has(face_speech_key(job.id, 0))

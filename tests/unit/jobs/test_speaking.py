@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config import JobConfig, PipelineConfig
+from config import JobConfig, PipelineConfig, SubtitlesConfig
 from errors import FaceNotFoundError, NotFoundError, OptionError, StateError, VoiceError
 from jobs.admission import AdmissionController
 from jobs.drafts import Drafts
@@ -26,14 +27,14 @@ from jobs.run import JobRun
 from jobs.services import JobServices
 from jobs.sources.avatars import Avatars
 from jobs.speaking import SpeakingStage, _recording_field
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, VoiceRequest
+from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from jobs.submission import Submissions
 from media.dubbing.slots import fit
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport, SpeakerTurn
 from storage.cues import SpokenCue
-from storage.file_keys import job_cues_folder, job_file_key
+from storage.file_keys import job_cues_folder, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord
@@ -45,27 +46,23 @@ from tests.unit.on_disk import on_disk
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 250, 10.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
+SERVERS = SubtitlesConfig(transcription_url="http://a", translation_url="http://b")
 SECONDS_PER_LETTER = 0.1
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class SpeakingStages(NoStages):
     """A voice that takes a tenth of a second per letter; a text with `silent` fails."""
 
-    def __init__(self, files: FileStore) -> None:
-        self._files = files
+    def __init__(self, files: FileStore, has_audio: bool = True) -> None:
+        self._files, self._video = files, replace(VIDEO, has_audio=has_audio)
         self.spoken: list[tuple[str, str | None]] = []
         self.languages: list[str | None] = []  # in which voices were chosen
         self.is_silent = False
+        self.translated: list[tuple[str, str]] = []
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         sound = None if audio is None else AudioInfo(16000, 1, 2.0, "pcm_s16le")
-        return ProbeResult(None if video is None else VIDEO, sound)
+        return ProbeResult(None if video is None else self._video, sound)
 
     async def choose_voices(
         self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
@@ -75,9 +72,7 @@ class SpeakingStages(NoStages):
         voices = [request.voice or names.setdefault(request.speaker, f"voice {len(names)}") for request in requests]
         return ChosenVoices(tuple(voices), "eng")
 
-    async def speak(
-        self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
-    ) -> SpokenCue:
+    async def speak(self, context: CallContext, text: str, voice: Any, owner: Any, folder: str) -> SpokenCue:
         if "silent" in text and self.is_silent:
             raise VoiceError("The voice returned no audio.")
         content = f"{text}|{voice}".encode()
@@ -87,6 +82,13 @@ class SpeakingStages(NoStages):
             self.spoken.append((text, voice))
             self._files.stored.put(key, content)
         return SpokenCue(key=key, sha256=digest, num_bytes=len(content), seconds=len(text) * SECONDS_PER_LETTER)
+
+    async def translate(
+        self, context: CallContext, video: str, translate_to: str, owner: str | None
+    ) -> list[TranslatedCue]:
+        self.translated.append((video, translate_to))
+        lines = (0.5, "one"), (4.0, "silent")
+        return [TranslatedCue(start, start + 2, text, original_text=text.upper()) for start, text in lines]
 
     async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         self._files.stored.put(out, b"recording")
@@ -118,13 +120,13 @@ class PeopledAvatars(Avatars):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, config: PipelineConfig = CONFIG, has_audio: bool = True) -> None:
         self.files = FileStore(root)
         self.table = JobTable(Database(self.files.table_path))
-        self.stages = SpeakingStages(self.files)
-        self.avatars = PeopledAvatars(CONFIG, self.stages, self.table, self.files)
-        self.services: JobServices = job_services(CONFIG, self.stages, self.avatars, self.table, self.files)
-        admission = AdmissionController(CONFIG, self.table, self.files)
+        self.stages = SpeakingStages(self.files, has_audio)
+        self.avatars = PeopledAvatars(config, self.stages, self.table, self.files)
+        self.services: JobServices = job_services(config, self.stages, self.avatars, self.table, self.files)
+        admission = AdmissionController(config, self.table, self.files)
         self.submissions = Submissions(self.services, admission)
         self.drafts = Drafts(self.services)
 
@@ -212,6 +214,39 @@ async def test_complete_waits_for_the_people_of_the_video(bench: Bench, are_know
     job = await bench.speak(job)
     assert [turn.face for turn in job.plan.turns] == ["person:0", "person:1"]
     assert set(job.turn_avatar_keys) == {"person:0", "person:1"}
+
+
+async def test_complete_translates_and_casts_the_video_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, CONFIG.model_copy(update={"subtitles": SERVERS}))
+    job = await bench.submit(translate_to="German", subtitles_output="track")
+    assert job.plan.needs_transcript and job.audio_label == "German" and job.result_seconds == 10
+    bench.stages.is_silent = True
+    with pytest.raises(ExceptionGroup):
+        await bench.speak(job)
+    bench.stages.is_silent = False
+    job = await bench.speak(job)
+    assert bench.stages.translated == [(source_key(job.avatar_key), "deu")]
+    assert sorted(text for text, _ in bench.stages.spoken) == ["one", "silent"]
+    assert [(turn.face, turn.original_text) for turn in job.plan.turns] == [("person:0", "ONE"), ("person:1", "SILENT")]
+    assert set(bench.stages.languages) == {"deu"} and job.options.language == "deu" and job.plan.is_complete
+    bench.table.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_audio", "message"),
+    [
+        ({}, True, "cannot transcribe"),
+        ({"transcription_url": "http://a"}, True, "cannot translate"),
+        (SERVERS.model_dump(), False, "the video has no sound"),
+    ],
+)
+async def test_create_job_translate_to_impossible_is_refused(
+    tmp_path: Path, settings: dict[str, Any], has_audio: bool, message: str
+) -> None:
+    bench = Bench(tmp_path, CONFIG.model_copy(update={"subtitles": SubtitlesConfig(**settings)}), has_audio)
+    with pytest.raises(OptionError, match=message):
+        await bench.submit(translate_to="German")
+    bench.table.close()
 
 
 async def test_subtitles_of_a_language_keep_the_default_voice(bench: Bench) -> None:

@@ -134,22 +134,22 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-def test_a_job_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
+async def test_create_job_after_crash_succeeds(bench: Bench) -> None:
     spec, context = bench.spec(), RequestContext()
     with pytest.raises(SystemExit):
-        asyncio.run(bench.submissions.create_job(spec, context))
-    job = asyncio.run(bench.submissions.create_job(spec, context))
+        await bench.submissions.create_job(spec, context)
+    job = await bench.submissions.create_job(spec, context)
     assert job.id == context.job_id
     assert on_disk(bench.files, job_file_key(job.id)).read_bytes() == b"sound"
     assert on_disk(bench.files, face_key(job.avatar_key)).read_bytes() == b"picture"
     assert bench.uploads() == []
 
 
-def test_a_background_is_looked_at_and_kept(bench: Bench) -> None:
+async def test_create_job_with_background_probes_and_stores_it(bench: Bench) -> None:
     spec, context = bench.spec(background_file=bench.upload(b"beach")), RequestContext()
     with pytest.raises(SystemExit):
-        asyncio.run(bench.submissions.create_job(spec, context))
-    job = asyncio.run(bench.submissions.create_job(spec, context))
+        await bench.submissions.create_job(spec, context)
+    job = await bench.submissions.create_job(spec, context)
     assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
     assert bench.uploads() == []
     assert bench.stages.probed[-1].endswith("/background"), "it is where the first attempt has moved it"
@@ -162,215 +162,200 @@ async def _avatar_job(bench: Bench, avatar: AvatarRecord, owner: str | None = No
     return await bench.create(spec, owner=owner)
 
 
-def test_jobs_show_the_background_that_their_avatar_had_when_they_were_accepted(bench: Bench) -> None:
+async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> None:
     bench.table.is_dying = False
-
-    async def scenario() -> None:
-        avatar = await bench.avatars.create(
-            AvatarRequest(
-                video=bench.upload(b"film"),
-                settings=AvatarSettings(background_loop="hold"),
-                background_file=bench.upload(b"beach"),
-            )
+    avatar = await bench.avatars.create(
+        AvatarRequest(
+            video=bench.upload(b"film"),
+            settings=AvatarSettings(background_loop="hold"),
+            background_file=bench.upload(b"beach"),
         )
-        assert avatar.settings.background_loop == "hold"
-        job = await _avatar_job(bench, avatar)
-        change = AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
-        assert (await bench.avatars.change(change)).version > avatar.version
-        await bench.avatars.backgrounds.delete(avatar.settings.background_id or "", None)
-        job = bench.table.get_job(job.id)
-        assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
-        assert job.plan.background_file is not None and job.plan.background_file.label == "f"
-        assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
+    )
+    assert avatar.settings.background_loop == "hold"
+    job = await _avatar_job(bench, avatar)
+    change = AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
+    assert (await bench.avatars.change(change)).version > avatar.version
+    await bench.avatars.backgrounds.delete(avatar.settings.background_id or "", None)
+    job = bench.table.get_job(job.id)
+    assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
+    assert job.plan.background_file is not None and job.plan.background_file.label == "f"
+    assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
 
-        blurred = await _avatar_job(bench, avatar)
-        assert (blurred.options.background, blurred.options.matte) == ("blur", "chroma")
-        assert blurred.plan.background_file is None
-        other = await _avatar_job(bench, avatar, background="white")
-        assert (other.options.background, other.options.matte) == ("#ffffff", "auto")
-        assert not (await _avatar_job(bench, avatar, background="source")).plan.has_background
-        again = await bench.create(bench.spec(face_image=None))
-        assert not again.plan.has_background, "it sent the video itself"
-        with pytest.raises(NotFoundError, match="no background"):
-            await _avatar_job(bench, avatar, background_id=avatar.settings.background_id)
-
-    asyncio.run(scenario())
+    blurred = await _avatar_job(bench, avatar)
+    assert (blurred.options.background, blurred.options.matte) == ("blur", "chroma")
+    assert blurred.plan.background_file is None
+    other = await _avatar_job(bench, avatar, background="white")
+    assert (other.options.background, other.options.matte) == ("#ffffff", "auto")
+    assert not (await _avatar_job(bench, avatar, background="source")).plan.has_background
+    again = await bench.create(bench.spec(face_image=None))
+    assert not again.plan.has_background, "it sent the video itself"
+    with pytest.raises(NotFoundError, match="no background"):
+        await _avatar_job(bench, avatar, background_id=avatar.settings.background_id)
 
 
-def test_jobs_move_like_their_avatar_unless_they_say_otherwise(bench: Bench) -> None:
+async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) -> None:
+    bench.table.is_dying = False
+    calm = AvatarSettings(expressiveness=0.6, motion=0.2, background="blur")
+    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), settings=calm))
+    options = (await _avatar_job(bench, avatar)).options
+    assert (options.expressiveness, options.motion, options.background) == (0.6, 0.2, "blur")
+    options = (await _avatar_job(bench, avatar, expressiveness=1, background="source")).options
+    assert (options.expressiveness, options.motion, options.background) == (1, 0.2, None)
+    sea = bench.upload(b"sea")
+    job = await _avatar_job(bench, avatar, background_file=sea)
+    assert (job.options.expressiveness, job.options.background) == (0.6, None)
+    assert job.plan.background_file == sea
+    again = await bench.create(bench.spec(face_image=None))
+    assert again.options.expressiveness == 1, "it sent the video itself"
+
+
+async def test_create_avatar_again_keeps_or_replaces_its_background(bench: Bench) -> None:
     bench.table.is_dying = False
 
-    async def scenario() -> None:
-        calm = AvatarSettings(expressiveness=0.6, motion=0.2, background="blur")
-        avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), settings=calm))
-        options = (await _avatar_job(bench, avatar)).options
-        assert (options.expressiveness, options.motion, options.background) == (0.6, 0.2, "blur")
-        options = (await _avatar_job(bench, avatar, expressiveness=1, background="source")).options
-        assert (options.expressiveness, options.motion, options.background) == (1, 0.2, None)
-        sea = bench.upload(b"sea")
-        job = await _avatar_job(bench, avatar, background_file=sea)
-        assert (job.options.expressiveness, job.options.background) == (0.6, None)
-        assert job.plan.background_file == sea
-        again = await bench.create(bench.spec(face_image=None))
-        assert again.options.expressiveness == 1, "it sent the video itself"
+    def send(**fields: str) -> Coroutine[Any, Any, AvatarRecord]:
+        request = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(**fields))
+        return bench.avatars.create(request)
 
-    asyncio.run(scenario())
+    first = await send(background="blur")
+    assert (await send()).settings == first.settings
+    other = await send(background="#00b140")
+    assert (other.id, other.settings) == (first.id, AvatarSettings(background="#00b140"))
+    with pytest.raises(OptionError, match="transparent"):
+        await send(background="transparent")
+    await asyncio.to_thread(bench.files.stored.remove, source_key(first.key))
+    assert (await send()).settings == other.settings, "its source was lost"
 
 
-def test_an_avatar_that_is_sent_again_keeps_its_background_or_gets_the_new_one(bench: Bench) -> None:
+async def test_create_job_with_background_of_another_key_is_refused(bench: Bench) -> None:
     bench.table.is_dying = False
-
-    async def scenario() -> None:
-        def send(**fields: str) -> Coroutine[Any, Any, AvatarRecord]:
-            request = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(**fields))
-            return bench.avatars.create(request)
-
-        first = await send(background="blur")
-        assert (await send()).settings == first.settings
-        other = await send(background="#00b140")
-        assert (other.id, other.settings) == (first.id, AvatarSettings(background="#00b140"))
-        with pytest.raises(OptionError, match="transparent"):
-            await send(background="transparent")
-        await asyncio.to_thread(bench.files.stored.remove, source_key(first.key))
-        assert (await send()).settings == other.settings, "its source was lost"
-
-    asyncio.run(scenario())
-
-
-def test_backgrounds_of_other_callers_cannot_be_used(bench: Bench) -> None:
-    bench.table.is_dying = False
-
-    async def scenario() -> None:
-        file = BackgroundRequest(background_file=bench.upload(b"beach"), owner="a")
-        beach = AvatarSettings(background_id=(await bench.avatars.backgrounds.create(file)).id)
-        video = bench.upload(b"film")
-        with pytest.raises(NotFoundError, match="no background"):
-            await bench.avatars.create(AvatarRequest(video=video, settings=beach, owner="b"))
-        assert bench.table.list_avatars(pinned_only=False) == []
-        avatar = await bench.avatars.create(AvatarRequest(video=video, owner="b"))
-        with pytest.raises(NotFoundError, match="no avatar"):
-            await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach, owner="a"))
-        with pytest.raises(NotFoundError, match="no background"):
-            await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach, owner="b"))
-        with pytest.raises(NotFoundError, match="no background"):
-            await _avatar_job(bench, avatar, "b", background_id=beach.background_id)
-        # Without API keys, a caller may use both.
-        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach))
-        assert (await _avatar_job(bench, avatar, "b")).plan.background_file is not None
-
-    asyncio.run(scenario())
+    file = BackgroundRequest(background_file=bench.upload(b"beach"), owner="a")
+    beach = AvatarSettings(background_id=(await bench.avatars.backgrounds.create(file)).id)
+    video = bench.upload(b"film")
+    with pytest.raises(NotFoundError, match="no background"):
+        await bench.avatars.create(AvatarRequest(video=video, settings=beach, owner="b"))
+    assert bench.table.list_avatars(pinned_only=False) == []
+    avatar = await bench.avatars.create(AvatarRequest(video=video, owner="b"))
+    with pytest.raises(NotFoundError, match="no avatar"):
+        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach, owner="a"))
+    with pytest.raises(NotFoundError, match="no background"):
+        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach, owner="b"))
+    with pytest.raises(NotFoundError, match="no background"):
+        await _avatar_job(bench, avatar, "b", background_id=beach.background_id)
+    # Without API keys, a caller may use both.
+    await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach))
+    assert (await _avatar_job(bench, avatar, "b")).plan.background_file is not None
 
 
-def test_an_avatar_sent_again_after_a_crash_is_taken(bench: Bench) -> None:
+async def test_create_avatar_after_crash_succeeds(bench: Bench) -> None:
     request = AvatarRequest(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
     with pytest.raises(SystemExit):
-        asyncio.run(bench.avatars.create(request))
-    avatar = asyncio.run(bench.avatars.create(request))
+        await bench.avatars.create(request)
+    avatar = await bench.avatars.create(request)
     assert bench.table.list_avatars() == [avatar]
     assert on_disk(bench.files, source_key(avatar.key)).read_bytes() == b"film"
 
 
 @pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("cut", 2.0), ("retime", 2.0)])
-def test_a_job_is_as_long_as_its_result(bench: Bench, loop: LoopMode, seconds: float) -> None:
+async def test_create_job_counts_the_length_of_its_result(bench: Bench, loop: LoopMode, seconds: float) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
-    job = asyncio.run(bench.create(bench.spec(loop=loop)))
+    job = await bench.create(bench.spec(loop=loop))
     assert (job.audio_seconds, job.result_seconds) == (2.0, seconds)
     assert job.disk_bytes == result_bytes(OutputPicture.of(job.options, VIDEO), seconds)
 
 
 @pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("retime", 2.0)])
-def test_another_frame_rate_changes_no_length(bench: Bench, loop: LoopMode, seconds: float) -> None:
+async def test_create_job_with_other_fps_keeps_its_length(bench: Bench, loop: LoopMode, seconds: float) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
     for fps in (12.0, 29.97, 60.0):
-        job = asyncio.run(bench.create(bench.spec(loop=loop, fps=fps)))
+        job = await bench.create(bench.spec(loop=loop, fps=fps))
         assert abs(job.result_seconds - seconds) < 1 / fps
 
 
-def test_speech_is_stretched_towards_the_length_of_the_video(bench: Bench) -> None:
+async def test_create_job_with_stretch_speech_fits_the_video(bench: Bench) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=60, duration_seconds=2.4)
-    job = asyncio.run(bench.create(bench.spec(loop="retime", max_audio_stretch=1.25)))
+    job = await bench.create(bench.spec(loop="retime", max_audio_stretch=1.25))
     assert job.options.audio_speed == pytest.approx(2.0 / 2.4)
     assert job.audio_seconds == pytest.approx(2.4)
     assert job.result_seconds == 2.4
 
 
 @pytest.mark.parametrize("field", ["audio", "music"])
-def test_music_is_stored_with_the_job_and_cannot_be_spoken(bench: Bench, field: str) -> None:
+async def test_create_job_with_music_stores_it_and_no_turn_plays_it(bench: Bench, field: str) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
     submitted = bench.create(bench.spec(turns=[Turn(start=1, audio=field)], music=bench.upload(b"song")))
     if field == "music":
         with pytest.raises(OptionError, match="there is no file 'music'. Files that were sent: audio"):
-            asyncio.run(submitted)
+            await submitted
         return
-    job = asyncio.run(submitted)
+    job = await submitted
     assert bench.files.has(job_file_key(job.id, "music"))
     made = OutputInfo.of(job, 200)
     assert (made.music, made.sound.music_gain_db) == (job_file_key(job.id, "music"), -12.0)
 
 
-def test_a_background_needs_a_video_with_sound(bench: Bench) -> None:
+async def test_create_job_with_background_gain_needs_video_with_sound(bench: Bench) -> None:
     bench.table.is_dying, bench.stages.video = False, replace(VIDEO, has_audio=False)
     with pytest.raises(OptionError, match="background_gain_db: the video has no sound"):
-        asyncio.run(bench.create(bench.spec(background_gain_db=-6.0)))
+        await bench.create(bench.spec(background_gain_db=-6.0))
 
 
 @pytest.mark.parametrize("watermark_all", [True, False])
-def test_a_service_that_marks_every_video_marks_this_one(tmp_path: Path, watermark_all: bool) -> None:
+async def test_create_job_with_configured_mark_sets_it(tmp_path: Path, watermark_all: bool) -> None:
     bench = Bench(tmp_path, LabelsConfig(visible=watermark_all))
     bench.table.is_dying = False
-    assert asyncio.run(bench.create(bench.spec())).options.visible_label is watermark_all
+    assert (await bench.create(bench.spec())).options.visible_label is watermark_all
     bench.table.close()
 
 
 @pytest.mark.parametrize("is_marked", [True, False])
-def test_a_job_keeps_the_identifier_of_its_invisible_watermark(tmp_path: Path, is_marked: bool) -> None:
+async def test_create_job_stores_its_watermark_identifier(tmp_path: Path, is_marked: bool) -> None:
     bench = Bench(tmp_path, LabelsConfig(invisible=is_marked))
     bench.table.is_dying = False
-    job = asyncio.run(bench.create(bench.spec()))
+    job = await bench.create(bench.spec())
     assert job.watermark_id == (job.produce_id[:16] if is_marked else None)
     for identifier, num_found in ((job.produce_id[:16], is_marked), ("0" * 16, 0)):
         assert len(bench.table.list_jobs(JobQuery(limit=5, watermark_id=identifier)).jobs) == num_found
     bench.table.close()
 
 
-def test_two_bodies_of_one_idempotency_key_are_one_job(bench: Bench) -> None:
+def test_create_job_twice_with_one_key_is_one_job(bench: Bench) -> None:
     bench.table.is_dying = False
     first, second = (asyncio.run(bench.create(bench.spec(), idempotency_key="a key")) for _ in range(2))
     assert first.id == second.id
     assert bench.uploads() == []
 
 
-def test_of_two_requests_with_one_idempotency_key_the_second_is_refused(bench: Bench) -> None:
+async def test_create_job_with_key_of_other_request_is_refused(bench: Bench) -> None:
     bench.table.is_dying = False
-    job = asyncio.run(bench.create(bench.spec(), idempotency_key="a key", request_digest="a" * 64))
+    job = await bench.create(bench.spec(), idempotency_key="a key", request_digest="a" * 64)
     with pytest.raises(KeyReuseError, match=job.id):
-        asyncio.run(bench.create(bench.spec(), idempotency_key="a key", request_digest="b" * 64))
+        await bench.create(bench.spec(), idempotency_key="a key", request_digest="b" * 64)
     assert bench.uploads() == []
     assert bench.table.find_job(None, "a key") == job
 
 
-def test_an_avatar_that_nobody_wants_kept_is_waited_for_and_not_listed(bench: Bench) -> None:
+async def test_create_avatar_with_keep_false_is_not_listed(bench: Bench) -> None:
     bench.table.is_dying = False
-    asyncio.run(bench.create(bench.spec()))
-    sent = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
+    await bench.create(bench.spec())
+    sent = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False))
     assert bench.table.list_avatars() == []
     assert bench.table.analysing_avatars() == [sent], "a job waits for its own, and nobody for it"
-    kept = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"))))
+    kept = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film")))
     assert (kept.id, bench.table.list_avatars()) == (sent.id, [kept])
-    again = asyncio.run(bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False)))
+    again = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False))
     assert again.pinned, "what was kept once stays kept"
 
 
-def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
+async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
     bench.table.is_dying = False
     spec = bench.spec(background_file=bench.upload(b"beach"), music=bench.upload(b"song"))
-    failed = asyncio.run(bench.create(spec, idempotency_key="key"))
+    failed = await bench.create(spec, idempotency_key="key")
     with pytest.raises(StateError, match="it is queued, not failed"):
-        asyncio.run(bench.submissions.retry_job(failed, new_id()))
+        await bench.submissions.retry_job(failed, new_id())
     error = ErrorRecord.of(StageTimeoutError("too slow"))
     bench.table.update_job(failed.id, status=JobStatus.FAILED, error=error)
     failed = bench.table.get_job(failed.id)
-    again = asyncio.run(bench.submissions.retry_job(failed, new_id()))
+    again = await bench.submissions.retry_job(failed, new_id())
     assert (again.status, again.error, again.attempts, again.idempotency_key) == (JobStatus.QUEUED, None, 0, None)
     assert (again.options, again.produce_id, again.watermark_id) == (
         failed.options,
@@ -381,7 +366,7 @@ def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
     stored = [job_file_key(again.id), job_file_key(again.id, MUSIC), job_file_key(again.id, "background")]
     assert [on_disk(bench.files, key).read_bytes() for key in stored] == [b"sound", b"song", b"beach"]
     with pytest.raises(NotFoundError, match="Submit them again"):
-        asyncio.run(bench.submissions.retry_job(failed, new_id()))
+        await bench.submissions.retry_job(failed, new_id())
 
 
 def _turn(start: float, face: str | None = None, **fields: Any) -> Turn:
@@ -404,16 +389,16 @@ def _turn(start: float, face: str | None = None, **fields: Any) -> Turn:
         ([_turn(0, text="a"), _turn(0, "1", end=2.5)], r"turns\[1\].end: the video ends at 2 s, before 2.5 s"),
     ],
 )
-def test_create_job_with_impossible_turns_is_refused(bench: Bench, turns: list[Turn], message: str) -> None:
+async def test_create_job_with_impossible_turns_is_refused(bench: Bench, turns: list[Turn], message: str) -> None:
     sound = {} if turns[1].text is None else {"audio": None}
     with pytest.raises(OptionError, match=message):
-        asyncio.run(bench.create(bench.spec(turns=turns, face_image=None, **sound)))
+        await bench.create(bench.spec(turns=turns, face_image=None, **sound))
 
 
-def test_turns_of_one_person_are_those_of_one_face(bench: Bench) -> None:
+async def test_create_job_with_turns_of_one_person_uses_one_face(bench: Bench) -> None:
     bench.table.is_dying = False
     turns = (_turn(0, "person:1", end=0.5), _turn(0.5, "index:1", end=1), _turn(1, "person:0", end=1.5))
-    job = asyncio.run(bench.create(bench.spec(turns=turns, face_image=None)))
+    job = await bench.create(bench.spec(turns=turns, face_image=None))
     assert job.options.turns is not None
     assert [turn.face for turn in job.options.turns] == ["person:1", "person:1", "person:0"]
     assert list(job.turn_avatar_keys) == ["person:0", "person:1"]

@@ -8,7 +8,8 @@ import pytest
 
 from errors import OptionError
 from jobs.model.turns import PlannedTurn, SpeakerChoice
-from jobs.turn_sources import turns_of_diarization, turns_of_subtitles, with_faces
+from jobs.speech_messages import TranslatedCue
+from jobs.turn_sources import turns_of_diarization, turns_of_subtitles, turns_of_transcript, with_faces
 from jobs.turns import checked_turns, speech_slots
 from media.dubbing.slots import SpeechSlot
 from models.people.report import PeopleReport, SpeakerTurn
@@ -57,6 +58,17 @@ def test_an_unknown_speaker_of_subtitles() -> None:
         )
 
 
+def test_transcript_turns_are_cut_at_next_turn_and_video_end() -> None:
+    lines = [(5.0, 9.0, "C", None), (1.0, 3.5, "A", "S1"), (3.0, 4.0, "B", "S2"), (8.5, 9.0, "D", None)]
+    cues = [TranslatedCue(start, end, text, name, original_text=text.lower()) for start, end, text, name in lines]
+    turns = with_faces(turns_of_transcript(cues, {"s1": SpeakerChoice(voice="v")}, None, 8.0), None)
+    assert [(turn.start, turn.end, turn.text, turn.original_text, turn.voice) for turn in turns] == [
+        (1, 3, "A", "a", "v"),
+        (3, 4, "B", "b", None),
+        (5, 8, "C", "c", None),
+    ]
+
+
 def test_a_diarization_plays_the_audio_at_the_same_times() -> None:
     content = _rttm((0.5, 2, "S0"), (2, 3, "S1"), (2.25, 4, "S2"), (10, 11, "S3"))
     speakers = {name: SpeakerChoice(face=face) for name, face in (("S0", "0"), ("S1", "1"), ("S2", "0"))}
@@ -74,7 +86,7 @@ def test_segments_of_one_face_that_are_close_are_one_turn() -> None:
     assert [(turn.face, turn.start, turn.end) for turn in turns] == [("0", 0, 2), ("1", 1.2, 1.3), ("0", 2.6, 3)]
 
 
-def test_speakers_without_a_face_are_those_who_speak_in_the_video() -> None:
+def test_with_faces_for_speakers_without_face_uses_the_report() -> None:
     report = PeopleReport(
         people=(),
         turns=tuple(

@@ -82,7 +82,7 @@ def test_invalid_turns_are_refused_with_their_place(turns: list[PlannedTurn], me
         _checked(*turns)
 
 
-def test_a_file_is_not_read_again_and_again() -> None:
+def test_checked_turns_far_out_of_order_are_refused() -> None:
     backwards = [PlannedTurn(start=n / 100, end=(n + 1) / 100, audio_start=3600 - n) for n in range(900)]
     with pytest.raises(OptionError, match="audio out of order too often"):
         checked_turns(backwards, {"audio": 3601.0}, VIDEO_SECONDS)
@@ -104,7 +104,7 @@ def test_a_face_is_generated_in_its_turns_and_fades_around_them() -> None:
 
 
 @pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(25), Fraction(60)])
-def test_every_frame_that_is_seen_in_a_turn_belongs_to_it(fps: Fraction) -> None:
+def test_turn_includes_every_frame_that_it_overlaps(fps: Fraction) -> None:
     turn = PlannedTurn(start=1.01, end=2.03)
     weight = faces_of([turn])[0].weight(_options(turn), info_of(64, 64, fps), round(4 * fps))
     assert weight is not None
@@ -113,7 +113,7 @@ def test_every_frame_that_is_seen_in_a_turn_belongs_to_it(fps: Fraction) -> None
     assert shown[-1] / fps < 2.03 <= (shown[-1] + 1) / fps
 
 
-def test_a_mouth_that_must_not_show_is_generated_everywhere() -> None:
+def test_turns_with_hidden_original_mouth_cover_all_frames() -> None:
     (face,) = faces_of([A])
     assert face.weight(_options(A, idle_mouths="closed"), INFO, 250) is None
     assert face.weight(_options(A), replace(INFO, is_still=True), 250) is None
@@ -147,7 +147,7 @@ def test_checked_turns_before_texts_are_spoken() -> None:
         checked_turns((PlannedTurn(start=1, text="a"),), {"audio": 6.0}, VIDEO_SECONDS)
 
 
-def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() -> None:
+def test_cues_of_texts_and_cut_texts_of_turns() -> None:
     options = _options(
         PlannedTurn(start=1, end=2, text="a", speaker="Anna"),
         PlannedTurn(start=2, end=3),
@@ -157,7 +157,7 @@ def test_texts_are_the_subtitles_of_a_job_and_those_that_were_cut_are_named() ->
     assert cut_texts(options) == (TruncatedText(start_seconds=4, cut_seconds=0.5, text="b"),)
 
 
-def test_a_speaker_offscreen_is_heard_but_not_shown() -> None:
+def test_offscreen_speaker_has_audio_but_no_face() -> None:
     turns = (PlannedTurn(face="offscreen", start=0, end=1), PlannedTurn(face="1", start=1, end=2, audio="audio_2"))
     checked = checked_turns(turns, AUDIO, VIDEO_SECONDS)
     assert [each.face for each in faces_of(checked)] == ["1"]
@@ -167,7 +167,7 @@ def test_a_speaker_offscreen_is_heard_but_not_shown() -> None:
         checked_turns((turns[0], turns[0], turns[1]), AUDIO, VIDEO_SECONDS)
 
 
-def test_a_crop_has_turned_to_the_next_speaker_when_they_begin_to_speak() -> None:
+def test_speaker_of_frames_changes_before_the_next_turn() -> None:
     turns = _checked(
         PlannedTurn(start=1, end=2),
         PlannedTurn(face="1", start=4, end=5, audio="audio_2"),

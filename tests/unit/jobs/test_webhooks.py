@@ -40,7 +40,7 @@ class FullTable(JobTable):
         super().put_callback(callback)
 
 
-def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> None:
+async def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> None:
     table = FullTable(Database(tmp_path / "jobs.sqlite3"))
     with receiving() as receiver:
         audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
@@ -73,7 +73,7 @@ def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> Non
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
 
-        asyncio.run(look_twice_more())
+        await look_twice_more()
         assert len(receiver.hooks) == 1
     table.close()
 

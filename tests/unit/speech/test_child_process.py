@@ -23,5 +23,5 @@ async def _killed() -> int | None:
     return process.returncode
 
 
-def test_a_program_with_unread_output_is_killed() -> None:
-    assert asyncio.run(_killed()) == -9
+async def test_a_program_with_unread_output_is_killed() -> None:
+    assert await _killed() == -9

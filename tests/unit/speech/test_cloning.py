@@ -25,7 +25,7 @@ from lipwright_client import Lipwright, ProblemError
 from storage.file_keys import VOICES
 from storage.state import open_keys
 from tests.ports import quiet_port
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client, serving
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 from tests.unit.speech.text_speaker import speaking_texts
 
@@ -53,8 +53,7 @@ def _api(root: Path, cloning: CloningConfig, server: dict[str, Any] | None = Non
     """Serve the API with a speech server that clones; gives a client and that server."""
     with (
         speaking(**(server or {})) as voice,
-        serving(MemoryService(root), tts=TtsConfig(url=voice.url, cloning=cloning, **tts)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+        api_client(MemoryService(root), tts=TtsConfig(url=voice.url, cloning=cloning, **tts)) as http,
     ):
         yield http, voice
 
@@ -106,7 +105,7 @@ def test_a_server_that_takes_the_recording_as_a_file_of_a_form(tmp_path: Path) -
     assert rate == 24000 and abs(len(samples) / 2 / rate - seconds) < 0.001
 
 
-def test_what_cannot_be_a_voice_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_create_voice_with_bad_input_stores_nothing(tmp_path: Path) -> None:
     cloning = CloningConfig(max_seconds=3, max_bytes=200_000, max_voices=2)
     with _api(tmp_path, cloning) as (http, _):
 
@@ -127,11 +126,10 @@ def test_what_cannot_be_a_voice_is_refused_and_leaves_nothing(tmp_path: Path) ->
     assert len([path for path in (tmp_path / VOICES).rglob("*") if path.is_file()]) == 4
 
 
-def test_without_a_server_that_clones_the_answer_says_what_to_configure(tmp_path: Path) -> None:
+def test_create_voice_without_cloning_names_the_settings(tmp_path: Path) -> None:
     with (
         speaking() as voice,
-        serving(MemoryService(tmp_path), tts=TtsConfig(url=voice.url)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+        api_client(MemoryService(tmp_path), tts=TtsConfig(url=voice.url)) as http,
     ):
         answer = _create(http)
         assert answer.status_code == 422 and "set tts.url and tts.cloning" in answer.json()["detail"]
@@ -199,7 +197,7 @@ def test_the_command_line_adds_lists_and_deletes_voices(tmp_path: Path) -> None:
         assert run("delete", "anna") == "deleted anna\n"
 
 
-def test_heygems_voice_training_clones_the_recording(tmp_path: Path) -> None:
+def test_heygem_voice_training_clones_the_recording(tmp_path: Path) -> None:
     recordings = tmp_path / "voice"
     (recordings / "origin_audio").mkdir(parents=True)
     (recordings / "origin_audio" / "person.wav").write_bytes(_recording())

@@ -140,15 +140,15 @@ def test_identity_depends_on_the_settings_of_the_server(tmp_path: Path, settings
     assert identity(TtsConfig(**known)) != identity(TtsConfig(**(known | settings)))
 
 
-def test_identity_of_a_cloned_voice_depends_on_its_recording(tmp_path: Path, decoders: Decoders) -> None:
+async def test_identity_of_a_cloned_voice_depends_on_its_recording(tmp_path: Path, decoders: Decoders) -> None:
     service = Service(tmp_path, decoders, url="http://127.0.0.1:9/v1", cloning=CloningConfig())
     voices, found = VoiceStore(service.files.stored), []
     for wav, transcript in ((b"one", ""), (b"one", ""), (b"two", ""), (b"two", "Hello.")):
         with voices.written_sample("a", "anna", replaces=True) as path:
             path.write_bytes(wav)
         voices.add("a", VoiceRecord(name="anna", transcript=transcript, duration_seconds=1.0, created_at=utc_now()))
-        found.append(asyncio.run(_identity(service.tts, "anna", "a")))
-    found.append(asyncio.run(_identity(service.tts, "anna", "b")))
+        found.append(await _identity(service.tts, "anna", "a"))
+    found.append(await _identity(service.tts, "anna", "b"))
     assert found[0] == found[1] and len(set(found)) == 4
 
 
@@ -281,17 +281,11 @@ def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders:
 def test_speak_with_a_busy_server_is_repeated(
     tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.01, 0.3))
-    with speaking(status=status) as voice:
+    monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.01, 0.01))
+    with speaking(status=status, num_failures=3) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
-
-        async def scene() -> SpokenCue:
-            call = asyncio.ensure_future(service.speaker.speak("Good day.", None, None, FIRST))
-            await _until(lambda: len(voice.asked) == 3)
-            voice.status = 200
-            return await call
-
-        assert service.content(asyncio.run(scene())) == tone()
+        assert service.content(service.speak("Good day.")) == tone()
+        assert len(voice.asked) == 4
 
 
 def test_speak_with_an_unreachable_server_ends(
@@ -314,5 +308,5 @@ def test_speak_without_a_voice_or_with_a_long_text_raises(tmp_path: Path, decode
 async def _until(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
-        assert time.monotonic() < deadline, "it never happened"
+        assert time.monotonic() < deadline, "timed out waiting for a state"
         await asyncio.sleep(0.01)

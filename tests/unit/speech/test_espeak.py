@@ -9,6 +9,7 @@ import sys
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from media.probe import probe_audio
 from speech import package_backend
 from speech.espeak_backend import EspeakBackend
 from speech.local_backend import LocalBackend
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.text_speaker import TextSpeaker, speaking_texts
 
 NI_HAO = "你好，世界。今天天气很好。"
@@ -29,15 +30,9 @@ needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="nee
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path / "data")
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
+def api_settings() -> dict[str, Any]:
     pytest.importorskip("hibari", reason="needs the extra [tts]")
-    with serving(service, tts=TtsConfig()) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
-        yield http
+    return {"tts": TtsConfig()}
 
 
 @pytest.fixture
@@ -86,7 +81,7 @@ def test_a_text_in_a_language_without_builtin_voice_is_spoken(http: httpx.Client
 
 
 @needs_espeak
-def test_the_same_text_sounds_the_same_and_is_not_read_as_options_or_markup() -> None:
+def test_speak_is_deterministic_and_reads_no_options_or_markup() -> None:
     backend = EspeakBackend(TtsConfig())
     first, second = (_said(backend, NI_HAO, "espeak:cmn") for _ in range(2))
     assert first == second
@@ -124,12 +119,12 @@ def test_language_gives_each_speaker_a_voice_that_speaks_it(texts: TextSpeaker) 
         texts.choose_voices(*requests[:2], language="tlh")
 
 
-def test_without_language_it_is_that_of_the_voice(texts: TextSpeaker) -> None:
+def test_choose_voices_without_language_uses_that_of_the_voice(texts: TextSpeaker) -> None:
     assert texts.choose_voices(VoiceRequest("0", None), language=None) == ChosenVoices((None,), "eng")
 
 
 @needs_espeak
-def test_without_the_builtin_voice_it_speaks_english(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speak_without_builtin_voice_speaks_english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_backend, "find_spec", lambda name: None)
     backend = LocalBackend(TtsConfig())
     assert backend.default_voice == "espeak:en-us"
@@ -137,9 +132,7 @@ def test_without_the_builtin_voice_it_speaks_english(monkeypatch: pytest.MonkeyP
     assert _said(backend, "Good day.", "espeak:en-us").startswith(b"RIFF")
 
 
-def test_where_it_is_not_installed_its_voices_are_not_listed_and_the_package_is_named(
-    http: httpx.Client, texts: TextSpeaker, fake: Path
-) -> None:
+def test_speak_without_espeak_names_the_package(http: httpx.Client, texts: TextSpeaker, fake: Path) -> None:
     fake.unlink()
     assert not [voice for voice in http.get("/v1/voices").json()["voices"] if voice.startswith("espeak")]
     with pytest.raises(OptionError, match="'espeak:cmn' needs the program espeak-ng.*Debian package espeak-ng"):
@@ -149,7 +142,7 @@ def test_where_it_is_not_installed_its_voices_are_not_listed_and_the_package_is_
 @needs_espeak
 def test_a_configured_language_is_the_default(service: MemoryService) -> None:
     settings = TtsConfig(voice="espeak:cmn")
-    with serving(service, tts=settings) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+    with api_client(service, tts=settings) as http:
         voices = http.get("/v1/voices").json()
         assert voices["default"] == voices["voices"][0] == "espeak:cmn"
         assert voices["voices"].count("espeak:cmn") == 1
@@ -157,30 +150,30 @@ def test_a_configured_language_is_the_default(service: MemoryService) -> None:
         assert texts.speak(NI_HAO).read_bytes() == texts.speak(NI_HAO, "espeak:cmn").read_bytes()
 
 
-def test_without_any_voice_there_is_no_default(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_voice_without_any_voice_is_none(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.unlink()
     monkeypatch.setattr(package_backend, "find_spec", lambda name: None)
     assert LocalBackend(TtsConfig()).default_voice is None
 
 
-def test_a_program_that_hangs_is_stopped(fake: Path) -> None:
+def test_espeak_that_hangs_is_stopped(fake: Path) -> None:
     error = _error(fake, "time.sleep(60)", TtsConfig(timeout_s=0.5))
     assert isinstance(error, StageTimeoutError)
     running = [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(fake).encode() in _read(each)]
     assert not running
 
 
-def test_a_program_that_writes_without_end_is_stopped(fake: Path) -> None:
+def test_espeak_that_writes_without_end_is_stopped(fake: Path) -> None:
     error = _error(fake, "while True: sys.stdout.write('x' * 9999)", TtsConfig(max_bytes=100_000))
     assert isinstance(error, VoiceError) and "more than 100000 bytes" in str(error)
 
 
-def test_a_program_that_crashes_is_not_the_callers_fault(fake: Path) -> None:
+def test_espeak_that_crashes_is_a_voice_error(fake: Path) -> None:
     error = _error(fake, "import os; os.abort()", TtsConfig())
     assert isinstance(error, VoiceError) and "status -6" in str(error)
 
 
-def test_the_program_has_limits_and_no_secrets(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_espeak_runs_with_limits_and_without_secrets(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
     code = """
 import os, resource

@@ -53,9 +53,7 @@ def test_a_text_is_spoken_in_japanese(tmp_path: Path) -> None:
 
 
 @needs_japanese
-def test_two_first_texts_at_once_unpack_the_model_once_and_sound_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_speak_twice_at_once_unpacks_the_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOKORO_JA_CACHE", str(tmp_path))
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(lambda _: _said(GREETING, "jf_alpha"), range(2))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,23 +13,15 @@ from config import SubtitlesConfig
 from lipwright_client import Lipwright
 from media.subtitles.cues import Cue, read_cues
 from storage.file_keys import UPLOADS
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.openai_server import OpenAIStandIn, answering
 from tests.unit.speech.speech_server import tone
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
 
 
 @contextmanager
 def _api(service: MemoryService, other: OpenAIStandIn, **settings: Any) -> Iterator[httpx.Client]:
     config = SubtitlesConfig(transcription_url=other.url, **{"translation_url": other.url, **settings})
-    with (
-        serving(service, subtitles=config) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-    ):
+    with api_client(service, subtitles=config) as http:
         yield http
 
 
@@ -113,7 +104,7 @@ def test_a_server_that_cannot_be_reached(service: MemoryService) -> None:
 
 
 def test_it_is_off_by_default(service: MemoryService) -> None:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+    with api_client(service) as http:
         answer = _ask(http)
     assert answer.status_code == 422
     assert "subtitles.transcription_url" in answer.json()["detail"]

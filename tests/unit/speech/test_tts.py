@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,24 +14,16 @@ from errors import OptionError
 from jobs.planning import speech_title
 from speech.limits import check_texts
 from speech.service import TtsService
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client, serving
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 TEXT = {"text": "Hello there, \u4f60\u597d."}
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
 @contextmanager
 def _api(service: MemoryService, **speech: Any) -> Iterator[httpx.Client]:
-    with (
-        serving(service, tts=TtsConfig(**speech)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-    ):
+    with api_client(service, tts=TtsConfig(**speech)) as http:
         yield http
 
 

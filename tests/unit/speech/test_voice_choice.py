@@ -10,7 +10,6 @@ import pytest
 from config import TtsConfig
 from errors import OptionError
 from jobs.speech_messages import ChosenVoices, VoiceRequest
-from speech.limits import check_texts
 from speech.service import TtsService
 from speech.voice_choice import choose_voices
 
@@ -64,22 +63,3 @@ def test_choose_voices_with_too_few_raises() -> None:
         _choose(("a", None), ("b", None), ("c", None), ("d", "de-1"), language="deu")
     with pytest.raises(OptionError, match="there are: none. Voices of other languages: en"):
         _choose((None, None), language="fra")
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        (["12345", "123456"], "text: expected at most 5 characters, found 6"),
-        (["12345", "12345"], "turns: expected texts of at most 8 characters in all, found 10"),
-    ],
-)
-def test_check_texts_that_are_too_long_raises(texts: list[str], message: str) -> None:
-    settings = TtsConfig(url="http://127.0.0.1:1/v1", max_chars=5, max_total_chars=8)
-    check_texts(settings, ["12345", "123"])
-    with pytest.raises(OptionError, match=message):
-        check_texts(settings, texts)
-
-
-def test_check_texts_without_a_voice_raises() -> None:
-    with pytest.raises(OptionError, match="this service has no voice"):
-        check_texts(TtsConfig(use_builtin=False), ["Hello."])

@@ -51,89 +51,70 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_take_with_all_slots_taken_waits_for_one() -> None:
-    async def scene() -> None:
-        texts = Texts(2)
-        await texts.send("a1", "a2", "a3", "a4")
-        assert texts.begun == ["a1", "a2"]
-        await texts.end("a2")
-        await texts.end("a1")
-        assert texts.begun == ["a1", "a2", "a3", "a4"]
-
-    asyncio.run(scene())
+async def test_take_with_all_slots_taken_waits_for_one() -> None:
+    texts = Texts(2)
+    await texts.send("a1", "a2", "a3", "a4")
+    assert texts.begun == ["a1", "a2"]
+    await texts.end("a2")
+    await texts.end("a1")
+    assert texts.begun == ["a1", "a2", "a3", "a4"]
 
 
 @pytest.mark.parametrize("num_slots", [1, 2])
-def test_take_by_several_callers_serves_them_in_turn(num_slots: int) -> None:
-    async def scene() -> None:
-        texts = Texts(num_slots)
-        await texts.send("a1", "a2", "a3", "a4", "a5", "b1", "b2", "c1")
-        for number in range(5):
-            await texts.end(texts.begun[number])
-        assert sorted(texts.begun[num_slots : num_slots + 2]) == ["b1", "c1"], texts.begun
-        assert "b2" in texts.begun and "a5" not in texts.begun
-
-    asyncio.run(scene())
+async def test_take_by_several_callers_serves_them_in_turn(num_slots: int) -> None:
+    texts = Texts(num_slots)
+    await texts.send("a1", "a2", "a3", "a4", "a5", "b1", "b2", "c1")
+    for number in range(5):
+        await texts.end(texts.begun[number])
+    assert sorted(texts.begun[num_slots : num_slots + 2]) == ["b1", "c1"], texts.begun
+    assert "b2" in texts.begun and "a5" not in texts.begun
 
 
-def test_take_for_live_sessions_has_a_slot_of_its_own() -> None:
-    async def scene() -> None:
-        texts = Texts(2)
-        await texts.send("a1", "a2", "a3")
-        await texts.send("s1", "s2", is_live=True)
-        assert texts.begun == ["a1", "a2", "s1"]
-        await texts.end("a1")
-        assert texts.begun[3:] == ["s2"], "a live session goes before the texts that waited longer"
-        await texts.end("s1")
-        assert texts.begun[4:] == []
-        await texts.end("s2")
-        assert texts.begun[4:] == ["a3"]
-
-    asyncio.run(scene())
+async def test_take_for_live_sessions_has_a_slot_of_its_own() -> None:
+    texts = Texts(2)
+    await texts.send("a1", "a2", "a3")
+    await texts.send("s1", "s2", is_live=True)
+    assert texts.begun == ["a1", "a2", "s1"]
+    await texts.end("a1")
+    assert texts.begun[3:] == ["s2"], "a live session goes before the texts that waited longer"
+    await texts.end("s1")
+    assert texts.begun[4:] == []
+    await texts.end("s2")
+    assert texts.begun[4:] == ["a3"]
 
 
-def test_take_with_too_many_waiting_says_when_to_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_take_with_too_many_waiting_says_when_to_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voice_slots, "_MAX_WAITING", 2)
-
-    async def scene() -> None:
-        texts = Texts(1)
-        await texts.send("a1", "a2", "a3", "b1")
-        with pytest.raises(CapacityError, match="2 texts are waiting") as full:
-            async with texts.slots.take("a"):
-                pass
-        assert (full.value.status_code, full.value.retry_after_s >= 1) == (429, True)
-
-    asyncio.run(scene())
+    texts = Texts(1)
+    await texts.send("a1", "a2", "a3", "b1")
+    with pytest.raises(CapacityError, match="2 texts are waiting") as full:
+        async with texts.slots.take("a"):
+            pass
+    assert (full.value.status_code, full.value.retry_after_s >= 1) == (429, True)
 
 
-def test_take_without_a_free_slot_in_time_is_refused() -> None:
-    async def scene() -> None:
-        texts = Texts(1, max_wait_s=0.05)
-        await texts.send("a1")
-        with pytest.raises(CapacityError, match=r"within 0.05 s"):
-            async with texts.slots.take("b"):
-                pass
-        await texts.end("a1")
-        await texts.send("b1")
-        assert texts.begun == ["a1", "b1"]
-
-    asyncio.run(scene())
+async def test_take_without_a_free_slot_in_time_is_refused() -> None:
+    texts = Texts(1, max_wait_s=0.05)
+    await texts.send("a1")
+    with pytest.raises(CapacityError, match=r"within 0.05 s"):
+        async with texts.slots.take("b"):
+            pass
+    await texts.end("a1")
+    await texts.send("b1")
+    assert texts.begun == ["a1", "b1"]
 
 
-def test_take_cancelled_while_waiting_frees_its_place() -> None:
-    async def scene() -> None:
-        texts = Texts(1)
-        await texts.send("a1", "b1", "c1")
-        await texts.cancel("b1")
-        texts._tasks["c1"].cancel()  # at the same time as it gets the slot
-        await texts.end("a1")
-        await texts.send("d1")
-        assert texts.begun == ["a1", "d1"]
-
-    asyncio.run(scene())
+async def test_take_cancelled_while_waiting_frees_its_place() -> None:
+    texts = Texts(1)
+    await texts.send("a1", "b1", "c1")
+    await texts.cancel("b1")
+    texts._tasks["c1"].cancel()  # at the same time as it gets the slot
+    await texts.end("a1")
+    await texts.send("d1")
+    assert texts.begun == ["a1", "d1"]
 
 
-def test_synthesize_releases_the_slot_after_each_text() -> None:
+async def test_synthesize_releases_the_slot_after_each_text() -> None:
     class Backend:
         async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
             yield text.encode()
@@ -150,21 +131,18 @@ def test_synthesize_releases_the_slot_after_each_text() -> None:
         def language_of(self, voice: str) -> str | None:
             return None
 
-    async def scene() -> list[str]:
-        service = TtsService(TtsConfig(max_concurrent=1), Backend(), "beep")
-        order: list[str] = []
+    service = TtsService(TtsConfig(max_concurrent=1), Backend(), "beep")
+    order: list[str] = []
 
-        async def dub() -> None:
-            for number in range(3):
-                async for piece in service.synthesize(f"cue {number}", None, "a"):
-                    order.append(piece.decode())
-                    await _settle()
-
-        async def other() -> None:
-            async for piece in service.synthesize("other", None, "b"):
+    async def dub() -> None:
+        for number in range(3):
+            async for piece in service.synthesize(f"cue {number}", None, "a"):
                 order.append(piece.decode())
+                await _settle()
 
-        await asyncio.gather(dub(), other())
-        return order
+    async def other() -> None:
+        async for piece in service.synthesize("other", None, "b"):
+            order.append(piece.decode())
 
-    assert asyncio.run(scene()) == ["cue 0", "other", "cue 1", "cue 2"]
+    await asyncio.gather(dub(), other())
+    assert order == ["cue 0", "other", "cue 1", "cue 2"]

@@ -76,7 +76,7 @@ def test_foreign_names_are_refused(key: Callable[[str], str], name: str) -> None
         key(name)
 
 
-def test_job_files(store: FileStore) -> None:
+def test_delete_segments_and_delete_job_remove_only_theirs(store: FileStore) -> None:
     job_id = new_id()
     store.stored.make_folder(segments_folder(job_id))
     for key in (segment_key(job_id, 3), speech_key(job_id), result_key(job_id)):
@@ -91,7 +91,7 @@ def test_job_files(store: FileStore) -> None:
     assert not store.has(result_key(job_id)) and store.job_ids() == []
 
 
-def test_folders_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+def test_job_ids_with_foreign_folder_ignores_it(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     (tmp_path / "jobs" / "lost+found").mkdir()
     assert store.job_ids() == []
@@ -103,7 +103,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [item.read_bytes() for item in tmp_path.iterdir()] == [b"two"]
 
 
-def test_a_full_disk_is_said_by_name() -> None:
+def test_disk_errors_of_a_full_disk_is_storage_full() -> None:
     with pytest.raises(StorageFullError), disk_errors(), Path("/dev/full").open("wb", buffering=0) as full:
         full.write(b"x")
     with pytest.raises(FileNotFoundError), disk_errors():
@@ -117,7 +117,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [item.read_bytes() for item in tmp_path.iterdir()] == [b"old"]
 
 
-def test_sweep_spares_the_young(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_uploads_keeps_recent_uploads(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = _upload(store), _upload(store)
     assert store.sweep_uploads(min_age_s=3600) == 0
     time.sleep(2.1)  # a bucket knows seconds
@@ -139,7 +139,7 @@ def test_sweep_spares_the_young(store: FileStore, monkeypatch: pytest.MonkeyPatc
         ("...", ""),
     ],
 )
-def test_labels_are_harmless(name: str, label: str) -> None:
+def test_clean_label_has_only_safe_characters(name: str, label: str) -> None:
     assert clean_label(name) == label
 
 
@@ -148,7 +148,7 @@ def test_long_label_keeps_its_ending() -> None:
     assert len(label) == 120 and label.endswith("x.mp4")
 
 
-def test_nobody_else_reads_what_callers_send(tmp_path: Path) -> None:
+def test_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
     umask = os.umask(0o022)
     try:
         (tmp_path / "data" / "uploads").mkdir(parents=True)  # as an older version made it
@@ -170,7 +170,7 @@ def test_nobody_else_reads_what_callers_send(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in (store.root / upload_key(key), new.table_path)} == {0o600}
 
 
-def test_a_caller_is_blamed_for_what_came_and_not_for_what_was_lost(store: FileStore) -> None:
+def test_explain_input_error_tells_bad_input_from_lost_file(store: FileStore) -> None:
     key, sha256 = job_file_key(new_id()), hashlib.sha256(b"abc").hexdigest()
     store.take_upload(_upload(store), key)
     verdict, defect = MediaError("audio: expected sound, found none."), StorageFullError("full")

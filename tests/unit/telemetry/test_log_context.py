@@ -87,7 +87,7 @@ def test_call_context_adds_job_and_segment(logs: Logs) -> None:
     assert lines[1].endswith("-- idle")
 
 
-def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
+async def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
     async def request(context: CallContext) -> None:
         with call_context(context):
             await asyncio.sleep(0)
@@ -97,10 +97,7 @@ def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
     async def child(context: CallContext) -> None:
         logger.info("of %s", context.job_id)
 
-    async def both() -> None:
-        await asyncio.gather(request(CallContext("a")), request(CallContext("b", 1)))
-
-    asyncio.run(both())
+    await asyncio.gather(request(CallContext("a")), request(CallContext("b", 1)))
     assert len(logs.records) == 4
     assert all(record["message"] == f"of {record['job']}" for record in logs.records)
     assert [record.get("segment") for record in logs.records if record["job"] == "a"] == [None, None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,12 @@ import pytest
 from api.forms.json_body import JsonBody
 from storage.file_keys import job_file_key, upload_key
 from storage.file_store import FileStore
-from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, serving
+from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService
 from tests.unit.on_disk import on_disk
 
 AUDIO = b"RIFF" + bytes(range(256)) * 30
 VIDEO = bytes(range(255, -1, -1)) * 40
 FILES = ("audio", "video")
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
 
 
 def _base64(content: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,11 +42,6 @@ async def read(service: MemoryService, pieces: list[tuple[float, int]], pace: Mi
         total += len(piece)
         await asyncio.sleep(work_s)
     return total
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
 
 
 @pytest.fixture

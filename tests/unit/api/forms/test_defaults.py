@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,21 +11,10 @@ import pytest
 from jobs.model.avatar_settings import AvatarSettings
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import AUDIO, VIDEO, post, problem
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 TURN = {"start": 0, "end": 1, "audio": "audio"}
 FILES = {"audio": ("a.wav", AUDIO), "video": ("face.mp4", VIDEO)}
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
-        yield http
 
 
 def _defaults(http: httpx.Client, path: str, media_type: str, method: str = "post") -> dict[str, Any]:
@@ -72,15 +59,12 @@ def test_post_turns_schema_defaults_accepted(http: httpx.Client, service: Memory
     assert "loop" in problem(conflict, 422, "option_invalid")["detail"]
 
 
-def test_post_job_schema_defaults_low_priority_key_accepted(tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    _, key = FileKeyRing(tmp_path).add("a studio", -1)
-    headers = {"X-API-Key": key}
-    with serving(service) as url, httpx.Client(base_url=url, timeout=30, trust_env=False, headers=headers) as http:
-        defaults = _texts(_defaults(http, "/v1/jobs", "multipart/form-data"))
-        assert http.post("/v1/jobs", files=FILES, data=defaults).status_code == 202
-        assert service.requests[0].priority == -1
-        problem(post(http, headers={}, priority="0"), 403, "forbidden")
+def test_post_job_schema_defaults_low_priority_key_accepted(http: httpx.Client, service: MemoryService) -> None:
+    http.headers["X-API-Key"] = FileKeyRing(service.files.root).add("a studio", -1)[1]
+    defaults = _texts(_defaults(http, "/v1/jobs", "multipart/form-data"))
+    assert http.post("/v1/jobs", files=FILES, data=defaults).status_code == 202
+    assert service.requests[0].priority == -1
+    problem(post(http, headers={}, priority="0"), 403, "forbidden")
 
 
 def test_post_avatar_schema_defaults_accepted(http: httpx.Client) -> None:

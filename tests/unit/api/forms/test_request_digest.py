@@ -15,13 +15,13 @@ from jobs.requests import check_same_request
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from tests.unit.api.edge_client import AUDIO, KEY, VIDEO, post, problem
-from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, serving
+from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, api_client
 from tests.unit.net.web import answer
 from tests.unit.net.web import serving as web_serving
 
 
 class TestIdempotencyKeys:
-    def test_the_same_again_gives_the_same_job(self, http: httpx.Client, service: MemoryService) -> None:
+    def test_same_request_with_same_key_returns_the_same_job(self, http: httpx.Client, service: MemoryService) -> None:
         first = post(http, face="0", metadata='{"a": "1", "b": "2"}')
         again = post(http, metadata='{"b":"2","a":"1"}', face="0", loop="pingpong")
         assert (first.status_code, again.status_code) == (202, 202)
@@ -35,14 +35,16 @@ class TestIdempotencyKeys:
     @pytest.mark.parametrize(
         "other", [{"audio": AUDIO + b"!"}, {"face": "1"}, {"metadata": '{"a": "2"}'}, {"priority": "-1"}]
     )
-    def test_another_request_is_refused(self, http: httpx.Client, service: MemoryService, other: Any) -> None:
+    def test_other_request_with_same_key_is_refused(
+        self, http: httpx.Client, service: MemoryService, other: Any
+    ) -> None:
         job_id = post(http).json()["id"]
         assert job_id in problem(post(http, **other), 422, "idempotency_key_reused")["detail"]
         assert post(http).json()["id"] == job_id
         assert post(http, headers={"Idempotency-Key": "other"}, **other).status_code == 202
         assert len(service.requests) == 2
 
-    def test_what_overrides_an_avatar_counts_even_if_it_is_the_default(self, http: httpx.Client) -> None:
+    def test_digest_counts_a_default_that_overrides_the_avatar(self, http: httpx.Client) -> None:
         job_id = post(http).json()["id"]
         assert post(http, loop="pingpong").json()["id"] == job_id
         problem(post(http, expressiveness="1"), 422, "idempotency_key_reused")
@@ -50,19 +52,18 @@ class TestIdempotencyKeys:
         first, again = (post(http, headers={"Idempotency-Key": "moves"}, motion=text) for text in ("1", "1.0"))
         assert again.json()["id"] == first.json()["id"] != job_id
 
-    def test_another_route_is_another_request(self, http: httpx.Client) -> None:
+    def test_other_route_with_same_key_is_refused(self, http: httpx.Client) -> None:
         job_id = post(http).json()["id"]
         files = {"audio": ("a", AUDIO), "input_reference": ("v", VIDEO)}
         refused = http.post("/v1/videos", files=files, headers=KEY)
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "idempotency_key_reused")
         assert job_id in refused.json()["error"]["message"]
 
-    def test_an_url_counts_by_itself_and_is_not_fetched_again(self, tmp_path: Path) -> None:
+    def test_digest_of_a_url_does_not_fetch_it_again(self, tmp_path: Path) -> None:
         network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
         with (
             web_serving(lambda path, send: send(answer(AUDIO))) as web,
-            serving(MemoryService(tmp_path), network) as url,
-            httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+            api_client(MemoryService(tmp_path), network) as http,
         ):
             fields = {"audio_url": web.url("/a.wav"), "avatar_id": "0" * 32}
             first, again = (http.post("/v1/jobs", json=fields, headers=KEY) for _ in range(2))
@@ -72,17 +73,14 @@ class TestIdempotencyKeys:
             problem(http.post("/v1/jobs", json=other, headers=KEY), 422, "idempotency_key_reused")
             assert web.num_connections == 1
 
-    def test_what_is_compared_has_bounds(self, http: httpx.Client) -> None:
+    def test_reused_key_with_invalid_request_is_refused(self, http: httpx.Client) -> None:
         post(http)
         problem(post(http, audio=bytes(MAX_UPLOAD_BYTES + 1)), 413, "media_too_large")
         problem(post(http, colour="blue"), 422, "option_invalid")
 
-    def test_it_holds_across_restarts_and_for_the_loser_of_a_race(self, tmp_path: Path) -> None:
+    def test_request_digest_holds_across_restarts_and_races(self, tmp_path: Path) -> None:
         for speech, status in ((AUDIO, 202), (AUDIO, 202), (AUDIO + b"!", 422)):
-            with (
-                serving(MemoryService(tmp_path)) as url,
-                httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-            ):
+            with api_client(MemoryService(tmp_path)) as http:
                 assert post(http, speech).status_code == status
         table = JobTable(Database(tmp_path / "jobs.sqlite3"))
         job = table.find_job(None, "k")

@@ -37,6 +37,12 @@ PLACE = Admission(id="0", max_bytes=MAX_BYTES, timeout_s=60.0)
 class WideDoor:
     """Grants whatever a form asks for; no test here goes further than the form."""
 
+    async def admit(self, request: AdmitRequest) -> Admission:
+        return PLACE
+
+    async def release(self, admission_id: str) -> None:
+        pass
+
     async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
         return Admission(id=admission_id, max_bytes=request.max_bytes, timeout_s=60.0)
 
@@ -56,7 +62,7 @@ class FormClient:
 
         async def take(request: Request) -> dict[str, Any]:
             request.state.caller = Caller()
-            async with client.receive(request, JobSpec, PLACE) as (spec, _):
+            async with client.receive(request, JobSpec) as (spec, _):
                 return spec.model_dump()
 
         app.add_api_route("/form", take, methods=["POST"])

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from config import HeygemConfig, NetworkConfig
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client
 
 AUDIO = b"RIFF" + bytes(5000)
 VIDEO = b"mp4!" + bytes(9000)
@@ -65,8 +65,5 @@ def heygem_service(
     (root / "temp" / "face.mp4").write_bytes(VIDEO)
     service = MemoryService(tmp_path / "data")
     heygem = HeygemConfig(enabled=True, root=root if has_root else None, **settings)
-    with (
-        serving(service, network, heygem=heygem) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-    ):
+    with api_client(service, network, heygem=heygem) as http:
         yield HeygemClient(http, service, root)

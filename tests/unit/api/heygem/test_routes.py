@@ -16,7 +16,7 @@ from jobs.run import _BEGIN
 from storage.file_keys import job_file_key
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, HeygemClient, heygem_service
-from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, api_client
 from tests.unit.net.web import answer, canary
 from tests.unit.net.web import serving as serving_web
 from tests.unit.on_disk import on_disk
@@ -147,10 +147,7 @@ def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
         service.submit()
         service.service.finish(service.job_id())
     again = MemoryService(tmp_path / "data")
-    with (
-        serving(again, heygem=HeygemConfig(enabled=True)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-    ):
+    with api_client(again, heygem=HeygemConfig(enabled=True)) as http:
         assert HeygemClient(http, again, tmp_path).task()["status"] == 2
 
 
@@ -263,9 +260,8 @@ def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
         assert service.query() == {"code": 9999, "data": {}, "msg": "系统异常", "success": False}
 
 
-def test_the_routes_are_off_by_default(tmp_path: Path) -> None:
-    with serving(MemoryService(tmp_path)) as url:
-        assert httpx.post(f"{url}/easy/submit", timeout=60, trust_env=False).status_code == 404
+def test_the_routes_are_off_by_default(url: str) -> None:
+    assert httpx.post(f"{url}/easy/submit", timeout=60, trust_env=False).status_code == 404
 
 
 def test_percentages_begin_where_jobs_begin_to_render() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from config import HeygemConfig, TtsConfig
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client, serving
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
 AXIOS = {"Accept": "application/json, text/plain, */*", "User-Agent": "axios/1.7.9"}
@@ -70,10 +70,9 @@ def test_what_cannot_be_spoken_says_why(tmp_path: Path) -> None:
 
 
 def test_without_a_voice_the_client_is_told_so(tmp_path: Path) -> None:
-    with (
-        serving(MemoryService(tmp_path), heygem=HeygemConfig(enabled=True), tts=TtsConfig(use_builtin=False)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-    ):
+    with api_client(
+        MemoryService(tmp_path), heygem=HeygemConfig(enabled=True), tts=TtsConfig(use_builtin=False)
+    ) as http:
         refused = http.post("/v1/preprocess_and_tran", json=TRAINING).json()
         assert refused["code"] == -1 and "has no voice" in refused["msg"]
 

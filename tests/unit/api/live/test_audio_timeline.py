@@ -43,7 +43,7 @@ def voice(seconds: float) -> NDArray[np.int16]:
     return np.arange(1, round(seconds * RATE) + 1).astype(np.int16) | 1  # no sample is 0, each stands once
 
 
-def test_speech_that_comes_at_once_is_spoken_at_once_and_whole() -> None:
+def test_push_of_whole_speech_plays_it_at_once() -> None:
     played = Played()
     played.go(3)
     played.line.push(voice(0.5))
@@ -58,7 +58,7 @@ def test_speech_that_comes_at_once_is_spoken_at_once_and_whole() -> None:
     assert not played.line.is_speaking
 
 
-def test_speech_that_comes_as_it_is_spoken_has_no_gap() -> None:
+def test_push_in_real_time_leaves_no_gap() -> None:
     played, said = Played(), voice(3)
     for start in range(0, len(said), STEP):
         played.line.push(said[start : start + STEP])
@@ -71,7 +71,7 @@ def test_speech_that_comes_as_it_is_spoken_has_no_gap() -> None:
     assert len(played.ended) == 1
 
 
-def test_a_beginning_is_foreseen_as_far_as_speech_comes_as_it_is_spoken() -> None:
+def test_begins_within_follows_speech_in_real_time() -> None:
     played = Played(min_buffer_seconds=0.2)
     played.go(1)
     assert not played.line.begins_within(1)
@@ -84,7 +84,7 @@ def test_a_beginning_is_foreseen_as_far_as_speech_comes_as_it_is_spoken() -> Non
     assert played.begun == [1]
 
 
-def test_what_comes_too_late_leaves_a_pause_and_nothing_out() -> None:
+def test_late_push_leaves_a_pause_and_loses_nothing() -> None:
     played = Played()
     played.line.push(voice(0.4))
     played.go(8)
@@ -95,7 +95,7 @@ def test_what_comes_too_late_leaves_a_pause_and_nothing_out() -> None:
     assert not played.sound[5 * STEP : 8 * STEP].any()
 
 
-def test_the_mouth_knows_what_will_be_said_as_soon_as_it_is_there() -> None:
+def test_window_includes_pushed_speech_ahead_of_the_frame() -> None:
     played = Played()
     played.line.push(voice(1.0))
     played.line.end()
@@ -104,7 +104,7 @@ def test_the_mouth_knows_what_will_be_said_as_soon_as_it_is_there() -> None:
     assert played.windows[0][-100:].all()
 
 
-def test_an_interruption_forgets_what_waits_and_lets_the_voice_fade() -> None:
+def test_interrupt_drops_waiting_speech_and_fades_out() -> None:
     played = Played()
     played.line.push(voice(5))
     played.go(5)
@@ -121,7 +121,7 @@ def test_an_interruption_forgets_what_waits_and_lets_the_voice_fade() -> None:
     assert played.begun == [0, 10]
 
 
-def test_spoken_seconds_counts_what_was_sent_only() -> None:
+def test_spoken_seconds_counts_only_pushed_speech() -> None:
     played = Played()
     played.line.push(voice(2))
     played.go(5)
@@ -135,7 +135,7 @@ def test_spoken_seconds_counts_what_was_sent_only() -> None:
     assert played.line.waiting_seconds == 0
 
 
-def test_a_frame_behind_an_interruption_the_mouth_is_shut() -> None:
+def test_interrupt_shuts_the_mouth_one_frame_later() -> None:
     played = Played()
     played.line.push(voice(5))
     played.go(5)
@@ -146,7 +146,7 @@ def test_a_frame_behind_an_interruption_the_mouth_is_shut() -> None:
     assert not shares[1:].any(), shares
 
 
-def test_what_waits_is_bounded() -> None:
+def test_push_beyond_max_buffered_seconds_is_refused() -> None:
     played = Played(max_buffered_seconds=2)
     played.line.push(voice(1.5))
     with pytest.raises(CapacityError):
@@ -156,7 +156,7 @@ def test_what_waits_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 24000, 44100])
-def test_any_rate_ends_where_it_should(rate: int) -> None:
+def test_push_of_any_sample_rate_keeps_its_length(rate: int) -> None:
     line = AudioTimeline(FPS, rate, 0.28, 10)
     line.push(np.full(rate, 1000, np.int16))
     line.end()
@@ -164,7 +164,7 @@ def test_any_rate_ends_where_it_should(rate: int) -> None:
     assert np.count_nonzero(np.abs(sound) > 500) == pytest.approx(RATE, abs=100)
 
 
-def test_what_was_held_is_spoken_whole_and_only_once() -> None:
+def test_push_after_hold_plays_all_of_it_once() -> None:
     played, said = Played(), voice(2)
     played.line.push(said)
     played.line.end()
@@ -184,7 +184,7 @@ def test_what_was_held_is_spoken_whole_and_only_once() -> None:
     assert np.array_equal(spoken[10 : 2 * RATE - 50], said[10:-50])
 
 
-def test_a_silence_that_is_held_is_a_silence() -> None:
+def test_hold_of_silence_plays_silence() -> None:
     played = Played()
     played.go(1)
     assert played.last is not None

@@ -28,7 +28,7 @@ def group(number: int, num_bytes: int = 10) -> EncodedPictures:
     return EncodedPictures((bytes([number]) * num_bytes,) * 3, HEADERS)
 
 
-def test_kept_pictures_go_on_where_the_stream_was() -> None:
+def test_idle_frames_continue_from_the_last_frame() -> None:
     idle = IdleFrames(INFO, 10_000)
     for number in range(20):
         idle.keep(3 * number, group(number))
@@ -38,7 +38,7 @@ def test_kept_pictures_go_on_where_the_stream_was() -> None:
     assert idle.take() == group(4), "a frame beside it is near enough"
 
 
-def test_where_kept_pictures_end_the_longest_unused_come_next() -> None:
+def test_idle_frames_at_their_end_continue_with_the_oldest() -> None:
     idle = IdleFrames(INFO, 10_000)
     for number in range(4):
         idle.keep(3 * number, group(number))
@@ -46,7 +46,7 @@ def test_where_kept_pictures_end_the_longest_unused_come_next() -> None:
     assert [idle.take() for _ in range(7)] == [group(n) for n in (2, 3, 0, 1, 2, 3, 0)]
 
 
-def test_a_still_goes_on_moving_so_that_no_blink_is_held() -> None:
+def test_idle_frames_of_a_still_repeat_the_last_six_seconds() -> None:
     idle = IdleFrames(replace(INFO, num_frames=1, is_still=True), 10_000)
     for number in range(100):
         idle.keep(3 * number, group(number))
@@ -55,7 +55,7 @@ def test_a_still_goes_on_moving_so_that_no_blink_is_held() -> None:
     assert shown == [group(50 + number % 50) for number in range(100)], "the last six seconds, again and again"
 
 
-def test_kept_pictures_are_bounded() -> None:
+def test_idle_frames_are_bounded() -> None:
     idle = IdleFrames(INFO, 90)
     assert idle.take() is None
     for number in range(5):
@@ -64,7 +64,7 @@ def test_kept_pictures_are_bounded() -> None:
     assert idle.take() == group(2), "three are kept, and the newest"
 
 
-def test_a_session_whose_chunks_are_late_is_shown_idle_and_says_all_of_it_afterwards() -> None:
+def test_late_chunks_show_idle_frames_and_lose_no_speech() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.2))
 
     async def scene(session: SessionStream) -> None:
@@ -95,7 +95,7 @@ def test_a_session_whose_chunks_are_late_is_shown_idle_and_says_all_of_it_afterw
     assert heard == pytest.approx(ends[-1], abs=0.17), "sound and pictures end together, but for one chunk"
 
 
-def test_speech_ends_though_every_chunk_is_late() -> None:
+def test_speech_with_every_chunk_late_ends() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.05))
 
     async def scene(session: SessionStream) -> None:
@@ -113,7 +113,7 @@ def test_speech_ends_though_every_chunk_is_late() -> None:
     assert heard > 0.4, "all of it is heard, with pauses"
 
 
-def test_spoken_chunks_refer_to_the_one_before_them_and_others_begin_with_a_keyframe() -> None:
+def test_spoken_chunks_refer_to_the_chunk_before_them() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.2))
 
     async def scene(session: SessionStream) -> None:
@@ -138,7 +138,7 @@ def test_spoken_chunks_refer_to_the_one_before_them_and_others_begin_with_a_keyf
     assert len(keys) < len(fragments)
 
 
-def test_an_avatar_of_one_frame_has_one_place() -> None:
+def test_idle_frames_of_a_one_frame_avatar_have_one_position() -> None:
     idle = IdleFrames(replace(INFO, num_frames=1), 1000)
     idle.keep(3, group(1))
     idle.begin(9)

@@ -63,7 +63,7 @@ def first_of_type(line: ClientConnection, kind: str) -> dict[str, Any]:
     return next(found for found in (said(line) for _ in range(1000)) if found["type"] == kind)
 
 
-def test_the_command_pushes_what_it_is_given_to_say(url: str, tmp_path: Path) -> None:
+def test_live_command_pushes_its_speech_to_the_output(url: str, tmp_path: Path) -> None:
     port, path, speech = quiet_port(), tmp_path / "pushed.flv", tmp_path / "speech.wav"
     with wave.open(str(speech), "wb") as file:
         file.setnchannels(1)
@@ -85,7 +85,7 @@ def test_the_command_pushes_what_it_is_given_to_say(url: str, tmp_path: Path) ->
     assert "url_refused" in refused.stderr
 
 
-def test_a_client_that_is_sent_no_video_gets_events_only_and_never_stalls(url: str) -> None:
+def test_live_without_video_sends_only_events_and_never_stalls(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR, receives_video=False) as session:
         events = list(session.say([bytes(2 * RATE)]))
         session.list_outputs()
@@ -95,7 +95,7 @@ def test_a_client_that_is_sent_no_video_gets_events_only_and_never_stalls(url: s
     assert events[-1].raw["event_id"] == "client-1", "the end of what was said"
 
 
-def test_a_viewer_sees_the_session_of_its_avatar_and_learns_its_end(url: str) -> None:
+def test_viewer_of_a_live_avatar_sees_the_session_to_its_end(url: str) -> None:
     with viewing(url) as line:
         assert said(line)["code"] == "busy", "nobody is live yet"
     with Lipwright(url) as client, client.live(AVATAR) as session:
@@ -119,7 +119,7 @@ def test_a_viewer_sees_the_session_of_its_avatar_and_learns_its_end(url: str) ->
         assert end["code"] == "session_ended"
 
 
-def test_a_viewer_sees_only_sessions_of_its_own_key(tmp_path: Path) -> None:
+def test_viewer_with_another_api_key_is_refused(tmp_path: Path) -> None:
     service, keys = MemoryService(tmp_path), FileKeyRing(tmp_path)
     (_, one), (_, other) = keys.add("one"), keys.add("other")
     with (
@@ -140,7 +140,7 @@ def test_a_viewer_sees_only_sessions_of_its_own_key(tmp_path: Path) -> None:
             pass
 
 
-def test_a_pushed_session_outlives_its_client_and_is_taken_over(url: str, tmp_path: Path) -> None:
+def test_session_with_output_outlives_its_client(url: str, tmp_path: Path) -> None:
     port, path = quiet_port(), tmp_path / "pushed.flv"
     with rtmp_server(port, path) as server, Lipwright(url) as client:
         lost = client.live(AVATAR)
@@ -162,7 +162,7 @@ def test_a_pushed_session_outlives_its_client_and_is_taken_over(url: str, tmp_pa
     assert path.stat().st_size > size
 
 
-def test_a_client_that_takes_over_learns_that_nobody_renders(tmp_path: Path) -> None:
+def test_takeover_of_a_stalled_session_reports_its_state(tmp_path: Path) -> None:
     port, path, live = quiet_port(), tmp_path / "pushed.flv", GreyService()
     with (
         serving(MemoryService(tmp_path / "data"), live=live, live_config=LIVE) as url,

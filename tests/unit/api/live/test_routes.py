@@ -59,7 +59,7 @@ def url(tmp_path: Path, live: GreyService) -> Iterator[str]:
         yield url
 
 
-def test_a_session_says_what_it_is_and_begins(url: str) -> None:
+def test_live_socket_sends_states_then_stream(url: str) -> None:
     with socket(url) as line:
         said = events(line)
         connecting, connected, stream = next(said), next(said), next(said)
@@ -68,13 +68,13 @@ def test_a_session_says_what_it_is_and_begins(url: str) -> None:
     assert stream["type"] == "session.stream"
 
 
-def test_the_avatar_of_a_session_is_held(url: str, live: GreyService) -> None:
+def test_live_socket_holds_the_avatar_of_its_session(url: str, live: GreyService) -> None:
     with socket(url) as line:
         first(line, "session.fragment")
         assert live.held == [(AVATAR, None)]
 
 
-def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(url: str) -> None:
+def test_live_socket_at_capacity_is_closed_with_retry_after(url: str) -> None:
     with socket(url) as inside:
         first(inside, "session.fragment")
         with socket(url) as outside:
@@ -109,13 +109,13 @@ def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(url: str
         (f"avatar_id={AVATAR}&background_id=0&background_loop=cut", "option_invalid"),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_reason(url: str, query: str, code: str) -> None:
+def test_live_socket_with_invalid_options_is_refused(url: str, query: str, code: str) -> None:
     with socket(url, query) as line:
         assert first(line, "error")["code"] == code
         assert close_code(line) == 1008
 
 
-def test_a_defect_ends_the_session_with_a_word(url: str, live: GreyService) -> None:
+def test_unexpected_error_ends_the_session_with_an_error_event(url: str, live: GreyService) -> None:
     from errors import ReplicaLostError
 
     with socket(url) as line:
@@ -125,7 +125,7 @@ def test_a_defect_ends_the_session_with_a_word(url: str, live: GreyService) -> N
         assert close_code(line) == 1013
 
 
-def test_a_client_that_leaves_frees_its_place_while_it_is_prepared(url: str, live: GreyService) -> None:
+def test_live_socket_closed_during_prepare_frees_its_session(url: str, live: GreyService) -> None:
     live.prepare_s = 20.0
     with socket(url) as line:
         next(events(line))
@@ -139,7 +139,7 @@ def test_a_client_that_leaves_frees_its_place_while_it_is_prepared(url: str, liv
     raise AssertionError("the place of a client that left is still taken")
 
 
-def test_sockets_need_the_key_that_requests_need(tmp_path: Path, live: GreyService) -> None:
+def test_live_socket_without_api_key_is_refused(tmp_path: Path, live: GreyService) -> None:
     _, key = FileKeyRing(tmp_path).add("a studio")
     with serving(MemoryService(tmp_path), live=live) as url:
         for fields in ({}, {"Authorization": "Bearer lw_000000000000_nobodynobodynobodyno"}):
@@ -150,14 +150,14 @@ def test_sockets_need_the_key_that_requests_need(tmp_path: Path, live: GreyServi
             first(line, "session.fragment")
 
 
-def test_the_page_of_a_stranger_is_not_let_in(url: str) -> None:
+def test_live_socket_from_another_origin_is_refused(url: str) -> None:
     """Browsers send no preflight for WebSockets: any page could open one to a service on this machine."""
     with pytest.raises(InvalidStatus) as refused, socket(url, Origin="https://other.example"):
         pass
     assert refused.value.response.status_code == 403
 
 
-def test_a_session_cookie_is_good_for_the_own_page_only(tmp_path: Path, live: GreyService) -> None:
+def test_live_socket_with_cookie_needs_the_own_origin(tmp_path: Path, live: GreyService) -> None:
     from api.session_token import COOKIE, new_token
 
     keys = FileKeyRing(tmp_path)

@@ -68,14 +68,14 @@ def watch(rate: float, is_steered: bool = False, wall_s: float = 3600.0) -> Watc
 
 
 @pytest.mark.parametrize("rate", [0.999, 1.0, 1.001])
-def test_the_player_of_the_page_neither_stalls_nor_falls_behind(rate: float) -> None:
+def test_page_player_neither_stalls_nor_falls_behind(rate: float) -> None:
     seen = watch(rate, is_steered=True)
     assert seen.starved_s < 2 * KEEP_S, "it waits once, for its first pictures"
     assert seen.most_ahead_s < KEEP_S + 2 * MOMENT_S
     assert seen.seconds == pytest.approx(3600, abs=0.2)
 
 
-def test_a_client_whose_clock_is_slow_is_never_far_behind() -> None:
+def test_slow_client_clock_is_never_far_behind() -> None:
     seen = watch(0.999)
     assert seen.starved_s < 2 * KEEP_S, "it waits once, for its first pictures"
     assert MAX_AHEAD_S - MOMENT_S < seen.most_ahead_s < MAX_AHEAD_S + 2 * MOMENT_S, "it would be 3.6 s behind"
@@ -83,7 +83,7 @@ def test_a_client_whose_clock_is_slow_is_never_far_behind() -> None:
     assert seen.stalled_s < 0.5
 
 
-def test_a_client_whose_clock_is_fast_waits_no_longer_than_it_is_ahead() -> None:
+def test_fast_client_clock_waits_only_for_what_it_is_ahead() -> None:
     seen = watch(1.001)
     assert seen.starved_s < 0.001 * 3600 + 2 * KEEP_S
     assert seen.longest_s < 2 * KEEP_S
@@ -92,13 +92,13 @@ def test_a_client_whose_clock_is_fast_waits_no_longer_than_it_is_ahead() -> None
     assert seen.stalled_s < 1
 
 
-def test_a_client_with_our_clock_has_the_same_ahead_all_the_time() -> None:
+def test_equal_client_clock_keeps_a_constant_buffer() -> None:
     seen = watch(1.0)
     assert seen.starved_s < 2 * KEEP_S
     assert seen.most_ahead_s < KEEP_S + 2 * MOMENT_S
 
 
-def test_a_stream_that_nobody_watches_may_run_ahead_of_the_wall() -> None:
+def test_unwatched_stream_may_run_ahead_of_wall_time() -> None:
     clock = [0.0]
     pace = StreamPacer(MAX_AHEAD_S, lambda: clock[0], speed=10.0)
     assert pace.wait_s(1.0) == pytest.approx(0.1)

@@ -78,7 +78,7 @@ def speak(seconds: float) -> str:
     return json.dumps({"type": "agent.speak", "event_id": "e1", "audio": base64.b64encode(sound.tobytes()).decode()})
 
 
-def test_a_session_idles_speaks_and_idles_again() -> None:
+def test_session_stream_returns_to_idle_after_speech() -> None:
     talk = Talk()
 
     async def scene(session: SessionStream) -> None:
@@ -103,7 +103,7 @@ def test_a_session_idles_speaks_and_idles_again() -> None:
     assert any(not request.window.is_silent for request in talk.service.requests)
 
 
-def test_chunks_are_longer_in_pauses_and_while_speech_that_has_arrived_is_spoken() -> None:
+def test_chunks_are_longest_when_all_speech_has_arrived() -> None:
     talk = Talk(LiveConfig(chunk_seconds=0.08, max_chunk_seconds=0.16))
 
     async def scene(session: SessionStream) -> None:
@@ -121,7 +121,7 @@ def test_chunks_are_longer_in_pauses_and_while_speech_that_has_arrived_is_spoken
     assert 2 in lengths[first + 5 :], "the end of the speech is near"
 
 
-def test_binary_messages_are_speech_too() -> None:
+def test_binary_message_is_speech() -> None:
     talk = Talk()
 
     async def scene(session: SessionStream) -> None:
@@ -131,7 +131,7 @@ def test_binary_messages_are_speech_too() -> None:
     assert talk.run(scene) is None
 
 
-def test_an_interruption_is_confirmed_and_shuts_up() -> None:
+def test_interrupt_is_confirmed_and_ends_speech() -> None:
     talk = Talk()
 
     async def scene(session: SessionStream) -> None:
@@ -151,7 +151,7 @@ def test_an_interruption_is_confirmed_and_shuts_up() -> None:
     assert not talk.service.requests[-1].window.samples[-1500:].any()
 
 
-def test_nobody_who_shows_nothing_is_sent_more_than_a_few_seconds() -> None:
+def test_client_without_playback_position_is_closed() -> None:
     talk = Talk(LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), shows=False)
     reason = talk.run(lambda session: asyncio.sleep(60))
     assert reason is not None
@@ -163,7 +163,7 @@ def test_nobody_who_shows_nothing_is_sent_more_than_a_few_seconds() -> None:
     ("message", "found"),
     [("{", "error"), ('{"type": "agent.dance"}', "error"), ('{"type": "agent.speak", "audio": "%%"}', "error")],
 )
-def test_a_message_that_is_none_is_told_so(message: str, found: str) -> None:
+def test_invalid_message_returns_an_error_event(message: str, found: str) -> None:
     talk = Talk()
 
     async def scene(session: SessionStream) -> None:
@@ -182,7 +182,7 @@ def test_a_message_that_is_none_is_told_so(message: str, found: str) -> None:
         (LiveConfig(), ["garbage"] * 40, "Too many invalid messages"),
     ],
 )
-def test_who_passes_a_bound_is_sent_away(live: LiveConfig, messages: list[str], reason: str) -> None:
+def test_session_beyond_a_limit_is_closed(live: LiveConfig, messages: list[str], reason: str) -> None:
     talk = Talk(live, shows=False)
 
     async def scene(session: SessionStream) -> None:
@@ -192,12 +192,12 @@ def test_who_passes_a_bound_is_sent_away(live: LiveConfig, messages: list[str], 
     assert reason in (talk.run(scene) or "")
 
 
-def test_a_session_that_nobody_uses_ends() -> None:
+def test_idle_session_is_closed() -> None:
     talk = Talk(LiveConfig(idle_timeout_s=0.5))
     assert "was idle for" in (talk.run(lambda session: asyncio.sleep(60)) or "")
 
 
-def test_a_slow_machine_slows_the_stream_and_piles_nothing_up() -> None:
+def test_wait_s_after_a_late_chunk_continues_from_now() -> None:
     clock = [0.0]
     pace = StreamPacer(3.0, lambda: clock[0])
     assert pace.wait_s(0.0) == 0
@@ -210,7 +210,7 @@ def test_a_slow_machine_slows_the_stream_and_piles_nothing_up() -> None:
     assert pace.wait_s(3.2) is None, "the client has not shown enough"
 
 
-def test_behind_an_interruption_the_stream_goes_on_earlier() -> None:
+def test_hurry_moves_the_next_chunks_forward() -> None:
     clock = [0.05]
     pace = StreamPacer(3.0, lambda: clock[0])
     assert pace.wait_s(0.08) == pytest.approx(0.08)
@@ -222,7 +222,7 @@ def test_behind_an_interruption_the_stream_goes_on_earlier() -> None:
     assert pace.wait_s(0.36) == pytest.approx(0.03), "what is late already waits for nothing"
 
 
-def test_a_beginning_waits_for_a_frame_and_for_no_whole_chunk() -> None:
+def test_speech_start_waits_for_less_than_a_chunk() -> None:
     talk = Talk(LiveConfig(min_buffer_seconds=0.16, chunk_seconds=0.08))
 
     async def scene(session: SessionStream) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from errors import FaceNotFoundError
 from jobs.model.record import JobStage, JobStatus
 from storage.file_keys import job_file_key, result_key
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService
 from tests.unit.on_disk import on_disk
 
 AUDIO = b"RIFF" + bytes(5000)
@@ -24,14 +23,8 @@ FIELDS = {
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=f"{url}/v1", timeout=60, trust_env=False) as client:
-        yield client
+def url(url: str) -> str:
+    return f"{url}/v1"
 
 
 def _create(http: httpx.Client, **fields: str) -> dict[str, Any]:

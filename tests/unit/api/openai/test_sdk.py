@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from errors import FaceNotFoundError
 from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService
 from tests.unit.on_disk import on_disk
 
 openai = pytest.importorskip("openai", reason="the extra dev brings OpenAI's SDK")
@@ -22,16 +21,10 @@ SPEECH = b"RIFF" + bytes(5000)
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def url(service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)  # a proxy cannot reach this machine's loopback
-    with serving(service) as url:
-        yield f"{url}/v1"
+    return f"{url}/v1"
 
 
 def _sdk(url: str, key: str = "none") -> Any:

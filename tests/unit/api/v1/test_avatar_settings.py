@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,18 +19,7 @@ from tests.unit.api_server import MemoryService, serving
 FILM, BEACH = ("me.mp4", b"film"), ("beach.jpg", b"beach")
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def url(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
-
-
-def test_an_avatar_has_a_background_until_it_is_removed(url: str, service: MemoryService) -> None:
+def test_avatar_keeps_its_background_until_it_is_removed(url: str, service: MemoryService) -> None:
     with Lipwright(url) as client:
         avatar = client.avatars.create(video=FILM, background_file=BEACH, background_loop="hold")
         sent = client.create_background(BEACH)
@@ -47,7 +35,7 @@ def test_an_avatar_has_a_background_until_it_is_removed(url: str, service: Memor
         assert not service.uploads()
 
 
-def test_an_avatar_moves_as_it_was_told_until_it_is_changed(url: str, service: MemoryService) -> None:
+def test_avatar_keeps_its_motion_until_it_is_changed(url: str, service: MemoryService) -> None:
     with Lipwright(url) as client:
         avatar = client.avatars.create(video=FILM, expressiveness=1.4)
         assert (avatar.expressiveness, avatar.motion) == (1.4, 1.0)
@@ -58,7 +46,7 @@ def test_an_avatar_moves_as_it_was_told_until_it_is_changed(url: str, service: M
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/videos"])
-def test_only_what_a_job_sets_replaces_the_settings_of_its_avatar(url: str, service: MemoryService, path: str) -> None:
+def test_create_job_with_avatar_overrides_only_fields_set(url: str, service: MemoryService, path: str) -> None:
     with Lipwright(url) as client, httpx.Client(base_url=url, trust_env=False) as http:
         avatar_id = client.avatars.create(video=FILM, expressiveness=1.4).id
         for fields in ({}, {"motion": "1"}, {"expressiveness": "1", "background": "source"}):
@@ -68,7 +56,7 @@ def test_only_what_a_job_sets_replaces_the_settings_of_its_avatar(url: str, serv
             assert request.spec.model_fields_set & AvatarSettings.model_fields.keys() == fields.keys()
 
 
-def test_what_an_avatar_cannot_have_is_refused(url: str, service: MemoryService) -> None:
+def test_invalid_avatar_settings_are_refused(url: str, service: MemoryService) -> None:
     with Lipwright(url) as client:
         avatar = client.avatars.create(video=FILM)
         for fields, message in (
@@ -90,7 +78,7 @@ def test_what_an_avatar_cannot_have_is_refused(url: str, service: MemoryService)
         assert client.avatars.get(avatar.id) == avatar and not service.uploads()
 
 
-def test_only_the_owner_changes_it(service: MemoryService) -> None:
+def test_change_avatar_of_another_api_key_is_refused(service: MemoryService) -> None:
     keys = [FileKeyRing(service.files.root).add(name)[1] for name in ("a", "b")]
     with serving(service) as url, Lipwright(url, keys[0]) as first, Lipwright(url, keys[1]) as second:
         avatar = first.avatars.create(video=FILM)
@@ -100,7 +88,7 @@ def test_only_the_owner_changes_it(service: MemoryService) -> None:
         assert not service.uploads()
 
 
-def test_the_command_line_sets_it(url: str, tmp_path: Path) -> None:
+def test_avatar_command_sets_settings(url: str, tmp_path: Path) -> None:
     def run(*arguments: str) -> str:
         done = CliRunner().invoke(app, ["avatars", *arguments, "--server", url])
         assert done.exit_code == 0, done.output

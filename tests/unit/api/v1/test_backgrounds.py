@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
 import pytest
 
 from errors import MediaLimitError
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, serving
+from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, api_client
 
 FILE = {"background_file": ("office.jpg", b"office")}
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
 
 
 def test_a_background_is_sent_and_deleted(http: httpx.Client) -> None:
@@ -70,7 +56,7 @@ def test_limits_hold_as_for_jobs(http: httpx.Client, service: MemoryService) -> 
 
 def test_backgrounds_belong_to_the_key_that_sent_them(service: MemoryService) -> None:
     keys = [FileKeyRing(service.files.root).add(name)[1] for name in ("a", "b")]
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+    with api_client(service) as http:
         first, second = ({"Authorization": f"Bearer {key}"} for key in keys)
         path = f"/v1/backgrounds/{http.post('/v1/backgrounds', files=FILE, headers=first).json()['id']}"
         assert http.delete(path).status_code == 401

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +11,7 @@ import pytest
 from jobs.model.record import JobRecord
 from storage.file_keys import job_cues_folder
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 VIDEO = ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))
 SRT = b"""1
@@ -24,17 +22,6 @@ ANNA: Hello
 00:00:03,000 --> 00:00:04,000
 BOB: A longer answer
 """
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
 
 
 def _submit(http: httpx.Client, review: str = "true", **headers: str) -> str:

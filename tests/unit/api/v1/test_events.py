@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,7 @@ from errors import BusyError
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.requests import RequestContext
-from tests.unit.api_server import MemoryService, serving
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
+from tests.unit.api_server import MemoryService, api_client
 
 
 async def _submit(service: MemoryService) -> JobRecord:
@@ -199,7 +187,7 @@ def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
 def test_a_line_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     jobs = JobConfig(max_followers=2)
-    with serving(service, jobs=jobs) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+    with api_client(service, jobs=jobs) as client:
         job = asyncio.run(_submit(service))
         path = f"/v1/jobs/{job.id}/events"
         for _ in range(4):

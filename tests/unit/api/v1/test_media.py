@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from config import LabelsConfig
 from errors import CapacityError, ReplicaLostError
 from jobs.model.record import JobRecord, JobStatus
 from storage.file_keys import source_key
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client
 from tests.unit.media.clips import decode_all
 from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, RenderingJob, SegmentedJob
 
@@ -25,17 +24,6 @@ from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, RenderingJob, Segmente
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> SegmentedJob:
     return SegmentedJob(tmp_path_factory.mktemp("job"), Fraction(25))
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
 
 
 @pytest.fixture
@@ -78,7 +66,7 @@ class _AwayForAMoment(MemoryService):
 
 def test_the_preview_outlives_a_director_and_not_its_job(job: SegmentedJob, tmp_path: Path) -> None:
     service = _AwayForAMoment(tmp_path)
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+    with api_client(service) as http:
         rendering = RenderingJob(service, http, job)
         with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
             pieces = answer.iter_bytes()

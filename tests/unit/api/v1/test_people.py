@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,7 +13,7 @@ from jobs.messages import PeopleScan
 from lipwright_client import Lipwright, WaitTimeoutError
 from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRange
 from storage.file_keys import PEOPLE_PART, avatar_folder, person_picture_key
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 REPORT = PeopleReport(
     people=(
@@ -33,16 +31,9 @@ REPORT = PeopleReport(
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    service = MemoryService(tmp_path)
+def service(service: MemoryService) -> MemoryService:
     service.scans = [PeopleScan(0.25, None), PeopleScan(1, REPORT)]
     return service
-
-
-@pytest.fixture
-def url(service: MemoryService) -> Iterator[str]:
-    with serving(service) as url:
-        yield url
 
 
 @pytest.fixture

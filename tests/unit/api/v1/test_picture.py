@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from storage.file_keys import UPLOADS
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 
 FILES = {"video": ("me.mp4", b"film"), "audio": ("a.wav", b"sound")}
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService) -> Iterator[httpx.Client]:
-    with serving(service) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        yield client
-
-
-def test_options_of_the_picture_reach_the_job(http: httpx.Client, service: MemoryService) -> None:
+def test_picture_options_reach_the_job(http: httpx.Client, service: MemoryService) -> None:
     sent = {"size": "1080x1920", "fps": "30", "format": "webm", "matte": "chroma", "background_loop": "hold"}
     sent["quality"] = "best"
     answer = http.post("/v1/jobs", files={**FILES, "background_file": ("beach.mp4", b"beach")}, data=sent)
@@ -37,7 +24,7 @@ def test_options_of_the_picture_reach_the_job(http: httpx.Client, service: Memor
     assert request.background_file is not None and request.background_file.label == "beach.mp4"
 
 
-def test_a_background_is_part_of_what_an_idempotency_key_stands_for(http: httpx.Client) -> None:
+def test_request_digest_includes_background_and_crop(http: httpx.Client) -> None:
     def send(content: bytes, **options: str) -> httpx.Response:
         files = {**FILES, "background_file": ("b.png", content)}
         return http.post("/v1/jobs", files=files, data=options, headers={"Idempotency-Key": "key"})
@@ -59,7 +46,7 @@ def test_a_background_is_part_of_what_an_idempotency_key_stands_for(http: httpx.
         ({"format": "gif"}, "format"),
     ],
 )
-def test_invalid_options_cost_nothing(
+def test_invalid_picture_options_store_no_upload(
     http: httpx.Client, service: MemoryService, fields: dict[str, str], message: str
 ) -> None:
     answer = http.post("/v1/jobs", files={**FILES, "background_file": ("b.png", b"beach")}, data=fields)
@@ -77,7 +64,9 @@ def test_invalid_options_cost_nothing(
         ({"background_file": "http://127.0.0.1:1/beach.png"}, "background_file"),
     ],
 )
-def test_options_that_need_others(http: httpx.Client, fields: dict[str, str], message: str) -> None:
+def test_picture_option_without_its_requirement_is_refused(
+    http: httpx.Client, fields: dict[str, str], message: str
+) -> None:
     answer = http.post("/v1/jobs", files=FILES, data=fields)
     assert 400 <= answer.status_code < 500 and message in answer.json()["detail"]
 
@@ -85,7 +74,7 @@ def test_options_that_need_others(http: httpx.Client, fields: dict[str, str], me
 @pytest.mark.parametrize(
     ("name", "media_type"), [("mp4", "video/mp4"), ("webm", "video/webm"), ("mov", "video/quicktime")]
 )
-def test_results_have_the_type_and_name_of_their_format(
+def test_result_has_media_type_and_name_of_its_format(
     http: httpx.Client, service: MemoryService, name: str, media_type: str
 ) -> None:
     job: dict[str, Any] = http.post("/v1/jobs", files=FILES, data={"format": name}).json()

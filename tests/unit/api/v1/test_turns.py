@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +13,7 @@ import pytest
 
 from config import TtsConfig
 from storage.file_keys import UPLOADS, job_file_key
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 
@@ -38,18 +37,9 @@ def voice() -> Iterator[SpeechServer]:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
-    return MemoryService(tmp_path)
-
-
-@pytest.fixture
-def http(service: MemoryService, voice: SpeechServer) -> Iterator[httpx.Client]:
-    """A client of a service whose voice must not be asked by any request."""
-    with (
-        serving(service, tts=TtsConfig(url=voice.url)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
-    ):
-        yield client
+def api_settings(voice: SpeechServer) -> Iterator[dict[str, Any]]:
+    """A voice that no request asks."""
+    yield {"tts": TtsConfig(url=voice.url)}
     assert not voice.asked
 
 
@@ -155,7 +145,7 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
 @pytest.mark.parametrize(
     ("files", "fields", "message"),
     [
-        ([], {}, "audio or text is required, or turns or subtitles"),
+        ([], {}, "audio or text is required, or turns, subtitles or translate_to"),
         (["audio"], {"turns": "["}, "turns: expected a JSON list of turns"),
         (["audio"], {"turns": "[]"}, "turns"),
         (["audio"], {"turns": [{"start": -1}]}, "turns"),
@@ -164,7 +154,11 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
         (["audio"], {"turns": [{"start": 0, "nose": 1}]}, "nose"),
         (["audio"], {"turns": [{"start": 0}], "text": "x"}, "text or turns, not both"),
         (["audio"], {"turns": [{"start": 0}], "loop": "hold"}, "leave loop out"),
-        (["audio"], {"turns": [{"start": 0}], "speakers": SPEAKERS}, "speakers needs diarization or subtitles"),
+        (
+            ["audio"],
+            {"turns": [{"start": 0}], "speakers": SPEAKERS},
+            "speakers needs diarization, subtitles or translate_to",
+        ),
         (["audio"], {"turns": [{"start": 0}], "subtitles_output": "track"}, "subtitles_output needs turns with texts"),
         (["audio"], {"turns": [{"start": 0, "speed": 2}]}, "speed"),
         (["audio"], {"turns": [{"start": 0, "cue": "a"}]}, "cue"),
@@ -175,7 +169,11 @@ def test_a_repeated_request_returns_its_job(http: httpx.Client, service: MemoryS
         (["subtitles"], {"speakers": '{"Anna": {"nose": 1}}'}, "nose"),
         (["subtitles"], {"idle_mouths": "wide"}, "idle_mouths"),
         ([], {"turns": [{"start": 0, "text": "x" * 4097}]}, "turns"),
-        (["audio"], {"turns": [{"start": 0}], "review": "true"}, "review needs turns with texts, or subtitles"),
+        (
+            ["audio"],
+            {"turns": [{"start": 0}], "review": "true"},
+            "review needs turns with texts, subtitles or translate_to",
+        ),
         (["subtitles"], {"subtitles_output": "track", "format": "webm"}, "subtitles_output=track is not possible"),
         ([], {"idle_mouths": "closed", "text": "x"}, "idle_mouths needs turns"),
         (["audio"], {"max_audio_stretch": "1.2"}, "max_audio_stretch needs loop=retime"),

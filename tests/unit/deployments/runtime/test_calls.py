@@ -109,7 +109,7 @@ def test_a_killed_decoder_is_a_lost_try() -> None:
         OutOfDiskError(),
     ],
 )
-def test_call_stage_on_full_disk_raises_storage_full(error: Exception) -> None:
+async def test_call_stage_on_full_disk_raises_storage_full(error: Exception) -> None:
     sent: list[CallContext] = []
 
     def start(context: CallContext) -> Any:
@@ -117,7 +117,7 @@ def test_call_stage_on_full_disk_raises_storage_full(error: Exception) -> None:
         return Response(wrapped(error))
 
     with pytest.raises(StorageFullError) as caught:
-        asyncio.run(call_stage("LandmarkGenerator.track", WORK, start, bounds()))
+        await call_stage("LandmarkGenerator.track", WORK, start, bounds())
     assert caught.value.retryable and not caught.value.was_retried, "the job waits for space"
     assert len(sent) == 1
 
@@ -173,7 +173,7 @@ def test_work_that_is_late_twice_fails() -> None:
         call([wrapped(failed.value), lambda: 7], bounds(6))
 
 
-def test_a_silent_stage_ends_in_time_and_is_cancelled() -> None:
+async def test_a_silent_stage_ends_in_time_and_is_cancelled() -> None:
     sent: list[Response] = []
 
     def start(context: CallContext) -> Any:
@@ -181,49 +181,42 @@ def test_a_silent_stage_ends_in_time_and_is_cancelled() -> None:
         return sent[-1]
 
     with pytest.raises(StageTimeoutError, match="Stage"):
-        asyncio.run(call_stage("Stage", WORK, start, bounds(1, 0.1, 0.1)))
+        await call_stage("Stage", WORK, start, bounds(1, 0.1, 0.1))
     assert sent[0].cancelled
 
 
-def test_cancelling_the_caller_cancels_the_request() -> None:
+async def test_cancelling_the_caller_cancels_the_request() -> None:
     sent: list[Response] = []
 
     def start(context: CallContext) -> Any:
         sent.append(Response(None))
         return sent[-1]
 
-    async def cancel_soon() -> None:
-        task = asyncio.create_task(call_stage("Stage", WORK, start, bounds(3, 30.0)))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(cancel_soon())
+    task = asyncio.create_task(call_stage("Stage", WORK, start, bounds(3, 30.0)))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert sent[0].cancelled
 
 
-def test_a_chain_is_cancelled_as_a_whole() -> None:
+async def test_a_chain_is_cancelled_as_a_whole() -> None:
     first, last = Response(None), Response(None)
-
-    async def cancel_soon() -> None:
-        chain: Any = (first, last)
-        task = asyncio.create_task(call_stage("Stage", WORK, lambda work: chain, bounds(3, 30.0)))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(cancel_soon())
+    chain: Any = (first, last)
+    task = asyncio.create_task(call_stage("Stage", WORK, lambda work: chain, bounds(3, 30.0)))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert first.cancelled and last.cancelled
 
 
-def test_a_chain_gives_the_result_of_its_last_request() -> None:
+async def test_a_chain_gives_the_result_of_its_last_request() -> None:
     chain: Any = (Response(None), Response(lambda: 7))
-    assert asyncio.run(call_stage("Stage", WORK, lambda work: chain, bounds())) == 7
+    assert await call_stage("Stage", WORK, lambda work: chain, bounds()) == 7
 
 
-def test_an_earlier_request_of_a_chain_that_fails_ends_the_chain() -> None:
+async def test_an_earlier_request_of_a_chain_that_fails_ends_the_chain() -> None:
     chains: list[tuple[Response, Response]] = []
 
     def start(context: CallContext) -> Any:
@@ -232,7 +225,7 @@ def test_an_earlier_request_of_a_chain_that_fails_ends_the_chain() -> None:
         chains.append((Response(first), Response(None if context.attempt == 1 else lambda: 7)))
         return chains[-1]
 
-    assert asyncio.run(call_stage("Stage", WORK, start, bounds())) == 7
+    assert await call_stage("Stage", WORK, start, bounds()) == 7
     assert [response.cancelled for chain in chains for response in chain] == [True, True, False, False]
 
 

@@ -45,36 +45,30 @@ async def used(kept: ModelCache[str], loads: Loads, name: str) -> str:
         return thing
 
 
-def test_loading_one_stalls_nobody_who_uses_another() -> None:
-    async def run() -> None:
-        kept, loads = cache(), Loads()
-        waiting = [asyncio.create_task(used(kept, loads, "slow")) for _ in range(3)]
-        assert await asyncio.to_thread(loads.started.wait, 60)
-        assert await asyncio.wait_for(used(kept, loads, "default"), 30) == "DEFAULT"
-        assert not any(task.done() for task in waiting)
-        loads.gate.set()
-        assert await asyncio.gather(*waiting) == ["SLOW"] * 3
-        assert loads.names == ["slow"], "loaded once for all"
-
-    asyncio.run(run())
+async def test_loading_one_stalls_nobody_who_uses_another() -> None:
+    kept, loads = cache(), Loads()
+    waiting = [asyncio.create_task(used(kept, loads, "slow")) for _ in range(3)]
+    assert await asyncio.to_thread(loads.started.wait, 60)
+    assert await asyncio.wait_for(used(kept, loads, "default"), 30) == "DEFAULT"
+    assert not any(task.done() for task in waiting)
+    loads.gate.set()
+    assert await asyncio.gather(*waiting) == ["SLOW"] * 3
+    assert loads.names == ["slow"], "loaded once for all"
 
 
-def test_the_first_who_asked_may_leave_while_others_wait() -> None:
-    async def run() -> None:
-        kept, loads = cache(), Loads()
-        first, second = (asyncio.create_task(used(kept, loads, "slow")) for _ in range(2))
-        assert await asyncio.to_thread(loads.started.wait, 60)
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
-        loads.gate.set()
-        assert await second == "SLOW"
-        assert loads.names == ["slow"]
-
-    asyncio.run(run())
+async def test_the_first_who_asked_may_leave_while_others_wait() -> None:
+    kept, loads = cache(), Loads()
+    first, second = (asyncio.create_task(used(kept, loads, "slow")) for _ in range(2))
+    assert await asyncio.to_thread(loads.started.wait, 60)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    loads.gate.set()
+    assert await second == "SLOW"
+    assert loads.names == ["slow"]
 
 
-def test_what_was_loaded_for_nobody_is_dropped_too() -> None:
+async def test_what_was_loaded_for_nobody_is_dropped_too() -> None:
     async def run() -> None:
         kept, loads = cache(max_idle_s=0.01), Loads()
         only = asyncio.create_task(used(kept, loads, "slow"))
@@ -89,37 +83,31 @@ def test_what_was_loaded_for_nobody_is_dropped_too() -> None:
             kept.sweep()
             await used(kept, loads, "slow")
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    await asyncio.wait_for(run(), 60)
 
 
-def test_what_nobody_uses_is_dropped_and_the_default_stays() -> None:
-    async def run() -> None:
-        kept, loads = cache(max_idle_s=0.01), Loads()
-        async with kept.use("a", loads.of("a")):
-            await asyncio.sleep(0.05)
-            kept.sweep()
-            assert await used(kept, loads, "a") == "A"
+async def test_what_nobody_uses_is_dropped_and_the_default_stays() -> None:
+    kept, loads = cache(max_idle_s=0.01), Loads()
+    async with kept.use("a", loads.of("a")):
         await asyncio.sleep(0.05)
         kept.sweep()
-        assert loads.names == ["a"]
-        await used(kept, loads, "a")
-        await used(kept, loads, "default")
-        assert loads.names == ["a", "a"]
-
-    asyncio.run(run())
-
-
-def test_one_more_drops_the_idlest() -> None:
-    async def run() -> None:
-        kept, loads = cache(max_loaded=3), Loads()
-        for name in ("a", "b", "a", "c", "a", "b"):
-            await used(kept, loads, name)
-        assert loads.names == ["a", "b", "c", "b"]
-
-    asyncio.run(run())
+        assert await used(kept, loads, "a") == "A"
+    await asyncio.sleep(0.05)
+    kept.sweep()
+    assert loads.names == ["a"]
+    await used(kept, loads, "a")
+    await used(kept, loads, "default")
+    assert loads.names == ["a", "a"]
 
 
-def test_a_load_that_failed_is_tried_by_the_next() -> None:
+async def test_one_more_drops_the_idlest() -> None:
+    kept, loads = cache(max_loaded=3), Loads()
+    for name in ("a", "b", "a", "c", "a", "b"):
+        await used(kept, loads, name)
+    assert loads.names == ["a", "b", "c", "b"]
+
+
+async def test_a_load_that_failed_is_tried_by_the_next() -> None:
     tries: list[int] = []
 
     def load() -> str:
@@ -128,14 +116,11 @@ def test_a_load_that_failed_is_tried_by_the_next() -> None:
             raise OSError("no such file")
         return "loaded"
 
-    async def run() -> None:
-        kept = cache()
-        for is_first in (True, False):
-            try:
-                async with kept.use("a", load) as thing:
-                    assert (thing, is_first) == ("loaded", False)
-            except OSError:
-                assert is_first
-
-    asyncio.run(run())
+    kept = cache()
+    for is_first in (True, False):
+        try:
+            async with kept.use("a", load) as thing:
+                assert (thing, is_first) == ("loaded", False)
+        except OSError:
+            assert is_first
     assert len(tries) == 2

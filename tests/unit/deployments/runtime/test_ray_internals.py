@@ -37,13 +37,13 @@ print(Popen(["ray::ServeController", "60"], executable="sleep", stdout=DEVNULL, 
 """
 
 
-def test_ids_that_are_drawn_before_a_fork_repeat_and_this_is_noticed() -> None:
+def test_ids_drawn_before_a_fork_repeat_and_are_detected() -> None:
     done = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["True", "False"], done.stderr
 
 
 @pytest.mark.parametrize("last_words", ["", "id"])
-def test_a_fork_that_hangs_or_fails_draws_no_id(monkeypatch: pytest.MonkeyPatch, last_words: str) -> None:
+def test_fork_that_hangs_or_fails_draws_no_id(monkeypatch: pytest.MonkeyPatch, last_words: str) -> None:
     class Hanging:
         size = ray.WorkerID.size
 
@@ -60,7 +60,7 @@ def test_a_fork_that_hangs_or_fails_draws_no_id(monkeypatch: pytest.MonkeyPatch,
     assert psutil.Process().children() == before
 
 
-def test_output_of_workers_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_output_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path))
     monkeypatch.setattr(ray_internals, "_global_node", lambda: node)
     monkeypatch.setattr(ray_internals, "_LOG_PERIOD_S", 0.01)
@@ -80,7 +80,7 @@ def test_output_of_workers_is_passed_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert {(data["pid"], data["actor_name"]) for data in seen} == {(77, "ServeReplica:app:Studio")}
 
 
-def test_output_is_still_passed_on_after_a_file_could_not_be_read(
+def test_worker_output_continues_after_an_unreadable_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path))
@@ -104,7 +104,7 @@ def test_output_is_still_passed_on_after_a_file_could_not_be_read(
     assert "could not read the output" in caplog.text
 
 
-def test_a_controller_that_is_no_descendant_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_controller_that_is_no_descendant_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     started = subprocess.run([sys.executable, "-c", _ORPHAN], capture_output=True, text=True, timeout=60, check=True)
     orphan = psutil.Process(int(started.stdout))
     assert orphan not in psutil.Process().children(recursive=True)

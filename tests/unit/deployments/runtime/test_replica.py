@@ -23,6 +23,7 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from rendering.avatar_cache import LruPool
 from telemetry.log_context import CallContext
+from tests.unit.media import decoder_tasks
 
 
 @pytest.fixture
@@ -40,34 +41,26 @@ async def _until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_results_errors_and_the_requests_context_pass_through() -> None:
+async def test_run_passes_results_errors_and_context() -> None:
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
     threads = Threads("Studio")
-
-    async def run() -> None:
-        name.set("request 7")
-        assert await threads.run(lambda token: name.get(), 60) == "request 7"
-        with pytest.raises(ZeroDivisionError):
-            await threads.run(lambda token: 1 / 0, 60)
-        threads.check()
-
-    asyncio.run(run())
+    name.set("request 7")
+    assert await threads.run(lambda token: name.get(), 60) == "request 7"
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(lambda token: 1 / 0, 60)
+    threads.check()
 
 
-def test_threads_are_used_again_and_hanging_ones_replaced(hung: threading.Event) -> None:
+async def test_run_reuses_threads_and_replaces_hanging_ones(hung: threading.Event) -> None:
     threads = Threads("Studio")
-
-    async def run() -> None:
-        used = {await threads.run(lambda token: threading.get_ident(), 60) for _ in range(20)}
-        assert len(used) == 1
-        with pytest.raises(StageTimeoutError):
-            await threads.run(lambda token: hung.wait(), 0.1)
-        assert await threads.run(lambda token: threading.get_ident(), 60) not in used
-
-    asyncio.run(run())
+    used = {await threads.run(lambda token: threading.get_ident(), 60) for _ in range(20)}
+    assert len(used) == 1
+    with pytest.raises(StageTimeoutError):
+        await threads.run(lambda token: hung.wait(), 0.1)
+    assert await threads.run(lambda token: threading.get_ident(), 60) not in used
 
 
-def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
+async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
     gate = CallGate(threads)
 
@@ -86,10 +79,10 @@ def test_nobody_is_let_in_to_work_that_hangs(hung: threading.Event) -> None:
         await _until(lambda: not threads.num_overdue)  # it comes back after all
         await enter(2)
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    await asyncio.wait_for(run(), 60)
 
 
-def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_begins() -> None:
+async def test_enter_of_two_retries_at_once_refuses_the_second() -> None:
     gate, story = CallGate(Threads("FaceSynthesis")), []
 
     async def enter(name: str) -> None:
@@ -102,11 +95,11 @@ def test_of_two_that_come_together_one_is_told_to_come_again_before_the_other_be
     async def run() -> None:
         await asyncio.gather(enter("first"), enter("second"))
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    await asyncio.wait_for(run(), 60)
     assert story == ["second is refused", "first begins"]
 
 
-def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hung: threading.Event) -> None:
+async def test_enter_of_a_retry_behind_hanging_work_is_refused(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
     gate = CallGate(threads)
 
@@ -123,10 +116,10 @@ def test_one_that_waits_to_be_alone_is_refused_when_the_work_before_it_hangs(hun
         with pytest.raises(StageTimeoutError):
             await hanging
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    await asyncio.wait_for(run(), 60)
 
 
-def test_work_waits_for_its_turn() -> None:
+async def test_run_waits_for_a_free_thread() -> None:
     at_work, most = 0, 0
 
     def work(token: CancelToken, awaits_others: bool) -> None:
@@ -145,43 +138,37 @@ def test_work_waits_for_its_turn() -> None:
         await asyncio.gather(*(threads.run(partial(work, awaits_others=awaits_others), 60) for _ in range(4)))
         return most
 
-    assert asyncio.run(run(Threads("FaceSynthesis", max_at_once=1), False)) == 1
-    assert asyncio.run(run(Threads("FaceSynthesis"), True)) > 1
+    assert await run(Threads("FaceSynthesis", max_at_once=1), False) == 1
+    assert await run(Threads("FaceSynthesis"), True) > 1
 
 
-def test_a_waiting_call_runs_after_the_call_before_it_timed_out() -> None:
+async def test_run_after_timeout_of_the_call_before_it_runs() -> None:
     released = threading.Event()
-
-    async def run() -> int:
+    try:
         threads = Threads("FaceSynthesis", max_at_once=1)
         hung = asyncio.create_task(threads.run(lambda token: released.wait(20), 0.1))
         await asyncio.sleep(0)
         answer = await threads.run(lambda token: 7, 60)
         with pytest.raises(StageTimeoutError):
             await hung
-        return answer
-
-    try:
-        assert asyncio.run(run()) == 7
+        assert answer == 7
     finally:
         released.set()
 
 
-def test_nothing_of_finished_work_is_held() -> None:
+async def test_finished_work_is_not_referenced() -> None:
     class Frames:
         pass
 
-    async def run() -> weakref.ref[Frames]:
-        frames = Frames()
-        await Threads("Studio").run(partial(lambda frames, stop: None, frames), 60)
-        return weakref.ref(frames)
-
-    held = asyncio.run(run())
+    frames = Frames()
+    await Threads("Studio").run(partial(lambda frames, stop: None, frames), 60)
+    held = weakref.ref(frames)
+    del frames
     gc.collect()
     assert held() is None
 
 
-def test_nothing_of_failed_work_is_held_while_its_error_is() -> None:
+async def test_failed_work_is_not_referenced_by_its_error() -> None:
     class Frames:
         """Large."""
 
@@ -195,14 +182,14 @@ def test_nothing_of_failed_work_is_held_while_its_error_is() -> None:
     gc.disable()
     try:
         with pytest.raises(ValueError, match="too large") as caught:
-            asyncio.run(Threads("Studio").run(work, 60))
+            await Threads("Studio").run(work, 60)
         assert held[0]() is None
         assert caught.traceback[-1].name == "work", "the traceback still shows where it was raised"
     finally:
         gc.enable()
 
 
-def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
+async def test_cancelled_run_stops_its_work_and_waits_for_it() -> None:
     threads = Threads("Studio")
     steps: list[float] = []
 
@@ -213,88 +200,77 @@ def test_a_cancelled_request_stops_its_work_and_waits_for_it() -> None:
         time.sleep(0.2)
         steps.append(-1)
 
-    async def cancel_in_the_middle() -> None:
-        task = asyncio.create_task(threads.run(work, 60))
-        await _until(lambda: len(steps) > 2)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert steps[-1] == -1
-        threads.check()
-
-    asyncio.run(cancel_in_the_middle())
+    task = asyncio.create_task(threads.run(work, 60))
+    await _until(lambda: len(steps) > 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert steps[-1] == -1
+    threads.check()
 
 
-def test_a_cancelled_decode_is_over_at_once() -> None:
-    threads = Threads("Studio")
-
-    async def cancel_in_the_middle() -> None:
-        with Decoders(DecoderConfig()) as decoders:
-            decode = partial(decoders.run, partial(time.sleep, 60), file=Path("x.mp4"), timeout_s=60)
-            task: asyncio.Task[None] = asyncio.create_task(threads.run(lambda token: decode(token=token), 60))
-            await asyncio.sleep(0.5)
-            start = time.monotonic()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert time.monotonic() - start < 20, "the decode itself takes a minute"
-        threads.check()
-
-    asyncio.run(cancel_in_the_middle())
-
-
-def test_work_past_its_bound_fails_its_request_and_the_health_check(hung: threading.Event) -> None:
-    threads = Threads("Studio")
-
-    async def run() -> None:
+async def test_cancelled_decode_ends_at_once(tmp_path: Path) -> None:
+    threads, started = Threads("Studio"), tmp_path / "started"
+    with Decoders(DecoderConfig(sandbox=False)) as decoders:
+        sleep = partial(decoder_tasks.sleep, 60, started)
+        decode = partial(decoders.run, sleep, file=Path("x.mp4"), timeout_s=60)
+        task: asyncio.Task[str] = asyncio.create_task(threads.run(lambda token: decode(token=token), 60))
+        await _until(started.exists)
         start = time.monotonic()
-        with pytest.raises(StageTimeoutError, match="Studio"):
-            await threads.run(lambda token: hung.wait(), 0.2)
-        assert time.monotonic() - start < 20
-        with pytest.raises(StageTimeoutError, match="1 task"):
-            threads.check()
-        assert await threads.run(lambda token: "others go on", 60) == "others go on"
-        hung.set()
-        await _until(lambda: not threads.num_overdue)
-        threads.check()  # it came back after all
-
-    asyncio.run(run())
-
-
-def test_work_that_ends_when_told_to_is_not_missed() -> None:
-    threads = Threads("Studio")
-
-    async def run() -> None:
-        def work(token: CancelToken) -> None:
-            while not token.is_cancelled():
-                time.sleep(0.01)
-
-        with pytest.raises(StageTimeoutError):
-            await threads.run(work, 0.2)
-        await _until(lambda: not threads.num_overdue)  # a busy machine may not have let it end yet
-        threads.check()
-
-    asyncio.run(run())
-
-
-def test_a_cancelled_request_whose_work_hangs_fails_the_health_check(hung: threading.Event) -> None:
-    threads = Threads("FaceSynthesis", max_unwind_s=0.3)
-
-    async def run() -> None:
-        task = asyncio.create_task(threads.run(lambda token: hung.wait(), 60))
-        await asyncio.sleep(0.1)
-        threads.check()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.1)
-        with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
-            threads.check()
-
-    asyncio.run(run())
+        assert time.monotonic() - start < 20, "the decode itself takes a minute"
+    threads.check()
 
 
-def test_work_that_hangs_keeps_no_process_alive(repo_root: Path) -> None:
+async def test_run_past_its_timeout_fails_the_health_check(hung: threading.Event) -> None:
+    threads = Threads("Studio")
+    start = time.monotonic()
+    with pytest.raises(StageTimeoutError, match="Studio"):
+        await threads.run(lambda token: hung.wait(), 0.2)
+    assert time.monotonic() - start < 20
+    with pytest.raises(StageTimeoutError, match="1 task"):
+        threads.check()
+    assert await threads.run(lambda token: "others go on", 60) == "others go on"
+    hung.set()
+    await _until(lambda: not threads.num_overdue)
+    threads.check()  # it came back after all
+
+
+async def test_cancelled_work_that_ends_passes_the_health_check() -> None:
+    threads = Threads("Studio")
+
+    def work(token: CancelToken) -> None:
+        while not token.is_cancelled():
+            time.sleep(0.01)
+
+    with pytest.raises(StageTimeoutError):
+        await threads.run(work, 0.2)
+    await _until(lambda: not threads.num_overdue)  # a busy machine may not have let it end yet
+    threads.check()
+
+
+async def test_cancelled_run_that_hangs_fails_the_health_check(hung: threading.Event) -> None:
+    threads = Threads("FaceSynthesis", max_unwind_s=0.3)
+    started = threading.Event()
+
+    def hang(token: CancelToken) -> None:
+        started.set()
+        hung.wait()
+
+    task = asyncio.create_task(threads.run(hang, 60))
+    await _until(started.is_set)
+    threads.check()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _until(lambda: threads.num_overdue == 1)
+    with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
+        threads.check()
+
+
+def test_hanging_work_keeps_no_process_alive(repo_root: Path) -> None:
     code = (
         "import asyncio, time; from deployments.runtime.replica import Threads\n"
         "async def main():\n"
@@ -306,7 +282,7 @@ def test_work_that_hangs_keeps_no_process_alive(repo_root: Path) -> None:
     assert done.stdout == "bound passed\n"
 
 
-def test_a_stop_calls_what_it_was_given_while_it_was_given() -> None:
+def test_cancellation_token_calls_only_registered_callbacks() -> None:
     token = CancelToken()
     ended: list[str] = []
     with token.on_cancel(lambda: ended.append("before")):
@@ -317,7 +293,7 @@ def test_a_stop_calls_what_it_was_given_while_it_was_given() -> None:
         assert ended == ["during", "after"]
 
 
-def test_what_is_dropped_is_closed_once() -> None:
+def test_lru_pool_closes_dropped_items_once() -> None:
     closed: list[str] = []
     store: LruPool[str, str] = LruPool(2, closed.append)
     for name in ("a", "b", "c"):

@@ -13,7 +13,7 @@ from jobs.status import ReplicaStatus
 SEEN = {"Studio": ReplicaStatus(num_running=1, num_other=0, is_healthy=True)}
 
 
-def test_a_silent_controller_is_asked_one_question() -> None:
+async def test_a_silent_controller_is_asked_one_question() -> None:
     questions: list[str] = []
     answer = threading.Event()
 
@@ -22,22 +22,19 @@ def test_a_silent_controller_is_asked_one_question() -> None:
         answer.wait(30)
         return SEEN
 
-    async def look() -> None:
-        watch = ReplicaWatch(ask)
-        first = await asyncio.gather(*(watch.read() for _ in range(20)))
-        assert first == [{}] * 20, "nothing was known before"
-        later = asyncio.create_task(watch.read())
-        await asyncio.sleep(0.1)
-        assert len(questions) == 1
-        answer.set()
-        # Where this process stands still for as long as the controller is waited for, the next call gets the news.
-        assert await later == SEEN or await watch.read() == SEEN
-
-    asyncio.run(look())
+    watch = ReplicaWatch(ask)
+    first = await asyncio.gather(*(watch.read() for _ in range(20)))
+    assert first == [{}] * 20, "nothing was known before"
+    later = asyncio.create_task(watch.read())
+    await asyncio.sleep(0.1)
+    assert len(questions) == 1
+    answer.set()
+    # Where this process stands still for as long as the controller is waited for, the next call gets the news.
+    assert await later == SEEN or await watch.read() == SEEN
 
 
-def test_a_controller_that_is_gone_fails_no_request() -> None:
+async def test_a_controller_that_is_gone_fails_no_request() -> None:
     def ask() -> dict[str, ReplicaStatus]:
         raise RayActorError()
 
-    assert asyncio.run(ReplicaWatch(ask).read()) == {}
+    assert await ReplicaWatch(ask).read() == {}

@@ -35,29 +35,26 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_single_job_gets_the_permits_of_all_studios() -> None:
+async def test_a_single_job_gets_the_permits_of_all_studios() -> None:
     async def run(num_studios: int, **render: float) -> int:
         limiter = _make_limiter(num_studios, **render)
         (await _fill(limiter, "job")).cancel()
         return limiter.num_in_flight["job"]
 
-    assert [asyncio.run(run(number)) for number in (0, 1, 4)] == [2, 3, 12]
-    assert asyncio.run(run(4, segments_per_studio=0)) == 2
+    assert [await run(number) for number in (0, 1, 4)] == [2, 3, 12]
+    assert await run(4, segments_per_studio=0) == 2
 
 
-def test_more_studios_grant_permits_to_waiting_jobs() -> None:
-    async def run() -> None:
-        limiter = _make_limiter(1)
-        task = await _fill(limiter, "job")
-        limiter.set_num_studios(3)
-        await _settle()
-        assert limiter.num_in_flight["job"] == 9
-        task.cancel()
-
-    asyncio.run(run())
+async def test_more_studios_grant_permits_to_waiting_jobs() -> None:
+    limiter = _make_limiter(1)
+    task = await _fill(limiter, "job")
+    limiter.set_num_studios(3)
+    await _settle()
+    assert limiter.num_in_flight["job"] == 9
+    task.cancel()
 
 
-def test_a_newcomer_has_its_own_at_once_and_then_an_equal_share() -> None:
+async def test_new_job_gets_permits_at_once_and_then_an_equal_share() -> None:
     async def run() -> tuple[int, int, int]:
         limiter = _make_limiter(4)
         tasks = [await _fill(limiter, "first"), await _fill(limiter, "second")]
@@ -70,40 +67,37 @@ def test_a_newcomer_has_its_own_at_once_and_then_an_equal_share() -> None:
             task.cancel()
         return at_once, limiter.num_in_flight["first"], limiter.num_in_flight["second"]
 
-    at_once, first, second = asyncio.run(run())
+    at_once, first, second = await run()
     assert at_once == 2
     assert first + second <= 12 + 2
     assert abs(first - second) <= 1
 
 
 @pytest.mark.parametrize("is_granted", [False, True], ids=["waiting", "granted"])
-def test_a_job_that_is_cancelled_leaves_its_place(is_granted: bool) -> None:
-    async def run() -> None:
-        limiter = _make_limiter(0)
-        await limiter.acquire("other")
-        for _ in range(2):
-            await limiter.acquire("job")
-        waits = asyncio.create_task(limiter.acquire("job"))
-        await _settle()
-        if is_granted:
-            limiter.release("job")  # the permit is granted, and the task is cancelled before it resumes
-        waits.cancel()
-        await asyncio.gather(waits, return_exceptions=True)
-        assert limiter.num_in_flight["job"] == (1 if is_granted else 2)
-        assert await asyncio.wait_for(_takes(limiter), 10)
-
+async def test_cancelled_job_returns_its_permits(is_granted: bool) -> None:
     async def _takes(limiter: SegmentLimiter) -> bool:
         await limiter.acquire("third")
         return True
 
-    asyncio.run(run())
+    limiter = _make_limiter(0)
+    await limiter.acquire("other")
+    for _ in range(2):
+        await limiter.acquire("job")
+    waits = asyncio.create_task(limiter.acquire("job"))
+    await _settle()
+    if is_granted:
+        limiter.release("job")  # the permit is granted, and the task is cancelled before it resumes
+    waits.cancel()
+    await asyncio.gather(waits, return_exceptions=True)
+    assert limiter.num_in_flight["job"] == (1 if is_granted else 2)
+    assert await asyncio.wait_for(_takes(limiter), 10)
 
 
-def test_jobs_at_work_grow_with_the_studios_and_never_below_the_setting() -> None:
+def test_max_running_jobs_grows_with_the_studios() -> None:
     assert [_make_limiter(number).max_running_jobs for number in (0, 1, 2, 8)] == [4, 4, 4, 16]
     assert SegmentLimiter(PipelineConfig()).max_running_jobs == PipelineConfig().jobs.max_running_jobs
 
 
-def test_who_has_a_fixed_window_need_not_know_how_many_studios_run() -> None:
+def test_limiter_with_fixed_window_does_not_follow_studios() -> None:
     assert _make_limiter().follows_studios
     assert not SegmentLimiter(PipelineConfig()).follows_studios

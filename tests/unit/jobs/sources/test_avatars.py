@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
-from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, SourceVideo, decode_source_info, encode_source_info
+from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
 from jobs.model.files import new_id, utc_now
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
-from media.audio_parts import AudioPart
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole
 from models.face.choice import FaceChoice, recorded_face
@@ -54,20 +54,11 @@ class CountingStages(NoStages):
         self.questions["probe"] += 1
         return ProbeResult(self.info, None)
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *_: Any) -> PreparedSpeech:
         return PreparedSpeech(speech, AudioInfo(16000, 1, 4.0, "aac"), SpeechLevel(64000, 1.0, -20.0))
 
     async def track(
-        self,
-        context: CallContext,
-        source: SourceVideo,
-        choice: FaceChoice,
-        start: int,
-        stop: int,
-        state: TrackState | None,
-        out: str,
+        self, context: CallContext, source: Any, choice: Any, start: int, stop: int, state: Any, out: str
     ) -> TrackState:
         self.counts["track"] += stop - start
         await asyncio.sleep(0.01)
@@ -76,7 +67,7 @@ class CountingStages(NoStages):
         assert (self.files.root / out).parent.is_dir()
         return TrackState(None, None, None)
 
-    async def reference(self, context: CallContext, picture: str) -> FaceChoice:
+    async def reference(self, *_: Any) -> FaceChoice:
         return FaceChoice("like", (0.0,))
 
     async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
@@ -91,9 +82,7 @@ class CountingStages(NoStages):
         self.questions["is analysed"] += 1
         return (engine, avatar.folder) in self.analysed
 
-    async def analyse(
-        self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
-    ) -> None:
+    async def analyse(self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: Any) -> None:
         self.counts[f"analyse {engine}"] += 1
         self.source_speech.append(source_speech)
         self.analysed.add((engine, avatar.folder))
@@ -126,7 +115,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-def test_engines_share_the_track(bench: Bench) -> None:
+def test_ensure_for_a_second_engine_reuses_the_track(bench: Bench) -> None:
     bench.ensure("warp", "warp", "wav2lip")
     assert bench.stages.counts == {"track": 100, "build": 1, "analyse warp": 1, "analyse wav2lip": 1}
     bench.ensure("dinet", "warp")
@@ -140,7 +129,7 @@ def test_engines_share_the_track(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
-def test_a_track_that_was_damaged_is_made_again(bench: Bench, harm: str) -> None:
+def test_ensure_with_damaged_track_makes_it_again(bench: Bench, harm: str) -> None:
     bench.ensure("warp")
     path = on_disk(bench.files, avatar_folder(bench.key)) / "track.npz"
     if harm == "gone":
@@ -154,13 +143,13 @@ def test_a_track_that_was_damaged_is_made_again(bench: Bench, harm: str) -> None
     assert bench.stages.counts["build"] == 2, "and is known from then on"
 
 
-def test_a_silent_source_teaches_no_speech(bench: Bench) -> None:
+def test_ensure_of_silent_source_skips_speech_features(bench: Bench) -> None:
     bench.stages.info = replace(VIDEO, has_audio=False)
     bench.ensure("warp")
     assert bench.stages.source_speech == [None]
 
 
-def test_an_input_error_ends_it_at_once_and_an_unexpected_error_is_retried(bench: Bench) -> None:
+def test_ensure_retries_unexpected_errors_but_no_input_errors(bench: Bench) -> None:
     bench.stages.fault = FaceNotFoundError("Found no face")
     with pytest.raises(FaceNotFoundError):
         bench.ensure("warp")
@@ -174,7 +163,7 @@ def test_an_input_error_ends_it_at_once_and_an_unexpected_error_is_retried(bench
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone"])
-def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) -> None:
+def test_ensure_with_lost_source_is_a_stored_file_error(bench: Bench, harm: str) -> None:
     bench.stages.fault = MediaError("source: expected frames that can be decoded, found none.")
     path = on_disk(bench.files, source_key(bench.key))
     if harm == "gone":
@@ -187,7 +176,7 @@ def test_a_source_that_was_lost_in_our_hands_is_ours(bench: Bench, harm: str) ->
     assert record is not None and record.error is not None and record.error.code == "stored_file_lost"
 
 
-def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) -> None:
+def test_ensure_with_lost_reference_is_a_stored_file_error(bench: Bench) -> None:
     bench.stages.fault = FaceNotFoundError("face: expected a face, found none.")
     path = on_disk(bench.files, face_key(bench.key))
     path.write_bytes(b"picture")
@@ -202,31 +191,31 @@ def test_a_reference_picture_that_was_lost_in_our_hands_is_ours(bench: Bench) ->
         bench.ensure("warp")
 
 
-def test_an_avatar_that_is_shown_live_is_not_dropped_from_the_cache(bench: Bench) -> None:
+async def test_sweep_keeps_avatars_that_are_held(bench: Bench) -> None:
     now = utc_now()
     newer = [new_id() for _ in range(CONFIG.jobs.max_cached_avatars + 1)]
-    asyncio.run(bench.avatars.hold(bench.key))
+    await bench.avatars.hold(bench.key)
     for key in newer:
         bench.table.put_avatar(
             AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=utc_now())
         )
-    asyncio.run(bench.avatars.sweep())
+    await bench.avatars.sweep()
     assert bench.table.find_avatar(bench.key) is not None
     assert bench.table.find_avatar(newer[0]) is None, "the least used of the others"
 
 
-def test_evict_oldest_frees_cached_and_keeps_pinned(bench: Bench) -> None:
+async def test_evict_oldest_frees_cached_and_keeps_pinned(bench: Bench) -> None:
     bench.table.update_avatar(bench.key, pinned=True)
     cached = [new_id(), new_id()]
     for key in cached:
         on_disk(bench.files, source_key(key)).write_bytes(b"film")
         now = utc_now()
         bench.table.put_avatar(AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
-    assert asyncio.run(bench.avatars.evict_oldest())
+    assert await bench.avatars.evict_oldest()
     assert [bench.table.find_avatar(key) is not None for key in cached] == [False, True], "the least recently used"
     assert not bench.files.has(source_key(cached[0]))
-    assert asyncio.run(bench.avatars.evict_oldest())
-    assert not asyncio.run(bench.avatars.evict_oldest())
+    assert await bench.avatars.evict_oldest()
+    assert not await bench.avatars.evict_oldest()
     assert bench.table.find_avatar(bench.key) is not None
 
 
@@ -238,14 +227,14 @@ def _calls(bench: Bench, *engines: str) -> Counter[str]:
     return stages.counts + stages.questions - before
 
 
-def test_a_cached_avatar_needs_no_call_before_its_first_block(bench: Bench) -> None:
+def test_cached_avatar_needs_no_call_before_its_first_block(bench: Bench) -> None:
     bench.ensure("warp")
     assert _calls(bench, "warp") == {}
     assert _calls(bench, "dinet") == {"is analysed": 2, "analyse dinet": 1}, "the first job of another engine"
     assert _calls(bench, "dinet", "warp") == {}
 
 
-def test_a_row_of_an_older_version_is_probed_once(bench: Bench) -> None:
+def test_ensure_with_row_of_older_version_probes_it_once(bench: Bench) -> None:
     bench.ensure("warp")
     bench.table.update_avatar(bench.key, source_info=None, analysed_for={})
     assert _calls(bench, "warp") == {"probe": 1, "is analysed": 1}
@@ -254,7 +243,7 @@ def test_a_row_of_an_older_version_is_probed_once(bench: Bench) -> None:
     assert _calls(bench, "warp") == {"probe": 1}, "what another version wrote cannot be read"
 
 
-def test_an_analysis_that_was_damaged_is_found_and_made_again(bench: Bench) -> None:
+def test_ensure_with_damaged_analysis_makes_it_again(bench: Bench) -> None:
     bench.ensure("warp")
     bench.stages.analysed.clear()
     assert _calls(bench, "warp") == {}, "the row is trusted; planning finds the damage"
@@ -266,13 +255,13 @@ def test_an_analysis_that_was_damaged_is_found_and_made_again(bench: Bench) -> N
     assert bench.stages.counts["analyse warp"] == 3, "found at once where it is asked for"
 
 
-def test_a_source_that_is_gone_is_named(bench: Bench) -> None:
+def test_ensure_without_source_names_it(bench: Bench) -> None:
     bench.ensure("warp")
     on_disk(bench.files, source_key(bench.key)).unlink()
     with pytest.raises(StoredFileError, match="source of avatar .* is gone"):
         bench.ensure("warp")
 
 
-def test_the_stored_source_info_is_exact() -> None:
+def test_source_info_in_the_table_is_exact() -> None:
     odd = replace(VIDEO, fps=Fraction(30000, 1001), duration_seconds=0.1 + 0.2, sample_aspect_ratio=Fraction(64, 45))
     assert decode_source_info(json.loads(json.dumps(encode_source_info(odd)))) == odd

@@ -85,77 +85,65 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-def test_sessions_share_what_was_made_for_their_form(bench: Bench) -> None:
-    async def scenario() -> None:
-        file_id = await bench.send()
-        assert await bench.send() == file_id and not list((bench.files.root / UPLOADS).iterdir())
-        first, *others = await asyncio.gather(*(bench.ensure(file_id) for _ in range(3)))
-        assert others == [first, first] and bench.stages.made == [(64, "loop")]
-        assert (first.info.width, first.info.num_frames, first.info.fps) == (64, 250, SHOWN.fps)
-        await bench.ensure(file_id, after_end="pingpong")
-        await bench.ensure(file_id, replace(SHOWN, width=128))
-        again = Backgrounds(CONFIG, NoStages(), bench.table, bench.files)
-        assert await again.ensure(file_id, None, SHOWN, "loop", ignore_progress) == first
-        assert bench.stages.made == [(64, "loop"), (64, "pingpong"), (128, "loop")]
-
-    asyncio.run(scenario())
+async def test_ensure_shares_files_between_sessions_of_one_form(bench: Bench) -> None:
+    file_id = await bench.send()
+    assert await bench.send() == file_id and not list((bench.files.root / UPLOADS).iterdir())
+    first, *others = await asyncio.gather(*(bench.ensure(file_id) for _ in range(3)))
+    assert others == [first, first] and bench.stages.made == [(64, "loop")]
+    assert (first.info.width, first.info.num_frames, first.info.fps) == (64, 250, SHOWN.fps)
+    await bench.ensure(file_id, after_end="pingpong")
+    await bench.ensure(file_id, replace(SHOWN, width=128))
+    again = Backgrounds(CONFIG, NoStages(), bench.table, bench.files)
+    assert await again.ensure(file_id, None, SHOWN, "loop", ignore_progress) == first
+    assert bench.stages.made == [(64, "loop"), (64, "pingpong"), (128, "loop")]
 
 
-def test_a_damaged_file_is_made_again(bench: Bench) -> None:
-    async def scenario() -> None:
-        file_id = await bench.send()
-        made = await bench.ensure(file_id)
-        on_disk(bench.files, made.key).write_bytes(b"damaged")
-        assert await bench.ensure(file_id) == made
-        assert on_disk(bench.files, made.key).read_bytes() == b"64 loop"
-
-    asyncio.run(scenario())
+async def test_ensure_with_damaged_file_makes_it_again(bench: Bench) -> None:
+    file_id = await bench.send()
+    made = await bench.ensure(file_id)
+    on_disk(bench.files, made.key).write_bytes(b"damaged")
+    assert await bench.ensure(file_id) == made
+    assert on_disk(bench.files, made.key).read_bytes() == b"64 loop"
 
 
-def test_what_cannot_be_shown_is_refused_when_it_is_sent(bench: Bench) -> None:
+async def test_create_background_with_bad_file_is_refused(bench: Bench) -> None:
     bench.stages.info = replace(SENT, duration_seconds=61.0)
     with pytest.raises(MediaLimitError, match=r"at most 60 s.*found 61\.0 s"):
-        asyncio.run(bench.send())
+        await bench.send()
     bench.stages.error = MediaError("neither a picture nor a video")
     with pytest.raises(MediaError, match="neither"):
-        asyncio.run(bench.send())
+        await bench.send()
     assert not (bench.files.root / BACKGROUNDS).exists()
 
 
-def test_unused_backgrounds_go_and_used_ones_stay_as_long_as_a_session_may_last(bench: Bench) -> None:
-    async def scenario() -> None:
-        old, used = [await bench.send(content) for content in (b"old", b"used")]
-        age_s = CONFIG.live.max_session_s + 7200
-        for file_id in (old, used):
-            os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)
-        await bench.ensure(used)
-        await bench.backgrounds.sweep()
-        await bench.ensure(used)
-        with pytest.raises(NotFoundError):
-            await bench.ensure(old)
-        await bench.backgrounds.delete(used, None)
-        with pytest.raises(NotFoundError):
-            await bench.ensure(used)
-
-    asyncio.run(scenario())
-
-
-def test_the_background_of_an_avatar_stays(bench: Bench) -> None:
-    async def scenario() -> None:
-        file_id, now = await bench.send(), utc_now()
-        settings = AvatarSettings(background_id=file_id)
-        avatar = bench.table.put_avatar(
-            AvatarRecord(key="a", id=new_id(), source_sha256="", settings=settings, created_at=now, last_used_at=now)
-        )
-        age_s = CONFIG.live.max_session_s + 7200
+async def test_sweep_removes_only_unused_backgrounds(bench: Bench) -> None:
+    old, used = [await bench.send(content) for content in (b"old", b"used")]
+    age_s = CONFIG.live.max_session_s + 7200
+    for file_id in (old, used):
         os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)
-        await bench.backgrounds.sweep()
-        with pytest.raises(StateError, match=avatar.id):
-            await bench.backgrounds.delete(file_id, None)
-        await bench.ensure(file_id)
-        bench.table.update_avatar("a", settings=AvatarSettings())
-        await bench.backgrounds.delete(file_id, None)
-        with pytest.raises(NotFoundError):
-            await bench.ensure(file_id)
+    await bench.ensure(used)
+    await bench.backgrounds.sweep()
+    await bench.ensure(used)
+    with pytest.raises(NotFoundError):
+        await bench.ensure(old)
+    await bench.backgrounds.delete(used, None)
+    with pytest.raises(NotFoundError):
+        await bench.ensure(used)
 
-    asyncio.run(scenario())
+
+async def test_sweep_keeps_backgrounds_of_avatars(bench: Bench) -> None:
+    file_id, now = await bench.send(), utc_now()
+    settings = AvatarSettings(background_id=file_id)
+    avatar = bench.table.put_avatar(
+        AvatarRecord(key="a", id=new_id(), source_sha256="", settings=settings, created_at=now, last_used_at=now)
+    )
+    age_s = CONFIG.live.max_session_s + 7200
+    os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)
+    await bench.backgrounds.sweep()
+    with pytest.raises(StateError, match=avatar.id):
+        await bench.backgrounds.delete(file_id, None)
+    await bench.ensure(file_id)
+    bench.table.update_avatar("a", settings=AvatarSettings())
+    await bench.backgrounds.delete(file_id, None)
+    with pytest.raises(NotFoundError):
+        await bench.ensure(file_id)

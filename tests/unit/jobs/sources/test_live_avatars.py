@@ -78,55 +78,43 @@ def live(tmp_path: Path) -> Iterator[Live]:
     live.table.close()
 
 
-def test_a_session_moves_like_its_avatar_unless_it_says_otherwise(live: Live) -> None:
-    async def scenario() -> None:
-        live.change(CALM)
-        shown = await live.show()
-        assert (shown.expressiveness, shown.motion, shown.background) == (0.6, 0.2, None)
-        shown = await live.show(AvatarSettings(expressiveness=1))
-        assert (shown.expressiveness, shown.motion) == (1, 0.2)
-        assert (await live.show(engine="wav2lip")).expressiveness == 1, "it cannot scale the movement"
-        assert (await live.show(engine="wav2lip:gan")).expressiveness == 1, "LiveSession may have its weights elsewhere"
-        live.avatars.meanwhile = lambda: pytest.fail("analysed, although the session is refused")
-        with pytest.raises(OptionError, match="wav2lip cannot scale the movement"):
-            await live.show(AvatarSettings(expressiveness=0.6), engine="wav2lip")
-
-    asyncio.run(scenario())
+async def test_show_uses_avatar_settings_that_are_not_overridden(live: Live) -> None:
+    live.change(CALM)
+    shown = await live.show()
+    assert (shown.expressiveness, shown.motion, shown.background) == (0.6, 0.2, None)
+    shown = await live.show(AvatarSettings(expressiveness=1))
+    assert (shown.expressiveness, shown.motion) == (1, 0.2)
+    assert (await live.show(engine="wav2lip")).expressiveness == 1, "it cannot scale the movement"
+    assert (await live.show(engine="wav2lip:gan")).expressiveness == 1, "LiveSession may have its weights elsewhere"
+    live.avatars.meanwhile = lambda: pytest.fail("analysed, although the session is refused")
+    with pytest.raises(OptionError, match="wav2lip cannot scale the movement"):
+        await live.show(AvatarSettings(expressiveness=0.6), engine="wav2lip")
 
 
-def test_a_session_shows_what_its_avatar_got_while_it_was_analysed(live: Live) -> None:
-    async def scenario() -> None:
-        beach = await live.send()
-        live.change(AvatarSettings(background_id=beach))
-        live.avatars.meanwhile = lambda: live.replace(beach, AvatarSettings(background="blur", motion=0.2))
-        shown = await live.show()
-        assert shown.background is not None and (shown.background.colour, shown.background.file) == ("blur", None)
-        assert shown.motion == 0.2
-
-    asyncio.run(scenario())
+async def test_show_uses_settings_that_changed_during_analysis(live: Live) -> None:
+    beach = await live.send()
+    live.change(AvatarSettings(background_id=beach))
+    live.avatars.meanwhile = lambda: live.replace(beach, AvatarSettings(background="blur", motion=0.2))
+    shown = await live.show()
+    assert shown.background is not None and (shown.background.colour, shown.background.file) == ("blur", None)
+    assert shown.motion == 0.2
 
 
-def test_a_background_that_is_replaced_while_its_matte_is_made_is_not_shown(live: Live) -> None:
-    async def scenario() -> None:
-        beach, street = await live.send(), await live.send(b"street")
-        live.change(AvatarSettings(background_id=beach))
-        live.avatars.while_matting = lambda: live.replace(beach, AvatarSettings(background_id=street, matte="chroma"))
-        shown = await live.show()
-        assert shown.background is not None and shown.background.matte.key == "chroma"
-        assert shown.background.file is not None and street in shown.background.file.key
-
-    asyncio.run(scenario())
+async def test_show_uses_background_that_changed_during_matting(live: Live) -> None:
+    beach, street = await live.send(), await live.send(b"street")
+    live.change(AvatarSettings(background_id=beach))
+    live.avatars.while_matting = lambda: live.replace(beach, AvatarSettings(background_id=street, matte="chroma"))
+    shown = await live.show()
+    assert shown.background is not None and shown.background.matte.key == "chroma"
+    assert shown.background.file is not None and street in shown.background.file.key
 
 
-def test_a_background_of_the_session_itself_that_was_deleted_is_an_error(live: Live) -> None:
-    async def scenario() -> None:
-        beach = await live.send()
-        live.avatars.meanwhile = lambda: live.backgrounds.delete(beach, None)
-        with pytest.raises(NotFoundError, match="no background"):
-            await live.show(AvatarSettings(background_id=beach))
-        live.avatars.meanwhile = None
-        live.avatars.while_matting = lambda: asyncio.to_thread(live.table.delete_avatar, KEY)
-        with pytest.raises(NotFoundError, match="avatar was deleted"):
-            await live.show(AvatarSettings(background="blur"))
-
-    asyncio.run(scenario())
+async def test_show_with_deleted_background_or_avatar_is_not_found(live: Live) -> None:
+    beach = await live.send()
+    live.avatars.meanwhile = lambda: live.backgrounds.delete(beach, None)
+    with pytest.raises(NotFoundError, match="no background"):
+        await live.show(AvatarSettings(background_id=beach))
+    live.avatars.meanwhile = None
+    live.avatars.while_matting = lambda: asyncio.to_thread(live.table.delete_avatar, KEY)
+    with pytest.raises(NotFoundError, match="avatar was deleted"):
+        await live.show(AvatarSettings(background="blur"))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,18 +43,11 @@ class Matting(NoStages):
         self.joined = 0
         self.lost_at: int | None = None
 
-    async def find_screen(self, context: CallContext, source: SourceVideo, is_expected: bool) -> ScreenColour | None:
+    async def find_screen(self, *_: Any) -> ScreenColour | None:
         return self.screen
 
     async def matte(
-        self,
-        context: CallContext,
-        avatar: AvatarRef,
-        screen: ScreenColour | None,
-        start: int,
-        stop: int,
-        before: str | None,
-        out: str,
+        self, context: CallContext, avatar: Any, screen: Any, start: int, stop: int, before: str | None, out: str
     ) -> None:
         await asyncio.sleep(0)
         if start == self.lost_at:
@@ -95,89 +89,74 @@ def bench(tmp_path: Path) -> Bench:
 PIECES = [(0, 48), (48, 96), (96, 120)]
 
 
-def test_callers_share_the_work_and_the_result_is_kept(bench: Bench) -> None:
-    async def scenario() -> None:
-        shares: list[float] = []
+async def test_callers_share_the_work_and_the_result_is_kept(bench: Bench) -> None:
+    shares: list[float] = []
 
-        async def report(share: float) -> None:
-            shares.append(share)
+    async def report(share: float) -> None:
+        shares.append(share)
 
-        calls = [bench.mattes.ensure(AVATAR, "auto", report) for _ in range(3)]
-        first, *others = await asyncio.gather(*calls)
-        assert others == [first, first] and bench.stages.made == PIECES and bench.stages.joined == 1
-        assert first.report.mode == "person" and first.report.screen is None
-        assert first.info == replace(first.info, rotation=0, num_frames=120, width=64, has_audio=False)
-        assert (bench.root / first.key).read_bytes() == b"0-48;48-96;96-120;"
-        assert shares == sorted(shares) and shares[-1] > 0.9
-        again = Mattes(PipelineConfig(), NoStages(), bench.files)
-        assert await again.ensure(AVATAR, "auto", ignore_progress) == first
-
-    asyncio.run(scenario())
+    calls = [bench.mattes.ensure(AVATAR, "auto", report) for _ in range(3)]
+    first, *others = await asyncio.gather(*calls)
+    assert others == [first, first] and bench.stages.made == PIECES and bench.stages.joined == 1
+    assert first.report.mode == "person" and first.report.screen is None
+    assert first.info == replace(first.info, rotation=0, num_frames=120, width=64, has_audio=False)
+    assert (bench.root / first.key).read_bytes() == b"0-48;48-96;96-120;"
+    assert shares == sorted(shares) and shares[-1] > 0.9
+    again = Mattes(PipelineConfig(), NoStages(), bench.files)
+    assert await again.ensure(AVATAR, "auto", ignore_progress) == first
 
 
-def test_a_screen_is_keyed_if_there_is_one(bench: Bench) -> None:
-    async def scenario() -> None:
-        bench.stages.screen = SCREEN
-        modes: list[MatteMode] = ["auto", "chroma"]
-        for mode in modes:
-            made = await bench.mattes.ensure(AVATAR, mode, ignore_progress)
-            assert made.report.mode == "chroma" and made.report.screen == SCREEN
-        made = await bench.mattes.ensure(AVATAR, "person", ignore_progress)
-        assert made.report.mode == "person"
-
-    asyncio.run(scenario())
+async def test_a_screen_is_keyed_if_there_is_one(bench: Bench) -> None:
+    bench.stages.screen = SCREEN
+    modes: list[MatteMode] = ["auto", "chroma"]
+    for mode in modes:
+        made = await bench.mattes.ensure(AVATAR, mode, ignore_progress)
+        assert made.report.mode == "chroma" and made.report.screen == SCREEN
+    made = await bench.mattes.ensure(AVATAR, "person", ignore_progress)
+    assert made.report.mode == "person"
 
 
-def test_a_missing_screen_is_an_error_if_it_was_asked_for(bench: Bench) -> None:
+async def test_a_missing_screen_is_an_error_if_it_was_asked_for(bench: Bench) -> None:
     with pytest.raises(OptionError, match="green or blue screen"):
-        asyncio.run(bench.mattes.ensure(AVATAR, "chroma", ignore_progress))
+        await bench.mattes.ensure(AVATAR, "chroma", ignore_progress)
 
 
-def test_work_continues_where_it_was_interrupted(bench: Bench) -> None:
-    async def scenario() -> None:
-        bench.stages.lost_at = 96
-        with pytest.raises(ReplicaLostError):
-            await bench.mattes.ensure(AVATAR, "person", ignore_progress)
-        bench.stages.lost_at = None
+async def test_work_continues_where_it_was_interrupted(bench: Bench) -> None:
+    bench.stages.lost_at = 96
+    with pytest.raises(ReplicaLostError):
         await bench.mattes.ensure(AVATAR, "person", ignore_progress)
-        assert bench.stages.made == PIECES, "no piece is made twice"
-
-    asyncio.run(scenario())
-
-
-def test_a_damaged_piece_and_a_damaged_matte_are_made_again(bench: Bench) -> None:
-    async def scenario() -> None:
-        bench.stages.lost_at = 96
-        with pytest.raises(ReplicaLostError):
-            await bench.mattes.ensure(AVATAR, "person", ignore_progress)
-        (piece,) = bench.root.rglob("0000048.npz")
-        piece.write_bytes(b"damaged")
-        bench.stages.lost_at = None
-        made = await bench.mattes.ensure(AVATAR, "person", ignore_progress)
-        assert bench.stages.made.count((48, 96)) == 2
-        (bench.root / made.key).write_bytes(b"damaged")
-        assert await bench.mattes.ensure(AVATAR, "person", ignore_progress) == made
-        assert bench.stages.made.count((48, 96)) == 3
-
-    asyncio.run(scenario())
+    bench.stages.lost_at = None
+    await bench.mattes.ensure(AVATAR, "person", ignore_progress)
+    assert bench.stages.made == PIECES, "no piece is made twice"
 
 
-def test_the_last_caller_who_leaves_ends_the_work(bench: Bench) -> None:
-    async def scenario() -> None:
-        begun = asyncio.Event()
-
-        async def report(share: float) -> None:
-            begun.set()
-            await asyncio.sleep(60)
-
-        calls = [asyncio.create_task(bench.mattes.ensure(AVATAR, "person", each)) for each in (report, ignore_progress)]
-        await begun.wait()
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
-        await asyncio.sleep(0)
-        assert bench.stages.made == PIECES[:1] and not bench.stages.joined
+async def test_a_damaged_piece_and_a_damaged_matte_are_made_again(bench: Bench) -> None:
+    bench.stages.lost_at = 96
+    with pytest.raises(ReplicaLostError):
         await bench.mattes.ensure(AVATAR, "person", ignore_progress)
-        assert bench.stages.made == PIECES
+    (piece,) = bench.root.rglob("0000048.npz")
+    piece.write_bytes(b"damaged")
+    bench.stages.lost_at = None
+    made = await bench.mattes.ensure(AVATAR, "person", ignore_progress)
+    assert bench.stages.made.count((48, 96)) == 2
+    (bench.root / made.key).write_bytes(b"damaged")
+    assert await bench.mattes.ensure(AVATAR, "person", ignore_progress) == made
+    assert bench.stages.made.count((48, 96)) == 3
 
-    asyncio.run(scenario())
+
+async def test_the_last_caller_who_leaves_ends_the_work(bench: Bench) -> None:
+    begun = asyncio.Event()
+
+    async def report(share: float) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    calls = [asyncio.create_task(bench.mattes.ensure(AVATAR, "person", each)) for each in (report, ignore_progress)]
+    await begun.wait()
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert bench.stages.made == PIECES[:1] and not bench.stages.joined
+    await bench.mattes.ensure(AVATAR, "person", ignore_progress)
+    assert bench.stages.made == PIECES

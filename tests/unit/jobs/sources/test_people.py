@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError
-from jobs.messages import PeopleScan, PreparedSpeech, SourceVideo, encode_source_info
+from jobs.messages import PreparedSpeech, SourceVideo, encode_source_info
 from jobs.model.files import new_id, utc_now
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
@@ -140,43 +141,34 @@ async def _report(bench: Bench, record: AvatarRecord) -> PeopleReport:
     return report
 
 
-def test_one_search_serves_all_avatars_of_a_source(bench: Bench) -> None:
-    async def ask() -> None:
-        first, second = bench.avatar(), bench.avatar("person:1")
-        reports = await asyncio.gather(*(_report(bench, each) for each in (first, second, first)))
-        assert reports[0] == reports[1] == reports[2]
-        later = bench.avatar("person:0")
-        assert await _report(bench, later) == reports[0]
-        picture = on_disk(bench.files, avatar_folder(later.key)) / PEOPLE_PART / person_picture(1)
-        assert picture.read_bytes() == b"face 1"
-        assert not (on_disk(bench.files, avatar_folder(first.key)) / "scan").exists()
-
-    asyncio.run(ask())
+async def test_one_search_serves_all_avatars_of_a_source(bench: Bench) -> None:
+    first, second = bench.avatar(), bench.avatar("person:1")
+    reports = await asyncio.gather(*(_report(bench, each) for each in (first, second, first)))
+    assert reports[0] == reports[1] == reports[2]
+    later = bench.avatar("person:0")
+    assert await _report(bench, later) == reports[0]
+    picture = on_disk(bench.files, avatar_folder(later.key)) / PEOPLE_PART / person_picture(1)
+    assert picture.read_bytes() == b"face 1"
+    assert not (on_disk(bench.files, avatar_folder(first.key)) / "scan").exists()
     assert bench.stages.counts == {"frames": 100, "rows": 200, "searches": 1}
 
 
-def test_owners_share_no_search(bench: Bench) -> None:
-    async def ask() -> None:
-        for owner in ("anna", "ben"):
-            record = bench.avatar(owner=owner)
-            await _report(bench, record)
-
-    asyncio.run(ask())
+async def test_owners_share_no_search(bench: Bench) -> None:
+    for owner in ("anna", "ben"):
+        record = bench.avatar(owner=owner)
+        await _report(bench, record)
     assert bench.stages.counts["searches"] == 2
 
 
-def test_people_become_their_appearance(bench: Bench) -> None:
-    async def ask() -> None:
-        record = bench.avatar()
-        first, second = await bench.choice(record, "person:0"), await bench.choice(record, "person:1")
-        assert first == FaceChoice.like(APPEARANCES[0], APPEARANCES[1], PLACES[0])
-        assert second == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
-        assert await bench.choice(record, "speaking") == second, "who speaks longest"
-        assert await bench.choice(record, "index:1") == FaceChoice.parse("index:1")
-        with pytest.raises(FaceNotFoundError, match=r"expected person:0 to person:1 \(2 people .*\), found 'person:2'"):
-            await bench.choice(record, "person:2")
-
-    asyncio.run(ask())
+async def test_people_become_their_appearance(bench: Bench) -> None:
+    record = bench.avatar()
+    first, second = await bench.choice(record, "person:0"), await bench.choice(record, "person:1")
+    assert first == FaceChoice.like(APPEARANCES[0], APPEARANCES[1], PLACES[0])
+    assert second == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
+    assert await bench.choice(record, "speaking") == second, "who speaks longest"
+    assert await bench.choice(record, "index:1") == FaceChoice.parse("index:1")
+    with pytest.raises(FaceNotFoundError, match=r"expected person:0 to person:1 \(2 people .*\), found 'person:2'"):
+        await bench.choice(record, "person:2")
 
 
 @pytest.mark.parametrize(
@@ -192,72 +184,53 @@ def test_people_become_their_appearance(bench: Bench) -> None:
         ("box:12,12,30,30", 0),
     ],
 )
-def test_resolve_of_a_searched_source_finds_the_person(bench: Bench, face: str, person: int | None) -> None:
-    async def ask() -> None:
-        record = bench.avatar()
+async def test_resolve_of_a_searched_source_finds_the_person(bench: Bench, face: str, person: int | None) -> None:
+    record = bench.avatar()
 
-        async def resolve(sha256: str = record.source_sha256) -> int | None:
-            return await bench.people.resolve(sha256, None, FaceChoice.parse(face))
+    async def resolve(sha256: str = record.source_sha256) -> int | None:
+        return await bench.people.resolve(sha256, None, FaceChoice.parse(face))
 
-        assert await resolve() is None, "nobody has searched it"
-        await _report(bench, record)
-        assert await resolve() == person
-        assert await resolve("0" * 64) is None
-        with pytest.raises(FaceNotFoundError, match="found 'person:2'"):
-            await bench.people.resolve(record.source_sha256, None, FaceChoice.parse("person:2"))
-
-    asyncio.run(ask())
+    assert await resolve() is None, "nobody has searched it"
+    await _report(bench, record)
+    assert await resolve() == person
+    assert await resolve("0" * 64) is None
+    with pytest.raises(FaceNotFoundError, match="found 'person:2'"):
+        await bench.people.resolve(record.source_sha256, None, FaceChoice.parse("person:2"))
 
 
-def test_the_largest_face_speaks_where_nobody_is_seen_to(bench: Bench) -> None:
+async def test_the_largest_face_speaks_where_nobody_is_seen_to(bench: Bench) -> None:
     bench.stages.turns = (SpeakerTurn(start=0, end=4, person=None, confidence=0.9),)
-
-    async def ask() -> FaceChoice:
-        return await bench.choice(bench.avatar(), "speaking")
-
-    assert asyncio.run(ask()) == FaceChoice()
+    assert (await bench.choice(bench.avatar(), "speaking")) == FaceChoice()
 
 
-def test_a_silent_source_is_not_heard(bench: Bench) -> None:
+async def test_a_silent_source_is_not_heard(bench: Bench) -> None:
     bench.info = replace(VIDEO, has_audio=False)
-
-    async def ask() -> None:
-        record = bench.avatar()
-        await _report(bench, record)
-
-    asyncio.run(ask())
+    record = bench.avatar()
+    await _report(bench, record)
     assert "rows" not in bench.stages.counts
 
 
-def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.sources.people._POLL_S", 0.05)
-
-    async def ask() -> tuple[PeopleScan, PeopleScan]:
-        record = bench.avatar()
-        bench.stages.may_go_on.clear()
-        before = await bench.people.poll(record, bench.source(record))
-        assert bench.people.is_searching(record)
-        bench.stages.may_go_on.set()
-        while (after := await bench.people.poll(record, bench.source(record))).report is None:
-            pass
-        assert not bench.people.is_searching(record)
-        return before, after
-
-    before, after = asyncio.run(ask())
+    record = bench.avatar()
+    bench.stages.may_go_on.clear()
+    before = await bench.people.poll(record, bench.source(record))
+    assert bench.people.is_searching(record)
+    bench.stages.may_go_on.set()
+    while (after := await bench.people.poll(record, bench.source(record))).report is None:
+        pass
+    assert not bench.people.is_searching(record)
     assert before.report is None and 0 < before.progress < 1
     assert after.progress == 1 and after.report is not None and len(after.report.people) == 2
 
 
-def test_a_failed_search_is_reported_once_and_started_again(bench: Bench) -> None:
-    async def ask() -> None:
-        record = bench.avatar()
-        bench.stages.fault = MediaError("cannot be decoded")
-        with pytest.raises(MediaError):
-            await bench.people.poll(record, bench.source(record))
-        bench.stages.fault = None
-        assert (await _report(bench, record)).people
-
-    asyncio.run(ask())
+async def test_a_failed_search_is_reported_once_and_started_again(bench: Bench) -> None:
+    record = bench.avatar()
+    bench.stages.fault = MediaError("cannot be decoded")
+    with pytest.raises(MediaError):
+        await bench.people.poll(record, bench.source(record))
+    bench.stages.fault = None
+    assert (await _report(bench, record)).people
 
 
 class Tracking(Scanning):
@@ -265,31 +238,18 @@ class Tracking(Scanning):
 
     choice: FaceChoice | None = None
 
-    async def track(
-        self,
-        context: CallContext,
-        source: SourceVideo,
-        choice: FaceChoice,
-        start: int,
-        stop: int,
-        state: TrackState | None,
-        out: str,
-    ) -> TrackState:
+    async def track(self, context: CallContext, source: SourceVideo, choice: FaceChoice, *_: Any) -> TrackState:
         self.choice = choice
         raise FaceNotFoundError("not there")
 
 
-def test_the_avatar_of_a_person_follows_their_appearance(bench: Bench) -> None:
+async def test_the_avatar_of_a_person_follows_their_appearance(bench: Bench) -> None:
     stages = Tracking(bench.files)
-
-    async def ask() -> PeopleScan:
-        avatars = Avatars(PipelineConfig(), stages, bench.table, bench.files)
-        record = bench.avatar("person:1", source_info=encode_source_info(VIDEO))
-        with pytest.raises(FaceNotFoundError, match="not there"):
-            await avatars.ensure(record.key, "warp", ignore_progress)
-        return await avatars.people(record)
-
-    report = asyncio.run(ask()).report
+    avatars = Avatars(PipelineConfig(), stages, bench.table, bench.files)
+    record = bench.avatar("person:1", source_info=encode_source_info(VIDEO))
+    with pytest.raises(FaceNotFoundError, match="not there"):
+        await avatars.ensure(record.key, "warp", ignore_progress)
+    report = (await avatars.people(record)).report
     assert report is not None and len(report.people) == 2
     assert stages.choice == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
     assert stages.counts["searches"] == 1

@@ -46,7 +46,7 @@ def changes_again(database: Database) -> None:
             time.sleep(0.1)
 
 
-def test_the_second_one_leads_when_the_lease_of_the_first_has_ended(url: str) -> None:
+def test_try_claim_succeeds_when_the_lease_has_ended(url: str) -> None:
     first, second = Database(url), Database(url)
     assert first.try_claim("a", 60.0)
     began = time.monotonic()
@@ -67,7 +67,7 @@ def test_the_second_one_leads_when_the_lease_of_the_first_has_ended(url: str) ->
     second.close()
 
 
-def test_an_older_writer_is_asked_and_a_newer_one_is_not(url: str) -> None:
+def test_try_claim_asks_only_an_older_writer(url: str) -> None:
     old, new = Database(url), Database(url)
     assert not new.request_handover("session_2", 60.0), "there is nobody to ask"
     assert old.try_claim("session_1", 60.0) and not new.try_claim("session_2", 60.0)
@@ -95,7 +95,7 @@ def test_an_older_writer_is_asked_and_a_newer_one_is_not(url: str) -> None:
         database.close()
 
 
-def test_a_claim_waits_for_the_change_that_is_under_way(url: str) -> None:
+def test_try_claim_waits_for_a_running_transaction(url: str) -> None:
     first, second, watch = Database(url), Database(url), Database(url)
     assert first.try_claim("a", 0.01)
     time.sleep(0.05)
@@ -112,7 +112,7 @@ def test_a_claim_waits_for_the_change_that_is_under_way(url: str) -> None:
         database.close()
 
 
-def test_a_server_that_was_started_again_is_found_again(mortal: PostgresServer) -> None:
+def test_database_reconnects_to_a_restarted_server(mortal: PostgresServer) -> None:
     database = Database(mortal.new_database())
     assert database.try_claim("a", 60.0)
     change(database)
@@ -130,7 +130,7 @@ def test_a_server_that_was_started_again_is_found_again(mortal: PostgresServer) 
     database.close()
 
 
-def test_a_change_that_the_server_did_not_live_to_see_is_none(mortal: PostgresServer) -> None:
+def test_transaction_of_a_killed_server_is_rolled_back(mortal: PostgresServer) -> None:
     database = Database(mortal.new_database())
     with pytest.raises(TableUnreachableError), database.transaction():  # noqa: PT012
         database.execute("UPDATE writer SET holder = 'a'")
@@ -142,7 +142,7 @@ def test_a_change_that_the_server_did_not_live_to_see_is_none(mortal: PostgresSe
     database.close()
 
 
-def test_a_server_that_hangs_is_not_waited_for(mortal: PostgresServer) -> None:
+def test_call_to_a_hanging_server_times_out(mortal: PostgresServer) -> None:
     database = Database(mortal.new_database())
     change(database)
     mortal.freeze()
@@ -157,7 +157,7 @@ def test_a_server_that_hangs_is_not_waited_for(mortal: PostgresServer) -> None:
     database.close()
 
 
-def test_texts_that_it_cannot_hold_are_found_nowhere(url: str) -> None:
+def test_query_with_nul_character_finds_nothing(url: str) -> None:
     database = Database(url)
     assert database.query("SELECT * FROM jobs WHERE id = ?1", "a\0b") == []
     database.close()
@@ -172,7 +172,7 @@ def test_tables_of_a_newer_version_are_refused(url: str) -> None:
         database.query("SELECT 1")
 
 
-def test_nobody_is_let_in_without_an_address() -> None:
+def test_query_of_an_unreachable_server_fails_fast() -> None:
     began = time.monotonic()
     database = Database("postgresql://lipwright@127.0.0.1:1/none")
     for _ in range(20):

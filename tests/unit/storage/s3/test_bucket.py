@@ -26,7 +26,7 @@ def machine(folder: Path, url: str, **bucket: bool) -> StoredFiles:
     return open_files(PipelineConfig(data_dir=folder, files=url, bucket=BucketConfig(**bucket)))
 
 
-def test_what_one_machine_writes_another_one_reads(s3: S3Server, tmp_path: Path) -> None:
+def test_file_written_by_one_machine_is_read_by_another(s3: S3Server, tmp_path: Path) -> None:
     url = s3.new_bucket()
     first, second = machine(tmp_path / "first", url), machine(tmp_path / "second", url)
     with first.written(KEY) as part:
@@ -40,7 +40,7 @@ def test_what_one_machine_writes_another_one_reads(s3: S3Server, tmp_path: Path)
         assert path.read_bytes() == b"new!"
 
 
-def test_sources_are_asked_for_once(s3: S3Server, tmp_path: Path) -> None:
+def test_source_after_written_is_fetched_locally(s3: S3Server, tmp_path: Path) -> None:
     files = machine(tmp_path, s3.new_bucket())
     with files.written(SOURCE) as part:
         part.write_bytes(b"film")
@@ -52,7 +52,7 @@ def test_sources_are_asked_for_once(s3: S3Server, tmp_path: Path) -> None:
         s3.thaw()
 
 
-def test_an_upload_with_its_hash_is_not_read_to_check_it(s3: S3Server, tmp_path: Path) -> None:
+def test_upload_with_stored_hash_is_not_read_to_check_it(s3: S3Server, tmp_path: Path) -> None:
     url = s3.new_bucket()
     store = FileStore(tmp_path / "first", machine(tmp_path / "first", url))
     writer = store.new_upload("a.wav")
@@ -78,7 +78,7 @@ def test_a_signed_link_gives_the_file_without_credentials(s3: S3Server, tmp_path
     assert (answer.content, answer.headers["content-type"]) == (b"a film", "video/mp4")
 
 
-def test_a_bucket_that_is_gone_is_said_by_name_and_soon(tmp_path: Path) -> None:
+def test_unreachable_bucket_is_named_quickly(tmp_path: Path) -> None:
     endpoint = f"http://127.0.0.1:{quiet_port()}"
     files = machine(tmp_path, f"s3://nobody/x?endpoint={endpoint}&region=us-east-1")
     began = time.monotonic()
@@ -88,7 +88,7 @@ def test_a_bucket_that_is_gone_is_said_by_name_and_soon(tmp_path: Path) -> None:
     assert caught.value.retry_after_s >= 1 and endpoint not in str(caught.value)
 
 
-def test_a_bucket_that_is_not_there_is_refused_before_the_service_starts(s3: S3Server, tmp_path: Path) -> None:
+def test_check_files_access_without_bucket_fails(s3: S3Server, tmp_path: Path) -> None:
     good = s3.new_bucket()
     check_files_access(PipelineConfig(data_dir=tmp_path, files=good))
     assert machine(tmp_path, good).entries("trials") == {}
@@ -97,7 +97,7 @@ def test_a_bucket_that_is_not_there_is_refused_before_the_service_starts(s3: S3S
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://name:secret@bucket/x", "s3://bucket/x?secret_access_key=secret"])
-def test_an_address_that_is_none_is_refused_without_its_secret(tmp_path: Path, url: str) -> None:
+def test_invalid_bucket_url_is_refused_without_its_secret(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError, match="expected s3://bucket/prefix"):
         machine(tmp_path, url)
 

@@ -43,7 +43,7 @@ LOSSES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_nothing_is_written_into_a_file_that_nobody_finds(database: Database, path: Path, loss: str) -> None:
+def test_write_to_a_deleted_database_fails(database: Database, path: Path, loss: str) -> None:
     database.claim()
     change(database)
     LOSSES[loss](path)
@@ -92,14 +92,14 @@ os._exit(9)
 
 
 @pytest.mark.parametrize(("what", "kept"), [("busy", ["a", "b"]), ("idle", ["a"])])
-def test_a_log_that_was_deleted_takes_nothing_with_it(path: Path, what: str, kept: list[str]) -> None:
+def test_deleted_wal_loses_no_rows(path: Path, what: str, kept: list[str]) -> None:
     """A service at whose folder somebody tidied up dies a moment later: what it had accepted is there."""
     done = subprocess.run([sys.executable, "-c", _LOSE_THE_LOG, path, what], capture_output=True, text=True, timeout=60)
     assert done.returncode == 9, done.stderr
     assert _rows(path) == kept
 
 
-def test_a_table_whose_log_was_deleted_goes_on(database: Database, path: Path) -> None:
+def test_database_with_deleted_wal_accepts_writes(database: Database, path: Path) -> None:
     database.claim()
     for number in range(3):
         _add(database, f"{number}")
@@ -109,7 +109,7 @@ def test_a_table_whose_log_was_deleted_goes_on(database: Database, path: Path) -
     database.check_claim()
 
 
-def test_a_log_that_was_cut_to_nothing_by_who_opened_the_table_is_none(database: Database, path: Path) -> None:
+def test_database_with_empty_wal_keeps_its_rows(database: Database, path: Path) -> None:
     _add(database, "a")
     _log(path).unlink()
     _log(path).touch()
@@ -117,7 +117,7 @@ def test_a_log_that_was_cut_to_nothing_by_who_opened_the_table_is_none(database:
     assert _rows(path) == ["a", "b"]
 
 
-def test_the_log_of_somebody_else_is_not_mixed_with_ours(database: Database, path: Path) -> None:
+def test_database_with_replaced_wal_refuses_writes(database: Database, path: Path) -> None:
     database.claim()
     _add(database, "a")
     content = _log(path).read_bytes()
@@ -129,7 +129,7 @@ def test_the_log_of_somebody_else_is_not_mixed_with_ours(database: Database, pat
         database.check_claim()
 
 
-def test_a_table_that_lies_where_it_lay_goes_on(database: Database, path: Path) -> None:
+def test_database_moved_away_and_back_accepts_writes(database: Database, path: Path) -> None:
     path.rename(path.with_name("old"))
     with pytest.raises(TableLostError):
         change(database)
@@ -177,7 +177,7 @@ def _set_version(path: Path, version: int) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_file_that_is_no_table_is_refused_in_one_line(path: Path, damage: str) -> None:
+def test_file_that_is_no_database_is_refused_in_one_line(path: Path, damage: str) -> None:
     Database(path).close()
     DAMAGES[damage](path)
     with pytest.raises(ConfigError, match=r"jobs\.sqlite3: [Ee]xpected .* (found|got)") as caught:  # noqa: PT012
@@ -189,13 +189,13 @@ def test_a_file_that_is_no_table_is_refused_in_one_line(path: Path, damage: str)
     assert "\n" not in str(caught.value)
 
 
-def test_a_whole_table_passes(database: Database) -> None:
+def test_check_of_an_intact_database_passes(database: Database) -> None:
     database.check_pages()
     database.claim()
     database.check_pages()
 
 
-def test_a_lock_of_another_program_delays_changes_and_no_reads(
+def test_lock_of_another_program_delays_only_writes(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.sqlite.database._LOCK_WAIT_S", 0.5)
