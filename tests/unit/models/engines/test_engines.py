@@ -18,16 +18,26 @@ from errors import CancelledJobError, ConfigError, MediaError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
+from models.engines.dinet.engine import HeyGemVariant
+from models.engines.dinet.generator import HeyGemGenerator
+from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98
+from models.engines.dinet.options import DinetOptions
 from models.engines.dinet.wenet import WenetAudioEncoder
+from models.engines.edtalk.generator import EdTalkGenerator
 from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
 from models.engines.musetalk.generator import load_face_generator
 from models.engines.patches import FacePatches
 from models.engines.protocol import AudioEncoder, ComputeResources, Engine, EngineSettings, FaceGenerator, FrameSpan
 from models.engines.registry import engine_class
+from models.engines.restoration.network import OnnxRestoration
+from models.engines.ultralight.generator import OnnxGenerator as UltralightGenerator
 from models.engines.ultralight.hubert import HubertAudioEncoder, OnnxHubert
+from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.wenet import OnnxWenet
 from models.engines.ultralight.wenet import WenetAudioEncoder as StreamingWenetAudioEncoder
 from models.engines.wav2lip.audio import MelAudioEncoder
+from models.engines.wav2lip.generator import OnnxGenerator as Wav2LipGenerator
+from models.engines.wav2lip.options import Wav2LipOptions
 from models.speech.level import SpeechLevel, measure_level
 from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from tests.random_weights.edtalk import save_edtalk
@@ -164,6 +174,33 @@ def test_encode_other_file_or_cancel_raises(audio_encoder: AudioEncoder, speech:
         audio_encoder.encode(path, SpeechLevel(5, 1.0, -20.0), span)
     with pytest.raises(CancelledJobError):
         audio_encoder.encode(path, level, span, lambda: True)
+
+
+LAYOUT = HeyGemVariant(DinetOptions()).layout
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda path: DeepSpeechAudioEncoder(path, CPU),
+        lambda path: EdTalkGenerator(path, CPU, 0.5),
+        lambda path: FaceDetector(path, CPU),
+        lambda path: FaceLandmarks98(path, CPU),
+        lambda path: HeyGemGenerator(path, CPU, LAYOUT),
+        lambda path: OnnxHubert(path, CPU),
+        lambda path: OnnxRestoration(path, CPU),
+        lambda path: OnnxWenet(path, CPU),
+        lambda path: UltralightGenerator(path, CPU, UltralightOptions()),
+        lambda path: Wav2LipGenerator(path, CPU, Wav2LipOptions()),
+        lambda path: WenetAudioEncoder(path, CPU),
+    ],
+)
+def test_load_other_network_reports_expected_and_found(load: Callable[[Path], object], tmp_path: Path) -> None:
+    other = save_edtalk(tmp_path / "other.onnx", side=512)
+    with pytest.raises(WeightsError, match=r"^other\.onnx: expected .*, found .*512"):
+        load(other)
+    with pytest.raises(WeightsError, match=r"missing\.onnx does not exist"):
+        load(tmp_path / "missing.onnx")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from errors import CancelledJobError, FaceNotFoundError, WeightsError
+from errors import CancelledJobError, FaceNotFoundError
 from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points, points_68
 from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources
@@ -83,11 +83,3 @@ def test_find_points_still_detects_each_frame_once(tmp_path: Path) -> None:
     both = find_points(replace(track, **twice), Frames(), COLOUR, None, landmarks, lambda: False, num)
     np.testing.assert_array_equal(both[:num], once)
     np.testing.assert_allclose(both[num:], once + 3, atol=1e-3)
-
-
-def test_finders_other_network_raises_weights_error(tmp_path: Path) -> None:
-    pfpld, scrfd = export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), export_detector(tmp_path / "scrfd.onnx", [])
-    with pytest.raises(WeightsError, match=r"expected outputs .*, found \[1,3\] \[1,200\]"):
-        FaceDetector(pfpld, ComputeResources())
-    with pytest.raises(WeightsError, match=r"expected inputs \[any,3,112,112\], found \[1,3,640,640\]"):
-        FaceLandmarks98(scrfd, ComputeResources())
