@@ -82,7 +82,8 @@ def speak(
         raise UsageError("input_invalid", "pass either --audio or --text.")
     if ("video" in fields) == ("avatar_id" in fields):
         raise UsageError("input_invalid", "pass either --video or --avatar-id.")
-    fields |= background_field(fields.pop("background", None))
+    background = background_field(fields.pop("background", None))
+    fields = {**fields, **background}
     inputs = {name: str(value) for name, value in fields.items() if name in FILE_FIELDS and value}
     files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
     check_paths(files, out)
