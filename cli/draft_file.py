@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lipwright_client import Lipwright, Turn, Turns
-from lipwright_client.calls import TurnFields, TurnOptions
+from lipwright_client.calls import RevisionFields, TurnFields, TurnOptions
 from media.subtitles.cues import Cue, read_cues
 from media.subtitles.texts import subtitle_file
 
@@ -38,6 +38,15 @@ class DraftChanges:
 
     def __len__(self) -> int:
         return len(self.changed) + len(self.removed) + len(self.added)
+
+    def revision(self) -> RevisionFields:
+        """Return the changes of a finished job; none if nothing changes."""
+        fields: RevisionFields = {
+            "turns": [{"number": number, **change} for number, change in self.changed.items()],
+            "removed_turns": self.removed,
+            "added_turns": [dict(turn) for turn in self.added],
+        }
+        return fields if self else {}
 
 
 def draft_text(turns: Sequence[Turn]) -> str:

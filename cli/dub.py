@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cli.draft_file import draft_text
 from cli.local_service import LocalDataDir, OptionalServer, service_at
@@ -103,7 +102,7 @@ def dub(
     with service_at(server, data_dir) as base_url:
         client = service(base_url)
         if subtitles is None:
-            fields["subtitles"] = ("subtitles.vtt", _translate(client, video, language))
+            fields["translate_to"] = language
         else:
             fields["subtitles"] = (subtitles.name, subtitles.read_bytes())
         # The speakers of an avatar are those who speak at the same times in its video.
@@ -139,12 +138,6 @@ def _save_draft(client: Lipwright, job: Job, draft: Path, approve: str, as_json:
     num_texts = sum(turn.text is not None for turn in turns.turns)
     lines = [f"{draft}: {num_texts} texts", *voices_of(job), *long_texts(turns.turns)]
     print("\n".join([*lines, f"Change the file as you like, then render it: {approve}"]), flush=True)
-
-
-def _translate(client: Lipwright, video: str, language: str | None) -> bytes:
-    """Return subtitles of a video in another language."""
-    with Console(stderr=True).status("Transcribing and translating ..."):
-        return client.create_subtitles(video, translate_to=language, kind="vtt").encode()
 
 
 def _check_draft(draft: Path) -> None:

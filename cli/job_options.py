@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -27,6 +27,7 @@ NO_OPTIONS: Final[Mapping[str, str]] = {
     "diarization": _SEVERAL,
     "speakers": _SEVERAL,
     "subtitles": _SEVERAL,
+    "translate_to": _SEVERAL,
     "idle_mouths": _SEVERAL,
     "subtitles_output": _SEVERAL,
     "review": _SEVERAL,
@@ -39,11 +40,16 @@ _VALUES: Final = frozenset({"loop"})
 """Fields that have the name of a value."""
 
 
-def with_job_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each field of `JobSpec`; it gets those that were passed as its argument `fields`."""
+def with_job_options(command: Callable[..., None], names: Collection[str] | None = None) -> Callable[..., None]:
+    """Give a command options for fields of `JobSpec`; it gets those that were passed as its argument `fields`.
+
+    Args:
+        command: The command.
+        names: The fields; None for all that `lipwright speak` has.
+    """
     own = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
-    names = _names()
+    names = _names() if names is None else names
 
     @functools.wraps(command)
     def run(**values: Any) -> None:

@@ -13,16 +13,21 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from cli.draft_file import apply_changes, draft_changes, draft_text
+from cli.job_options import with_job_options
 from cli.local_service import ANY_SERVER, LocalDataDir, OptionalServer, Server, service_at
 from cli.report import print_report
 from cli.run_job import check_input, check_writable, progress_bars, save_video
 from cli.terminal import AsJson, UsageError, commands, console, interrupt_on_sigterm, name, service, timestamp
 from cli.turn_table import long_texts, print_result, turn_table
 from errors import NotFoundError
+from jobs.model.revision import RevisedSettings
 from lipwright_client import Job, Lipwright
-from lipwright_client.calls import format_of
+from lipwright_client.calls import RevisionFields, format_of
 
 app = commands(help="Manage the jobs of a running service.")
+
+_Out = Annotated[Path | None, typer.Option(help="Output file, with the suffix of the job's format.")]
+_NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the video.")]
 
 
 @app.command("list")
@@ -89,7 +94,9 @@ def download_job(
 def list_turns(
     job_id: str,
     server: Server = ANY_SERVER,
-    srt: Annotated[Path | None, typer.Option(help="Write the texts to this SRT file, to change and approve.")] = None,
+    srt: Annotated[
+        Path | None, typer.Option(help="Write the texts to this SRT file, to change them for `approve` or `revise`.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the turns of a job: who says what when, and which texts are too long."""
@@ -114,8 +121,8 @@ def approve_job(
             "have changed; `NAME: ` in front of a text chooses its speaker."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Output file, with the suffix of the job's format.")] = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the video.")] = False,
+    out: _Out = None,
+    no_wait: _NoWait = False,
     server: OptionalServer = None,
     data_dir: LocalDataDir = None,
     as_json: AsJson = False,
@@ -125,6 +132,51 @@ def approve_job(
     Without --server, uses the service running in the data folder or starts one for this job. Ctrl-C ends the command;
     the job continues.
     """
+    _check_files(subtitles, out, no_wait)
+    with service_at(server, data_dir) as base_url:
+        client = service(base_url)
+        _check_format(client, job_id, out)
+        if subtitles is not None:
+            _apply_file(client, job_id, subtitles.read_bytes())
+        _show_result(client, client.jobs.approve(job_id), out, as_json)
+
+
+def revise_job(
+    job_id: str,
+    fields: dict[str, object],
+    subtitles: Annotated[
+        Path | None, typer.Option(help="The SRT file of `lipwright jobs turns --srt`, as you have changed it.")
+    ] = None,
+    out: _Out = None,
+    no_wait: _NoWait = False,
+    server: OptionalServer = None,
+    data_dir: LocalDataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new video of a finished job, with other texts or options. What stays the same is not rendered again.
+
+    Without --server, uses the service running in the data folder or starts one for this job. Ctrl-C ends the command;
+    the new job continues.
+    """
+    _check_files(subtitles, out, no_wait)
+    with service_at(server, data_dir) as base_url:
+        client = service(base_url)
+        _check_format(client, job_id, out)
+        changes: RevisionFields = {"settings": fields} if fields else {}
+        if subtitles is not None:
+            changes |= draft_changes(client.jobs.turns(job_id).turns, subtitles.read_bytes()).revision()
+        if not changes:
+            raise UsageError("input_invalid", "nothing changes: pass a changed --subtitles file, or an option.")
+        job = client.jobs.revise(job_id, **changes)
+        print(f"Job {job.id} revises {job_id}.", file=sys.stderr)
+        _show_result(client, job, out, as_json)
+
+
+app.command("revise")(with_job_options(revise_job, RevisedSettings.model_fields))
+
+
+def _check_files(subtitles: Path | None, out: Path | None, no_wait: bool) -> None:
+    """Check the files of a command that renders a job whose texts were changed; UsageError if one cannot be used."""
     interrupt_on_sigterm()
     if (out is None) != no_wait:
         raise UsageError("input_invalid", "pass either --out or --no-wait.")
@@ -132,18 +184,21 @@ def approve_job(
         check_input("--subtitles", subtitles)
     if out is not None:
         check_writable(out)
-    with service_at(server, data_dir) as base_url:
-        client = service(base_url)
-        if out is not None:
-            format_of(out.suffix, str(client.jobs.get(job_id).options.get("format", "mp4")))
-        if subtitles is not None:
-            _apply_file(client, job_id, subtitles.read_bytes())
-        job = client.jobs.approve(job_id)
-        if out is None:
-            print(json.dumps(job.raw, indent=2) if as_json else job.status)
-            return
-        job = _wait_for_video(client, job_id)
-        print_result(job, out, save_video(client, job, out), as_json)
+
+
+def _check_format(client: Lipwright, job_id: str, out: Path | None) -> None:
+    """Raise UploadError if the output file has not the suffix of the job's format."""
+    if out is not None:
+        format_of(out.suffix, str(client.jobs.get(job_id).options.get("format", "mp4")))
+
+
+def _show_result(client: Lipwright, job: Job, out: Path | None, as_json: bool) -> None:
+    """Wait for the video and save it to `out`; without it, print the job."""
+    if out is None:
+        print(json.dumps(job.raw, indent=2) if as_json else job.status)
+        return
+    job = _wait_for_video(client, job.id)
+    print_result(job, out, save_video(client, job, out), as_json)
 
 
 def _apply_file(client: Lipwright, job_id: str, content: bytes) -> None:
@@ -160,7 +215,7 @@ def _apply_file(client: Lipwright, job_id: str, content: bytes) -> None:
 def _wait_for_video(client: Lipwright, job_id: str) -> Job:
     """Wait until a job has succeeded, and return it; Ctrl-C does not cancel it."""
     try:
-        with progress_bars("approved") as show:
+        with progress_bars("queued") as show:
             return client.jobs.wait(job_id, on_change=show).check()
     except KeyboardInterrupt:
         print(f"Job {job_id} continues: `lipwright jobs show {job_id}`.", file=sys.stderr)

@@ -69,7 +69,7 @@ class _StageBars:
             self._begin(job.stage)
         is_speaking = job.stage == "speaking"
         if is_speaking and job.num_cues is None:
-            self._bar.update(self._task, count="finding the speakers")
+            self._bar.update(self._task, count="preparing texts")
         elif job.count:
             done, total = (job.num_cues_done, job.num_cues) if is_speaking else (job.num_frames_done, job.num_frames)
             self._bar.update(self._task, completed=done, total=total, count=job.count)

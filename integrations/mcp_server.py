@@ -202,7 +202,13 @@ class LipwrightTools:
         self,
         context: Context[Any, Any],
         video: Annotated[str, Field(description="A video in the shared folder, or a URL.")],
-        subtitles: Annotated[str, Field(description="SRT or WebVTT file in the shared folder: what is said.")],
+        subtitles: Annotated[
+            str | None, Field(description="SRT or WebVTT file in the shared folder: what is said.")
+        ] = None,
+        translate_to: Annotated[
+            str | None,
+            Field(description="Instead of subtitles: speak a translation of what is said, such as `German`."),
+        ] = None,
         speakers: _Speakers = None,
         voice: Annotated[str | None, Field(description="Voice of all other speakers.")] = None,
         background_gain_db: Annotated[
@@ -214,12 +220,14 @@ class LipwrightTools:
         out: _Out = None,
         wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
     ) -> SpokenVideo:
-        """Dub a video: the people in it speak the subtitles, each in its time; returns an MP4."""
+        """Dub a video: the people in it speak the subtitles or a translation, each in its time; returns an MP4."""
         with _reported():
-            source, text = self._folder.source(video, "video"), self._folder.source(subtitles, "subtitles")
+            source = self._folder.source(video, "video")
+            text = None if subtitles is None else self._folder.source(subtitles, "subtitles")
             # The speakers of an avatar are those who speak at the same times in its video.
             avatar = await self._client.avatars.create(video=source, keep=False)
-            fields: JobFields = {"avatar_id": avatar.id, "subtitles": text, "speakers": speakers, "voice": voice}
+            fields: JobFields = {"avatar_id": avatar.id, "speakers": speakers, "voice": voice}
+            fields |= {"subtitles": text, "translate_to": translate_to}
             fields |= {"background_gain_db": background_gain_db, "subtitles_output": subtitles_output}
             # The same video may be a saved avatar with other settings.
             fields |= {"background": "source", "expressiveness": 1, "motion": 1}

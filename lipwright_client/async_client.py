@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar, Unpack
 
 import httpx
@@ -16,6 +17,7 @@ from lipwright_client.calls import (
     AvatarSettings,
     Call,
     JobFields,
+    RevisionFields,
     TurnFields,
     TurnOptions,
     create_job,
@@ -175,6 +177,18 @@ class AsyncJobs:
             StateError: The job was not made with `review`, or its texts are not yet spoken.
         """
         return await self._transport.run(Call("POST", f"{_job(job_id)}/approve", reads(Job)))
+
+    async def revise(self, job_id: str, **changes: Unpack[RevisionFields]) -> Job:
+        """Make a new job of one that has succeeded, with changes. What stays the same is reused.
+
+        Raises:
+            StateError: The job has not succeeded.
+            NotFoundError: There is no such turn, or files of the job are gone.
+            InputError: The changes are not possible.
+            ConnectionFailedError: The connection broke. There may be a new job: see `list`.
+        """
+        call = upload(f"{_job(job_id)}/revisions", reads(Job), changes)
+        return await self._transport.run(replace(call, is_idempotent=False))
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job. Has no effect on a finished job."""

@@ -78,7 +78,8 @@ class JobFields(AvatarSettings, total=False):
     Several people speak with `turns` instead of one speech: each is a mapping with `start` and `end` in seconds of the
     video, a `face`, a `gain_db`, and a `text` with a `voice`, or `audio`, the name of a file: `audio`, or a key of
     `more_audio` (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of
-    `audio` and its `diarization` (RTTM or JSON); `speakers` then maps names of speakers to mappings with `face` and
+    `audio` and its `diarization` (RTTM or JSON), or of what is said in the video, translated: `translate_to` (`de`,
+    `German`), if the service is configured for that. `speakers` then maps names of speakers to mappings with `face` and
     `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
     `track` or `burnt`. `language` (`de`, `German`) chooses voices for texts without one, a different one for each
     speaker, and marks the sound and the text track. With `review`, the job stops once its texts are spoken: see
@@ -103,6 +104,7 @@ class JobFields(AvatarSettings, total=False):
     more_audio: Mapping[str, Source] | None
     subtitles: Source | None
     diarization: Source | None
+    translate_to: str | None
     speakers: Mapping[str, Mapping[str, str]] | None
     idle_mouths: str | None
     subtitles_output: str | None
@@ -143,6 +145,22 @@ class TurnFields(TurnOptions, total=False):
 
     text: str
     start: float
+
+
+class RevisionFields(TypedDict, total=False):
+    """What a revision changes in a finished job.
+
+    `turns` are mappings with the `number` of a turn and `TurnFields`, `removed_turns` numbers, and `added_turns`
+    mappings with `text`, `start` and `TurnOptions`; all numbers are those of the turns of the finished job. `settings`
+    are other values of `background_gain_db`, `loudness_lufs`, `music_gain_db`, `subtitles_output`, `visible_label` or
+    `visible_label_top`, as in `JobFields`; None resets the first four. With `review`, the new job stops for review.
+    """
+
+    turns: Sequence[Mapping[str, Any]]
+    removed_turns: Sequence[int]
+    added_turns: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    review: bool
 
 
 @dataclass(frozen=True)

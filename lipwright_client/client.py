@@ -28,6 +28,7 @@ class Jobs(Blocking[AsyncJobs]):
     remove_turn = blocking(AsyncJobs.remove_turn)
     split_turn = blocking(AsyncJobs.split_turn)
     approve = blocking(AsyncJobs.approve)
+    revise = blocking(AsyncJobs.revise)
     cancel = blocking(AsyncJobs.cancel)
     delete = blocking(AsyncJobs.delete)
     wait = blocking(AsyncJobs.wait)

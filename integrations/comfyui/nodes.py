@@ -116,6 +116,12 @@ class LipwrightSpeak(io.ComfyNode):
                     optional=True,
                     tooltip="How the video is encoded: fast takes less CPU time, best keeps more detail.",
                 ),
+                io.String.Input(
+                    "translate_to",
+                    default="",
+                    optional=True,
+                    tooltip="Language: dub the video with a translation of what is said in it.",
+                ),
             ],
             outputs=[
                 io.Video.Output("result", display_name="video"),
@@ -147,6 +153,7 @@ class LipwrightSpeak(io.ComfyNode):
         size: str = "",
         diarization: str = "",
         quality: str = "balanced",
+        translate_to: str = "",
     ) -> io.NodeOutput:
         """Create the video. Interrupting the workflow cancels the job."""
         if sum((video is not None, image is not None, bool(avatar_id))) != 1:
@@ -157,7 +164,8 @@ class LipwrightSpeak(io.ComfyNode):
             fields["subtitles"] = ("comfyui.srt", subtitles.encode())
         if diarization.strip():
             fields["diarization"] = ("comfyui.rttm", diarization.encode())
-        if not any(text.strip() for text in (turns, subtitles, diarization)):
+        fields["translate_to"] = translate_to.strip() or None
+        if not any(text.strip() for text in (turns, subtitles, diarization, translate_to)):
             fields["loop"] = loop
         fields |= {"engine": engine or None, "avatar_id": avatar_id or None}
         fields |= {"background": background or None, "crop": crop or None, "size": size or None}

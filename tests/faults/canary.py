@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from tests.waiting import wait_until
 
 
 @dataclass
@@ -29,10 +30,7 @@ def listening_canary() -> Iterator[Canary]:
         threading.Thread(target=_listen, args=(ear, canary), daemon=True).start()
     try:
         with socket.create_connection(("127.0.0.1", canary.port), 60):
-            deadline = time.monotonic() + 60
-            while not canary.heard and time.monotonic() < deadline:
-                time.sleep(0.01)
-        assert canary.heard, "the canary received nothing"
+            wait_until(lambda: canary.heard, 60)
         canary.heard.clear()
         yield canary
     finally:

@@ -17,6 +17,7 @@ import av
 import httpx
 
 from tests.manifest_box import without_manifest
+from tests.waiting import wait_until
 
 IS_ENDURANCE = os.environ.get("LIPWRIGHT_ENDURANCE") == "1"
 """Whether the long forms run (`make test-faults`); the ordinary suite runs the same with fewer jobs."""
@@ -67,11 +68,9 @@ class Caller:
 
     def rendering(self, pair: Pair, timeout_s: float = 120.0) -> str:
         """A new job that has rendered its first segment, and has more."""
-        job_id, deadline = self.accepted(pair), time.monotonic() + timeout_s
-        while not (job := self.job(job_id))["num_frames_done"]:
-            assert job["status"] in ("queued", "running"), job
-            assert time.monotonic() < deadline, job
-            time.sleep(0.05)
+        job_id = self.accepted(pair)
+        wait_until(lambda: self.job(job_id)["num_frames_done"] or self.job(job_id)["status"] in FINAL, timeout_s)
+        assert self.job(job_id)["num_frames_done"], self.job(job_id)
         return job_id
 
     def job(self, job_id: str) -> dict[str, Any]:

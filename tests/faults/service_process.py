@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ import yaml
 from launch.serve_config import read_serve_config
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.ports import quiet_port
+from tests.waiting import wait_until
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0
@@ -79,11 +79,8 @@ class ServiceProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + START_S
-        while not self.is_ready() and not self.stands_by():
-            assert self._process.poll() is None, self._log.read_text(encoding="utf-8")[-2000:]
-            assert time.monotonic() < deadline, f"not ready in {START_S:.0f} s"
-            time.sleep(0.2)
+        wait_until(lambda: self._has_ended() or self.is_ready() or self.stands_by(), START_S, 0.2)
+        assert not self._has_ended(), self._log.read_text(encoding="utf-8")[-2000:]
 
     def is_ready(self) -> bool:
         """Whether every stage answers."""
@@ -95,9 +92,12 @@ class ServiceProcess:
             return "standby" in httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).text
         return False
 
+    def _has_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
     def stop(self) -> None:
         """End it as a supervisor does; Ctrl-C would not reach it where the tests run in the background of a shell."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and not self._has_ended():
             self._process.send_signal(signal.SIGTERM)
             status = self._process.wait(180)
             assert status == 0, f"expected an end in order, found status {status}"
@@ -162,15 +162,6 @@ def open_files(processes: list[psutil.Process]) -> int:
         with suppress(psutil.NoSuchProcess, FileNotFoundError):
             total += len(os.listdir(f"/proc/{process.pid}/fd"))
     return total
-
-
-def wait_until(is_so: Callable[[], object], bound_s: float = 120.0) -> float:
-    """Wait until it is so; returns how many seconds that took."""
-    started = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - started < bound_s, f"not so after {bound_s:.0f} s"
-        time.sleep(0.1)
-    return time.monotonic() - started
 
 
 def wait_until_replaced(find: Callable[[], list[psutil.Process]], old: psutil.Process, bound_s: float = 150.0) -> float:

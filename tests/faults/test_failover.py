@@ -13,6 +13,7 @@ from storage.postgres.database import Database
 from tests.faults.load import Caller, Pair, num_frames
 from tests.faults.service_process import ServiceProcess, config_with, served
 from tests.postgres import NO_SERVER, PostgresServer, running_postgres, server_programs
+from tests.waiting import wait_until
 
 NUM_JOBS = 4
 _PROMISED_S = 10.0
@@ -48,12 +49,9 @@ def test_another_service_goes_on_with_the_jobs_of_one_that_died(tmp_path: Path, 
             refused = Caller(second.url, patience_s=0).submit(long_pair, key="new")
             assert refused.status_code == 503 and refused.json()["code"] == "standby"
             assert int(refused.headers["Retry-After"]) >= 1
-            deadline = time.monotonic() + 120
-            while not list(data_dir.glob("jobs/*/segments/*.mp4")):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: list(data_dir.glob("jobs/*/segments/*.mp4")))
             first.kill_everything()
-            took_s = _seconds_until_it_leads(second)
+            took_s = wait_until(lambda: _leads(second), 60)
             elsewhere.wait(ids[:1], 240)
             _lose_the_database(database, second, long_pair)
             elsewhere.wait(ids, 300)
@@ -76,12 +74,4 @@ def _lose_the_database(database: PostgresServer, service: ServiceProcess, pair: 
         assert refused.json()["code"] in ("job_table_unreachable", "standby") and refused.headers["Retry-After"]
         time.sleep(1.0)
     database.start()
-    print(f"it leads again {_seconds_until_it_leads(service):.1f} s after the database is back")
-
-
-def _seconds_until_it_leads(service: ServiceProcess) -> float:
-    started = time.monotonic()
-    while not _leads(service):
-        assert time.monotonic() - started < 60
-        time.sleep(0.05)
-    return time.monotonic() - started
+    print(f"it leads again {wait_until(lambda: _leads(service), 60):.1f} s after the database is back")

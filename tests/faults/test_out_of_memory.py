@@ -13,7 +13,8 @@ import pytest
 
 from tests.faults.load import Caller, Pair
 from tests.faults.memory import decodes_for
-from tests.faults.service_process import ServiceProcess, served, wait_until
+from tests.faults.service_process import ServiceProcess, served
+from tests.waiting import wait_until
 
 CGROUPS = Path("/sys/fs/cgroup/memory")
 """Where version 1 of cgroups is mounted; in version 2, a group with processes of its own can have no groups in it."""

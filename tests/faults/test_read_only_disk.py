@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, served
-from tests.faults.test_leaks import small_disk
+from tests.faults.test_full_disk import small_disk
 
 DISK_MIB = 300
 MAX_FILE_BYTES = 200_000

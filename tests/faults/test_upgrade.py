@@ -23,6 +23,7 @@ from storage.postgres.database import Database
 from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames
 from tests.faults.service_process import ServiceProcess, served
 from tests.postgres import NO_SERVER, running_postgres, server_programs
+from tests.waiting import wait_until
 
 NUM_JOBS = 8
 _PROMISED_S = 10.0
@@ -167,10 +168,7 @@ def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: 
     with witnessed(results, segments, upgrade.data_dir, before, after):
         follower.start()
         caller = Caller(new.url)
-        deadline = time.monotonic() + 120
-        while len(_recorded(upgrade.state, upgrade.data_dir)) < 4:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: len(_recorded(upgrade.state, upgrade.data_dir)) >= 4)
         assert not any(answer.status in (200, 202) for answer in after.answers), "the old one leads for as long"
         recorded, began = _recorded(upgrade.state, upgrade.data_dir), time.monotonic()
         old.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.faults.load import Pair
 from tests.faults.service_process import ServiceProcess
+from tests.waiting import wait_until
 
 START_S = 240.0
 
@@ -61,18 +62,14 @@ class Viewer:
         return [str(said["state"]) for said in self.of("session.state_updated")]
 
     def until(self, num_fragments: int, bound_s: float = START_S) -> None:
-        deadline = time.monotonic() + bound_s
-        while len(self.arrivals) < num_fragments:
-            assert self.close_code is None, (self.close_code, self.events[-2:])
-            assert time.monotonic() < deadline, self.events[-2:]
-            time.sleep(0.05)
+        self._wait(lambda: len(self.arrivals) >= num_fragments, bound_s)
 
     def until_state(self, state: str, num: int) -> None:
-        deadline = time.monotonic() + START_S
-        while self.states.count(state) < num:
-            assert self.close_code is None, (self.close_code, self.events[-2:])
-            assert time.monotonic() < deadline, self.events[-2:]
-            time.sleep(0.05)
+        self._wait(lambda: self.states.count(state) >= num, START_S)
+
+    def _wait(self, is_so: Callable[[], bool], bound_s: float) -> None:
+        wait_until(lambda: is_so() or self.close_code is not None, bound_s)
+        assert is_so(), (self.close_code, self.events[-2:])
 
     def check_whole(self) -> None:
         """The session goes on, and no chunk is missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +19,10 @@ from jobs.sources.backgrounds import Backgrounds
 from models.engines.catalog import EngineCatalog
 from storage.file_store import FileStore
 from storage.job_table import JobTable
+from storage.records import AvatarRecord
 
-SOUND = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
+SOUND = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
+"""A file with the bytes `abc`."""
 
 
 def job_record(
@@ -42,6 +45,13 @@ def job_record(
         "upload_bytes": audio.num_bytes,
     }
     return JobRecord(**{**defaults, **fields}, plan=plan)
+
+
+def avatar_record(key: str | None = None, **fields: Any) -> AvatarRecord:
+    """Return the row of an avatar that was not analysed; `fields` are those of its row."""
+    now = utc_now()
+    defaults = {"key": key or new_id(), "id": new_id(), "source_sha256": "00", "created_at": now, "last_used_at": now}
+    return AvatarRecord.model_validate({**defaults, **fields})
 
 
 def job_services(

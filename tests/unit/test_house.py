@@ -70,12 +70,6 @@ def test_serve_config_bounds_every_deployment(repo_root: Path, name: str) -> Non
     assert set(unbounded) <= {"Ingress"}
 
 
-def test_serve_config_cpu_asks_for_no_gpu(repo_root: Path) -> None:
-    gpu, cpu = (_deployments(_read(repo_root / name)) for name in CONFIGS)
-    assert sum(d.get("ray_actor_options", {}).get("num_gpus", 0) for d in cpu.values()) == 0
-    assert gpu["FaceSynthesis"]["ray_actor_options"]["num_gpus"] > 0
-
-
 def test_rayservice_yaml_equals_the_serve_config(repo_root: Path) -> None:
     documents = list(yaml.safe_load_all((repo_root / "cluster" / "rayservice.yaml").read_text(encoding="utf-8")))
     (service,) = [d for d in documents if d["kind"] == "RayService"]
@@ -92,11 +86,6 @@ def test_rayservice_yaml_equals_the_serve_config(repo_root: Path) -> None:
     assert scaling["min_replicas"] == 0
     scaling["min_replicas"] = _deployments(original)["FaceSynthesis"]["autoscaling_config"]["min_replicas"]
     assert carried == original
-
-
-def test_graph_has_at_most_80_lines(repo_root: Path) -> None:
-    num_lines = len((repo_root / "graph.py").read_text(encoding="utf-8").splitlines())
-    assert num_lines <= 80, f"graph.py has {num_lines} lines; it should be read at one glance."
 
 
 def _import_in_new_process(repo_root: Path, module: str) -> tuple[float, set[str]]:

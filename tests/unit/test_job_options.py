@@ -110,7 +110,7 @@ SURFACES = {
         lambda: _arguments(GradioPage.speak),
         _RARE
         | {"callback_url": _WAITS, "review": _WAITS, "voice": _FEW, "size": _FEW}
-        | dict.fromkeys(("turns", "more_audio", "diarization", "subtitles", "speakers"), _TURNS)
+        | dict.fromkeys(("turns", "more_audio", "diarization", "subtitles", "speakers", "translate_to"), _TURNS)
         | dict.fromkeys(("idle_mouths", "subtitles_output"), _TURNS),
         {"avatar_id": "avatar"},
     ),

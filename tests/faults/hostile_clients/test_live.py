@@ -15,11 +15,12 @@ from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.faults.health_probe import HealthProbe
-from tests.faults.load import Caller, Pair
+from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess
 from tests.faults.viewer import Viewer, live_url, made_avatar, watching
+from tests.waiting import wait_until
 
-NUM_HOSTILE, NUM_AT_ONCE = 200, 40
+NUM_HOSTILE, NUM_AT_ONCE = (200, 40) if IS_ENDURANCE else (60, 40)
 MAX_GROWTH_BYTES = 400 * 1024**2  # LiveSession keeps up to 256 MiB of freed buffers
 
 
@@ -34,7 +35,7 @@ def _place(viewer: Viewer, state: str, after: int) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_two_hundred_strangers_disturb_nobody(service: ServiceProcess, avatar: str, sample_pair: Pair) -> None:
+def test_hostile_sockets_disturb_no_session(service: ServiceProcess, avatar: str, sample_pair: Pair) -> None:
     caller = Caller(service.url)
     with watching(service, avatar) as viewer:
         viewer.until(10)
@@ -85,16 +86,14 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
 def test_a_client_that_shows_nothing_is_sent_little_and_closed(service: ServiceProcess, avatar: str) -> None:
     with watching(service, avatar) as viewer:
         viewer.shows = False
-        deadline = time.monotonic() + 120
-        while viewer.close_code is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(lambda: viewer.close_code is not None)
         assert viewer.close_code == 1008
         assert "too slow" in viewer.of("session.ended")[0]["message"]
         assert viewer.of("session.fragment")[-1]["start_seconds"] < viewer.shown_seconds + 4
 
 
 async def _attack(address: str) -> Counter[str]:
-    """Two hundred sockets, forty at a time, each as nasty as its number says; how they ended."""
+    """Sockets, forty at a time, each as nasty as its number says; how they ended."""
     ends: Counter[str] = Counter()
     turn = asyncio.Semaphore(NUM_AT_ONCE)
 

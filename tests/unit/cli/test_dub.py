@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from config import SubtitlesConfig
 from errors import OptionError
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService
 from tests.unit.cli.commands import run
 from tests.unit.quality_report import example_report
-from tests.unit.speech.openai_server import answering
-from tests.unit.speech.speech_server import tone
 
 VTT = """WEBVTT
 
@@ -78,20 +75,13 @@ def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: M
     assert service.requests[0].options.background_gain_db is None
 
 
-def test_dub_language_transcribes_and_translates(tmp_path: Path, service: MemoryService) -> None:
-    film, out = tmp_path / "film.wav", tmp_path / "out.mp4"
-    film.write_bytes(tone(4))
-    with answering() as other:
-        settings = SubtitlesConfig(transcription_url=other.url, translation_url=other.url)
-        with serving(service, subtitles=settings) as url:
-            done = run("dub", str(film), "--language", "German", "--out", str(out), "--server", url)
+def test_dub_language_asks_for_a_translation(tmp_path: Path, service: MemoryService, url: str) -> None:
+    film, out = tmp_path / "film.mp4", tmp_path / "out.mp4"
+    film.write_bytes(b"film")
+    done = run("dub", str(film), "--language", "German", "--out", str(out), "--server", url)
     assert done.exit_code == 0, done.output
-    assert service.requests[0].options.language == "deu"
-    turns = service.requests[0].options.turns or ()
-    assert [(turn.text, turn.speaker, turn.face) for turn in turns] == [
-        ("Guten Abend.", None, None),
-        ("Wer ist da?", "A", None),
-    ]
+    spec = service.requests[0].spec
+    assert (spec.translate_to, spec.language, spec.subtitles) == ("deu", "deu", None)
 
 
 @pytest.mark.parametrize(

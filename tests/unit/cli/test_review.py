@@ -1,4 +1,4 @@
-"""`lipwright dub --review`, `jobs turns` and `jobs approve` against the API on a real socket."""
+"""`lipwright dub --review`, `jobs turns`, `jobs approve` and `jobs revise` against the API on a real socket."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from jobs.model.record import JobRecord, JobStatus
+from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.model.turn_edits import TurnChange, TurnEdit
 from jobs.requests import RequestContext
@@ -35,6 +36,7 @@ class ReviewService(MemoryService):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.edits: list[TurnEdit] = []
+        self.revisions: list[Revision] = []
 
     async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
         job = await super().submit(spec, context)
@@ -51,6 +53,11 @@ class ReviewService(MemoryService):
     async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
         job = await super().approve_job(job_id, owner)
         return self.finish(job_id) if job.status is JobStatus.QUEUED else job
+
+    async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
+        self.revisions.append(revision)
+        await super().revise_job(job_id, new_id, revision, owner)
+        return self.finish(new_id)
 
 
 @pytest.fixture
@@ -185,3 +192,35 @@ def test_approve_with_unusable_options_approves_nothing(
     assert code != 0
     assert message in output
     assert service.table.get_job(_job_id(service)).status is JobStatus.REVIEW
+
+
+@pytest.fixture
+def finished(service: ReviewService, draft: tuple[int, str]) -> str:
+    """ID of a finished job."""
+    return service.finish(_job_id(service)).id
+
+
+def test_revise_sends_the_changes_and_saves_the_video(
+    tmp_path: Path, service: ReviewService, url: str, finished: str
+) -> None:
+    file, out = tmp_path / "changed.srt", tmp_path / "new.mp4"
+    kept = SRT.replace("Guten Tag", "Tag")
+    file.write_text(kept[kept.index("2\n") :] + "\n4\n00:00:07,000 --> 00:00:08,000\nBOB: Tschüss\n")
+    options = ("--subtitles", str(file), "--loudness", "-16", "--out", str(out))
+    code, output = _run("jobs", "revise", finished, *options, "--server", url)
+    assert (code, out.read_bytes()) == (0, VIDEO_BYTES), output
+    assert f"revises {finished}" in output
+    (revision,) = service.revisions
+    assert [(each.number, each.text, each.model_fields_set) for each in revision.turns] == [
+        (1, "Tag", {"number", "text"})
+    ]
+    assert revision.removed_turns == (0,) and revision.settings.loudness_lufs == -16
+    assert [(each.text, each.start, each.speaker) for each in revision.added_turns] == [("Tschüss", 7.0, "BOB")]
+
+
+def test_revise_without_changes_is_refused(tmp_path: Path, service: ReviewService, url: str, finished: str) -> None:
+    (tmp_path / "same.srt").write_text(SRT)
+    code, output = _run(
+        *("jobs", "revise", finished, "--subtitles", str(tmp_path / "same.srt"), "--no-wait", "--server", url)
+    )
+    assert (code, "nothing changes" in output, service.revisions) == (2, True, [])

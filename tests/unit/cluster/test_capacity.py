@@ -22,8 +22,6 @@ from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
 from jobs.admission import AdmissionController, AdmitRequest
 from jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest, SegmentWatermark
-from jobs.model.files import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
@@ -32,7 +30,6 @@ from models.mouth.motion import RunningStats
 from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import avatar_key
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext as CallContext
 from tests.faults.load import IS_ENDURANCE
@@ -138,17 +135,7 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
 
 
 def _job(files: FileStore, owner: str) -> JobRecord:
-    audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
-    job = job_record(
-        id=new_id(),
-        options=JobOptions(engine="warp"),
-        audio=audio,
-        audio_seconds=SECONDS,
-        result_seconds=SECONDS,
-        avatar_key=avatar_key("00", "largest", "1"),
-        owner=owner,
-        created_at=utc_now(),
-    )
+    job = job_record(audio_seconds=SECONDS, result_seconds=SECONDS, owner=owner)
     on_disk(files, job_file_key(job.id)).write_bytes(b"abc")
     return job
 

@@ -12,13 +12,12 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import CapacityError, InProgressError, StorageFullError
 from jobs.admission import AdmissionController, AdmitRequest
-from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.files import utc_now
 from jobs.model.record import JobRecord, JobStatus
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
 from storage.sqlite.database import Database
-from tests.unit.job_records import job_record
+from tests.unit.job_records import SOUND, avatar_record, job_record
 
 MIB = 1024**2
 
@@ -35,7 +34,7 @@ class Bench:
         self.admission = AdmissionController(PipelineConfig(jobs=jobs), self.table, self.files, lambda: self.now)
 
     def add(self, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> JobRecord:
-        audio = UploadedFile(key=new_id(), sha256="00", num_bytes=MIB, label="a.wav")
+        audio = SOUND.model_copy(update={"num_bytes": MIB})
         job = self.table.insert_job(job_record(audio=audio, **{"audio_seconds": 10.0, **fields}))
         if status is not JobStatus.QUEUED:
             self.table.update_job(job.id, status=status)
@@ -233,17 +232,8 @@ def test_a_body_that_names_urls_gets_a_wider_place(bench: Bench) -> None:
 
 def test_avatars_under_analysis_wait_too(bench: Bench) -> None:
     bench.add(JobStatus.RUNNING)
-    now = utc_now()
     for number in range(3):
-        record = {
-            "key": f"{number}" * 32,
-            "id": new_id(),
-            "pinned": number == 0,
-            "analyse_on_create": True,
-            "owner": "a",
-        }
-        record |= {"source_sha256": "00"}
-        bench.table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
+        bench.table.put_avatar(avatar_record(pinned=number == 0, analyse_on_create=True, owner="a"))
     with pytest.raises(CapacityError, match="3 jobs of this key are waiting; the limit is 2"):
         bench.admission.admit(asking(owner="a"))
     bench.admission.admit(asking(owner="b"))

@@ -13,8 +13,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SourceVideo
-from jobs.model.files import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions
+from jobs.model.files import UploadedFile, new_id
 from jobs.model.record import JobStatus
 from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
@@ -28,10 +27,9 @@ from models.mouth.motion import RunningStats
 from storage.file_keys import avatar_folder, job_file_key, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, avatar_key
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
-from tests.unit.job_records import job_record, job_services
+from tests.unit.job_records import avatar_record, job_record, job_services
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, FixedAvatars, MemoryStages
 from tests.unit.media.clips import decode_all, noise, planes_of, write_audio
 from tests.unit.on_disk import on_disk
@@ -91,16 +89,7 @@ class Bench:
         upload = UploadedFile(
             key=new_id(), sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content), label="a.wav"
         )
-        self.job = self.table.insert_job(
-            job_record(
-                id=new_id(),
-                options=JobOptions(engine="warp"),
-                audio=upload,
-                avatar_key=avatar_key("00", "largest", "1"),
-                status=JobStatus.RUNNING,
-                created_at=utc_now(),
-            )
-        )
+        self.job = self.table.insert_job(job_record(audio=upload, status=JobStatus.RUNNING))
         sound.rename(on_disk(self.files, job_file_key(self.job.id)))
 
     def run(
@@ -221,9 +210,8 @@ def test_run_with_error_but_no_damage_raises_at_once(bench: Bench) -> None:
 
 @pytest.mark.parametrize("is_intact", [True, False])
 def test_run_with_damaged_source_is_a_stored_file_error(bench: Bench, is_intact: bool) -> None:
-    key, now = bench.job.avatar_key, utc_now()
-    sha256 = hashlib.sha256(b"film").hexdigest()
-    bench.table.put_avatar(AvatarRecord(key=key, id=new_id(), source_sha256=sha256, created_at=now, last_used_at=now))
+    key = bench.job.avatar_key
+    bench.table.put_avatar(avatar_record(key, source_sha256=hashlib.sha256(b"film").hexdigest()))
     bench.files.stored.make_folder(avatar_folder(key))
     bench.files.stored.put(source_key(key), b"film" if is_intact else b"fil\0")
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from config import PipelineConfig
 from errors import MediaError
 from jobs.leadership import LeaderElection
 from jobs.messages import PreparedSpeech
-from jobs.model.files import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
@@ -32,6 +29,7 @@ from tests.postgres import PostgresServer
 from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
+from tests.waiting import wait_until
 
 NUM_JOBS = 6
 LEASE_S = 4.0  # the leader loses it where this process stands still for longer
@@ -105,37 +103,27 @@ def services(
 
 
 def add(service: Service) -> JobRecord:
-    audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
-    job = job_record(
-        id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
-    )
+    job = job_record()
     on_disk(service.files, job_file_key(job.id)).write_bytes(b"abc")
     return service.table.insert_job(job)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    began = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - began < _SOON_S, "it never came"
-        time.sleep(0.02)
 
 
 def test_no_job_is_lost_and_none_ends_twice(services: tuple[Service, Service]) -> None:
     first, second = services
     jobs = [add(first) for _ in range(NUM_JOBS)]
     first.start()
-    until(lambda: len(first.stages.asked) == 4)
+    wait_until(lambda: len(first.stages.asked) == 4)
     second.start()
     awake = threading.Event()
     first.fall_silent(awake)
-    until(lambda: len(second.stages.asked) == 4)
+    wait_until(lambda: len(second.stages.asked) == 4)
     first.stages.go.set()
     awake.set()  # its jobs end while it wakes up
-    until(lambda: not first.scheduler._running)
+    wait_until(lambda: not first.scheduler._running)
     statuses = Counter(second.table.get_job(job.id).status for job in jobs)
     assert statuses == {JobStatus.RUNNING: 4, JobStatus.QUEUED: 2}, "the one that woke up too late has written nothing"
     second.loop.call_soon_threadsafe(second.stages.go.set)
-    until(lambda: not second.table.unfinished_jobs())
+    wait_until(lambda: not second.table.unfinished_jobs())
     ended = second.table.list_jobs(JobQuery(limit=99)).jobs
     assert {job.id for job in ended} == {job.id for job in jobs}
     assert {job.error.message for job in ended if job.error is not None} == {"run by b"}
@@ -150,21 +138,21 @@ def test_an_upgrade_runs_each_job_to_one_end(services: tuple[Service, Service], 
     first = add(old)
     old.stages.go.set()
     old.start()
-    until(lambda: old.table.get_job(first.id).status is JobStatus.FAILED)
+    wait_until(lambda: old.table.get_job(first.id).status is JobStatus.FAILED)
     old.stages.go.clear()
     jobs = [add(old) for _ in range(NUM_JOBS)]
     asyncio.run_coroutine_threadsafe(old.scheduler.start_waiting(), old.loop).result(_SOON_S)
-    until(lambda: len(old.stages.asked) == 5)
+    wait_until(lambda: len(old.stages.asked) == 5)
     new.start()
     if request.node.callspec.id == "stopped":
         time.sleep(1.2 * LEASE_S)
         assert not new.stages.asked, "the new one waits for as long as the old one is there"
         old.stop()
-    until(lambda: len(new.stages.asked) == 4)
+    wait_until(lambda: len(new.stages.asked) == 4)
     assert not old.election.is_leader and not old.scheduler._running
     old.loop.call_soon_threadsafe(old.stages.go.set)
     new.loop.call_soon_threadsafe(new.stages.go.set)
-    until(lambda: not new.table.unfinished_jobs())
+    wait_until(lambda: not new.table.unfinished_jobs())
     ended = {job.id: job for job in new.table.list_jobs(JobQuery(limit=99)).jobs}
     assert ended.keys() == {first.id, *(job.id for job in jobs)}
     messages = Counter(job.error.message for job in ended.values() if job.error is not None)

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
 from jobs.forecast import forecast, measured_rate, result_bytes
-from jobs.model.files import UploadedFile, new_id
 from jobs.model.job_settings import JobSettings
-from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
 from jobs.output_picture import OutputPicture
 from tests.unit.job_records import job_record
 from tests.unit.media.clips import info_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
 
 
 def job(status: JobStatus, seconds: float, progress: float = 0.0, span: tuple[float, float] | None = None) -> JobRecord:
     started, finished = (START + timedelta(seconds=at) for at in span) if span else (None, None)
-    return job_record(
-        id=new_id(),
-        status=status,
-        audio=AUDIO,
-        options=JobOptions(engine="warp"),
-        avatar_key="0" * 32,
-        result_seconds=seconds,
-        progress=progress,
-        created_at=START,
-        started_at=started,
-        finished_at=finished,
-    )
+    times: dict[str, Any] = {"created_at": START, "started_at": started, "finished_at": finished}
+    return job_record(status=status, result_seconds=seconds, progress=progress, **times)
 
 
 def test_the_rate_counts_the_time_in_which_any_job_ran() -> None:

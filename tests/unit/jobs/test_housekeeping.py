@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from config import JobConfig, PipelineConfig
 from jobs.housekeeping import Housekeeping
-from jobs.model.files import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions
+from jobs.model.files import new_id, utc_now
 from jobs.model.record import JobStatus
 from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
@@ -23,26 +20,12 @@ from storage.cues import open_cues
 from storage.file_keys import avatar_folder, job_file_key, job_folder, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
-from storage.sqlite.database import Database
 from telemetry.clock_steps import ClockSteps
-from tests.unit.job_records import job_record
+from tests.unit.job_records import avatar_record, job_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
 CONFIG = PipelineConfig()
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path)
-
-
-@pytest.fixture
-def table(files: FileStore) -> Iterator[JobTable]:
-    table = JobTable(Database(files.table_path))
-    yield table
-    table.close()
 
 
 class SweptAvatars(Avatars):
@@ -74,8 +57,7 @@ async def test_folders_of_no_avatar_go(files: FileStore, table: JobTable) -> Non
         on_disk(files, source_key(key)).write_bytes(b"film")
     for key in (known, orphan):
         os.utime(on_disk(files, avatar_folder(key)), (time.time() - 7200,) * 2)
-    now = utc_now()
-    table.put_avatar(AvatarRecord(key=known, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
+    table.put_avatar(avatar_record(known))
     avatars = SweptAvatars(CONFIG, NoStages(), table, files)
     housekeeping = housekeeping_of(table, files, avatars)
     looking = asyncio.create_task(housekeeping.run())
@@ -95,13 +77,10 @@ class AskedStore(FileStore):
         return super().segment_bytes(job_id)
 
 
-def test_a_finished_job_loses_its_segments_and_is_looked_at_once(tmp_path: Path, table: JobTable) -> None:
-    files, avatars = AskedStore(tmp_path), Avatars(CONFIG, NoStages(), table, FileStore(tmp_path))
-    audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
-    options = JobOptions(engine="warp")
-    job = table.insert_job(
-        job_record(id=new_id(), options=options, audio=audio, avatar_key="0" * 32, created_at=utc_now())
-    )
+def test_a_finished_job_loses_its_segments_and_is_looked_at_once(files: FileStore, table: JobTable) -> None:
+    files = AskedStore(files.root)
+    avatars = Avatars(CONFIG, NoStages(), table, files)
+    job = table.insert_job(job_record())
     for key in (segment_key(job.id, 0), result_key(job.id)):
         on_disk(files, key).write_bytes(b"film")
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.messages import BlockRequest, PreparedSpeech, ShownBlock, SourceVideo
-from jobs.model.files import new_id, utc_now
+from jobs.model.files import new_id
 from jobs.model.plan import JobOptions, StoredLevel
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.revision import Revision
@@ -31,10 +31,8 @@ from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
-from tests.unit.job_records import SOUND, job_record, job_services
+from tests.unit.job_records import SOUND, avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.jobs.test_run import CONFIG, VIDEO, IntactAvatars, MemoryStages, run
 from tests.unit.on_disk import on_disk
@@ -44,17 +42,9 @@ FILM = replace(VIDEO, num_frames=175, duration_seconds=7.0)
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "data")
-
-
-@pytest.fixture
-def table(files: FileStore) -> Iterator[JobTable]:
-    table = JobTable(Database(files.table_path))
-    now = utc_now()
-    table.put_avatar(AvatarRecord(key=KEY, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
-    yield table
-    table.close()
+def table(table: JobTable) -> JobTable:
+    table.put_avatar(avatar_record(KEY))
+    return table
 
 
 class ChangedStages(MemoryStages):
@@ -99,7 +89,6 @@ class Films:
         self, change: int, revision_of: JobRecord | None = None
     ) -> tuple[JobRecord, ChangedStages, dict[str, Any]]:
         job = job_record(
-            audio=SOUND.model_copy(update={"num_bytes": 3}),
             avatar_key=KEY,
             status=JobStatus.RUNNING,
             revision_of=None if revision_of is None else revision_of.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +34,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
-from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.files import new_id
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
@@ -57,10 +57,9 @@ from models.speech.level import SpeechLevel
 from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, avatar_key
-from storage.sqlite.database import Database
+from storage.records import AvatarRecord
 from telemetry.log_context import CallContext
-from tests.unit.job_records import job_record, job_services
+from tests.unit.job_records import avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -140,8 +139,7 @@ class FixedAvatars(Avatars):
         return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
     async def record(self, key: str) -> AvatarRecord:
-        now = utc_now()
-        return AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=now)
+        return avatar_record(key)
 
     async def is_intact(self, key: str, engine: str) -> bool:
         return True
@@ -167,23 +165,8 @@ class LonelyAvatars(IntactAvatars):
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Iterator[JobTable]:
-    table = JobTable(Database(tmp_path / "jobs.sqlite3"))
-    yield table
-    table.close()
-
-
-@pytest.fixture
 def job(table: JobTable) -> JobRecord:
-    record = job_record(
-        id=new_id(),
-        options=JobOptions(engine="warp"),
-        audio=UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav"),
-        avatar_key=avatar_key("00", "largest", "1"),
-        status=JobStatus.RUNNING,
-        created_at=utc_now(),
-    )
-    return table.insert_job(record)
+    return table.insert_job(job_record(status=JobStatus.RUNNING))
 
 
 def run(
@@ -218,9 +201,7 @@ def run(
 
 
 def _with_turns(job: JobRecord, table: JobTable, *turns: PlannedTurn) -> JobRecord:
-    now = utc_now()
-    record = {"key": job.avatar_key, "id": new_id(), "face": "largest", "source_sha256": "00"}
-    table.put_avatar(AvatarRecord.model_validate({**record, "created_at": now, "last_used_at": now}))
+    table.put_avatar(avatar_record(job.avatar_key, face="largest"))
     keys = {turn.face: NOBODY if turn.face == "person:1" else job.avatar_key for turn in turns if turn.face is not None}
     return job.model_copy(update={"plan": job.plan.with_options(turns=turns, loop="source"), "turn_avatar_keys": keys})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StateError, StorageFullError
 from jobs.messages import PreparedSpeech
-from jobs.model.files import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions
 from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
@@ -74,13 +71,10 @@ class Bench:
         self.scheduler = JobScheduler(services)
 
     def add(self, report: dict[str, Any] | None = None) -> JobRecord:
-        audio = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
-        job = job_record(
-            id=new_id(), options=JobOptions(engine="warp"), audio=audio, avatar_key="0" * 32, created_at=utc_now()
-        )
+        job = job_record(report=report)
         on_disk(self.files, job_file_key(job.id)).write_bytes(b"abc")
         on_disk(self.files, segment_key(job.id, 0)).write_bytes(b"segment")
-        return self.table.insert_job(job.model_copy(update={"report": report}))
+        return self.table.insert_job(job)
 
     async def run_out(self) -> list[BaseException | object]:
         """Let the running jobs end; gives what their tasks came to."""

@@ -10,7 +10,7 @@ from errors import OptionError
 from jobs.model.turns import PlannedTurn, SpeakerChoice
 from jobs.speech_messages import TranslatedCue
 from jobs.turn_sources import turns_of_diarization, turns_of_subtitles, turns_of_transcript, with_faces
-from jobs.turns import checked_turns, speech_slots
+from jobs.turns import speech_slots
 from media.dubbing.slots import SpeechSlot
 from models.people.report import PeopleReport, SpeakerTurn
 
@@ -49,13 +49,6 @@ def test_cues_of_different_faces_may_overlap() -> None:
     assert (
         len(turns_of_subtitles(content, {"ANNA": SpeakerChoice(face="1"), "BOB": SpeakerChoice(face="2")}, None)) == 2
     )
-
-
-def test_an_unknown_speaker_of_subtitles() -> None:
-    with pytest.raises(OptionError, match=r"no speaker 'EVE'. Its speakers: ANNA, BOB"):
-        turns_of_subtitles(
-            _srt(("01", "02,000", "BOB: a"), ("03", "04,000", "ANNA: b")), {"EVE": SpeakerChoice()}, None
-        )
 
 
 def test_transcript_turns_are_cut_at_next_turn_and_video_end() -> None:
@@ -124,28 +117,6 @@ def test_slots_end_with_the_next_turn_of_the_face() -> None:
         0: SpeechSlot(5, 6, inf),
         2: SpeechSlot(2, 3, 4),
     }
-
-
-@pytest.mark.parametrize(
-    ("turns", "message"),
-    [
-        ([PlannedTurn(start=1), PlannedTurn(face="nose", start=2)], r"turns\[1\].face: Expected a face"),
-        ([PlannedTurn(start=1, end=1e9, text="a")], r"turns\[0\]: a text may last at most 600 s"),
-        ([PlannedTurn(start=1, end=1, text="a")], r"turns\[0\]: expected start < end"),
-        (
-            [PlannedTurn(start=2, end=4, text="a"), PlannedTurn(start=1, end=3, text="b")],
-            r"turns\[1\] and turns\[0\] are two turns of the face of the job",
-        ),
-        (
-            [PlannedTurn(start=2, text="a"), PlannedTurn(start=2, text="b")],
-            r"turns\[0\] and turns\[1\] are two turns of the face of the job",
-        ),
-    ],
-)
-def test_checked_turns_with_impossible_slots_fail(turns: list[PlannedTurn], message: str) -> None:
-    sound = {"audio": 9.0} if turns[0].text is None else {}
-    with pytest.raises(OptionError, match=message):
-        checked_turns(turns, sound, None)
 
 
 def test_speech_slots_end_with_the_video() -> None:

@@ -68,6 +68,7 @@ def test_faces_may_speak_at_the_same_time() -> None:
         ),
         ([PlannedTurn(start=3, audio_start=6), B], r"turns\[0\].audio_start: audio ends at 6 s, before 6 s"),
         ([PlannedTurn(face="left", start=3), B], r"turns\[0\].face: Expected a face"),
+        ([PlannedTurn(start=1, end=1e9, text="a")], r"turns\[0\]: a text may last at most 600 s"),
         ([A], "no turn uses the file audio_2"),
         ([], f"expected 1 to {MAX_TURNS} turns, found 0"),
         ([A] * (MAX_TURNS + 1), f"found {MAX_TURNS + 1}"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,15 +13,16 @@ import pytest
 from api.v1.protocol import webhook_view
 from config import NetworkConfig
 from errors import StorageFullError
-from jobs.model.files import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions
-from jobs.model.record import CallbackRecord, JobStatus
+from jobs.model.files import new_id, utc_now
+from jobs.model.record import CallbackRecord, JobRecord, JobStatus
 from jobs.webhooks import Webhooks, _is_due
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from storage.webhook_secrets import webhook_secret
 from tests.graph.receiver import receiving
+from tests.ports import quiet_port
 from tests.unit.job_records import job_record
+from tests.waiting import until
 
 
 class FullTable(JobTable):
@@ -40,42 +41,51 @@ class FullTable(JobTable):
         super().put_callback(callback)
 
 
-async def test_a_receiver_is_not_flooded_while_the_disk_is_full(tmp_path: Path) -> None:
-    table = FullTable(Database(tmp_path / "jobs.sqlite3"))
+@asynccontextmanager
+async def _delivering(folder: Path) -> AsyncIterator[FullTable]:
+    """The table of a Director that delivers webhooks."""
+    table = FullTable(Database(folder / "jobs.sqlite3"))
+    network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
+    webhooks = Webhooks(network, table, lambda owner: webhook_secret(folder, owner), webhook_view)
+    running = asyncio.create_task(webhooks.run())
+    try:
+        yield table
+    finally:
+        tasks = [running, *webhooks._in_flight.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        table.close()
+
+
+def _cancelled_job(table: JobTable, callback_url: str) -> JobRecord:
+    job = table.insert_job(job_record(callback_url=callback_url))
+    table.update_job(job.id, status=JobStatus.CANCELLED)
+    return job
+
+
+async def test_webhooks_on_a_full_disk_do_not_flood_the_receiver(tmp_path: Path) -> None:
     with receiving() as receiver:
-        audio = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
-        job = table.insert_job(
-            job_record(
-                id=new_id(),
-                options=JobOptions(engine="warp"),
-                audio=audio,
-                avatar_key="0" * 32,
-                callback_url=f"{receiver.url}/hook",
-                created_at=utc_now(),
-            )
-        )
-        table.update_job(job.id, status=JobStatus.CANCELLED)
-        table.is_full = True
-        network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
-        callbacks = Webhooks(network, table, lambda owner: webhook_secret(tmp_path, owner), webhook_view)
-
-        async def until(is_so: Callable[[], bool]) -> None:
-            deadline = time.monotonic() + 60
-            while not is_so():
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.05)
-
-        async def look_twice_more() -> None:
-            looking = asyncio.create_task(callbacks.run())
-            await until(lambda: bool(receiver.hooks))
+        async with _delivering(tmp_path) as table:
+            _cancelled_job(table, receiver.url)
+            table.is_full = True
+            await until(lambda: receiver.hooks)
             told_at = table.num_looks
             await until(lambda: table.num_looks >= told_at + 2)
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
-
-        await look_twice_more()
         assert len(receiver.hooks) == 1
-    table.close()
+
+
+async def test_pending_webhook_is_delivered_after_a_restart(tmp_path: Path) -> None:
+    port = quiet_port()
+    async with _delivering(tmp_path) as table:
+        job = _cancelled_job(table, f"http://127.0.0.1:{port}/later")
+        await until(lambda: any(each.attempts for each in table.pending_callbacks(9)))  # nobody listens there
+    with receiving(port) as receiver:
+        async with _delivering(tmp_path) as table:
+            await until(lambda: receiver.hooks and not table.pending_callbacks(9))
+        (hook,) = receiver.hooks
+    assert (hook.event["type"], hook.event["data"]["id"]) == ("job.cancelled", job.id)
+    assert hook.is_signed_with(webhook_secret(tmp_path, None))
 
 
 @pytest.mark.parametrize(

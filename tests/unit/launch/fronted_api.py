@@ -1,8 +1,7 @@
-"""The front proxy before the real API in memory, with API keys."""
+"""The front proxy before any server, and before the real API in memory with API keys."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +10,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from launch.front_config import FrontLimits
 from launch.front_proxy import FrontProxy, haproxy_binary
 from storage.local.api_keys import FileKeyRing
 from tests.ports import quiet_port
 from tests.unit.api_server import MemoryService, serving
+from tests.waiting import wait_until
+
+needs_haproxy = pytest.mark.skipif(haproxy_binary() is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
 
 
 @dataclass
@@ -43,10 +46,7 @@ class Fronted:
     def new_key(self, name: str) -> str:
         """Add an API key, and wait until the front proxy knows it."""
         key, secret = self.keys.add(name)
-        deadline = time.monotonic() + 30
-        while key.id not in self.front._known:
-            assert time.monotonic() < deadline, "the front proxy did not take the key"
-            time.sleep(0.05)
+        wait_until(lambda: key.id in self.front._known, 30)
         return secret
 
     def submit(self, key: str | None = None) -> httpx.Response:
@@ -56,15 +56,24 @@ class Fronted:
 
 
 @contextmanager
+def running_front(serve_port: int, host: str = "127.0.0.1", **settings: Any) -> Iterator[tuple[FrontProxy, int]]:
+    """A front proxy before a port, and its own; `settings` are arguments of `FrontProxy`."""
+    program, port = haproxy_binary(), quiet_port()
+    assert program is not None
+    front = FrontProxy(program, host, port, serve_port, **settings)
+    front.start()
+    try:
+        yield front, port
+    finally:
+        front.close()
+
+
+@contextmanager
 def fronted_api(root: Path, **limits: Any) -> Iterator[Fronted]:
     """Run both for the block."""
-    program, service, keys = haproxy_binary(), MemoryService(root), FileKeyRing(root)
-    assert program is not None
-    with serving(service) as url:
-        port, serve_port = quiet_port(), urlsplit(url).port or 0
-        front = FrontProxy(program, "127.0.0.1", port, serve_port, limits=FrontLimits(**limits), keys=keys)
-        front.start()
-        try:
-            yield Fronted(port, service, keys, front)
-        finally:
-            front.close()
+    service, keys = MemoryService(root), FileKeyRing(root)
+    with (
+        serving(service) as url,
+        running_front(urlsplit(url).port or 0, limits=FrontLimits(**limits), keys=keys) as (front, port),
+    ):
+        yield Fronted(port, service, keys, front)

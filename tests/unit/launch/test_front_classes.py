@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from api.session_token import COOKIE, new_token
-from launch.front_proxy import haproxy_binary
 from tests.http2_streams import unread_streams
-from tests.unit.launch.fronted_api import Fronted, fronted_api
+from tests.unit.launch.fronted_api import Fronted, fronted_api, needs_haproxy
+from tests.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(haproxy_binary() is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+pytestmark = needs_haproxy
 NUM_STREAMS = 90
 SMALL = {"max_quick": 8, "quick_share": 4, "max_spare_quick": 2, "queue_s": 2}
 
@@ -99,9 +99,7 @@ def test_front_revoked_key_is_unknown(tmp_path: Path) -> None:
             time.sleep(0.3)
             assert (fronted.submit(first).status_code, fronted.submit(second).status_code) == (202, 202)
             fronted.keys.revoke(fronted.keys.list()[0].id)
-            deadline = time.monotonic() + 30
-            while fronted.submit(first).status_code == 401:
-                assert time.monotonic() < deadline
+            wait_until(lambda: fronted.submit(first).status_code != 401, 30)
             assert (fronted.submit(first).status_code, fronted.submit(second).status_code) == (503, 202)
 
 

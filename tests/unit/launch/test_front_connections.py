@@ -6,42 +6,32 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from launch.front_config import FrontLimits
-from launch.front_proxy import FrontProxy, haproxy_binary
 from tests.ports import quiet_port
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.launch.fronted_api import needs_haproxy, running_front
 
-PROGRAM = haproxy_binary()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+pytestmark = needs_haproxy
 LIMITS = FrontLimits(max_connections=64, head_s=120)
 BEGUN = b"GET /v1/jobs HTTP/1.1\r\nHost: "
 NETWORK = "fd4c:6970:7772:{}::{}"
 
 
 @pytest.fixture
-def serve_port(tmp_path: Path) -> Iterator[int]:
+def serve_port(url: str) -> int:
     """The port of the API in memory."""
-    with serving(MemoryService(tmp_path)) as url:
-        yield urlsplit(url).port or 0
+    return urlsplit(url).port or 0
 
 
 @contextmanager
 def fronted(serve_port: int, host: str = "127.0.0.1", health_port: int | None = None) -> Iterator[int]:
-    assert PROGRAM is not None
-    port = quiet_port()
-    front = FrontProxy(PROGRAM, host, port, serve_port, health_port, LIMITS)
-    front.start()
-    try:
+    with running_front(serve_port, host, health_port=health_port, limits=LIMITS) as (_, port):
         assert is_healthy(port)
         yield port
-    finally:
-        front.close()
 
 
 @contextmanager

@@ -9,18 +9,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from api.body_window import ProxyWindow
 from launch.front_config import FrontLimits
-from launch.front_proxy import FrontProxy, haproxy_binary
 from tests.ports import quiet_port
+from tests.unit.launch.fronted_api import needs_haproxy, running_front
+from tests.waiting import wait_until
 
-PROGRAM = haproxy_binary()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+pytestmark = needs_haproxy
 ENDED_S = 20.0
 """Half a second for a body and five for a socket; otherwise the first would stay forever, the second for 70 s."""
 _HANDSHAKE = (
@@ -40,22 +39,17 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextmanager
 def fronted(**limits: Any) -> Iterator[int]:
-    assert PROGRAM is not None
-    serve_port, port = quiet_port(), quiet_port()
+    serve_port = quiet_port()
     server = uvicorn.Server(
         uvicorn.Config(ProxyWindow(refuse), host="127.0.0.1", port=serve_port, log_level="error", lifespan="off")
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, limits=FrontLimits(**limits))
-    front.start()
     try:
-        while not server.started:
-            assert thread.is_alive()
-            thread.join(0.01)
-        yield port
+        wait_until(lambda: server.started, 60)
+        with running_front(serve_port, limits=FrontLimits(**limits)) as (_, port):
+            yield port
     finally:
-        front.close()
         server.should_exit = True
         thread.join(30)
 
@@ -76,10 +70,7 @@ def test_front_refused_body_ends_its_connection() -> None:
 def test_front_refused_silent_sockets_free_their_slots() -> None:
     with fronted(max_live=3) as port, ExitStack() as lines:
         assert [_opened(port, lines) for _ in range(4)] == [b"101", b"101", b"101", b"503"]
-        started = time.monotonic()
-        while _opened(port, lines) == b"503":
-            assert time.monotonic() - started < ENDED_S
-            time.sleep(0.2)
+        wait_until(lambda: _opened(port, lines) != b"503", ENDED_S, 0.2)
 
 
 def _opened(port: int, lines: ExitStack) -> bytes:

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from errors import LipwrightError
-from launch.front_proxy import haproxy_binary
 from tests.unit.api_server import VIDEO_BYTES
-from tests.unit.launch.fronted_api import Fronted, fronted_api
+from tests.unit.launch.fronted_api import Fronted, fronted_api, needs_haproxy
 
-pytestmark = pytest.mark.skipif(haproxy_binary() is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+pytestmark = needs_haproxy
 STREAMS_PER_S, NUM_STREAMS = 8, 16
 NUM_STRANGERS = 4
 

@@ -26,10 +26,12 @@ from launch.front_config import FrontLimits
 from launch.front_proxy import FrontProxy, haproxy_binary
 from net.access_rule import FRONT_HEADER
 from tests.ports import quiet_port
+from tests.unit.launch.fronted_api import needs_haproxy, running_front
+from tests.waiting import wait_until
 
 PROGRAM = haproxy_binary()
 REPO_ROOT = Path(__file__).resolve().parents[3]
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+pytestmark = needs_haproxy
 
 
 class _Echo(BaseHTTPRequestHandler):
@@ -70,14 +72,8 @@ def behind() -> Iterator[int]:
 
 @contextmanager
 def fronted(serve_port: int, **limits: Any) -> Iterator[tuple[FrontProxy, int]]:
-    assert PROGRAM is not None
-    port = quiet_port()
-    front = FrontProxy(PROGRAM, "127.0.0.1", port, serve_port, limits=FrontLimits(**limits))
-    front.start()
-    try:
-        yield front, port
-    finally:
-        front.close()
+    with running_front(serve_port, limits=FrontLimits(**limits)) as fronted:
+        yield fronted
 
 
 def raw(port: int, sent: bytes, timeout_s: float = 60.0) -> bytes:
@@ -127,19 +123,14 @@ def test_front_proxy_removes_folders_of_killed_services(behind: int, monkeypatch
 
 
 def test_metrics_port_foreign_host_answers_403(behind: int) -> None:
-    assert PROGRAM is not None
-    ports = quiet_port(), quiet_port()
-    front = FrontProxy(PROGRAM, "127.0.0.1", ports[0], behind, metrics_ports=(ports[1], behind))
-    front.start()
-    try:
-        for host in ("127.0.0.1", f"localhost:{ports[1]}", f"LOCALHOST:{ports[1]}", f"[::1]:{ports[1]}"):
-            assert get(ports[1], host=host).json()["host"] == host
-        for host in ("evil.example", f"evil.example:{ports[1]}", "127.0.0.1.evil.example", "10.0.0.1", ""):
-            answer = get(ports[1], host=host)
+    port = quiet_port()
+    with running_front(behind, metrics_ports=(port, behind)):
+        for host in ("127.0.0.1", f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}"):
+            assert get(port, host=host).json()["host"] == host
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "10.0.0.1", ""):
+            answer = get(port, host=host)
             assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json"), host
-        assert b" 403 " in raw(ports[1], b"GET /metrics HTTP/1.0\r\n\r\n").partition(b"\r\n")[0]
-    finally:
-        front.close()
+        assert b" 403 " in raw(port, b"GET /metrics HTTP/1.0\r\n\r\n").partition(b"\r\n")[0]
 
 
 def test_front_large_head_gets_431(behind: int) -> None:
@@ -259,10 +250,7 @@ def test_front_ends_with_its_parent(behind: int) -> None:
     assert get(port).status_code == 200
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 60
-    while _runs(pid):
-        assert time.monotonic() < deadline, "the front outlives its parent"
-        time.sleep(0.05)
+    wait_until(lambda: not _runs(pid), 60)
     parent.stdout.close()
 
 

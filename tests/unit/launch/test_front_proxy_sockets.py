@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
 from launch.front_config import FrontLimits
-from launch.front_proxy import FrontProxy, haproxy_binary
 from storage.local.api_keys import FileKeyRing
-from tests.ports import quiet_port
+from tests.unit.launch.fronted_api import needs_haproxy, running_front
+from tests.waiting import wait_until
 
-PROGRAM = haproxy_binary()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+pytestmark = needs_haproxy
 MAX_LIVE = 64
 
 
@@ -41,18 +40,12 @@ def fronted(keys: FileKeyRing | None, **limits: Any) -> Iterator[int]:
         for message in line:
             line.send(str(len(message)))
 
-    assert PROGRAM is not None
     with serve(answer, "127.0.0.1", 0, max_size=2**24) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        front_port = quiet_port()
         serve_port = server.socket.getsockname()[1]
-        front = FrontProxy(PROGRAM, "127.0.0.1", front_port, serve_port, limits=FrontLimits(**limits), keys=keys)
-        front.start()
-        try:
-            yield front_port
-        finally:
-            front.close()
-            server.shutdown()
+        with running_front(serve_port, limits=FrontLimits(**limits), keys=keys) as (_, port):
+            yield port
+        server.shutdown()
 
 
 def socket(port: int, **fields: str) -> ClientConnection:
@@ -89,15 +82,14 @@ def test_front_sockets_over_max_live_get_503(port: int) -> None:
             socket(port)
         assert refused.value.response.status_code == 503
         assert json.loads(refused.value.response.body)["code"] == "busy"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            with socket(port) as line:
-                line.recv(timeout=20)
-                return
-        except InvalidStatus:
-            time.sleep(0.05)
-    raise AssertionError("the places of those who left are still taken")
+
+    def is_served() -> bool:
+        with suppress(InvalidStatus), socket(port) as line:
+            line.recv(timeout=20)
+            return True
+        return False
+
+    wait_until(is_served, 60)  # the places of those who left are free
 
 
 def test_front_sockets_of_a_key_leave_slots_for_others(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from config import PipelineConfig
 from doctor.planned_service import DoctorOptions, plan_service
 from errors import ConfigError
 from launch.serve_config import read_serve_config
@@ -131,3 +132,10 @@ def test_read_serve_config_whole_file_is_used_unchanged(repo_root: Path, path: P
     config = read_serve_config(path, repo_root / "serve_config.yaml")
     assert "request_timeout_s" not in config.http_options
     assert config.deployments == whole["applications"][0]["deployments"]
+
+
+@pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])
+def test_read_serve_config_data_dir_ignores_working_directory(repo_root: Path, work_dir: Path, name: str) -> None:
+    assert read_serve_config(repo_root / name).pipeline.data_dir == repo_root / "data"
+    assert PipelineConfig().data_dir == repo_root / "data"
+    assert PipelineConfig(data_dir=work_dir).data_dir == work_dir

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from launch.data_folder import TableFile
-from launch.watchdog import watchdog
+from launch.watchdog import EXIT_STATUS, watchdog
 from telemetry.clock_steps import ClockSteps
 
 
@@ -77,3 +78,24 @@ def test_watchdog_reports_the_end_of_the_fork_server_once(
         time.sleep(0.05)
     (message,) = caplog.messages
     assert "fork server of workers has ended (status -9)" in message
+
+
+_DELETES_THE_TABLE = """
+import sys, time
+from pathlib import Path
+from launch.data_folder import checked_table
+from launch.watchdog import watchdog
+from tests.unit.launch.test_watchdog import QuietNode
+
+table = checked_table(Path(sys.argv[1]))
+with watchdog(QuietNode(), None, table):
+    table.path.unlink()
+    time.sleep(60)
+"""
+
+
+def test_watchdog_ends_the_process_of_a_deleted_job_table(tmp_path: Path, repo_root: Path) -> None:
+    command = [sys.executable, "-c", _DELETES_THE_TABLE, str(tmp_path)]
+    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == EXIT_STATUS, done.stderr
+    assert f"Lipwright exits: the job table {tmp_path / 'jobs.sqlite3'} was deleted" in done.stderr

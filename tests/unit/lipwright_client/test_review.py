@@ -150,3 +150,11 @@ def test_edit_that_a_gateway_answers_is_not_repeated() -> None:
 def test_count_is_that_of_the_stage(state: dict[str, Any], count: str) -> None:
     job = {"id": "a", "status": "running", "progress": 0, "num_frames_done": 0, "num_frames": None}
     assert from_json(Job, {**job, "created_at": "2026-01-01T00:00:00+00:00", **state}).count == count
+
+
+def test_revise_makes_a_job_of_a_finished_one(client: Lipwright, service: MemoryService, draft: Job) -> None:
+    service.finish(draft.id)
+    revised = client.jobs.revise(draft.id, turns=[{"number": 0, "text": "Hi."}], settings={"loudness_lufs": -16})
+    assert (revised.revision_of, revised.options["loudness_lufs"]) == (draft.id, -16)
+    with pytest.raises(UploadError):
+        client.jobs.revise(draft.id)

@@ -11,7 +11,7 @@ from speech.child_process import kill
 _WRITES_WITHOUT_END = "import sys\nwhile True: sys.stdout.write('x' * 9999)"
 
 
-async def _killed() -> int | None:
+async def test_a_program_with_unread_output_is_killed() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-IS", "-c", _WRITES_WITHOUT_END, stdout=PIPE, stderr=DEVNULL
     )
@@ -20,8 +20,4 @@ async def _killed() -> int | None:
     await asyncio.sleep(0.3)  # until asyncio's buffer is full
     async with asyncio.timeout(20):
         await kill(process)
-    return process.returncode
-
-
-async def test_a_program_with_unread_output_is_killed() -> None:
-    assert await _killed() == -9
+    assert process.returncode == -9

@@ -20,12 +20,11 @@ from typer.testing import CliRunner
 from cli.main import app
 from config import CloningConfig, HeygemConfig, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
-from launch.front_proxy import FrontProxy, haproxy_binary
 from lipwright_client import Lipwright, ProblemError
 from storage.file_keys import VOICES
 from storage.state import open_keys
-from tests.ports import quiet_port
 from tests.unit.api_server import MemoryService, api_client, serving
+from tests.unit.launch.fronted_api import needs_haproxy, running_front
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 from tests.unit.speech.text_speaker import speaking_texts
 
@@ -230,26 +229,22 @@ def test_heygem_voice_training_clones_the_recording(tmp_path: Path) -> None:
     assert server.asked[1]["voice"] == "alloy"
 
 
-@pytest.mark.skipif(haproxy_binary() is None, reason="needs HAProxy, which `ray[serve]` brings on Linux")
+@needs_haproxy
 @pytest.mark.parametrize("name", ["my voice", "J\u00fcrgen", "a.b-c_d", "100 \u58f0"])
 def test_delete_voice_of_any_name_through_the_front_proxy(tmp_path: Path, name: str) -> None:
-    program, port = haproxy_binary(), quiet_port()
-    assert program is not None
-    with _api(tmp_path, CHATTERBOX) as (http, _):
-        front = FrontProxy(program, "127.0.0.1", port, http.base_url.port or 0)
-        front.start()
-        try:
-            with Lipwright(f"http://127.0.0.1:{port}") as client:
-                http.base_url = f"http://127.0.0.1:{port}"
-                assert _create(http, name).status_code == 201
-                client.delete_voice(name)
-                assert _create(http, name).status_code == 201
-                (voice,) = http.get("/v1/voices").json()["cloned"]
-                assert http.delete(f"/v1/voices/{voice['id']}").status_code == 204
-                assert http.get("/v1/voices").json()["cloned"] == []
-                assert http.delete("/v1/voices/a%2Fb").status_code == 404
-        finally:
-            front.close()
+    with (
+        _api(tmp_path, CHATTERBOX) as (http, _),
+        running_front(http.base_url.port or 0) as (_, port),
+        Lipwright(f"http://127.0.0.1:{port}") as client,
+    ):
+        http.base_url = f"http://127.0.0.1:{port}"
+        assert _create(http, name).status_code == 201
+        client.delete_voice(name)
+        assert _create(http, name).status_code == 201
+        (voice,) = http.get("/v1/voices").json()["cloned"]
+        assert http.delete(f"/v1/voices/{voice['id']}").status_code == 204
+        assert http.get("/v1/voices").json()["cloned"] == []
+        assert http.delete("/v1/voices/a%2Fb").status_code == 404
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0])

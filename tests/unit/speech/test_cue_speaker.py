@@ -7,7 +7,6 @@ import hashlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +28,7 @@ from storage.file_keys import CUES, cues_folder, job_folder
 from storage.state import open_store
 from storage.voices import VoiceRecord, VoiceStore
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
+from tests.waiting import until
 
 T = TypeVar("T")
 
@@ -62,13 +62,8 @@ class Service:
         self.tts = tts_service(config.tts, self.files)
         self.speaker = CueSpeaker(config, self.files, self.tts, decoders, _run)
 
-    def speak(self, *texts: str, folder: str = FIRST, voice: str | None = None, owner: str | None = None) -> SpokenCue:
-        """Speak texts one after the other; return the last cue."""
-
-        async def speak() -> SpokenCue:
-            return [await self.speaker.speak(text, voice, owner, folder) for text in texts][-1]
-
-        return asyncio.run(speak())
+    async def speak(self, text: str = "Good day.", folder: str = FIRST, owner: str | None = None) -> SpokenCue:
+        return await self.speaker.speak(text, None, owner, folder)
 
     def content(self, cue: SpokenCue) -> bytes:
         with self.files.stored.fetched(cue.key) as path:
@@ -80,36 +75,38 @@ def service(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> Service:
     return Service(tmp_path, decoders, url=voice.url)
 
 
-def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: SpeechServer) -> None:
-    cue = service.speak("Good day.")
+async def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: SpeechServer) -> None:
+    cue = await service.speak()
     assert cue.key.startswith(f"{FIRST}/") and service.content(cue) == voice.sound
     assert (cue.sha256, cue.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
     assert cue.seconds == pytest.approx(0.5)
     assert service.files.stored.entries("uploads") == {}
 
 
-def test_speak_again_asks_no_voice_and_decodes_nothing(tmp_path: Path, service: Service, voice: SpeechServer) -> None:
-    first = service.speak("Good day.")
+async def test_speak_again_asks_no_voice_and_decodes_nothing(
+    tmp_path: Path, service: Service, voice: SpeechServer
+) -> None:
+    first = await service.speak()
     with Decoders(PipelineConfig().decoder, lambda cause: None) as unused:
         unused.run = None  # type: ignore[method-assign, assignment]
         later = Service(tmp_path, unused, url=voice.url)
-        assert later.speak("Good day.") == first
-        other = later.speak("Good day.", folder=SECOND)
+        assert await later.speak() == first
+        other = await later.speak(folder=SECOND)
     assert other.key.startswith(f"{SECOND}/") and service.content(other) == voice.sound
     assert len(voice.asked) == 1
 
 
-def test_speak_for_another_owner_speaks_again(service: Service, voice: SpeechServer) -> None:
-    keys = {service.speak("Good day.", owner=owner).key for owner in ("a", "b", None)}
+async def test_speak_for_another_owner_speaks_again(service: Service, voice: SpeechServer) -> None:
+    keys = {(await service.speak(owner=owner)).key for owner in ("a", "b", None)}
     assert len(keys) == len(voice.asked) == 3
     for owner in ("a", "b", None):
         assert len(service.files.stored.entries(cues_folder(owner))) == 2, "a file and its record"
 
 
-def test_speak_after_damage_speaks_again(service: Service, voice: SpeechServer) -> None:
-    cue = service.speak("Good day.")
+async def test_speak_after_damage_speaks_again(service: Service, voice: SpeechServer) -> None:
+    cue = await service.speak()
     (service.files.root / cue.key).write_bytes(voice.sound[::-1])
-    assert service.speak("Good day.") == cue and service.content(cue) == voice.sound
+    assert await service.speak() == cue and service.content(cue) == voice.sound
     assert len(voice.asked) == 2, "the copy in the cache is the same file"
 
 
@@ -129,15 +126,11 @@ def test_cue_digest_depends_on_all_that_decides_the_audio(other: dict[str, str])
 @pytest.mark.parametrize(
     "settings", [{"model": "tts-2"}, {"voice": "nova"}, {"response_format": "mp3"}, {"url": "http://127.0.0.1:1/v1"}]
 )
-def test_identity_depends_on_the_settings_of_the_server(tmp_path: Path, settings: dict[str, str]) -> None:
-    files = open_store(PipelineConfig(data_dir=tmp_path))
-
-    def identity(settings: TtsConfig) -> str:
-        return asyncio.run(_identity(tts_service(settings, files), None))
-
-    known = {"url": "http://127.0.0.1:9/v1", "model": "tts-1"}
-    assert identity(TtsConfig(**known)) == identity(TtsConfig(**known, timeout_s=1.0))
-    assert identity(TtsConfig(**known)) != identity(TtsConfig(**(known | settings)))
+async def test_identity_depends_on_the_settings_of_the_server(tmp_path: Path, settings: dict[str, str]) -> None:
+    files, known = open_store(PipelineConfig(data_dir=tmp_path)), {"url": "http://127.0.0.1:9/v1", "model": "tts-1"}
+    configs = (TtsConfig(**known), TtsConfig(**known, timeout_s=1.0), TtsConfig(**(known | settings)))
+    first, same, other = [await _identity(tts_service(config, files), None) for config in configs]
+    assert first == same != other
 
 
 async def test_identity_of_a_cloned_voice_depends_on_its_recording(tmp_path: Path, decoders: Decoders) -> None:
@@ -156,28 +149,21 @@ async def _identity(tts: TtsService, voice: str | None, owner: str | None = None
     return await (await tts.find_voice(voice, owner)).identity()
 
 
-def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: SpeechServer) -> None:
-    async def speak() -> list[SpokenCue]:
-        return await asyncio.gather(
-            *(service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND, FIRST))
-        )
-
-    first, second, third = asyncio.run(speak())
+async def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: SpeechServer) -> None:
+    first, second, third = await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST, SECOND, FIRST)))
     assert len(voice.asked) == 1 and first == third
     assert second.key.startswith(f"{SECOND}/") and service.content(second) == service.content(first) == voice.sound
 
 
-def test_speak_at_once_without_a_cache_speaks_once(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> None:
+async def test_speak_at_once_without_a_cache_speaks_once(
+    tmp_path: Path, decoders: Decoders, voice: SpeechServer
+) -> None:
     service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=0)
-
-    async def speak() -> None:
-        await asyncio.gather(*(service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND)))
-
-    asyncio.run(speak())
+    await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST, SECOND)))
     assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
 
 
-def test_speak_with_another_job_that_is_deleted_uses_the_cache(
+async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
     service: Service, voice: SpeechServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = CueStore.copy
@@ -189,28 +175,21 @@ def test_speak_with_another_job_that_is_deleted_uses_the_cache(
             raise StoredFileError("missing")
         return copy(self, cue, key)
 
-    async def speak() -> list[SpokenCue]:
-        monkeypatch.setattr(CueStore, "copy", deleted)
-        calls = (service.speaker.speak("Good day.", None, None, folder) for folder in (FIRST, SECOND))
-        return await asyncio.gather(*calls)
-
-    _, second = asyncio.run(speak())
+    monkeypatch.setattr(CueStore, "copy", deleted)
+    calls = (service.speak(folder=folder) for folder in (FIRST, SECOND))
+    _, second = await asyncio.gather(*calls)
     assert targets == [second.key] and len(voice.asked) == 1 and service.content(second) == voice.sound
 
 
-def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
-    async def scene(service: Service, voice: SpeechServer) -> SpokenCue:
-        first, second = (
-            asyncio.ensure_future(service.speaker.speak("Good day.", None, None, folder)) for folder in (FIRST, SECOND)
-        )
-        await _until(lambda: bool(voice.asked))
+async def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
+    with speaking(hold=threading.Event()) as voice:
+        service = Service(tmp_path, decoders, url=voice.url)
+        first, second = (asyncio.ensure_future(service.speak(folder=folder)) for folder in (FIRST, SECOND))
+        await until(lambda: voice.asked)
         first.cancel()
         await asyncio.wait([first])
         voice.hold.set()
-        return await second
-
-    with speaking(hold=threading.Event()) as voice:
-        cue = asyncio.run(scene(Service(tmp_path, decoders, url=voice.url), voice))
+        cue = await second
         assert cue.key.startswith(f"{SECOND}/") and len(voice.asked) == 1
 
 
@@ -229,18 +208,13 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, program: Path) -> None:
+async def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, program: Path) -> None:
     service = Service(tmp_path / "data", decoders)
-
-    async def scene() -> int:
-        call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST))
-        pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
-        os.kill(pid, 0)
-        call.cancel()
-        await asyncio.wait([call])
-        return pid
-
-    pid = asyncio.run(scene())
+    call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST))
+    pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
+    os.kill(pid, 0)
+    call.cancel()
+    await asyncio.wait([call])
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert service.files.stored.entries("uploads") == {}
@@ -257,56 +231,49 @@ def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, prog
         ({"key": "secret"}, VoiceError, "returned status 401"),
     ],
 )
-def test_speak_with_a_voice_that_fails_raises(
+async def test_speak_with_a_voice_that_fails_raises(
     tmp_path: Path, decoders: Decoders, server: dict[str, Any], kind: type[LipwrightError], message: str
 ) -> None:
     with speaking(**server) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
         with pytest.raises(kind, match=message) as caught:
-            service.speak("Good day.")
+            await service.speak()
         assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED, "it is not asked again"
     left = [*service.files.stored.states("uploads"), *service.files.stored.states(CUES)]
     assert left == [] and service.files.stored.entries(FIRST) == {}
 
 
-def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders: Decoders) -> None:
+async def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders: Decoders) -> None:
     with speaking(hold=threading.Event()) as voice:
         service = Service(tmp_path, decoders, url=voice.url, timeout_s=0.3)
         with pytest.raises(StageTimeoutError, match="timed out after 0.3 s") as caught:
-            service.speak("Good day.")
+            await service.speak()
         assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_speak_with_a_busy_server_is_repeated(
+async def test_speak_with_a_busy_server_is_repeated(
     tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.01, 0.01))
     with speaking(status=status, num_failures=3) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
-        assert service.content(service.speak("Good day.")) == tone()
+        assert service.content(await service.speak()) == tone()
         assert len(voice.asked) == 4
 
 
-def test_speak_with_an_unreachable_server_ends(
+async def test_speak_with_an_unreachable_server_ends(
     tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.02))
     service = Service(tmp_path, decoders, url="http://127.0.0.1:1/v1")
     with pytest.raises(VoiceError, match="cannot be reached") as caught:
-        service.speak("Good day.")
+        await service.speak()
     assert classify(caught.value) is CallOutcome.REJECTED
 
 
-def test_speak_without_a_voice_or_with_a_long_text_raises(tmp_path: Path, decoders: Decoders) -> None:
+async def test_speak_without_a_voice_or_with_a_long_text_raises(tmp_path: Path, decoders: Decoders) -> None:
     with pytest.raises(OptionError, match="has no voice"):
-        Service(tmp_path, decoders, use_builtin=False).speak("Good day.")
+        await Service(tmp_path, decoders, use_builtin=False).speak()
     with pytest.raises(OptionError, match="at most 5 characters"):
-        Service(tmp_path, decoders, url="http://127.0.0.1:1/v1", max_chars=5).speak("Good day.")
-
-
-async def _until(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "timed out waiting for a state"
-        await asyncio.sleep(0.01)
+        await Service(tmp_path, decoders, url="http://127.0.0.1:1/v1", max_chars=5).speak()

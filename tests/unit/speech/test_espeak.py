@@ -150,12 +150,6 @@ def test_a_configured_language_is_the_default(service: MemoryService) -> None:
         assert texts.speak(NI_HAO).read_bytes() == texts.speak(NI_HAO, "espeak:cmn").read_bytes()
 
 
-def test_default_voice_without_any_voice_is_none(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.unlink()
-    monkeypatch.setattr(package_backend, "find_spec", lambda name: None)
-    assert LocalBackend(TtsConfig()).default_voice is None
-
-
 def test_espeak_that_hangs_is_stopped(fake: Path) -> None:
     error = _error(fake, "time.sleep(60)", TtsConfig(timeout_s=0.5))
     assert isinstance(error, StageTimeoutError)

@@ -10,9 +10,7 @@ import httpx
 import pytest
 
 from config import TtsConfig
-from errors import OptionError
 from jobs.planning import speech_title
-from speech.limits import check_texts
 from speech.service import TtsService
 from tests.unit.api_server import MemoryService, api_client, serving
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
@@ -93,24 +91,6 @@ def test_a_text_and_audio_or_neither_are_refused(service: MemoryService) -> None
     assert not service.requests and not service.uploads()
 
 
-@pytest.mark.parametrize(
-    ("settings", "texts", "message"),
-    [
-        ({"max_chars": 20}, ["x" * 20, "x" * 21], "text: expected at most 20 characters, found 21"),
-        ({"max_total_chars": 2000}, ["x" * 900] * 3, "at most 2000 characters in all, found 2700"),
-        ({"url": None, "use_builtin": False}, ["x"], "text: this service has no voice.*install the extra"),
-    ],
-)
-def test_check_texts_of_a_job_refuses_what_cannot_be_spoken(
-    settings: dict[str, Any], texts: list[str], message: str
-) -> None:
-    config = TtsConfig(**{"url": "http://127.0.0.1:1/v1", **settings})
-    with pytest.raises(OptionError, match=message):
-        check_texts(config, texts)
-    if config.url is not None:
-        check_texts(config, texts[:1])
-
-
 def test_without_a_voice_the_answer_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="no voice.*set tts.url or to install the extra"):
         TtsService(TtsConfig(), None, None).check("Hello")
@@ -128,10 +108,3 @@ def test_a_server_that_cannot_list_voices_has_the_configured_one(service: Memory
     with serving(service, tts=TtsConfig(use_builtin=False)) as url:
         none = httpx.get(f"{url}/v1/voices", trust_env=False).json()
         assert (none["is_available"], none["voices"], none["default"]) == (False, [], None)
-
-
-def test_the_packaged_voice_is_the_default(service: MemoryService) -> None:
-    pytest.importorskip("hibari", reason="needs the extra [tts]")
-    with _api(service) as http:
-        voices = http.get("/v1/voices").json()
-    assert voices["default"] == voices["voices"][0] == "heart"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -12,34 +11,13 @@ from errors import OptionError
 from jobs.speech_messages import ChosenVoices, VoiceRequest
 from speech.service import TtsService
 from speech.voice_choice import choose_voices
+from tests.unit.speech.fake_backend import FakeBackend
 
-GERMAN = ["de-1", "de-2", "de-3"]
-
-
-class Backend:
-    """Knows German voices, or no languages."""
-
-    def __init__(self, knows_languages: bool = True) -> None:
-        self._knows_languages = knows_languages
-
-    async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
-        yield b""
-
-    async def identity(self, voice: str) -> str:
-        return voice
-
-    async def voices(self) -> list[str]:
-        return [*GERMAN, "en"]
-
-    async def voices_of(self, language: str) -> list[str] | None:
-        return (GERMAN if language == "deu" else []) if self._knows_languages else None
-
-    def language_of(self, voice: str) -> str | None:
-        return ("deu" if voice in GERMAN else "eng") if self._knows_languages else None
+LANGUAGES = {"deu": ["de-1", "de-2", "de-3"], "eng": ["en"]}
 
 
 def _choose(*requests: tuple[str | None, str | None], language: str | None, knows: bool = True) -> ChosenVoices:
-    tts = TtsService(TtsConfig(), Backend(knows), "en")
+    tts = TtsService(TtsConfig(), FakeBackend(LANGUAGES if knows else None), "en")
     return asyncio.run(choose_voices(tts, [VoiceRequest(*request) for request in requests], language))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -12,6 +11,7 @@ from errors import CapacityError
 from speech import voice_slots
 from speech.service import TtsService
 from speech.voice_slots import VoiceSlots
+from tests.unit.speech.fake_backend import FakeBackend
 
 
 class Texts:
@@ -115,23 +115,7 @@ async def test_take_cancelled_while_waiting_frees_its_place() -> None:
 
 
 async def test_synthesize_releases_the_slot_after_each_text() -> None:
-    class Backend:
-        async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
-            yield text.encode()
-
-        async def identity(self, voice: str) -> str:
-            return voice
-
-        async def voices(self) -> list[str]:
-            return []
-
-        async def voices_of(self, language: str) -> list[str] | None:
-            return None
-
-        def language_of(self, voice: str) -> str | None:
-            return None
-
-    service = TtsService(TtsConfig(max_concurrent=1), Backend(), "beep")
+    service = TtsService(TtsConfig(max_concurrent=1), FakeBackend(), "beep")
     order: list[str] = []
 
     async def dub() -> None:

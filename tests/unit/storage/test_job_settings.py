@@ -3,12 +3,10 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.files import UploadedFile
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions
-from tests.unit.job_records import job_record
-
-FILE = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
+from tests.unit.job_records import SOUND, job_record
 
 
 def test_options_of_a_picture() -> None:
@@ -46,23 +44,16 @@ def test_options_that_cannot_be_made(fields: dict[str, object], message: str) ->
 
 def test_other_options_and_files_are_other_videos() -> None:
     def produce_id(background_file: UploadedFile | None = None, **options: object) -> str:
-        job = job_record(
-            id=new_id(),
-            options=JobOptions.model_validate({"engine": "warp", **options}),
-            audio=FILE,
-            background_file=background_file,
-            avatar_key="0" * 32,
-            created_at=utc_now(),
-        )
-        return job.produce_id
+        made = JobOptions.model_validate({"engine": "warp", **options})
+        return job_record(options=made, background_file=background_file).produce_id
 
     ids = {
         produce_id(),
         produce_id(format="mov"),
         produce_id(quality="best"),
         produce_id(background="blur"),
-        produce_id(background_file=FILE),
-        produce_id(background_file=FILE.model_copy(update={"sha256": "b" * 64})),
+        produce_id(background_file=SOUND),
+        produce_id(background_file=SOUND.model_copy(update={"sha256": "b" * 64})),
     }
     assert len(ids) == 6
     assert produce_id(fps=None, format="mp4") in ids, "a default does not count"

@@ -13,23 +13,20 @@ from pydantic import ValidationError
 
 from errors import ConfigError, NotFoundError, StateError, StorageFullError
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import ErrorRecord, UploadedFile, new_id, utc_now
+from jobs.model.files import ErrorRecord, new_id, utc_now
 from jobs.model.plan import JobOptions
-from jobs.model.record import CallbackStatus, JobQuery, JobRecord, JobStage, JobStatus
+from jobs.model.record import CallbackStatus, JobQuery, JobStage, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Turn
 from storage import schema
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
-from storage.records import AvatarInfo, AvatarRecord, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key
+from storage.records import AvatarInfo, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key
 from storage.row_codec import timestamp, to_row
 from storage.schema import MIGRATIONS, SCHEMA_VERSION
 from storage.sqlite.database import Database as FileDatabase
-from tests.unit.job_records import job_record
-
-AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
-
+from tests.unit.job_records import SOUND, avatar_record, job_record
 
 Again = Callable[[], Database]
 """Opens the same database once more."""
@@ -50,25 +47,15 @@ def table(again: Again) -> Iterator[JobTable]:
     table.close()
 
 
-def _job(**fields: Any) -> JobRecord:
-    return job_record(**fields)
-
-
-def _avatar(key: str, **fields: object) -> AvatarRecord:
-    now = utc_now()
-    base = {"key": key, "id": new_id(), "source_sha256": "00", "created_at": now, "last_used_at": now}
-    return AvatarRecord.model_validate({**base, **fields})
-
-
 def test_job_comes_back_as_it_was(again: Again) -> None:
     error = ErrorRecord(code="internal", message="{not json", retryable=True)
     turns = (PlannedTurn(start=0, end=1.5), PlannedTurn(face="index:1", start=1.5, end=2, audio="audio_b"))
     options = JobOptions(engine="warp", face="{", loop="hold", turns=turns, idle_mouths="closed")
     report = {"source": {"audio_offset_ms": None, "talks": True}, "warnings": ["12 frames \u2026"], "ratio": 0.5}
-    texts: dict[str, Any] = {"owner": "{x", "idempotency_key": "{", "more_audio": {"audio_b": AUDIO}}
-    spec = JobSpec(audio=AUDIO, avatar_id="a", face="{", expressiveness=1, turns=(Turn(start=0, end=1.5),))
+    texts: dict[str, Any] = {"owner": "{x", "idempotency_key": "{", "more_audio": {"audio_b": SOUND}}
+    spec = JobSpec(audio=SOUND, avatar_id="a", face="{", expressiveness=1, turns=(Turn(start=0, end=1.5),))
     texts |= {"turn_avatar_keys": {"index:1": "2" * 32}, "spec": spec}
-    job = _job(error=error, report=report, options=options, progress=0.25, attempts=2, **texts)
+    job = job_record(error=error, report=report, options=options, progress=0.25, attempts=2, **texts)
     first = JobTable(again())
     first.insert_job(job)
     first.close()
@@ -81,7 +68,7 @@ def test_job_comes_back_as_it_was(again: Again) -> None:
 
 
 def test_queue_order_and_positions(table: JobTable) -> None:
-    slow, fast, late = (table.insert_job(_job(priority=priority)) for priority in (0, 5, 0))
+    slow, fast, late = (table.insert_job(job_record(priority=priority)) for priority in (0, 5, 0))
     assert [job.id for job in table.queued_jobs()] == [fast.id, slow.id, late.id]
     assert [table.get_job(job.id).queue_position for job in (fast, slow, late)] == [0, 1, 2]
     running = table.update_job(fast.id, status=JobStatus.RUNNING)
@@ -93,37 +80,37 @@ def test_queue_order_and_positions(table: JobTable) -> None:
 
 
 def test_owners_take_turns(table: JobTable) -> None:
-    flood = [table.insert_job(_job(owner="a")) for _ in range(5)]
-    single = table.insert_job(_job(owner="b"))
-    nobody = table.insert_job(_job())
+    flood = [table.insert_job(job_record(owner="a")) for _ in range(5)]
+    single = table.insert_job(job_record(owner="b"))
+    nobody = table.insert_job(job_record())
     order = [job.id for job in table.queued_jobs()]
     assert order == [flood[0].id, single.id, nobody.id, *(job.id for job in flood[1:])]
     table.update_job(flood[0].id, status=JobStatus.RUNNING)
     table.update_job(flood[1].id, status=JobStatus.RUNNING)
     assert [job.id for job in table.queued_jobs()][:2] == [single.id, nobody.id], "running jobs count as turns"
-    urgent = table.insert_job(_job(owner="a", priority=1))
+    urgent = table.insert_job(job_record(owner="a", priority=1))
     assert table.get_job(urgent.id).queue_position == 0, "priority comes before turns"
 
 
 def test_among_equal_keys_the_one_that_waited_longest_is_first(table: JobTable) -> None:
-    first, second, third = (table.insert_job(_job(owner="a")) for _ in range(3))
+    first, second, third = (table.insert_job(job_record(owner="a")) for _ in range(3))
     table.update_job(first.id, status=JobStatus.RUNNING)
-    single = table.insert_job(_job(owner="b"))
+    single = table.insert_job(job_record(owner="b"))
     assert [job.id for job in table.queued_jobs()] == [single.id, second.id, third.id]
     table.update_job(first.id, status=JobStatus.SUCCEEDED)
     assert [job.id for job in table.queued_jobs()] == [single.id, second.id, third.id], "a has just had its turn"
     table.update_job(single.id, status=JobStatus.RUNNING)
     table.update_job(single.id, status=JobStatus.SUCCEEDED)
-    table.insert_job(_job(owner="b"))
+    table.insert_job(job_record(owner="b"))
     assert table.queued_jobs()[0].id == second.id, "b has had the last one"
 
 
 def test_lists_leave_out_turns_and_report(table: JobTable) -> None:
     turns = tuple(PlannedTurn(start=number, text="Said once.") for number in range(3))
     options = JobOptions(engine="warp", format="webm", turns=turns, idle_mouths="source")
-    job = table.insert_job(_job(options=options, report={"ratio": 0.5}, metadata={"order": "17"}))
-    running = table.insert_job(_job(options=options, status=JobStatus.RUNNING))
-    done = table.insert_job(_job(options=options, status=JobStatus.SUCCEEDED, finished_at=utc_now()))
+    job = table.insert_job(job_record(options=options, report={"ratio": 0.5}, metadata={"order": "17"}))
+    running = table.insert_job(job_record(options=options, status=JobStatus.RUNNING))
+    done = table.insert_job(job_record(options=options, status=JobStatus.SUCCEEDED, finished_at=utc_now()))
     listed = table.list_jobs(JobQuery(limit=9)).jobs
     assert {each.id for each in listed} == {job.id, running.id, done.id}
     for summary in (*listed, *table.queued_jobs(), *table.unfinished_jobs(), *table.last_succeeded(9)):
@@ -135,7 +122,7 @@ def test_lists_leave_out_turns_and_report(table: JobTable) -> None:
 
 def test_list_jobs_after_update_and_delete_is_current(again: Again) -> None:
     first, second = JobTable(again()), JobTable(again())
-    kept, gone = (first.insert_job(_job()).id for _ in range(2))
+    kept, gone = (first.insert_job(job_record()).id for _ in range(2))
     assert [job.progress for job in second.list_jobs(JobQuery(limit=9)).jobs] == [0, 0]
     first.update_job(kept, status=JobStatus.RUNNING, progress=0.5)
     first.delete_job(gone)
@@ -147,8 +134,8 @@ def test_list_jobs_after_update_and_delete_is_current(again: Again) -> None:
 
 def test_list_jobs_page_bounded_by_bytes(table: JobTable) -> None:
     metadata = {str(number): "x" * 512 for number in range(1200)}
-    ids = [table.insert_job(_job(metadata=metadata)).id for _ in range(4)]
-    small = table.insert_job(_job()).id
+    ids = [table.insert_job(job_record(metadata=metadata)).id for _ in range(4)]
+    small = table.insert_job(job_record()).id
     page, sizes, seen = table.list_jobs(JobQuery(limit=500)), [], []
     while True:
         sizes.append(len(page.jobs))
@@ -161,7 +148,7 @@ def test_list_jobs_page_bounded_by_bytes(table: JobTable) -> None:
 
 
 def test_list_jobs_after_id_and_oldest_first(table: JobTable) -> None:
-    ids = [table.insert_job(_job(owner="a")).id for _ in range(4)]
+    ids = [table.insert_job(job_record(owner="a")).id for _ in range(4)]
     after = table.list_jobs(JobQuery(limit=2, after_id=ids[2]))
     assert [job.id for job in after.jobs] == [ids[1], ids[0]] and after.next_after is None
     oldest = table.list_jobs(JobQuery(limit=2, after_id=ids[0], oldest_first=True))
@@ -173,13 +160,13 @@ def test_list_jobs_after_id_and_oldest_first(table: JobTable) -> None:
 
 
 def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
-    mine, other = table.insert_job(_job(owner="a")), table.insert_job(_job(owner="b"))
+    mine, other = table.insert_job(job_record(owner="a")), table.insert_job(job_record(owner="b"))
     assert table.get_job(mine.id, "a") == table.get_job(mine.id)
     with pytest.raises(NotFoundError):
         table.get_job(other.id, "a")
     assert [job.id for job in table.list_jobs(JobQuery(limit=9, owner="a")).jobs] == [mine.id]
     assert len(table.list_jobs(JobQuery(limit=9, status=JobStatus.QUEUED)).jobs) == 2
-    avatar = table.put_avatar(_avatar("1" * 32, owner="b", pinned=True))
+    avatar = table.put_avatar(avatar_record("1" * 32, owner="b", pinned=True))
     assert table.list_avatars(owner="a") == []
     with pytest.raises(NotFoundError):
         table.get_avatar(avatar.id, "a")
@@ -188,7 +175,7 @@ def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
 def test_only_the_last_claimant_can_write(again: Again) -> None:
     old, new = JobTable(again()), JobTable(again())
     old.database.claim()
-    job = old.insert_job(_job())
+    job = old.insert_job(job_record())
     new.database.claim()
     with pytest.raises(StateError, match="Another Director"):
         old.update_job(job.id, status=JobStatus.RUNNING)
@@ -202,8 +189,8 @@ def test_only_the_last_claimant_can_write(again: Again) -> None:
 
 
 def test_a_webhook_is_due_when_its_job_ends(table: JobTable) -> None:
-    job = table.insert_job(_job(callback_url="https://example.org/hook"))
-    table.insert_job(_job())
+    job = table.insert_job(job_record(callback_url="https://example.org/hook"))
+    table.insert_job(job_record())
     assert table.pending_callbacks(9) == []
     table.update_job(job.id, status=JobStatus.SUCCEEDED)
     (due,) = table.pending_callbacks(9)
@@ -219,7 +206,7 @@ def test_a_webhook_is_due_when_its_job_ends(table: JobTable) -> None:
 
 
 def test_finished_jobs_by_age(table: JobTable) -> None:
-    first, second, _ = (table.insert_job(_job()) for _ in range(3))
+    first, second, _ = (table.insert_job(job_record()) for _ in range(3))
     for job in (second, first):
         table.update_job(job.id, status=JobStatus.SUCCEEDED)
     assert [job.id for job in table.finished_jobs(utc_now(), 9)] == [second.id, first.id]
@@ -234,13 +221,13 @@ def test_a_full_disk_is_said_by_name(tmp_path: Path) -> None:
     database._connection.execute("PRAGMA max_page_count = 12")  # a quota in the place of a disk
     with pytest.raises(StorageFullError):
         for _ in range(200):
-            table.insert_job(_job())
+            table.insert_job(job_record())
     assert table.count_jobs(JobStatus.QUEUED) == len(table.queued_jobs())
     table.close()
 
 
 def test_update_raises_the_version_and_checks_fields(table: JobTable) -> None:
-    job = table.insert_job(_job())
+    job = table.insert_job(job_record())
     changed = table.update_job(job.id, stage=JobStage.RENDERING, num_frames=100, progress=0.5)
     assert (changed.version, changed.stage, changed.num_frames) == (job.version + 1, JobStage.RENDERING, 100)
     with pytest.raises(ValidationError):
@@ -253,7 +240,7 @@ def test_update_raises_the_version_and_checks_fields(table: JobTable) -> None:
 
 
 def test_first_ending_stays(table: JobTable) -> None:
-    job = table.insert_job(_job())
+    job = table.insert_job(job_record())
     cancelled = table.update_job(job.id, status=JobStatus.CANCELLED)
     assert cancelled.finished_at is not None
     assert table.update_job(job.id, status=JobStatus.SUCCEEDED, progress=1.0) == cancelled
@@ -261,30 +248,30 @@ def test_first_ending_stays(table: JobTable) -> None:
 
 
 def test_idempotency_key_is_unique_for_its_owner(table: JobTable) -> None:
-    job = table.insert_job(_job(owner="a", idempotency_key="k"))
-    table.insert_job(_job(owner="b", idempotency_key="k"))
+    job = table.insert_job(job_record(owner="a", idempotency_key="k"))
+    table.insert_job(job_record(owner="b", idempotency_key="k"))
     with pytest.raises(StateError):
-        table.insert_job(_job(owner="a", idempotency_key="k"))
+        table.insert_job(job_record(owner="a", idempotency_key="k"))
     found = table.find_job("a", "k")
     assert found is not None and found.id == job.id
     assert table.find_job(None, "k") is None
 
 
 def test_a_finished_job_gives_its_key_to_another(table: JobTable) -> None:
-    job = table.insert_job(_job(idempotency_key="k"))
+    job = table.insert_job(job_record(idempotency_key="k"))
     with pytest.raises(StateError, match="keeps its idempotency key"):
         table.release_idempotency_key(job.id)
     table.update_job(job.id, status=JobStatus.SUCCEEDED)
     for _ in range(2):
         table.release_idempotency_key(job.id)
         assert table.find_job(None, "k") is None
-    again = table.insert_job(_job(idempotency_key="k"))
+    again = table.insert_job(job_record(idempotency_key="k"))
     found = table.find_job(None, "k")
     assert found is not None and found.id == again.id
 
 
 def test_segments(table: JobTable) -> None:
-    job = table.insert_job(_job())
+    job = table.insert_job(job_record())
     for number in (1, 0, 2):
         table.record_segment(SegmentRecord(job_id=job.id, number=number, start=number * 9, stop=number * 9 + 9))
     done = SegmentRecord(job_id=job.id, number=1, start=9, stop=18, status=SegmentStatus.DONE, num_bytes=7, attempts=2)
@@ -296,9 +283,9 @@ def test_segments(table: JobTable) -> None:
 
 def test_avatars(table: JobTable) -> None:
     key = avatar_key("00", "largest", "1")
-    avatar = table.put_avatar(_avatar(key, face="{", label="v.mp4"))
+    avatar = table.put_avatar(avatar_record(key, face="{", label="v.mp4"))
     assert table.get_avatar(avatar.id) == table.find_avatar(key) == avatar
-    assert table.put_avatar(_avatar(key)).id == avatar.id, "a key keeps its id"
+    assert table.put_avatar(avatar_record(key)).id == avatar.id, "a key keeps its id"
     info = AvatarInfo(width=64, height=48, fps="25", num_frames=9, duration_seconds=0.36, is_still=False, talks=True)
     ready = table.update_avatar(key, status=AvatarStatus.READY, info=info, pinned=True)
     assert table.list_avatars() == [ready] and ready.info == info
@@ -311,7 +298,7 @@ def test_avatars(table: JobTable) -> None:
 
 def test_rows_of_avatars_without_movement_are_read(table: JobTable) -> None:
     """Older versions wrote the background alone, or NULL."""
-    beach, plain = table.put_avatar(_avatar("1" * 32)), table.put_avatar(_avatar("2" * 32))
+    beach, plain = table.put_avatar(avatar_record("1" * 32)), table.put_avatar(avatar_record("2" * 32))
     stored = '{"background":null,"background_id":"beach","background_loop":"hold","matte":"chroma"}'
     with table.database.transaction():
         for avatar, column in ((beach, stored), (plain, None)):
@@ -327,12 +314,12 @@ def test_rows_of_avatars_without_movement_are_read(table: JobTable) -> None:
 def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -> None:
     keys = [avatar_key(str(number), "largest", "1") for number in range(5)]
     for number, key in enumerate(keys):
-        table.put_avatar(_avatar(key, pinned=number == 0))
-    job = table.insert_job(_job(avatar_key=keys[1]))
+        table.put_avatar(avatar_record(key, pinned=number == 0))
+    job = table.insert_job(job_record(avatar_key=keys[1]))
     table.touch_avatar(keys[2])
     assert [avatar.key for avatar in table.surplus_avatars(1)] == [keys[4], keys[3]]
     assert table.surplus_avatars(3) == []
-    of_turn = table.insert_job(_job(avatar_key=keys[1], turn_avatar_keys={"index:1": keys[3]}))
+    of_turn = table.insert_job(job_record(avatar_key=keys[1], turn_avatar_keys={"index:1": keys[3]}))
     assert [avatar.key for avatar in table.surplus_avatars(1)] == [keys[4]]
     for each in (job, of_turn):
         table.update_job(each.id, status=JobStatus.FAILED)
@@ -395,7 +382,7 @@ def test_open_table_of_first_version_upgrades_it(again: Again, old_table: Callab
     database, row = old_table(1), _old_row()
     with database.transaction():
         database.insert("jobs", row)
-        for avatar in (_avatar("1" * 32, pinned=True), _avatar("2" * 32)):
+        for avatar in (avatar_record("1" * 32, pinned=True), avatar_record("2" * 32)):
             database.insert("avatars", to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings"}))
     database.close()
     table = JobTable(again())

@@ -8,8 +8,6 @@ from functools import partial
 
 import pytest
 
-from jobs.model.files import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
@@ -20,7 +18,6 @@ from tests.unit.job_records import job_record
 NUM_FINISHED, NUM_QUEUED, NUM_RUNNING = 20_000, 64, 8
 NUM_LOOKS = 15  # at each in turn, and the fastest counts: others are at work on this machine
 MAX_RATIO = 5.0  # a queue that looks at what has ended: 250 in SQLite, 15 in PostgreSQL
-AUDIO = UploadedFile(key=new_id(), sha256="00", num_bytes=3, label="a.wav")
 
 LOOKS: dict[str, Callable[[JobTable], object]] = {
     "the queue": JobTable.queued_jobs,
@@ -52,7 +49,7 @@ def _fill(database: Database, num_finished: int) -> None:
     """Jobs of two owners, finished ones first."""
     table = JobTable(database)
     for owner in ("many", "few"):
-        job = table.insert_job(_job(owner))
+        job = table.insert_job(job_record(owner=owner))
         table.update_job(job.id, status=JobStatus.RUNNING)
         table.update_job(job.id, status=JobStatus.SUCCEEDED)
         columns = [name for name in JobRecord.model_fields if name not in ("id", "queue_position", "callback")]
@@ -67,20 +64,9 @@ def _fill(database: Database, num_finished: int) -> None:
                 job.id,
             )
     for number in range(NUM_RUNNING + NUM_QUEUED):
-        job = table.insert_job(_job("many" if number % 2 else "few"))
+        job = table.insert_job(job_record(owner="many" if number % 2 else "few"))
         if number < NUM_RUNNING:
             table.update_job(job.id, status=JobStatus.RUNNING)
-
-
-def _job(owner: str) -> JobRecord:
-    return job_record(
-        id=new_id(),
-        options=JobOptions(engine="warp"),
-        audio=AUDIO,
-        avatar_key="0" * 32,
-        owner=owner,
-        created_at=utc_now(),
-    )
 
 
 def _seconds(look: Callable[[], object]) -> float:

@@ -69,21 +69,19 @@ async def test_the_first_who_asked_may_leave_while_others_wait() -> None:
 
 
 async def test_what_was_loaded_for_nobody_is_dropped_too() -> None:
-    async def run() -> None:
-        kept, loads = cache(max_idle_s=0.01), Loads()
-        only = asyncio.create_task(used(kept, loads, "slow"))
-        assert await asyncio.to_thread(loads.started.wait, 60)
-        only.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await only
-        kept.sweep()
-        loads.gate.set()
+    kept, loads = cache(max_idle_s=0.01), Loads()
+    only = asyncio.create_task(used(kept, loads, "slow"))
+    assert await asyncio.to_thread(loads.started.wait, 60)
+    only.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await only
+    kept.sweep()
+    loads.gate.set()
+    async with asyncio.timeout(60):
         while loads.names == ["slow"]:
             await asyncio.sleep(0.05)
             kept.sweep()
             await used(kept, loads, "slow")
-
-    await asyncio.wait_for(run(), 60)
 
 
 async def test_what_nobody_uses_is_dropped_and_the_default_stays() -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from media.decoding.decoder import Decoders
 from rendering.avatar_cache import LruPool
 from telemetry.log_context import CallContext
 from tests.unit.media import decoder_tasks
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -32,13 +33,6 @@ def hung() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
-
-
-async def _until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 async def test_run_passes_results_errors_and_context() -> None:
@@ -68,18 +62,15 @@ async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
         async with gate.enter(CallContext("job", attempt=attempt)):
             pass
 
-    async def run() -> None:
-        await enter(1)
-        with pytest.raises(StageTimeoutError):
-            await threads.run(lambda token: hung.wait(), 0.1)
-        for attempt in (1, 2):
-            with pytest.raises(CapacityError, match="hangs"):
-                await enter(attempt)
-        hung.set()
-        await _until(lambda: not threads.num_overdue)  # it comes back after all
-        await enter(2)
-
-    await asyncio.wait_for(run(), 60)
+    await enter(1)
+    with pytest.raises(StageTimeoutError):
+        await threads.run(lambda token: hung.wait(), 0.1)
+    for attempt in (1, 2):
+        with pytest.raises(CapacityError, match="hangs"):
+            await enter(attempt)
+    hung.set()
+    await until(lambda: not threads.num_overdue)  # it comes back after all
+    await enter(2)
 
 
 async def test_enter_of_two_retries_at_once_refuses_the_second() -> None:
@@ -92,10 +83,7 @@ async def test_enter_of_two_retries_at_once_refuses_the_second() -> None:
         except CapacityError:
             story.append(f"{name} is refused")
 
-    async def run() -> None:
-        await asyncio.gather(enter("first"), enter("second"))
-
-    await asyncio.wait_for(run(), 60)
+    await asyncio.gather(enter("first"), enter("second"))
     assert story == ["second is refused", "first begins"]
 
 
@@ -107,16 +95,13 @@ async def test_enter_of_a_retry_behind_hanging_work_is_refused(hung: threading.E
         async with gate.enter(CallContext("job", attempt=1)):
             await threads.run(lambda token: hung.wait(), 1.0)
 
-    async def run() -> None:
-        hanging = asyncio.create_task(hang())
-        await asyncio.sleep(0)
-        with pytest.raises(CapacityError, match="hangs"):
-            async with gate.enter(CallContext("job", attempt=2)):
-                pytest.fail("it is let in to a replica that will be replaced")
-        with pytest.raises(StageTimeoutError):
-            await hanging
-
-    await asyncio.wait_for(run(), 60)
+    hanging = asyncio.create_task(hang())
+    await asyncio.sleep(0)
+    with pytest.raises(CapacityError, match="hangs"):
+        async with gate.enter(CallContext("job", attempt=2)):
+            pytest.fail("it is let in to a replica that will be replaced")
+    with pytest.raises(StageTimeoutError):
+        await hanging
 
 
 async def test_run_waits_for_a_free_thread() -> None:
@@ -201,7 +186,7 @@ async def test_cancelled_run_stops_its_work_and_waits_for_it() -> None:
         steps.append(-1)
 
     task = asyncio.create_task(threads.run(work, 60))
-    await _until(lambda: len(steps) > 2)
+    await until(lambda: len(steps) > 2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -215,7 +200,7 @@ async def test_cancelled_decode_ends_at_once(tmp_path: Path) -> None:
         sleep = partial(decoder_tasks.sleep, 60, started)
         decode = partial(decoders.run, sleep, file=Path("x.mp4"), timeout_s=60)
         task: asyncio.Task[str] = asyncio.create_task(threads.run(lambda token: decode(token=token), 60))
-        await _until(started.exists)
+        await until(started.exists)
         start = time.monotonic()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -234,7 +219,7 @@ async def test_run_past_its_timeout_fails_the_health_check(hung: threading.Event
         threads.check()
     assert await threads.run(lambda token: "others go on", 60) == "others go on"
     hung.set()
-    await _until(lambda: not threads.num_overdue)
+    await until(lambda: not threads.num_overdue)
     threads.check()  # it came back after all
 
 
@@ -247,7 +232,7 @@ async def test_cancelled_work_that_ends_passes_the_health_check() -> None:
 
     with pytest.raises(StageTimeoutError):
         await threads.run(work, 0.2)
-    await _until(lambda: not threads.num_overdue)  # a busy machine may not have let it end yet
+    await until(lambda: not threads.num_overdue)  # a busy machine may not have let it end yet
     threads.check()
 
 
@@ -260,12 +245,12 @@ async def test_cancelled_run_that_hangs_fails_the_health_check(hung: threading.E
         hung.wait()
 
     task = asyncio.create_task(threads.run(hang, 60))
-    await _until(started.is_set)
+    await until(started.is_set)
     threads.check()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await _until(lambda: threads.num_overdue == 1)
+    await until(lambda: threads.num_overdue == 1)
     with pytest.raises(StageTimeoutError, match="FaceSynthesis"):
         threads.check()
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.kept import KeptSegments
 from storage.file_keys import result_key, segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.sqlite.database import Database
 from tests.unit.job_records import job_record
 from tests.unit.on_disk import on_disk
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path)
-
-
-@pytest.fixture
-def table(files: FileStore) -> Iterator[JobTable]:
-    table = JobTable(Database(files.table_path))
-    yield table
-    table.close()
 
 
 def _ended(table: JobTable, files: FileStore, status: JobStatus = JobStatus.SUCCEEDED) -> JobRecord:

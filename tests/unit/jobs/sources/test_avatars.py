@@ -6,10 +6,9 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
-from jobs.model.files import new_id, utc_now
+from jobs.model.files import new_id
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -28,9 +27,9 @@ from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, AvatarStatus
-from storage.sqlite.database import Database
+from storage.records import AvatarStatus
 from telemetry.log_context import CallContext
+from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -89,17 +88,13 @@ class CountingStages(NoStages):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
-        self.stages = CountingStages(self.files)
-        self.table = JobTable(Database(self.files.table_path))
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        self.files, self.table, self.stages = files, table, CountingStages(files)
         self.avatars = Avatars(CONFIG, self.stages, self.table, self.files)
-        now = utc_now()
         self.key = new_id()
         on_disk(self.files, source_key(self.key)).write_bytes(b"film")
         sha256 = hashlib.sha256(b"film").hexdigest()
-        record = AvatarRecord(key=self.key, id=new_id(), source_sha256=sha256, created_at=now, last_used_at=now)
-        self.table.put_avatar(record)
+        self.table.put_avatar(avatar_record(self.key, source_sha256=sha256))
 
     def ensure(self, *engines: str) -> None:
         async def all_at_once() -> None:
@@ -109,10 +104,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 def test_ensure_for_a_second_engine_reuses_the_track(bench: Bench) -> None:
@@ -192,13 +185,10 @@ def test_ensure_with_lost_reference_is_a_stored_file_error(bench: Bench) -> None
 
 
 async def test_sweep_keeps_avatars_that_are_held(bench: Bench) -> None:
-    now = utc_now()
     newer = [new_id() for _ in range(CONFIG.jobs.max_cached_avatars + 1)]
     await bench.avatars.hold(bench.key)
     for key in newer:
-        bench.table.put_avatar(
-            AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=utc_now())
-        )
+        bench.table.put_avatar(avatar_record(key))
     await bench.avatars.sweep()
     assert bench.table.find_avatar(bench.key) is not None
     assert bench.table.find_avatar(newer[0]) is None, "the least used of the others"
@@ -209,8 +199,7 @@ async def test_evict_oldest_frees_cached_and_keeps_pinned(bench: Bench) -> None:
     cached = [new_id(), new_id()]
     for key in cached:
         on_disk(bench.files, source_key(key)).write_bytes(b"film")
-        now = utc_now()
-        bench.table.put_avatar(AvatarRecord(key=key, id=new_id(), source_sha256="00", created_at=now, last_used_at=now))
+        bench.table.put_avatar(avatar_record(key))
     assert await bench.avatars.evict_oldest()
     assert [bench.table.find_avatar(key) is not None for key in cached] == [False, True], "the least recently used"
     assert not bench.files.has(source_key(cached[0]))

@@ -6,10 +6,8 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,6 @@ from config import JobConfig, PipelineConfig
 from errors import MediaError, MediaLimitError, NotFoundError, StateError
 from jobs.messages import ProbeResult, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import new_id, utc_now
 from jobs.requests import BackgroundRequest
 from jobs.single_flight import ignore_progress
 from jobs.sources.backgrounds import Backgrounds
@@ -26,9 +23,8 @@ from media.probe import ColourTags, VideoInfo
 from storage.file_keys import BACKGROUNDS, UPLOADS, background_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
+from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -62,10 +58,8 @@ class Fitting(NoStages):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
-        self.stages = Fitting(self.files)
-        self.table = JobTable(Database(self.files.table_path))
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        self.files, self.table, self.stages = files, table, Fitting(files)
         self.backgrounds = Backgrounds(CONFIG, self.stages, self.table, self.files)
 
     async def send(self, content: bytes = b"beach", owner: str | None = None) -> str:
@@ -79,10 +73,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 async def test_ensure_shares_files_between_sessions_of_one_form(bench: Bench) -> None:
@@ -132,11 +124,9 @@ async def test_sweep_removes_only_unused_backgrounds(bench: Bench) -> None:
 
 
 async def test_sweep_keeps_backgrounds_of_avatars(bench: Bench) -> None:
-    file_id, now = await bench.send(), utc_now()
+    file_id = await bench.send()
     settings = AvatarSettings(background_id=file_id)
-    avatar = bench.table.put_avatar(
-        AvatarRecord(key="a", id=new_id(), source_sha256="", settings=settings, created_at=now, last_used_at=now)
-    )
+    avatar = bench.table.put_avatar(avatar_record("a", settings=settings))
     age_s = CONFIG.live.max_session_s + 7200
     os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)
     await bench.backgrounds.sweep()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -12,7 +11,6 @@ from config import PipelineConfig
 from errors import NotFoundError, OptionError
 from jobs.messages import AvatarRef, MatteRef, ShownAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import new_id, utc_now
 from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.live_avatars import LiveAvatars
@@ -21,7 +19,9 @@ from media.output.backgrounds import MatteMode
 from models.engines.catalog import EngineCatalog
 from models.matting.report import MatteReport
 from storage.file_keys import avatar_folder, source_key
-from storage.records import AvatarRecord
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from tests.unit.job_records import avatar_record
 from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench
 
 NOTHING = AvatarSettings()
@@ -50,15 +50,12 @@ class SlowAvatars(Avatars):
 class Live(Bench):
     """An avatar, and sessions that show it."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        super().__init__(files, table)
         self.avatars = SlowAvatars(CONFIG, self.stages, self.table, self.files)
-        engines = EngineCatalog(PipelineConfig(data_dir=root))
+        engines = EngineCatalog(PipelineConfig(data_dir=files.root))
         self.live = LiveAvatars(self.avatars, self.backgrounds, engines, asyncio.Semaphore(1))
-        now = utc_now()
-        self.avatar = self.table.put_avatar(
-            AvatarRecord(key=KEY, id=new_id(), source_sha256="", created_at=now, last_used_at=now)
-        )
+        self.avatar = self.table.put_avatar(avatar_record(KEY))
 
     def change(self, settings: AvatarSettings) -> None:
         self.table.update_avatar(KEY, settings=settings)
@@ -72,10 +69,8 @@ class Live(Bench):
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[Live]:
-    live = Live(tmp_path)
-    yield live
-    live.table.close()
+def live(files: FileStore, table: JobTable) -> Live:
+    return Live(files, table)
 
 
 async def test_show_uses_avatar_settings_that_are_not_overridden(live: Live) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError
 from jobs.messages import PreparedSpeech, SourceVideo, encode_source_info
-from jobs.model.files import new_id, utc_now
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.people import People
@@ -34,8 +32,8 @@ from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, ava
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import AvatarRecord
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
+from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -104,22 +102,17 @@ class Scanning(NoStages):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
-        self.stages = Scanning(self.files)
-        self.table = JobTable(Database(self.files.table_path))
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        self.files, self.table, self.stages = files, table, Scanning(files)
         self.people = People(PipelineConfig(jobs=JobConfig(max_attempts=2)), self.stages, self.table, self.files)
         self.info = VIDEO
 
-    def avatar(self, face: str = "largest", owner: str | None = None, **fields: object) -> AvatarRecord:
+    def avatar(self, face: str = "largest", owner: str | None = None, **fields: Any) -> AvatarRecord:
         """Store another avatar of the same source."""
-        key, now = new_id(), utc_now()
-        on_disk(self.files, source_key(key)).write_bytes(b"film")
-        fields |= {"face": face, "owner": owner, "created_at": now, "last_used_at": now}
         sha256 = hashlib.sha256(b"film").hexdigest()
-        return self.table.put_avatar(
-            AvatarRecord.model_validate({"key": key, "id": new_id(), "source_sha256": sha256, **fields})
-        )
+        record = avatar_record(source_sha256=sha256, face=face, owner=owner, **fields)
+        on_disk(self.files, source_key(record.key)).write_bytes(b"film")
+        return self.table.put_avatar(record)
 
     def source(self, record: AvatarRecord) -> SourceVideo:
         return SourceVideo(source_key(record.key), self.info)
@@ -129,10 +122,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 async def _report(bench: Bench, record: AvatarRecord) -> PeopleReport:
