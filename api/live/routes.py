@@ -11,13 +11,12 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.live.client_connection import ClientConnection, next_message
-from api.live.keepalive import keep_avatar_alive
 from api.live.message_limits import MessageLimits, SessionEndedError
 from api.live.protocol import event
 from api.live.running_sessions import RunningSession, RunningSessions
 from api.live.session_options import SessionOptions, session_options
 from api.live.session_stream import SessionServices, SessionStream
-from api.live.tasks import cancel_all, first_ended
+from api.live.tasks import cancel_all, first_ended, keep_avatar_alive
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.requests import Caller

@@ -1,10 +1,17 @@
-"""Tasks of live sessions that end together."""
+"""Tasks of live sessions: waiting for the first one, cancelling all, and keeping the avatar in the cache."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
+
+from errors import LipwrightError
+from jobs.messages import HOLD_S
+from rendering.live_chunk import LiveService
+
+_HOLD_EVERY_S: Final = HOLD_S / 3  # two calls may be lost
 
 
 async def first_ended(*works: Coroutine[Any, Any, Any] | asyncio.Task[None]) -> None:
@@ -24,3 +31,13 @@ async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
+
+
+async def keep_avatar_alive(
+    service: LiveService, avatar_id: str, owner: str | None, every_s: float = _HOLD_EVERY_S
+) -> None:
+    """Hold an avatar periodically until the task is cancelled. Failed calls are retried with the next period."""
+    while True:
+        with suppress(LipwrightError):
+            await service.hold(avatar_id, owner)
+        await asyncio.sleep(every_s)

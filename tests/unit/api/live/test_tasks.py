@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from api.live.keepalive import keep_avatar_alive
+from api.live.tasks import keep_avatar_alive
 from errors import ReplicaLostError
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 
