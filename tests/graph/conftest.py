@@ -12,6 +12,7 @@ import pytest
 
 from launch.service import running_service
 from tests.faults.service_process import ServiceProcess, config_with, served
+from tests.unit.speech.openai_server import OpenAIStandIn, answering
 
 
 @pytest.fixture(scope="package")
@@ -27,10 +28,23 @@ def service_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def service_url(tmp_path_factory: pytest.TempPathFactory, service_data: Path, heygem_root: Path) -> Iterator[str]:
+def translator() -> Iterator[OpenAIStandIn]:
+    """The server that transcribes and translates for `service_url`."""
+    with answering() as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def service_url(
+    tmp_path_factory: pytest.TempPathFactory, service_data: Path, heygem_root: Path, translator: OpenAIStandIn
+) -> Iterator[str]:
     """The service as `lipwright serve --heygem-root` starts it, on a free loopback port and an empty data folder."""
     # What a busy machine renders late is waited for here: nothing stands in for it, and all pictures are the same.
-    config = config_with(tmp_path_factory.mktemp("config"), live={"fallback_after_s": 60.0, "max_sessions": 1})
+    config = config_with(
+        tmp_path_factory.mktemp("config"),
+        live={"fallback_after_s": 60.0, "max_sessions": 1},
+        subtitles={"transcription_url": translator.url, "translation_url": translator.url},
+    )
     heygem = {"enabled": True, "root": str(heygem_root)}
     with running_service(data_dir=service_data, config_path=config, heygem=heygem) as url:
         yield url

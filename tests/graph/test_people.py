@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from media.audio import extract_speech
 from models.speech.level import open_speech
-from tests.graph.test_main_job import DEADLINE_S, submit, wait_until_final
+from tests.graph.test_main_job import DEADLINE_S, job_of, submit, wait_until_final
+from tests.unit.speech.openai_server import OpenAIStandIn
+from tests.waiting import wait_until
 
 SIDE, NUM_FRAMES, FPS = 256, 60, 25
 
@@ -98,6 +101,29 @@ def test_create_job_with_person_animates_only_that_person(
 def _luma(path: Path) -> NDArray[np.int16]:
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)]).astype(np.int16)
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs the program espeak-ng")
+def test_translate_to_is_spoken_by_the_person_who_is_heard(
+    client: httpx.Client, found: dict[str, Any], film: Path, translator: OpenAIStandIn
+) -> None:
+    speaker = max(found["people"], key=lambda person: person["speaking_seconds"])["number"]
+    job_id = submit(client, {"video": film}, translate_to="German", review="true")["id"]
+    wait_until(lambda: job_of(client, job_id)["status"] == "review", DEADLINE_S)
+    turns = client.get(f"/v1/jobs/{job_id}/turns").raise_for_status().json()["turns"]
+    expected = [("Guten Abend.", "Good evening.", 0.5, 1.5), ("Wer ist da?", "Who is there?", 2.0, NUM_FRAMES / FPS)]
+    assert [(turn["text"], turn["original_text"], turn["start"], turn["end"]) for turn in turns] == expected
+    assert {turn["face"] for turn in turns} == {f"person:{speaker}"}
+    assert all(turn["voice"].startswith("espeak:de") for turn in turns)
+    client.post(f"/v1/jobs/{job_id}/approve").raise_for_status()
+    job = wait_until_final(client, job_id)
+    assert (job["status"], job["options"]["language"]) == ("succeeded", "deu"), job["error"]
+    assert translator.seconds == [pytest.approx(NUM_FRAMES / FPS, abs=0.1)], "the film is transcribed once"
+    answer = client.post(f"/v1/jobs/{job_id}/revisions", json={"review": True}).raise_for_status()
+    wait_until(lambda: job_of(client, answer.json()["id"])["status"] == "review", DEADLINE_S)
+    audio = client.get(f"/v1/jobs/{answer.json()['id']}/turns/0/audio").raise_for_status().content
+    assert audio == client.get(f"/v1/jobs/{job_id}/turns/0/audio").raise_for_status().content
+    client.post(f"/v1/jobs/{answer.json()['id']}/cancel").raise_for_status()
 
 
 def test_create_job_with_unknown_person_names_num_people(client: httpx.Client, film: Path, short_speech: Path) -> None:
