@@ -13,18 +13,16 @@ import cv2
 
 from config import MediaLimits, PipelineConfig, RenderConfig
 from media.audio import extract_speech
-from media.playback import Playback
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar, own_track
 from models.avatar.folder import analysis_folder
 from models.engines.catalog import EngineCatalog
-from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, ComputeResources, Engine, FrameSpan, Plan
+from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, ComputeResources, Engine, FrameSpan
 from models.face.choice import FaceChoice
 from models.matting.generator import MatteGenerator
 from models.matting.person import PersonSegmenter
 from models.speech.level import measure_level
-from models.speech.prosody import file_prosody
 from models.track.face_track import FaceTrack
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
@@ -84,18 +82,6 @@ def tracked_video(video: Path, max_seconds: float = math.inf) -> TrackedVideo:
     with FrameReader(video, info, render.reader_cache_bytes) as reader:
         track, _ = own_track(_landmarks(reader, info, num), reader, replace(info, num_frames=num))
     return TrackedVideo(track, float(info.fps))
-
-
-def plan_speech(cached: AnalysedAvatar, speech: Path, num_frames: int, folder: Path) -> Plan:
-    """Returns the plan of the first frames of a job with an audio file."""
-    avatar, engine, fps = cached.avatar, cached.engine, cached.avatar.info.fps
-    samples, num = folder / "speech.npy", num_frames
-    extract_speech(speech, samples, MediaLimits())
-    level, span = measure_level(samples), FrameSpan(fps, 0, num, num)
-    features = engine.audio_encoder(ComputeResources()).encode(samples, level, span)
-    shown = avatar.shown_frames(range(num), float(fps), Playback(), file_prosody(samples, level, span.seconds))
-    plan: Plan = engine.plan(avatar, features, span, avatar.rows(shown), None)[0]
-    return plan
 
 
 def _landmarks(reader: FrameReader, info: VideoInfo, num_frames: int) -> RawLandmarks:

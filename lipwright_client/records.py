@@ -388,6 +388,7 @@ class Voices:
         max_chars: Maximum length of a text in characters.
         voices: Names of all known voices, the default first, with cloned ones.
         can_clone: Whether the service can clone voices.
+        can_translate: Whether the service can dub videos without subtitles (`translate_to`).
         cloned: The voices that this API key has cloned.
     """
 
@@ -396,6 +397,7 @@ class Voices:
     max_chars: int
     voices: tuple[str, ...] = ()
     can_clone: bool = False
+    can_translate: bool = False
     cloned: tuple[ClonedVoice, ...] = ()
 
 

@@ -107,8 +107,8 @@ class LiveRenderer:
             plan, state = self._plan(avatar, request, avatar.rows(shown))
             of_session = request.session_id, request.avatar.source.key, *_files_of(request.background)
             readers = self._readers.take(of_session, lambda: self._open(path, avatar, request))
-            encoder = self._encoder(request)
             try:
+                encoder = self._encoder(request)
                 pictures = self._pictures(avatar, plan, shown[: len(plan)], readers, request, token, encoder)
             except BaseException:
                 readers.close()

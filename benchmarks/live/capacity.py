@@ -30,7 +30,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from benchmarks.live.latency import RATE, speech, spread
-from benchmarks.live.sync import Player
 from benchmarks.material import SAMPLES
 from benchmarks.process_tree import MemoryPeaks, cpu_between, cpu_seconds
 from benchmarks.through_graph import create_avatar
@@ -42,6 +41,35 @@ _PIECE: Final = round(0.02 * RATE) * 2  # bytes
 _PAUSE_S: Final = 2.0
 _REPORT_S: Final = 0.25
 _MOUTH_S: Final = 0.04  # of stream, from the start of speech until the mouth is seen to move
+_START_S: Final = 0.19  # as the page's player, which then also steers
+
+
+@dataclass
+class Player:
+    """Simulates a real-time player."""
+
+    stop: float = 0.0  # seconds of stream that are here
+    shown: float = 0.0
+    num_stalls: int = 0
+    stalled_s: float = 0.0
+    _at: float | None = None  # when it was looked at last; None while it waits for enough
+
+    def add(self, now: float, stop: float) -> None:
+        """Adds a fragment that ends at that time."""
+        self.advance(now)
+        self.stop = stop
+        if self._at is None and self.stop - self.shown >= _START_S:
+            self._at = now
+
+    def advance(self, now: float) -> None:
+        """Advances playback to the current time."""
+        if self._at is None:
+            return
+        self.shown += now - self._at
+        self._at = now
+        if (lacking := self.shown - self.stop) > 0:
+            self.num_stalls, self.stalled_s = self.num_stalls + 1, self.stalled_s + lacking
+            self.shown, self._at = self.stop, None
 
 
 @dataclass

@@ -22,7 +22,6 @@ from models.geometry.face_points import (
 )
 
 _FAR = 2.2  # eye distances from the mouth at which an object is out of the way
-_EXPOSURES = 5  # positions that motion blur is made of
 _SHADOW = 0.25  # share of the light that an object takes from the face behind it
 _LIPS = [*OUTER_UPPER, *OUTER_LOWER[::-1]]
 
@@ -106,7 +105,6 @@ class Passage:
         degrees: Direction it comes from: 0 from the right of the picture, 90 from below.
         size: Factor on its usual size.
         seed: Seed of its colour.
-        exposure: Share of a frame's time in which the shutter is open: it blurs motion.
     """
 
     kind: str
@@ -116,7 +114,6 @@ class Passage:
     degrees: float = 60.0
     size: float = 1.0
     seed: int = 0
-    exposure: float = 0.0
 
     @classmethod
     def random(
@@ -157,35 +154,20 @@ class Passage:
         Returns:
             (H, W, 3) the picture with it, and the share of the lips that it hides, 0 to 1.
         """
-        picture, alpha = self.draw_alpha(frame, rgb, points)
-        lips = np.zeros(rgb.shape[:2], np.uint8)
-        cv2.fillPoly(lips, [np.rint(points[_LIPS, :2]).astype(np.int32)], 1)
-        return picture, float((alpha * lips).sum() / max(1, lips.sum()))
-
-    def draw_alpha(
-        self, frame: int, rgb: NDArray[np.uint8], points: NDArray[np.floating]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Draws the object like `draw`; returns the picture and (H, W) which share of each pixel the object hides."""
-        times = frame + self.exposure * (np.arange(_EXPOSURES) / _EXPOSURES if self.exposure else np.zeros(1))
-        if all(self.distance(time) >= 1 for time in times):
-            return rgb, np.zeros(rgb.shape[:2], np.float32)
-        drawn = [self._draw_at(time, rgb, points) for time in times]
-        picture, alpha = (np.mean(each, 0) for each in zip(*drawn, strict=True))
-        return picture.clip(0, 255).astype(np.uint8), alpha.astype(np.float32)
-
-    def _draw_at(
-        self, time: float, rgb: NDArray[np.uint8], points: NDArray[np.floating]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if self.distance(frame) >= 1:
+            return rgb, 0.0
         unit = float(np.linalg.norm(points[EYE_LEFT, :2] - points[EYE_RIGHT, :2]))
         angle = np.deg2rad(self.degrees)
-        way = np.array([np.cos(angle), np.sin(angle)]) * _FAR * unit * self.distance(time)
+        way = np.array([np.cos(angle), np.sin(angle)]) * _FAR * unit * self.distance(frame)
         middle = points[[*MOUTH_MIDDLE, *INNER_MIDDLES], :2].mean(0) + way
         canvas = _Canvas(rgb.shape[:2], middle, unit * self.size, self.seed)
         OBJECTS[self.kind](canvas, _skin(rgb, points), np.random.default_rng(self.seed).uniform(20, 235, 3))
         alpha = cv2.GaussianBlur(canvas.alpha, (0, 0), max(0.6, 0.008 * unit))
         shadow = cv2.GaussianBlur(np.roll(alpha, int(0.06 * unit), 0), (0, 0), max(1.0, 0.06 * unit)) * _SHADOW
         covered = rgb * (1 - shadow)[..., None] * (1 - alpha)[..., None] + canvas.rgb * alpha[..., None]
-        return np.asarray(covered, np.float32), np.asarray(alpha, np.float32)
+        lips = np.zeros(rgb.shape[:2], np.uint8)
+        cv2.fillPoly(lips, [np.rint(points[_LIPS, :2]).astype(np.int32)], 1)
+        return covered.clip(0, 255).astype(np.uint8), float((alpha * lips).sum() / max(1, lips.sum()))
 
 
 def _skin(rgb: NDArray[np.uint8], points: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from models.engines.protocol import TensorTable
-
-Dims = Sequence[int | str]
+from tests.random_weights.onnx_file import Dims, save_network
 
 
 def export_generator(path: Path, *, batch: int | str = "B", names: tuple[str, ...] = ("a", "b", "c", "d")) -> Path:
@@ -31,9 +27,9 @@ def export_generator(path: Path, *, batch: int | str = "B", names: tuple[str, ..
     ]
     values = {"six": np.float32(0.6), "three": np.float32(0.3), "one": np.float32(0.1)}
     indices = {"axes": np.array([1, 2]), "last": np.array([3])}
-    picture = (batch, 3, 256, 256)
-    inputs = [(source, picture), (reference, picture), (speech, (batch, 256, 20))]
-    return _write(path, nodes, {**values, **indices}, inputs, [(out, picture)])
+    picture: Dims = (batch, 3, 256, 256)
+    inputs: dict[str, Dims] = {source: picture, reference: picture, speech: (batch, 256, 20)}
+    return save_network(path, nodes, inputs, {out: picture}, {**values, **indices}, opset=18)
 
 
 def export_wenet(path: Path, *, num_features: int = 256, length_type: int = TensorProto.INT64) -> Path:
@@ -56,8 +52,9 @@ def export_wenet(path: Path, *, num_features: int = 256, length_type: int = Tens
         "w3": made.normal(0, 0.02, (num_features, 1, 101)),
         "zero": np.float32(0),
     }
-    inputs: list[tuple[str, Dims]] = [("feats", (1, "F", 80)), ("len", (1,))]
-    return _write(path, nodes, values, inputs, [("out", (1, "T", num_features))], types={"len": length_type})
+    inputs: dict[str, Dims] = {"feats": (1, "F", 80), "len": (1,)}
+    outputs: dict[str, Dims] = {"out": (1, "T", num_features)}
+    return save_network(path, nodes, inputs, outputs, values, types={"len": length_type}, opset=18)
 
 
 def export_deepspeech(path: Path) -> Path:
@@ -73,8 +70,9 @@ def export_deepspeech(path: Path) -> Path:
         helper.make_node("Transpose", ["all"], ["logits"], perm=[2, 0, 1]),
     ]
     values = {"w1": made.normal(0, 0.1, (494, 29)), "w2": made.normal(0, 0.3, (29, 1, 41)), "zero": np.float32(0)}
-    inputs: list[tuple[str, Dims]] = [("input_node", (1, "T", 494)), ("input_lengths", (1,))]
-    return _write(path, nodes, values, inputs, [("logits", ("T", 1, 29))], types={"input_lengths": TensorProto.INT32})
+    inputs: dict[str, Dims] = {"input_node": (1, "T", 494), "input_lengths": (1,)}
+    types = {"input_lengths": TensorProto.INT32}
+    return save_network(path, nodes, inputs, {"logits": ("T", 1, 29)}, values, types=types, opset=18)
 
 
 def export_detector(path: Path, boxes: Sequence[tuple[float, float, float, float, float]]) -> Path:
@@ -99,8 +97,9 @@ def export_detector(path: Path, boxes: Sequence[tuple[float, float, float, float
         helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
         *(helper.make_node("Add", [f"v{i}", "nothing"], [f"o{i}"]) for i in range(9)),
     ]
-    outputs: list[tuple[str, Dims]] = [(f"o{i}", values[f"v{i}"].shape) for i in range(9)]
-    return _write(path, nodes, {**values, "zero": np.float32(0)}, [("images", (1, 3, 640, 640))], outputs)
+    outputs = {f"o{i}": values[f"v{i}"].shape for i in range(9)}
+    constants = {**values, "zero": np.float32(0)}
+    return save_network(path, nodes, {"images": (1, 3, 640, 640)}, outputs, constants, opset=18)
 
 
 def export_landmarks(path: Path, points: NDArray[np.floating]) -> Path:
@@ -115,43 +114,5 @@ def export_landmarks(path: Path, points: NDArray[np.floating]) -> Path:
         helper.make_node("Identity", ["colours"], ["pose"]),
     ]
     values = {"points": flat, "right": right, "axes": np.array([2, 3]), "first": np.array([0])}
-    return _write(path, nodes, values, [("x", (1, 3, 112, 112))], [("pose", (1, 3)), ("marks", (1, 200))])
-
-
-def table_of(path: Path) -> TensorTable:
-    """Returns the shapes in an ONNX file, as the weights store reads them."""
-    graph = onnx.load(str(path)).graph
-    shapes = [
-        tuple(_shape(item) for item in items if item.name not in {value.name for value in graph.initializer})
-        for items in (graph.input, graph.output)
-    ]
-    tensors = {value.name: tuple(value.dims) for value in graph.initializer}
-    return TensorTable("onnx", tensors, *shapes)
-
-
-def _shape(item: onnx.ValueInfoProto) -> tuple[int, ...]:
-    return tuple(dim.dim_value if dim.dim_value > 0 else -1 for dim in item.type.tensor_type.shape.dim)
-
-
-def _write(
-    path: Path,
-    nodes: list[onnx.NodeProto],
-    values: Mapping[str, Any],
-    inputs: Sequence[tuple[str, Dims]],
-    outputs: Sequence[tuple[str, Dims]],
-    types: dict[str, int] | None = None,
-) -> Path:
-    types = types or {}
-    infos = [
-        [helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), list(dims)) for name, dims in side]
-        for side in (inputs, outputs)
-    ]
-    initialisers = [
-        numpy_helper.from_array(np.asarray(value, np.int64 if value.dtype.kind == "i" else np.float32), name)
-        for name, value in values.items()
-    ]
-    graph = helper.make_graph(nodes, "small", infos[0], infos[1], initialisers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-    return path
+    outputs = {"pose": (1, 3), "marks": (1, 200)}
+    return save_network(path, nodes, {"x": (1, 3, 112, 112)}, outputs, values, opset=18)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+
+from tests.random_weights.onnx_file import Dims, save_network
 
 
 def save_edtalk(path: Path, *, side: int = 256, batch: int | str = 1) -> Path:
@@ -18,19 +19,8 @@ def save_edtalk(path: Path, *, side: int = 256, batch: int | str = 1) -> Path:
         helper.make_node("Add", ["face", "more"], ["one"]),
         helper.make_node("Sub", ["one", "less"], ["out"]),
     ]
-    ports: list[tuple[str, list[int | str]]] = [
-        ("share", [1]),
-        ("face", [batch, 3, side, side]),
-        ("sound", [batch, 1, 80, 16]),
-    ]
+    picture: Dims = (batch, 3, side, side)
+    inputs: dict[str, Dims] = {"share": (1,), "face": picture, "sound": (batch, 1, 80, 16)}
     colours = {"red": [0.4, 0, 0], "blue": [0, 0, 0.1]}
-    arrays = [numpy_helper.from_array(np.array(c, np.float32).reshape(1, 3, 1, 1), name) for name, c in colours.items()]
-    graph = helper.make_graph(
-        nodes,
-        "edtalk",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ports],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [batch, 3, side, side])],
-        arrays,
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    return path
+    constants = {name: np.reshape(colour, (1, 3, 1, 1)) for name, colour in colours.items()}
+    return save_network(path, nodes, inputs, {"out": picture}, constants)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from models.engines.runtime.checkpoints import shapes_of
 from models.engines.ultralight.network import UltralightNetwork
 from models.engines.ultralight.variants import AudioKind
+from tests.random_weights.onnx_file import Dims, save_network
 from tests.random_weights.parameters import made_up
 
 
@@ -42,25 +40,6 @@ def random_network(
     return network.eval()
 
 
-def save_model(
-    nodes: list[onnx.NodeProto],
-    inputs: list[tuple[str, int, list[int | str]]],
-    outputs: list[tuple[str, list[int | str]]],
-    path: Path,
-    **weights: NDArray[Any],
-) -> Path:
-    """Writes an ONNX file."""
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    return path
-
-
 def save_hubert(path: Path, *, with_mask: bool = False, num_features: int = 1024) -> Path:
     """Stand-in for HuBERT: row r depends on samples 320 r to 320 r + 400 and on its two neighbours."""
     kernel = np.random.default_rng(3).normal(0, 0.05, (num_features, 1, 400)).astype(np.float32)
@@ -70,18 +49,18 @@ def save_hubert(path: Path, *, with_mask: bool = False, num_features: int = 1024
         helper.make_node("AveragePool", ["rows"], ["near"], kernel_shape=[3], pads=[1, 1], count_include_pad=0),
         helper.make_node("Transpose", ["near"], ["output"], perm=[0, 2, 1]),
     ]
-    inputs: list[tuple[str, int, list[int | str]]] = [("wave", TensorProto.FLOAT, [1, "size"])]
+    inputs: dict[str, Dims] = {"wave": (1, "size")}
     if with_mask:
-        inputs.insert(0, ("mask", TensorProto.INT64, [1, "size"]))
+        inputs = {"mask": (1, "size"), **inputs}
         nodes[0] = helper.make_node("Unsqueeze", ["heard", "axis"], ["channel"])
         nodes = [
             helper.make_node("Cast", ["mask"], ["share"], to=TensorProto.FLOAT),
             helper.make_node("Mul", ["wave", "share"], ["heard"]),
             *nodes,
         ]
-    return save_model(
-        nodes, inputs, [("output", [1, "time", num_features])], path, kernel=kernel, axis=np.array([1], np.int64)
-    )
+    constants = {"kernel": kernel, "axis": [1]}
+    outputs: dict[str, Dims] = {"output": (1, "time", num_features)}
+    return save_network(path, nodes, inputs, outputs, constants, types={"mask": TensorProto.INT64})
 
 
 def save_wenet(path: Path) -> Path:
@@ -98,15 +77,10 @@ def save_wenet(path: Path) -> Path:
         helper.make_node("Add", ["one", "att"], ["two"]),
         helper.make_node("Add", ["two", "cnn"], ["output"]),
     ]
-    inputs: list[tuple[str, int, list[int | str]]] = [
-        ("c", TensorProto.FLOAT, [3, 1, 512, 14]),
-        ("d", TensorProto.INT64, [1]),
-        ("a", TensorProto.FLOAT, [1, 1, 67, 80]),
-        ("b", TensorProto.FLOAT, [3, 8, 16, 128]),
-    ]
+    inputs = {"c": (3, 1, 512, 14), "d": (1,), "a": (1, 1, 67, 80), "b": (3, 8, 16, 128)}
     numbers = {"flat": [1, 67 * 80], "shape": [1, 16, 512], "all_b": [0, 1, 2, 3], "all_c": [0, 1, 2, 3]}
-    arrays = {name: np.array(values, np.int64) for name, values in numbers.items()}
-    return save_model(nodes, inputs, [("output", [1, 16, 512])], path, weight=weight, **arrays)
+    constants = {**numbers, "weight": weight}
+    return save_network(path, nodes, inputs, {"output": (1, 16, 512)}, constants, types={"d": TensorProto.INT64})
 
 
 def save_generator(path: Path, batch: int | str = 1) -> Path:
@@ -119,10 +93,6 @@ def save_generator(path: Path, batch: int | str = 1) -> Path:
         helper.make_node("Sub", ["reference", "less"], ["dark"]),
         helper.make_node("Sub", ["dark", "mean"], ["y"]),
     ]
-    inputs: list[tuple[str, int, list[int | str]]] = [
-        ("sound", TensorProto.FLOAT, [batch, 16, 32, 32]),
-        ("x", TensorProto.FLOAT, [batch, 6, 160, 160]),
-    ]
-    numbers = {"zero": [0], "three": [3], "six": [6], "one": [1]}
-    arrays = {name: np.array(values, np.int64) for name, values in numbers.items()}
-    return save_model(nodes, inputs, [("y", [batch, 3, 160, 160])], path, half=np.array([0.5], np.float32), **arrays)
+    inputs: dict[str, Dims] = {"sound": (batch, 16, 32, 32), "x": (batch, 6, 160, 160)}
+    constants = {"zero": [0], "three": [3], "six": [6], "one": [1], "half": [0.5]}
+    return save_network(path, nodes, inputs, {"y": (batch, 3, 160, 160)}, constants)

@@ -26,7 +26,7 @@ export class Composer {
     const everyone = h("div", { class: "everyone", hidden: true });
     byId("speech").append(single, everyone);
     this.speechParts = { single, everyone };
-    this.speech = new SpeechInput(single, () => notice(byId("composer-error"), ""));
+    this.speech = new SpeechInput(single, () => this.showParts());
     const [avatars, face, settings, several] = [h("div", { class: "avatars", hidden: true }), h("div"), h("div"), h("div")];
     byId("face").append(avatars, face, settings, several, this.keepBox());
     this.avatars = new Avatars(avatars, (avatar) => {
@@ -143,7 +143,7 @@ export class Composer {
     const source = avatar ?? this.face.file;
     const isStill = Boolean(source) && !isVideo(source);
     byId("still-motion").hidden = !isStill; // only stills have a motion of their own
-    byId("length").hidden = isOn || isStill; // the result is as long as the video, or as the speech
+    byId("length").hidden = isOn || isStill || this.speech.kind === "translation"; // the result is as long as the video, or as the speech
     byId("keep-sound").parentElement.hidden = isStill;
     byId("idle").hidden = byId("texts").hidden = !isOn;
     byId("speech").style.minHeight = isOn ? `${byId("speech").getBoundingClientRect().height}px` : ""; // nothing below moves
@@ -192,7 +192,8 @@ export class Composer {
     }
     const avatar = this.avatars.chosen;
     await this.send(async () => {
-      const options = { ...this.options(), ...this.playback(avatar) }; // before the avatar is saved, which resets the form
+      const playback = this.speech.kind === "translation" ? {} : this.playback(avatar);
+      const options = { ...this.options(), ...playback }; // before the avatar is saved, which resets the form
       const face = avatar ? { avatar_id: avatar.id } : await this.avatarFields();
       return { ...options, ...face, ...this.speech.fields };
     });
@@ -201,8 +202,9 @@ export class Composer {
   /** Return the key of the text that says what is missing; null if nothing is. */
   problem() {
     if (this.several.isOn) return this.several.check() ?? this.picture.problem;
-    if (!this.speech.isGiven) return "needSpeech";
+    if (!this.speech.isGiven) return this.speech.kind === "translation" ? "needLanguage" : "needSpeech";
     if (!this.avatars.chosen && !this.face.file) return "needFace";
+    if (this.speech.kind === "translation" && !isVideo(this.avatars.chosen ?? this.face.file)) return "needVideo";
     if (!this.avatars.chosen && !this.faceChoice()) return "needPoint";
     return this.picture.problem;
   }

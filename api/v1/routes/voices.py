@@ -56,6 +56,7 @@ class VoiceView(BaseModel):
     default: str | None = Field(description="Default voice; null if there is none.")
     max_chars: int = Field(description="Maximum length of a text in characters.")
     can_clone: bool = Field(description="Whether voices can be cloned (`POST /v1/voices`).")
+    can_translate: bool = Field(description="Whether the service can dub videos without subtitles (`translate_to`).")
     cloned: list[VoiceRecord] = Field(description="The voices that the caller has cloned, by name.")
 
 
@@ -67,6 +68,8 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
         self._tts = tts_service(config.tts, files)
         self._store = VoiceStore(files.stored)
         self._recorder = VoiceRecorder(config, files)
+        servers = config.subtitles.transcription_url, config.subtitles.translation_url
+        self._can_translate = None not in servers and self._tts.default_voice is not None
         max_bytes = (config.tts.cloning or CloningConfig()).max_bytes
         limits = config.limits.model_copy(update={"max_upload_bytes": min(max_bytes, config.limits.max_upload_bytes)})
         self._receiver = FormReceiver(service, files, config.model_copy(update={"limits": limits}))
@@ -82,6 +85,7 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
             default=tts.default_voice,
             max_chars=tts.max_chars,
             can_clone=tts.can_clone,
+            can_translate=self._can_translate,
             cloned=cloned,
         )
 

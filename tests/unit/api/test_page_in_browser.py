@@ -14,7 +14,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from config import TtsConfig
+from config import SubtitlesConfig, TtsConfig
 from errors import FaceNotFoundError, LipwrightError, MediaError
 from jobs.model.files import new_id, utc_now
 from jobs.model.record import JobStatus
@@ -203,6 +203,33 @@ def test_text_and_visible_mark_reach_the_job(browser: Any, tmp_path: Path, sampl
         assert visitor.page.evaluate("[...document.querySelectorAll('#voices option')].map((o) => o.value)") == ["kim"]
         assert (request.options.visible_label, request.options.expressiveness) == (True, 1.5)
         assert "labelled as AI-generated" in visitor.text("#composer")
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_translation_of_a_video_reaches_the_job(
+    browser: Any, tmp_path: Path, sample_portrait: Path, sample_video: Path, locale: str
+) -> None:
+    service = MemoryService(tmp_path)
+    servers = SubtitlesConfig(transcription_url="http://127.0.0.1:1", translation_url="http://127.0.0.1:1")
+    with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url, voice="kim"), subtitles=servers) as url:
+        visitor = Visitor(browser, url, locale=locale, viewport={"width": 360, "height": 740})
+        page = visitor.page
+        page.focus("#speech .kinds button:nth-child(3)")
+        page.keyboard.press("Enter")
+        page.set_input_files("#face input[type=file]", sample_portrait)
+        visitor.submit()
+        visitor.until("/language|语言/.test(document.querySelector('#composer-error').textContent)")
+        page.fill("#translate-to", "German")
+        visitor.submit()
+        visitor.until("/video|视频/.test(document.querySelector('#composer-error').textContent)")
+        page.click("#face .chosen .file button")
+        page.set_input_files("#face input[type=file]", sample_video)
+        visitor.picture(f"translation-{locale}")
+        assert visitor.serious_violations() == []
+        visitor.submit()
+        visitor.until("document.querySelector('#stage .status')")
+    spec = service.requests[0].spec
+    assert (spec.translate_to, spec.review, spec.audio, "loop" in spec.model_fields_set) == ("deu", True, None, False)
 
 
 def test_many_avatars_do_not_use_up_the_connections(

@@ -1,30 +1,10 @@
-"""The measurements of live sessions, on what is known before."""
+"""The player of the benchmark of live sessions."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from benchmarks.live.sync import Player, measure
-from lipwright_client import Lipwright
-from tests.unit.api.live.live_parts import GreyAvatars
-from tests.unit.api_server import MemoryService, serving
-
-
-def test_measure_short_session_is_in_sync(tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    service.looked_at = "face"
-    with serving(service, live=GreyAvatars(service.table)) as url:
-        with Lipwright(url) as client:
-            client.avatars.create(video=("v.mp4", b"film"))
-        found = measure(url, 0.1)
-    beyond = found["sound_beyond_picture_ms"]
-    assert -8 <= beyond["p50"] <= beyond["max"] <= 20, "whole packets, less what the encoder looks ahead"
-    assert abs(beyond["drift_ms"]) < 1
-    assert found["lost_ms"]["max"] <= 8
-    assert found["onset_ms"]["turns"] >= 1
-    assert found["onset_ms"]["max"] < 60
+from benchmarks.live.capacity import Player
 
 
 def test_player_stalls_without_new_frames() -> None:

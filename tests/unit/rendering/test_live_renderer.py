@@ -16,7 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from config import LabelsConfig, LiveConfig, PipelineConfig
-from errors import ConfigError, StoredFileError
+from errors import ConfigError, MediaError, StoredFileError
 from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
@@ -235,6 +235,19 @@ def test_render_missing_source_is_named(studio: Studio) -> None:
     window = SpeechStream().window(0.0, 0.12)
     with pytest.raises(StoredFileError, match="other.mp4"):
         asyncio.run(studio.renderer.render(LiveChunkRequest("s", gone, window, 0, NUM, None)))
+
+
+def test_render_failed_encoder_closes_the_readers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(request: LiveChunkRequest, config: PipelineConfig) -> None:
+        raise MediaError("no encoder")
+
+    monkeypatch.setattr("rendering.live_renderer.SessionEncoder", fail)
+    closed: list[FrameReader] = []
+    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(reader))
+    request = LiveChunkRequest("failed", studio.ref, SpeechStream().window(0.0, 0.12), 0, NUM, None)
+    with pytest.raises(MediaError, match="no encoder"):
+        asyncio.run(studio.renderer.render(request))
+    assert studio.opened[-1] in closed
 
 
 def test_live_renderer_engine_without_live_is_refused(studio: Studio) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.unit.models.engines.dinet.scenes import make_avatar
+from tests.unit.models.engines.paste.face_scene import make_avatar
 
 
 @dataclass

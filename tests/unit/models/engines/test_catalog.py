@@ -9,7 +9,7 @@ import pytest
 from config import PipelineConfig
 from errors import OptionError
 from models.engines.catalog import EngineCatalog, engine_list, engine_names, make_engine
-from models.engines.registry import ENGINES, engine_class
+from models.engines.registry import ENGINES
 from models.engines.weights.store import WeightsStore
 from tests.unit.models.engines.weights.toy_engines import ENGINES as TOYS
 from tests.unit.models.engines.weights.toy_engines import ToyEngine
@@ -19,13 +19,6 @@ from tests.unit.models.engines.weights.weights_files import safetensors_file
 @pytest.fixture
 def store(tmp_path: Path) -> WeightsStore:
     return WeightsStore(tmp_path / "weights", TOYS)
-
-
-def test_engine_class_returns_class_by_name() -> None:
-    for name, title in (("toy", "Toy faces"), ("toy:gan", "Toy faces"), ("free", "Free faces")):
-        assert engine_class(name, TOYS).title == title
-    with pytest.raises(OptionError, match="expected one of free, toy, found 'nonesuch'"):
-        engine_class("nonesuch", TOYS)
 
 
 def test_make_engine_gives_engine_its_weights(store: WeightsStore, tmp_path: Path) -> None:

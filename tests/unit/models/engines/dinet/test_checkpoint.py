@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from errors import WeightsError
 from models.engines.dinet.network import DINet
-from models.engines.dinet.torch_generator import load_dinet
 from models.engines.dinet.weights import (
     detector_mismatch,
     generator_mismatch,
@@ -33,40 +31,6 @@ from tests.unit.models.engines.reference import fill
 @pytest.fixture(scope="module")
 def tensors() -> Mapping[str, Tensor]:
     return fill(DINet()).state_dict()
-
-
-def test_load_dinet_reads_every_published_wrapper(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
-    inputs = torch.rand(1, 3, 32, 32), torch.rand(1, 15, 32, 32), torch.randn(1, 29, 5)
-    pictures = []
-    parallel = {f"module.{name}": value for name, value in tensors.items()}
-    without_counters = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
-    for stored in ({"epoch": 3, "state_dict": {"net_g": parallel}}, {"net_g": without_counters}, dict(tensors)):
-        path = tmp_path / "weights.pth"
-        torch.save(stored, path)
-        assert kind_of(path) == "original"
-        with torch.inference_mode():
-            pictures.append(load_dinet(path)(*inputs).numpy())
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    np.testing.assert_array_equal(pictures[0], pictures[2])
-
-
-def test_load_dinet_other_file_reports_expected_and_found(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
-    path = tmp_path / "other.pth"
-    torch.save({**tensors, "ref_in_conv.0.conv.weight": torch.zeros(64, 9, 7, 7)}, path)
-    with pytest.raises(WeightsError, match=r"ref_in_conv.0.conv.weight \(64, 15, 7, 7\), found \(64, 9, 7, 7\)"):
-        load_dinet(path)
-    torch.save({**tensors, "extra.weight": torch.zeros(1)}, path)
-    with pytest.raises(WeightsError, match="found 1 more, as extra.weight"):
-        load_dinet(path)
-    torch.save({"face_encoder_blocks.0.0.conv_block.0.weight": torch.zeros(16, 6, 7, 7)}, path)
-    with pytest.raises(WeightsError, match=r"source_in_conv.0.conv.weight \(64, 3, 7, 7\), found none"):
-        load_dinet(path)
-    torch.save({"state_dict": {"net_g": dict(tensors)}}, path)
-    path.write_bytes(path.read_bytes()[:200_000])
-    with pytest.raises(WeightsError, match="other.pth"):
-        load_dinet(path)
-    with pytest.raises(WeightsError, match="missing.pth"):
-        load_dinet(tmp_path / "missing.pth")
 
 
 def test_generator_mismatch_accepts_both_kinds(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:

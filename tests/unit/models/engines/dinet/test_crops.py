@@ -18,7 +18,8 @@ from models.engines.dinet.crop import (
 )
 from models.engines.dinet.engine import HeyGemVariant, OriginalVariant
 from models.engines.dinet.options import DinetOptions
-from tests.unit.models.engines.dinet.scenes import ABSENT, make_avatar
+from tests.unit.models.engines.dinet.scenes import make_talker
+from tests.unit.models.engines.paste.face_scene import ABSENT
 
 HEYGEM, ORIGINAL = HeyGemVariant(DinetOptions()).layout, OriginalVariant.layout
 
@@ -68,7 +69,7 @@ def test_crop_layout_masks_published_rectangle() -> None:
 
 
 def test_crop_layout_outline_stays_inside_masked_box(tmp_path: Path) -> None:
-    track = make_avatar(tmp_path).track
+    track = make_talker(tmp_path).track
     from models.engines.paste.landmarks68 import ibug_points
 
     points = ibug_points(track.points)
@@ -103,10 +104,10 @@ def test_smooth_rows_smooths_within_runs_and_follows_jumps() -> None:
 
 
 def test_choose_references_is_stable_with_different_mouths(tmp_path: Path) -> None:
-    track = make_avatar(tmp_path).track
+    track = make_talker(tmp_path).track
     chosen = choose_references(track)
     assert chosen.tolist() == choose_references(track).tolist() == sorted(set(chosen.tolist()))
-    assert not set(chosen.tolist()) & set(ABSENT)
+    assert not set(chosen.tolist()) & {ABSENT}
     openings = track.shape[chosen, 0]
     shown = track.shape[track.visible, 0]
     assert np.ptp(openings) > 0.7 * np.ptp(shown)

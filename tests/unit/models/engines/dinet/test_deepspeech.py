@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, WeightsError
 from models.engines.dinet.deepspeech import (
     DeepSpeechAudioEncoder,
     cepstra,
@@ -16,7 +15,7 @@ from models.engines.dinet.deepspeech import (
 )
 from models.engines.protocol import ComputeResources
 from models.speech.level import open_speech
-from tests.random_weights.dinet_exports import export_deepspeech, export_wenet
+from tests.random_weights.dinet_exports import export_deepspeech
 from tests.unit.models.engines.dinet.scenes import make_speech, spans
 
 # Of `_chirp`, by python_speech_features 0.6: mfcc(samples, 16000, numcep=26)[::2].
@@ -80,17 +79,6 @@ def test_deepspeech_encode_in_pieces_equals_one_run(tmp_path: Path, network: Pat
     letters = audio_encoder._network(inputs[None], np.array([num]))
     windows = audio_encoder.encode(path, level, span).windows
     np.testing.assert_allclose(windows[2:1120, :, 2], letters[4:2240:2, 0], atol=1e-4)
-
-
-def test_deepspeech_encoder_other_network_or_cancel_raises(tmp_path: Path, network: Path) -> None:
-    with pytest.raises(WeightsError, match=r"expected inputs \[1,any,494\] \[1\], found \[1,any,80\] \[1\]"):
-        DeepSpeechAudioEncoder(export_wenet(tmp_path / "wenet.onnx"), ComputeResources())
-    with pytest.raises(WeightsError, match="does not exist"):
-        DeepSpeechAudioEncoder(tmp_path / "missing.onnx", ComputeResources())
-    path, level = make_speech(tmp_path, 16_000)
-    (span,) = spans(25, [25])
-    with pytest.raises(CancelledJobError):
-        DeepSpeechAudioEncoder(network, ComputeResources()).encode(path, level, span, lambda: True)
 
 
 def _chirp() -> NDArray[np.int16]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from errors import ConfigError, WeightsError
+from errors import WeightsError
 from models.avatar.avatar import Avatar
 from models.engines.dinet.audio import DinetFeatures
 from models.engines.dinet.crop import REFERENCES, CropLayout
@@ -17,20 +17,12 @@ from models.engines.dinet.engine import DinetEngine
 from models.engines.dinet.generator import DinetFaceGenerator, HeyGemGenerator
 from models.engines.dinet.network import DINet
 from models.engines.dinet.torch_generator import DinetGenerator
-from models.engines.paste.blend import soft_mask
-from models.engines.paste.crop import BoxChunk, BoxPlan
+from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
-from models.engines.protocol import ComputeResources, Engine
+from models.engines.protocol import ComputeResources
 from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
-from tests.unit.models.engines.dinet.scenes import (
-    ABSENT,
-    NUM_FRAMES,
-    Frames,
-    make_avatar,
-    make_engine,
-    make_speech,
-    spans,
-)
+from tests.unit.models.engines.dinet.scenes import make_engine, make_speech, make_talker, spans
+from tests.unit.models.engines.paste.face_scene import NUM_FRAMES, Frames, analyse
 from tests.unit.models.engines.reference import fill
 
 ALL = np.arange(NUM_FRAMES, dtype=np.int32)
@@ -56,9 +48,8 @@ def heygem(files: dict[str, Path], **options: Any) -> DinetEngine:
 
 
 def analysed(engine: DinetEngine, folder: Path) -> Avatar:
-    avatar = make_avatar(folder)
-    avatar.folder_of(engine).mkdir(parents=True, exist_ok=True)
-    engine.analyse(avatar, Frames(), None, lambda: False)
+    avatar = make_talker(folder)
+    analyse(engine, avatar)
     return avatar
 
 
@@ -90,38 +81,6 @@ def test_dinet_engine_generator_file_selects_variant(files: dict[str, Path]) -> 
     alone = make_engine(generator=files["heygem"], detector=files["wenet"])
     assert alone.version == "1-heygem-resize"
     assert make_engine().version == "1-heygem-resize"  # nothing brought yet
-
-
-def test_heygem_generate_changes_only_mouth(files: dict[str, Path], tmp_path: Path) -> None:
-    engine = heygem(files)
-    avatar = analysed(engine, tmp_path)
-    chunk = chunk_of(engine, avatar, ALL, said(NUM_FRAMES))
-    patches = engine.face_generator(ComputeResources()).generate(chunk)
-    assert [i for i in range(NUM_FRAMES) if patches.patch(i) is None] == list(ABSENT)
-    for face in range(chunk.num_faces):
-        crop = chunk.crop[face]
-        mask = soft_mask(chunk.outline[face], chunk.boxes[face])
-        x0, y0, x1, y1 = chunk.boxes[face]
-        rows, columns = np.nonzero(mask)
-        low = [x0 + columns.min() / 128 * (x1 - x0) - 2, y0 + rows.min() / 128 * (y1 - y0) - 2]
-        high = [x0 + (columns.max() + 1) / 128 * (x1 - x0) + 2, y0 + (rows.max() + 1) / 128 * (y1 - y0) + 2]
-        changed_y, changed_x = np.nonzero(patches.y[face] != chunk.y[crop])
-        assert len(changed_y) > 500
-        assert low[0] <= changed_x.min() and changed_x.max() <= high[0]
-        assert low[1] <= changed_y.min() and changed_y.max() <= high[1]
-
-
-@pytest.mark.parametrize("generator", ["heygem", "fixed"])
-def test_heygem_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tmp_path: Path, generator: str) -> None:
-    engine = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
-    avatar, windows = analysed(engine, tmp_path), said(NUM_FRAMES)
-    face_generator = engine.face_generator(ComputeResources())
-    whole = faces(face_generator.generate(chunk_of(engine, avatar, ALL, windows)))
-    again = make_engine({"batch_size": 4}, generator=files[generator], speech=files["wenet"])
-    assert faces(again.face_generator(ComputeResources()).generate(chunk_of(again, avatar, ALL, windows))) == whole
-    for size in (1, 5):
-        parts = [chunk_of(engine, avatar, ALL[i : i + size], windows[i : i + size]) for i in range(0, 12, size)]
-        assert [face for part in parts for face in faces(face_generator.generate(part))] == whole
 
 
 def test_heygem_generator_binds_inputs_by_position(files: dict[str, Path]) -> None:
@@ -162,22 +121,14 @@ def test_mask_rows_and_columns_options_set_masked_area(files: dict[str, Path], t
     assert top >= chunk.boxes[0, 1] + 0.5 * (chunk.boxes[0, 3] - chunk.boxes[0, 1]) - 2
 
 
-def test_plan_holds_windows_of_audio_encoder(files: dict[str, Path], tmp_path: Path) -> None:
+def test_original_plan_holds_windows_of_deepspeech(files: dict[str, Path], tmp_path: Path) -> None:
     path, level = make_speech(tmp_path, 16_000)
-    avatar, shown = make_avatar(tmp_path), np.resize(ALL, 25)
-    original = make_engine(generator=files["original"], speech=files["deepspeech"])
-    engines: list[Engine] = [heygem(files), original]
-    for engine, shape in zip(engines, ((25, 256, 20), (25, 29, 5)), strict=True):
-        (span,) = spans(25, [25])
-        heard = engine.audio_encoder(ComputeResources()).encode(path, level, span)
-        plan, state, measures = engine.plan(avatar, heard, span, shown, None)
-        assert isinstance(plan, BoxPlan)
-        assert state is None
-        assert measures.num_frames == 25
-        assert int(measures.num_by_reason[1:].sum()) == sum(int(frame) in ABSENT for frame in shown)
-        assert plan.features.shape == shape
-        assert plan.slice(3, 5).features.tobytes() == heard.windows[3:5].tobytes()
-        assert plan.slice(3, 5).first_frame == 3
+    engine = make_engine(generator=files["original"], speech=files["deepspeech"])
+    (span,) = spans(25, [25])
+    heard = engine.audio_encoder(ComputeResources()).encode(path, level, span)
+    plan = engine.plan(make_talker(tmp_path), heard, span, np.resize(ALL, 25), None).plan
+    assert plan.features.shape == (25, 29, 5)
+    assert plan.features.tobytes() == heard.windows.tobytes()
 
 
 def test_original_analyse_stores_five_references(files: dict[str, Path], tmp_path: Path) -> None:
@@ -258,24 +209,11 @@ def test_dinet_cuda_equals_cpu(files: dict[str, Path], tmp_path: Path) -> None:
     assert np.concatenate(again).tobytes() == cuda.generate(small, references, said(5, 29, 5)).tobytes()
 
 
-def test_dinet_engine_invalid_option_or_file_raises(files: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^engines\.dinet\.past: .*, found 'face'$"):
-        heygem(files, past="face")
-    with pytest.raises(ConfigError, match=r"^engines\.dinet\.mask_rows\.1: .*, found 300$"):
-        heygem(files, mask_rows=(86, 300))
-    with pytest.raises(ConfigError, match="mask_rows"):
-        heygem(files, mask_rows=(200, 100))
+def test_dinet_engine_other_file_raises_weights_error(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="missing.onnx"):
         make_engine(generator=tmp_path / "missing.onnx")
-    with pytest.raises(WeightsError, match="no generator"):
-        make_engine().face_generator(ComputeResources())
     with pytest.raises(WeightsError, match="no speech"):
         make_engine().audio_encoder(ComputeResources())
-    wrong = make_engine(generator=files["wenet"], speech=files["deepspeech"])
-    with pytest.raises(WeightsError, match="wenet.onnx"):
-        wrong.face_generator(ComputeResources())
-    with pytest.raises(WeightsError, match=r"expected inputs \[1,any,80\] \[1\], found \[1,any,494\] \[1\]"):
-        wrong.audio_encoder(ComputeResources())
 
 
 def _with(chunk: BoxChunk, references: NDArray[np.uint8]) -> BoxChunk:

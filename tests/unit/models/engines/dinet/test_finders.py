@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from errors import CancelledJobError, FaceNotFoundError, WeightsError
+from errors import CancelledJobError, FaceNotFoundError
 from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points, points_68
 from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources
 from tests.random_weights.dinet_exports import export_detector, export_landmarks
-from tests.unit.models.engines.dinet.scenes import ABSENT, COLOUR, SIDE, Frames, make_avatar
+from tests.unit.models.engines.dinet.scenes import make_talker
+from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, SIDE, Frames
 
 POINTS_98 = np.stack([np.arange(98) / 200, 0.2 + np.arange(98) / 300], 1)
 
@@ -48,12 +49,12 @@ def test_points_68_maps_wflw_to_ibug() -> None:
 
 
 def test_find_points_uses_added_networks(tmp_path: Path) -> None:
-    track = make_avatar(tmp_path).track
+    track = make_talker(tmp_path).track
     own = find_points(track, Frames(), COLOUR, None, None, lambda: False)
     np.testing.assert_array_equal(own, ibug_points(track.points))
     landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), ComputeResources())
     by_track = find_points(track, Frames(), COLOUR, None, landmarks, lambda: False)
-    np.testing.assert_allclose(by_track[list(ABSENT)], own[list(ABSENT)], atol=0.5)
+    np.testing.assert_allclose(by_track[ABSENT], own[ABSENT], atol=0.5)
     assert np.abs(by_track[0] - own[0]).max() > 5
     # The detector's box is our face moved by 4 pixels in the frame; another face far off is somebody else.
     low, high = track.points[..., :2].min((0, 1)), track.points[..., :2].max((0, 1))
@@ -69,7 +70,7 @@ def test_find_points_uses_added_networks(tmp_path: Path) -> None:
 
 
 def test_find_points_still_detects_each_frame_once(tmp_path: Path) -> None:
-    track = make_avatar(tmp_path).track
+    track = make_talker(tmp_path).track
     num = track.num_frames
     twice: dict[str, Any] = {
         field.name: np.concatenate([value, value])
@@ -82,11 +83,3 @@ def test_find_points_still_detects_each_frame_once(tmp_path: Path) -> None:
     both = find_points(replace(track, **twice), Frames(), COLOUR, None, landmarks, lambda: False, num)
     np.testing.assert_array_equal(both[:num], once)
     np.testing.assert_allclose(both[num:], once + 3, atol=1e-3)
-
-
-def test_finders_other_network_raises_weights_error(tmp_path: Path) -> None:
-    pfpld, scrfd = export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), export_detector(tmp_path / "scrfd.onnx", [])
-    with pytest.raises(WeightsError, match=r"expected outputs .*, found \[1,3\] \[1,200\]"):
-        FaceDetector(pfpld, ComputeResources())
-    with pytest.raises(WeightsError, match=r"expected inputs \[any,3,112,112\], found \[1,3,640,640\]"):
-        FaceLandmarks98(scrfd, ComputeResources())

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from errors import CancelledJobError, MediaError
 from models.engines.musetalk.audio import WINDOW_ROWS, WhisperAudioEncoder
 from models.engines.musetalk.plan import ROWS_PER_FRAME, first_rows
 from models.engines.musetalk.whisper import WhisperEncoder
@@ -86,12 +85,3 @@ def test_whisper_encode_runs_each_window_once(small_whisper: WhisperEncoder, spe
     assert len(audio_encoder._windows._kept) == 1
     assert np.array_equal(audio_encoder.encode(speech, level, span(0, 10)).rows, first.rows)
     assert WINDOW_ROWS == 1500
-
-
-def test_whisper_encode_wrong_file_or_cancel_raises(
-    audio_encoder: WhisperAudioEncoder, speech: Path, level: SpeechLevel
-) -> None:
-    with pytest.raises(MediaError, match="Expected 5 samples"):
-        audio_encoder.encode(speech, SpeechLevel(5, 1.0, 0.0), span(0, 10))
-    with pytest.raises(CancelledJobError):
-        audio_encoder.encode(speech, level, span(0, 10), should_stop=lambda: True)

@@ -5,24 +5,17 @@ from __future__ import annotations
 import pickle
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from config import MediaLimits
-from errors import ConfigError
-from media.audio import extract_speech
-from models.avatar.avatar import Avatar
 from models.engines.musetalk.crop import face_boxes, jaw_outline
 from models.engines.musetalk.engine import MuseTalkEngine
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.plan import ROWS_PER_FRAME, MuseTalkPlan, WhisperFeatures, first_rows
-from models.engines.patches import FacePatches
-from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan
-from models.speech.level import measure_level
+from models.engines.protocol import EngineClass, EngineSettings, FrameSpan
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER
 from tests.unit.models.still import Still, make_still
 
 CLASS: EngineClass = MuseTalkEngine  # mypy checks here that it is an engine
@@ -37,16 +30,6 @@ def engine_of(**options: Any) -> MuseTalkEngine:
 @pytest.fixture(scope="session")
 def talker(sample_portrait: Path) -> Still:
     return make_still(sample_portrait)
-
-
-@pytest.fixture
-def avatar(tmp_path: Path, talker: Still) -> Avatar:
-    """Of one frame, analysed."""
-    found = Avatar(tmp_path, talker.info, talker.track)
-    engine = engine_of()
-    found.folder_of(engine).mkdir(parents=True)
-    engine.analyse(found, cast(Any, None), None, lambda: False)
-    return found
 
 
 def heard(span: FrameSpan = SPAN) -> WhisperFeatures:
@@ -121,74 +104,6 @@ def test_jaw_outline_is_jaw_below_box_middle(talker: Still) -> None:
         assert pointPolygonTest(hull, tuple(float(value) for value in points[0, outside, :2]), False) < 0
 
 
-def test_musetalk_analyse_writes_boxes_that_crop_reads(avatar: Avatar, talker: Still) -> None:
-    engine = engine_of()
-    plan = MuseTalkPlan.of(heard(), SPAN, np.zeros(12, np.int32)).slice(2, 6)
-    chunk = engine.crop(avatar, plan, [talker.planes] * 4)
-    assert chunk.num_frames == chunk.num_faces == 4
-    assert len(chunk.y) == 1  # one source frame
-    assert chunk.colour == talker.info.colour
-    assert np.array_equal(chunk.features, plan.features())
-    lips = talker.track.points[0, [13, 14], :2] - chunk.origins[0]
-    x0, y0, x1, y1 = chunk.boxes[0]
-    assert ((lips > (x0, (y0 + y1) / 2)) & (lips < (x1, y1))).all()
-    assert pickle.loads(pickle.dumps(chunk)).num_faces == 4
-
-
 def test_musetalk_box_options_change_version() -> None:
     assert engine_of().version == engine_of(batch_size=4).version
     assert len({engine_of(**options).version for options in ({}, {"model": "1"}, {"bbox_shift": 3})}) == 3
-
-
-@pytest.mark.parametrize(
-    "options", [{"bbox_shift": 99}, {"model": "2"}, {"unknown": 1}, {"precision": "int8"}, {"paste": "hard"}]
-)
-def test_musetalk_options_invalid_value_raises_config_error(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=rf"^engines\.musetalk\.{next(iter(options))}: "):
-        engine_of(**options)
-
-
-def test_musetalk_plan_measures_shown_frames(avatar: Avatar) -> None:
-    features = heard()
-    features.gate[:5] = 0
-    planned = engine_of().plan(avatar, features, SPAN, np.zeros(12, np.int32), None)
-    assert len(planned.plan) == planned.measures.num_frames == 12
-    assert planned.state is None
-    assert planned.measures.num_by_reason.sum() == 12
-
-
-def test_musetalk_encode_plan_crop_generate_gives_patches(
-    avatar: Avatar, talker: Still, small_files: Brought, sample_speech: Path, tmp_path: Path
-) -> None:
-    """All steps, with small networks, as the graph takes them: in blocks, in chunks, pickled between."""
-    from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
-    from models.engines.musetalk.generator import load_face_generator
-
-    engine, speech = engine_of(), tmp_path / "speech.npy"
-    extract_speech(sample_speech, speech, MediaLimits())
-    audio_encoder = WhisperAudioEncoder(load_encoder(small_files, ComputeResources(), SMALL_WHISPER))
-    face_generator = load_face_generator(small_files, engine.options, ComputeResources(), SMALL)
-
-    def generate(first: int, stop: int, chunk: slice) -> FacePatches:
-        span = FrameSpan(NTSC, first, stop - first, 40)
-        features = pickle.loads(pickle.dumps(audio_encoder.encode(speech, measure_level(speech), span)))
-        plan = engine.plan(avatar, features, span, np.zeros(span.num, np.int32), None).plan
-        assert isinstance(plan, MuseTalkPlan)
-        part = plan.slice(chunk.start - first, chunk.stop - first)
-        faces = engine.crop(avatar, part, [talker.planes] * len(part))
-        return face_generator.generate(pickle.loads(pickle.dumps(faces)))
-
-    whole = generate(0, 30, slice(8, 12))
-    assert len(whole) == 4
-    assert not np.array_equal(whole.y[0], whole.y[3])  # another moment of the speech
-    for first, stop, chunk in ((0, 10, slice(8, 10)), (10, 30, slice(10, 12)), (11, 12, slice(11, 12))):
-        part = generate(first, stop, chunk)
-        rows = slice(chunk.start - 8, chunk.stop - 8)
-        assert np.array_equal(part.y, whole.y[rows])
-        assert np.array_equal(part.uv, whole.uv[rows])
-    x, y = whole.origins[0]
-    size = whole.y.shape[1]
-    changed = whole.y[0] != talker.planes.y[y : y + size, x : x + size]
-    middle = float(face_boxes(talker.track.points, engine.options)[0, [1, 3]].mean()) - y
-    assert 0.1 < changed.mean() < 0.5
-    assert np.flatnonzero(changed.any(1)).min() >= middle - 2  # the lower half alone

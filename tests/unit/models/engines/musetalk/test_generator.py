@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from media.yuv_frame import from_rgb
 from models.engines.musetalk.generator import MuseTalkFaceGenerator, load_face_generator
@@ -106,22 +105,6 @@ def test_render_equals_published_steps(networks: FaceNetworks) -> None:
     assert torch.equal(shown, (wanted * 255).round().clamp(0, 255).byte())
 
 
-def test_musetalk_generate_any_chunk_order_gives_same_bytes(networks: FaceNetworks) -> None:
-    source = [0, 1, 2, 1, 0]
-    chunk = chunk_of(source)
-    fresh = MuseTalkFaceGenerator(networks, MuseTalkOptions())
-    whole = fresh.generate(chunk)
-    again = fresh.generate(chunk)
-    assert np.array_equal(whole.y, again.y)
-    assert np.array_equal(whole.uv, again.uv)
-    other = MuseTalkFaceGenerator(networks, MuseTalkOptions())
-    for faces in ([4], [2, 3], [1, 0]):
-        part = other.generate(cut_of([(face, source[face]) for face in faces]))
-        assert np.array_equal(part.y, whole.y[faces])
-        assert np.array_equal(part.uv, whole.uv[faces])
-    assert not np.array_equal(whole.y[1], whole.y[3])  # one picture, heard differently
-
-
 def test_musetalk_generate_batches_of_several_give_same_bytes(networks: FaceNetworks) -> None:
     options = MuseTalkOptions(batch_size=4)
     whole = MuseTalkFaceGenerator(networks, options).generate(chunk_of([0, 1, 2, 1, 0]))
@@ -170,25 +153,6 @@ def test_musetalk_large_box_is_averaged_down(networks: FaceNetworks) -> None:
         wanted = {kind: box_rgb(chunk, 64, kind) for kind in kinds}
         assert not np.array_equal(wanted["lanczos"], wanted["area"])
         assert np.array_equal(watching.seen.numpy(), wanted[interpolation])
-
-
-def test_musetalk_generate_frame_without_face_gives_no_patch(networks: FaceNetworks) -> None:
-    track = make_track(BOXES, np.array([0.0, 1.0, 0.0], np.float32))
-    patches = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk_of([0, 1, 2], track))
-    assert patches.row.tolist() == [-1, 0, -1]
-    none = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk_of([0, 2], track))
-    assert len(none) == 2
-    assert none.patch(0) is None
-
-
-def test_musetalk_generate_keeps_frame_outside_mask(networks: FaceNetworks) -> None:
-    chunk = chunk_of([0])
-    patches = MuseTalkFaceGenerator(networks, MuseTalkOptions()).generate(chunk)
-    changed: NDArray[np.bool_] = patches.y[0] != chunk.y[0]
-    x0, y0, x1, y1 = chunk.boxes[0]
-    assert changed[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1].mean() > 0.2
-    changed[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = False
-    assert not changed.any()
 
 
 def test_in_fitting_precision_uses_half_only_if_close(networks: FaceNetworks) -> None:

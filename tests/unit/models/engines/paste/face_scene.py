@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
 from models.engines.protocol import Engine
 from models.geometry.head_frame import HeadPose, mean_face
+from models.mouth.lip_model import LipModel
 from models.track.face_track import FaceTrack, finish_track
 from tests.unit.media.clips import info_of
 
@@ -26,15 +27,16 @@ COLOUR = ColourTags(1, False, 1, 1)
 SOURCE = [3, 4, ABSENT, 8, 9, 9]  # frames that a chunk of six shows
 
 
-def make_track(degrees: float = 0.0) -> FaceTrack:
-    """A head that sways, turned in the picture's plane."""
+def make_track(degrees: float = 0.0, opening: float = 0.0, fps: float = 25.0) -> FaceTrack:
+    """A head that sways, turned in the picture's plane, whose mouth opens up to so many eye distances."""
     time, angle = np.arange(NUM_FRAMES), np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     rotation = np.repeat((turn @ np.diag([1.0, -1.0, -1.0]))[None], NUM_FRAMES, 0)
     place = np.stack([SIDE / 2 + 5 * np.sin(time / 3), SIDE * 0.42 + 3 * np.cos(time / 4), 0 * time], 1)
-    head = np.repeat(mean_face()[None], NUM_FRAMES, 0)
+    shapes = opening * np.sin(time)[:, None] ** 2 * np.array([1, 0.95, -0.2, 0.1, 0.87, 0.7, 0, -0.2])
+    head = LipModel.load().deform(mean_face().astype(np.float32), shapes.astype(np.float32))
     points = HeadPose(np.full(NUM_FRAMES, EYES), rotation, place).to_image(head)
-    return finish_track(points, np.arange(NUM_FRAMES) != ABSENT)
+    return finish_track(points, np.arange(NUM_FRAMES) != ABSENT, fps=fps)
 
 
 def make_frames(seed: int = 0) -> list[YuvFrame]:
@@ -46,15 +48,28 @@ def make_frames(seed: int = 0) -> list[YuvFrame]:
     return [from_rgb(np.asarray(picture, np.float32).astype(np.uint8), COLOUR) for picture in stretched]
 
 
-def make_avatar(folder: Path) -> Avatar:
+def make_avatar(folder: Path, track: FaceTrack | None = None) -> Avatar:
     """The avatar of `make_track` and `make_frames`."""
-    return Avatar(folder, info_of(SIDE, SIDE, num_frames=NUM_FRAMES, colour=COLOUR), make_track())
+    info = info_of(SIDE, SIDE, num_frames=NUM_FRAMES, colour=COLOUR)
+    return Avatar(folder, info, make_track() if track is None else track)
+
+
+class Frames:
+    """Satisfies `FrameSource` with the pictures of `make_frames`."""
+
+    def __init__(self) -> None:
+        self._frames = make_frames()
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        return (self._frames[index] for index in indices)
+
+    def close(self) -> None: ...
 
 
 def analyse(engine: Engine, avatar: Avatar) -> None:
     """Let an engine write what it keeps of an avatar, in a folder that is there."""
     avatar.folder_of(engine).mkdir(parents=True, exist_ok=True)
-    engine.analyse(avatar, NoFrames(), None, lambda: False)
+    engine.analyse(avatar, Frames(), None, lambda: False)
 
 
 def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> BoxChunk:
@@ -63,17 +78,6 @@ def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> B
     chunk = engine.crop(avatar, plan, [frames[i] for i in plan.source_index])
     assert isinstance(chunk, BoxChunk)
     return chunk
-
-
-class NoFrames:
-    """Engines that need no picture to analyse an avatar."""
-
-    def read(self, indices: Any) -> Iterator[YuvFrame]:
-        """Nothing."""
-        raise AssertionError("these engines read no frames")
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:

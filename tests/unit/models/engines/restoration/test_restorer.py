@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, WeightsError
+from errors import CancelledJobError
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
@@ -128,12 +128,6 @@ def test_onnx_restoration_scales_from_minus_one_to_one(tmp_path: Path, with_numb
     face = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     expected = (face.astype(float) - 127.5) * 2 + 127.5 + np.array([0, 0.25, 0]) * 127.5 * with_number
     assert np.abs(network(face) - expected.clip(0, 255)).max() <= 0.51
-
-
-def test_restoration_other_network_reports_expected_and_found(tmp_path: Path) -> None:
-    path = save_restoration(tmp_path / "gpen256.onnx", side=256)
-    with pytest.raises(WeightsError, match=r"gpen256\.onnx: expected .* a picture \(1, 3, 512, 512\)"):
-        OnnxRestoration(path, ComputeResources())
 
 
 def test_restoration_role_accepts_only_its_network() -> None:

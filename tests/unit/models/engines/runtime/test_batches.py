@@ -7,7 +7,7 @@ import pytest
 
 from errors import CancelledJobError
 from models.engines.runtime import batching
-from models.engines.runtime.batching import advise_batch, fixed_batches, seconds_by_batch, usual_batch
+from models.engines.runtime.batching import advise_batch, fixed_batches, seconds_by_batch
 
 
 def test_fixed_batches_are_full_and_hold_each_row_once() -> None:
@@ -65,7 +65,3 @@ def test_advise_batch_logs_only_clear_gain(clock: Clock, caplog: pytest.LogCaptu
         assert not caplog.records
         assert advise_batch(lambda size: clock.work(0.03), used=1, budget_s=2) > 1
     assert "batch_size 1" in caplog.text
-
-
-def test_usual_batch_depends_on_device() -> None:
-    assert usual_batch("cuda") > usual_batch("cpu") > 1

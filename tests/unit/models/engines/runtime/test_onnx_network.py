@@ -3,26 +3,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from errors import WeightsError
 from models.engines.protocol import ComputeResources, TensorTable
 from models.engines.runtime.onnx import OnnxNetwork
+from tests.random_weights.onnx_file import Dims, save_network
 
 
 def _save(path: Path, kind: int = TensorProto.FLOAT) -> Path:
     """Sum = a + b, and another output that nobody asks for."""
-    a = helper.make_tensor_value_info("a", kind, ["batch", 3])
-    b = helper.make_tensor_value_info("b", kind, [1, 3])
-    outputs = [helper.make_tensor_value_info(name, kind, ["batch", 3]) for name in ("sum", "difference")]
     nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])]
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(
-        helper.make_model(helper.make_graph(nodes, "g", [a, b], outputs), opset_imports=opset, ir_version=9), path
-    )
-    return path
+    outputs: dict[str, Dims] = dict.fromkeys(("sum", "difference"), ("batch", 3))
+    types = dict.fromkeys(("a", "b", *outputs), kind)
+    return save_network(path, nodes, {"a": ("batch", 3), "b": (1, 3)}, outputs, {}, types=types, opset=17)
 
 
 def _fits(table: TensorTable) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, MediaError, WeightsError
+from errors import WeightsError
 from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
 from models.engines.ultralight.audio import UltralightFeatures
@@ -25,7 +25,7 @@ from models.engines.ultralight.variants import Variant
 from models.engines.ultralight.weights import hubert_mismatch
 from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder, fbank
 from models.speech.level import SpeechLevel, measure_level
-from tests.random_weights.ultralight import save_generator, save_hubert, save_wenet
+from tests.random_weights.ultralight import save_hubert, save_wenet
 
 SECONDS = 42.0  # three windows of HuBERT
 
@@ -141,35 +141,6 @@ def test_wenet_encode_reads_published_chunks(speech: tuple[Path, SpeechLevel], w
     for member, chunk in enumerate(range(2, 10)):
         expected = bank[5 * chunk : 5 * chunk + 67].reshape(-1) @ weight + 100
         assert np.abs(windows[member] - expected).max() < 1e-2
-
-
-def test_encode_stop_raises_cancelled_job_error(
-    speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet
-) -> None:
-    for audio_encoder in (HubertAudioEncoder(hubert), WenetAudioEncoder(wenet)):
-        with pytest.raises(CancelledJobError):
-            audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 10, 100), lambda: True)
-
-
-def test_encode_unmeasured_file_raises_media_error(
-    tmp_path: Path, speech: tuple[Path, SpeechLevel], hubert: OnnxHubert, wenet: OnnxWenet
-) -> None:
-    path = tmp_path / "other.npy"
-    np.save(path, np.ones(700, np.int16))
-    for audio_encoder in (HubertAudioEncoder(hubert), WenetAudioEncoder(wenet)):
-        with pytest.raises(MediaError, match=r"other\.npy, found 700"):
-            audio_encoder.encode(path, speech[1], FrameSpan(Fraction(25), 0, 10, 100))
-
-
-def test_audio_encoders_other_network_reports_expected_and_found(tmp_path: Path) -> None:
-    small = save_hubert(tmp_path / "hubert-base.onnx", num_features=768)
-    with pytest.raises(WeightsError, match=r"hubert-base\.onnx.*1024.*768"):
-        OnnxHubert(small, ComputeResources())
-    generator = save_generator(tmp_path / "generator.onnx")
-    with pytest.raises(WeightsError, match=r"generator\.onnx: expected an input \(1, N\)"):
-        OnnxHubert(generator, ComputeResources())
-    with pytest.raises(WeightsError, match=r"generator\.onnx: expected .* inputs \(1, 1, 67, 80\)"):
-        OnnxWenet(generator, ComputeResources())
 
 
 def test_hubert_other_row_rate_raises_weights_error(speech: tuple[Path, SpeechLevel]) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,16 +9,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, TensorTable
+from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
 from models.engines.ultralight.crop import face_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.engine import UltralightEngine
-from models.engines.ultralight.generator import OnnxGenerator, load_generator
+from models.engines.ultralight.generator import load_generator
 from models.engines.ultralight.network import load_network, picture_input
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.torch_generator import TorchGenerator
@@ -30,11 +28,8 @@ from models.speech.level import measure_level
 from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import (
-    SOURCE,
-    analyse,
     crop,
     luma,
-    pasted,
 )
 
 FP32 = UltralightOptions(precision="fp32")
@@ -60,39 +55,6 @@ def make_plan(source: list[int], audio_kind: AudioKind = "hubert") -> Ultralight
     rows = np.random.default_rng(1).normal(0, 0.5, (2000, width)).astype(np.float32)[ids]
     heard = UltralightFeatures(audio_kind, frame_rows(audio_kind, span), ids, rows, np.ones(len(source), np.float32))
     return UltralightPlan(10, np.array(source, np.int32), heard)
-
-
-def test_ultralight_generate_changes_only_lower_face(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
-    engine = make_engine(checkpoint)
-    chunk = crop(engine, avatar, make_plan(SOURCE), frames)
-    patches = engine.face_generator(ComputeResources()).generate(pickle.loads(pickle.dumps(chunk)))
-    shown = luma(patches, SOURCE, frames)
-    assert patches.patch(2) is None
-    for t, i in enumerate(SOURCE):
-        changed = shown[t] != frames[i].y
-        assert changed.any() == (avatar.track.driving_weight[i] > 0)
-        if changed.any():
-            hull = cv2.convexHull(chunk.outline[chunk.row[t]] + chunk.origins[chunk.row[t]].astype(np.float32))
-            far = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) < -2.5 for y, x in np.argwhere(changed)]
-            assert not any(far)
-            assert changed.sum() > 1000
-
-
-def test_ultralight_generate_in_chunks_gives_same_bytes(
-    checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]
-) -> None:
-    engine = make_engine(checkpoint)
-    face_generator, plan = engine.face_generator(ComputeResources()), make_plan(SOURCE)
-    whole = luma(face_generator.generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
-    again = luma(engine.face_generator(ComputeResources()).generate(crop(engine, avatar, plan, frames)), SOURCE, frames)
-    parts: list[NDArray[np.uint8]] = []
-    for start, stop in ((0, 1), (1, 4), (4, 6)):
-        part = plan.slice(start, stop)
-        parts += luma(face_generator.generate(crop(engine, avatar, part, frames)), SOURCE[start:stop], frames)
-    for t in range(len(SOURCE)):
-        assert np.array_equal(whole[t], again[t])
-        assert np.array_equal(whole[t], parts[t])
-    assert not np.array_equal(whole[4], whole[5])  # one source frame, another sound
 
 
 def test_paste_rectangle_reaches_box_border(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
@@ -155,8 +117,6 @@ def test_onnx_generator_accepts_any_batch_and_input_order(tmp_path: Path, batch:
 
 
 def test_load_generator_other_network_raises_weights_error(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"hubert\.onnx: expected inputs \(B, 6, 160, 160\)"):
-        OnnxGenerator(save_hubert(tmp_path / "hubert.onnx"), ComputeResources(), FP32)
     with pytest.raises(WeightsError, match=r"anna\.pth for wenet features, found one for hubert"):
         load_generator(checkpoint, ComputeResources(), FP32, "wenet")
     other = tmp_path / "other.pth"
@@ -230,26 +190,6 @@ def test_ultralight_plan_stores_each_row_once(checkpoint: Path) -> None:
     assert part.features.rows.nbytes < 450_000  # as windows it would be 4 MB
     with pytest.raises(ValueError, match="Expected sound for 2 frames"):
         UltralightPlan(0, np.zeros(2, np.int32), plan.features)
-
-
-def test_ultralight_encode_plan_crop_generate_gives_patches(
-    checkpoint: Path, avatar: Avatar, frames: list[YuvFrame], tmp_path: Path
-) -> None:
-    files = Brought({"generator": checkpoint, "hubert": save_hubert(tmp_path / "hubert.onnx")})
-    maker: EngineClass = UltralightEngine
-    engine = maker(EngineSettings(files, {"precision": "fp32"}))
-    speech = tmp_path / "speech.npy"
-    np.save(speech, np.random.default_rng(0).integers(-9000, 9000, 8_000).astype(np.int16))
-    span = FrameSpan(Fraction(25), 0, 12, 12)
-    features = engine.audio_encoder(ComputeResources()).encode(speech, measure_level(speech), span)
-    analyse(engine, avatar)
-    source = np.arange(12, dtype=np.int32)
-    planned = engine.plan(avatar, pickle.loads(pickle.dumps(features)), span, source, None)
-    assert planned.measures.num_frames == 12
-    part = pickle.loads(pickle.dumps(planned.plan.slice(7, 9)))
-    patches = engine.face_generator(ComputeResources()).generate(engine.crop(avatar, part, [frames[7], frames[8]]))
-    assert len(patches) == 2
-    assert (pasted(frames[8], patches.patch(1)) != frames[8].y).any()
 
 
 @pytest.mark.needs_cuda

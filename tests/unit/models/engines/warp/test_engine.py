@@ -11,12 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from config import PipelineConfig
-from errors import ConfigError, OptionError
+from errors import ConfigError
 from media.yuv_frame import YuvFrame
-from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
-from models.engines.protocol import ComputeResources
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk, fade_to_source
 from models.engines.warp.crop import crop_faces
@@ -308,16 +305,13 @@ def test_warp_generate_frame_without_face_gives_no_patch(avatar: FilmedAvatar, w
     assert len(patches) == chunk.num_frames == 8
     for number in range(8):
         assert (patches.patch(number) is None) == (14 + number in ABSENT)
+    none = _chunk(avatar, warp_avatar, 0.12, ABSENT[0], ABSENT[-1] + 1)
+    for without in (WarpFaceGenerator().generate(none), TorchRenderer(torch.device("cpu")).render(none)):
+        assert without.patch(0) is None
     patch = patches.patch(0)
     assert patch is not None
     assert patch.x % 2 == patch.y % 2 == 0
     assert patch.planes.y.shape == (chunk.region_size, chunk.region_size)
-
-
-def test_generate_chunk_without_faces_gives_no_patches(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    chunk = _chunk(avatar, warp_avatar, 0.12, ABSENT[0], ABSENT[-1] + 1)
-    for patches in (WarpFaceGenerator().generate(chunk), TorchRenderer(torch.device("cpu")).render(chunk)):
-        assert patches.patch(0) is None
 
 
 def test_warp_generate_in_chunks_gives_same_bytes(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
@@ -336,9 +330,7 @@ def test_generate_face_at_frame_edge_gives_patch(avatar: FilmedAvatar, warp_avat
     assert patches.patch(3) is not None
 
 
-def test_unknown_engine_or_missing_cuda_raises(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="expected one of warp"):
-        EngineCatalog(PipelineConfig()).engine("no such engine")
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="no usable CUDA device"):
-            EngineCatalog(PipelineConfig()).engine("warp").face_generator(ComputeResources("cuda"))
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_warp_face_generator_missing_cuda_raises() -> None:
+    with pytest.raises(ConfigError, match="no usable CUDA device"):
+        WarpFaceGenerator("cuda")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.engines.warp.exemplar_path import PathTarget, choose_path
 from models.engines.warp.exemplars import ExemplarBank
 from models.mouth.shape import DEFAULT_SCALE
+from tests.unit.models.engines.warp.conftest import exemplar_bank
 
 
 def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
@@ -21,19 +22,8 @@ def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
     thumbs -= thumbs.mean(1, keepdims=True)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
     frames = time + (0 if gap_at is None else 1) * (time >= (gap_at or 0)) * 100
-    return ExemplarBank(
-        frames=frames.astype(np.int32),
-        shape=((1 + waves) * DEFAULT_SCALE).astype(np.float32),
-        pose=np.zeros((num, 3), np.float32),
-        luma=np.full(num, 120, np.float32),
-        sharpness=np.full(num, 100, np.float32),
-        bands=np.ones(num, np.float32),
-        bite=np.full(num, 0.5, np.float32),
-        gap=np.zeros(num, np.float32),
-        thumbs=thumbs.astype(np.float32),
-        patches=np.zeros((num, 6), np.uint8),
-        region_size=2,
-    )
+    shape = ((1 + waves) * DEFAULT_SCALE).astype(np.float32)
+    return exemplar_bank(num, frames=frames.astype(np.int32), shape=shape, thumbs=thumbs.astype(np.float32))
 
 
 def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None, rate: float = 1.0) -> PathTarget:
@@ -87,18 +77,11 @@ def test_choose_path_does_not_flip_between_teeth_and_dark() -> None:
     rows, is_dark = np.tile(np.arange(100), 2), np.arange(200) >= 100
     teeth = np.random.default_rng(1).normal(size=half.thumbs.shape[1])
     thumbs = half.thumbs[rows] + np.outer(np.where(is_dark, -1, 1), teeth / np.linalg.norm(teeth))
-    bank = ExemplarBank(
+    bank = exemplar_bank(
+        200,
         frames=np.concatenate([half.frames, half.frames + 500]).astype(np.int32),
         shape=half.shape[rows],
-        pose=half.pose[rows],
-        luma=half.luma[rows],
-        sharpness=half.sharpness[rows],
-        bands=half.bands[rows],
-        bite=half.bite[rows],
-        gap=half.gap[rows],
         thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
-        patches=half.patches[rows],
-        region_size=2,
     )
     forbidden = np.random.default_rng(0).random((60, 200)) < 0.5
     path, _ = choose_path(bank, _wanted(bank.shape[20:80], forbidden), None)
@@ -183,13 +166,4 @@ def _at_rate(bank: ExemplarBank, rate: int) -> ExemplarBank:
 
     thumbs = between(bank.thumbs)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
-    ones = {name: np.repeat(getattr(bank, name), rate) for name in ("luma", "sharpness", "bands", "bite", "gap")}
-    return ExemplarBank(
-        frames=np.arange(len(thumbs), dtype=np.int32),
-        shape=between(bank.shape),
-        pose=between(bank.pose),
-        thumbs=thumbs,
-        patches=np.repeat(bank.patches, rate, 0),
-        region_size=2,
-        **ones,
-    )
+    return exemplar_bank(len(thumbs), shape=between(bank.shape), thumbs=thumbs)

@@ -24,6 +24,7 @@ from models.geometry.face_points import INNER_LOWER, INNER_UPPER
 from models.mouth.shape import CHANNELS
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
+from tests.unit.models.engines.warp.conftest import exemplar_bank
 from tests.unit.models.synthetic_avatar import EYES, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
 
 # The mouth of this avatar opens and shuts in these frames, far from those without a face.
@@ -37,20 +38,7 @@ def _bank(
     shape = np.zeros((num, 8), np.float32)
     shape[:, :2] = openness[:, None]
     shape[:, CHANNELS.index("jaw")] = bands if jaw is None else jaw
-    ones = np.ones(num, np.float32)
-    return ExemplarBank(
-        frames=np.arange(num, dtype=np.int32),
-        shape=shape,
-        pose=np.zeros((num, 3), np.float32),
-        luma=120 * ones,
-        sharpness=100 * ones,
-        bands=bands.astype(np.float32),
-        bite=0.5 * ones,
-        gap=np.zeros(num, np.float32),
-        thumbs=np.full((num, 1024), 1 / 32, np.float32),
-        patches=np.zeros((num, 6), np.uint8),
-        region_size=2,
-    )
+    return exemplar_bank(num, shape=shape, bands=bands.astype(np.float32))
 
 
 def test_held_row_prefers_even_closed_mouth_with_raised_jaw() -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from torch import Tensor
 
 from models.engines.runtime.checkpoints import shapes_of
 from models.engines.wav2lip.network import Size, network_without_values
+from tests.random_weights.onnx_file import Dims, save_network
 from tests.random_weights.parameters import made_up
 
 
@@ -38,17 +38,6 @@ def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes:
     """
     bands, channels = changes.get("mel_bands", 80), changes.get("channels", 6)
     height = changes.get("height", size)
-    mel = helper.make_tensor_value_info("what_is_said", TensorProto.FLOAT, [batch, 1, bands, 16])
-    face = helper.make_tensor_value_info("who", TensorProto.FLOAT, [batch, channels, height, size])
-    out = helper.make_tensor_value_info("shown", TensorProto.FLOAT, [batch, 3, height, size])
-    constants: dict[str, NDArray[Any]] = {
-        "from": np.array([channels - 3]),
-        "to": np.array([channels]),
-        "axis": np.array([1]),
-        "hidden_share": np.array(0.25, np.float32),
-        "scale": np.array(0.2, np.float32),
-        "silence": np.array(-4, np.float32),
-    }
     nodes = [
         helper.make_node("ReduceMean", ["what_is_said"], ["loud"], axes=[1, 2, 3], keepdims=1),
         helper.make_node("Sub", ["loud", "silence"], ["louder"]),
@@ -59,12 +48,13 @@ def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes:
         helper.make_node("Sub", ["seen", "some"], ["mixed"]),
         helper.make_node("Add", ["mixed", "glow"], ["shown"]),
     ]
-    constants["zero"] = np.array([0])
-    inputs = [face, mel] if changes.get("face_first") else [mel, face]
-    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "generator", inputs, [out], stored)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
+    constants = {"zero": [0], "from": [channels - 3], "to": [channels], "axis": [1]}
+    numbers = {"hidden_share": 0.25, "scale": 0.2, "silence": -4.0}
+    mel: dict[str, Dims] = {"what_is_said": (batch, 1, bands, 16)}
+    face: dict[str, Dims] = {"who": (batch, channels, height, size)}
+    inputs = face | mel if changes.get("face_first") else mel | face
+    outputs: dict[str, Dims] = {"shown": (batch, 3, height, size)}
+    return save_network(path, nodes, inputs, outputs, {**constants, **numbers})
 
 
 def onnx_result(faces: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.uint8]:

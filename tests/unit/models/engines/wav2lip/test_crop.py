@@ -4,7 +4,28 @@ import numpy as np
 
 from models.engines.paste.landmarks68 import FACE_OVAL
 from models.engines.wav2lip.crop import track_boxes
-from tests.unit.models.engines.wav2lip.avatars import HEIGHT, NUM_FRAMES, WIDTH, talking_track
+from models.geometry.head_frame import HeadPose
+from models.mouth.lip_model import LipModel
+from models.track.face_track import FaceTrack, finish_track
+from models.weights import weights_path
+
+WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
+
+
+def talking_track(
+    middle: tuple[float, float] = (WIDTH / 2, HEIGHT * 0.4), eyes: float = 60.0, absent: tuple[int, ...] = ()
+) -> FaceTrack:
+    """N frames of the mean face: its head drifts to the right, its mouth opens wide twice."""
+    time = np.arange(NUM_FRAMES)
+    shapes = np.zeros((NUM_FRAMES, 8), np.float32)
+    shapes[:, :6] = (np.sin(time / 4) ** 2)[:, None] * np.array([0.25, 0.24, -0.05, 0.02, 0.2, 0.2])
+    mean = np.load(weights_path("mean_face_468.npy"))
+    head = LipModel.load().deform(np.asarray(mean, np.float32), shapes)
+    place = np.stack([middle[0] + 0.4 * time, middle[1] + 0 * time, 0 * time], 1)
+    rotation = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
+    points = HeadPose(np.full(NUM_FRAMES, eyes), rotation, place).to_image(head)
+    return finish_track(points, ~np.isin(time, absent))
+
 
 MOUTH = [61, 291, 0, 17, 13, 14]
 

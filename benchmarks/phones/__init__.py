@@ -1,1 +1,0 @@
-"""Mouths of single phones: planned against rendered shapes."""
