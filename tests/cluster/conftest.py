@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
-from tests.cluster.local_cluster import LocalCluster
-from tests.ports import quiet_port
+from tests.cluster.local_cluster import LocalCluster, cpu_config
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +25,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def http_port() -> int:
-    return quiet_port()
-
-
-@pytest.fixture(scope="module")
-def serve_config(tmp_path_factory: pytest.TempPathFactory, repo_root: Path, http_port: int) -> Path:
-    """The twin for CPUs, with a data folder and port of its own and a Studio on each of the two nodes."""
-    config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
-    config["http_options"]["port"] = http_port
-    (application,) = config["applications"]
-    application["args"]["data_dir"] = str(tmp_path_factory.mktemp("data"))
-    (studio,) = [deployment for deployment in application["deployments"] if deployment["name"] == "Studio"]
+def serve_config(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> dict[str, Any]:
+    """The config for CPUs, with a data folder and port of its own and a Studio on each of the two nodes."""
+    config = cpu_config(repo_root, data_dir=str(tmp_path_factory.mktemp("data")))
+    (studio,) = [each for each in config["applications"][0]["deployments"] if each["name"] == "Studio"]
     studio |= {"num_replicas": 2, "max_replicas_per_node": 1}
-    path = tmp_path_factory.mktemp("config") / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
+    return config

@@ -9,21 +9,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import httpx
 import psutil
 import yaml
 
 from tests.ports import quiet_port
+from tests.waiting import wait_until
 
 _BIN = Path(sys.executable).parent
 _UP_S = 150.0
 _COMMAND_S = 240.0
+_DEPLOYED_S = 240.0
 _LOOK_S = 0.5
 
 
@@ -57,11 +59,8 @@ class LocalCluster:
         dashboard = self._dashboard.rpartition(":")[2]
         head = ("--head", f"--port={self._gcs_port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
         self._start_node(*head, *options, env=env)
-        deadline = time.monotonic() + _UP_S
-        while self.run("ray", "job", "list").returncode:
-            assert self._nodes[0].poll() is None, "the head ended: " + (self._folder / "node0.log").read_text()
-            assert time.monotonic() < deadline, (self._folder / "node0.log").read_text()
-            time.sleep(_LOOK_S)
+        wait_until(lambda: self._has_ended(0) or not self.run("ray", "job", "list").returncode, _UP_S, _LOOK_S)
+        assert not self._has_ended(0), "the head ended: " + self._log(0)
 
     def add_node(self, *options: str, env: Mapping[str, str] = MappingProxyType({})) -> int:
         """Start one more node, with `env` in its environment, and return its number once it has joined.
@@ -70,11 +69,8 @@ class LocalCluster:
         """
         self._start_node(f"--address={self._address_of_head()}:{self._gcs_port}", *options, env=env)
         number = len(self._nodes) - 1
-        log, deadline = self._folder / f"node{number}.log", time.monotonic() + _UP_S
-        while "Ray runtime started" not in log.read_text():
-            assert self._nodes[number].poll() is None, f"node {number} ended: {log.read_text()}"
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(_LOOK_S / 5)
+        wait_until(lambda: self._has_ended(number) or "Ray runtime started" in self._log(number), _UP_S, _LOOK_S / 5)
+        assert not self._has_ended(number), f"node {number} ended: {self._log(number)}"
         return number
 
     def kill_node(self, number: int) -> int:
@@ -137,12 +133,24 @@ class LocalCluster:
 
     def submit_job(self, *entrypoint: str) -> subprocess.CompletedProcess[str]:
         """`ray job submit`, again for as long as the head's agent is not up yet."""
-        deadline = time.monotonic() + _UP_S
-        while True:
-            done = self.run("ray", "job", "submit", "--", *entrypoint)
-            if "No available agent" not in done.stdout + done.stderr or time.monotonic() > deadline:
-                return done
-            time.sleep(_LOOK_S)
+        dones: list[subprocess.CompletedProcess[str]] = []
+
+        def is_submitted() -> bool:
+            dones.append(self.run("ray", "job", "submit", "--", *entrypoint))
+            return "No available agent" not in dones[-1].stdout + dones[-1].stderr
+
+        wait_until(is_submitted, _UP_S, _LOOK_S)
+        return dones[-1]
+
+    def deploy(self, config: Mapping[str, Any]) -> str:
+        """Deploy a Serve config, and return its URL once every stage answers."""
+        path = self._folder / "serve_config.yaml"
+        path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+        deployed = self.run("serve", "deploy", str(path))
+        assert deployed.returncode == 0, deployed.stderr
+        url = f"http://127.0.0.1:{config['http_options']['port']}"
+        wait_until(lambda: is_ready(url), _DEPLOYED_S, 0.3)
+        return url
 
     def serve_status(self) -> dict[str, Any]:
         """What `serve status` prints."""
@@ -171,11 +179,31 @@ class LocalCluster:
             )
         self._nodes.append(node)
 
+    def _has_ended(self, number: int) -> bool:
+        return self._nodes[number].poll() is not None
+
+    def _log(self, number: int) -> str:
+        return (self._folder / f"node{number}.log").read_text()
+
     def _address_of_head(self) -> str:
         """Ray's choice of this machine's address: never loopback where there is another."""
-        lines = (self._folder / "node0.log").read_text().splitlines()
-        (found,) = [line.rpartition(":")[2].strip() for line in lines if "Local node IP" in line]
+        (found,) = [line.rpartition(":")[2].strip() for line in self._log(0).splitlines() if "Local node IP" in line]
         return found
+
+
+def cpu_config(repo_root: Path, **arguments: Any) -> dict[str, Any]:
+    """The Serve config for CPUs on a free port, with `arguments` of the graph changed."""
+    config: dict[str, Any] = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
+    config["http_options"]["port"] = quiet_port()
+    config["applications"][0]["args"] |= arguments
+    return config
+
+
+def is_ready(url: str) -> bool:
+    """Whether every stage answers."""
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200
+    return False
 
 
 def _title(process: psutil.Process) -> str:

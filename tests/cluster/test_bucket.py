@@ -9,16 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from config import PipelineConfig
 from storage.file_keys import result_key, segment_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.state import open_store, open_table
-from tests.cluster.local_cluster import LocalCluster
+from tests.cluster.local_cluster import LocalCluster, cpu_config
 from tests.faults.load import Caller, Pair, digest, num_frames
-from tests.ports import quiet_port
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
 
@@ -48,20 +46,12 @@ class Running:
     def fetched(self, name: str) -> set[str]:
         return {path.name for path in (self.folder / name / "files").glob("*/*")}
 
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + UP_S
-        while self.caller.request("GET", "/readyz").status_code != 200:
-            assert time.monotonic() < deadline, self.cluster.serve_status()
-
 
 @pytest.fixture
 def running(
     tmp_path_factory: pytest.TempPathFactory, repo_root: Path, postgres: PostgresServer, s3: S3Server
 ) -> Iterator[Running]:
-    folder, port = tmp_path_factory.mktemp("b"), quiet_port()
-    config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
-    config["http_options"]["port"] = port
-    (application,) = config["applications"]
+    folder = tmp_path_factory.mktemp("b")
     arguments = {
         "data_dir": str(folder / "data"),
         "state": postgres.new_database(),
@@ -69,24 +59,20 @@ def running(
         "bucket": {"redirects": True},
         "render": RENDER,
     }
-    application["args"] = arguments
-    for deployment in application["deployments"]:
+    config = cpu_config(repo_root, **arguments)
+    for deployment in config["applications"][0]["deployments"]:
         place = "head" if deployment["name"] in ("Ingress", "MediaProbe", "LiveSession") else "worker"
         deployment["ray_actor_options"]["resources"] = {place: 0.01}
-    path = folder / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
     settings = PipelineConfig.model_validate(arguments | {"data_dir": folder / "test"})
     files = open_store(settings)
     table = open_table(settings.state, files)
-    caller = Caller(f"http://127.0.0.1:{port}", patience_s=UP_S)
+    caller = Caller(f"http://127.0.0.1:{config['http_options']['port']}", patience_s=UP_S)
     cluster = LocalCluster(tmp_path_factory.mktemp("n"), repo_root)
     running = Running(cluster, caller, files, table, folder)
     try:
         cluster.start('--resources={"head": 1}', env=running.env("head"))
         running.add_worker("first")
-        deployed = cluster.run("serve", "deploy", str(path))
-        assert deployed.returncode == 0, deployed.stderr
-        running.wait_until_ready()
+        cluster.deploy(config)
         yield running
     finally:
         cluster.stop()

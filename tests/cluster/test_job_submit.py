@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-import time
+import subprocess
 import wave
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import httpx
@@ -18,26 +18,14 @@ import psutil
 import pytest
 import yaml
 
+from tests.cluster.local_cluster import LocalCluster, is_ready
+from tests.waiting import wait_until
+
 NUM_FRAMES = 34  # speech_short.wav lasts 1.32 s; a portrait gives 25 frames a second, and so does presenter.mp4
+NUM_PAIRS = 12
 DEPLOY_S = 200.0
 
 pytestmark = pytest.mark.slow
-
-
-class Done(Protocol):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class Cluster(Protocol):
-    """`LocalCluster` of conftest.py."""
-
-    def add_node(self, *options: str) -> int: ...
-    def nodes_with(self, deployment: str) -> list[int]: ...
-    def run(self, *command: str) -> Done: ...
-    def submit_job(self, *entrypoint: str) -> Done: ...
-    def serve_status(self) -> dict[str, Any]: ...
 
 
 def _manifest(folder: Path, samples: Path, *pairs: dict[str, str]) -> Path:
@@ -51,7 +39,7 @@ def _manifest(folder: Path, samples: Path, *pairs: dict[str, str]) -> Path:
     return path
 
 
-def _reports(done: Done) -> dict[int, dict[str, Any]]:
+def _reports(done: subprocess.CompletedProcess[str]) -> dict[int, dict[str, Any]]:
     """The JSON lines of a job by the manifest's line. The tail of a failed job's log is printed once more."""
     reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"line"')]
     return {report["line"]: report for report in reports}
@@ -68,8 +56,10 @@ def _frames(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def test_submitted_batch_with_one_bad_pair_makes_the_others(
-    cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path
+    cluster: LocalCluster, serve_config: dict[str, Any], samples: Path, tmp_path: Path
 ) -> None:
+    config = tmp_path / "serve_config.yaml"
+    config.write_text(yaml.safe_dump(serve_config), encoding="utf-8")
     (tmp_path / "noise.wav").write_bytes(np.random.default_rng(1).bytes(3000))
     manifest = _manifest(
         tmp_path,
@@ -79,18 +69,8 @@ def test_submitted_batch_with_one_bad_pair_makes_the_others(
         {"video": "presenter.mp4", "audio": "speech_short.wav", "out": "sub/presenter.mp4", "loop": "loop"},
     )
     out = tmp_path / "results"
-    batch = (
-        "python",
-        "-m",
-        "cluster.batch",
-        "--json",
-        str(manifest),
-        "--out",
-        str(out),
-        "--serve-config",
-        str(serve_config),
-    )
-    done = cluster.submit_job(*batch)
+    options = ("--out", str(out), "--serve-config", str(config))
+    done = cluster.submit_job("python", "-m", "cluster.batch", "--json", str(manifest), *options)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "failed with exit code 1" in done.stdout + done.stderr
     reports = _reports(done)
@@ -107,58 +87,23 @@ def test_submitted_batch_with_one_bad_pair_makes_the_others(
     assert (status["applications"], status["proxies"]) == ({}, {})
 
 
-def test_submitted_batch_with_running_application_uses_it(
-    cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
-) -> None:
-    deployed = cluster.run("serve", "deploy", str(serve_config))
-    assert deployed.returncode == 0, deployed.stderr
-    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=60) as client:
-        _wait_until_ready(client)
-        manifest = _manifest(tmp_path, samples, {"video": "portrait.jpg", "audio": "speech.wav", "out": "a.mp4"})
-        done = cluster.submit_job(
-            "python", "-m", "cluster.batch", "--json", str(manifest)
-        )  # nobody names the data folder
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert len(_frames(tmp_path / "a.mp4")) == _reports(done)[1]["num_frames"] == 125
-        (job,) = client.get("/v1/jobs", params={"limit": 1}).json()["jobs"]
-    assert job["id"] == _reports(done)[1]["job_id"]
-    application = cluster.serve_status()["applications"]["lipwright"]
-    assert application["status"] == "RUNNING", "a batch leaves alone what it did not start"
-    # One Studio a node, so both run only if they are on two nodes.
-    assert application["deployments"]["Studio"]["replica_states"] == {"RUNNING": 2}
-
-
-def _wait_until_ready(client: httpx.Client) -> None:
-    deadline = time.monotonic() + DEPLOY_S
-    while True:
-        try:
-            if client.get("/readyz", timeout=10).status_code == 200:
-                return
-        except httpx.HTTPError as error:
-            last: object = error
-        else:
-            last = "not ready"
-        assert time.monotonic() < deadline, last
-        time.sleep(0.2)
-
-
 def test_submitted_batch_after_kill_makes_the_missing_outputs(
-    cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
+    cluster: LocalCluster, serve_config: dict[str, Any], samples: Path, tmp_path: Path
 ) -> None:
-    assert cluster.run("serve", "deploy", str(serve_config)).returncode == 0  # it runs already, if the others ran
+    """Beside a running application, whose data folder nobody names."""
+    url = cluster.deploy(serve_config)
     (tmp_path / "noise.wav").write_bytes(np.random.default_rng(1).bytes(3000))
     with wave.open(str(samples / "speech_short.wav")) as source, wave.open(str(tmp_path / "word.wav"), "wb") as word:
         word.setparams(source.getparams())
         word.writeframes(source.readframes(source.getframerate() // 2))
-    sounds = ["noise.wav" if number == 7 else "word.wav" for number in range(1, 21)]
+    sounds = ["noise.wav" if number == 7 else "word.wav" for number in range(1, NUM_PAIRS + 1)]
     manifest = _manifest(
         tmp_path,
         samples,
         *({"video": "portrait.jpg", "audio": each, "out": f"{line}.mp4"} for line, each in enumerate(sounds, 1)),
     )
     record, batch = tmp_path / "manifest.results.jsonl", ("python", "-m", "cluster.batch", "--json", str(manifest))
-    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=60) as client:
-        _wait_until_ready(client)
+    with httpx.Client(base_url=url, timeout=60) as client:
         num_before = len(client.get("/v1/jobs", params={"limit": 100}).json()["jobs"])
         _kill_in_the_middle(cluster, record, *batch, "--max-in-flight", "2")
         finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.mp4")}
@@ -166,18 +111,21 @@ def test_submitted_batch_after_kill_makes_the_missing_outputs(
         done = cluster.submit_job(*batch)
         num_jobs = len(client.get("/v1/jobs", params={"limit": 100}).json()["jobs"]) - num_before
     assert done.returncode == 1, done.stdout + done.stderr
-    reports = _reports(done)
-    assert set(reports) == set(range(1, 21)) - reported
+    assert set(_reports(done)) == set(range(1, NUM_PAIRS + 1)) - reported
     assert re.search(r"failed: line 7, \S+/7.mp4: media_invalid: .*noise.wav", done.stdout + done.stderr)
-    assert "20 of 20 done, 1 failed" in done.stdout + done.stderr
-    assert len(list(tmp_path.glob("*.mp4"))) == num_jobs == 19, "what the killed batch had begun was gone on with"
-    assert {path: path.stat().st_mtime_ns for path in finished if int(path.stem) in reported} == {
-        path: time_ns for path, time_ns in finished.items() if int(path.stem) in reported
-    }
+    assert f"{NUM_PAIRS} of {NUM_PAIRS} done, 1 failed" in done.stdout + done.stderr
+    made = list(tmp_path.glob("*.mp4"))
+    assert len(made) == num_jobs == NUM_PAIRS - 1, "what the killed batch had begun was gone on with"
+    kept = {path: time_ns for path, time_ns in finished.items() if int(path.stem) in reported}
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    application = cluster.serve_status()["applications"]["lipwright"]
+    assert application["status"] == "RUNNING", "a batch leaves alone what it did not start"
+    # One Studio a node, so both run only if they are on two nodes.
+    assert application["deployments"]["Studio"]["replica_states"] == {"RUNNING": 2}
 
 
 @pytest.mark.endurance
-def test_studio_prefers_face_synthesis_on_its_own_node(cluster: Cluster) -> None:
+def test_studio_prefers_face_synthesis_on_its_own_node(cluster: LocalCluster) -> None:
     """Also shows what Serve does by default."""
     done = cluster.submit_job("python", "-m", "tests.cluster.near_and_far")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -189,11 +137,11 @@ def test_studio_prefers_face_synthesis_on_its_own_node(cluster: Cluster) -> None
 
 @pytest.mark.endurance
 def test_face_synthesis_autoscales_by_fraction_of_a_gpu(
-    cluster: Cluster, serve_config: Path, samples: Path, tmp_path: Path, http_port: int
+    cluster: LocalCluster, serve_config: dict[str, Any], samples: Path
 ) -> None:
     """The paced graph in place of the real one, and one node more, with a GPU that only Ray believes in."""
     node = cluster.add_node("--num-gpus=1")
-    config = yaml.safe_load(serve_config.read_text(encoding="utf-8"))
+    config = copy.deepcopy(serve_config)
     (application,) = config["applications"]
     application["import_path"] = "tests.cluster.paced_graph:build"
     application["args"] |= {"engine": "paced", "render": {"chunk_frames": 4}}
@@ -202,38 +150,25 @@ def test_face_synthesis_autoscales_by_fraction_of_a_gpu(
     faces["ray_actor_options"] = {"num_cpus": 0, "num_gpus": 0.5}
     quick = {"upscale_delay_s": 0, "downscale_delay_s": 1, "look_back_period_s": 2}
     faces["autoscaling_config"] = {"min_replicas": 0, "max_replicas": 3, "target_ongoing_requests": 0.5, **quick}
-    path = tmp_path / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    assert cluster.run("serve", "deploy", str(path)).returncode == 0
+    url = cluster.deploy(config)
     files = {name: (samples / name).read_bytes() for name in ("portrait.jpg", "speech_short.wav")}
-    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=30) as client:
-        _wait_for(lambda: cluster.nodes_with("FaceSynthesis") == [], "no FaceSynthesis replica without work")
-        _wait_until_ready(client)
+    with httpx.Client(base_url=url, timeout=30) as client:
+        wait_until(lambda: cluster.nodes_with("FaceSynthesis") == [] and is_ready(url), DEPLOY_S)
         fields = {"video": files["portrait.jpg"], "audio": files["speech_short.wav"]}
         job_id = client.post("/v1/jobs", files=fields).raise_for_status().json()["id"]
-        _wait_for(lambda: cluster.nodes_with("FaceSynthesis") == [node] * 2, "two halves of the one GPU")
-        _wait_for(lambda: client.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded", "the job")
-    _wait_for(lambda: cluster.nodes_with("FaceSynthesis") == [], "painters go")
+        wait_until(lambda: cluster.nodes_with("FaceSynthesis") == [node] * 2, DEPLOY_S)
+        wait_until(lambda: client.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded", DEPLOY_S)
+    wait_until(lambda: cluster.nodes_with("FaceSynthesis") == [], DEPLOY_S)
 
 
-def _wait_for(is_so: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEPLOY_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"expected within {DEPLOY_S:.0f} s: {what}"
-        time.sleep(0.1)
-
-
-def _kill_in_the_middle(cluster: Cluster, record: Path, *batch: str) -> None:
+def _kill_in_the_middle(cluster: LocalCluster, record: Path, *batch: str) -> None:
     """SIGKILL to a batch that has recorded some pairs and not all of them."""
     started = cluster.run("ray", "job", "submit", "--no-wait", "--", *batch)
     assert started.returncode == 0, started.stdout + started.stderr
-    deadline = time.monotonic() + DEPLOY_S
-    while not record.exists() or len(record.read_text().splitlines()) < 4:
-        assert time.monotonic() < deadline, started.stdout
-        time.sleep(0.02)
+    wait_until(lambda: record.exists() and len(record.read_text().splitlines()) >= 4, DEPLOY_S, 0.02)
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess):
             command = process.cmdline()
             if batch[-1] in command and "cluster.batch" in command:
                 process.kill()
-    assert len(record.read_text().splitlines()) < 21, "it ended before it could be killed"
+    assert len(record.read_text().splitlines()) <= NUM_PAIRS, "it ended before it could be killed"

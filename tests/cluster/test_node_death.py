@@ -10,24 +10,23 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import httpx
 import pytest
-import yaml
 
-from tests.cluster.local_cluster import LocalCluster
-from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, num_frames
-from tests.ports import quiet_port
+from tests.cluster.local_cluster import LocalCluster, cpu_config, is_ready
+from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames
+from tests.waiting import wait_until
 
 UP_S, JOBS_S = 180.0, 300.0
 NUM_JOBS = 6
-NUM_DEATHS = 50 if IS_ENDURANCE else 2
+NUM_DEATHS = 50
 ON_EVERY_WORKER = ("AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
 # Short pieces, so that calls between all stages are on their way, from node to node, whenever a node dies.
 RENDER = {"block_seconds": 2.0, "segment_seconds": 1.5, "segment_window": 2}
 
-pytestmark = pytest.mark.slow
+# test_bucket.py kills the node of the Director, tests/faults/test_kills.py replicas, in the ordinary suite.
+pytestmark = [pytest.mark.slow, pytest.mark.endurance]
 
 
 @dataclass(frozen=True)
@@ -41,36 +40,29 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Running]:
-    data_dir, port = tmp_path_factory.mktemp("data"), quiet_port()
+    data_dir = tmp_path_factory.mktemp("data")
     cluster = LocalCluster(tmp_path_factory.mktemp("n"), repo_root)
     try:
         cluster.start('--resources={"head": 1}')
         for _ in range(2):
             cluster.add_node('--resources={"worker": 1}')
-        config = _config(repo_root, data_dir, port)
-        path = tmp_path_factory.mktemp("config") / "serve_config.yaml"
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        deployed = cluster.run("serve", "deploy", str(path))
-        assert deployed.returncode == 0, deployed.stderr
-        running = Running(cluster, Caller(f"http://127.0.0.1:{port}", patience_s=UP_S), data_dir)
+        url = cluster.deploy(_config(repo_root, data_dir))
+        running = Running(cluster, Caller(url, patience_s=UP_S), data_dir)
         _wait_for_workers(running, 2)
         yield running
     finally:
         cluster.stop()
 
 
-def _config(repo_root: Path, data_dir: Path, port: int) -> dict[str, object]:
+def _config(repo_root: Path, data_dir: Path) -> dict[str, Any]:
     """The twin for CPUs: the API on the head, the Director on a worker, all else on each."""
-    config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
-    config["http_options"]["port"] = port
-    (application,) = config["applications"]
-    application["args"] |= {"data_dir": str(data_dir), "render": RENDER}
-    for deployment in application["deployments"]:
+    config = cpu_config(repo_root, data_dir=str(data_dir), render=RENDER)
+    for deployment in config["applications"][0]["deployments"]:
         place = "head" if deployment["name"] == "Ingress" else "worker"
         deployment["ray_actor_options"]["resources"] = {place: 0.01}
         if deployment["name"] in ON_EVERY_WORKER:
             deployment |= {"num_replicas": 2, "max_replicas_per_node": 1}
-    return dict(config)
+    return config
 
 
 class SegmentWatch:
@@ -136,10 +128,7 @@ def _lose_node(running: Running, node: int, pair: Pair, quiet: bytes, what: str)
     with SegmentWatch(running.data_dir) as watch:
         before = watch.finished()
         ids = [running.caller.accepted(pair) for _ in range(NUM_JOBS)]
-        deadline = time.monotonic() + JOBS_S
-        while len(watch.finished() - before) < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: len(watch.finished() - before) >= 3, JOBS_S, 0.02)
         num_killed = running.cluster.kill_node(node)
         finished = watch.finished() - before
         killed_at = time.monotonic()
@@ -161,17 +150,10 @@ def _lose_node(running: Running, node: int, pair: Pair, quiet: bytes, what: str)
 
 
 def _wait_for_workers(running: Running, num_workers: int) -> None:
-    """Wait until every stage answers, and each worker has a replica of what runs on all of them."""
-    deadline = time.monotonic() + UP_S
-    while True:
+    """Wait until each worker has a replica of what runs on all of them, and every stage answers."""
+
+    def is_spread() -> bool:
         spread = [Counter(running.cluster.nodes_with(name)) for name in ON_EVERY_WORKER]
-        if all(len(nodes) == num_workers for nodes in spread) and _is_ready(running.caller.url):
-            return
-        assert time.monotonic() < deadline, f"not ready in {UP_S:.0f} s: {spread}"
-        time.sleep(0.3)
+        return all(len(nodes) == num_workers for nodes in spread) and is_ready(running.caller.url)
 
-
-def _is_ready(url: str) -> bool:
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
-    return False
+    wait_until(is_spread, UP_S, 0.3)

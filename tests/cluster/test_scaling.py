@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.cluster.local_cluster import LocalCluster
+from tests.cluster.local_cluster import LocalCluster, cpu_config
 from tests.cluster.paced_graph import SECONDS_PER_FRAME
 from tests.faults.load import Caller, Pair
-from tests.ports import quiet_port
+from tests.waiting import wait_until
 
 UP_S, JOBS_S = 180.0, 900.0
 NUM_JOBS, NUM_REPEATS = 20, 3  # of 34 frames each; of a speech of 125 frames
@@ -31,6 +30,10 @@ RENDER = {"segment_seconds": 0.64, "first_segment_seconds": 0.32, "chunk_frames"
 pytestmark = [pytest.mark.slow, pytest.mark.endurance]
 
 
+def add_worker(cluster: LocalCluster) -> None:
+    cluster.add_node('--resources={"worker": 1}', "--num-gpus=1")
+
+
 @dataclass(frozen=True)
 class Running:
     """Lipwright on a head that answers, encodes audio and plans, and one worker that decodes and generates."""
@@ -38,22 +41,15 @@ class Running:
     cluster: LocalCluster
     caller: Caller
 
-    def add_worker(self) -> None:
-        self.cluster.add_node('--resources={"worker": 1}', "--num-gpus=1")
-
     def work_until_spread(self, pair: Pair, num_workers: int) -> None:
         """Give it work until each worker has all the replicas that fit on it."""
-        deadline = time.monotonic() + UP_S
         ids = [self.caller.accepted(pair) for _ in range(4 * num_workers)]
-        while True:
-            spread = {name: Counter(self.cluster.nodes_with(name)) for name in PER_WORKER}
-            if all(len(nodes) == num_workers for nodes in spread.values()) and all(
-                set(nodes.values()) == {PER_WORKER[name]} for name, nodes in spread.items()
-            ):
-                break
-            assert time.monotonic() < deadline, spread
-            time.sleep(0.5)
+        wait_until(lambda: all(self._is_spread(name, num_workers) for name in PER_WORKER), UP_S, 0.5)
         self.caller.wait(ids, JOBS_S)
+
+    def _is_spread(self, name: str, num_workers: int) -> bool:
+        nodes = Counter(self.cluster.nodes_with(name))
+        return len(nodes) == num_workers and set(nodes.values()) == {PER_WORKER[name]}
 
     def seconds_for(self, pairs: list[Pair]) -> float:
         """Wall clock until all of these jobs have ended well."""
@@ -65,10 +61,9 @@ class Running:
         return took_s
 
 
-def config_of(repo_root: Path, data_dir: Path, port: int) -> dict[str, Any]:
+def config_of(repo_root: Path, data_dir: Path) -> dict[str, Any]:
     """The twin for CPUs with faces that cost time, scaled by the work: two halves of a GPU a worker."""
-    config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
-    config["http_options"]["port"] = port
+    config = cpu_config(repo_root)
     (application,) = config["applications"]
     application["import_path"] = "tests.cluster.paced_graph:build"
     jobs = {"max_running_jobs": 4, "running_jobs_per_studio": 2}
@@ -83,25 +78,17 @@ def config_of(repo_root: Path, data_dir: Path, port: int) -> dict[str, Any]:
             deployment["autoscaling_config"] = {"min_replicas": 1, "max_replicas": 6, **QUICK}
         if name == "FaceSynthesis":
             options["num_gpus"] = 0.5
-    return dict(config)
+    return config
 
 
 @pytest.fixture
 def running(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Running]:
-    port = quiet_port()
     cluster = LocalCluster(tmp_path_factory.mktemp("s"), repo_root, metrics_period_s=1)
-    running = Running(cluster, Caller(f"http://127.0.0.1:{port}", patience_s=UP_S))
-    path = tmp_path_factory.mktemp("config") / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(config_of(repo_root, tmp_path_factory.mktemp("data"), port)), encoding="utf-8")
     try:
         cluster.start('--resources={"head": 1}')
-        running.add_worker()
-        deployed = cluster.run("serve", "deploy", str(path))
-        assert deployed.returncode == 0, deployed.stderr
-        deadline = time.monotonic() + UP_S
-        while running.caller.request("GET", "/readyz").status_code != 200:
-            assert time.monotonic() < deadline, cluster.serve_status()
-        yield running
+        add_worker(cluster)
+        url = cluster.deploy(config_of(repo_root, tmp_path_factory.mktemp("data")))
+        yield Running(cluster, Caller(url, patience_s=UP_S))
     finally:
         cluster.stop()
 
@@ -116,7 +103,7 @@ def test_three_workers_do_nearly_three_times_as_much(
     took: dict[int, tuple[float, float]] = {}
     for num_workers in (1, 3):
         for _ in range(num_workers - 1):
-            running.add_worker()
+            add_worker(running.cluster)
         running.work_until_spread(short, num_workers)
         took[num_workers] = running.seconds_for([short] * NUM_JOBS), running.seconds_for([long])
     (many_1, long_1), (many_3, long_3) = took[1], took[3]

@@ -17,6 +17,7 @@ from tests.faults.service_process import ServiceProcess, config_with, served
 
 DISK_MIB = 96
 FULL_S = 12.0
+MAX_DISK_WAIT_S = 30.0
 FILLED_WITH = "filling"
 _FREE_BOX = b"\0\0\0\x09free"  # of an MP4 file, with one byte of content
 
@@ -45,6 +46,43 @@ def on_small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pa
     config = config_with(folder, jobs={"min_free_bytes": 2_000_000})
     with small_disk(folder / "disk", DISK_MIB // 2) as disk, served(disk / "data", config) as service:
         yield disk, service
+
+
+@pytest.mark.endurance
+def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair: Pair) -> None:
+    config = config_with(tmp_path, jobs={"max_disk_wait_s": MAX_DISK_WAIT_S, "min_free_bytes": 2**20})
+    with small_disk(tmp_path / "disk", DISK_MIB) as disk, served(disk / "data", config) as service:
+        caller = Caller(service.url)
+        quiet = caller.result(caller.accepted(long_pair))
+
+        held = caller.rendering(long_pair)
+        _fill(disk)
+        full_until = time.monotonic() + FULL_S
+        while time.monotonic() < full_until:
+            assert caller.job(held)["status"] == "running", "it waits"
+            time.sleep(0.5)
+        files = {"video": ("face.mp4", long_pair.video), "audio": ("speech.wav", long_pair.audio)}
+        # Not by the caller, who goes on asking.
+        refused = httpx.post(f"{service.url}/v1/jobs", files=files, timeout=30, trust_env=False)
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage_full"), "new jobs are rejected at once"
+        (disk / FILLED_WITH).unlink()
+        freed_at = time.monotonic()
+        assert caller.result(held) == quiet
+        took_s = time.monotonic() - freed_at
+
+        failing = caller.rendering(long_pair)
+        _fill(disk)
+        filled_at = time.monotonic()
+        error = caller.wait([failing], 200)[failing]["error"]
+        failed_s = time.monotonic() - filled_at
+        assert error["code"] == "storage_full" and "Free disk space" in error["message"]
+        assert failed_s > MAX_DISK_WAIT_S
+        (disk / FILLED_WITH).unlink()
+        assert caller.result(caller.accepted(long_pair)) == quiet
+    print(
+        f"\nfull disk: a job waited {FULL_S:.0f} s and was done {took_s:.1f} s after there was space; "
+        f"another failed after {failed_s:.1f} s (limit {MAX_DISK_WAIT_S:.0f} s)"
+    )
 
 
 @pytest.mark.endurance

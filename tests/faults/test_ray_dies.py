@@ -47,8 +47,10 @@ def test_service_ends_as_a_whole_and_resumes_its_jobs(
         command, *others = service.processes()
         assert {"ray::DashboardAgent", "ray::RuntimeEnvAgent"} <= {process.name() for process in others}
         command.kill()
+        killed_at = time.monotonic()
         service.wait(END_S)
         _all_end(others)
+        print(f"\nlipwright serve killed: {len(others)} processes ended after {time.monotonic() - killed_at:.1f} s")
         service.start()
         Caller(service.url).result(job)
         _, *others = service.processes()
@@ -56,6 +58,16 @@ def test_service_ends_as_a_whole_and_resumes_its_jobs(
             process_of(service, name).kill()
         _all_end(others)
         assert f"Ray's {reported} has ended" in ending[0]
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(400)
+def test_service_ends_when_its_job_table_is_deleted(tmp_path: Path, long_pair: Pair) -> None:
+    with served(tmp_path / "data") as service:
+        Caller(service.url).accepted(long_pair)
+        with ended(service, tmp_path, "job table") as ending:
+            (tmp_path / "data" / "jobs.sqlite3").unlink()
+        assert "jobs.sqlite3 was deleted while the service was running" in ending[0]
 
 
 def _all_end(processes: list[psutil.Process]) -> None:

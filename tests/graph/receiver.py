@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.waiting import wait_until
+
 
 @dataclass(frozen=True)
 class Hook:
@@ -47,10 +49,7 @@ class Receiver:
 
     def wait(self, num_hooks: int, timeout_s: float) -> list[Hook]:
         """The hooks, once there are that many."""
-        deadline = time.monotonic() + timeout_s
-        while len(self.hooks) < num_hooks:
-            assert time.monotonic() < deadline, f"expected {num_hooks} webhooks, got {len(self.hooks)}"
-            time.sleep(0.05)
+        wait_until(lambda: len(self.hooks) >= num_hooks, timeout_s)
         return self.hooks
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.faults.load import Caller, Pair
 from tests.faults.service_process import KINDS, ServiceProcess
 from tests.graph.long_inputs import long_wav
 from tests.graph.raw_upload import raw_upload
+from tests.waiting import wait_until
 
 NUM_QUEUED = 4  # as `strict` is configured
 SOON_S = 30.0
@@ -48,39 +49,19 @@ def first(caller: Caller, short: Pair) -> dict[str, Any]:
 def running(caller: Caller, long: Pair) -> Iterator[str]:
     """A job that runs for the whole test."""
     job_id = caller.accepted(long)
-    within(SOON_S, lambda: caller.job(job_id)["status"] == "running")
+    wait_until(lambda: caller.job(job_id)["status"] == "running", SOON_S, 0.02)
     yield job_id
     assert caller.request("DELETE", f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
-
-
-def within(seconds: float, is_so: Callable[[], bool]) -> float:
-    """Wait until it is so, and return how long that took."""
-    started = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - started < seconds
-        time.sleep(0.02)
-    return time.monotonic() - started
 
 
 def queue_of(caller: Caller) -> dict[str, Any]:
     return dict(caller.request("GET", "/v1/status").json()["queue"])
 
 
-def test_create_job_with_same_key_returns_the_same_job(caller: Caller, short: Pair, first: dict[str, Any]) -> None:
-    assert first["status"] == "succeeded"
-    again = caller.submit(short, key="first")
-    assert (again.status_code, again.json()["id"]) == (202, first["id"])
-    assert again.headers["idempotency-replayed"] == "true"
-    other = caller.submit(short, key="another")
-    assert other.json()["id"] != first["id"]
-    assert "idempotency-replayed" not in other.headers
-    caller.wait([other.json()["id"]], 120)
-
-
 def test_create_job_with_key_of_running_upload_returns_409(caller: Caller, strict: ServiceProcess, short: Pair) -> None:
     with raw_upload(strict.url, short, {"Idempotency-Key": "slow"}) as upload:
         upload.send(1000)
-        within(SOON_S, lambda: queue_of(caller)["num_arriving"] == 1)
+        wait_until(lambda: queue_of(caller)["num_arriving"] == 1, SOON_S, 0.02)
         refused = caller.submit(short, key="slow")
         assert (refused.status_code, refused.json()["code"]) == (409, "request_in_progress")
         upload.send()
@@ -110,7 +91,7 @@ def test_create_job_with_full_queue_returns_429_before_the_body(
     with ExitStack() as stalled:
         for number in range(NUM_QUEUED):
             stalled.enter_context(raw_upload(strict.url, short)).send(100 * number)
-        within(SOON_S, lambda: queue_of(caller)["num_arriving"] == NUM_QUEUED)
+        wait_until(lambda: queue_of(caller)["num_arriving"] == NUM_QUEUED, SOON_S, 0.02)
         estimates_s = [_check_status(caller, num_running=1)]
         started = time.monotonic()
         big = {"Content-Length": str(500 * 1024**2)}
@@ -126,10 +107,10 @@ def test_create_job_with_full_queue_returns_429_before_the_body(
     for status, headers, problem in answers:
         assert (status, problem["code"], problem["retryable"]) == (429, "over_capacity", True)
         assert 1 <= int(headers["retry-after"]) <= max(1, math.ceil(max(estimates_s)) + 5)
-    freed_s = within(SOON_S, lambda: queue_of(caller)["num_arriving"] == 0)
+    freed_s = wait_until(lambda: queue_of(caller)["num_arriving"] == 0, SOON_S, 0.02)
     print(f"\nadmission: 429 after {told_s:.1f} s, retry-after {answers[0][1]['retry-after']} s, freed {freed_s:.2f} s")
     assert told_s < SOON_S
-    within(SOON_S, lambda: not list((strict_data / "uploads").iterdir()))
+    wait_until(lambda: not list((strict_data / "uploads").iterdir()), SOON_S, 0.02)
     accepted = caller.accepted(short)
     assert caller.request("DELETE", f"/v1/jobs/{accepted}").json()["status"] == "cancelled"
 
@@ -194,7 +175,7 @@ def test_api_keys_take_turns_and_list_only_their_own_jobs(
     assert later["queue_position"] == 3, "after everybody else's"
 
     flood.delete(f"/v1/jobs/{running}")
-    within(120, lambda: single.get(f"/v1/jobs/{theirs['id']}").json()["status"] == "succeeded")
+    wait_until(lambda: single.get(f"/v1/jobs/{theirs['id']}").json()["status"] == "succeeded", 120, 0.02)
     # It, and not the flood's next one, had the place that became free.
     started = [flood.get(f"/v1/jobs/{job_id}").json()["started_at"] for job_id in waiting]
     theirs = single.get(f"/v1/jobs/{theirs['id']}").json()
@@ -204,8 +185,8 @@ def test_api_keys_take_turns_and_list_only_their_own_jobs(
 def test_retention_removes_finished_jobs_with_their_files(
     caller: Caller, strict_data: Path, strict_keep_s: float, first: dict[str, Any]
 ) -> None:
-    folder = strict_data / "jobs" / first["id"]
-    kept_s = within(2 * strict_keep_s, lambda: caller.request("GET", f"/v1/jobs/{first['id']}").status_code == 404)
+    path = f"/v1/jobs/{first['id']}"
+    kept_s = wait_until(lambda: caller.request("GET", path).status_code == 404, 2 * strict_keep_s)
     print(f"\nretention: gone after {kept_s:.1f} s more")
-    assert caller.request("GET", f"/v1/jobs/{first['id']}/video").status_code == 404
-    assert not folder.exists()
+    assert caller.request("GET", f"{path}/video").status_code == 404
+    assert not (strict_data / "jobs" / first["id"]).exists()

@@ -1,4 +1,4 @@
-"""A job's events over a broken line and a dead Director: each once, and the last one always."""
+"""A job's events when the Director dies: each once, and the last one always."""
 
 from __future__ import annotations
 
@@ -54,28 +54,6 @@ def events(url: str, job_id: str, seen: int | None = None) -> Iterator[Event]:
 @pytest.fixture(scope="module")
 def caller(strict: ServiceProcess) -> Caller:
     return Caller(strict.url)
-
-
-def test_a_client_that_comes_again_hears_what_it_missed(
-    caller: Caller, strict: ServiceProcess, portrait: Path, short_speech: Path
-) -> None:
-    job_id = caller.accepted(Pair(portrait.read_bytes(), short_speech.read_bytes()))
-    before = []
-    for event in events(strict.url, job_id):
-        before.append(event)
-        if event.data["stage"] == "rendering":
-            break  # and the line with it
-    assert not before[-1].is_final
-    after = list(events(strict.url, job_id, seen=before[-1].version))
-    versions = [event.version for event in (*before, *after)]
-    assert versions == sorted(set(versions)), "none twice"
-    assert [event.is_final for event in after] == [False] * (len(after) - 1) + [True]
-    assert after[-1].data == caller.job(job_id)
-    # After the end: a client that has not seen the final event gets it; one that has need not reconnect.
-    assert list(events(strict.url, job_id)) == [after[-1]]
-    assert list(events(strict.url, job_id, seen=before[-1].version)) == [after[-1]]
-    path = f"/v1/jobs/{job_id}/events"
-    assert caller.request("GET", path, headers={"Last-Event-ID": str(after[-1].version)}).status_code == 204
 
 
 def test_a_dead_director_costs_no_event_that_matters(

@@ -103,32 +103,6 @@ def test_a_saved_avatar_a_portrait_and_both_languages(
     assert visitor.errors == []
 
 
-def test_cancel(visitor: Visitor, client: httpx.Client, long_speech: Path, sample_video: Path) -> None:
-    visitor.choose(long_speech, sample_video)
-    visitor.submit()
-    visitor.until("document.querySelector('#stage .status')?.textContent.includes('frame')")
-    visitor.page.click("#stage >> text=Cancel")
-    visitor.until_status("cancelled")
-    assert client.get(f"/v1/jobs/{_job_ids(client)[0]}").json()["status"] == "cancelled"
-
-
-def test_errors_say_what_to_do(visitor: Visitor, short_speech: Path, sample_video: Path, tmp_path: Path) -> None:
-    visitor.submit()
-    assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"no sound at all" * 100)
-    visitor.choose(broken, sample_video)
-    visitor.submit()
-    alert = visitor.until(
-        "!document.querySelector('#composer-error').hidden && document.querySelector('#composer-error').textContent"
-    )
-    assert "Try another one" in alert and "broken.wav" in alert
-    visitor.page.click("#speech >> text=✕")
-    visitor.choose(short_speech, None)
-    assert visitor.page.is_hidden("#composer-error")
-    visitor.picture("error")
-
-
 def test_a_recording_is_as_good_as_a_file(visitor: Visitor, client: httpx.Client, portrait: Path) -> None:
     page = visitor.page
     page.set_input_files("#face input[type=file]", portrait)

@@ -136,14 +136,6 @@ def test_the_job_says_who_spoke(job: dict[str, Any]) -> None:
     assert job["num_frames"] == NUM_FRAMES
 
 
-def test_turns_that_cannot_be_spoken_are_refused_at_once(client: httpx.Client, film: Path, speech: Path) -> None:
-    late = [{"start": 20}]
-    files = {"video": (film.name, film.read_bytes()), "audio": (speech.name, speech.read_bytes())}
-    response = client.post("/v1/jobs", files=files, data={"turns": json.dumps(late)})
-    assert response.status_code == 422
-    assert "turns[0].start: the video ends at 6 s" in response.json()["detail"]
-
-
 def test_turns_of_the_page(service_url: str, client: httpx.Client, film: Path, samples: Path) -> None:
     with chromium() as browser:
         visitor = Visitor(browser, service_url)

@@ -20,7 +20,7 @@ from tests.faults.service_process import ServiceProcess
 from tests.faults.viewer import Viewer, live_url, made_avatar, watching
 from tests.waiting import wait_until
 
-NUM_HOSTILE, NUM_AT_ONCE = (200, 40) if IS_ENDURANCE else (60, 40)
+NUM_HOSTILE, NUM_AT_ONCE, ATTACK_S = (200, 40, 30) if IS_ENDURANCE else (60, 40, 8)
 MAX_GROWTH_BYTES = 400 * 1024**2  # LiveSession keeps up to 256 MiB of freed buffers
 
 
@@ -100,7 +100,7 @@ async def _attack(address: str) -> Counter[str]:
     async def one(number: int) -> None:
         async with turn:
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(ATTACK_S):
                     ends[await _attacks[number % len(_attacks)](address)] += 1
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
                 ends[type(error).__name__] += 1

@@ -1,11 +1,13 @@
-"""Frames of a moving still for tests."""
+"""Frames of a moving still, and stills with spots, for tests."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from media.yuv_frame import YuvFrame
 from models.avatar.still_frame import StillFrames
+from tests.unit.models.still import Still
 
 
 def frame_of(
@@ -26,3 +28,10 @@ def frame_of(
 def shown(**values: float) -> StillFrames:
     """Returns what the frame shows, as it is drawn."""
     return StillFrames.of(frame_of(**values))  # type: ignore[arg-type]
+
+
+def with_spots(still: Still, places: NDArray[np.floating]) -> YuvFrame:
+    """The picture with its luma replaced by soft spots."""
+    rows, columns = np.indices(still.planes.y.shape)
+    luma = sum(200 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18) for x, y in places)
+    return still.planes._replace(y=np.asarray(luma).clip(0, 255).astype(np.uint8))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
 from models.avatar.eyelids import Eyelids, EyeState
+from tests.unit.models.avatar.frames import with_spots
 from tests.unit.models.still import Still
 
 _UPPER, _LOWER = (159, 386), (145, 374)
@@ -60,13 +61,6 @@ def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
         assert (whole.y[rows, column] != half.y[rows, column]).any()
 
 
-def _spotted(still: Still, place: NDArray[np.floating]) -> Still:
-    """The still with its luma replaced by one soft spot."""
-    rows, columns = np.indices(still.planes.y.shape)
-    luma = 200 * np.exp(-((columns - place[0]) ** 2 + (rows - place[1]) ** 2) / 18)
-    return replace(still, planes=still.planes._replace(y=luma.astype(np.uint8)))
-
-
 def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
     """The row of the spot near a place."""
     x, y = (round(float(v)) for v in place)
@@ -79,7 +73,7 @@ def test_eyelids_follow_gaze_and_smile(still: Still, eye: int) -> None:
     upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
     moved = {}
     for name, place in (("upper", upper), ("middle", (upper + lower) / 2), ("lower", lower)):
-        spotted = _spotted(still, place)
+        spotted = replace(still, planes=with_spots(still, place[None]))
         rest = _height(spotted.planes.y, place)
         for state, down, smile in (("down", 0.026, 0), ("up", -0.026, 0), ("smile", 0, 1)):
             drawn = _drawn(spotted, 0, down=down, smile=smile)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
 from models.avatar.head_warp import HeadWarp
 from models.avatar.still_frame import NUM_ROWS, turned_track
-from tests.unit.models.avatar.frames import frame_of, shown
+from tests.unit.models.avatar.frames import frame_of, shown, with_spots
 from tests.unit.models.still import Still
 
 _FEATURES = (1, 33, 133, 362, 263, 105, 334, 61, 291, 152, 10)  # nose, eyes, brows, mouth, chin, forehead
@@ -30,13 +29,6 @@ def _warp(still: Still) -> HeadWarp:
     return HeadWarp(still.track, width, height)
 
 
-def _spots(still: Still, places: NDArray[np.floating]) -> YuvFrame:
-    """The picture with its luma replaced by soft spots."""
-    rows, columns = np.indices(still.planes.y.shape)
-    luma = sum(200 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18) for x, y in places)
-    return still.planes._replace(y=np.asarray(luma).clip(0, 255).astype(np.uint8))
-
-
 def _centre(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> NDArray[np.float64]:
     x, y = (int(v) for v in np.rint(place))
     part = luma[y - 10 : y + 11, x - 10 : x + 11].astype(float)
@@ -53,7 +45,7 @@ def test_head_warp_moves_pixels_with_landmarks(still: Still) -> None:
     assert np.linalg.norm(after - before, axis=1).max() > 2
     warp = _warp(still)
     for start, stop in zip(before, after, strict=True):
-        seen = _centre(warp.render(_spots(still, start[None]), shown(pitch=2.0, yaw=2.0, roll=-1.6)).y, stop)
+        seen = _centre(warp.render(with_spots(still, start[None]), shown(pitch=2.0, yaw=2.0, roll=-1.6)).y, stop)
         np.testing.assert_allclose(seen, stop, atol=0.4)
 
 
@@ -61,7 +53,7 @@ def test_head_warp_brows_rise_and_eyes_stay(still: Still) -> None:
     unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
     warp = _warp(still)
     for brow in (face[[105, 52]].mean(0), face[[334, 282]].mean(0)):
-        spot = _spots(still, brow[None])
+        spot = with_spots(still, brow[None])
         none, half, full = (_centre(warp.render(spot, shown(brows=rise)).y, brow)[1] for rise in (0, 0.015, 0.03))
         assert none - full == pytest.approx(2 * (none - half), abs=0.3)
         assert 0.02 * unit < none - full < 0.035 * unit
@@ -78,7 +70,7 @@ def test_head_warp_smile_lifts_corners_and_cheeks(still: Still) -> None:
     warp, names = _warp(still), ("corners", "cheeks", "middle", "chin", "lid")
     shifts = {}
     for name, points in zip(names, ((61, 291), (205, 425), (13,), (152,), (145, 374)), strict=True):
-        spots = [(warp.render(_spots(still, face[[p]]), shown(smile=1.0)).y, face[p]) for p in points]
+        spots = [(warp.render(with_spots(still, face[[p]]), shown(smile=1.0)).y, face[p]) for p in points]
         shifts[name] = np.array([_centre(luma, place) - place for luma, place in spots]) / unit
     assert (shifts["corners"][:, 1] > -0.055).all() and (shifts["corners"][:, 1] < -0.03).all()
     assert shifts["corners"][0, 0] < -0.01 and shifts["corners"][1, 0] > 0.01, "outwards"
@@ -90,7 +82,7 @@ def test_head_warp_smile_lifts_corners_and_cheeks(still: Still) -> None:
 def test_head_warp_yaw_moves_nose_more_than_hair(still: Still) -> None:
     unit = float(still.track.scale[0])
     nose, top = still.track.points[0, 1, :2], still.track.points[0, 10, :2] - [0, 0.55 * unit]
-    turned = _warp(still).render(_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
+    turned = _warp(still).render(with_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
     moved = [float((_centre(turned, place) - place)[0]) for place in (nose, top)]
     assert moved[0] > 2
     assert abs(moved[1]) < 0.7 * moved[0]
