@@ -472,7 +472,7 @@ class JobConfig(_Frozen):
     max_queue_share_per_key: float = Field(
         0.5, gt=0, le=1, description="Share of the queue (jobs, bytes) of one API key."
     )
-    max_followers: int = Field(
+    max_event_streams: int = Field(
         256,
         ge=1,
         description="Event streams per Ingress replica, shared among API keys like the queue; further ones get 503.",

@@ -108,7 +108,7 @@ def _wait(client: httpx.Client, job_id: str, before: float) -> float:
     while (job := client.get(f"/v1/jobs/{job_id}").raise_for_status().json())["status"] != "succeeded":
         if job["status"] in ("failed", "cancelled") or time.monotonic() > deadline:
             raise SystemExit(f"job {job_id}: {job['status']} {job['error']}")
-        if not spent and job["stage"] in ("rendering", "joining"):
+        if not spent and job["stage"] in ("rendering", "muxing"):
             spent = _cpu_seconds() - before
         time.sleep(0.2)
     return spent

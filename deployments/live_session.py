@@ -12,7 +12,7 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import StageReplica, free_gpu_memory, make_decoders, stage_method
-from jobs.messages import ShownAvatar
+from jobs.messages import ResolvedAvatar
 from media.cancel_token import CancelToken
 from media.decoding.malloc_tuning import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
@@ -67,7 +67,7 @@ class LiveSession(StageReplica):
         return True
 
     @stage_method
-    async def prepare(self, session_id: str, shown: ShownAvatar) -> bool:
+    async def prepare(self, session_id: str, shown: ResolvedAvatar) -> bool:
         """Load networks and avatar of an admitted session, and measure what it costs.
 
         Raises:

@@ -126,7 +126,7 @@ class AdmissionController:
                 raise InProgressError("Another request with this Idempotency-Key is being received.")
         return self._reserve(request, new_id())
 
-    def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+    def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
         """Give a reservation more bytes and time, for a body that names files to be fetched.
 
         Raises:

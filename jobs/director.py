@@ -14,7 +14,7 @@ from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.drafts import Drafts
 from jobs.housekeeping import Housekeeping
 from jobs.leadership import LeaderElection
-from jobs.messages import PeopleScan, ShownAvatar
+from jobs.messages import PeopleScan, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.revision import Revision
@@ -175,9 +175,11 @@ class JobDirector:
         )  # before reading a body that could not be stored
         return await self._with_space(lambda: self._table.run_in_thread(self._admission.admit, request))
 
-    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
-        """Give a reservation more bytes; see `AdmissionController.widen`."""
-        return await self._with_space(lambda: self._table.run_in_thread(self._admission.widen, request, admission_id))
+    async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
+        """Give a reservation more bytes; see `AdmissionController.grow_reservation`."""
+        return await self._with_space(
+            lambda: self._table.run_in_thread(self._admission.grow_reservation, request, admission_id)
+        )
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
         """Reserve the next bytes of a body; see `AdmissionController.extend`."""
@@ -317,7 +319,7 @@ class JobDirector:
         """Return one avatar, or raise NotFoundError."""
         return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
 
-    async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ShownAvatar:
+    async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ResolvedAvatar:
         """Return how a session shows an avatar, which is analysed for an engine and held; see `LiveAvatars.present`."""
         self._election.check()
         return await self._live_avatars.present(await self.get_avatar(avatar_id, owner), owner, engine, settings)

@@ -210,7 +210,7 @@ class Background:
     after_end: AfterEnd = "loop"  # what follows the end of a video
 
 
-class ShownAvatar(NamedTuple):
+class ResolvedAvatar(NamedTuple):
     """An analysed avatar, how it moves, and what is behind it; None: what is in its source."""
 
     avatar: AvatarRef

@@ -53,7 +53,7 @@ class JobService(Protocol):
     async def admit(self, request: AdmitRequest) -> Admission:
         """Reserve space in the queue for one body before it is read; CapacityError if there is none."""
 
-    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+    async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
         """Give a reservation more bytes and time; CapacityError if there are none."""
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:

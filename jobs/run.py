@@ -51,7 +51,7 @@ from telemetry.log_context import CallContext
 logger = logging.getLogger(__name__)
 
 # Progress at which each stage begins.
-_BEGIN = {JobStage.LISTENING: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.JOINING: 0.98}
+_BEGIN = {JobStage.PREPARING_AUDIO: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.MUXING: 0.98}
 
 _MAX_COPY_SECONDS = 15.0  # a copied segment is held in memory
 _SIMILAR_DB: Final = 1.0
@@ -130,7 +130,7 @@ class JobRun:
         if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id, job.format)):
             return JobStatus.SUCCEEDED  # an earlier run stored the video, but ended before it could record that
         files.stored.make_folder(segments_folder(job.id))
-        await self._enter(JobStage.LISTENING)
+        await self._enter(JobStage.PREPARING_AUDIO)
         for field, file in job.audio_files.items():
             await asyncio.to_thread(files.check_size, job_file_key(job.id, field), file.num_bytes)
         speech = await stages.prepare_speech(context, all_parts(job), speech_key(job.id), job.audio_seconds)
@@ -173,7 +173,7 @@ class JobRun:
         report = make_report(output, planner.measures, self._segments.silent_motion, names)
         await asyncio.to_thread(self._segments.check, blocks)
 
-        await self._enter(JobStage.JOINING, report=report.model_dump(mode="json"))
+        await self._enter(JobStage.MUXING, report=report.model_dump(mode="json"))
         segments = [self._segment_key(segment) for block in blocks for segment in block.segments]
         made = OutputInfo.of(job, self._num_frames, picture)
         await stages.join(context, segments, all_parts(job), result_key(job.id, job.format), source, made)
@@ -360,7 +360,7 @@ class JobRun:
     async def _report(self, num_frames: int, **fields: object) -> None:
         """Record that `num_frames` more frames are done."""
         self._num_done += num_frames
-        begin, end = _BEGIN[JobStage.RENDERING], _BEGIN[JobStage.JOINING]
+        begin, end = _BEGIN[JobStage.RENDERING], _BEGIN[JobStage.MUXING]
         share = self._num_done / max(1, self._num_frames)
         progress = begin + (end - begin) * share
         await self._update(num_frames_done=self._num_done, progress=progress, **fields)

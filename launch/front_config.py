@@ -48,7 +48,7 @@ class FrontLimits:
         max_spare_downloads: Spare slots for downloads.
         max_unknown: Concurrent uploads of callers without a valid API key, and as many other requests.
         unknown_share: The same of one address.
-        max_followers: Event streams.
+        max_event_streams: Event streams.
         follower_share: Event streams of one caller.
         followers_per_s: New event streams per second; each takes 10 ms in Serve.
         followers_share_per_s: The same of one caller.
@@ -77,7 +77,7 @@ class FrontLimits:
     max_spare_downloads: int = 128
     max_unknown: int = 64
     unknown_share: int = 32
-    max_followers: int = 256
+    max_event_streams: int = 256
     follower_share: int = 128
     followers_per_s: int = 30
     followers_share_per_s: int = 20

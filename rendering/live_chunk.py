@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from jobs.messages import AvatarRef, Background, ShownAvatar
+from jobs.messages import AvatarRef, Background, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from media.live.encoder import EncodedPictures
 from models.speech.stream import SpeechWindow
@@ -50,7 +50,7 @@ class LiveService(Protocol):
 
     async def prepare(
         self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
-    ) -> ShownAvatar:
+    ) -> ResolvedAvatar:
         """Return the avatar of an admitted session, analysed for the engine, once its first chunk can be requested.
 
         Options that `settings` leave unset have the values of the avatar. The matte that the background needs is

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from config import LiveConfig
-from jobs.messages import ShownAvatar
+from jobs.messages import ResolvedAvatar
 from media.audio import SPEECH_SAMPLE_RATE
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -24,7 +24,7 @@ class ChunkRenderer(Protocol):
         ...
 
 
-async def measure_cost(renderer: ChunkRenderer, session_id: str, shown: ShownAvatar, live: LiveConfig) -> float:
+async def measure_cost(renderer: ChunkRenderer, session_id: str, shown: ResolvedAvatar, live: LiveConfig) -> float:
     """Return the seconds of the replica (`LiveChunk.busy_s`) that one second of stream takes; half of it is spoken.
 
     Spoken chunks have the length of those of a microphone, `live.chunk_seconds`, and silent ones that of a pause,

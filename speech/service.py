@@ -237,8 +237,8 @@ def _cloned(backend: CloningBackend, sample: VoiceSample) -> FoundVoice:
     return FoundVoice(partial(backend.clone, sample=sample), identity)
 
 
-class Speaker:
-    """The TTS service for one caller, who may use the voices that it has cloned.
+class CallerVoices:
+    """The voices that one caller may use, with those that it has cloned.
 
     Args:
         tts: The service.

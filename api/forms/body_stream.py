@@ -26,14 +26,14 @@ class BodyGrant:
         self._num_bytes = 0
         self._renewed_at = time.monotonic()
 
-    async def widen(self, query: AdmitRequest) -> Admission:
+    async def grow(self, query: AdmitRequest) -> Admission:
         """Extend the admission to files that are still to be downloaded.
 
         Raises:
             CapacityError: The queue has no room for them.
             StorageFullError: The disk has no room for them.
         """
-        wide = await self._service.widen(query, self._admission_id)
+        wide = await self._service.grow_reservation(query, self._admission_id)
         self._granted_bytes = wide.granted_bytes
         return wide
 

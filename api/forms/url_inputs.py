@@ -51,7 +51,7 @@ class UrlInputs:
         if not parts.urls:
             return
         max_bytes = len(parts.urls) * self._max_file_bytes
-        wide = await grant.widen(AdmitRequest(owner=owner, num_bytes=None, max_bytes=max_bytes))
+        wide = await grant.grow(AdmitRequest(owner=owner, num_bytes=None, max_bytes=max_bytes))
         max_file_bytes = min(self._max_file_bytes, wide.max_bytes // len(parts.urls))
         async with upload_timeout(wide.timeout_s):
             for name, url in parts.urls.items():

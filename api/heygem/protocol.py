@@ -24,7 +24,7 @@ _DONE: Final = (100, "任务完成")
 RENDERING_BEGINS: Final = 0.25
 """Progress of the job when rendering starts (`jobs.run`)."""
 _FAILURES: Final[Mapping[JobStage, str]] = {
-    JobStage.LISTENING: "[{code}]音频特征提取失败，异常信息:[{message}]",
+    JobStage.PREPARING_AUDIO: "[{code}]音频特征提取失败，异常信息:[{message}]",
     JobStage.ANALYSING: "[{code}]预处理失败，异常信息:[{message}]",
 }
 _OTHER_FAILURE: Final = "[{code}]**生成视频失败，异常信息:[{message}]"
@@ -134,7 +134,7 @@ def _task(code: str, status: int, progress: int, msg: str) -> dict[str, Any]:
 
 def _progress(job: JobRecord) -> tuple[int, str]:
     """Return percentage and message: 10 to 20 during the analysis, 20 to 90 during rendering."""
-    if job.stage is JobStage.JOINING:
+    if job.stage is JobStage.MUXING:
         return _RENDERED
     if job.stage is JobStage.RENDERING:
         begin, end = _ANALYSED[0], _RENDERED[0]

@@ -30,7 +30,7 @@ from api.live.session_clock import SessionClock
 from api.live.tts_queue import TtsQueue
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
-from speech.service import Speaker
+from speech.service import CallerVoices
 
 _POLL_S: Final = 0.05
 
@@ -75,7 +75,7 @@ class MessageHandler:
         speech: AudioTimeline,
         clock: SessionClock,
         connection: Connection,
-        tts: Speaker,
+        tts: CallerVoices,
         outputs: SessionOutputs,
         live: LiveConfig,
     ) -> None:

@@ -22,7 +22,7 @@ from errors import LipwrightError, OptionError
 from jobs.requests import Caller
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
-from speech.service import Speaker, TtsService
+from speech.service import CallerVoices, TtsService
 
 PATH: Final = "/v1/live"
 VIEW_PATH: Final = "/v1/live/view"
@@ -109,7 +109,9 @@ class LiveRoutes:
             "idle_timeout_s": self._live.idle_timeout_s,
         }
         await connection.send_text(event("session.state_updated", state="connected", **about))
-        services = SessionServices(self._service, Speaker(self._tts, caller.owner, is_live=True), self._destinations)
+        services = SessionServices(
+            self._service, CallerVoices(self._tts, caller.owner, is_live=True), self._destinations
+        )
         stream = SessionStream(options, shown, self._live, services, connection)
         return RunningSession(options.session_id, avatar_id, caller.owner, stream, connection, about)
 

@@ -13,12 +13,12 @@ from api.live.session_clock import SessionClock
 from api.live.session_options import SessionOptions
 from api.live.viewers import Viewers
 from config import LiveConfig
-from jobs.messages import ShownAvatar
+from jobs.messages import ResolvedAvatar
 from media.live.encoder import EncodedPictures
 from media.live.stream_writer import LiveFragment, StreamWriter
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveChunkRequest, LiveService
-from speech.service import Speaker
+from speech.service import CallerVoices
 
 
 class SessionServices(NamedTuple):
@@ -31,7 +31,7 @@ class SessionServices(NamedTuple):
     """
 
     renderer: LiveService
-    tts: Speaker
+    tts: CallerVoices
     destinations: Destinations
 
 
@@ -53,7 +53,7 @@ class SessionStream:
     def __init__(
         self,
         options: SessionOptions,
-        shown: ShownAvatar,
+        shown: ResolvedAvatar,
         live: LiveConfig,
         services: SessionServices,
         connection: Connection,

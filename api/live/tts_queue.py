@@ -15,7 +15,7 @@ from api.live.protocol import SpeakText
 from api.live.tasks import cancel_all
 from api.live.wav_stream import WavStream
 from errors import LipwrightError, OptionError
-from speech.service import Speaker
+from speech.service import CallerVoices
 
 MAX_TEXTS: Final = 8
 _PIECE_SECONDS: Final = 1.0
@@ -39,7 +39,7 @@ class TtsQueue:
 
     def __init__(
         self,
-        tts: Speaker,
+        tts: CallerVoices,
         push: Push,
         on_end: Callable[[], None],
         on_error: Callable[[SpeakText, LipwrightError], Awaitable[None]],

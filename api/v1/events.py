@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from api.problem import problem_of
-from api.v1.followers import Feed
+from api.v1.event_streams import Feed
 from api.v1.protocol import JobView
 from errors import LipwrightError
 from jobs.model.record import JobRecord

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from api.base_url import base_url
 from api.problem import job_problem
 from api.result_file import result_file_response
-from api.v1.followers import Followers
+from api.v1.event_streams import EventStreams
 from api.v1.protocol import JobView
 from errors import BusyError, LipwrightError
 from jobs.model.record import JobRecord, JobStatus
@@ -22,13 +22,13 @@ MAX_WAIT_S = 600.0
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-async def wait_until_final(followers: Followers, job: JobRecord, owner: str | None, wait_s: float) -> JobRecord:
-    """Wait until the job ends or is in review, at most `wait_s`; returns at once if there are too many followers."""
+async def wait_until_final(streams: EventStreams, job: JobRecord, owner: str | None, wait_s: float) -> JobRecord:
+    """Wait until the job ends or is in review, at most `wait_s`; returns at once if there are too many streams."""
     try:
-        follower = followers.enter(job, owner)
+        stream = streams.enter(job, owner)
     except BusyError:
         return job
-    feed = follower.feed
+    feed = stream.feed
     try:
         async with asyncio.timeout(wait_s):
             while not job.status.is_final and job.status is not JobStatus.REVIEW:
@@ -38,7 +38,7 @@ async def wait_until_final(followers: Followers, job: JobRecord, owner: str | No
         if isinstance(error, LipwrightError):
             raise
     finally:
-        follower.leave()
+        stream.leave()
     return job
 
 

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.outcomes import CallOutcome, classify, unwrap
 from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
-from jobs.messages import ShownAvatar
+from jobs.messages import ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.record import JobRecord
 from jobs.ports import JobService
@@ -49,7 +49,7 @@ class DirectorClient:
         self._director = director
 
     admit = _forwarded(JobService.admit)
-    widen = _forwarded(JobService.widen)
+    grow_reservation = _forwarded(JobService.grow_reservation)
     extend = _forwarded(JobService.extend)
     release = _forwarded(JobService.release)
     submit = _forwarded(JobService.submit, _PROBE_S)
@@ -79,10 +79,10 @@ class DirectorClient:
         arguments = (job_id, version, timeout_s)
         return cast(JobRecord, await self._call("wait_job", *arguments, timeout_s=timeout_s + _QUICK_S))
 
-    async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ShownAvatar:
+    async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ResolvedAvatar:
         """See `JobDirector.present`."""
         arguments = (avatar_id, owner, engine, settings)
-        return cast(ShownAvatar, await self._call("present", *arguments, timeout_s=_PROBE_S))
+        return cast(ResolvedAvatar, await self._call("present", *arguments, timeout_s=_PROBE_S))
 
     async def hold(self, avatar_id: str, owner: str | None) -> None:
         """See `JobDirector.hold`."""

@@ -15,7 +15,7 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.director_client import DirectorClient
 from errors import BusyError, LipwrightError
-from jobs.messages import ShownAvatar
+from jobs.messages import ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from telemetry.log_context import CallContext
@@ -60,7 +60,7 @@ class LiveClient:
 
     async def prepare(
         self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
-    ) -> ShownAvatar:
+    ) -> ResolvedAvatar:
         """See `LiveService`."""
         shown = await self._director.present(avatar_id, owner, self._engine, settings)
         await call_stage(

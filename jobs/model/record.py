@@ -38,11 +38,16 @@ class JobStage(StrEnum):
 
     QUEUED = "queued"
     SPEAKING = "speaking"  # finds the speakers and speaks texts; skipped if there are none
-    LISTENING = "listening"  # decodes and measures the speech
+    PREPARING_AUDIO = "preparing_audio"  # decodes and measures the speech
     ANALYSING = "analysing"  # tracks and analyses the avatar; skipped if it is cached
     RENDERING = "rendering"  # renders segments
-    JOINING = "joining"  # muxes the segments with the audio
+    MUXING = "muxing"  # joins the segments and the audio
     DONE = "done"
+
+    @classmethod
+    def _missing_(cls, value: object) -> JobStage | None:
+        """Return the stage that an older version has stored under another name."""
+        return {"listening": cls.PREPARING_AUDIO, "joining": cls.MUXING}.get(str(value))
 
 
 class CallbackStatus(StrEnum):

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from errors import NotFoundError, StoredFileError
-from jobs.messages import AvatarRef, Background, ShownAvatar
+from jobs.messages import AvatarRef, Background, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
@@ -30,7 +30,7 @@ class LiveAvatars:
 
     async def present(
         self, record: AvatarRecord, owner: str | None, engine: str, settings: AvatarSettings
-    ) -> ShownAvatar:
+    ) -> ResolvedAvatar:
         """Return an avatar that is analysed for an engine and held, how it moves, and its background.
 
         What `settings` do not set is as the avatar has it when the matte of the background is finished. See
@@ -64,13 +64,13 @@ class LiveAvatars:
 
     async def _shown(
         self, avatar: AvatarRef, owner: str | None, settings: AvatarSettings, default: AvatarSettings
-    ) -> ShownAvatar:
+    ) -> ResolvedAvatar:
         chosen = settings.or_default(default)
         background = None
         if chosen.names_background:
             # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
             background = await self._background(avatar, owner if settings.names_background else None, chosen)
-        return ShownAvatar(avatar, background, chosen.expressiveness, chosen.motion)
+        return ResolvedAvatar(avatar, background, chosen.expressiveness, chosen.motion)
 
     async def _background(self, avatar: AvatarRef, owner: str | None, settings: AvatarSettings) -> Background:
         file, after_end = None, settings.background_loop

@@ -186,7 +186,7 @@ def _face(measures: BlockMeasures, fps: Fraction) -> FaceReport:
         ranges = [(low, high) for low, high in zip(lowest[1:], highest[1:], strict=True)]
     passed = {reason.name.lower(): int(measures.num_by_reason[reason]) for reason in _PASS_WORDS}
     return FaceReport(
-        num_frames_rewritten=int(measures.num_by_reason[SkipReason.SHOWN]),
+        num_frames_rewritten=int(measures.num_by_reason[SkipReason.NONE]),
         num_frames_passed={name: num for name, num in passed.items() if num},
         passed=[
             PassedFrames(
@@ -207,7 +207,7 @@ def _face(measures: BlockMeasures, fps: Fraction) -> FaceReport:
 
 
 def _exemplars(measures: BlockMeasures) -> ExemplarReport:
-    num_shown = int(measures.num_by_reason[SkipReason.SHOWN])
+    num_shown = int(measures.num_by_reason[SkipReason.NONE])
     return ExemplarReport(
         num_kept=measures.source.num_exemplars,
         num_used=int(measures.used.sum()),

@@ -96,7 +96,7 @@ def measure_view(
         gate: (T,) 1 in speech, 0 in silence.
     """
     skip_reason = track.skip_reason[source_index]
-    shown = skip_reason == SkipReason.SHOWN
+    shown = skip_reason == SkipReason.NONE
     scale = track.scale[source_index][shown]
     view = np.column_stack([scale, track.pose_degrees[source_index][shown]])  # (S, 4)
     nothing = RunningStats()
@@ -123,12 +123,12 @@ def skipped_runs(skip_reason: NDArray[np.uint8]) -> tuple[SkippedRun, ...]:
     """Return the runs of frames that are not rewritten, of (T,) `SkipReason` values."""
     edges = [0, *(np.flatnonzero(np.diff(skip_reason)) + 1).tolist(), len(skip_reason)]
     runs = (SkippedRun(SkipReason(skip_reason[a]), a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b)
-    return tuple(run for run in runs if run.reason != SkipReason.SHOWN)[:MAX_SKIPPED_RUNS]
+    return tuple(run for run in runs if run.reason != SkipReason.NONE)[:MAX_SKIPPED_RUNS]
 
 
 def num_skipped_open(track: FaceTrack, source_index: NDArray[np.int32], gate: NDArray[np.float32]) -> int:
     """Return how many of (T,) output frames show the source's own open mouth while nobody speaks (`gate` below .5)."""
-    skipped = track.skip_reason[source_index] != SkipReason.SHOWN
+    skipped = track.skip_reason[source_index] != SkipReason.NONE
     return int((skipped & (gate < 0.5) & (track.shape[source_index, 0] > OPEN_MOUTH)).sum())
 
 

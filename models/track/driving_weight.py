@@ -30,7 +30,7 @@ def driving_weights(
 
     It is at most (N,) `facing`, 0 to 1; None: 1.
     """
-    shown = skip_reason == SkipReason.SHOWN
+    shown = skip_reason == SkipReason.NONE
     num_ramp = max(1.0, EASE_SECONDS * fps)
     distance = np.minimum(_since_gap(shown, shot), _since_gap(shown[::-1], shot[::-1])[::-1])
     weight = (distance / num_ramp).clip(0, 1).astype(np.float32)

@@ -118,8 +118,8 @@ def finish_track(
         raise FaceNotFoundError(f"Found no face: {what_was_searched(len(present))}")
     shot = np.zeros(len(present), np.int32) if shot is None else shot
     if skip_reason is None:
-        skip_reason = np.where(present, SkipReason.SHOWN, SkipReason.NO_FACE).astype(np.uint8)
-    shown = skip_reason == SkipReason.SHOWN if visible is None else visible
+        skip_reason = np.where(present, SkipReason.NONE, SkipReason.NO_FACE).astype(np.uint8)
+    shown = skip_reason == SkipReason.NONE if visible is None else visible
     head, pose = stabilise(points, present, shot, fps, pixel_aspect, lips_move)
     rest, is_closed_by_model = resting_face(head[shown])
     return FaceTrack(

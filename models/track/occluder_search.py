@@ -75,7 +75,7 @@ def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, f
     reasons, visible = _without_undecided(judged.skip_reason, is_followed, is_behind), judged.visible.copy()
     for passage in passages:
         points[passage.frames] = passage.points
-        reasons[passage.frames], visible[passage.frames] = SkipReason.SHOWN, False
+        reasons[passage.frames], visible[passage.frames] = SkipReason.NONE, False
         facing[passage.frames] = judged.facing[passage.uncovered]
     return Found(points, Visibility(judged.shot, reasons, visible, facing), _joined(passages) if passages else None)
 
@@ -89,7 +89,7 @@ def _without_undecided(
     for run in np.split(covered, np.flatnonzero(np.diff(covered) > 1) + 1):
         followed = run[is_followed[run]]
         if not len(followed) or is_behind[followed].mean() < 0.5:
-            result[run] = SkipReason.SHOWN
+            result[run] = SkipReason.NONE
     return result
 
 
@@ -104,7 +104,7 @@ def _near_covered(covered: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]
 def _stretches(judged: Visibility, near: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
     """Return the unbroken runs of frames `near` covered ones, each within one shot."""
     reasons = judged.skip_reason
-    frames = np.flatnonzero(near & np.isin(reasons, (SkipReason.SHOWN, SkipReason.COVERED)))
+    frames = np.flatnonzero(near & np.isin(reasons, (SkipReason.NONE, SkipReason.COVERED)))
     runs = np.split(frames, np.flatnonzero((np.diff(frames) > 1) | (np.diff(judged.shot[frames]) != 0)) + 1)
     return [run for run in runs if (reasons[run] == SkipReason.COVERED).any()]
 

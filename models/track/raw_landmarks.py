@@ -47,7 +47,7 @@ class RawLandmarks(NamedTuple):
         no_points, no_chroma = np.zeros((NUM_POINTS, 3), np.float32), np.zeros((NUM_CHROMA_POINTS, 2), np.uint8)
         return cls(
             np.stack([no_points if row.points is None else row.points for row in rows]),
-            np.array([row.reason == SkipReason.SHOWN for row in rows]),
+            np.array([row.reason == SkipReason.NONE for row in rows]),
             np.array([row.reason for row in rows], np.uint8),
             np.stack([row.scene for row in rows]),
             np.stack([no_chroma if row.chroma is None else row.chroma for row in rows]),

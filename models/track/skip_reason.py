@@ -11,7 +11,7 @@ class SkipReason(IntEnum):
     Frames with any value but `SHOWN` are left unchanged. The values are stored in avatar folders.
     """
 
-    SHOWN = 0  # the mouth is rewritten
+    NONE = 0  # the mouth is rewritten
     NO_FACE = 1  # the frame has no face that can be tracked
     OTHER_PERSON = 2  # there are faces, but none is reliably that of the chosen person
     TURNED_AWAY = 3  # the head is turned too far to the side or up and down

@@ -66,7 +66,7 @@ def row_of(frame: YuvFrame, state: TrackState) -> RawRow:
     if state.region is None or state.points is None:
         return RawRow(state.points, state.reason, scene, None, state.likeness, 0.0)
     chroma = chroma_of(frame, state.points)
-    return RawRow(state.points, SkipReason.SHOWN, scene, chroma, state.likeness, state.presence)
+    return RawRow(state.points, SkipReason.NONE, scene, chroma, state.likeness, state.presence)
 
 
 _FOLLOW: Final = 0.5  # weight of the newest points in the region; 1 would jitter more

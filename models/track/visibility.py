@@ -56,9 +56,9 @@ def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float 
     """
     num_frames = len(raw.present)
     shot = np.zeros(num_frames, np.int32) if raw.scenes is None else shots_of(raw.scenes)
-    found = np.where(raw.present, SkipReason.SHOWN, SkipReason.NO_FACE)
+    found = np.where(raw.present, SkipReason.NONE, SkipReason.NO_FACE)
     reasons = (found if raw.reasons is None else raw.reasons).astype(np.uint8)
-    shown = reasons == SkipReason.SHOWN
+    shown = reasons == SkipReason.NONE
     facing, is_well_seen = np.ones(num_frames, np.float32), np.ones(num_frames, np.bool_)
     if shown.any():
         pose = fit_head_pose(fill_gaps(raw.points, shown), pixel_aspect)
@@ -72,12 +72,12 @@ def assess_visibility(raw: RawLandmarks, fps: float = 25.0, pixel_aspect: float 
         reasons[shown & (_steady(pose.scale[:, None])[:, 0] < MIN_EYE_DISTANCE)] = SkipReason.TOO_SMALL
         _join_turns(reasons, shot)
         _unmask(reasons, shot)
-        shown = reasons == SkipReason.SHOWN
+        shown = reasons == SkipReason.NONE
         if raw.chroma is not None:
             reasons[occluded(raw.chroma, raw.points, shown & is_well_seen, shot)] = SkipReason.COVERED
-    if not (reasons == SkipReason.SHOWN).any() and (reasons != SkipReason.NO_FACE).any():
+    if not (reasons == SkipReason.NONE).any() and (reasons != SkipReason.NO_FACE).any():
         raise FaceNotFoundError(_nobody(reasons, raw))
-    visible = reasons == SkipReason.SHOWN
+    visible = reasons == SkipReason.NONE
     if (visible & is_well_seen).any():
         visible &= is_well_seen
     _bridge(reasons, shot, fps)
@@ -94,17 +94,17 @@ def _bridge(reasons: NDArray[np.uint8], shot: NDArray[np.int32], fps: float) -> 
     for start, stop in np.flatnonzero(np.diff(np.concatenate([[False], gap, [False]]))).reshape(-1, 2).tolist():
         if start == 0 or stop == len(reasons) or stop - start > EASE_SECONDS * fps:
             continue
-        is_between = (reasons[[start - 1, stop]] == SkipReason.SHOWN).all() and shot[start - 1] == shot[stop]
+        is_between = (reasons[[start - 1, stop]] == SkipReason.NONE).all() and shot[start - 1] == shot[stop]
         if is_between:
-            reasons[start:stop] = SkipReason.SHOWN
+            reasons[start:stop] = SkipReason.NONE
 
 
 def _unmask(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
     """Mark the frames since the last check, in place, when a check finds another person."""
-    other, shown = reasons == SkipReason.OTHER_PERSON, reasons == SkipReason.SHOWN
+    other, shown = reasons == SkipReason.OTHER_PERSON, reasons == SkipReason.NONE
     for frame in np.flatnonzero(other[1:] & shown[:-1] & (shot[1:] == shot[:-1])) + 1:
         before = reasons[max(0, frame - CHECK_EVERY) : frame]
-        before[before == SkipReason.SHOWN] = SkipReason.OTHER_PERSON
+        before[before == SkipReason.NONE] = SkipReason.OTHER_PERSON
 
 
 def _fade(degrees: NDArray[np.float32], between: tuple[float, float]) -> NDArray[np.float32]:

@@ -146,7 +146,7 @@ def _followed(caller: Caller, data_dir: Path, pair: Pair, num_minutes: int) -> R
     deadline = started + 60 * num_minutes * FPS / MIN_FRAMES_PER_S + 60
     while (job := caller.job(job_id))["status"] in ("queued", "running"):
         now = time.monotonic()
-        if analysed is None and job["stage"] in ("rendering", "joining"):
+        if analysed is None and job["stage"] in ("rendering", "muxing"):
             analysed = now
         if first is None and segment.is_file():
             first = now

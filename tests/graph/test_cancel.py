@@ -48,7 +48,11 @@ def _stage(name: str, above: float = -1.0, below: float = 2.0) -> IsThere:
 
 
 CASES = (
-    Case("listening", _stage("listening"), lambda of: Pair(of.portrait.read_bytes(), long_wav(of.speech, 3600, 8000))),
+    Case(
+        "preparing_audio",
+        _stage("preparing_audio"),
+        lambda of: Pair(of.portrait.read_bytes(), long_wav(of.speech, 3600, 8000)),
+    ),
     Case(
         "tracking",
         _stage("analysing", above=_TRACKED),
@@ -70,8 +74,8 @@ CASES = (
         lambda of: Pair(of.portrait.read_bytes(), long_wav(of.speech, 180)),
     ),
     Case(
-        "joining",
-        _stage("joining"),
+        "muxing",
+        _stage("muxing"),
         lambda of: Pair(long_video(of.sample_video, 4, fps=1), long_wav(of.speech, 60, 96000, 2)),
     ),
 )

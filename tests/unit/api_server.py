@@ -126,7 +126,7 @@ class MemoryService:
         self.places.add(place.id)
         return place
 
-    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+    async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
         assert admission_id in self.places
         return Admission(
             id=admission_id, max_bytes=request.max_bytes, timeout_s=self.body_s, granted_bytes=self.grant_bytes

@@ -239,7 +239,7 @@ export function statusText(job) {
   if (job.status === "succeeded") return `${t("stageDone")}${tookText(job)}`;
   if (job.stage === "rendering" && job.num_frames) return t("stageRenderingFrames", { done: job.num_frames_done, total: job.num_frames });
   if (job.stage === "speaking" && job.num_cues) return t("stageSpeakingCues", { done: job.num_cues_done, total: job.num_cues });
-  return t(`stage${job.stage[0].toUpperCase()}${job.stage.slice(1)}`);
+  return t(`stage${job.stage.replace(/(?:^|_)(\w)/g, (_, letter) => letter.toUpperCase())}`);
 }
 
 function tookText(job) {

@@ -14,8 +14,8 @@ from api.forms.form_schema import form_body
 from api.openapi import BINARY, IDEMPOTENT, headers_of
 from api.problem import problem_responses
 from api.routing import Routes, route
+from api.v1.event_streams import EventStreamResponse, EventStreams
 from api.v1.events import PING_S, job_events
-from api.v1.followers import Followers, FollowResponse
 from api.v1.protocol import JobList, JobSummaryView, JobView, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
@@ -38,7 +38,9 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
         self._files = files
         self._receiver = FormReceiver(service, files, config)
         self._guard = SsrfGuard(config.network)
-        self._followers = Followers(service, config.jobs.max_followers, config.jobs.max_queue_share_per_key, PING_S)
+        self._streams = EventStreams(
+            service, config.jobs.max_event_streams, config.jobs.max_queue_share_per_key, PING_S
+        )
 
     @route(
         "",
@@ -79,7 +81,7 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
         """
         job, is_replayed = await self._receiver.submit(request, JobSpec, self._check_callback)
         if wait:
-            job = await wait_until_final(self._followers, job, caller_of(request).owner, wait)
+            job = await wait_until_final(self._streams, job, caller_of(request).owner, wait)
         response = await outcome(job, self._files, request) if wait else accepted(job, request)
         if is_replayed:
             response.headers["Idempotency-Replayed"] = "true"
@@ -180,10 +182,10 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
         job = await self._service.get_job(job_id, caller_of(request).owner)
         if job.status.is_final and job.version == seen:
             return Response(status_code=204)  # tells an EventSource not to reconnect
-        follower = self._followers.enter(job, caller_of(request).owner)
-        stream = job_events(follower.feed, job, seen, base_url(request))
+        stream = self._streams.enter(job, caller_of(request).owner)
+        events = job_events(stream.feed, job, seen, base_url(request))
         headers = {**NO_STORE, "X-Accel-Buffering": "no"}
-        return FollowResponse(follower, stream, media_type="text/event-stream", headers=headers)
+        return EventStreamResponse(stream, events, media_type="text/event-stream", headers=headers)
 
 
 def _view(job: JobRecord, request: Request) -> JobView:

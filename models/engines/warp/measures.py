@@ -34,7 +34,7 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
     shape = avatar.calibration.apply(mouth)
     opening = shape[:, _OPEN_IN]
     is_driven = track.driving_weight[index] >= 1  # elsewhere the source's own mouth is visible, at least partly
-    shown = track.skip_reason[index] == SkipReason.SHOWN
+    shown = track.skip_reason[index] == SkipReason.NONE
     speaks = is_driven & (mouth.gate >= 0.5)
     gap = _visible_gaps(avatar, plan)
     silent = np.where(gap > OPEN_MOUTH, np.maximum(opening, gap), opening)[is_driven & (mouth.gate < 0.5)]

@@ -222,11 +222,11 @@ def test_a_body_that_names_urls_gets_a_wider_place(bench: Bench) -> None:
     for _ in range(3):
         bench.add()
     kept = bench.admission.admit(asking(1000))
-    wide = bench.admission.widen(asking(None), kept.id)
+    wide = bench.admission.grow_reservation(asking(None), kept.id)
     assert (wide.id, wide.max_bytes) == (kept.id, (100 - 3) * MIB // 4), "a full queue does not count its own bench"
     assert bench.admission.state().num_arriving == 1
     with pytest.raises(CapacityError):
-        bench.admission.widen(asking(100 * MIB), kept.id)
+        bench.admission.grow_reservation(asking(100 * MIB), kept.id)
     assert bench.admission.state().num_bytes == 3 * MIB + wide.max_bytes, "a failed widening changes nothing"
 
 

@@ -115,7 +115,7 @@ async def test_start_waiting_with_full_disk_leaves_jobs_queued(bench: Bench) -> 
 async def test_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.retry._FIRST_DISK_PAUSE_S", 0.01)
     job = bench.add()
-    bench.table.full_at = JobStage.LISTENING
+    bench.table.full_at = JobStage.PREPARING_AUDIO
     bench.stages.go.set()
     await bench.scheduler.start_waiting()
     await until(lambda: bench.table.num_refused >= 2)  # it tries again

@@ -228,7 +228,7 @@ def test_create_full_queue_beyond_max_wait_raises(service: MemoryService, url: s
 
 
 def test_events_over_max_followers_retries(service: MemoryService) -> None:
-    with serving(service, jobs=JobConfig(max_followers=1)) as url:
+    with serving(service, jobs=JobConfig(max_event_streams=1)) as url:
         client = Lipwright(url)
         job = client.jobs.create(audio=b"sound", video=b"film")
         first = client.jobs.events(job.id)

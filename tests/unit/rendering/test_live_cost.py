@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from config import LiveConfig
-from jobs.messages import AvatarRef, ShownAvatar, SourceVideo
+from jobs.messages import AvatarRef, ResolvedAvatar, SourceVideo
 from media.live.encoder import EncodedPictures
 from media.live.mp4_boxes import ParameterSets
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -31,7 +31,7 @@ class Costly:
 
 def test_measure_cost_is_the_mean_of_silence_and_speech() -> None:
     renderer = Costly()
-    shown = ShownAvatar(AvatarRef("avatar", SourceVideo("presenter.mp4", INFO)))
+    shown = ResolvedAvatar(AvatarRef("avatar", SourceVideo("presenter.mp4", INFO)))
     cost = asyncio.run(measure_cost(renderer, "s", shown, LiveConfig(chunk_seconds=0.08, max_chunk_seconds=0.16)))
     assert cost == pytest.approx((0.02 / 0.16 + 0.04 / 0.08) / 2)
     assert [request.num_frames for request in renderer.requests] == [4, 2] * 4

@@ -67,6 +67,16 @@ def test_job_comes_back_as_it_was(again: Again) -> None:
     second.close()
 
 
+@pytest.mark.parametrize(("stored", "stage"), [("listening", "preparing_audio"), ("joining", "muxing")])
+def test_stage_of_an_older_version_is_read(again: Again, stored: str, stage: str) -> None:
+    database = again()
+    table = JobTable(database)
+    job = table.insert_job(job_record())
+    database.execute("UPDATE jobs SET stage = ?1 WHERE id = ?2", stored, job.id)
+    assert table.get_job(job.id).stage == stage
+    table.close()
+
+
 def test_queue_order_and_positions(table: JobTable) -> None:
     slow, fast, late = (table.insert_job(job_record(priority=priority)) for priority in (0, 5, 0))
     assert [job.id for job in table.queued_jobs()] == [fast.id, slow.id, late.id]

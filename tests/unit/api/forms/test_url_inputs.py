@@ -44,7 +44,7 @@ class WideDoor:
     async def release(self, admission_id: str) -> None:
         pass
 
-    async def widen(self, request: AdmitRequest, admission_id: str) -> Admission:
+    async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
         return Admission(id=admission_id, max_bytes=request.max_bytes, timeout_s=60.0)
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:

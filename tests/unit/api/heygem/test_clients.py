@@ -105,14 +105,14 @@ def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
             seen.append((task["progress"], task["msg"]))
 
         poll()
-        table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.LISTENING)
+        table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.PREPARING_AUDIO)
         poll()
         table.update_job(job_id, stage=JobStage.ANALYSING, progress=0.2)
         poll()
         for num_frames_done in (0, 25, 50, 75, 100):
             table.update_job(job_id, stage=JobStage.RENDERING, num_frames=100, num_frames_done=num_frames_done)
             poll()
-        table.update_job(job_id, stage=JobStage.JOINING)
+        table.update_job(job_id, stage=JobStage.MUXING)
         poll()
         assert seen == [
             (10, "文件下载完成"),
@@ -126,7 +126,7 @@ def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "words"),
     [
-        (JobStage.LISTENING, "[task-1]音频特征提取失败，异常信息:[v.mp4: no face]"),
+        (JobStage.PREPARING_AUDIO, "[task-1]音频特征提取失败，异常信息:[v.mp4: no face]"),
         (JobStage.ANALYSING, "[task-1]预处理失败，异常信息:[v.mp4: no face]"),
         (JobStage.RENDERING, "**生成视频失败"),
     ],

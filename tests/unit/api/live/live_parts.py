@@ -12,7 +12,7 @@ import numpy as np
 
 from config import LiveConfig
 from errors import LipwrightError, NotFoundError
-from jobs.messages import AvatarRef, Background, MatteRef, ShownAvatar, SourceVideo
+from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
 from media.live.encoder import LiveEncoder
 from media.matte.matte_video import matte_info
@@ -59,7 +59,7 @@ class GreyService:
 
     async def prepare(
         self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
-    ) -> ShownAvatar:
+    ) -> ResolvedAvatar:
         self.settings.append(settings)
         await asyncio.sleep(self.prepare_s)
         if avatar_id != AVATAR:
@@ -69,7 +69,7 @@ class GreyService:
         if settings.background is not None:
             report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
             background = Background(MatteRef("matte.mp4", matte_info(INFO), report), settings.background)
-        return ShownAvatar(avatar, background, settings.expressiveness, settings.motion)
+        return ResolvedAvatar(avatar, background, settings.expressiveness, settings.motion)
 
     async def admit(self, session_id: str, owner: str | None) -> None:
         self.admission.admit(session_id, owner)
@@ -109,7 +109,7 @@ class GreyAvatars(GreyService):
 
     async def prepare(
         self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
-    ) -> ShownAvatar:
+    ) -> ResolvedAvatar:
         self._table.get_avatar(avatar_id, owner)
         return await super().prepare(session_id, AVATAR, owner, settings)
 

@@ -20,7 +20,7 @@ from api.live.session_stream import SessionServices, SessionStream
 from config import LiveConfig, NetworkConfig, TtsConfig
 from jobs.model.avatar_settings import AvatarSettings
 from net.push.destination import Destinations
-from speech.service import Speaker, TtsBackend, TtsService
+from speech.service import CallerVoices, TtsBackend, TtsService
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000
@@ -31,7 +31,7 @@ class Talk:
 
     def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: TtsBackend | None = None) -> None:
         self.service, self.line = GreyService(), Collected()
-        self.tts = Speaker(TtsService(TtsConfig(max_chars=100), voice, "beep"), None)
+        self.tts = CallerVoices(TtsService(TtsConfig(max_chars=100), voice, "beep"), None)
         self.live = live or LiveConfig()
         self.shows = shows
 

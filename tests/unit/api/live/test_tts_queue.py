@@ -17,7 +17,7 @@ from api.live.tts_queue import TtsQueue
 from api.live.wav_stream import WavStream
 from config import TtsConfig
 from errors import VoiceError
-from speech.service import Speaker, TtsService
+from speech.service import CallerVoices, TtsService
 from tests.unit.api.live.test_session_stream import Talk
 
 RATE = 22050
@@ -129,7 +129,7 @@ async def test_speak_text_while_it_plays_holds_no_voice_slot() -> None:
     async def fail(message: SpeakText, error: Exception) -> None:
         raise AssertionError(error)
 
-    queues = [TtsQueue(Speaker(service, None, is_live=True), push, lambda: None, fail) for _ in range(2)]
+    queues = [TtsQueue(CallerVoices(service, None, is_live=True), push, lambda: None, fail) for _ in range(2)]
     for queue in queues:
         is_full.clear()
         queue.add(SpeakText(type="agent.speak_text", text="A long text."))

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from api.v1.event_streams import EventStreams, Feed
 from api.v1.events import job_events
-from api.v1.followers import Feed, Followers
 from config import JobConfig
 from errors import BusyError
 from jobs.model.record import JobRecord, JobStatus
@@ -134,16 +134,16 @@ def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryServic
     assert (event["event"], json.loads(event["data"])["code"]) == ("problem", "not_found")
 
 
-async def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -> None:
+async def test_one_reader_feeds_all_streams_of_a_job(service: MemoryService) -> None:
     job = await _submit(service)
-    followers = Followers(service, 100, 1.0, 60.0)
-    places = [followers.enter(job, None) for _ in range(50)]
-    streams = [job_events(place.feed, job, 0, "") for place in places]
-    begun = [[await anext(stream), await anext(stream)] for stream in streams]
+    streams = EventStreams(service, 100, 1.0, 60.0)
+    places = [streams.enter(job, None) for _ in range(50)]
+    sent = [job_events(place.feed, job, 0, "") for place in places]
+    begun = [[await anext(events), await anext(events)] for events in sent]
     num_waiting, service.num_waits = service.num_waits, 0
     await asyncio.sleep(0.05)
     service.finish(job.id)
-    ended = [[piece async for piece in stream] for stream in streams]
+    ended = [[piece async for piece in events] for events in sent]
     for place in places:
         place.leave()
     assert places[0].feed.is_over
@@ -156,18 +156,18 @@ async def test_one_reader_feeds_all_followers_of_a_job(service: MemoryService) -
         assert (statuses[0], statuses[-1]) == ("queued", "succeeded")
 
 
-async def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
+async def test_event_streams_are_bounded_and_shared(service: MemoryService) -> None:
     job = await _submit(service)
-    followers = Followers(service, 4, 0.5, 0.05)
-    own = [followers.enter(job, "a") for _ in range(2)]
+    streams = EventStreams(service, 4, 0.5, 0.05)
+    own = [streams.enter(job, "a") for _ in range(2)]
     with pytest.raises(BusyError, match="2 per API key"):
-        followers.enter(job, "a")
-    others = [followers.enter(job, "b"), followers.enter(job, None)]
+        streams.enter(job, "a")
+    others = [streams.enter(job, "b"), streams.enter(job, None)]
     with pytest.raises(BusyError, match="limit is 4"):
-        followers.enter(job, "c")
+        streams.enter(job, "c")
     own[0].leave()
     own[0].leave()
-    others.append(followers.enter(job, "c"))
+    others.append(streams.enter(job, "c"))
     for place in (*own, *others):
         place.leave()
     await asyncio.sleep(0)
@@ -177,7 +177,7 @@ async def test_followers_are_bounded_and_shared(service: MemoryService) -> None:
 
 def test_a_line_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
-    jobs = JobConfig(max_followers=2)
+    jobs = JobConfig(max_event_streams=2)
     with api_client(service, jobs=jobs) as client:
         job = asyncio.run(_submit(service))
         path = f"/v1/jobs/{job.id}/events"

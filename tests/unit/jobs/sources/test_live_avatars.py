@@ -9,7 +9,7 @@ import pytest
 
 from config import PipelineConfig
 from errors import NotFoundError, OptionError
-from jobs.messages import AvatarRef, MatteRef, ShownAvatar, SourceVideo
+from jobs.messages import AvatarRef, MatteRef, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
@@ -64,7 +64,7 @@ class Live(Bench):
         self.change(settings)
         await self.backgrounds.delete(file_id, None)
 
-    async def show(self, settings: AvatarSettings = NOTHING, engine: str = "warp") -> ShownAvatar:
+    async def show(self, settings: AvatarSettings = NOTHING, engine: str = "warp") -> ResolvedAvatar:
         return await self.live.present(self.avatar, None, engine, settings)
 
 

@@ -72,10 +72,10 @@ def film() -> Film:
 
 
 def judged(covered: Iterable[int] = COVERED) -> Visibility:
-    reasons = np.full(NUM, SkipReason.SHOWN, np.uint8)
+    reasons = np.full(NUM, SkipReason.NONE, np.uint8)
     reasons[list(covered)] = SkipReason.COVERED
     facing = np.where(reasons == SkipReason.COVERED, np.float32(0.5), np.float32(1))  # a covered face seems turned
-    return Visibility(np.zeros(NUM, np.int32), reasons, reasons == SkipReason.SHOWN, facing)
+    return Visibility(np.zeros(NUM, np.int32), reasons, reasons == SkipReason.NONE, facing)
 
 
 def search(film: Film, covered: Iterable[int] = COVERED) -> Found:
@@ -101,7 +101,7 @@ def difference(a: YuvFrame, b: YuvFrame) -> NDArray[np.int16]:
 
 
 def test_find_occluders_covered_frames_are_shown(found: Found, occluders: Occluders) -> None:
-    assert (found.judged.skip_reason == SkipReason.SHOWN).all()
+    assert (found.judged.skip_reason == SkipReason.NONE).all()
     behind = set(occluders.frames.tolist())
     assert set(COVERED) <= behind
     assert behind <= set(range(MICROPHONE.start, MICROPHONE.stop))
@@ -186,7 +186,7 @@ def test_find_occluders_without_covered_frames_reads_none(film: Film) -> None:
 def test_find_occluders_without_an_object_shows_frames(film: Film) -> None:
     result = find_occluders(film.raw, judged(), film.clear, FPS)
     assert result.occluders is None
-    assert (result.judged.skip_reason == SkipReason.SHOWN).all()
+    assert (result.judged.skip_reason == SkipReason.NONE).all()
     assert not result.judged.visible[list(COVERED)].any()  # nothing is learned from them
 
 
@@ -209,13 +209,13 @@ def test_find_occluders_few_clear_frames_are_enough(film: Film) -> None:
     seen.visible[:before] = seen.visible[after:] = False
     result = find_occluders(film.raw, seen, film.covered, FPS)
     assert result.occluders is not None
-    assert (result.judged.skip_reason[before:after] == SkipReason.SHOWN).all()
+    assert (result.judged.skip_reason[before:after] == SkipReason.NONE).all()
 
 
 def test_find_occluders_mostly_covered_face_is_shown(film: Film) -> None:
     result = search(film, range(2, NUM - 2))
     assert result.occluders is None
-    assert (result.judged.skip_reason == SkipReason.SHOWN).all()
+    assert (result.judged.skip_reason == SkipReason.NONE).all()
 
 
 def test_find_occluders_needs_visible_frames(film: Film) -> None:

@@ -179,7 +179,7 @@ def test_track_chunk_cut_to_another_person_is_skipped(tracker: FaceTracker, talk
     one, other = talkers
     raw, _ = tracker.track_chunk([*one[:8], *other[:8], *one[8:]], COLOUR, LARGEST, None)
     assert raw.reasons is not None
-    assert raw.reasons.tolist() == [SkipReason.SHOWN] * 8 + [SkipReason.OTHER_PERSON] * 8 + [SkipReason.SHOWN] * 4
+    assert raw.reasons.tolist() == [SkipReason.NONE] * 8 + [SkipReason.OTHER_PERSON] * 8 + [SkipReason.NONE] * 4
 
 
 def test_track_chunk_people_who_swap_places_are_kept(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:

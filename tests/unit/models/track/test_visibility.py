@@ -27,7 +27,7 @@ def raw(reasons: NDArray[np.uint8], points: NDArray[np.float32] | None = None) -
     points = heads(np.zeros(len(reasons))) if points is None else points
     scenes = np.tile((np.arange(864) % 200).astype(np.uint8), (len(reasons), 1))
     likeness = np.full(len(reasons), 0.31, np.float32)
-    return RawLandmarks(points, reasons == SkipReason.SHOWN, reasons, scenes, None, likeness)
+    return RawLandmarks(points, reasons == SkipReason.NONE, reasons, scenes, None, likeness)
 
 
 def test_assess_visibility_fades_while_the_head_turns() -> None:
@@ -45,7 +45,7 @@ def test_assess_visibility_turned_heads_are_not_visible() -> None:
     mixed = np.concatenate([np.zeros(30), np.full(30, 50.0)])
     judged = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(mixed)))
     assert judged.visible[:28].all() and not judged.visible[32:].any()
-    assert (judged.skip_reason == SkipReason.SHOWN).all()
+    assert (judged.skip_reason == SkipReason.NONE).all()
     turned = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 50.0))))
     assert turned.visible.all()
 
@@ -64,14 +64,14 @@ def test_assess_visibility_weak_turned_face_is_turned_away() -> None:
     half = raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 34.0)))
     presence = np.where(np.arange(NUM) < 30, 18.0, 4.0).astype(np.float32)
     skip_reason = assess_visibility(half._replace(presence=presence)).skip_reason
-    assert skip_reason[:27].max() == SkipReason.SHOWN
+    assert skip_reason[:27].max() == SkipReason.NONE
     assert (skip_reason[33:] == SkipReason.TURNED_AWAY).all()
 
 
 def test_assess_visibility_small_face_is_too_small() -> None:
     points = np.concatenate([heads(np.zeros(30)), heads(np.zeros(30), MIN_EYE_DISTANCE - 1)])
     skip_reason = assess_visibility(raw(np.zeros(NUM, np.uint8), points)).skip_reason
-    assert skip_reason[:28].max() == SkipReason.SHOWN
+    assert skip_reason[:28].max() == SkipReason.NONE
     assert (skip_reason[32:] == SkipReason.TOO_SMALL).all()
 
 
@@ -80,7 +80,7 @@ def test_assess_visibility_other_person_counts_backwards() -> None:
     reasons[40:] = SkipReason.OTHER_PERSON
     skip_reason = assess_visibility(raw(reasons)).skip_reason
     assert (skip_reason[40 - CHECK_EVERY : 40] == SkipReason.OTHER_PERSON).all()
-    assert skip_reason[: 40 - CHECK_EVERY].max() == SkipReason.SHOWN
+    assert skip_reason[: 40 - CHECK_EVERY].max() == SkipReason.NONE
 
 
 def test_assess_visibility_other_person_ends_at_a_cut() -> None:
@@ -91,7 +91,7 @@ def test_assess_visibility_other_person_ends_at_a_cut() -> None:
     cut.scenes[40:] = cut.scenes[0, ::-1]
     judged = assess_visibility(cut)
     assert judged.shot.tolist() == [0] * 40 + [1] * 20
-    assert judged.skip_reason[:40].max() == SkipReason.SHOWN
+    assert judged.skip_reason[:40].max() == SkipReason.NONE
 
 
 def test_assess_visibility_without_frames_says_why() -> None:
@@ -105,7 +105,7 @@ def test_assess_visibility_without_scenes_is_one_shot() -> None:
     present = ~np.isin(np.arange(NUM), range(5, 15))
     judged = assess_visibility(RawLandmarks(heads(np.zeros(NUM)), present))
     assert judged.shot.max() == 0
-    assert judged.skip_reason.tolist() == np.where(present, SkipReason.SHOWN, SkipReason.NO_FACE).tolist()
+    assert judged.skip_reason.tolist() == np.where(present, SkipReason.NONE, SkipReason.NO_FACE).tolist()
 
 
 @pytest.mark.parametrize("reason", [SkipReason.NO_FACE, SkipReason.OTHER_PERSON])
@@ -115,7 +115,7 @@ def test_assess_visibility_short_gaps_are_bridged(reason: SkipReason, num_frames
     reasons[30 : 30 + num_frames] = reason
     judged = assess_visibility(raw(reasons), fps=25.0)  # fades of .2 s are five frames
     is_bridged = reason == SkipReason.NO_FACE and num_frames == 5
-    assert (judged.skip_reason[30 : 30 + num_frames] == (SkipReason.SHOWN if is_bridged else reason)).all()
+    assert (judged.skip_reason[30 : 30 + num_frames] == (SkipReason.NONE if is_bridged else reason)).all()
     assert not judged.visible[30 : 30 + num_frames].any()  # nothing is learned from them
     assert judged.visible.sum() == NUM - num_frames - (CHECK_EVERY if reason == SkipReason.OTHER_PERSON else 0)
 

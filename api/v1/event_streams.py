@@ -1,4 +1,4 @@
-"""Followers of jobs: limited in number, with one shared reader per job."""
+"""Event streams of jobs, and requests that wait for a job: limited in number, with one shared reader per job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.model.record import JobRecord
 from jobs.ports import JobService
 
 _RETRY_AFTER_S = 5.0
-_PAUSE_S_PER_FOLLOWER = 0.002  # sending an event through Ray Serve takes about 1 ms of the replica
+_PAUSE_S_PER_STREAM = 0.002  # sending an event through Ray Serve takes about 1 ms of the replica
 
 
 class Feed:
@@ -23,7 +23,7 @@ class Feed:
 
     def __init__(self, service: JobService, job: JobRecord, ping_s: float) -> None:
         self.job = job
-        self.num_followers = 0
+        self.num_streams = 0
         self.number = 0
         self._service = service
         self._ping_s = ping_s
@@ -52,7 +52,7 @@ class Feed:
         return self.job
 
     def text(self, base_url: str) -> str:
-        """Return the job as JSON, cached for all followers."""
+        """Return the job as JSON, cached for all streams."""
         if base_url not in self._texts:
             self._texts[base_url] = JobView.of(self.job, base_url).model_dump_json()
         return self._texts[base_url]
@@ -70,7 +70,7 @@ class Feed:
                     self.job, self._texts = job, {}
                 self.number += 1
                 self._notify()
-                await asyncio.sleep(min(1.0, self.num_followers * _PAUSE_S_PER_FOLLOWER))
+                await asyncio.sleep(min(1.0, self.num_streams * _PAUSE_S_PER_STREAM))
         except LipwrightError as error:
             self._error = error
             self._notify()
@@ -80,81 +80,81 @@ class Feed:
         news.set()
 
 
-class Follower:
-    """One follower of a job."""
+class EventStream:
+    """One stream of a job."""
 
-    def __init__(self, followers: Followers, feed: Feed, owner: str | None) -> None:
+    def __init__(self, streams: EventStreams, feed: Feed, owner: str | None) -> None:
         self.feed = feed
         self.owner = owner
-        self._followers = followers
+        self._streams = streams
 
     def leave(self) -> None:
-        """Stop following. May be called more than once."""
-        self._followers.drop(self)
+        """End the stream. May be called more than once."""
+        self._streams.drop(self)
 
 
-class Followers:
-    """All followers of one replica.
+class EventStreams:
+    """All streams of one replica.
 
     Args:
         service: The service.
-        max_followers: Maximum number of followers.
+        max_event_streams: Maximum number of streams.
         max_share: Maximum share of one API key.
         ping_s: Keep-alive interval.
     """
 
-    def __init__(self, service: JobService, max_followers: int, max_share: float, ping_s: float) -> None:
+    def __init__(self, service: JobService, max_event_streams: int, max_share: float, ping_s: float) -> None:
         self._service = service
-        self._max_followers = max_followers
-        self._max_own = max(1, int(max_followers * max_share))
+        self._max_event_streams = max_event_streams
+        self._max_own = max(1, int(max_event_streams * max_share))
         self._ping_s = ping_s
-        self._followers: set[Follower] = set()
+        self._streams: set[EventStream] = set()
         self._feeds: dict[str, Feed] = {}
 
-    def enter(self, job: JobRecord, owner: str | None) -> Follower:
-        """Start following `job`; call `leave` on the result.
+    def enter(self, job: JobRecord, owner: str | None) -> EventStream:
+        """Return a new stream of `job`; call `leave` on it.
 
         Raises:
             BusyError: The limit of the replica or of the owner is reached.
         """
-        num_own = sum(follower.owner == owner for follower in self._followers) if owner is not None else 0
-        if len(self._followers) >= self._max_followers or num_own >= self._max_own:
+        num_own = sum(stream.owner == owner for stream in self._streams) if owner is not None else 0
+        if len(self._streams) >= self._max_event_streams or num_own >= self._max_own:
             raise BusyError(
-                f"Too many clients follow jobs: the limit is {self._max_followers}, and {self._max_own} per API key. "
+                f"Too many event streams: the limit is {self._max_event_streams}, and {self._max_own} per API key. "
                 f"Poll GET /v1/jobs/{job.id} instead.",
                 _RETRY_AFTER_S,
             )
         feed = self._feeds.get(job.id)
         if feed is None or feed.is_over:
             feed = self._feeds[job.id] = Feed(self._service, job, self._ping_s)
-        feed.num_followers += 1
-        follower = Follower(self, feed, owner)
-        self._followers.add(follower)
-        return follower
+        feed.num_streams += 1
+        stream = EventStream(self, feed, owner)
+        self._streams.add(stream)
+        return stream
 
-    def drop(self, follower: Follower) -> None:
-        """Remove a follower, and end a feed without followers."""
-        if follower not in self._followers:
+    def drop(self, stream: EventStream) -> None:
+        """Remove a stream, and end a feed without streams."""
+        if stream not in self._streams:
             return
-        self._followers.discard(follower)
-        feed = follower.feed
-        feed.num_followers -= 1
-        if not feed.num_followers:
+        self._streams.discard(stream)
+        feed = stream.feed
+        feed.num_streams -= 1
+        if not feed.num_streams:
             feed.close()
             if self._feeds.get(feed.job.id) is feed:
                 del self._feeds[feed.job.id]
 
 
-class FollowResponse(StreamingResponse):
-    """A streaming response that removes its follower when it ends."""
+class EventStreamResponse(StreamingResponse):
+    """A streaming response that removes its stream when it ends."""
 
-    def __init__(self, follower: Follower, *arguments: Any, **options: Any) -> None:
+    def __init__(self, stream: EventStream, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._follower = follower
+        self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._follower.leave()
+            self._stream.leave()
