@@ -79,8 +79,8 @@ def _mouth_rows(mouth: dict[str, Any]) -> Iterator[Row]:
 
 def _face_rows(face: dict[str, Any]) -> Iterator[Row]:
     yield "changed", f"{face['num_frames_rewritten']} frames", ""
-    for reason, num in face["num_frames_passed"].items():
-        yield "left unchanged", f"{num} frames", _when(reason, face.get("passed", []))
+    for reason, num in face["num_frames_skipped"].items():
+        yield "left unchanged", f"{num} frames", _when(reason, face.get("skipped", []))
     if face["eye_distance_px"] is not None:
         yield "face size", f"{face['eye_distance_px']:.0f} px", f"between the outer eye corners: {face['size']}"
         for name in ("yaw", "pitch", "roll"):

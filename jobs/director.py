@@ -324,11 +324,11 @@ class JobDirector:
         self._election.check()
         return await self._live_avatars.present(await self.get_avatar(avatar_id, owner), owner, engine, settings)
 
-    async def hold(self, avatar_id: str, owner: str | None) -> None:
-        """Protect an avatar that is shown live from eviction; see `Avatars.hold`."""
+    async def pin(self, avatar_id: str, owner: str | None) -> None:
+        """Protect an avatar that is shown live from eviction; see `Avatars.pin`."""
         self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
-        await self._avatars.hold(avatar.key)
+        await self._avatars.pin(avatar.key)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the pinned avatars."""

@@ -374,7 +374,7 @@ class Service:
         self,
         avatar_id: str | None = None,
         sample_rate: int = DEFAULT_RATE,
-        shows_at_once: bool = True,
+        auto_report: bool = True,
         video: Source | None = None,
         receives_video: bool = True,
         session_id: str | None = None,
@@ -386,8 +386,8 @@ class Service:
         Args:
             avatar_id: ID of the avatar.
             sample_rate: Sample rate of the sent audio: 8000, 16000, 22050, 24000, 44100 or 48000 Hz.
-            shows_at_once: Whether received video counts as played immediately. Otherwise report the position with
-                `showed`; the service stays a few seconds ahead of it.
+            auto_report: Whether received video counts as played immediately. Otherwise report the position with
+                `report_playback`; the service stays a few seconds ahead of it.
             video: Video or portrait to use instead of `avatar_id`; uploaded and analysed when the session starts, and
                 not kept.
             receives_video: Whether the service sends the video to this client. Without it, `session.fragment` events
@@ -426,7 +426,7 @@ class Service:
             self._headers,
             get_subject,
             sample_rate,
-            shows_at_once,
+            auto_report,
             self._transport.io,
             receives_video,
             options,

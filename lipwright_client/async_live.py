@@ -214,8 +214,8 @@ class AsyncLiveSession:
         """Ask for an `output.list` event with the state of all outputs."""
         await self._send(encode_message("output.list"))
 
-    async def showed(self, position_seconds: float) -> None:
-        """Report the playback position; needed only with `shows_at_once=False`."""
+    async def report_playback(self, position_seconds: float) -> None:
+        """Report the playback position; needed only with `auto_report=False`."""
         await self._send(encode_message("session.playback", position_seconds=position_seconds))
 
     async def _open(self, subject: Mapping[str, str]) -> None:
@@ -254,7 +254,7 @@ class AsyncLiveSession:
             self._unspoken.handle(event)
             if event.type == "session.fragment" and self._shows:
                 with suppress(ConnectionFailedError):  # what is received next says why
-                    await self.showed(event.raw["start_seconds"])
+                    await self.report_playback(event.raw["start_seconds"])
             yield event
 
     def _may_reconnect(self, error: ConnectionFailedError | ProblemError) -> bool:

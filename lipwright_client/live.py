@@ -23,7 +23,7 @@ class LiveSession(Blocking[AsyncLiveSession]):
     start_output = blocking(AsyncLiveSession.start_output)
     stop_output = blocking(AsyncLiveSession.stop_output)
     list_outputs = blocking(AsyncLiveSession.list_outputs)
-    showed = blocking(AsyncLiveSession.showed)
+    report_playback = blocking(AsyncLiveSession.report_playback)
     say = iterating(AsyncLiveSession.say)
     __iter__ = iterating(AsyncLiveSession.__aiter__)
 

@@ -68,7 +68,7 @@ class LiveService(Protocol):
     async def leave(self, session_id: str) -> None:
         """End an admitted session; raises nothing."""
 
-    async def hold(self, avatar_id: str, owner: str | None) -> None:
+    async def pin(self, avatar_id: str, owner: str | None) -> None:
         """Keep a prepared avatar from being evicted for another `jobs.messages.HOLD_S`.
 
         Raises:

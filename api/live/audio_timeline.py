@@ -138,7 +138,7 @@ class AudioTimeline:
             self._stream.shut(max(0.0, self._left / AUDIO_RATE - float(1 / self._fps)))
         return was_speaking
 
-    def hold(self, audio: ChunkAudio) -> ChunkAudio:
+    def rollback_chunk(self, audio: ChunkAudio) -> ChunkAudio:
         """Take back the last chunk, which will not be shown, and pause speech until `resume`.
 
         Args:

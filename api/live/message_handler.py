@@ -123,7 +123,7 @@ class MessageHandler:
         if not isinstance(message, SpeakText):
             self.event_id = message.event_id or self.event_id
         if isinstance(message, Playback):
-            self._clock.showed(message.position_seconds)
+            self._clock.report_playback(message.position_seconds)
             return
         self._clock.spoke()
         if isinstance(message, Speak):

@@ -32,7 +32,7 @@ class StreamPacer:
         self._moved_at = now()
         self.num_late = 0
 
-    def showed(self, seconds: float) -> None:
+    def report_playback(self, seconds: float) -> None:
         """Update the client's playback position; it never decreases."""
         if seconds > self._shown:
             self._shown, self._moved_at = seconds, self._now()
@@ -73,9 +73,9 @@ class SessionClock:
         """Reset the idle timeout."""
         self._spoke_at = time.monotonic()
 
-    def showed(self, seconds: float) -> None:
+    def report_playback(self, seconds: float) -> None:
         """Update the client's playback position."""
-        self._pacer.showed(seconds)
+        self._pacer.report_playback(seconds)
 
     def interrupted(self) -> None:
         """Make the next chunk, which shows the closing mouth, due at once."""

@@ -158,7 +158,7 @@ class SessionStream:
         )
         frames = await self._fallback.show(request)
         if frames.is_fallback:
-            audio = self._speech.hold(audio)
+            audio = self._speech.rollback_chunk(audio)
         if frames.is_fallback != self._is_recovering:
             self._is_recovering = frames.is_fallback
             state = "recovering" if self._is_recovering else "connected"
@@ -173,7 +173,7 @@ class SessionStream:
         self.viewers.offer(fragment)
         connection = self._connection
         if not connection.receives_video:
-            self._clock.showed(fragment.start_seconds)
+            self._clock.report_playback(fragment.start_seconds)
         elif connection.needs_head and not pictures.is_key:
             return  # the client came while this chunk was rendered
         elif connection.needs_head:

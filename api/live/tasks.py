@@ -39,5 +39,5 @@ async def keep_avatar_alive(
     """Hold an avatar periodically until the task is cancelled. Failed calls are retried with the next period."""
     while True:
         with suppress(LipwrightError):
-            await service.hold(avatar_id, owner)
+            await service.pin(avatar_id, owner)
         await asyncio.sleep(every_s)

@@ -98,7 +98,7 @@ class Viewer:
             elif event.type == "agent.speak_ended":
                 self._ended.set()
             if now - reported > _REPORT_S:
-                await self.session.showed(self.player.shown)
+                await self.session.report_playback(self.player.shown)
                 reported = now
 
     def _fragment(self, event: LiveEvent, now: float, fps: float) -> None:
@@ -139,7 +139,7 @@ async def watch_all(url: str, avatar_id: str, num_sessions: int, seconds: float)
         viewers, tasks, refused = list[Viewer](), list[asyncio.Task[None]](), "nobody"
         while len(viewers) < num_sessions:
             try:
-                live = await stack.enter_async_context(client.live(avatar_id, RATE, shows_at_once=False))
+                live = await stack.enter_async_context(client.live(avatar_id, RATE, auto_report=False))
             except BusyError as error:
                 refused = str(error)
                 break

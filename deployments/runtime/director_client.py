@@ -84,9 +84,9 @@ class DirectorClient:
         arguments = (avatar_id, owner, engine, settings)
         return cast(ResolvedAvatar, await self._call("present", *arguments, timeout_s=_PROBE_S))
 
-    async def hold(self, avatar_id: str, owner: str | None) -> None:
-        """See `JobDirector.hold`."""
-        await self._call("hold", avatar_id, owner)
+    async def pin(self, avatar_id: str, owner: str | None) -> None:
+        """See `JobDirector.pin`."""
+        await self._call("pin", avatar_id, owner)
 
     async def ready(self) -> bool:
         """See `JobService`; False if the Director cannot be reached, StandbyError if another service leads."""

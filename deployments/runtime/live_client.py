@@ -83,9 +83,9 @@ class LiveClient:
             )
         self._routes.pop(session_id, None)
 
-    async def hold(self, avatar_id: str, owner: str | None) -> None:
+    async def pin(self, avatar_id: str, owner: str | None) -> None:
         """See `LiveService`."""
-        await self._director.hold(avatar_id, owner)
+        await self._director.pin(avatar_id, owner)
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """See `LiveSession.render`."""

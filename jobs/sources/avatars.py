@@ -86,7 +86,7 @@ class Avatars:
         await self._analyses.run(wanted, lambda report: self._analyse(wanted, avatar, report), on_progress)
         return avatar
 
-    async def hold(self, key: str) -> None:
+    async def pin(self, key: str) -> None:
         """Protect avatar `key` from eviction for another `HOLD_S`, because it is shown live."""
         now = time.monotonic()
         self._held = {held: until for held, until in self._held.items() if until > now} | {key: now + HOLD_S}

@@ -54,7 +54,7 @@ class LiveAvatars:
                     break
             if failure is not None:  # it was not the background that the avatar had before, deleted in the meantime
                 raise failure
-        await self._avatars.hold(record.key)
+        await self._avatars.pin(record.key)
         return shown
 
     async def _default(self, key: str, engine: str) -> AvatarSettings:

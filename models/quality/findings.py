@@ -15,15 +15,15 @@ from models.quality.report import (
     FaceReport,
     MouthReport,
     OutputReport,
-    PassedFrames,
     QualityReport,
+    SkippedFrames,
     SourceReport,
     SpeakerReport,
     TruncatedText,
 )
 from models.track.skip_reason import SkipReason
 
-_PASS_WORDS: Final = {
+_SKIP_WORDS: Final = {
     SkipReason.NO_FACE: "no face found",
     SkipReason.OTHER_PERSON: "not clearly the chosen person",
     SkipReason.TURNED_AWAY: "head turned away",
@@ -184,19 +184,19 @@ def _face(measures: BlockMeasures, fps: Fraction) -> FaceReport:
         size = "tiny" if mean < _TINY_PX else "small" if mean < _SMALL_PX else "good"
         lowest, highest = measures.extremes.round(1).tolist()
         ranges = [(low, high) for low, high in zip(lowest[1:], highest[1:], strict=True)]
-    passed = {reason.name.lower(): int(measures.num_by_reason[reason]) for reason in _PASS_WORDS}
+    skipped = {reason.name.lower(): int(measures.num_by_reason[reason]) for reason in _SKIP_WORDS}
     return FaceReport(
         num_frames_rewritten=int(measures.num_by_reason[SkipReason.NONE]),
-        num_frames_passed={name: num for name, num in passed.items() if num},
-        passed=[
-            PassedFrames(
+        num_frames_skipped={name: num for name, num in skipped.items() if num},
+        skipped=[
+            SkippedFrames(
                 reason=run.reason.name.lower(),
                 start_seconds=round(float(run.start / fps), 3),
                 end_seconds=round(float(run.stop / fps), 3),
             )
             for run in measures.skipped
         ],
-        num_frames_passed_open=measures.num_skipped_open,
+        num_frames_skipped_open=measures.num_skipped_open,
         eye_distance_px=None if mean is None else round(mean, 1),
         eye_distance_px_min=None if mean is None else round(float(measures.extremes[0, 0]), 1),
         size=size,
@@ -259,10 +259,10 @@ def _summary(report: QualityReport) -> Iterator[str]:
 
 def _warnings(report: QualityReport) -> Iterator[str]:
     yield from _source_warnings(report.source)
-    for reason, words in _PASS_WORDS.items():
-        if num := report.face.num_frames_passed.get(reason.name.lower(), 0):
+    for reason, words in _SKIP_WORDS.items():
+        if num := report.face.num_frames_skipped.get(reason.name.lower(), 0):
             yield f"{num} {'frame' if num == 1 else 'frames'} left unchanged: {words}."
-    if num := report.face.num_frames_passed_open:
+    if num := report.face.num_frames_skipped_open:
         yield f"The original mouth is open in {num} of the unchanged frames although nobody speaks."
     yield from _face_warnings(report.face)
     mouth, drawn = report.mouth, report.exemplars.drawn_interior_share

@@ -5,9 +5,9 @@ Reports are stored with their jobs, so every field that is added here needs a de
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Calibration = Literal["own speech", "average talker", "closed mouth"]
 
@@ -86,7 +86,7 @@ class MouthReport(_Section):
     jitter_ratio: float | None = Field(description="Relative to the source's own speech; null if it has none.")
 
 
-class PassedFrames(_Section):
+class SkippedFrames(_Section):
     """A run of frames that were left unchanged."""
 
     reason: str
@@ -98,9 +98,9 @@ class FaceReport(_Section):
     """The face in the frames of the result, measured by the face tracker."""
 
     num_frames_rewritten: int
-    num_frames_passed: dict[str, int] = Field(description="Frames that were left unchanged, by reason.")
-    passed: list[PassedFrames] = Field([], description="When those frames occur, in order; the first 100 runs.")
-    num_frames_passed_open: int = Field(
+    num_frames_skipped: dict[str, int] = Field(description="Frames that were left unchanged, by reason.")
+    skipped: list[SkippedFrames] = Field([], description="When those frames occur, in order; the first 100 runs.")
+    num_frames_skipped_open: int = Field(
         0, description="How many of those frames show the source's own open mouth while nobody speaks."
     )
     eye_distance_px: float | None = Field(description="Mean distance of the outer eye corners, pixels.")
@@ -109,6 +109,14 @@ class FaceReport(_Section):
     yaw_degrees: tuple[float, float] | None = Field(description="Smallest and largest; positive is picture-right.")
     pitch_degrees: tuple[float, float] | None = Field(description="Smallest and largest; positive is up.")
     roll_degrees: tuple[float, float] | None = Field(description="Smallest and largest; positive is clockwise.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, report: Any) -> Any:
+        """Read the report that an older version has stored."""
+        names = {"passed": "skipped", "num_frames_passed": "num_frames_skipped"}
+        names["num_frames_passed_open"] = "num_frames_skipped_open"
+        return {names.get(name, name): value for name, value in report.items()} if isinstance(report, dict) else report
 
 
 class ExemplarReport(_Section):

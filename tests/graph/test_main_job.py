@@ -106,7 +106,7 @@ def test_job_has_a_quality_report(finished: dict[str, Any], speech: Path) -> Non
     assert (output["num_frames"], output["fps"]) == (finished["num_frames"], "25")
     assert output["audio_seconds"] == pytest.approx(audio_seconds(speech), abs=0.002)
     assert -40 < output["audio_minus_video_ms"] <= 0
-    assert (face["num_frames_rewritten"], face["num_frames_passed"]) == (finished["num_frames"], {})
+    assert (face["num_frames_rewritten"], face["num_frames_skipped"]) == (finished["num_frames"], {})
     assert 90 < face["eye_distance_px"] < 140 and face["size"] == "good"
     assert 0 < mouth["num_speech_frames"] + mouth["num_silent_frames"] <= finished["num_frames"]
     assert 0.01 < mouth["opening_std_speech"] < 0.2

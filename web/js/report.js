@@ -57,11 +57,11 @@ function* warnings({ source, mouth, face, exemplars }) {
     yield say("offset", { ms: Math.abs(Math.round(offset)), direction: say(direction), use: say(use) });
   }
   if (!source.shows_closed_mouth) yield say("neverClosed");
-  for (const [reason, frames] of Object.entries(face.num_frames_passed)) {
+  for (const [reason, frames] of Object.entries(face.num_frames_skipped)) {
     const why = knows(`report.reasons.${reason}`) ? say(`reasons.${reason}`) : reason;
     yield say(frames === 1 ? "passedOne" : "passed", { frames, why });
   }
-  if (face.num_frames_passed_open) yield say("passedOpen", { frames: face.num_frames_passed_open });
+  if (face.num_frames_skipped_open) yield say("passedOpen", { frames: face.num_frames_skipped_open });
   if (face.size === "tiny" || face.size === "small") yield say(face.size);
   for (const [angles, how] of [[face.yaw_degrees, "aside"], [face.pitch_degrees, "upDown"]]) {
     const most = Math.max(0, ...(angles ?? []).map(Math.abs));

@@ -288,7 +288,7 @@ def test_run_report_counts_every_segment(job: JobRecord, table: JobTable, tmp_pa
     assert report.output.audio_minus_video_ms == pytest.approx(-10)
     assert report.mouth.num_speech_frames == 175
     assert report.mouth.opening_std_speech == pytest.approx(frames.std() / 1000, abs=1e-4)
-    assert (report.face.num_frames_rewritten, report.face.num_frames_passed) == (157, {"no_face": 18})
+    assert (report.face.num_frames_rewritten, report.face.num_frames_skipped) == (157, {"no_face": 18})
     assert report.face.yaw_degrees == (-150, 175)
     assert report.exemplars.num_used == 4
     assert report.mouth.motion_silence == pytest.approx(0.06)

@@ -45,7 +45,7 @@ def test_a_text_is_accepted_without_asking_the_voice(service: MemoryService, voi
         voices = http.get("/v1/voices").json()
         assert voices == {
             **{"is_available": True, "voices": ["af_heart"], "default": "af_heart", "max_chars": 4096},
-            **{"can_clone": False, "cloned": []},
+            **{"can_clone": False, "can_translate": False, "cloned": []},
         }
     assert again["id"] == job["id"] != other["id"]
     assert [(request.text, request.voice) for request in service.requests] == [

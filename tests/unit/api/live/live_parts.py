@@ -77,7 +77,7 @@ class GreyService:
     async def leave(self, session_id: str) -> None:
         self.admission.leave(session_id)
 
-    async def hold(self, avatar_id: str, owner: str | None) -> None:
+    async def pin(self, avatar_id: str, owner: str | None) -> None:
         self.held.append((avatar_id, owner))
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:

@@ -170,7 +170,7 @@ def test_push_after_hold_plays_all_of_it_once() -> None:
     played.line.end()
     played.go(5)
     assert played.last is not None
-    audio = played.line.hold(played.last)
+    audio = played.line.rollback_chunk(played.last)
     assert not audio.sound[RATE // 100 :].any(), "the voice fades"
     played.sound[4 * STEP :] = audio.sound
     played.go(4)
@@ -188,7 +188,7 @@ def test_hold_of_silence_plays_silence() -> None:
     played = Played()
     played.go(1)
     assert played.last is not None
-    assert played.line.hold(played.last) is played.last
+    assert played.line.rollback_chunk(played.last) is played.last
     played.line.push(voice(0.5))
     played.line.end()
     played.go(3)

@@ -60,7 +60,7 @@ def watch(rate: float, is_steered: bool = False, wall_s: float = 3600.0) -> Watc
         if clock[0] - reported >= REPORT_S:
             reported = clock[0]
             seen.stalled_s = max(seen.stalled_s, pace.stalled_s())
-            pace.showed(shown)
+            pace.report_playback(shown)
         seen.most_ahead_s = max(seen.most_ahead_s, sent - shown)
         seen.longest_s = max(seen.longest_s, starved)
     seen.seconds = sent
@@ -105,7 +105,7 @@ def test_unwatched_stream_may_run_ahead_of_wall_time() -> None:
     clock[0] = 0.1
     assert pace.wait_s(1.0) == 0
     assert pace.wait_s(3.5) is None, "and waits for its client as ever"
-    pace.showed(1.0)
+    pace.report_playback(1.0)
     pace.hurry(2.0)
     assert pace.wait_s(2.0) == 0
     assert pace.wait_s(3.0) == pytest.approx(0.1)

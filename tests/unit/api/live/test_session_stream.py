@@ -190,7 +190,7 @@ def test_wait_s_after_a_late_chunk_continues_from_now() -> None:
     assert pace.wait_s(0.0) == 0
     assert pace.wait_s(0.12) == pytest.approx(0.12)
     clock[0] = 2.0
-    pace.showed(0.1)
+    pace.report_playback(0.1)
     assert pace.wait_s(0.12) == 0
     assert pace.num_late == 1
     assert pace.wait_s(0.24) == pytest.approx(0.12), "the stream goes on from now, not as fast as it can"

@@ -17,11 +17,11 @@ class Away(GreyService):
         self.num_lost = 1
         self.is_held = asyncio.Event()
 
-    async def hold(self, avatar_id: str, owner: str | None) -> None:
+    async def pin(self, avatar_id: str, owner: str | None) -> None:
         if self.num_lost:
             self.num_lost -= 1
-            raise ReplicaLostError("Director.hold: the replica died in each of 4 tries.")
-        await super().hold(avatar_id, owner)
+            raise ReplicaLostError("Director.pin: the replica died in each of 4 tries.")
+        await super().pin(avatar_id, owner)
         if len(self.held) == 3:
             self.is_held.set()
 

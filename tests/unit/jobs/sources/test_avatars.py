@@ -186,7 +186,7 @@ def test_ensure_with_lost_reference_is_a_stored_file_error(bench: Bench) -> None
 
 async def test_sweep_keeps_avatars_that_are_held(bench: Bench) -> None:
     newer = [new_id() for _ in range(CONFIG.jobs.max_cached_avatars + 1)]
-    await bench.avatars.hold(bench.key)
+    await bench.avatars.pin(bench.key)
     for key in newer:
         bench.table.put_avatar(avatar_record(key))
     await bench.avatars.sweep()

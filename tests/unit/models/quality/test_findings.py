@@ -15,6 +15,7 @@ from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SkippedRun, SourceFacts
 from models.quality.report import QualityReport, TruncatedText
 from models.track.skip_reason import SkipReason
+from tests.unit.quality_report import example_report
 
 OUTPUT = OutputFacts(100, Fraction(25), 3.99)
 OWN = OwnSpeech(SourceSync(0.004, 0.9, 0.75, 10.0), 0.05, 0.01)
@@ -111,13 +112,13 @@ def test_report_unused_source_offset_is_not_corrected() -> None:
 def test_report_skipped_frames_are_counted_by_reason(counts: np.ndarray, line: str) -> None:
     found = report(replace(GOOD, num_by_reason=counts))
     assert found.warnings == [line]
-    assert sum(found.face.num_frames_passed.values()) + found.face.num_frames_rewritten == 100
+    assert sum(found.face.num_frames_skipped.values()) + found.face.num_frames_rewritten == 100
 
 
 def test_report_skipped_frames_have_times_and_words() -> None:
     runs = (SkippedRun(SkipReason.COVERED, 10, 35), SkippedRun(SkipReason.NO_FACE, 90, 100))
     face = report(replace(GOOD, skipped=runs)).face
-    times = [(run.reason, run.start_seconds, run.end_seconds) for run in face.passed]
+    times = [(run.reason, run.start_seconds, run.end_seconds) for run in face.skipped]
     assert times == [("covered", 0.4, 1.4), ("no_face", 3.6, 4.0)]
     counts = np.ones(len(SkipReason), np.int64)
     assert len(report(replace(GOOD, num_by_reason=counts, num_drawn=0)).warnings) == len(SkipReason) - 1
@@ -201,3 +202,12 @@ def test_report_lists_truncated_texts() -> None:
     ]
     several = make_report(replace(OUTPUT, cut_texts=cuts[:1]), [GOOD, GOOD], speakers=["0", "1"])
     assert several.warnings == ["1 text is too long for the time and cut off: at 0.0 s."]
+
+
+def test_report_of_an_older_version_is_read() -> None:
+    report = QualityReport.model_validate(example_report())
+    stored = report.model_dump(mode="json")
+    face = stored["face"]
+    new = {name: face.pop(name) for name in ("skipped", "num_frames_skipped", "num_frames_skipped_open")}
+    face |= {name.replace("skipped", "passed"): value for name, value in new.items()}
+    assert new["num_frames_skipped"] and QualityReport.model_validate(stored) == report
