@@ -1,6 +1,6 @@
 """One face over a whole source: smoothed landmarks, head pose, mouth shape, and why frames are skipped.
 
-`FaceTrack.skip_reason` is (N,) uint8, one `models.track.skip_reason.SkipReason` per source frame; 0 (`SHOWN`) means
+`FaceTrack.skip_reason` is (N,) uint8, one `models.track.skip_reason.SkipReason` per source frame; 0 (`NONE`) means
 that the mouth is rewritten. `FaceTrack.driving_weight` is (N,) float32: 0 where a frame is left unchanged, 1 where the
 mouth is fully driven, with ramps between. `FaceTrack.shot` is (N,) int32, the number of the shot of each frame.
 """
@@ -102,8 +102,8 @@ def finish_track(
         points: (N, 468, 3) landmarks in image pixels; rows of absent frames are ignored.
         present: (N,) whether the points are known.
         shot: (N,) number of the shot that each frame belongs to; None: all are one.
-        skip_reason: (N,) `SkipReason` of each frame; None: `SHOWN` where present, else `NO_FACE`.
-        visible: (N,) whether the mouth is seen well; None: where it is `SHOWN`.
+        skip_reason: (N,) `SkipReason` of each frame; None: `NONE` where present, else `NO_FACE`.
+        visible: (N,) whether the mouth is seen well; None: where it is `NONE`.
         facing: (N,) 0 to 1, how far the head faces the camera, which limits the driving weight; None: 1.
         fps: Frames a second.
         pixel_aspect: Width of a pixel over its height.

@@ -83,7 +83,7 @@ def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, f
 def _without_undecided(
     reasons: NDArray[np.uint8], is_followed: NDArray[np.bool_], is_behind: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return the reasons, with `SHOWN` for runs of covered frames unless most of those followed show an object."""
+    """Return the reasons, with `NONE` for runs of covered frames unless most of those followed show an object."""
     result = reasons.copy()
     covered = np.flatnonzero(reasons == SkipReason.COVERED)
     for run in np.split(covered, np.flatnonzero(np.diff(covered) > 1) + 1):

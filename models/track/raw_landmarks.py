@@ -35,7 +35,7 @@ class RawLandmarks(NamedTuple):
 
     points: NDArray[np.float32]  # (T, 468, 3) frame pixels; frames without the face repeat the last known points
     present: NDArray[np.bool_]  # (T,)
-    reasons: NDArray[np.uint8] | None = None  # (T,) `SkipReason`, `SHOWN` where present
+    reasons: NDArray[np.uint8] | None = None  # (T,) `SkipReason`, `NONE` where present
     scenes: NDArray[np.uint8] | None = None  # (T, 864) `models.track.shots.scene_of`
     chroma: NDArray[np.uint8] | None = None  # (T, M, 2) `models.face.occlusion.chroma_of`, 0 where absent
     likeness: NDArray[np.float32] | None = None  # (T,) similarity of the faces that the last search saw, -1 for none

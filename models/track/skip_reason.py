@@ -8,7 +8,7 @@ from enum import IntEnum
 class SkipReason(IntEnum):
     """One value for every source frame, kept in `FaceTrack.skip_reason` as uint8.
 
-    Frames with any value but `SHOWN` are left unchanged. The values are stored in avatar folders.
+    Frames with any value but `NONE` are left unchanged. The values are stored in avatar folders.
     """
 
     NONE = 0  # the mouth is rewritten

@@ -26,7 +26,7 @@ def stats(num: int, mean: float, std: float) -> RunningStats:
     return RunningStats(num, num * mean, num * (mean**2 + std**2))
 
 
-def passed(**frames: int) -> np.ndarray:
+def skipped(**frames: int) -> np.ndarray:
     counts = np.zeros(len(SkipReason), np.int64)
     for name, num in frames.items():
         counts[SkipReason[name]] = num
@@ -36,7 +36,7 @@ def passed(**frames: int) -> np.ndarray:
 GOOD = BlockMeasures(
     source=SOURCE,
     num_frames=100,
-    num_by_reason=passed(SHOWN=100),
+    num_by_reason=skipped(NONE=100),
     skipped=(),
     num_skipped_open=0,
     speech=stats(80, 0.06, 0.05),
@@ -104,9 +104,9 @@ def test_report_unused_source_offset_is_not_corrected() -> None:
 @pytest.mark.parametrize(
     ("counts", "line"),
     [
-        (passed(SHOWN=88, NO_FACE=12), "12 frames left unchanged: no face found."),
-        (passed(SHOWN=99, COVERED=1), "1 frame left unchanged: mouth covered."),
-        (passed(SHOWN=90, TURNED_AWAY=10), "10 frames left unchanged: head turned away."),
+        (skipped(NONE=88, NO_FACE=12), "12 frames left unchanged: no face found."),
+        (skipped(NONE=99, COVERED=1), "1 frame left unchanged: mouth covered."),
+        (skipped(NONE=90, TURNED_AWAY=10), "10 frames left unchanged: head turned away."),
     ],
 )
 def test_report_skipped_frames_are_counted_by_reason(counts: np.ndarray, line: str) -> None:
@@ -170,7 +170,7 @@ def test_report_names_the_calibration(changes: dict[str, object], calibration: s
 def test_report_without_a_face_has_no_measures() -> None:
     nobody = replace(
         GOOD,
-        num_by_reason=passed(NO_FACE=100),
+        num_by_reason=skipped(NO_FACE=100),
         speech=RunningStats(),
         silence=RunningStats(),
         jitter=RunningStats(),
