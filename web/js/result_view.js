@@ -6,6 +6,8 @@ import { t } from "./i18n.js";
 import { canPreview, playPreview } from "./preview_player.js";
 import { showThumbnail } from "./thumbnail.js";
 
+const RETRY_MS = 1000; // until a broken preview is requested again
+
 /** The screen of one job, a `figure`. */
 export class ResultView {
   constructor(job) {
@@ -41,8 +43,9 @@ export class ResultView {
     else if (job.status === "running" && job.stage === "rendering" && !this.isPreviewing) {
       this.isPreviewing = true;
       this.endPreview = playPreview(this.video, job.links.preview, () => {
-        this.isPreviewing = false; // restarted at the job's next change
+        this.isPreviewing = false;
         this.showResult();
+        this.retry = setTimeout(() => this.update(this.job), RETRY_MS); // there may be no other change of the job
       });
     }
     if (!this.isPreviewing) this.showResult();
@@ -50,6 +53,7 @@ export class ResultView {
 
   /** End the preview. */
   close() {
+    clearTimeout(this.retry);
     this.endPreview();
     this.endPreview = () => {};
   }

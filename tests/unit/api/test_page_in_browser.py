@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -118,10 +119,17 @@ def test_composer_error_survives_loading_of_avatars(browser: Any, url: str) -> N
 
 def test_broken_preview_is_restarted(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
     visitor, job = _opened(browser, url, service, tmp_path)
-    visitor.page.route("**/preview", lambda route: route.abort(), times=1)
+    held: list[Any] = []
+    visitor.page.route("**/preview", lambda route: held.append(route), times=1)
     job.finish_segment(0)
-    visitor.until("document.querySelector('#stage .status')?.textContent.includes('25')")
+    for _ in range(3000):
+        if held:
+            break
+        visitor.page.wait_for_timeout(20)
+    shown = visitor.text("#stage .status")
     job.finish_segment(1)
+    visitor.until(f"document.querySelector('#stage .status').textContent !== {json.dumps(shown)}")
+    held[0].abort()  # no other change of the job follows
     visitor.until(f"{VIDEO}.currentTime > 0.2")
     job.finish_segment(2)
     job.finish()

@@ -198,7 +198,9 @@ async def test_a_server_that_hangs_is_given_up_and_holds_nothing_up(answers: boo
             session.outputs.start(start(f"rtmp://127.0.0.1:{port}/live/{SECRET}"))
             await session.until(lambda: session.states[-1:] == ["ended"])
 
-    assert session.states == ["connecting", "reconnecting", "ended"]
+    # On a busy machine, the first attempt takes all of the time for retries.
+    assert (session.states[0], session.states[-1]) == ("connecting", "ended")
+    assert set(session.states[1:-1]) <= {"reconnecting"}
     assert session.events[-1]["code"] == "push_failed"
     assert SECRET not in str(session.events)
 
