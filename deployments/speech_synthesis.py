@@ -11,6 +11,7 @@ from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from media.language import language_name
+from media.subtitles.cues import Cue
 from speech.cue_recorder import CueRecorder, record_timeout_s
 from speech.cue_speaker import CueSpeaker
 from speech.service import tts_service
@@ -45,10 +46,14 @@ class SpeechSynthesis(StageReplica):
         return await self._threads.run(partial(self._recorder.record, cues, out), record_timeout_s(self._config, cues))
 
     @stage_method
-    async def translate(self, video: str, translate_to: str, owner: str | None) -> list[TranslatedCue]:
-        """Return what is said in a video in another language, by the servers that the operator configured."""
-        cues = await self._transcriber.transcribe(owner, video, None)
-        return await self._transcriber.translate(cues, language_name(translate_to))
+    async def transcribe(self, video: str, owner: str | None) -> list[Cue]:
+        """Return what is said in a video; see `Transcriber.transcribe`."""
+        return await self._transcriber.transcribe(owner, video, None)
+
+    @stage_method
+    async def translate(self, cues: Sequence[Cue], language: str) -> list[TranslatedCue]:
+        """Return cues in another language; see `Transcriber.translate`."""
+        return await self._transcriber.translate(cues, language_name(language))
 
     @stage_method
     async def choose_voices(self, requests: Sequence[VoiceRequest], language: str | None) -> ChosenVoices:

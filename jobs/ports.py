@@ -34,6 +34,7 @@ from media.audio_parts import AudioPart
 from media.matte.foreground import ScreenColour
 from media.playback import AfterEnd
 from media.probe import VideoInfo
+from media.subtitles.cues import Cue
 from models.engines.protocol import FrameSpan
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
@@ -162,16 +163,17 @@ class Stages(Protocol):
             MediaLimitError: All together take too long.
         """
 
-    async def translate(
-        self, context: CallContext, video: str, translate_to: str, owner: str | None
-    ) -> list[TranslatedCue]:
-        """Return what is said in a video, sentence by sentence, in another language.
+    async def transcribe(self, context: CallContext, video: str, owner: str | None) -> list[Cue]:
+        """Return what is said in a video, sentence by sentence.
 
         Raises:
             InputError: Nobody speaks in it.
-            UnavailableError: A server failed, or cannot be reached.
-            StageTimeoutError: A server, or decoding the sound, timed out.
+            UnavailableError: The server failed, or cannot be reached.
+            StageTimeoutError: The server, or decoding the sound, timed out.
         """
+
+    async def translate(self, context: CallContext, cues: Sequence[Cue], language: str) -> list[TranslatedCue]:
+        """Return cues in another language; UnavailableError or StageTimeoutError if the server fails."""
 
     async def choose_voices(
         self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None

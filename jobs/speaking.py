@@ -91,7 +91,9 @@ class SpeakingStage:
 
     async def _with_transcript(self, job: JobRecord, spec: JobSpec, translate_to: str, source: VideoInfo) -> JobRecord:
         """Give the job turns: what is said in the source, translated."""
-        lines = await self._stages.translate(CallContext(job.id), source_key(job.avatar_key), translate_to, job.owner)
+        context = CallContext(job.id)
+        said = await self._stages.transcribe(context, source_key(job.avatar_key), job.owner)
+        lines = await self._stages.translate(context, said, translate_to)
         turns = turns_of_transcript(lines, spec.speakers, spec.voice, video_seconds(source) or inf)
         if spec.subtitles_output == "burnt":
             await asyncio.to_thread(check_fonts, texts_of(turns))

@@ -28,8 +28,6 @@ from telemetry import metrics
 _SAMPLE_RATE: Final = 16000  # that of Whisper and its successors
 _CUES_AT_A_TIME: Final = 40
 _MAX_TRIES: Final = 2
-_MAX_REQUEST_TIMES: Final = 4
-"""A recording is transcribed and translated within so many times the timeout of one request."""
 _MAX_QUEUED_S: Final = 3600.0
 _INSTRUCTION: Final = (
     "Translate the lines of these subtitles into the language {language!r}. They are spoken in a dubbed film, so each "
@@ -142,10 +140,15 @@ def transcription_queue() -> FairQueue:
     return FairQueue("transcription", max_waiting=MAX_CUES, max_own=MAX_CUES, max_wait_s=_MAX_QUEUED_S)
 
 
-def translate_timeout_s(config: PipelineConfig) -> float:
-    """Return the longest time in which a recording of a job is transcribed and translated, in seconds."""
+def transcribe_timeout_s(config: PipelineConfig) -> float:
+    """Return the longest time that the transcription of a recording of a job takes, in seconds."""
     decoding_s = config.jobs.sound_timeout_s(config.limits.max_audio_seconds)
-    return _MAX_QUEUED_S + decoding_s + _MAX_REQUEST_TIMES * config.subtitles.timeout_s
+    return _MAX_QUEUED_S + decoding_s + config.subtitles.timeout_s
+
+
+def translate_timeout_s(config: PipelineConfig, cues: Sequence[Cue]) -> float:
+    """Return the longest time that the translation of cues takes, in seconds."""
+    return -(-len(cues) // _CUES_AT_A_TIME) * _MAX_TRIES * config.subtitles.timeout_s
 
 
 def _cue(segment: Any) -> Cue | None:

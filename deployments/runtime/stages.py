@@ -20,7 +20,7 @@ from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
 from models.engines.registry import MOUTH_ENGINE
 from speech.cue_recorder import record_timeout_s
 from speech.cue_speaker import speak_timeout_s
-from speech.transcriber import translate_timeout_s
+from speech.transcriber import transcribe_timeout_s, translate_timeout_s
 from telemetry.log_context import CallContext
 
 P = ParamSpec("P")
@@ -73,10 +73,11 @@ class ServeStages:
     record_speech = _forwarded(
         Stages.record_speech, "speech_synthesis", work_s=lambda config, cues, out: record_timeout_s(config, cues)
     )
+    transcribe = _forwarded(
+        Stages.transcribe, "speech_synthesis", work_s=lambda config, video, owner: transcribe_timeout_s(config)
+    )
     translate = _forwarded(
-        Stages.translate,
-        "speech_synthesis",
-        work_s=lambda config, video, translate_to, owner: translate_timeout_s(config),
+        Stages.translate, "speech_synthesis", work_s=lambda config, cues, language: translate_timeout_s(config, cues)
     )
     choose_voices = _forwarded(Stages.choose_voices, "speech_synthesis")
     prepare_speech = _forwarded(

@@ -31,6 +31,7 @@ from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedS
 from jobs.submission import Submissions
 from media.dubbing.slots import fit
 from media.probe import AudioInfo, ColourTags, VideoInfo
+from media.subtitles.cues import Cue
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport, SpeakerTurn
 from storage.cues import SpokenCue
@@ -58,7 +59,7 @@ class SpeakingStages(NoStages):
         self.spoken: list[tuple[str, str | None]] = []
         self.languages: list[str | None] = []  # in which voices were chosen
         self.is_silent = False
-        self.translated: list[tuple[str, str]] = []
+        self.transcribed: list[str] = []
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
         sound = None if audio is None else AudioInfo(16000, 1, 2.0, "pcm_s16le")
@@ -83,12 +84,13 @@ class SpeakingStages(NoStages):
             self._files.stored.put(key, content)
         return SpokenCue(key=key, sha256=digest, num_bytes=len(content), seconds=len(text) * SECONDS_PER_LETTER)
 
-    async def translate(
-        self, context: CallContext, video: str, translate_to: str, owner: str | None
-    ) -> list[TranslatedCue]:
-        self.translated.append((video, translate_to))
-        lines = (0.5, "one"), (4.0, "silent")
-        return [TranslatedCue(start, start + 2, text, original_text=text.upper()) for start, text in lines]
+    async def transcribe(self, context: CallContext, video: str, owner: str | None) -> list[Cue]:
+        self.transcribed.append(video)
+        return [Cue(0.5, 2.5, "ONE"), Cue(4.0, 6.0, "SILENT")]
+
+    async def translate(self, context: CallContext, cues: Sequence[Cue], language: str) -> list[TranslatedCue]:
+        assert language == "deu"
+        return [TranslatedCue(cue.start, cue.end, cue.text.lower(), original_text=cue.text) for cue in cues]
 
     async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         self._files.stored.put(out, b"recording")
@@ -225,7 +227,7 @@ async def test_complete_translates_and_casts_the_video_once(tmp_path: Path) -> N
         await bench.speak(job)
     bench.stages.is_silent = False
     job = await bench.speak(job)
-    assert bench.stages.translated == [(source_key(job.avatar_key), "deu")]
+    assert bench.stages.transcribed == [source_key(job.avatar_key)]
     assert sorted(text for text, _ in bench.stages.spoken) == ["one", "silent"]
     assert [(turn.face, turn.original_text) for turn in job.plan.turns] == [("person:0", "ONE"), ("person:1", "SILENT")]
     assert set(bench.stages.languages) == {"deu"} and job.options.language == "deu" and job.plan.is_complete
