@@ -30,8 +30,8 @@ from models.speech.level import SpeechLevel
 from models.speech.prosody import Prosody
 from storage.file_keys import job_file_key
 
-HOLD_S: Final = 60.0
-"""Seconds for which `hold` protects an avatar that is shown live from eviction."""
+PIN_S: Final = 60.0
+"""Seconds for which `pin` protects an avatar that is shown live from eviction."""
 
 
 _SOURCE_INFO: Final = TypeAdapter(VideoInfo)

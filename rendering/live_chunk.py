@@ -69,7 +69,7 @@ class LiveService(Protocol):
         """End an admitted session; raises nothing."""
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
-        """Keep a prepared avatar from being evicted for another `jobs.messages.HOLD_S`.
+        """Keep a prepared avatar from being evicted for another `jobs.messages.PIN_S`.
 
         Raises:
             LipwrightError: The hold could not be renewed.

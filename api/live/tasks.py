@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 from errors import LipwrightError
-from jobs.messages import HOLD_S
+from jobs.messages import PIN_S
 from rendering.live_chunk import LiveService
 
-_HOLD_EVERY_S: Final = HOLD_S / 3  # two calls may be lost
+_PIN_EVERY_S: Final = PIN_S / 3  # two calls may be lost
 
 
 async def first_ended(*works: Coroutine[Any, Any, Any] | asyncio.Task[None]) -> None:
@@ -34,9 +34,9 @@ async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
 
 
 async def keep_avatar_alive(
-    service: LiveService, avatar_id: str, owner: str | None, every_s: float = _HOLD_EVERY_S
+    service: LiveService, avatar_id: str, owner: str | None, every_s: float = _PIN_EVERY_S
 ) -> None:
-    """Hold an avatar periodically until the task is cancelled. Failed calls are retried with the next period."""
+    """Pin an avatar periodically until the task is cancelled. Failed calls are retried with the next period."""
     while True:
         with suppress(LipwrightError):
             await service.pin(avatar_id, owner)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from config import PipelineConfig
 from errors import InputError, LipwrightError, NotFoundError, StorageFullError, StoredFileError, UnavailableError
 from jobs.messages import (
-    HOLD_S,
+    PIN_S,
     AvatarRef,
     MatteRef,
     PeopleScan,
@@ -62,7 +62,7 @@ class Avatars:
         self._config, self._stages, self._table, self._files = config, stages, table, files
         self._analyses: SingleFlight[_AnalysisKey, None] = SingleFlight()
         self._tracking: dict[str, asyncio.Lock] = {}
-        self._held: dict[str, float] = {}  # until when, by the monotonic clock
+        self._pinned: dict[str, float] = {}  # until when, by the monotonic clock
         self._people = People(config, stages, table, files)
         self._mattes = Mattes(config, stages, files)
         self.folder_lock = asyncio.Lock()
@@ -87,9 +87,9 @@ class Avatars:
         return avatar
 
     async def pin(self, key: str) -> None:
-        """Protect avatar `key` from eviction for another `HOLD_S`, because it is shown live."""
+        """Protect avatar `key` from eviction for another `PIN_S`, because it is shown live."""
         now = time.monotonic()
-        self._held = {held: until for held, until in self._held.items() if until > now} | {key: now + HOLD_S}
+        self._pinned = {pinned: until for pinned, until in self._pinned.items() if until > now} | {key: now + PIN_S}
         await self._table.run_in_thread(self._table.touch_avatar, key)
 
     async def settings(self, key: str) -> AvatarSettings:
@@ -275,7 +275,7 @@ class Avatars:
                 if (
                     self._people.is_searching(record)
                     or self._is_being_analysed(record.key)
-                    or self._held.get(record.key, 0.0) > time.monotonic()
+                    or self._pinned.get(record.key, 0.0) > time.monotonic()
                 ):
                     continue
                 with suppress(StorageFullError):  # removing the files makes room for the change of the table

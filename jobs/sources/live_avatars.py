@@ -31,7 +31,7 @@ class LiveAvatars:
     async def present(
         self, record: AvatarRecord, owner: str | None, engine: str, settings: AvatarSettings
     ) -> ResolvedAvatar:
-        """Return an avatar that is analysed for an engine and held, how it moves, and its background.
+        """Return an avatar that is analysed for an engine and pinned, how it moves, and its background.
 
         What `settings` do not set is as the avatar has it when the matte of the background is finished. See
         `Avatars.ensure`, `Avatars.matte` and `Backgrounds.ensure`.
