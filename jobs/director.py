@@ -320,7 +320,7 @@ class JobDirector:
         return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
 
     async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ResolvedAvatar:
-        """Return how a session shows an avatar, which is analysed for an engine and pinned; see `LiveAvatars.present`."""
+        """Return how a session shows an avatar, analysed for an engine and pinned; see `LiveAvatars.present`."""
         self._election.check()
         return await self._live_avatars.present(await self.get_avatar(avatar_id, owner), owner, engine, settings)
 
