@@ -227,7 +227,7 @@ def test_create_full_queue_beyond_max_wait_raises(service: MemoryService, url: s
     assert len(service.asked) == 1, "it asks to wait for seven seconds"
 
 
-def test_events_over_max_followers_retries(service: MemoryService) -> None:
+def test_events_over_max_event_streams_retries(service: MemoryService) -> None:
     with serving(service, jobs=JobConfig(max_event_streams=1)) as url:
         client = Lipwright(url)
         job = client.jobs.create(audio=b"sound", video=b"film")
