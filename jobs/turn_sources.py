@@ -43,10 +43,12 @@ def turns_of_transcript(
     """Return one turn per sentence of a transcript, in order, without faces except those of `speakers`.
 
     Raises:
-        OptionError: `speakers` names a speaker that the transcript does not have.
+        OptionError: Nothing is said in the video, or `speakers` names a speaker that the transcript does not have.
     """
     in_order = sorted(lines, key=lambda line: line.start)
     cues = [replace(line, end=min(line.end, video_seconds)) for line in in_order if line.start < video_seconds]
+    if not cues:
+        raise OptionError("translate_to: the transcript has no sentence within the length of the video.")
     turns = _turns_of_cues(cues, "transcript", speakers, voice)
     return [
         turn.model_copy(update={"original_text": line.original_text}) for turn, line in zip(turns, cues, strict=True)

@@ -62,6 +62,11 @@ def test_transcript_turns_are_cut_at_next_turn_and_video_end() -> None:
     ]
 
 
+def test_transcript_beyond_the_video_is_refused() -> None:
+    with pytest.raises(OptionError, match="no sentence within the length of the video"):
+        turns_of_transcript([TranslatedCue(9.0, 9.5, "A", original_text="a")], {}, None, 8.0)
+
+
 def test_a_diarization_plays_the_audio_at_the_same_times() -> None:
     content = _rttm((0.5, 2, "S0"), (2, 3, "S1"), (2.25, 4, "S2"), (10, 11, "S3"))
     speakers = {name: SpeakerChoice(face=face) for name, face in (("S0", "0"), ("S1", "1"), ("S2", "0"))}
