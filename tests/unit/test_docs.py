@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -80,3 +82,19 @@ def test_docs_settings_exist(repo_root: Path) -> None:
         if key not in sections[section]
     ]
     assert not unknown
+
+
+def test_docs_describe_every_setting(repo_root: Path) -> None:
+    files = [*_pages(repo_root), repo_root / "serve_config.yaml"]
+    words = {word for file in files for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))}
+    assert not [name for name in _settings(PipelineConfig) if name.rpartition(".")[2] not in words]
+
+
+def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        sections = [kind for kind in kinds if issubclass(kind, BaseModel)]
+        for section in sections:
+            yield from _settings(section, f"{prefix}{name}.")
+        if not sections:
+            yield f"{prefix}{name}"
