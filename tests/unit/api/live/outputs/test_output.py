@@ -42,7 +42,7 @@ class Session:
     """Outputs that are offered a stream, and the events that the client receives."""
 
     def __init__(self, live: LiveConfig | None, speed: float) -> None:
-        self.speed = speed
+        self.speed, self.offered_seconds = speed, 0.0
         self.events: list[dict[str, Any]] = []
         destinations = Destinations(LOOPBACK, NetworkConfig(connect_timeout_s=2))
         self.outputs = SessionOutputs(destinations, live or LiveConfig(), self._tell)
@@ -66,6 +66,7 @@ class Session:
         async def offer() -> None:
             for fragment in FlashingStream():
                 self.outputs.offer(fragment)
+                self.offered_seconds = fragment.start_seconds + fragment.duration_seconds
                 await asyncio.sleep(fragment.duration_seconds / self.speed)
 
         offering = asyncio.create_task(offer())
@@ -147,7 +148,8 @@ async def test_dropped_seconds_after_an_outage_are_its_length(monkeypatch: pytes
         num = len(sent)
         outage.set()
         await session.until(lambda: session.states[-1] == "reconnecting")
-        await asyncio.sleep(0.4)  # 3.2 s of the stream, which is more than the queue holds
+        lost_at = session.offered_seconds
+        await session.until(lambda: session.offered_seconds > lost_at + 3.2)  # more than the queue holds
         outage.clear()
         await session.until(lambda: len(sent) > num + 5)
         (listed,) = json.loads(session.outputs.describe())["outputs"]
