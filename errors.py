@@ -226,7 +226,7 @@ class ReplicaLostError(LipwrightError, code="replica_lost", status_code=503, ret
 
 
 class VoiceError(LipwrightError, code="voice_failed", status_code=503, retryable=True):
-    """The text-to-speech service failed or could not be reached; not the caller's fault.
+    """A voice, or a server that transcribes or translates, failed or cannot be reached; not the caller's fault.
 
     Attributes:
         is_unreachable: Whether the service did not take the request, so that the same request can succeed soon.

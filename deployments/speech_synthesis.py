@@ -13,7 +13,7 @@ from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, Transl
 from media.language import language_name
 from media.subtitles.cues import Cue
 from speech.cue_recorder import CueRecorder, record_timeout_s
-from speech.cue_speaker import CueSpeaker
+from speech.cue_speaker import CueSpeaker, when_reachable
 from speech.service import tts_service
 from speech.transcriber import Transcriber, transcription_queue
 from speech.voice_choice import choose_voices
@@ -48,12 +48,12 @@ class SpeechSynthesis(StageReplica):
     @stage_method
     async def transcribe(self, video: str, owner: str | None) -> list[Cue]:
         """Return what is said in a video; see `Transcriber.transcribe`."""
-        return await self._transcriber.transcribe(owner, video, None)
+        return await when_reachable(partial(self._transcriber.transcribe, owner, video, None))
 
     @stage_method
     async def translate(self, cues: Sequence[Cue], language: str) -> list[TranslatedCue]:
         """Return cues in another language; see `Transcriber.translate`."""
-        return await self._transcriber.translate(cues, language_name(language))
+        return await when_reachable(partial(self._transcriber.translate, cues, language_name(language)))
 
     @stage_method
     async def choose_voices(self, requests: Sequence[VoiceRequest], language: str | None) -> ChosenVoices:

@@ -168,12 +168,12 @@ class Stages(Protocol):
 
         Raises:
             InputError: Nobody speaks in it.
-            UnavailableError: The server failed, or cannot be reached.
+            VoiceError: The server failed, or cannot be reached.
             StageTimeoutError: The server, or decoding the sound, timed out.
         """
 
     async def translate(self, context: CallContext, cues: Sequence[Cue], language: str) -> list[TranslatedCue]:
-        """Return cues in another language; UnavailableError or StageTimeoutError if the server fails."""
+        """Return cues in another language; VoiceError or StageTimeoutError if the server fails."""
 
     async def choose_voices(
         self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None

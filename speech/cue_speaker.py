@@ -86,28 +86,13 @@ class CueSpeaker:
         """Return the cue from `folder` or the cache, else from the voice."""
         if (known := await self._blocking(partial(self._cues.take, owner, digest, folder))) is not None:
             return known
-        upload = await self._reached(partial(self._upload, text, voice, owner))
+        upload = await when_reachable(partial(self._upload, text, voice, owner))
         try:
             seconds = await self._seconds(upload)
             return await self._blocking(partial(self._cues.add, upload, seconds, owner, digest, folder))
         except BaseException:
             await asyncio.shield(self._blocking(partial(self._files.drop_uploads, upload)))
             raise
-
-    async def _reached(self, synthesize: Callable[[], Coroutine[object, object, T]]) -> T:
-        """Return the result of `synthesize()`, repeated while the voice server cannot be reached."""
-        for pause_s in (*RETRY_PAUSES_S, None):
-            try:
-                return await synthesize()
-            except StageTimeoutError as error:
-                # Another attempt would make others wait for a voice that hangs.
-                raise StageTimeoutError(str(error), was_retried=True) from error
-            except VoiceError as error:
-                if not error.is_unreachable or pause_s is None:
-                    raise
-                logger.warning("%s Next attempt in %g s.", error, pause_s)
-            await asyncio.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
 
     async def _upload(self, text: str, voice: FoundVoice, owner: str | None) -> UploadedFile:
         writer = await self._blocking(partial(self._files.new_upload, "cue"))
@@ -136,6 +121,22 @@ class CueSpeaker:
 
     async def _blocking(self, work: Callable[[], T]) -> T:
         return await self._run(lambda token: work(), self._config.jobs.min_call_timeout_s)
+
+
+async def when_reachable(work: Callable[[], Coroutine[object, object, T]]) -> T:
+    """Return the result of `work()`, repeated for a minute while a server cannot be reached."""
+    for pause_s in (*RETRY_PAUSES_S, None):
+        try:
+            return await work()
+        except StageTimeoutError as error:
+            # Another attempt would make others wait for a server that hangs.
+            raise StageTimeoutError(str(error), was_retried=True) from error
+        except VoiceError as error:
+            if not error.is_unreachable or pause_s is None:
+                raise
+            logger.warning("%s Next attempt in %g s.", error, pause_s)
+        await asyncio.sleep(pause_s)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def cue_digest(text: str, owner: str | None, identity: str) -> str:

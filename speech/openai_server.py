@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from errors import StageTimeoutError, UnavailableError
+from errors import StageTimeoutError, VoiceError
 
 _CONNECT_S: Final = 10.0
 _MAX_BYTES: Final = 32 << 20
@@ -52,9 +52,9 @@ class OpenAIServer:
         except (KeyError, IndexError, TypeError) as error:
             raise self.failed("returned no answer") from error
 
-    def failed(self, problem: str) -> UnavailableError:
+    def failed(self, problem: str, *, is_unreachable: bool = False) -> VoiceError:
         """Return the error for an answer that cannot be used. Its content is not shown to callers."""
-        return UnavailableError(f"The {self._what} server {problem}.")
+        return VoiceError(f"The {self._what} server {problem}.", is_unreachable=is_unreachable)
 
     async def _post(self, path: str, request: Mapping[str, Any]) -> Any:
         timeout = httpx.Timeout(self._timeout_s, connect=_CONNECT_S)
@@ -74,7 +74,7 @@ class OpenAIServer:
         except (TimeoutError, httpx.TimeoutException) as error:
             raise StageTimeoutError(f"The {self._what} server timed out after {self._timeout_s:g} s.") from error
         except httpx.HTTPError as error:
-            raise self.failed(f"cannot be reached ({type(error).__name__})") from error
+            raise self.failed(f"cannot be reached ({type(error).__name__})", is_unreachable=True) from error
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:

@@ -28,6 +28,7 @@ from telemetry import metrics
 _SAMPLE_RATE: Final = 16000  # that of Whisper and its successors
 _CUES_AT_A_TIME: Final = 40
 _MAX_TRIES: Final = 2
+_MAX_QUEUED: Final = 1000
 _MAX_QUEUED_S: Final = 3600.0
 _INSTRUCTION: Final = (
     "Translate the lines of these subtitles into the language {language!r}. They are spoken in a dubbed film, so each "
@@ -64,7 +65,7 @@ class Transcriber:
             OptionError: No server is configured.
             InputError: The recording cannot be decoded, or nobody speaks in it.
             BusyError: Too many recordings wait.
-            UnavailableError: The server failed.
+            VoiceError: The server failed, or cannot be reached.
             StageTimeoutError: The server, or decoding the recording, timed out.
         """
         check_transcription(self._config.subtitles, translates=False)
@@ -76,7 +77,7 @@ class Transcriber:
 
         Raises:
             OptionError: No server is configured.
-            UnavailableError: The server failed, or returned no usable translation.
+            VoiceError: The server failed, cannot be reached, or returned no usable translation.
             StageTimeoutError: The server timed out.
         """
         check_transcription(self._config.subtitles, translates=True)
@@ -136,8 +137,8 @@ class Transcriber:
 
 
 def transcription_queue() -> FairQueue:
-    """Return a queue for the recordings of jobs, of which all that run may wait."""
-    return FairQueue("transcription", max_waiting=MAX_CUES, max_own=MAX_CUES, max_wait_s=_MAX_QUEUED_S)
+    """Return a queue in which the recordings of all running jobs may wait."""
+    return FairQueue("transcription", max_waiting=_MAX_QUEUED, max_own=_MAX_QUEUED, max_wait_s=_MAX_QUEUED_S)
 
 
 def transcribe_timeout_s(config: PipelineConfig) -> float:

@@ -126,6 +126,15 @@ def test_translate_to_is_spoken_by_the_person_who_is_heard(
     client.post(f"/v1/jobs/{answer.json()['id']}/cancel").raise_for_status()
 
 
+def test_translate_to_with_failing_server_fails_the_job(
+    client: httpx.Client, film: Path, translator: OpenAIStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translator, "status", 500)
+    job = wait_until_final(client, submit(client, {"video": film}, translate_to="German")["id"])
+    assert (job["status"], job["error"]["code"]) == ("failed", "voice_failed")
+    assert "The transcription server returned status 500" in job["error"]["message"]
+
+
 def test_create_job_with_unknown_person_names_num_people(client: httpx.Client, film: Path, short_speech: Path) -> None:
     job = wait_until_final(client, submit(client, {"video": film, "audio": short_speech}, face="person:7")["id"])
     assert job["status"] == "failed" and job["error"]["code"] == "face_not_found"

@@ -99,7 +99,7 @@ def test_a_server_that_cannot_be_reached(service: MemoryService) -> None:
         pass
     with _api(service, other) as http:
         answer = _ask(http)
-    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert (answer.status_code, answer.json()["code"]) == (503, "voice_failed")
     assert "cannot be reached" in answer.json()["detail"]
 
 
