@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from errors import ConfigError
+from errors import ConfigError, OptionError
 
 _ROOT = Path(__file__).resolve().parent
 STATE_VARIABLE: Final = "LIPWRIGHT_STATE"
@@ -290,6 +290,19 @@ class SubtitlesConfig(_Frozen):
     translation_model: str = Field("gpt-4o-mini", max_length=128, description="Model requested for translation.")
     translation_key_env: str | None = Field(None, description="Environment variable that holds its API key.")
     timeout_s: float = Field(600.0, gt=0, le=3600, description="Timeout of one request to these servers, in seconds.")
+
+    def check(self, translates: bool) -> None:
+        """Raise OptionError if the server that transcribes, or with `translates` the other one, is not configured."""
+        where = "see docs/timelines.md."
+        if self.transcription_url is None:
+            raise OptionError(
+                f"This service cannot transcribe. Ask the operator to set subtitles.transcription_url; {where}"
+            )
+        if translates and self.translation_url is None:
+            raise OptionError(
+                "translate_to: this service cannot translate. Ask the operator to set subtitles.translation_url; "
+                + where
+            )
 
 
 class LabelsConfig(_Frozen):

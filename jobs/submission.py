@@ -32,7 +32,7 @@ from jobs.services import JobServices
 from jobs.sources.avatar_submission import Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
 from jobs.turn_faces import JobSource, with_one_face_per_person
-from jobs.turn_sources import check_transcription, with_faces
+from jobs.turn_sources import with_faces
 from jobs.turns import texts_of
 from jobs.voices import with_voices
 from media.probe import VideoInfo
@@ -191,7 +191,7 @@ class Submissions:
         fields = stored_fields(spec)
         audio = {fields[field]: file for field, file in spec.audio_files.items()}
         if spec.translate_to is not None:
-            check_transcription(self._config.subtitles, translates=True)
+            self._config.subtitles.check(translates=True)
             self._check_texts([])
             if not found.source.has_audio:
                 raise OptionError("translate_to: the video has no sound.")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from config import SubtitlesConfig
 from errors import OptionError
 from jobs.model.turns import PlannedTurn, SpeakerChoice
 from jobs.speech_messages import TranslatedCue
@@ -53,20 +52,6 @@ def turns_of_transcript(
     return [
         turn.model_copy(update={"original_text": line.original_text}) for turn, line in zip(turns, cues, strict=True)
     ]
-
-
-def check_transcription(settings: SubtitlesConfig, translates: bool) -> None:
-    """Check that the servers that transcribe and translate are configured; OptionError if they are not."""
-    if settings.transcription_url is None:
-        raise OptionError(
-            "This service cannot transcribe. Ask the operator to set subtitles.transcription_url; see "
-            "docs/timelines.md."
-        )
-    if translates and settings.translation_url is None:
-        raise OptionError(
-            "translate_to: this service cannot translate. Ask the operator to set subtitles.translation_url; see "
-            "docs/timelines.md."
-        )
 
 
 def _turns_of_cues(

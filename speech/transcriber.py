@@ -14,7 +14,6 @@ from errors import InputError
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
 from jobs.model.files import new_id
 from jobs.speech_messages import TranslatedCue
-from jobs.turn_sources import check_transcription
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -68,7 +67,7 @@ class Transcriber:
             VoiceError: The server failed, or cannot be reached.
             StageTimeoutError: The server, or decoding the recording, timed out.
         """
-        check_transcription(self._config.subtitles, translates=False)
+        self._config.subtitles.check(translates=False)
         async with self._queue.turn(owner):
             return await self._transcribed(key, language)
 
@@ -80,7 +79,7 @@ class Transcriber:
             VoiceError: The server failed, cannot be reached, or returned no usable translation.
             StageTimeoutError: The server timed out.
         """
-        check_transcription(self._config.subtitles, translates=True)
+        self._config.subtitles.check(translates=True)
         translated: list[TranslatedCue] = []
         for start in range(0, len(cues), _CUES_AT_A_TIME):
             part = cues[start : start + _CUES_AT_A_TIME]

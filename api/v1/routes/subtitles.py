@@ -21,7 +21,6 @@ from jobs.fair_queue import FairQueue
 from jobs.model.files import FilePart
 from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
-from jobs.turn_sources import check_transcription
 from media.subtitles.cues import Cue
 from media.subtitles.texts import SubtitleFormat, subtitle_file
 from speech.transcriber import Transcriber
@@ -70,7 +69,7 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
     async def create_subtitles(self, request: Request) -> Response:
         """Return the subtitles of a recording, on request translated, by the servers that the operator configured."""
         try:
-            check_transcription(self._settings, translates=False)
+            self._settings.check(translates=False)
         except OptionError:
             await drain(request)
             raise
@@ -84,7 +83,7 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
         """Return the subtitles that were asked for. The upload is removed, also on failure."""
         upload = form.audio
         try:
-            check_transcription(self._settings, translates=form.translate_to is not None)
+            self._settings.check(translates=form.translate_to is not None)
             cues = await self._transcriber.transcribe(owner, upload_key(upload.key), form.language)
         except (InputError, StageTimeoutError) as error:
             raise type(error)(str(error).replace(upload.key, upload.label or "audio")) from error
