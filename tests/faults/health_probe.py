@@ -1,4 +1,4 @@
-"""Whether /healthz is answered while a service is under load, and how fast."""
+"""Whether /healthz and /v1/status are answered while a service is under load, and how fast."""
 
 from __future__ import annotations
 
@@ -34,22 +34,26 @@ server.serve_forever()
 class HealthProbe:
     """Asks /healthz ten times a second and notes how long each answer takes; none at all counts as a minute.
 
-    Each time it opens a connection, as supervisors do.
+    Each time it opens a connection, as supervisors do. With an API key, it asks /v1/status as often.
 
     A bystander, a small HTTP server that has nothing to do with the service, is asked as often: what it takes is the
     machine's doing.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
         self._stop = threading.Event()
         self.seconds: list[float] = []
+        self.status_seconds: list[float] = []
         self.bystander_seconds: list[float] = []
         self._counted_from = 0.0
         self._bystander = subprocess.Popen([sys.executable, "-c", _BYSTANDER], stdout=subprocess.PIPE, text=True)
         assert self._bystander.stdout is not None
         port = self._bystander.stdout.readline().strip()
-        asked = ((f"{url}/healthz", self.seconds), (f"http://127.0.0.1:{port}/", self.bystander_seconds))
-        self._threads = [threading.Thread(target=self._run, args=one, daemon=True) for one in asked]
+        asked = {f"{url}/healthz": self.seconds, f"http://127.0.0.1:{port}/": self.bystander_seconds}
+        if api_key:
+            asked[f"{url}/v1/status"] = self.status_seconds
+        self._headers = {"Connection": "close"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+        self._threads = [threading.Thread(target=self._run, args=one, daemon=True) for one in asked.items()]
 
     @classmethod
     def looks(cls, url: str, promised_s: float, most: int = 3) -> Iterator[HealthProbe]:
@@ -82,7 +86,7 @@ class HealthProbe:
         self._bystander.communicate()
 
     def _run(self, url: str, seconds: list[float]) -> None:
-        with httpx.Client(trust_env=False, timeout=10, headers={"Connection": "close"}) as client:
+        with httpx.Client(trust_env=False, timeout=10, headers=self._headers) as client:
             while not self._stop.wait(0.1):
                 started = time.perf_counter()
                 try:
@@ -98,9 +102,9 @@ class HealthProbe:
         self._counted_from = time.perf_counter()
         self.seconds.clear()
 
-    def percentile(self, share: float) -> float:
-        """Seconds within which that share of the answers came."""
-        ordered = sorted(self.seconds)
+    def percentile(self, share: float, seconds: list[float] | None = None) -> float:
+        """Seconds within which that share of the answers came: of /healthz, or of those in `seconds`."""
+        ordered = sorted(self.seconds if seconds is None else seconds)
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
     def bound(self, promised_s: float) -> float:
