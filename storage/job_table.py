@@ -321,7 +321,7 @@ class JobTable:
     def backgrounds_of_avatars(self) -> dict[str, list[str]]:
         """Return the IDs of the avatars that use each stored background, by the ID of the background."""
         avatars: dict[str, list[str]] = {}
-        for row in self.database.query("SELECT * FROM avatars WHERE background IS NOT NULL ORDER BY created_at"):
+        for row in self.database.query("SELECT * FROM avatars WHERE settings IS NOT NULL ORDER BY created_at"):
             avatar = from_row(AvatarRecord, row)
             if (file_id := avatar.settings.background_id) is not None:
                 avatars.setdefault(file_id, []).append(avatar.id)
@@ -330,7 +330,8 @@ class JobTable:
     def analysing_avatars(self) -> list[AvatarRecord]:
         """Return the avatars under analysis that callers created themselves, the oldest first."""
         rows = self.database.query(
-            "SELECT * FROM avatars WHERE status = ?1 AND awaited = 1 ORDER BY created_at", AvatarStatus.ANALYSING.value
+            "SELECT * FROM avatars WHERE status = ?1 AND analyse_on_create = 1 ORDER BY created_at",
+            AvatarStatus.ANALYSING.value,
         )
         return [from_row(AvatarRecord, row) for row in rows]
 

@@ -97,15 +97,15 @@ class Database(protocols.Database):
         with self.transaction():
             (row,) = self.query(
                 f"UPDATE writer SET held_until = {_NOW} + ?1::double precision "
-                f"RETURNING CASE WHEN asked_until > {_NOW} AND heir > holder THEN heir END AS heir",
+                f"RETURNING CASE WHEN asked_until > {_NOW} AND successor > holder THEN successor END AS successor",
                 lease_s,
             )
-        return None if row["heir"] is None else str(row["heir"])
+        return None if row["successor"] is None else str(row["successor"])
 
     def request_handover(self, successor: str, wait_s: float) -> bool:
         with self._lock, self._beside_the_fence(), self.transaction():
             num_asked = self.execute(
-                f"UPDATE writer SET heir = ?1, asked_until = {_NOW} + ?2::double precision "
+                f"UPDATE writer SET successor = ?1, asked_until = {_NOW} + ?2::double precision "
                 f"WHERE held_until > {_NOW} AND holder < ?1",
                 successor,
                 wait_s,
