@@ -93,7 +93,8 @@ class JobInputs(BaseModel):
     """File names as given by the client."""
 
     audio: str
-    presenter: str = Field(description="Name of the video or image, or of the avatar.")
+    source: str = Field(description="Name of the video or image, or of the avatar.")
+    presenter: str = Field(description="The old name of `source`.", deprecated=True)
 
 
 class _JobFields(BaseModel):
@@ -151,7 +152,8 @@ class JobView(_JobFields):
 def _shared(view: type[_JobFields], job: JobSummary) -> dict[str, Any]:
     """Return the fields that a view and a job have in common, and the names of its files."""
     shared = {name: getattr(job, name) for name in view.model_fields if name not in ("links", "inputs")}
-    return {**shared, "inputs": JobInputs(audio=job.audio_label, presenter=job.source_label)}
+    label = job.source_label
+    return {**shared, "inputs": JobInputs(audio=job.audio_label, source=label, presenter=label)}
 
 
 def _links(job: JobSummary, base_url: str) -> dict[str, Any]:
