@@ -54,7 +54,7 @@ def main(
         for width, height in _SIZES:
             video = make_avatar(width, height, seconds, folder)
             floor = floor_cpu_ms(video, num_frames_of(seconds), RenderConfig())
-            jobs = {precision: _staged(video, seconds, folder, precision) for precision in ("fp32", "auto")}
+            jobs = {precision: _measure_stages(video, seconds, folder, precision) for precision in ("fp32", "auto")}
             if not in_process:
                 jobs["service, fp32"] = _through_graph(video, seconds, folder)
             least = min(loop.values()) + floor
@@ -70,7 +70,7 @@ def main(
     print(json.dumps(results, indent=1))
 
 
-def _staged(video: Path, seconds: float, folder: Path, precision: str) -> dict[str, Any]:
+def _measure_stages(video: Path, seconds: float, folder: Path, precision: str) -> dict[str, Any]:
     config = PipelineConfig(data_dir=folder / "data", engines={"wav2lip": {"precision": precision}})
     place = folder / f"{video.stem}-{precision}"
     place.mkdir()

@@ -92,11 +92,11 @@ def live(
             for url in push or ():
                 session.start_output(url, push_token)
             stream = JoinedStream()
-            _write(_connecting(session, len(push or ())), stream, target)
-            seconds = _write(session.say(pieces) if text is None else _reading(session, text, voice), stream, target)
+            _write(_wait_for_outputs(session, len(push or ())), stream, target)
+            seconds = _write(session.say(pieces) if text is None else _speak_text(session, text, voice), stream, target)
             if stay:
                 with suppress(KeyboardInterrupt):
-                    seconds = _write(_staying(session), stream, target)
+                    seconds = _write(_stay_idle(session), stream, target)
         print(f"{out or 'pushed'}: {seconds:.1f} s", file=sys.stderr)
 
 
@@ -123,7 +123,7 @@ def _report_output(event: LiveEvent) -> None:
     print(f"{about} ({raw['message']})" if raw.get("message") else about, file=sys.stderr)
 
 
-def _connecting(session: LiveSession, num_outputs: int) -> Iterator[LiveEvent]:
+def _wait_for_outputs(session: LiveSession, num_outputs: int) -> Iterator[LiveEvent]:
     """Yield the events until no output is still connecting, so that they receive the speech from its beginning."""
     states: dict[str, str] = {}
     for event in session if num_outputs else ():
@@ -134,7 +134,7 @@ def _connecting(session: LiveSession, num_outputs: int) -> Iterator[LiveEvent]:
             return
 
 
-def _staying(session: LiveSession) -> Iterator[LiveEvent]:
+def _stay_idle(session: LiveSession) -> Iterator[LiveEvent]:
     """Yield the events of an idle session, and keep it alive."""
     for number, event in enumerate(session):
         if number % _KEEP_ALIVE_EVENTS == 0:
@@ -142,7 +142,7 @@ def _staying(session: LiveSession) -> Iterator[LiveEvent]:
         yield event
 
 
-def _reading(session: LiveSession, text: str, voice: str | None) -> Iterator[LiveEvent]:
+def _speak_text(session: LiveSession, text: str, voice: str | None) -> Iterator[LiveEvent]:
     """Speak a text and yield the events until it is finished."""
     session.speak_text(text, voice)
     for event in session:

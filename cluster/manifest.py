@@ -123,7 +123,7 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
         except InputError as error:
             complaints.append(f"{manifest}:{number}: {error}")
             continue
-        pair = _resolved(pair, manifest.parent, out_dir or manifest.parent)
+        pair = _resolve(pair, manifest.parent, out_dir or manifest.parent)
         complaints += [f"{manifest}:{number}: {complaint}" for complaint in _missing_inputs(pair)]
         first = line_of_out.setdefault(pair.out, number)
         if first != number:
@@ -163,7 +163,7 @@ def _cell(column: str, text: str) -> object:
     return json.loads(text) if column in _SHAPE.objects else text
 
 
-def _resolved(pair: Pair, inputs: Path, outputs: Path) -> Pair:
+def _resolve(pair: Pair, inputs: Path, outputs: Path) -> Pair:
     paths = {name: resolve(location, inputs) for name, location in pair.inputs.items()}
     return replace(pair, out=resolve(pair.out, outputs), inputs=paths)
 

@@ -99,9 +99,9 @@ def running_service(
         if shortage := disk_shortage(settings):
             terminal.warn(shortage)
         with (
-            _fronted(config, health_port, node) as (behind, node_behind, front),
+            _run_front(config, health_port, node) as (behind, node_behind, front),
             open_service_log(_log_path(config), terminal) as log,
-            _deployed(behind, node_behind, front, table, log, terminal),
+            _run_graph(behind, node_behind, front, table, log, terminal),
         ):
             lock.publish_url(url)
             yield url
@@ -114,7 +114,7 @@ def _log_path(config: ServeConfig) -> Path:
 
 
 @contextmanager
-def _fronted(
+def _run_front(
     config: ServeConfig, health_port: int | None, node: NodeOptions
 ) -> Iterator[tuple[ServeConfig, NodeOptions, FrontProxy | None]]:
     """Run the front proxy at the ports of `config` and `node`; yields what is behind it, and the proxy."""
@@ -147,7 +147,7 @@ def _fronted(
 
 
 @contextmanager
-def _deployed(
+def _run_graph(
     config: ServeConfig,
     node: NodeOptions,
     front: FrontProxy | None,

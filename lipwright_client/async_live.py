@@ -141,7 +141,7 @@ class AsyncLiveSession:
         """
         while True:
             try:
-                async with aclosing(self._received()) as events:
+                async with aclosing(self._receive()) as events:
                     async for event in events:
                         yield event
                 return
@@ -237,7 +237,7 @@ class AsyncLiveSession:
                 self._socket, self._protocol, self._first, self._opened = socket, protocol, first, opened.pop_all()
         self._opened_at = time.monotonic()
 
-    async def _received(self) -> AsyncGenerator[LiveEvent, None]:
+    async def _receive(self) -> AsyncGenerator[LiveEvent, None]:
         """Yield the events of one connection until the service closes it."""
         while self._first:
             yield self._first.pop(0)
