@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.forms.form_parts import MORE_AUDIO, FileFields, FormShape
+from api.forms.form_parts import MORE_AUDIO, FileFields, FormFields
 from api.validation_message import describe
 from errors import OptionError
 from jobs.model.spec import SpeechSpec
@@ -99,13 +99,13 @@ def _is_structured(field: dict[str, Any]) -> bool:
 
 
 @cache
-def shape_of(kind: type[BaseModel]) -> FormShape:
+def accepted_fields(kind: type[BaseModel]) -> FormFields:
     """Return the fields of a form, from its JSON schema."""
     properties = dict(kind.model_json_schema()["properties"])
     has_more = properties.pop(_MORE, None) is not None
     files = FileFields(frozenset(name for name, schema in properties.items() if is_file(schema)), has_more)
     objects = frozenset(name for name, schema in properties.items() if _is_structured(schema))
-    return FormShape(files, frozenset(properties) - files.names, objects)
+    return FormFields(files, frozenset(properties) - files.names, objects)
 
 
 def validated(kind: type[_Form], fields: Mapping[str, object]) -> _Form:
