@@ -15,7 +15,7 @@ from cli.doctor import doctor
 from cli.dub import dub
 from cli.inspect import inspect
 from cli.integrations import gradio, live_worker, mcp
-from cli.job_options import FILE_FIELDS, with_job_options
+from cli.job_options import local_files, with_job_options
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
@@ -84,8 +84,7 @@ def speak(
         raise UsageError("input_invalid", "pass either --video or --avatar-id.")
     background = background_field(fields.pop("background", None))
     fields = {**fields, **background}
-    inputs = {name: str(value) for name, value in fields.items() if name in FILE_FIELDS and value}
-    files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
+    files = local_files(fields)
     check_paths(files, out)
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start
