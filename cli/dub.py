@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from cli.avatar_options import background_field
 from cli.draft_file import draft_text
 from cli.job_options import local_files, with_dub_options
 from cli.local_service import LocalDataDir, OptionalServer, service_at
@@ -20,7 +19,7 @@ from cli.run_job import VideoOut, check_paths, check_writable, make_job, save_vi
 from cli.terminal import UsageError, interrupt_on_sigterm, service
 from cli.turn_table import long_texts, print_result, voices_of
 from lipwright_client import ClientError, Job, Lipwright
-from lipwright_client.calls import AvatarSettings, JobFields
+from lipwright_client.calls import JobFields
 
 
 @with_dub_options
@@ -95,10 +94,10 @@ def dub(
 
 def _with_picture_of_video(fields: JobFields) -> JobFields:
     """Return the fields with the settings that a saved avatar of the same video may have set otherwise."""
-    background: AvatarSettings = {}
-    if "background_id" not in fields:
-        background = background_field(fields.pop("background", "source"))
-    return {"expressiveness": 1, "motion": 1, **fields, **background}
+    own: JobFields = {"expressiveness": 1, "motion": 1}
+    if not fields.keys() & {"background", "background_file", "background_id"}:
+        own["background"] = "source"
+    return {**own, **fields}
 
 
 def _make_job(client: Lipwright, out: Path, fields: JobFields) -> Job:

@@ -75,6 +75,8 @@ def with_job_options(command: Callable[..., None], names: Collection[str] | None
     def run(**values: Any) -> None:
         sent = {name: values.pop(name) for name in names}
         fields = {name: value for name, value in sent.items() if value is not None and value is not False}
+        if "://" in (background := str(fields.get("background", ""))) or Path(background).is_file():
+            fields["background_file"] = fields.pop("background")
         command(fields=fields, **values)
 
     parameters = [

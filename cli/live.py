@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from cli.avatar_options import BackgroundId, BackgroundLoop, Expressiveness, Matte, Motion, avatar_settings
+from cli.job_options import with_job_options
 from cli.joined_stream import JoinedStream
 from cli.local_service import ANY_SERVER, Server
 from cli.run_job import check_input, check_writable
 from cli.terminal import UsageError, service
-from lipwright_client import LiveEvent, LiveSession
+from jobs.model.avatar_settings import AvatarSettings
+from lipwright_client import LiveEvent, LiveSession, calls
 from lipwright_client.async_live import DEFAULT_RATE
 from lipwright_client.files import Writable, atomic_target
 
@@ -26,7 +28,9 @@ _FILE_RATE: Final = 48000  # of the sound of a file, in Hz
 _KEEP_ALIVE_EVENTS: Final = 250  # about 20 s of stream
 
 
+@partial(with_job_options, names=AvatarSettings.model_fields)
 def live(
+    fields: calls.AvatarSettings,
     avatar_id: Annotated[str | None, typer.Argument(help="Avatar ID; see `lipwright avatars list`.")] = None,
     video: Annotated[
         str | None,
@@ -57,18 +61,6 @@ def live(
     ] = None,
     voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM, in Hz.")] = DEFAULT_RATE,
-    expressiveness: Expressiveness = None,
-    motion: Motion = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            help="What is behind the person: a colour, blur, source, or a picture or video (file or URL). Defaults of "
-            "this and of the movement: the avatar's."
-        ),
-    ] = None,
-    background_id: BackgroundId = None,
-    background_loop: BackgroundLoop = None,
-    matte: Matte = None,
     server: Server = ANY_SERVER,
 ) -> None:
     """Animate an avatar with live audio, and write or push the video stream.
@@ -86,9 +78,8 @@ def live(
     if out not in (None, "-"):
         check_writable(Path(str(out)))
     client = service(server)
-    settings = avatar_settings(expressiveness, motion, background, background_id, background_loop, matte)
     with _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
-        with client.live(avatar_id, sample_rate, video=video, receives_video=out is not None, **settings) as session:
+        with client.live(avatar_id, sample_rate, video=video, receives_video=out is not None, **fields) as session:
             for url in push or ():
                 session.start_output(url, push_token)
             stream = JoinedStream()

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from cli.avatar_options import background_field
 from cli.avatars import app as avatars_app
 from cli.batch import batch
 from cli.doctor import doctor
@@ -82,8 +81,6 @@ def speak(
         raise UsageError("input_invalid", "pass either --audio or --text.")
     if ("video" in fields) == ("avatar_id" in fields):
         raise UsageError("input_invalid", "pass either --video or --avatar-id.")
-    background = background_field(fields.pop("background", None))
-    fields = {**fields, **background}
     files = local_files(fields)
     check_paths(files, out)
     if not server:
