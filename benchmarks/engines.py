@@ -83,13 +83,13 @@ def _measure_stages(video: Path, seconds: float, folder: Path, precision: str) -
 
 
 def _through_graph(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
-    from launch.service import running_service
+    from launch.service import private_config, running_service
 
     config = yaml.safe_load(default_config_path(has_gpu=False).read_text(encoding="utf-8"))
     config["applications"][0]["args"]["engines"] = {"wav2lip": {"precision": "fp32"}}
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    with running_service(data_dir=folder / "data", config_path=path) as url:
+    with running_service(private_config(folder / "data", path)) as url:
         client = Lipwright(url)
         avatar_id = create_avatar(client, video)
         measure_job(client, avatar_id, make_speech(1.0, folder), "wav2lip")  # loads the network

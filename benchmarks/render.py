@@ -72,10 +72,10 @@ def _through_graph(
     avatars: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
 ) -> dict[str, Any]:
     from benchmarks.yardsticks import Yardsticks
-    from launch.service import running_service
+    from launch.service import private_config, running_service
 
     start = time.monotonic()
-    with running_service(data_dir=folder / "data") as url:
+    with running_service(private_config(folder / "data")) as url:
         client = Lipwright(url)
         results: dict[str, Any] = {"ready_s": round(time.monotonic() - start, 2)}
         results["idle_cpu_seconds_per_second"] = round(idle_cpu_share(), 3)

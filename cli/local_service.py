@@ -134,13 +134,13 @@ def _at_default_address() -> str | None:
 
 @contextlib.contextmanager
 def _start_service(data_dir: Path | None) -> Iterator[str]:
-    from launch.service import running_service
+    from launch.service import private_config, running_service
 
     terminal = Console(stderr=True)
     if not terminal.is_terminal:  # which shows no status
         terminal.print("Starting the service ...")
     with terminal.status("Starting the service ..."):
         running = contextlib.ExitStack()
-        base_url = running.enter_context(running_service(data_dir=data_dir))
+        base_url = running.enter_context(running_service(private_config(data_dir)))
     with running:
         yield base_url

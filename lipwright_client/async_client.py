@@ -324,9 +324,9 @@ class AsyncEngines:
 class Service:
     """What both clients have in common."""
 
-    def __init__(self, transport: Transport, settings: Settings, headers: Mapping[str, str] | None) -> None:
+    def __init__(self, transport: Transport, settings: Settings) -> None:
         self.base_url = settings.base_url
-        self._transport, self._settings, self._headers = transport, settings, headers
+        self._transport, self._settings = transport, settings
         self.jobs = AsyncJobs(transport)
         self.avatars = AsyncAvatars(transport)
         self.engines = AsyncEngines(transport)
@@ -423,7 +423,6 @@ class Service:
 
         return AsyncLiveSession(
             self._settings,
-            self._headers,
             get_subject,
             sample_rate,
             auto_report,
@@ -504,9 +503,9 @@ class AsyncLipwright(Service):
         transport: httpx.AsyncBaseTransport | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        settings = Settings.of(base_url, api_key, timeout_s)
-        io = AsyncIO(httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)))
-        super().__init__(Transport(io, retry), settings, headers)
+        settings = Settings.of(base_url, api_key, timeout_s, headers)
+        io = AsyncIO(httpx.AsyncClient(transport=transport, **settings.httpx_options()))
+        super().__init__(Transport(io, retry), settings)
 
     async def __aenter__(self) -> AsyncLipwright:
         return self
