@@ -23,7 +23,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # each of them compiles all modules at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock demo serve test test-faults lint format bench quality clean
+.PHONY: help setup lock demo serve test coverage test-faults lint format bench quality clean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,11 @@ serve: setup  ## run the service until Ctrl-C
 test: setup  ## run the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit || { status=$$?; }; \
 	$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults || status=$$?; exit $${status:-0}
+
+coverage: setup  ## print the statement coverage of each package by the unit tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/unit --cov | tee /dev/stderr | awk \
+		'$$NF ~ /%$$/ {split($$1, path, "/"); all[path[1]] += $$2; missed[path[1]] += $$3} \
+		END {for (name in all) if (all[name]) printf "%5.1f %%  %s\n", 100 - 100 * missed[name] / all[name], name}' | sort -k 3
 
 test-faults: setup  ## run the fault tests at full length (more than an hour on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \

@@ -15,7 +15,7 @@ from benchmarks.process_tree import cpu_between, cpu_seconds
 from benchmarks.render import SIZES
 from benchmarks.report import print_table
 from benchmarks.through_graph import create_avatar
-from launch.service import running_service
+from launch.service import private_config, running_service
 from lipwright_client import Lipwright
 
 _JOB_S = 900.0
@@ -38,7 +38,7 @@ def main(
     sections = []
     with (
         tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name,
-        running_service(data_dir=Path(name) / "data") as url,
+        running_service(private_config(Path(name) / "data")) as url,
     ):
         folder, client = Path(name), Lipwright(url)
         speech = make_speech(seconds, folder)

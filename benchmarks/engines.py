@@ -54,7 +54,7 @@ def main(
         for width, height in _SIZES:
             video = make_avatar(width, height, seconds, folder)
             floor = floor_cpu_ms(video, num_frames_of(seconds), RenderConfig())
-            jobs = {precision: _staged(video, seconds, folder, precision) for precision in ("fp32", "auto")}
+            jobs = {precision: _measure_stages(video, seconds, folder, precision) for precision in ("fp32", "auto")}
             if not in_process:
                 jobs["service, fp32"] = _through_graph(video, seconds, folder)
             least = min(loop.values()) + floor
@@ -70,7 +70,7 @@ def main(
     print(json.dumps(results, indent=1))
 
 
-def _staged(video: Path, seconds: float, folder: Path, precision: str) -> dict[str, Any]:
+def _measure_stages(video: Path, seconds: float, folder: Path, precision: str) -> dict[str, Any]:
     config = PipelineConfig(data_dir=folder / "data", engines={"wav2lip": {"precision": precision}})
     place = folder / f"{video.stem}-{precision}"
     place.mkdir()
@@ -83,13 +83,13 @@ def _staged(video: Path, seconds: float, folder: Path, precision: str) -> dict[s
 
 
 def _through_graph(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
-    from launch.service import running_service
+    from launch.service import private_config, running_service
 
     config = yaml.safe_load(default_config_path(has_gpu=False).read_text(encoding="utf-8"))
     config["applications"][0]["args"]["engines"] = {"wav2lip": {"precision": "fp32"}}
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    with running_service(data_dir=folder / "data", config_path=path) as url:
+    with running_service(private_config(folder / "data", path)) as url:
         client = Lipwright(url)
         avatar_id = create_avatar(client, video)
         measure_job(client, avatar_id, make_speech(1.0, folder), "wav2lip")  # loads the network

@@ -35,12 +35,12 @@ new MutationObserver(() => {
 
 def main(runs: Annotated[int, typer.Option(min=1, help="Jobs measured, one after the other.")] = 7) -> None:
     """Measures and prints."""
-    from launch.service import running_service
+    from launch.service import private_config, running_service
 
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name, chromium() as browser:
         folder = Path(name)
         speech = make_speech(20.0, folder)
-        with running_service(data_dir=folder / "data") as url:
+        with running_service(private_config(folder / "data")) as url:
             create_avatar(Lipwright(url), make_avatar(512, 512, 10.0, folder))
             times = [_first_picture_s(browser, url, speech) for _ in range(runs + 1)][1:]  # the first run warms caches
     for what, column in zip(("first segment announced", "first frame shown"), zip(*times, strict=True), strict=True):

@@ -91,7 +91,7 @@ def make_avatar(width: int, height: int, seconds: float, folder: Path) -> Path:
         for index in range(num_frames):
             step = index % max(2 * len(frames) - 2, 1)
             rgb = frames[min(step, 2 * len(frames) - 2 - step)] if len(frames) > 1 else frames[0]
-            picture = av.VideoFrame.from_ndarray(_placed(rgb, width, height, index / FPS), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(_place_picture(rgb, width, height, index / FPS), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     partial.replace(path)
@@ -121,7 +121,7 @@ def _avatar_frames() -> list[NDArray[np.uint8]]:
         return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
 
 
-def _placed(rgb: NDArray[np.uint8], width: int, height: int, seconds: float) -> NDArray[np.uint8]:
+def _place_picture(rgb: NDArray[np.uint8], width: int, height: int, seconds: float) -> NDArray[np.uint8]:
     """Returns the picture, scaled to leave room to sway, on a blurred copy of itself; (height, width, 3) RGB."""
     source_height, source_width = rgb.shape[:2]
     small = cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA)

@@ -44,14 +44,14 @@ def main(
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name:
         folder = Path(name)
         avatars = {f"{w}x{h}": make_avatar(w, h, seconds, folder) for w, h in SIZES}
-        results["stages"] = {size: _staged(video, seconds, folder / size) for size, video in avatars.items()}
+        results["stages"] = {size: _measure_stages(video, seconds, folder / size) for size, video in avatars.items()}
         if not in_process:
             results["graph"] = _through_graph(avatars, seconds, (short_seconds, long_seconds), folder)
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print_results(results)
 
 
-def _staged(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
+def _measure_stages(video: Path, seconds: float, folder: Path) -> dict[str, Any]:
     from benchmarks.analysis import analyse
     from benchmarks.in_process import render_staged
     from benchmarks.yardsticks import Yardsticks
@@ -72,10 +72,10 @@ def _through_graph(
     avatars: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
 ) -> dict[str, Any]:
     from benchmarks.yardsticks import Yardsticks
-    from launch.service import running_service
+    from launch.service import private_config, running_service
 
     start = time.monotonic()
-    with running_service(data_dir=folder / "data") as url:
+    with running_service(private_config(folder / "data")) as url:
         client = Lipwright(url)
         results: dict[str, Any] = {"ready_s": round(time.monotonic() - start, 2)}
         results["idle_cpu_seconds_per_second"] = round(idle_cpu_share(), 3)

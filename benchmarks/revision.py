@@ -18,7 +18,7 @@ import psutil
 import typer
 
 from benchmarks.process_tree import name_of
-from launch.service import running_service
+from launch.service import private_config, running_service
 
 _JOB_S = 3600.0
 _WORDS = ("river", "stone", "window", "garden", "winter", "silver", "mountain", "table", "letter", "candle", "bridge")
@@ -34,7 +34,7 @@ def main(
         film = Path(name) / "film.mp4"
         _repeat(clip, film, minutes * 60)
         with (
-            running_service(data_dir=Path(name) / "data") as url,
+            running_service(private_config(Path(name) / "data")) as url,
             httpx.Client(base_url=url, timeout=120, trust_env=False) as client,
         ):
             slot = minutes * 60 / cues

@@ -56,7 +56,7 @@ def main(
     talkers = [clip for clip in find_clips(clips) if not only or clip.name in only]
     with ThreadPoolExecutor(1) as pool:  # scoring runs in parallel with the next rendering
         scores = {
-            clip.name: pool.submit(_score, outside, *_silenced(clip, frames, folder.resolve())) for clip in talkers
+            clip.name: pool.submit(_score, outside, *_render_silent(clip, frames, folder.resolve())) for clip in talkers
         }
         figures = {name: score.result() for name, score in scores.items()}
     known: dict[str, dict[str, Figures]] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
@@ -66,7 +66,7 @@ def main(
         _print(name, rows)
 
 
-def _silenced(clip: Clip, frames: int, folder: Path) -> tuple[Path, Path, Path]:
+def _render_silent(clip: Clip, frames: int, folder: Path) -> tuple[Path, Path, Path]:
     """Renders a clip with silent audio; returns the result, the excerpt and the silent audio."""
     target = folder / clip.name
     target.mkdir(parents=True, exist_ok=True)

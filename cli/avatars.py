@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
-from cli.avatar_options import BackgroundId, BackgroundLoop, Expressiveness, Face, Matte, Motion, avatar_settings
+from cli.job_options import with_job_options
 from cli.local_service import ANY_SERVER, Server
 from cli.terminal import AsJson, commands, console, name, service, timestamp
-
-Background = Annotated[
-    str | None,
-    typer.Option(
-        help="Default background of jobs and live sessions: a colour, blur, source (the video's own), or a picture or "
-        "video (file or URL)."
-    ),
-]
+from jobs.model.avatar_settings import AvatarSettings
+from lipwright_client import calls
 
 app = commands(help="Manage the avatars of a running service.")
 
@@ -43,33 +38,23 @@ def list_avatars(server: Server = ANY_SERVER, as_json: AsJson = False) -> None:
 
 
 @app.command("add")
+@partial(with_job_options, names=("face", *AvatarSettings.model_fields))
 def add_avatar(
+    fields: calls.AvatarSettings,
     video: Annotated[Path, typer.Argument(help="A video or a still portrait.", exists=True, dir_okay=False)],
-    face: Face = "largest",
-    expressiveness: Expressiveness = None,
-    motion: Motion = None,
-    background: Background = None,
-    background_id: BackgroundId = None,
-    background_loop: BackgroundLoop = None,
-    matte: Matte = None,
     server: Server = ANY_SERVER,
     as_json: AsJson = False,
 ) -> None:
-    """Create an avatar and print its ID."""
-    settings = avatar_settings(expressiveness, motion, background, background_id, background_loop, matte)
-    avatar = service(server).avatars.create(video=video, face=face, **settings)
+    """Create an avatar and print its ID. Its movement and background are the defaults of jobs and live sessions."""
+    avatar = service(server).avatars.create(video=video, **fields)
     print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
 
 
 @app.command("update")
+@partial(with_job_options, names=AvatarSettings.model_fields)
 def update_avatar(
+    fields: calls.AvatarSettings,
     avatar_id: str,
-    expressiveness: Expressiveness = None,
-    motion: Motion = None,
-    background: Background = None,
-    background_id: BackgroundId = None,
-    background_loop: BackgroundLoop = None,
-    matte: Matte = None,
     server: Server = ANY_SERVER,
     as_json: AsJson = False,
 ) -> None:
@@ -77,8 +62,7 @@ def update_avatar(
 
     `--background source` removes its background.
     """
-    settings = avatar_settings(expressiveness, motion, background, background_id, background_loop, matte)
-    avatar = service(server).avatars.update(avatar_id, **settings)
+    avatar = service(server).avatars.update(avatar_id, **fields)
     print(json.dumps(avatar.raw, indent=2) if as_json else avatar.id)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from cli.draft_file import draft_text
+from cli.job_options import local_files, with_dub_options
 from cli.local_service import LocalDataDir, OptionalServer, service_at
 from cli.run_job import VideoOut, check_paths, check_writable, make_job, save_video
 from cli.terminal import UsageError, interrupt_on_sigterm, service
@@ -21,19 +22,11 @@ from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
 
 
+@with_dub_options
 def dub(
+    fields: JobFields,
     video: Annotated[str, typer.Argument(help="The video (file or URL).")],
     out: VideoOut,
-    subtitles: Annotated[
-        Path | None, typer.Option(help="What is said: an SRT or WebVTT file in the new language.")
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of --subtitles: transcribe the video and translate it into this language, if the service is "
-            "configured for that. Each speaker without --voice gets another voice of the language."
-        ),
-    ] = None,
     face: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,7 +39,8 @@ def dub(
         list[str] | None,
         typer.Option(
             metavar="[NAME=]VOICE",
-            help="Voice of a speaker, or of all others. Default: the service's. Can be repeated.",
+            help="Voice of a speaker, or of all others. Default: the service's; with --language, another voice of the "
+            "language for each speaker. Can be repeated.",
         ),
     ] = None,
     ambience: Annotated[
@@ -56,10 +50,6 @@ def dub(
         float, typer.Option(metavar="DB", help="Its gain in dB; it is lowered further while somebody speaks.")
     ] = -12.0,
     closed_mouths: Annotated[bool, typer.Option("--closed-mouths", help="Close mouths between the subtitles.")] = False,
-    show: Annotated[
-        str | None,
-        typer.Option(help="Show the subtitles: as a text track, or burnt into the picture.", metavar="WHERE"),
-    ] = None,
     review: Annotated[
         bool,
         typer.Option(
@@ -78,43 +68,36 @@ def dub(
     Without --server, uses the service running in the data folder or starts one for this job.
     """
     interrupt_on_sigterm()
-    if (subtitles is None) == (language is None):
+    if ("subtitles" in fields) == ("translate_to" in fields):
         raise UsageError("input_invalid", "pass either --subtitles or --language.")
-    files = {"subtitles": subtitles, "video": None if "://" in video else Path(video)}
-    check_paths({name: path for name, path in files.items() if path is not None}, out)
+    fields = _with_picture_of_video(fields)
+    fields |= {"background_gain_db": ambience_gain if ambience else None, "language": fields.get("translate_to")}
+    fields |= {"idle_mouths": "closed" if closed_mouths else None, "review": review or None}
+    fields["speakers"], fields["voice"] = _parse_speakers(face or (), voice or ())
+    check_paths(local_files({"video": video, **fields}), out)
     draft = out.with_suffix(".review.srt") if review else None
     if draft is not None:
         _check_draft(draft)
-    speakers, other_voice = _parse_speakers(face or (), voice or ())
-    fields: JobFields = {
-        "speakers": speakers or None,
-        "voice": other_voice,
-        "background_gain_db": ambience_gain if ambience else None,
-        "idle_mouths": "closed" if closed_mouths else None,
-        "subtitles_output": show,
-        "language": language,
-        "review": review or None,
-        # The same video may be a saved avatar with other settings.
-        "background": "source",
-        "expressiveness": 1,
-        "motion": 1,
-    }
     with service_at(server, data_dir) as base_url:
         client = service(base_url)
-        if subtitles is None:
-            fields["translate_to"] = language
-        else:
-            fields["subtitles"] = (subtitles.name, subtitles.read_bytes())
         # The speakers of an avatar are those who speak at the same times in its video.
         fields["avatar_id"] = client.avatars.create(video=video, keep=False).id
         job = _make_job(client, out, fields)
         if draft is None:
             print_result(job, out, save_video(client, job, out), as_json)
         else:
-            approve = ["lipwright", "jobs", "approve", job.id, "--subtitles", str(draft), "--out", str(out)]
-            where = {"--server": server, "--data-dir": data_dir}
-            approve += [each for name, value in where.items() if value for each in (name, str(value))]
-            _save_draft(client, job, draft, shlex.join(approve), as_json)
+            where = {"--subtitles": draft, "--out": out, "--server": server, "--data-dir": data_dir}
+            options = [each for name, value in where.items() if value for each in (name, str(value))]
+            approve = shlex.join(["lipwright", "jobs", "approve", job.id, *options])
+            _save_draft(client, job, draft, approve, as_json)
+
+
+def _with_picture_of_video(fields: JobFields) -> JobFields:
+    """Return the fields with the settings that a saved avatar of the same video may have set otherwise."""
+    own: JobFields = {"expressiveness": 1, "motion": 1}
+    if not fields.keys() & {"background", "background_file", "background_id"}:
+        own["background"] = "source"
+    return {**own, **fields}
 
 
 def _make_job(client: Lipwright, out: Path, fields: JobFields) -> Job:
@@ -147,7 +130,7 @@ def _check_draft(draft: Path) -> None:
         raise UsageError("input_invalid", f"--review: {draft} exists. Remove it, or choose another --out.")
 
 
-def _parse_speakers(faces: Sequence[str], voices: Sequence[str]) -> tuple[dict[str, dict[str, str]], str | None]:
+def _parse_speakers(faces: Sequence[str], voices: Sequence[str]) -> tuple[dict[str, dict[str, str]] | None, str | None]:
     """Return the faces and voices of speakers, and the voice of all others."""
     speakers: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for option, choices in (("face", faces), ("voice", voices)):
@@ -158,4 +141,4 @@ def _parse_speakers(faces: Sequence[str], voices: Sequence[str]) -> tuple[dict[s
                 raise UsageError("input_invalid", f"--{option}: expected {expected}, found {text!r}.")
             speakers[name][option] = choice
     other_voice = speakers.pop("", {}).get("voice")
-    return speakers, other_voice
+    return speakers or None, other_voice

@@ -6,6 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -33,6 +34,25 @@ NO_OPTIONS: Final[Mapping[str, str]] = {
     "review": _SEVERAL,
 }
 """Fields of `JobSpec` that are no options of `lipwright speak`, and why."""
+_BY_TEXTS: Final = "the subtitles or the translation are the speech"
+_BY_VIDEO: Final = "the video is the source, and its length that of the result"
+NOT_IN_DUB: Final[Mapping[str, str]] = {
+    "audio": _BY_TEXTS,
+    "text": _BY_TEXTS,
+    "turns": _BY_TEXTS,
+    "more_audio": _BY_TEXTS,
+    "diarization": _BY_TEXTS,
+    "language": "--language is translate_to",
+    "avatar_id": _BY_VIDEO,
+    "face_image": _BY_VIDEO,
+    "loop": _BY_VIDEO,
+    "max_audio_stretch": _BY_VIDEO,
+    "speakers": "--face and --voice",
+    **{name: NO_OPTIONS[name] for name in ("background_file", "format", "callback_url", "metadata")},
+}
+"""Fields of `JobSpec` that are no options of `lipwright dub`, and why."""
+OWN_IN_DUB: Final = ("video", "face", "voice", "background_gain_db", "idle_mouths", "review")
+"""Fields for which `lipwright dub` declares options of its own."""
 _FIRST: Final = ("video", "avatar_id", "audio", "text", "voice", "engine", "face", "face_image")
 """The options that come first; the others follow as they are declared."""
 _UNITS: Final = {"_db": "DB", "_lufs": "LUFS"}
@@ -55,6 +75,8 @@ def with_job_options(command: Callable[..., None], names: Collection[str] | None
     def run(**values: Any) -> None:
         sent = {name: values.pop(name) for name in names}
         fields = {name: value for name, value in sent.items() if value is not None and value is not False}
+        if "://" in (background := str(fields.get("background", ""))) or Path(background).is_file():
+            fields["background_file"] = fields.pop("background")
         command(fields=fields, **values)
 
     parameters = [
@@ -66,6 +88,19 @@ def with_job_options(command: Callable[..., None], names: Collection[str] | None
     run.__annotations__ = {each.name: each.annotation for each in ordered}
     del run.__wrapped__
     return run
+
+
+def with_dub_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `lipwright dub` options for the fields of `JobSpec` that it does not declare, as `with_job_options`."""
+    first = ("subtitles", "translate_to", "subtitles_output")
+    left_out = {*first, *NOT_IN_DUB, *OWN_IN_DUB}
+    return with_job_options(command, [*first, *(name for name in JobSpec.model_fields if name not in left_out)])
+
+
+def local_files(fields: Mapping[str, object]) -> dict[str, Path]:
+    """Return the files of a job that are not URLs, by the names of their fields."""
+    files = {name: str(value) for name, value in fields.items() if name in FILE_FIELDS and value}
+    return {name: Path(value) for name, value in files.items() if "://" not in value}
 
 
 def _names() -> list[str]:

@@ -42,13 +42,13 @@ def list_jobs(
     if as_json:
         print(json.dumps([job.raw for job in jobs], indent=2))
         return
-    columns = ("status", "stage", "done", "texts", "frames", "created", "speech", "presenter")
+    columns = ("status", "stage", "done", "texts", "frames", "created", "speech", "source")
     table = Table(Column("id", min_width=32), *columns, box=None)
     for job in jobs:
         frames = f"{job.num_frames_done}/{job.num_frames or '?'}"
         texts = f"{job.num_cues_done}/{job.num_cues}" if job.num_cues else ""
         done, created = f"{job.progress:.0%}", timestamp(job.created_at)
-        names = name(job.inputs.audio), name(job.inputs.presenter)
+        names = name(job.inputs.audio), name(job.inputs.source)
         table.add_row(job.id, job.status, job.stage, done, texts, frames, created, *names)
     console().print(table)
 

@@ -36,9 +36,9 @@ class JoinedStream:
         if self._offset + start < self.seconds - _ROUNDING_SECONDS:
             self._offset = self.seconds - start
         self.seconds = self._offset + start + duration
-        return self._moved(event.media) if self._offset else event.media
+        return self._shift_times(event.media) if self._offset else event.media
 
-    def _moved(self, media: bytes) -> bytes:
+    def _shift_times(self, media: bytes) -> bytes:
         """Return a fragment with its decode times moved."""
         moved = bytearray(media)
         for track in _contents(media, b"moof", b"traf"):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from cli.avatar_options import BackgroundId, BackgroundLoop, Expressiveness, Matte, Motion, avatar_settings
+from cli.job_options import with_job_options
 from cli.joined_stream import JoinedStream
 from cli.local_service import ANY_SERVER, Server
 from cli.run_job import check_input, check_writable
 from cli.terminal import UsageError, service
-from lipwright_client import LiveEvent, LiveSession
+from jobs.model.avatar_settings import AvatarSettings
+from lipwright_client import LiveEvent, LiveSession, calls
 from lipwright_client.async_live import DEFAULT_RATE
 from lipwright_client.files import Writable, atomic_target
 
@@ -26,7 +28,9 @@ _FILE_RATE: Final = 48000  # of the sound of a file, in Hz
 _KEEP_ALIVE_EVENTS: Final = 250  # about 20 s of stream
 
 
+@partial(with_job_options, names=AvatarSettings.model_fields)
 def live(
+    fields: calls.AvatarSettings,
     avatar_id: Annotated[str | None, typer.Argument(help="Avatar ID; see `lipwright avatars list`.")] = None,
     video: Annotated[
         str | None,
@@ -57,18 +61,6 @@ def live(
     ] = None,
     voice: Annotated[str | None, typer.Option(help="Voice for TEXT. Default: the service's.")] = None,
     rate: Annotated[int, typer.Option(help="Sample rate of raw PCM, in Hz.")] = DEFAULT_RATE,
-    expressiveness: Expressiveness = None,
-    motion: Motion = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            help="What is behind the person: a colour, blur, source, or a picture or video (file or URL). Defaults of "
-            "this and of the movement: the avatar's."
-        ),
-    ] = None,
-    background_id: BackgroundId = None,
-    background_loop: BackgroundLoop = None,
-    matte: Matte = None,
     server: Server = ANY_SERVER,
 ) -> None:
     """Animate an avatar with live audio, and write or push the video stream.
@@ -86,17 +78,16 @@ def live(
     if out not in (None, "-"):
         check_writable(Path(str(out)))
     client = service(server)
-    settings = avatar_settings(expressiveness, motion, background, background_id, background_loop, matte)
     with _sound(audio, rate) as (pieces, sample_rate), _target(out) as target:
-        with client.live(avatar_id, sample_rate, video=video, receives_video=out is not None, **settings) as session:
+        with client.live(avatar_id, sample_rate, video=video, receives_video=out is not None, **fields) as session:
             for url in push or ():
                 session.start_output(url, push_token)
             stream = JoinedStream()
-            _write(_connecting(session, len(push or ())), stream, target)
-            seconds = _write(session.say(pieces) if text is None else _reading(session, text, voice), stream, target)
+            _write(_wait_for_outputs(session, len(push or ())), stream, target)
+            seconds = _write(session.say(pieces) if text is None else _speak_text(session, text, voice), stream, target)
             if stay:
                 with suppress(KeyboardInterrupt):
-                    seconds = _write(_staying(session), stream, target)
+                    seconds = _write(_stay_idle(session), stream, target)
         print(f"{out or 'pushed'}: {seconds:.1f} s", file=sys.stderr)
 
 
@@ -123,7 +114,7 @@ def _report_output(event: LiveEvent) -> None:
     print(f"{about} ({raw['message']})" if raw.get("message") else about, file=sys.stderr)
 
 
-def _connecting(session: LiveSession, num_outputs: int) -> Iterator[LiveEvent]:
+def _wait_for_outputs(session: LiveSession, num_outputs: int) -> Iterator[LiveEvent]:
     """Yield the events until no output is still connecting, so that they receive the speech from its beginning."""
     states: dict[str, str] = {}
     for event in session if num_outputs else ():
@@ -134,7 +125,7 @@ def _connecting(session: LiveSession, num_outputs: int) -> Iterator[LiveEvent]:
             return
 
 
-def _staying(session: LiveSession) -> Iterator[LiveEvent]:
+def _stay_idle(session: LiveSession) -> Iterator[LiveEvent]:
     """Yield the events of an idle session, and keep it alive."""
     for number, event in enumerate(session):
         if number % _KEEP_ALIVE_EVENTS == 0:
@@ -142,7 +133,7 @@ def _staying(session: LiveSession) -> Iterator[LiveEvent]:
         yield event
 
 
-def _reading(session: LiveSession, text: str, voice: str | None) -> Iterator[LiveEvent]:
+def _speak_text(session: LiveSession, text: str, voice: str | None) -> Iterator[LiveEvent]:
     """Speak a text and yield the events until it is finished."""
     session.speak_text(text, voice)
     for event in session:

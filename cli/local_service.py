@@ -39,7 +39,7 @@ class ResultNotSavedError(OSError):
         self.job_id, self.out = job_id, out
 
 
-def _given(context: typer.Context, parameter: typer.CallbackParam, url: str | None) -> str | None:
+def _given_url(context: typer.Context, parameter: typer.CallbackParam, url: str | None) -> str | None:
     """Return the URL from the command line or the environment; print one from the environment.
 
     Raises:
@@ -53,9 +53,9 @@ def _given(context: typer.Context, parameter: typer.CallbackParam, url: str | No
     return url
 
 
-def _chosen(context: typer.Context, parameter: typer.CallbackParam, url: str) -> str:
+def _choose_url(context: typer.Context, parameter: typer.CallbackParam, url: str) -> str:
     """Return the URL of the service; print it if it is not the default and not from the command line."""
-    if given := _given(context, parameter, url):
+    if given := _given_url(context, parameter, url):
         return given
     found = find_service()
     if found != DEFAULT_SERVER:
@@ -74,7 +74,7 @@ Server = Annotated[
     str,
     typer.Option(
         envvar=_VARIABLES,
-        callback=_chosen,
+        callback=_choose_url,
         show_default=f"the one of the data folder, or {DEFAULT_SERVER}",
         help="Base URL of the service.",
     ),
@@ -83,7 +83,7 @@ OptionalServer = Annotated[
     str | None,
     typer.Option(
         envvar=_VARIABLES,
-        callback=_given,
+        callback=_given_url,
         help="Base URL of a running service. Default: the one of the data folder, or one at "
         f"{DEFAULT_SERVER}, or one that is started for this command.",
     ),
@@ -105,7 +105,7 @@ def service_at(url: str | None, data_dir: Path | None) -> Iterator[str]:
     found = url or _of_data_folder(data_dir) or (_at_default_address() if data_dir is None else None)
     if found and not url:
         _announce(found)
-    with contextlib.nullcontext(found) if found else _started(data_dir) as base_url:
+    with contextlib.nullcontext(found) if found else _start_service(data_dir) as base_url:
         try:
             yield base_url
         except ResultNotSavedError as error:
@@ -133,14 +133,14 @@ def _at_default_address() -> str | None:
 
 
 @contextlib.contextmanager
-def _started(data_dir: Path | None) -> Iterator[str]:
-    from launch.service import running_service
+def _start_service(data_dir: Path | None) -> Iterator[str]:
+    from launch.service import private_config, running_service
 
     terminal = Console(stderr=True)
     if not terminal.is_terminal:  # which shows no status
         terminal.print("Starting the service ...")
     with terminal.status("Starting the service ..."):
         running = contextlib.ExitStack()
-        base_url = running.enter_context(running_service(data_dir=data_dir))
+        base_url = running.enter_context(running_service(private_config(data_dir)))
     with running:
         yield base_url

@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from cli.avatar_options import background_field
 from cli.avatars import app as avatars_app
 from cli.batch import batch
 from cli.doctor import doctor
 from cli.dub import dub
 from cli.inspect import inspect
 from cli.integrations import gradio, live_worker, mcp
-from cli.job_options import FILE_FIELDS, with_job_options
+from cli.job_options import local_files, with_job_options
 from cli.jobs import app as jobs_app
 from cli.jobs import print_report_of
 from cli.keys import app as keys_app
@@ -82,10 +81,7 @@ def speak(
         raise UsageError("input_invalid", "pass either --audio or --text.")
     if ("video" in fields) == ("avatar_id" in fields):
         raise UsageError("input_invalid", "pass either --video or --avatar-id.")
-    background = background_field(fields.pop("background", None))
-    fields = {**fields, **background}
-    inputs = {name: str(value) for name, value in fields.items() if name in FILE_FIELDS and value}
-    files = {name: Path(value) for name, value in inputs.items() if "://" not in value}
+    files = local_files(fields)
     check_paths(files, out)
     if not server:
         _check_media(files)  # fails seconds earlier than a service that still has to start

@@ -107,9 +107,9 @@ class Invocation:
         """Return the options with which another command works on the same service or folder."""
         if command not in _OF_A_FOLDER:
             return f" --server {self.server}" if self.server else ""
-        return "".join(f" {name} {shlex.quote(value)}" for name, value in self._given(_OF_A_FOLDER[command]))
+        return "".join(f" {name} {shlex.quote(value)}" for name, value in self._values_of(_OF_A_FOLDER[command]))
 
-    def _given(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    def _values_of(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
         for argument, following in pairwise((*self.arguments, "")):
             name, separator, value = argument.partition("=")
             if name in names:

@@ -64,6 +64,7 @@ def serve(
     Prints the start-up steps, the address and warnings. Everything else goes to service.log in the data folder.
     """
     _print_line("Starting Lipwright ...")
+    from launch.serve_config import read_serve_config
     from launch.service import NodeOptions, running_service
     from launch.service_log import Terminal
 
@@ -72,12 +73,13 @@ def serve(
     heygem_config = _heygem(heygem, heygem_root, heygem_strict)
     if gradio_page:
         check_extra("gradio")
+    served = read_serve_config(config).on_this_machine(
+        host, port, data_dir, allow_without_keys, heygem_config, gradio_page
+    )
     terminal = Terminal(step=_print_line, warn=partial(print, file=sys.stderr, flush=True), is_verbose=verbose)
     with (
         contextlib.suppress(KeyboardInterrupt),
-        running_service(
-            host, port, data_dir, config, terminal, node, allow_without_keys, heygem_config, gradio_page, health_port
-        ) as url,
+        running_service(served, terminal, node, health_port) as url,
     ):
         metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
         _print_line(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Press Ctrl-C to stop.")

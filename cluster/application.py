@@ -53,7 +53,7 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
     try:
         config = read_serve_config(serve_config, default_config_path(ray.cluster_resources().get("GPU", 0) > 0))
         dashboard = ServeSubmissionClient(f"http://{context.dashboard_url}")
-        with _deployed(config, dashboard):
+        with _deploy(config, dashboard):
             _wait_until_running(config.name)
             director = DirectorClient(serve.get_deployment_handle("Director", config.name))
             yield RunningApplication(director, _pipeline(config.name, dashboard))
@@ -62,7 +62,7 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
 
 
 @contextmanager
-def _deployed(config: ServeConfig, dashboard: ServeSubmissionClient) -> Iterator[None]:
+def _deploy(config: ServeConfig, dashboard: ServeSubmissionClient) -> Iterator[None]:
     """Deploy the application for the block if it is not running, and leave Serve as it was before."""
     before = serve.status()
     if config.name in before.applications:

@@ -52,7 +52,7 @@ class DirectorRenderer:
 
     async def render(self, pair: Pair, name: str) -> Outcome:
         """Wait for the job of this name, created if it does not exist; cancel it when the wait is cancelled."""
-        job = await self._begun(pair, name)
+        job = await self._find_or_submit(pair, name)
         try:
             while not job.status.is_final:
                 job = await self._jobs.wait_job(job.id, job.version, _POLL_S)
@@ -68,7 +68,7 @@ class DirectorRenderer:
         with self._files.stored.fetched(result_key(job.id, job.format)) as result:
             copy_atomic(result, out)
 
-    async def _begun(self, pair: Pair, name: str) -> JobRecord:
+    async def _find_or_submit(self, pair: Pair, name: str) -> JobRecord:
         """Return the job of an earlier run of the batch, or a new one."""
         while True:
             try:

@@ -25,7 +25,7 @@ class HttpRenderer:
     async def render(self, pair: Pair, name: str) -> Outcome:
         """Wait for the job of this name; cancel it when the wait is cancelled."""
         try:
-            job = await self._ended(await self._begun(pair, name))
+            job = await self._wait_for_end(await self._find_or_submit(pair, name))
             if job.status == "succeeded":
                 await self._save(job, pair)
         except ClientError as refusal:
@@ -34,21 +34,21 @@ class HttpRenderer:
         failure = None if error is None else _failure(error.code, error.message, error.retryable)
         return Outcome(job.id, job.status, job.num_frames, failure, job.report)
 
-    async def _begun(self, pair: Pair, name: str) -> Job:
+    async def _find_or_submit(self, pair: Pair, name: str) -> Job:
         while True:
-            job = await self._submitted(pair, name)
+            job = await self._submit(pair, name)
             if job.status != "cancelled":
                 return job
             name = next_name(name)
 
-    async def _submitted(self, pair: Pair, name: str) -> Job:
+    async def _submit(self, pair: Pair, name: str) -> Job:
         with ExitStack() as files:
-            uploads = {field: await _opened(location, files) for field, location in pair.inputs.items()}
+            uploads = {field: await _open_input(location, files) for field, location in pair.inputs.items()}
             more = {field: uploads.pop(field) for field in pair.more_audio}
             fields = cast(JobFields, {**pair.options, **uploads, "more_audio": more, "idempotency_key": name})
             return await self._client.jobs.create(**fields)
 
-    async def _ended(self, job: Job) -> Job:
+    async def _wait_for_end(self, job: Job) -> Job:
         try:
             return await self._client.jobs.wait(job.id)
         except asyncio.CancelledError:
@@ -66,7 +66,7 @@ class HttpRenderer:
             await asyncio.to_thread(copy_atomic, whole, pair.out)
 
 
-async def _opened(location: Location, files: ExitStack) -> tuple[str, BinaryIO]:
+async def _open_input(location: Location, files: ExitStack) -> tuple[str, BinaryIO]:
     """Open an input, to be closed with `files`; return its name, too."""
     return file_name(location), files.enter_context(await asyncio.to_thread(open_location, location))
 

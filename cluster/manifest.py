@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from api.forms.form_parts import MORE_AUDIO
-from api.forms.form_schema import shape_of, validated
+from api.forms.form_schema import accepted_fields, validated
 from cluster.locations import Location, is_url, resolve
 from errors import InputError, OptionError
 from jobs.model.files import UploadedFile
@@ -25,7 +25,7 @@ NOT_IN_MANIFESTS: Final[Mapping[str, str]] = {
     "priority": "pairs are rendered in order of the manifest",
 }
 """Fields of `JobSpec` that a line cannot have, and why."""
-_SHAPE: Final = shape_of(JobSpec)
+_ACCEPTED: Final = accepted_fields(JobSpec)
 _UNREAD: Final = UploadedFile(key="", sha256="", num_bytes=0, label="")
 """Stands for each file while a line is validated."""
 _COLUMNS: Final = {"out", *JobSpec.model_fields} - NOT_IN_MANIFESTS.keys()
@@ -60,9 +60,9 @@ class Pair:
             raise OptionError(f"{unknown[0]}: unknown field")
         fields = {name: value for name, value in line.items() if value is not None}
         out = _location("out", fields.pop("out", None))
-        inputs = {name: _location(name, value) for name, value in fields.items() if name in _SHAPE.files}
+        inputs = {name: _location(name, value) for name, value in fields.items() if name in _ACCEPTED.files}
         others = {name: value for name, value in fields.items() if name not in inputs}
-        asked = validated(JobSpec, {**others, **_SHAPE.content(dict.fromkeys(inputs, _UNREAD), {})})
+        asked = validated(JobSpec, {**others, **_ACCEPTED.content(dict.fromkeys(inputs, _UNREAD), {})})
         if not str(out).endswith(f".{asked.format}"):
             raise OptionError(f"out: expected a name that ends in .{asked.format}")
         return cls(out, inputs, asked, number)
@@ -70,16 +70,16 @@ class Pair:
     @property
     def more_audio(self) -> Mapping[str, Location]:
         """Further audio files, to which turns refer."""
-        return {name: location for name, location in self.inputs.items() if name not in _SHAPE.files.names}
+        return {name: location for name, location in self.inputs.items() if name not in _ACCEPTED.files.names}
 
     @property
     def options(self) -> dict[str, Any]:
         """The fields that are not files, as in JSON."""
-        return self.asked.model_dump(mode="json", exclude={"more_audio", *_SHAPE.files.names}, exclude_unset=True)
+        return self.asked.model_dump(mode="json", exclude={"more_audio", *_ACCEPTED.files.names}, exclude_unset=True)
 
     def spec(self, uploads: Mapping[str, UploadedFile]) -> JobSpec:
         """Return the spec of this pair's job; `uploads` are the files, by the names of `inputs`."""
-        return validated(JobSpec, {**self.options, **_SHAPE.content(uploads, {})})
+        return validated(JobSpec, {**self.options, **_ACCEPTED.content(uploads, {})})
 
 
 def _location(name: str, value: object) -> Location:
@@ -123,7 +123,7 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
         except InputError as error:
             complaints.append(f"{manifest}:{number}: {error}")
             continue
-        pair = _resolved(pair, manifest.parent, out_dir or manifest.parent)
+        pair = _resolve(pair, manifest.parent, out_dir or manifest.parent)
         complaints += [f"{manifest}:{number}: {complaint}" for complaint in _missing_inputs(pair)]
         first = line_of_out.setdefault(pair.out, number)
         if first != number:
@@ -160,10 +160,10 @@ def _csv_rows(manifest: Path, text: str) -> Iterator[tuple[int, dict[str, object
 
 
 def _cell(column: str, text: str) -> object:
-    return json.loads(text) if column in _SHAPE.objects else text
+    return json.loads(text) if column in _ACCEPTED.objects else text
 
 
-def _resolved(pair: Pair, inputs: Path, outputs: Path) -> Pair:
+def _resolve(pair: Pair, inputs: Path, outputs: Path) -> Pair:
     paths = {name: resolve(location, inputs) for name, location in pair.inputs.items()}
     return replace(pair, out=resolve(pair.out, outputs), inputs=paths)
 

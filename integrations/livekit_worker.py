@@ -73,13 +73,13 @@ class LipwrightFace(VideoGenerator):
             elif event.type == "agent.speak_interrupted":
                 self._is_speaking = False
             elif event.type == "session.fragment":
-                for frame in await self._shown(event):
+                for frame in await self._decode_media(event):
                     yield frame
             elif event.type == "agent.speak_ended" and self._is_speaking:
                 self._is_speaking = False
                 yield AudioSegmentEnd()
 
-    async def _shown(self, event: LiveEvent) -> list[rtc.VideoFrame | rtc.AudioFrame]:
+    async def _decode_media(self, event: LiveEvent) -> list[rtc.VideoFrame | rtc.AudioFrame]:
         assert self._frames is not None
         pictures, sound = await asyncio.to_thread(self._frames.decode, event.media)
         shown: list[Any] = [_video_frame(picture) for picture in pictures]

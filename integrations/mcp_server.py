@@ -187,7 +187,7 @@ class LipwrightTools:
         wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
     ) -> SpokenVideo:
         """Lip-sync a video, portrait or avatar to an audio file, a text or turns; returns a video."""
-        with _reported():
+        with _report_errors():
             fields: JobFields = {"audio": self._source(audio, "audio"), "video": self._source(video, "video")}
             fields |= {"text": text, "voice": voice, "avatar_id": avatar_id, "engine": engine}
             fields |= {"face": face if video else None}
@@ -221,7 +221,7 @@ class LipwrightTools:
         wait: Annotated[bool, Field(description="Wait for the job to end and save the video.")] = True,
     ) -> SpokenVideo:
         """Dub a video: the people in it speak the subtitles or a translation, each in its time; returns an MP4."""
-        with _reported():
+        with _report_errors():
             source = self._folder.source(video, "video")
             text = None if subtitles is None else self._folder.source(subtitles, "subtitles")
             # The speakers of an avatar are those who speak at the same times in its video.
@@ -235,29 +235,29 @@ class LipwrightTools:
 
     async def job_status(self, job_id: _JobId) -> SpokenVideo:
         """Return the progress of a job, and its error if it failed."""
-        with _reported():
+        with _report_errors():
             return SpokenVideo.of(await self._client.jobs.get(job_id))
 
     async def save_video(self, job_id: _JobId, out: _Out = None) -> SpokenVideo:
         """Save the video of a finished job to the shared folder."""
-        with _reported():
+        with _report_errors():
             job = await self._client.jobs.get(job_id)
             return await self._save(job, None if out is None else self._folder.target(out, "out", _suffix(job.options)))
 
     async def cancel_job(self, job_id: _JobId) -> SpokenVideo:
         """Cancel a queued or running job."""
-        with _reported():
+        with _report_errors():
             return SpokenVideo.of(await self._client.jobs.cancel(job_id))
 
     async def list_avatars(self) -> list[AvatarSummary]:
         """List saved avatars, which need no analysis."""
-        with _reported():
+        with _report_errors():
             avatars = await self._client.avatars.list()
             return [AvatarSummary(avatar_id=each.id, name=each.label, status=each.status) for each in avatars]
 
     async def list_engines(self) -> list[EngineSummary]:
         """List engines."""
-        with _reported():
+        with _report_errors():
             engines = await self._client.engines.list()
             return [EngineSummary.model_validate(each, from_attributes=True) for each in engines]
 
@@ -302,7 +302,7 @@ def _suffix(options: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _reported() -> Iterator[None]:
+def _report_errors() -> Iterator[None]:
     """Report expected errors to the model; unexpected exceptions propagate."""
     try:
         yield

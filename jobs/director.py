@@ -76,28 +76,8 @@ class JobDirector:
         check_texts: Callable[[Sequence[str]], None] = lambda texts: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._files = open_store(config)
-        self._table = open_table(config.state, self._files, self._announce)
         self._changed: dict[str, asyncio.Event] = {}
-        self._limits, self._engine = config.jobs, config.engine
-        self._stages = stages
-        self._avatars = Avatars(config, stages, self._table, self._files)
-        self._backgrounds = Backgrounds(config, stages, self._table, self._files)
-        self._limiter = SegmentLimiter(config)
-        self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
-        self._avatar_submissions = AvatarSubmissions(
-            stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
-        )
-        services = JobServices(
-            config,
-            stages,
-            self._avatars,
-            self._table,
-            self._files,
-            self._avatar_submissions,
-            self._limiter,
-            EngineCatalog(config, engines=engines),
-        )
+        services = self._open_services(config, stages, engines)
         self._submissions = Submissions(services, self._admission, check_texts)
         self._election = LeaderElection(
             self._table,
@@ -126,6 +106,31 @@ class JobDirector:
         secrets = webhook_secrets(config.state, config.data_dir)
         self._webhooks = Webhooks(config.network, self._table, secrets, webhook_view)
         self._loops: list[asyncio.Task[None]] = []
+
+    def _open_services(
+        self, config: PipelineConfig, stages: Stages, engines: Mapping[str, str | EngineClass]
+    ) -> JobServices:
+        """Open the files and the table, and make what works on them."""
+        self._limits, self._engine, self._stages = config.jobs, config.engine, stages
+        self._files = open_store(config)
+        self._table = open_table(config.state, self._files, self._announce)
+        self._avatars = Avatars(config, stages, self._table, self._files)
+        self._backgrounds = Backgrounds(config, stages, self._table, self._files)
+        self._limiter = SegmentLimiter(config)
+        self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
+        self._avatar_submissions = AvatarSubmissions(
+            stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
+        )
+        return JobServices(
+            config,
+            stages,
+            self._avatars,
+            self._table,
+            self._files,
+            self._avatar_submissions,
+            self._limiter,
+            EngineCatalog(config, engines=engines),
+        )
 
     async def start(self) -> None:
         """Lead, or wait until no other service does."""

@@ -59,7 +59,7 @@ class Drafts:
                 return job
             raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
         plan = job.plan.model_copy(update={"needs_review": False})
-        return await self._changed(job, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
+        return await self._update(job, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
 
     async def _draft(self, job_id: str, version: int) -> JobRecord:
         job = await self._table.run_in_thread(self._table.get_job, job_id)
@@ -84,10 +84,10 @@ class Drafts:
             stages, context = self._services.stages, CallContext(job.id)
             turns, _ = await with_voices(stages, context, turns, asked_language(job))
         for number in new:
-            turns[number] = await self._spoken(job, number, turns[number])
+            turns[number] = await self._speak(job, number, turns[number])
         return await self._store(job, turns, source)
 
-    async def _spoken(self, job: JobRecord, number: int, turn: PlannedTurn) -> PlannedTurn:
+    async def _speak(self, job: JobRecord, number: int, turn: PlannedTurn) -> PlannedTurn:
         try:
             cue = await self._speaking.speak_turn(job, turn)
         except LipwrightError as error:
@@ -99,11 +99,11 @@ class Drafts:
         keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
         plan = with_fits(job.plan.with_turns(turns), video_seconds(source))
         num_cues = sum(turn.text is not None for turn in turns)
-        return await self._changed(
+        return await self._update(
             job, plan=plan, turn_avatar_keys=keys, num_cues=num_cues, num_cues_done=num_cues, reviewed_at=utc_now()
         )
 
-    async def _changed(self, job: JobRecord, **fields: object) -> JobRecord:
+    async def _update(self, job: JobRecord, **fields: object) -> JobRecord:
         await self._table.run_in_thread(self._table.update_job, job.id, **fields)
         return await self._table.run_in_thread(self._table.get_job, job.id)
 
@@ -133,16 +133,21 @@ def edited(turns: Sequence[PlannedTurn], number: int, change: AnyTurnEdit) -> li
     if isinstance(change, TurnSplit):
         if turn.text is None or not turn.start < change.start < (turn.end or change.start + 1):
             raise OptionError(f"turns[{number}]: only a text can be split, at a time between its start and its end.")
-        first = _unspoken(turn, text=change.text, end=change.start)
-        return [*kept[:number], first, _unspoken(turn, text=change.next_text, start=change.start), *kept[number + 1 :]]
+        first = _without_speech(turn, text=change.text, end=change.start)
+        return [
+            *kept[:number],
+            first,
+            _without_speech(turn, text=change.next_text, start=change.start),
+            *kept[number + 1 :],
+        ]
     fields = {name: getattr(change, name) for name in change.model_fields_set}
     if turn.text is None and fields.keys() & {"text", "voice"}:
         raise OptionError(f"turns[{number}]: its speech is a file; text and voice cannot be changed.")
     is_said_alike = all(fields.get(name, getattr(turn, name)) == getattr(turn, name) for name in ("text", "voice"))
-    changed = turn.model_copy(update=fields) if is_said_alike else _unspoken(turn, **fields)
+    changed = turn.model_copy(update=fields) if is_said_alike else _without_speech(turn, **fields)
     return [*kept[:number], changed, *kept[number + 1 :]]
 
 
-def _unspoken(turn: PlannedTurn, **fields: object) -> PlannedTurn:
+def _without_speech(turn: PlannedTurn, **fields: object) -> PlannedTurn:
     none = dict.fromkeys(("natural_seconds", "cue", "speed", "cut_seconds", "recorded"))
     return turn.model_copy(update={**fields, **none})

@@ -83,7 +83,7 @@ class Revisions:
         """Return the plan with the changed turns, and the avatars of their faces."""
         if not plan.turns:
             raise OptionError(f"turns: job {job.id} has none. Submit a new job to change its speech.")
-        avatars, turns = self._services.avatars, _changed(plan.turns, revision)
+        avatars, turns = self._services.avatars, _apply_changes(plan.turns, revision)
         self._check_texts(texts_of(turns))
         record = await avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
@@ -110,7 +110,7 @@ def checked_spec(job: JobRecord) -> JobSpec:
     return job.spec
 
 
-def _changed(planned: Sequence[PlannedTurn], revision: Revision) -> list[PlannedTurn]:
+def _apply_changes(planned: Sequence[PlannedTurn], revision: Revision) -> list[PlannedTurn]:
     """Return turns after all changes; the numbers in them are those of the given turns."""
     turns = [turn.unrecorded() for turn in planned]
     for change in revision.turns:

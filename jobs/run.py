@@ -87,7 +87,7 @@ class JobRun:
             except Exception as error:
                 cause = first_leaf_error(error)
                 if isinstance(cause, InputError):
-                    raise await self._explained(cause) from error
+                    raise await self._explain_input_error(cause) from error
                 is_cue_damaged = isinstance(cause, StoredFileError) and not self._job.plan.is_complete
                 if not left or not (is_cue_damaged or await self._is_damaged()):
                     raise
@@ -98,7 +98,7 @@ class JobRun:
                 self._services.limiter.release_all(self._job.id)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _explained(self, error: InputError) -> LipwrightError:
+    async def _explain_input_error(self, error: InputError) -> LipwrightError:
         """The error, or a StoredFileError if a stored input was lost or damaged."""
         job, services = self._job, self._services
         cause: LipwrightError = error

@@ -98,7 +98,7 @@ class Submissions:
         if spec.background_gain_db is not None and not found.source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
         await self._check_background(spec, context.job_id)
-        plan, length = await self._planned(spec, context, found, face)
+        plan, length = await self._make_plan(spec, context, found, face)
         # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
         owner = context.owner if spec.names_background else None
         async with self._avatars.folder_lock:  # so that nothing is stored, changed or deleted in between
@@ -182,7 +182,7 @@ class Submissions:
         avatar = await self._table.run_in_thread(self._avatars.usable, spec.avatar_id or "", context.owner)
         return _Probed(seconds, await self._avatars.source_info(avatar), avatar.source_sha256, avatar.face)
 
-    async def _planned(
+    async def _make_plan(
         self, spec: JobSpec, context: RequestContext, found: _Probed, face: str
     ) -> tuple[JobPlan, JobLength]:
         """Return the plan as far as it is known before texts are spoken; OptionError for what cannot be spoken."""

@@ -163,7 +163,7 @@ def checked_turns(
         raise OptionError(f"turns: expected 1 to {MAX_TURNS} turns, found {len(sent)}.")
     if len({turn.face for turn in sent}) > MAX_FACES:
         raise OptionError(f"turns: expected at most {MAX_FACES} faces.")
-    turns = [_checked(f"turns[{number}]", turn, audio_seconds, video_seconds) for number, turn in enumerate(sent)]
+    turns = [_check_turn(f"turns[{number}]", turn, audio_seconds, video_seconds) for number, turn in enumerate(sent)]
     of_files = [turn for turn in turns if turn.text is None]
     if unused := sorted(set(audio_seconds) - {turn.audio for turn in of_files}):
         raise OptionError(f"turns: no turn uses the file {unused[0]}.")
@@ -213,7 +213,7 @@ def check_overlaps(turns: Sequence[PlannedTurn]) -> None:
             )
 
 
-def _checked(
+def _check_turn(
     name: str, turn: PlannedTurn, audio_seconds: Mapping[str, float], video_seconds: float | None
 ) -> PlannedTurn:
     """The turn with its end, which a text may lack; raises OptionError with the name of the turn."""

@@ -58,13 +58,13 @@ class Webhooks:
     async def run(self) -> None:
         """Deliver pending webhooks until cancelled."""
         while True:
-            for callback in await self._pending():
+            for callback in await self._pending_callbacks():
                 is_free = callback.job_id not in self._in_flight and len(self._in_flight) < _MAX_IN_FLIGHT
                 if is_free and _is_due(callback):
                     self._in_flight[callback.job_id] = asyncio.create_task(self._attempt(callback))
             await asyncio.sleep(_PERIOD_S)
 
-    async def _pending(self) -> list[CallbackRecord]:
+    async def _pending_callbacks(self) -> list[CallbackRecord]:
         try:
             return await self._table.run_in_thread(self._table.pending_callbacks, _MAX_IN_FLIGHT * 2)
         except TableUnreachableError as error:

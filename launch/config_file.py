@@ -67,7 +67,7 @@ class ConfigFile:
 
     def error(self, place: Place, message: str) -> ConfigError:
         """Return the error for a value or a key of the file."""
-        line, depth = self._found(place)
+        line, depth = self._find(place)
         prefix = next((each for each in (SETTINGS, APPLICATION) if place[: len(each)] == each != place), ())
         key = ".".join(str(part) for part in place[len(prefix) :])
         return ConfigError(": ".join(filter(None, (f"{self.path}:{line}" if depth else f"{self.path}", key, message))))
@@ -97,7 +97,7 @@ class ConfigFile:
             return self.error(place, "is required.")
         if first["type"] == "model_type":
             return self.error(place, _EXPECTS_KEYS)
-        depth = max(self._found(place)[1], len(start) + _known_depth(first["loc"]))  # then come names of alternatives
+        depth = max(self._find(place)[1], len(start) + _known_depth(first["loc"]))  # then come names of alternatives
         value = first["input"]
         found = f", found {value}" if isinstance(value, int | float) else ""
         message = describe([{**first, "loc": ()}]).rstrip(".")
@@ -155,7 +155,7 @@ class ConfigFile:
             raise self.error(place, _EXPECTS_KEYS)
         return dict(value)
 
-    def _found(self, place: Place) -> tuple[int, int]:
+    def _find(self, place: Place) -> tuple[int, int]:
         """Return the line of a place, or of the innermost part of it that the file has, and the length of that part."""
         best = (1, 0)
         for skipped in range(4):  # a short file may leave out the first keys

@@ -80,7 +80,7 @@ class FrontProxy:
             self._addresses["metrics"] = ("127.0.0.1", metrics_ports[0])
         self._metrics_ports = metrics_ports
         self._serve_port = serve_port
-        self._limits = _limited(limits or FrontLimits())
+        self._limits = _limit_connections(limits or FrontLimits())
         self._folder, self._lock = _make_locked_folder()
         self._listeners: dict[str, socket.socket] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,7 +98,7 @@ class FrontProxy:
         """
         for name, (host, port) in self._addresses.items():
             if name not in self._listeners:
-                self._listeners[name] = _listening(host, port)
+                self._listeners[name] = _listen(host, port)
         files = {name: listener.fileno() for name, listener in self._listeners.items()}
         config = write_front_config(
             self._folder,
@@ -217,7 +217,7 @@ def haproxy_binary() -> str | None:
         return None
 
 
-def _limited(limits: FrontLimits) -> FrontLimits:
+def _limit_connections(limits: FrontLimits) -> FrontLimits:
     """Return `limits` with as many connections as the limit on open files allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
@@ -226,7 +226,7 @@ def _limited(limits: FrontLimits) -> FrontLimits:
     return replace(limits, max_connections=min(limits.max_connections, possible))
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; connections use keepalive to detect clients that are gone.
 
     Raises:

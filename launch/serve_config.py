@@ -142,15 +142,15 @@ def _on_top(shipped: dict[str, Any], file: ConfigFile) -> dict[str, Any]:
             raise file.unknown_name((*APPLICATION, "deployments", number, each["name"]), deployments)
         replaced = {_REPLACES.get(option) for option in each}
         kept = {option: value for option, value in deployments[each["name"]].items() if option not in replaced}
-        deployments[each["name"]] = _merged(kept, each)
-    merged = _merged(application, changes) | {"deployments": list(deployments.values())}
-    return {**_merged(shipped, file.content), "applications": [merged]}
+        deployments[each["name"]] = _merge(kept, each)
+    merged = _merge(application, changes) | {"deployments": list(deployments.values())}
+    return {**_merge(shipped, file.content), "applications": [merged]}
 
 
-def _merged(base: Any, changes: Any) -> Any:
+def _merge(base: Any, changes: Any) -> Any:
     if not isinstance(base, dict) or not isinstance(changes, dict):
         return changes
-    return base | {key: _merged(base.get(key), value) for key, value in changes.items()}
+    return base | {key: _merge(base.get(key), value) for key, value in changes.items()}
 
 
 def default_config_path(has_gpu: bool) -> Path:

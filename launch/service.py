@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from errors import ConfigError, LipwrightError, UnavailableError
 from launch.data_folder import TableFile, table_with_space
@@ -46,17 +45,16 @@ class NodeOptions:
     metrics_port: int | None = None
 
 
+def private_config(data_dir: Path | None, path: Path | None = None) -> ServeConfig:
+    """Return the Serve config at `path`, or the shipped one, for a service on loopback at a free port."""
+    return read_serve_config(path).on_this_machine("127.0.0.1", 0, data_dir)
+
+
 @contextmanager
 def running_service(
-    host: str | None = "127.0.0.1",
-    port: int | None = 0,
-    data_dir: Path | None = None,
-    config_path: Path | None = None,
+    config: ServeConfig,
     terminal: Terminal = SILENT,
     node: NodeOptions = NodeOptions(),
-    allow_without_keys: bool = False,
-    heygem: Mapping[str, Any] | None = None,
-    gradio: bool = False,
     health_port: int | None = None,
 ) -> Iterator[str]:
     """Run the service with its own Ray for the block; yields its base URL once every stage answers.
@@ -64,15 +62,9 @@ def running_service(
     If Ray takes more than five minutes to start, this process exits: see `bounded_start`.
 
     Args:
-        host: Address to listen on; None uses the one of the config.
-        port: TCP port; 0 for a free one, None for the one of the config.
-        data_dir: Folder of jobs and files; None uses the one of the config.
-        config_path: A Serve config; None chooses one by whether there is a GPU.
+        config: The Serve config with its address, see `ServeConfig.on_this_machine`; port 0 stands for a free one.
         terminal: Shows start-up steps and warnings; everything else goes to `service.log` in the data folder.
         node: Options of the Ray node.
-        allow_without_keys: Allow other machines to connect without an API key.
-        heygem: Fields of `config.HeygemConfig` that override the config.
-        gradio: Serve the Gradio page even if the config does not.
         health_port: Another TCP port, which only serves health checks and has connections of its own.
 
     Raises:
@@ -86,8 +78,8 @@ def running_service(
         StageTimeoutError: The deployments were not ready within five minutes.
     """
     check_packages()
-    port = free_port() if port == 0 else port
-    config = read_serve_config(config_path).on_this_machine(host, port, data_dir, allow_without_keys, heygem, gradio)
+    if config.http_options["port"] == 0:
+        config = config.on_this_machine(port=free_port())
     address, settings = config.http_options, config.pipeline
     check_access(address["host"], settings)
     for tcp_port in (address["port"], *([] if health_port is None else [health_port])):
@@ -99,9 +91,9 @@ def running_service(
         if shortage := disk_shortage(settings):
             terminal.warn(shortage)
         with (
-            _fronted(config, health_port, node) as (behind, node_behind, front),
+            _run_front(config, health_port, node) as (behind, node_behind, front),
             open_service_log(_log_path(config), terminal) as log,
-            _deployed(behind, node_behind, front, table, log, terminal),
+            _run_graph(behind, node_behind, front, table, log, terminal),
         ):
             lock.publish_url(url)
             yield url
@@ -114,7 +106,7 @@ def _log_path(config: ServeConfig) -> Path:
 
 
 @contextmanager
-def _fronted(
+def _run_front(
     config: ServeConfig, health_port: int | None, node: NodeOptions
 ) -> Iterator[tuple[ServeConfig, NodeOptions, FrontProxy | None]]:
     """Run the front proxy at the ports of `config` and `node`; yields what is behind it, and the proxy."""
@@ -147,7 +139,7 @@ def _fronted(
 
 
 @contextmanager
-def _deployed(
+def _run_graph(
     config: ServeConfig,
     node: NodeOptions,
     front: FrontProxy | None,

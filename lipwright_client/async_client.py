@@ -263,7 +263,7 @@ class AsyncAvatars:
             WaitTimeoutError: The analysis has not ended; it continues.
         """
         call, missing = Call("GET", _avatar(avatar_id), reads(Avatar)), f"Avatar {avatar_id} was not analysed"
-        return await self._polled(call, lambda avatar: avatar.status != "analysing", timeout_s, missing)
+        return await self._poll(call, lambda avatar: avatar.status != "analysing", timeout_s, missing)
 
     async def people(self, avatar_id: str, timeout_s: float = 600.0) -> People:
         """Find the people in the video of an avatar, and who speaks when. Their numbers work as `face="person:N"`.
@@ -273,7 +273,7 @@ class AsyncAvatars:
         """
         call = Call("GET", f"{_avatar(avatar_id)}/people", reads(People))
         missing = f"The people of avatar {avatar_id} were not found"
-        return await self._polled(call, lambda found: found.status != "searching", timeout_s, missing)
+        return await self._poll(call, lambda found: found.status != "searching", timeout_s, missing)
 
     async def update(self, avatar_id: str, **fields: Unpack[AvatarSettings]) -> Avatar:
         """Change the movement or background of an avatar, for later jobs and live sessions.
@@ -295,7 +295,7 @@ class AsyncAvatars:
         """Delete an avatar. Fails while an unfinished job uses it."""
         await self._transport.run(delete(_avatar(avatar_id)))
 
-    async def _polled(self, call: Call[T], is_over: Callable[[T], bool], timeout_s: float, missing: str) -> T:
+    async def _poll(self, call: Call[T], is_over: Callable[[T], bool], timeout_s: float, missing: str) -> T:
         """Repeat a call until its result is complete, and return it."""
         deadline, pause_s = time.monotonic() + timeout_s, _MIN_LOOK_S
         while not is_over(found := await self._transport.run(call)):
@@ -324,9 +324,9 @@ class AsyncEngines:
 class Service:
     """What both clients have in common."""
 
-    def __init__(self, transport: Transport, settings: Settings, headers: Mapping[str, str] | None) -> None:
+    def __init__(self, transport: Transport, settings: Settings) -> None:
         self.base_url = settings.base_url
-        self._transport, self._settings, self._headers = transport, settings, headers
+        self._transport, self._settings = transport, settings
         self.jobs = AsyncJobs(transport)
         self.avatars = AsyncAvatars(transport)
         self.engines = AsyncEngines(transport)
@@ -423,7 +423,6 @@ class Service:
 
         return AsyncLiveSession(
             self._settings,
-            self._headers,
             get_subject,
             sample_rate,
             auto_report,
@@ -504,9 +503,9 @@ class AsyncLipwright(Service):
         transport: httpx.AsyncBaseTransport | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        settings = Settings.of(base_url, api_key, timeout_s)
-        io = AsyncIO(httpx.AsyncClient(transport=transport, **settings.httpx_options(headers)))
-        super().__init__(Transport(io, retry), settings, headers)
+        settings = Settings.of(base_url, api_key, timeout_s, headers)
+        io = AsyncIO(httpx.AsyncClient(transport=transport, **settings.httpx_options()))
+        super().__init__(Transport(io, retry), settings)
 
     async def __aenter__(self) -> AsyncLipwright:
         return self

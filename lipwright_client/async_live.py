@@ -67,7 +67,6 @@ class AsyncLiveSession:
 
     Args:
         settings: Connection settings.
-        headers: Extra headers.
         get_subject: Returns the option that names the avatar, or the session to continue.
         sample_rate: Sample rate of the sent audio, in Hz.
         shows: Whether received video counts as played immediately.
@@ -84,7 +83,6 @@ class AsyncLiveSession:
     def __init__(
         self,
         settings: Settings,
-        headers: Mapping[str, str] | None,
         get_subject: Callable[[], Awaitable[Mapping[str, str]]],
         sample_rate: int,
         shows: bool,
@@ -95,8 +93,7 @@ class AsyncLiveSession:
     ) -> None:
         self.sample_rate, self._more_options = sample_rate, options or {}
         self._receives_video = receives_video
-        self._settings, self._headers = settings, headers
-        self._get_subject, self._io = get_subject, io
+        self._settings, self._get_subject, self._io = settings, get_subject, io
         self._shows = shows and receives_video
         self._protocol = LiveProtocol(receives_video)
         self._first: list[LiveEvent] = []
@@ -141,7 +138,7 @@ class AsyncLiveSession:
         """
         while True:
             try:
-                async with aclosing(self._received()) as events:
+                async with aclosing(self._receive()) as events:
                     async for event in events:
                         yield event
                 return
@@ -237,7 +234,7 @@ class AsyncLiveSession:
                 self._socket, self._protocol, self._first, self._opened = socket, protocol, first, opened.pop_all()
         self._opened_at = time.monotonic()
 
-    async def _received(self) -> AsyncGenerator[LiveEvent, None]:
+    async def _receive(self) -> AsyncGenerator[LiveEvent, None]:
         """Yield the events of one connection until the service closes it."""
         while self._first:
             yield self._first.pop(0)
@@ -327,7 +324,7 @@ class AsyncLiveSession:
                 raise
 
     def _options(self) -> dict[str, Any]:
-        options = self._settings.httpx_options(self._headers)
+        options = self._settings.httpx_options()
         return {
             "additional_headers": options["headers"],
             "proxy": True if options["trust_env"] else None,

@@ -68,9 +68,9 @@ class Lipwright(Blocking[Service]):
         transport: httpx.BaseTransport | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        settings = Settings.of(base_url, api_key, timeout_s)
-        io = BlockingIO(httpx.Client(transport=transport, **settings.httpx_options(headers)))
-        super().__init__(Service(Transport(io, retry), settings, headers))
+        settings = Settings.of(base_url, api_key, timeout_s, headers)
+        io = BlockingIO(httpx.Client(transport=transport, **settings.httpx_options()))
+        super().__init__(Service(Transport(io, retry), settings))
         self.base_url = settings.base_url
         self.jobs = Jobs(self._async.jobs)
         self.avatars = Avatars(self._async.avatars)

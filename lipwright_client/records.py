@@ -39,7 +39,7 @@ class JobInputs:
     """File names given by the caller."""
 
     audio: str
-    presenter: str
+    source: str
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,18 @@ class Settings:
         base_url: URL of the service, including a path prefix if any.
         api_key: API key; empty for none.
         timeout_s: Timeout for connecting and for reading short responses, in seconds.
+        more_headers: Extra header fields of every request.
     """
 
     base_url: str
     api_key: str
     timeout_s: float
+    more_headers: Mapping[str, str]
 
     @classmethod
-    def of(cls, base_url: str | None, api_key: str | None, timeout_s: float) -> Settings:
+    def of(
+        cls, base_url: str | None, api_key: str | None, timeout_s: float, headers: Mapping[str, str] | None
+    ) -> Settings:
         """Return settings from the arguments, then LIPWRIGHT_URL and LIPWRIGHT_API_KEY.
 
         Raises:
@@ -41,11 +45,11 @@ class Settings:
         if not url.startswith(("http://", "https://")) or not _host(url):
             raise ConnectionFailedError(f"Invalid service URL {url!r}. Expected a URL such as {DEFAULT_URL}.")
         key = os.environ.get("LIPWRIGHT_API_KEY", "") if api_key is None else api_key
-        return cls(url.rstrip("/"), key.strip(), timeout_s)
+        return cls(url.rstrip("/"), key.strip(), timeout_s, headers or {})
 
-    def httpx_options(self, more_headers: Mapping[str, str] | None) -> dict[str, Any]:
-        """Return the arguments for an httpx client that sends `more_headers` with every request."""
-        headers = {"User-Agent": f"lipwright-client/{VERSION}", **(more_headers or {})}
+    def httpx_options(self) -> dict[str, Any]:
+        """Return the arguments for an httpx client."""
+        headers = {"User-Agent": f"lipwright-client/{VERSION}", **self.more_headers}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         return {

@@ -91,7 +91,7 @@ class ResumableStream(ABC, Generic[T]):
         if time.monotonic() + self.pause_s > self._received_at + self._retry.max_silence_s:
             raise connection_error(error) from None
 
-    def _received(self) -> None:
+    def _note_received(self) -> None:
         self._received_at = time.monotonic()
         self._num_reconnects = 0
 
@@ -132,7 +132,7 @@ class JobEventStream(ResumableStream[Job]):
 
     def feed(self, piece: bytes) -> Iterator[Job]:
         """Parse server-sent events (HTML Standard, section 9.2)."""
-        self._received()
+        self._note_received()
         *lines, self._buffer = (self._buffer + piece).split(b"\n")
         for line in lines:
             job = self._line(line.rstrip(b"\r").decode())
@@ -200,7 +200,7 @@ class VideoStream(ResumableStream[bytes]):
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield the data unchanged."""
-        self._received()
+        self._note_received()
         self._num_bytes += len(piece)
         self._headers |= {"Range": f"bytes={self._num_bytes}-", "If-Range": self._etag}
         yield piece

@@ -52,7 +52,7 @@ class Unspoken:
     def add(self, content: bytes | str) -> str | bytes | None:
         """Keep a message. Return what to send now, or None while the connection is broken."""
         with self._lock:
-            message = self._labelled(content)
+            message = self._label(content)
             interrupts = message.kind == "agent.interrupt"
             if (message.kind in _SPEECH and not (interrupts and not self._messages)) or message.kind == "agent.speak":
                 if interrupts:
@@ -134,7 +134,7 @@ class Unspoken:
             first.number = self._num_sent
             return first.content
 
-    def _labelled(self, content: bytes | str) -> _Message:
+    def _label(self, content: bytes | str) -> _Message:
         """Return the message, with an ID by which events refer to it."""
         if isinstance(content, bytes):
             return _Message(content, "", "agent.speak")

@@ -114,7 +114,7 @@ class AudioTrack:
         origin = origin_seconds(self._container)
         extent = AudioExtent()
         rate = 0
-        for frame in self._decoded():
+        for frame in self._decode():
             if not rate:
                 rate = frame.sample_rate
                 end = self._padding_limit(rate)
@@ -142,7 +142,7 @@ class AudioTrack:
         extent.check(self._path.name, self._limits, DECODE_TOLERANCE_SECONDS)
         self.info = AudioInfo(rate, self.info.num_channels, num_samples / rate, self.info.codec)
 
-    def _decoded(self) -> Iterator[AudioFrame]:
+    def _decode(self) -> Iterator[AudioFrame]:
         last_error: FFmpegError | None = None
         num_frames = 0
         for packet in counted_packets(self._container, self._stream, self._path, AudioExtent()):

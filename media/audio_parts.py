@@ -159,7 +159,7 @@ def _without_repetition(parts: Iterable[AudioPart[Path]]) -> list[AudioPart[Path
     joined: list[AudioPart[Path]] = []
     for part in sorted(parts, key=lambda part: (str(part.file), part.start - part.file_start, part.start)):
         last = joined[-1] if joined else None
-        is_same = last is not None and last.file == part.file and _playing(last) == _playing(part)
+        is_same = last is not None and last.file == part.file and _offset_and_gain(last) == _offset_and_gain(part)
         if last is not None and is_same and (last.stop is None or part.start <= last.stop):
             stop = None if last.stop is None or part.stop is None else max(last.stop, part.stop)
             joined[-1] = last._replace(stop=stop)
@@ -168,7 +168,7 @@ def _without_repetition(parts: Iterable[AudioPart[Path]]) -> list[AudioPart[Path
     return sorted(joined, key=lambda part: part.start)
 
 
-def _playing(part: AudioPart[Path]) -> tuple[float, float]:
+def _offset_and_gain(part: AudioPart[Path]) -> tuple[float, float]:
     """Return which samples of the file are played when, and how loud."""
     return round(part.start - part.file_start, 6), part.gain_db
 
@@ -224,7 +224,7 @@ class _Track:
                     reader = _Reader(self.decode(part.file))
                 num = None if part.stop is None else round(part.stop * self.sound.rate) - start
                 gain = np.float32(10 ** (part.gain_db / 20))
-                for piece in _faded(reader.read(first, num), round(_FADE_SECONDS * self.sound.rate), num):
+                for piece in _fade(reader.read(first, num), round(_FADE_SECONDS * self.sound.rate), num):
                     yield piece if gain == 1 else piece * gain
                     position += piece.shape[1]
         finally:
@@ -265,7 +265,7 @@ class _Reader:
             close()
 
 
-def _faded(blocks: Blocks, num_fade: int, num: int | None) -> Blocks:
+def _fade(blocks: Blocks, num_fade: int, num: int | None) -> Blocks:
     """Fade a part in, and out where it is cut off after `num` samples."""
     position = 0
     for block in blocks:

@@ -99,7 +99,7 @@ def ffmpeg_errors(path: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except av.error.FileNotFoundError as error:
-        raise _gone(path) from error
+        raise _missing_error(path) from error
     except av.error.FFmpegError as error:
         _log(path, error)
         found, advice = _explain(error)
@@ -130,7 +130,7 @@ def _log(path: Path, error: av.error.FFmpegError) -> None:
     logger.warning("%s: FFmpeg rejected the file: %s", path.name, printable.strip(": "))
 
 
-def _gone(path: Path) -> StoredFileError:
+def _missing_error(path: Path) -> StoredFileError:
     return StoredFileError(f"{path.name}: the stored file is missing.")
 
 
@@ -160,7 +160,7 @@ def file_status(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except FileNotFoundError as error:
-        raise _gone(path) from error
+        raise _missing_error(path) from error
     except OSError as error:
         raise MediaError(f"{path.name}: expected a readable file, found: {error.strerror}") from error
 

@@ -99,7 +99,7 @@ class SsrfGuard:
         plain = (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
         if any(plain in network for network in self._allowed):
             return True
-        if isinstance(plain, IPv6Address) and (embedded := _embedded(plain)) is not None:
+        if isinstance(plain, IPv6Address) and (embedded := _embedded_ipv4(plain)) is not None:
             plain = embedded
         if any(plain in network for network in _SPECIAL) or plain.is_multicast:
             return False
@@ -195,7 +195,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         raise last
 
 
-def _embedded(address: IPv6Address) -> IPv4Address | None:
+def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
     """Returns the IPv4 address that is embedded in `address` and to which packets are routed."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)

@@ -30,7 +30,7 @@ async def deliver(url: str, secret: str, event_id: str, payload: bytes, network:
     """
     guard = SsrfGuard(network)
     target = guard.check(url)
-    headers = _signed(secret, event_id, payload, datetime.now(UTC))
+    headers = _sign(secret, event_id, payload, datetime.now(UTC))
     with fetch_errors(target):
         async with (
             asyncio.timeout(network.connect_timeout_s + network.stall_timeout_s),
@@ -54,7 +54,7 @@ def longest_delay_s(num_failed: int) -> float:
     return _DELAYS_S[min(num_failed, len(_DELAYS_S)) - 1] * (1.0 + _JITTER) if num_failed else 0.0
 
 
-def _signed(secret: str, event_id: str, payload: bytes, now: datetime) -> list[tuple[str, str]]:
+def _sign(secret: str, event_id: str, payload: bytes, now: datetime) -> list[tuple[str, str]]:
     """Returns the headers of one attempt; the signature covers id, time and payload."""
     return [
         ("User-Agent", "lipwright"),

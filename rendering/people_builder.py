@@ -66,8 +66,8 @@ class PeopleBuilder:
     ) -> None:
         """Decide who the people are and who speaks, and store that; see `LandmarkGenerator.find_people`."""
         info = source.info
-        rows = FaceRows.concatenate(self._loaded(scans, FaceRows.load))
-        sound = SourceMouth.concatenate(self._loaded(mouths, SourceMouth.load)) if mouths else None
+        rows = FaceRows.concatenate(self._load(scans, FaceRows.load))
+        sound = SourceMouth.concatenate(self._load(mouths, SourceMouth.load)) if mouths else None
         found = find_people(rows, info.fps, sound)
         with (
             self._files.fetched(source.key) as path,
@@ -89,7 +89,7 @@ class PeopleBuilder:
                 )
             write_whole(part / PEOPLE_REPORT, found.report.model_dump(mode="json"))
 
-    def _loaded(self, keys: Sequence[str], load: Callable[[Path], T]) -> list[T]:
+    def _load(self, keys: Sequence[str], load: Callable[[Path], T]) -> list[T]:
         names = [split(key)[1] for key in keys]
         with self._files.fetched_folder(split(keys[0])[0], names) as folder:
             return [load(folder / name) for name in names]

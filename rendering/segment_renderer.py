@@ -80,7 +80,7 @@ class SegmentRenderer:
         """Return the encoded frames of a segment, and the mouths' motion in silence measured on their faces."""
         info, render, num_frames = request.source.info, self._config.render, len(request.source_index)
         picture = request.picture or OutputPicture.of(JobSettings(), info)
-        async with self._opened(request) as (reader, faces, avatar):
+        async with self._open(request) as (reader, faces, avatar):
             with ExitStack() as held:
                 open_background = partial(self._backgrounds.open, request, reader, avatar, held)
                 frames, cutout = await self._run(lambda token: open_background(), num_frames)
@@ -109,7 +109,7 @@ class SegmentRenderer:
                 return await self._run(lambda token: encoder.finish(), num_frames), motion
 
     @asynccontextmanager
-    async def _opened(
+    async def _open(
         self, request: SegmentRequest
     ) -> AsyncIterator[tuple[FrameSource, list[PlannedFace], Avatar | None]]:
         """Lend frames, faces and the first avatar. They are kept for the next segment, or closed if the block fails."""

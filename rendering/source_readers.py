@@ -33,17 +33,17 @@ class SourceReaders:
         After the last frame, a reader that holds all frames is kept for `whole`.
         """
         next_frame = frames.stop % source.info.num_frames
-        with self._lent(source, frames.start, next_frame, len(frames), token) as reader:
+        with self._lend(source, frames.start, next_frame, len(frames), token) as reader:
             yield reader.read(frames)
 
     @contextmanager
     def whole(self, source: SourceVideo, token: CancelToken, *, is_last: bool = False) -> Iterator[DecoderReader]:
         """Lend a reader of all frames: the one that has read them all, if it holds them. `is_last` closes it."""
-        with self._lent(source, 0, None if is_last else 0, source.info.num_frames, token) as reader:
+        with self._lend(source, 0, None if is_last else 0, source.info.num_frames, token) as reader:
             yield reader
 
     @contextmanager
-    def _lent(
+    def _lend(
         self, source: SourceVideo, first: int, next_frame: int | None, num_frames: int, token: CancelToken
     ) -> Iterator[DecoderReader]:
         """Lend the reader whose next frame is `first`; keep it for `next_frame`, if any, if that saves decoding."""

@@ -69,12 +69,12 @@ def upload_key(name: str) -> str:
     Raises:
         NotFoundError: The name is not one of ours; this holds for all functions here.
     """
-    return f"{UPLOADS}/{_checked(name)}"
+    return f"{UPLOADS}/{_check(name)}"
 
 
 def job_folder(job_id: str) -> str:
     """Return the folder of a job."""
-    return f"{JOBS}/{_checked(job_id)}"
+    return f"{JOBS}/{_check(job_id)}"
 
 
 def job_file_key(job_id: str, field: str = "audio") -> str:
@@ -101,7 +101,7 @@ def face_speech_key(job_id: str, number: int) -> str:
 
 def plan_key(job_id: str, digest: str) -> str:
     """Return the key of the plan of one face in one block; `digest` names what it is made from."""
-    return f"{segments_folder(job_id)}/plan-{_checked(digest)}"
+    return f"{segments_folder(job_id)}/plan-{_check(digest)}"
 
 
 def segments_folder(job_id: str) -> str:
@@ -121,7 +121,7 @@ def result_key(job_id: str, suffix: str = "mp4") -> str:
 
 def avatar_folder(key: str) -> str:
     """Return the folder of an avatar."""
-    return f"{AVATARS}/{_checked(key)}"
+    return f"{AVATARS}/{_check(key)}"
 
 
 def source_key(key: str) -> str:
@@ -206,7 +206,7 @@ def background_id(owner: str | None, sha256: str) -> str:
 
 def background_folder(file_id: str) -> str:
     """Return the folder of the stored background with this ID."""
-    return f"{BACKGROUNDS}/{_checked(file_id)}"
+    return f"{BACKGROUNDS}/{_check(file_id)}"
 
 
 def background_source_key(file_id: str) -> str:
@@ -241,7 +241,7 @@ def cues_folder(owner: str | None) -> str:
 
 def cue_key(folder: str, digest: str) -> str:
     """Return the key of a spoken text in a folder: that of a job, or `cues_folder`."""
-    return f"{folder}/{_checked(digest)}"
+    return f"{folder}/{_check(digest)}"
 
 
 def is_name(text: str) -> bool:
@@ -264,7 +264,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _checked(name: str) -> str:
+def _check(name: str) -> str:
     if not is_name(name):
         raise NotFoundError(f"Expected a name of 32 hexadecimal digits, got {name[:80]!r}.")
     return name

@@ -125,7 +125,7 @@ class JobTable:
 
     def _summary(self, job_id: str) -> JobSummary:
         rows = self.database.query(f"SELECT {HEAD} FROM jobs WHERE id = ?1", job_id)
-        if not (found := self._shown(rows)):
+        if not (found := self._to_summaries(rows)):
             raise NotFoundError(f"There is no job {job_id[:80]!r}.")
         return found[0]
 
@@ -181,17 +181,17 @@ class JobTable:
         sizes = accumulate(known[row["id"]].num_bytes for row in rows if row["id"] in known)
         page = rows[: min(query.limit, max(1, sum(size <= _MAX_PAGE_BYTES for size in sizes)))]
         next_after = int(page[-1]["number"]) if len(page) < len(rows) else None
-        return JobPage(jobs=self._shown(page), next_after=next_after)
+        return JobPage(jobs=self._to_summaries(page), next_after=next_after)
 
     def queued_jobs(self) -> list[JobSummary]:
         """Return the waiting jobs in the order in which they start."""
         rows = self.database.query(f"{_QUEUE} SELECT {HEAD}, position FROM jobs JOIN queue USING (number)")
         positions = {row["id"]: int(row["position"]) for row in rows}
-        return self._shown(sorted(rows, key=lambda row: positions[row["id"]]), positions)
+        return self._to_summaries(sorted(rows, key=lambda row: positions[row["id"]]), positions)
 
     def unfinished_jobs(self) -> list[JobSummary]:
         """Return the running and waiting jobs and those in review, the oldest first."""
-        return self._shown(
+        return self._to_summaries(
             self.database.query(f"SELECT {HEAD} FROM jobs WHERE status IN {_UNFINISHED} ORDER BY number")
         )
 
@@ -204,7 +204,7 @@ class JobTable:
             CallbackStatus.PENDING.value,
             limit,
         )
-        return self._shown(rows)
+        return self._to_summaries(rows)
 
     def last_succeeded(self, limit: int) -> list[JobSummary]:
         """Return the jobs that succeeded last, the newest first."""
@@ -213,7 +213,7 @@ class JobTable:
             JobStatus.SUCCEEDED.value,
             limit,
         )
-        return self._shown(rows)
+        return self._to_summaries(rows)
 
     def count_jobs(self, status: JobStatus) -> int:
         """Return how many jobs have this status."""
@@ -321,7 +321,7 @@ class JobTable:
     def backgrounds_of_avatars(self) -> dict[str, list[str]]:
         """Return the IDs of the avatars that use each stored background, by the ID of the background."""
         avatars: dict[str, list[str]] = {}
-        for row in self.database.query("SELECT * FROM avatars WHERE background IS NOT NULL ORDER BY created_at"):
+        for row in self.database.query("SELECT * FROM avatars WHERE settings IS NOT NULL ORDER BY created_at"):
             avatar = from_row(AvatarRecord, row)
             if (file_id := avatar.settings.background_id) is not None:
                 avatars.setdefault(file_id, []).append(avatar.id)
@@ -330,7 +330,8 @@ class JobTable:
     def analysing_avatars(self) -> list[AvatarRecord]:
         """Return the avatars under analysis that callers created themselves, the oldest first."""
         rows = self.database.query(
-            "SELECT * FROM avatars WHERE status = ?1 AND awaited = 1 ORDER BY created_at", AvatarStatus.ANALYSING.value
+            "SELECT * FROM avatars WHERE status = ?1 AND analyse_on_create = 1 ORDER BY created_at",
+            AvatarStatus.ANALYSING.value,
         )
         return [from_row(AvatarRecord, row) for row in rows]
 
@@ -377,7 +378,7 @@ class JobTable:
         is_waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
         return self._queue_positions() if is_waiting else {}
 
-    def _shown(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobSummary]:
+    def _to_summaries(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobSummary]:
         """Return the summaries of rows; `positions` are the queue positions of waiting jobs, if already known."""
         positions = self._positions_for(rows) if positions is None else positions
         known = self._summaries.of(rows)

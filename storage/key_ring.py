@@ -60,11 +60,11 @@ class KeyRing(ABC):
         """
 
     @abstractmethod
-    def _changing(self) -> AbstractContextManager[dict[str, ApiKey]]:
+    def _change(self) -> AbstractContextManager[dict[str, ApiKey]]:
         """Provide all keys by id, written back when the block succeeds; one process at a time."""
 
     @abstractmethod
-    def _found(self, key_id: str) -> ApiKey | None:
+    def _find(self, key_id: str) -> ApiKey | None:
         """Return one key, if it exists."""
 
     def find(self, presented: str) -> ApiKey:
@@ -76,7 +76,7 @@ class KeyRing(ABC):
             TableUnreachableError: The database that holds them does not answer.
         """
         match = _KEY.fullmatch(presented)
-        key = self._found(match[1]) if match else None
+        key = self._find(match[1]) if match else None
         expected = key.hash if key else _hash("")
         if not hmac.compare_digest(expected, _hash(match[2] if match else presented)) or key is None:
             raise UnauthorizedError("The API key is unknown; it may have been revoked.")
@@ -92,13 +92,13 @@ class KeyRing(ABC):
             created_at=utc_now(),
             max_priority=max_priority,
         )
-        with self._changing() as keys:
+        with self._change() as keys:
             keys[key.id] = key
         return key, f"lw_{key.id}_{secret}"
 
     def revoke(self, key_id: str) -> ApiKey:
         """Revoke a key; the next request with it is refused. NotFoundError if there is none."""
-        with self._changing() as keys:
+        with self._change() as keys:
             if key_id not in keys:
                 raise no_key(key_id)
             return keys.pop(key_id)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
-from typing import Final, TypeVar, get_args, get_origin
+from typing import TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
@@ -17,20 +17,15 @@ from storage.protocols import Row
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
-_COLUMNS: Final = {"analyse_on_create": "awaited", "settings": "background"}
-"""Columns that keep the name that a field had in an older version."""
-_FIELDS: Final = {column: name for name, column in _COLUMNS.items()}
-
 
 def columns_of(kind: type[BaseModel], leave_out: Collection[str] = ()) -> list[str]:
     """Return the names of the columns of a record, one per field that is not in `leave_out`."""
-    return [_COLUMNS.get(name, name) for name in kind.model_fields if name not in leave_out]
+    return [name for name in kind.model_fields if name not in leave_out]
 
 
 def to_row(record: BaseModel, leave_out: Collection[str] = ()) -> dict[str, object]:
     """Return the column values of `record`, one per field that is not in `leave_out`."""
-    names = [name for name in type(record).model_fields if name not in leave_out]
-    return {_COLUMNS.get(name, name): _encode(getattr(record, name)) for name in names}
+    return {name: _encode(getattr(record, name)) for name in columns_of(type(record), leave_out)}
 
 
 def checked_fields(kind: type[BaseModel], fields: Mapping[str, object]) -> dict[str, object]:
@@ -38,16 +33,17 @@ def checked_fields(kind: type[BaseModel], fields: Mapping[str, object]) -> dict[
     checked = kind.model_construct()
     for name, value in fields.items():
         kind.__pydantic_validator__.validate_assignment(checked, name, value)
-    return {_COLUMNS.get(name, name): _encode(getattr(checked, name)) for name in fields}
+    return {name: _encode(getattr(checked, name)) for name in fields}
 
 
 def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
     """Return the record of `row`; `more` are fields that are not stored. Unknown columns are ignored."""
     as_json = _json_fields(kind)
-    fields: dict[str, object] = {}
-    for column, value in row.items():
-        if (name := _FIELDS.get(column, column)) in kind.model_fields:
-            fields[name] = json.loads(value) if name in as_json and value is not None else value
+    fields = {
+        name: json.loads(value) if name in as_json and value is not None else value
+        for name, value in row.items()
+        if name in kind.model_fields
+    }
     return kind.model_validate({**fields, **more})
 
 

@@ -169,6 +169,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE segments ADD COLUMN identity TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE segments ADD COLUMN silent_motion TEXT NOT NULL DEFAULT '{}'",
     ),
+    (
+        "ALTER TABLE writer RENAME COLUMN heir TO successor",
+        "ALTER TABLE avatars RENAME COLUMN awaited TO analyse_on_create",
+        "ALTER TABLE avatars RENAME COLUMN background TO settings",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

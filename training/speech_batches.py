@@ -97,9 +97,9 @@ class Batches:
             features[index], mouths[index, : len(shown)], valid[index, : len(shown)] = heard[-1], shown, 1
             features[index, : len(heard)] = heard
         kinds = np.array([_kind(names[number]) for number in numbers])
-        return self._spliced(Batch(*(torch.from_numpy(array) for array in (features, mouths, valid, kinds, trust))))
+        return self._splice(Batch(*(torch.from_numpy(array) for array in (features, mouths, valid, kinds, trust))))
 
-    def _spliced(self, batch: Batch) -> Batch:
+    def _splice(self, batch: Batch) -> Batch:
         """Has talkers go on with another one's words, and come back.
 
         All sentences of the corpus have one grammar of six words, which a network would learn instead of sounds.

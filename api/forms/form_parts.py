@@ -41,7 +41,7 @@ class FileFields(Container[str]):
 
 
 @dataclass(frozen=True)
-class FormShape:
+class FormFields:
     """Names of the fields that a form accepts."""
 
     files: FileFields
@@ -89,7 +89,7 @@ class Parts:
     urls: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
 
-    def add_text(self, name: str, text: str, shape: FormShape) -> str:
+    def add_text(self, name: str, text: str, accepted: FormFields) -> str:
         """Add a text field or URL and return its name (for a URL, that of the file). Empty values are dropped.
 
         Raises:
@@ -97,10 +97,10 @@ class Parts:
             InputError: A file field contains text that is not a URL.
         """
         text = text.encode("utf-8", "replace").decode().strip()  # drops lone surrogates
-        file_name = shape.file_of(name)
+        file_name = accepted.file_of(name)
         if not text:
             return file_name
-        if file_name not in shape.files:
+        if file_name not in accepted.files:
             self.texts[name] = text
             return name
         if name == file_name and "://" not in text:

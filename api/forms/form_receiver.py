@@ -15,7 +15,7 @@ from api.base_url import base_url
 from api.forms.admissions import Admissions, CallerSlots, upload_timeout
 from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit
 from api.forms.form_parts import Parts
-from api.forms.form_schema import shape_of, validated
+from api.forms.form_schema import accepted_fields, validated
 from api.forms.request_digest import request_digest
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
@@ -113,9 +113,9 @@ class FormReceiver:
         try:
             async with upload_timeout(admission.timeout_s):
                 body = BodyStream(request, self._min_rate(), grant)
-                parts = await receive_form(body, shape_of(kind), self._files, max_bytes, self._urls.check)
+                parts = await receive_form(body, accepted_fields(kind), self._files, max_bytes, self._urls.check)
             await self._urls.fetch_into(parts, grant, caller_of(request).owner)
-            form = validated(kind, shape_of(kind).content(parts.files, parts.texts))
+            form = validated(kind, accepted_fields(kind).content(parts.files, parts.texts))
             yield form, request_digest(form, parts.urls)
         except BaseException as error:
             if parts is not None:
@@ -142,12 +142,14 @@ class FormReceiver:
             with self._comparisons.take(caller_of(request).owner):
                 async with upload_timeout(admission.timeout_s):
                     body = BodyStream(request, self._min_rate(), ByteLimit(admission.max_bytes))
-                    parts = await receive_form(body, shape_of(kind), HashOnlyTarget(), max_bytes, self._urls.check)
+                    parts = await receive_form(
+                        body, accepted_fields(kind), HashOnlyTarget(), max_bytes, self._urls.check
+                    )
         except LipwrightError:
             await drain(request)
             raise
         files = {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED)}
-        form = validated(kind, shape_of(kind).content(files, parts.texts))
+        form = validated(kind, accepted_fields(kind).content(files, parts.texts))
         check_same_request(job, request_digest(form, parts.urls))
         return job
 
@@ -155,7 +157,7 @@ class FormReceiver:
         declared = request.headers.get("content-length", "")
         if key is not None and not 1 <= len(key) <= _MAX_KEY_CHARS:
             raise OptionError(f"{_IDEMPOTENCY_KEY}: expected 1 to {_MAX_KEY_CHARS} characters, found {len(key)}.")
-        max_bytes = len(shape_of(kind).files) * self._max_file_bytes + FRAMING_BYTES
+        max_bytes = len(accepted_fields(kind).files) * self._max_file_bytes + FRAMING_BYTES
         if request.headers.get("content-type", "").startswith("application/json"):
             max_bytes = max_bytes * 4 // 3  # base64
         num_bytes = int(declared) if declared.isdigit() and len(declared) < 16 else None

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.forms.form_parts import MORE_AUDIO, FileFields, FormShape
+from api.forms.form_parts import MORE_AUDIO, FileFields, FormFields
 from api.validation_message import describe
 from errors import OptionError
 from jobs.model.spec import SpeechSpec
@@ -25,7 +25,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
     The body is not marked as required: openapi-python-client 0.29 would otherwise generate modules that it cannot
     import, because it forgets one import for operations with two content types and no optional parameter.
     """
-    schema = _inlined(form.model_json_schema())
+    schema = _inline_definitions(form.model_json_schema())
     fields: dict[str, Any] = schema["properties"]
     more = fields.pop(_MORE, None)
     files = {name: field for name, field in fields.items() if is_file(field)}
@@ -58,7 +58,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
 
 def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema of a model without references."""
-    return _inlined(kind.model_json_schema())
+    return _inline_definitions(kind.model_json_schema())
 
 
 def _part(field: dict[str, Any], is_required: bool) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _part(field: dict[str, Any], is_required: bool) -> dict[str, Any]:
     return part if is_required or is_file(field) or kind.get("type") == "object" else {**part, "examples": [""]}
 
 
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+def _inline_definitions(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema with its definitions in place of the references to them: OpenAPI keeps definitions elsewhere."""
     definitions = schema.get("$defs", {})
 
@@ -99,13 +99,13 @@ def _is_structured(field: dict[str, Any]) -> bool:
 
 
 @cache
-def shape_of(kind: type[BaseModel]) -> FormShape:
+def accepted_fields(kind: type[BaseModel]) -> FormFields:
     """Return the fields of a form, from its JSON schema."""
     properties = dict(kind.model_json_schema()["properties"])
     has_more = properties.pop(_MORE, None) is not None
     files = FileFields(frozenset(name for name, schema in properties.items() if is_file(schema)), has_more)
     objects = frozenset(name for name, schema in properties.items() if _is_structured(schema))
-    return FormShape(files, frozenset(properties) - files.names, objects)
+    return FormFields(files, frozenset(properties) - files.names, objects)
 
 
 def validated(kind: type[_Form], fields: Mapping[str, object]) -> _Form:

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from api.forms.base64_file import Base64File
 from api.forms.body_stream import BodyStream
-from api.forms.form_parts import FormShape, Parts
+from api.forms.form_parts import FormFields, Parts
 from api.forms.json_body import JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
 from jobs.model.files import UploadedFile
@@ -53,7 +53,7 @@ class _Part:
 
 async def receive_form(
     body: BodyStream,
-    shape: FormShape,
+    accepted: FormFields,
     files: UploadTarget,
     max_file_bytes: int,
     check_url: CheckUrl,
@@ -75,12 +75,12 @@ async def receive_form(
     media_type, options = parse_options_header(body.content_type)
     if media_type == b"application/json":
         return await _read_json(
-            body, shape, JsonBody(shape.files, files, max_file_bytes, shape.max_small_bytes), check_url
+            body, accepted, JsonBody(accepted.files, files, max_file_bytes, accepted.max_small_bytes), check_url
         )
     if media_type != b"multipart/form-data" or b"boundary" not in options:
         found = media_type.decode("latin-1") or "no content type"
         raise InputError(f"Expected multipart/form-data or application/json, found {found}.")
-    form = _FormReader(shape, files, max_file_bytes, check_url)
+    form = _FormReader(accepted, files, max_file_bytes, check_url)
     try:
         parser = MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]
         async for chunk in body:
@@ -111,7 +111,7 @@ async def drain(request: Request) -> None:
                     return
 
 
-async def _read_json(stream: BodyStream, shape: FormShape, body: JsonBody, check_url: CheckUrl) -> Parts:
+async def _read_json(stream: BodyStream, accepted: FormFields, body: JsonBody, check_url: CheckUrl) -> Parts:
     """Receive a form as one JSON object; numbers and booleans count as text."""
     try:
         pending = bytearray()
@@ -122,7 +122,7 @@ async def _read_json(stream: BodyStream, shape: FormShape, body: JsonBody, check
                 pending.clear()
         await asyncio.to_thread(body.feed, bytes(pending))
         fields, files = await asyncio.to_thread(body.finish)
-        return _json_parts(fields, files, shape, check_url)
+        return _json_parts(fields, files, accepted, check_url)
     except BaseException:
         body.discard()
         raise
@@ -130,18 +130,20 @@ async def _read_json(stream: BodyStream, shape: FormShape, body: JsonBody, check
         metrics.UPLOADED.add(body.num_file_bytes)
 
 
-def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: FormShape, check_url: CheckUrl) -> Parts:
+def _json_parts(
+    fields: dict[str, Any], files: dict[str, UploadedFile], accepted: FormFields, check_url: CheckUrl
+) -> Parts:
     parts = Parts(files=files)
     for name, value in fields.items():
-        shape.check_name(name)
+        accepted.check_name(name)
         if value is None:
             continue
-        if isinstance(value, bool) or (isinstance(value, dict | list) and name in shape.objects):
+        if isinstance(value, bool) or (isinstance(value, dict | list) and name in accepted.objects):
             value = json.dumps(value, ensure_ascii=False)
-        max_bytes = shape.max_bytes(name)
+        max_bytes = accepted.max_bytes(name)
         if not isinstance(value, str | int | float) or len(str(value)) > max_bytes:
             raise OptionError(f"{name}: expected a number, true, false or at most {max_bytes} bytes of text.")
-        parts.add_text(name, str(value), shape)
+        parts.add_text(name, str(value), accepted)
     for name, url in parts.urls.items():
         if name in files:
             raise OptionError(f"{name}: sent more than once. Send one file or one URL.")
@@ -152,8 +154,8 @@ def _json_parts(fields: dict[str, Any], files: dict[str, UploadedFile], shape: F
 class _FormReader:
     """Callbacks of the multipart parser. `flush` and `finish` write to disk and must run in a thread."""
 
-    def __init__(self, shape: FormShape, files: UploadTarget, max_file_bytes: int, check_url: CheckUrl) -> None:
-        self._shape = shape
+    def __init__(self, accepted: FormFields, files: UploadTarget, max_file_bytes: int, check_url: CheckUrl) -> None:
+        self._accepted = accepted
         self._files = files
         self._max_file_bytes = max_file_bytes
         self._check_url = check_url
@@ -212,10 +214,10 @@ class _FormReader:
         part = self._part
         _, options = parse_options_header(part.headers.get("content-disposition", "").encode())
         part.name = options.get(b"name", b"").decode("utf-8", "replace")
-        self._shape.check_name(part.name)
+        self._accepted.check_name(part.name)
         if b"filename" in options:
             part.file_name = clean_label(options[b"filename"].decode("utf-8", "replace"))
-            if part.name not in self._shape.files:
+            if part.name not in self._accepted.files:
                 raise OptionError(f"{part.name}: expected text, found a file.")
             part.writer = self._files.new_upload(part.file_name)
 
@@ -228,7 +230,7 @@ class _FormReader:
         part.num_bytes += end - start
         if part.writer is None:
             part.text.extend(piece[start:end])
-            if part.num_bytes > (max_bytes := self._shape.max_bytes(part.name)) and not self._is_data_url(part):
+            if part.num_bytes > (max_bytes := self._accepted.max_bytes(part.name)) and not self._is_data_url(part):
                 raise OptionError(f"{part.name}: expected at most {max_bytes} bytes of text.")
             return
         if part.num_bytes > self._max_file_bytes and isinstance(part.writer, UploadWriter):
@@ -239,7 +241,7 @@ class _FormReader:
 
     def _is_data_url(self, part: _Part) -> bool:
         """Return whether a text part is a data URL, which is then written as a file."""
-        if part.name not in self._shape.files or part.text[:5].lower() != b"data:":
+        if part.name not in self._accepted.files or part.text[:5].lower() != b"data:":
             return False
         part.writer = Base64File(part.name, self._files.new_upload(part.name), self._max_file_bytes)
         self._pending.append((part.writer, memoryview(bytes(part.text))))
@@ -257,7 +259,7 @@ class _FormReader:
                 self._writers[part.name] = part.writer
                 self._check_one(part.name)
             return
-        name = self._parts.add_text(part.name, part.text.decode("utf-8", "replace"), self._shape)
+        name = self._parts.add_text(part.name, part.text.decode("utf-8", "replace"), self._accepted)
         if url := self._parts.urls.get(name):
             self._check_url(name, url)
             self._check_one(name)

@@ -33,7 +33,7 @@ class UrlInputs:
         Raises:
             UrlRefusedError: The URL is not allowed.
         """
-        with _named(name):
+        with _name_field(name):
             self._guard.check(url)
 
     async def fetch_into(self, parts: Parts, grant: BodyGrant, owner: str | None) -> None:
@@ -56,7 +56,7 @@ class UrlInputs:
         async with upload_timeout(wide.timeout_s):
             for name, url in parts.urls.items():
                 try:
-                    with _named(name):
+                    with _name_field(name):
                         parts.files[name] = await self._fetch(url, max_file_bytes, grant.count)
                 except InputError as error:
                     metrics.FETCHES.add(1, error.code)
@@ -77,7 +77,7 @@ class UrlInputs:
 
 
 @contextmanager
-def _named(field: str) -> Iterator[None]:
+def _name_field(field: str) -> Iterator[None]:
     """Prefix error messages with the name of the field."""
     try:
         yield

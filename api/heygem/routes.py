@@ -81,7 +81,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         """
         if not code:
             return envelope(Code.PARAMETER, msg="code参数缺失")
-        if (job := await self._known(request, code)) is None:
+        if (job := await self._find_job(request, code)) is None:
             return envelope(Code.UNKNOWN)
         if job.status is JobStatus.SUCCEEDED and self._root is not None:
             await asyncio.to_thread(self._keep_result, self._root, checked_code(code), job.id)
@@ -95,7 +95,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
     async def easy_cancel(self, request: Request, code: str = "") -> Response:
         """Cancel a task. `code` is a query parameter or a JSON field; the response is that of `/easy/query`."""
         code = code or HeygemTask.code_of(await _body(request))
-        if code and (job := await self._known(request, code)) is not None:
+        if code and (job := await self._find_job(request, code)) is not None:
             await self._service.cancel_job(job.id, caller_of(request).owner)
         return await self.easy_query(request, code)
 
@@ -118,7 +118,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
     async def _accept(self, request: Request, task: HeygemTask) -> Response:
         if self._is_strict and await self._is_busy():
             return envelope(Code.BUSY)
-        known, caller = await self._known(request, task.code), caller_of(request)
+        known, caller = await self._find_job(request, task.code), caller_of(request)
         if known is not None and not known.status.is_final:
             return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
         names = {"audio": task.audio, "video": task.video}
@@ -150,11 +150,11 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
             root.keep_result(code, result)
 
     async def _find(self, request: Request, code: str) -> JobRecord:
-        if (job := await self._known(request, code)) is None:
+        if (job := await self._find_job(request, code)) is None:
             raise NotFoundError(f"Task {code[:80]!r} does not exist.")
         return job
 
-    async def _known(self, request: Request, code: str) -> JobRecord | None:
+    async def _find_job(self, request: Request, code: str) -> JobRecord | None:
         return await self._service.find_job(_KEY_PREFIX + code, caller_of(request).owner)
 
     async def _is_busy(self) -> bool:

@@ -60,12 +60,12 @@ class Previews:
             raise NotFoundError(f"The video of job {job.id} was removed.")
         if self._num_viewers >= self._max_viewers:
             raise CapacityError(f"Too many previews: the limit is {self._max_viewers}.", _RETRY_AFTER_S)
-        return self._counted(job)
+        return self._stream_counted(job)
 
-    async def _counted(self, job: JobRecord) -> AsyncGenerator[bytes]:
+    async def _stream_counted(self, job: JobRecord) -> AsyncGenerator[bytes]:
         self._num_viewers += 1
         try:
-            async with aclosing(_paced(self._pieces(job))) as pieces:
+            async with aclosing(_pace(self._pieces(job))) as pieces:
                 async for piece in pieces:
                     yield piece
         except NotFoundError:
@@ -83,9 +83,9 @@ class Previews:
                 if segment.number != num_segments:
                     continue  # already sent, or an earlier one is missing
                 try:
-                    async with _fetched(self._files, segment_key(job.id, segment.number)) as path:
+                    async with _fetch(self._files, segment_key(job.id, segment.number)) as path:
                         if preview is None:
-                            async with _fetched(self._files, speech_key(job.id)) as speech:
+                            async with _fetch(self._files, speech_key(job.id)) as speech:
                                 preview = await asyncio.to_thread(LivePreview, path, speech, tags)
                         async for piece in iterate_in_threadpool(preview.add_segment(path)):
                             yield preview.seconds, piece
@@ -95,7 +95,7 @@ class Previews:
             job = await _with_retries(partial(self._service.wait_job, job.id, job.version, _LOOK_S))
         if job.status is not JobStatus.SUCCEEDED:
             return
-        async with _fetched(self._files, result_key(job.id)) as result:
+        async with _fetch(self._files, result_key(job.id)) as result:
             if preview is None:
                 async for whole in iterate_in_threadpool(finished_preview(result, tags)):
                     yield whole
@@ -105,7 +105,7 @@ class Previews:
 
 
 @asynccontextmanager
-async def _fetched(files: FileStore, key: str) -> AsyncIterator[Path]:
+async def _fetch(files: FileStore, key: str) -> AsyncIterator[Path]:
     """Make a stored file available locally."""
     fetched = files.stored.fetched(key)
     path = await asyncio.to_thread(fetched.__enter__)
@@ -125,7 +125,7 @@ async def _with_retries(ask: Callable[[], Awaitable[_T]]) -> _T:
     return await ask()
 
 
-async def _paced(pieces: AsyncGenerator[tuple[float, bytes]]) -> AsyncGenerator[bytes]:
+async def _pace(pieces: AsyncGenerator[tuple[float, bytes]]) -> AsyncGenerator[bytes]:
     """Yield the data, at most `_AHEAD_SECONDS` ahead of real time."""
     loop = asyncio.get_running_loop()
     started = loop.time()

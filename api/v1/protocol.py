@@ -93,7 +93,8 @@ class JobInputs(BaseModel):
     """File names as given by the client."""
 
     audio: str
-    presenter: str = Field(description="Name of the video or image, or of the avatar.")
+    source: str = Field(description="Name of the video or image, or of the avatar.")
+    presenter: str = Field(description="The old name of `source`.", deprecated=True)
 
 
 class _JobFields(BaseModel):
@@ -125,7 +126,7 @@ class JobSummaryView(_JobFields):
     @classmethod
     def of(cls, job: JobSummary, base_url: str) -> JobSummaryView:
         """Return the view of `job` with links that start with `base_url`."""
-        return cls(**_shared(cls, job), links=JobSummaryLinks(**_links(job, base_url)))
+        return cls(**_shared_fields(cls, job), links=JobSummaryLinks(**_links(job, base_url)))
 
 
 class JobView(_JobFields):
@@ -145,13 +146,14 @@ class JobView(_JobFields):
         links = _links(job, base_url)
         subtitles = f"{links['self']}/subtitles.srt" if cues_of(job.options) else None
         turns = f"{links['self']}/turns" if job.plan.turns else None
-        return cls(**_shared(cls, job), links=JobLinks(**links, subtitles=subtitles, turns=turns))
+        return cls(**_shared_fields(cls, job), links=JobLinks(**links, subtitles=subtitles, turns=turns))
 
 
-def _shared(view: type[_JobFields], job: JobSummary) -> dict[str, Any]:
+def _shared_fields(view: type[_JobFields], job: JobSummary) -> dict[str, Any]:
     """Return the fields that a view and a job have in common, and the names of its files."""
     shared = {name: getattr(job, name) for name in view.model_fields if name not in ("links", "inputs")}
-    return {**shared, "inputs": JobInputs(audio=job.audio_label, presenter=job.source_label)}
+    label = job.source_label
+    return {**shared, "inputs": JobInputs(audio=job.audio_label, source=label, presenter=label)}
 
 
 def _links(job: JobSummary, base_url: str) -> dict[str, Any]:

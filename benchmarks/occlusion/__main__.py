@@ -44,19 +44,19 @@ def main(
     """Tracks clear and occluded talkers and prints the curve."""
     tracker = FaceTracker(1, "cpu")
     talkers = enumerate(read_talkers(clips, frames))
-    tracked = [each for number, talker in talkers for each in _tracked(tracker, *talker, number)]
+    tracked = [each for number, talker in talkers for each in _track(tracker, *talker, number)]
     rows = []
     for bound in _BOUNDS:
-        found = [_found(each, bound) for each in tracked]
+        found = [_find_occluded(each, bound) for each in tracked]
         clear = [(each, hit) for each, hit in zip(tracked, found, strict=True) if each.passage is None]
         lost = sum(int(hit.sum()) for _, hit in clear)
         num_clear = sum(len(each.raw.present) for each, _ in clear)
-        missed = (_missed(tracked, found, kind) for kind in OBJECTS)
+        missed = (_format_missed(tracked, found, kind) for kind in OBJECTS)
         rows.append((f"{bound:.2f}", f"{lost} of {num_clear}", *missed, _missed_passages(tracked, found)))
     print_table(("bound", "clear frames lost", *(f"{kind} missed" for kind in OBJECTS), "passages missed"), rows)
 
 
-def _tracked(tracker: FaceTracker, pictures: list[NDArray[np.uint8]], info: VideoInfo, number: int) -> list[Tracked]:
+def _track(tracker: FaceTracker, pictures: list[NDArray[np.uint8]], info: VideoInfo, number: int) -> list[Tracked]:
     def track(shown: list[NDArray[np.uint8]]) -> RawLandmarks:
         frames = [from_rgb(each, info.colour) for each in shown]
         return tracker.track_chunk(frames, info.colour, FaceChoice(), None)[0]
@@ -79,13 +79,13 @@ def _passage(kind: str, num_frames: int, number: int, index: int) -> Passage:
     return Passage.random(kind, random, int(random.integers(20, latest)), speed, least_size=0.8)
 
 
-def _found(tracked: Tracked, bound: float) -> NDArray[np.bool_]:
+def _find_occluded(tracked: Tracked, bound: float) -> NDArray[np.bool_]:
     raw = tracked.raw
     assert raw.chroma is not None
     return occlusion.occluded(raw.chroma, raw.points, raw.present, np.zeros(len(raw.present), np.int32), bound)
 
 
-def _missed(tracked: list[Tracked], found: list[NDArray[np.bool_]], kind: str) -> str:
+def _format_missed(tracked: list[Tracked], found: list[NDArray[np.bool_]], kind: str) -> str:
     pairs = [
         (hit, each.raw.present & (each.hidden > _HIDDEN))
         for each, hit in zip(tracked, found, strict=True)

@@ -32,12 +32,12 @@ def main(
     still: Annotated[list[Path] | None, typer.Option(help="Portraits. Default: both in samples/.")] = None,
 ) -> None:
     """Measures and prints how stills and speakers move."""
-    speakers = {clip.name: _measured(clip.path) for clip in find_clips(clips)}
+    speakers = {clip.name: _measure(clip.path) for clip in find_clips(clips)}
     with tempfile.TemporaryDirectory() as folder:
         stills, flows = {}, {}
         for number, picture in enumerate(still or sorted(SAMPLES.glob("portrait*.jpg"))):
             avatar, _ = analyse(picture, Path(folder) / str(number) / "avatar")
-            stills[picture.stem] = _measured(_spoken(avatar, Path(folder) / str(number)))
+            stills[picture.stem] = _measure(_render(avatar, Path(folder) / str(number)))
             flows[picture.stem] = background_flow(avatar)
     sections = [
         [(name, *_cells([motion])) for name, motion in group.items()]
@@ -53,7 +53,7 @@ def main(
         print(f"{name}: 95th percentile of the background's optical flow {flow:.2f} pixels")
 
 
-def _spoken(avatar: AnalysedAvatar, folder: Path) -> Path:
+def _render(avatar: AnalysedAvatar, folder: Path) -> Path:
     """Returns the result of a job of a still with the sample speech."""
     render_staged(avatar, _speech_with_pauses(folder / "speech.wav"), folder)
     return folder / "result.mp4"
@@ -70,7 +70,7 @@ def _speech_with_pauses(path: Path) -> Path:
     return path
 
 
-def _measured(video: Path) -> FaceMotion:
+def _measure(video: Path) -> FaceMotion:
     seen = tracked_video(video, _MAX_SECONDS)
     return measure(seen.track, seen.fps, prosody_of(video, seen.track.num_frames, seen.fps))
 

@@ -104,7 +104,7 @@ def robustness(
     with tempfile.TemporaryDirectory() as folder:
         for window in windows(clips, WINDOW_SECONDS, max_lines):
             identifier = hashlib.sha256(f"{window.path.name} {window.start}".encode()).digest()[:IDENTIFIER_BYTES]
-            result, visibility = _marked(window, identifier, Path(folder), quality)
+            result, visibility = _encode_marked(window, identifier, Path(folder), quality)
             seen.append(visibility)
             for name, attack in chosen.items():
                 out = Path(folder) / "attacked.mkv"
@@ -137,7 +137,7 @@ class Visibility(NamedTuple):
         return f"PSNR {self.psnr:.1f} dB, SSIM {self.ssim:.4f}, size x {self.size:.3f}"
 
 
-def _marked(window: Window, identifier: bytes, folder: Path, quality: Quality) -> tuple[Clip, Visibility]:
+def _encode_marked(window: Window, identifier: bytes, folder: Path, quality: Quality) -> tuple[Clip, Visibility]:
     """Encodes a window as a job does, with and without the watermark."""
     render, info = RenderConfig(), window.info
     mark = InvisibleWatermark(info, identifier)

@@ -69,7 +69,7 @@ def _small(frame: Picture) -> Picture:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _cropped(frame: Picture) -> Picture:
+def _crop(frame: Picture) -> Picture:
     """Removes a tenth of the width, all on the left, and a tenth of the height, a third of it above."""
     height, width = frame.shape[:2]
     return frame[height // 30 : height // 30 + height * 9 // 10, width // 10 :]
@@ -79,7 +79,7 @@ def _brighter(frame: Picture) -> Picture:
     return np.asarray(cv2.convertScaleAbs(frame, alpha=0.85, beta=30), np.uint8)
 
 
-def _resampled(clip: Clip, fps: Fraction) -> Clip:
+def _resample(clip: Clip, fps: Fraction) -> Clip:
     num = int(len(clip.frames) / clip.fps * fps)
     return Clip([clip.frames[min(int(index / fps * clip.fps), len(clip.frames) - 1)] for index in range(num)], fps)
 
@@ -89,13 +89,13 @@ def _excerpt(clip: Clip, seconds: int) -> Clip:
     return Clip(clip.frames[start : start + int(seconds * clip.fps)], clip.fps)
 
 
-def _mirrored(frame: Picture) -> Picture:
+def _mirror(frame: Picture) -> Picture:
     return frame[:, ::-1]
 
 
-def _letterboxed(frame: Picture) -> Picture:
+def _letterbox(frame: Picture) -> Picture:
     """In the middle of a black frame of 9:16; of 16:9 if the picture is not wider than high."""
-    return _pasted(frame, np.zeros((*_canvas_size(frame), 3), np.uint8))
+    return _paste(frame, np.zeros((*_canvas_size(frame), 3), np.uint8))
 
 
 def _over_itself(frame: Picture) -> Picture:
@@ -104,7 +104,7 @@ def _over_itself(frame: Picture) -> Picture:
     enlarged = cv2.resize(frame, None, fx=(scale := max(height / frame.shape[0], width / frame.shape[1])), fy=scale)
     top, left = (enlarged.shape[0] - height) // 2, (enlarged.shape[1] - width) // 2
     blurred = cv2.GaussianBlur(enlarged[top : top + height, left : left + width], (0, 0), width / 40)
-    return _pasted(frame, np.asarray(blurred, np.uint8))
+    return _paste(frame, np.asarray(blurred, np.uint8))
 
 
 def _canvas_size(frame: Picture) -> tuple[int, int]:
@@ -112,28 +112,28 @@ def _canvas_size(frame: Picture) -> tuple[int, int]:
     return (width * 16 // 9 & ~1, width) if width > height else (height, height * 16 // 9 & ~1)
 
 
-def _pasted(frame: Picture, canvas: Picture) -> Picture:
+def _paste(frame: Picture, canvas: Picture) -> Picture:
     top, left = ((outer - inner) // 2 for outer, inner in zip(canvas.shape[:2], frame.shape[:2], strict=True))
     canvas[top : top + frame.shape[0], left : left + frame.shape[1]] = frame
     return canvas
 
 
-def _framed(frame: Picture) -> Picture:
+def _shrink_into_frame(frame: Picture) -> Picture:
     """Mirrored, cropped, at 70 % of a frame of another colour."""
-    small = cv2.resize(_cropped(frame)[:, ::-1], None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(_crop(frame)[:, ::-1], None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
     canvas = np.full_like(frame, COLOUR)
     top, left = (canvas.shape[0] - small.shape[0]) // 3, (canvas.shape[1] - small.shape[1]) // 4
     canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
     return canvas
 
 
-def _recorded(clip: Clip) -> Clip:
+def _record_screen(clip: Clip) -> Clip:
     """Shown at 85 % of a grey screen with another gamma, and filmed at 30 fps by a noisy, slightly soft camera."""
     random = np.random.default_rng(0)
     table = (255 * (np.arange(256) / 255) ** 0.9).astype(np.uint8)
 
     def filmed() -> Iterator[Picture]:
-        for frame in _resampled(clip, _RECORDING_FPS).frames:
+        for frame in _resample(clip, _RECORDING_FPS).frames:
             height, width = frame.shape[:2]
             screen = np.full_like(frame, 70)
             small = cv2.resize(frame, (round(width * 0.85), round(height * 0.85)), interpolation=cv2.INTER_AREA)
@@ -154,15 +154,15 @@ ATTACKS: dict[str, Attack] = {
     "VP9, crf 36": Attack("libvpx-vp9", {"crf": "36", "b": "0", "deadline": "realtime", "cpu-used": "6"}),
     "AV1, crf 40": Attack("libsvtav1", {"preset": "10", "crf": "40"}),
     "360 lines": Attack("libx264", _X264, _each(_small)),
-    "10 % cropped": Attack("libx264", _X264, _each(_cropped)),
-    "30 frames per second": Attack("libx264", _X264, lambda clip: _resampled(clip, Fraction(30))),
-    "10 frames per second": Attack("libx264", _X264, lambda clip: _resampled(clip, Fraction(10))),
+    "10 % cropped": Attack("libx264", _X264, _each(_crop)),
+    "30 frames per second": Attack("libx264", _X264, lambda clip: _resample(clip, Fraction(30))),
+    "10 frames per second": Attack("libx264", _X264, lambda clip: _resample(clip, Fraction(10))),
     "brighter, less contrast": Attack("libx264", _X264, _each(_brighter)),
-    "recorded from a screen": Attack("libx264", {**_X264, "crf": "28"}, _recorded, is_target=False),
-    "mirrored": Attack("libx264", _X264, _each(_mirrored)),
-    "black bars": Attack("libx264", _X264, _each(_letterboxed)),
+    "recorded from a screen": Attack("libx264", {**_X264, "crf": "28"}, _record_screen, is_target=False),
+    "mirrored": Attack("libx264", _X264, _each(_mirror)),
+    "black bars": Attack("libx264", _X264, _each(_letterbox)),
     "blurred bars": Attack("libx264", _X264, _each(_over_itself)),
-    "mirrored, cropped, framed": Attack("libx264", _X264, _each(_framed)),
+    "mirrored, cropped, framed": Attack("libx264", _X264, _each(_shrink_into_frame)),
     "transparent, in front of a colour": Attack("libx264", _X264, is_transparent=True),
     "excerpt of 4 s": Attack("libx264", _X264, partial(_excerpt, seconds=_TRIM_SECONDS)),
     "excerpt of 3 s": Attack("libx264", _X264, partial(_excerpt, seconds=EXCERPT_SECONDS), is_target=False),

@@ -126,7 +126,7 @@ async def _result(requests: tuple[Request[Any], ...]) -> Any:
     All requests are awaited: when the replica of an earlier one cannot be reached, Serve takes its error for one of the
     next replica, and resends that request forever without a pause (Ray 2.60).
     """
-    waiting = [asyncio.ensure_future(_awaited(request)) for request in requests]
+    waiting = [asyncio.ensure_future(_await_response(request)) for request in requests]
     last, pending = waiting[-1], set(waiting)
     try:
         while not last.done():
@@ -143,7 +143,7 @@ async def _result(requests: tuple[Request[Any], ...]) -> Any:
             free_chained_references()
 
 
-async def _awaited(request: Request[Any]) -> Any:
+async def _await_response(request: Request[Any]) -> Any:
     assert isinstance(request, Awaitable)
     return await request
 

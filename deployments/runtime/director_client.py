@@ -27,7 +27,7 @@ _MAX_ATTEMPTS = 4
 _RETRY_WAIT_S = 0.3
 
 
-def _forwarded(
+def _forward(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], timeout_s: float = _QUICK_S
 ) -> Callable[Concatenate[DirectorClient, P], Coroutine[Any, Any, T]]:
     """Return the same method of the client, which calls the Director."""
@@ -48,31 +48,31 @@ class DirectorClient:
     def __init__(self, director: DeploymentHandle[Any]) -> None:
         self._director = director
 
-    admit = _forwarded(JobService.admit)
-    grow_reservation = _forwarded(JobService.grow_reservation)
-    extend = _forwarded(JobService.extend)
-    release = _forwarded(JobService.release)
-    submit = _forwarded(JobService.submit, _PROBE_S)
-    get_job = _forwarded(JobService.get_job)
-    find_job = _forwarded(JobService.find_job)
-    release_idempotency_key = _forwarded(JobService.release_idempotency_key)
-    list_jobs = _forwarded(JobService.list_jobs)
-    cancel_job = _forwarded(JobService.cancel_job)
-    retry_job = _forwarded(JobService.retry_job, _PROBE_S)
-    revise_job = _forwarded(JobService.revise_job, _PROBE_S)
-    edit_turns = _forwarded(JobService.edit_turns, _PROBE_S)
-    approve_job = _forwarded(JobService.approve_job)
-    delete_job = _forwarded(JobService.delete_job)
-    finished_segments = _forwarded(JobService.finished_segments)
-    create_avatar = _forwarded(JobService.create_avatar, _PROBE_S)
-    change_avatar = _forwarded(JobService.change_avatar, _PROBE_S)
-    get_avatar = _forwarded(JobService.get_avatar)
-    list_avatars = _forwarded(JobService.list_avatars)
-    delete_avatar = _forwarded(JobService.delete_avatar)
-    create_background = _forwarded(JobService.create_background, _PROBE_S)
-    delete_background = _forwarded(JobService.delete_background)
-    people = _forwarded(JobService.people)
-    status = _forwarded(JobService.status)
+    admit = _forward(JobService.admit)
+    grow_reservation = _forward(JobService.grow_reservation)
+    extend = _forward(JobService.extend)
+    release = _forward(JobService.release)
+    submit = _forward(JobService.submit, _PROBE_S)
+    get_job = _forward(JobService.get_job)
+    find_job = _forward(JobService.find_job)
+    release_idempotency_key = _forward(JobService.release_idempotency_key)
+    list_jobs = _forward(JobService.list_jobs)
+    cancel_job = _forward(JobService.cancel_job)
+    retry_job = _forward(JobService.retry_job, _PROBE_S)
+    revise_job = _forward(JobService.revise_job, _PROBE_S)
+    edit_turns = _forward(JobService.edit_turns, _PROBE_S)
+    approve_job = _forward(JobService.approve_job)
+    delete_job = _forward(JobService.delete_job)
+    finished_segments = _forward(JobService.finished_segments)
+    create_avatar = _forward(JobService.create_avatar, _PROBE_S)
+    change_avatar = _forward(JobService.change_avatar, _PROBE_S)
+    get_avatar = _forward(JobService.get_avatar)
+    list_avatars = _forward(JobService.list_avatars)
+    delete_avatar = _forward(JobService.delete_avatar)
+    create_background = _forward(JobService.create_background, _PROBE_S)
+    delete_background = _forward(JobService.delete_background)
+    people = _forward(JobService.people)
+    status = _forward(JobService.status)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
         """See `JobService`."""

@@ -89,8 +89,10 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     if worker_script is not None:
         parameters["worker_path"] = str(worker_script)
     with (
-        _replaced(ray._private.parameter, "RayParams", partial(ray._private.parameter.RayParams, **parameters)),
-        _replaced(ray._private.node.Node, "start_api_server", lambda *_, **__: None),
+        _replace_attribute(
+            ray._private.parameter, "RayParams", partial(ray._private.parameter.RayParams, **parameters)
+        ),
+        _replace_attribute(ray._private.node.Node, "start_api_server", lambda *_, **__: None),
         _agents_end_with_raylet(),
         _patient_node_start(),
     ):
@@ -124,7 +126,7 @@ def _patient_node_start() -> AbstractContextManager[None]:
                     raise
             time.sleep(_NODE_POLL_S)
 
-    return _replaced(services, "get_node", wait_for_node)
+    return _replace_attribute(services, "get_node", wait_for_node)
 
 
 def _agents_end_with_raylet() -> AbstractContextManager[None]:
@@ -140,11 +142,11 @@ def _agents_end_with_raylet() -> AbstractContextManager[None]:
     def run_with_raylet(*arguments: Any, **options: Any) -> list[str]:
         return [*python_command(*arguments, **options), "-c", _RUN_WITH_RAYLET]
 
-    return _replaced(services, name, run_with_raylet)
+    return _replace_attribute(services, name, run_with_raylet)
 
 
 @contextmanager
-def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+def _replace_attribute(owner: object, name: str, value: object) -> Iterator[None]:
     """Replace an attribute of a module or class during the block."""
     original = getattr(owner, name)
     setattr(owner, name, value)
@@ -161,7 +163,7 @@ def ids_of_classes_from_system() -> Iterator[None]:
     Ray's own generator is seeded when it is used first. Processes that are forked later would all draw the same ids,
     also of tasks and objects. Of all that is imported before workers are forked, only actor classes draw ids.
     """
-    with _replaced(ray.actor, "ActorClassID", _SystemRandomClassID):
+    with _replace_attribute(ray.actor, "ActorClassID", _SystemRandomClassID):
         yield
 
 

@@ -186,7 +186,7 @@ class Threads:
         token = CancelToken()
         done = self._workers.start(partial(work, token))
         self._deadlines[done] = time.monotonic() + timeout_s
-        done.add_done_callback(self._returned)
+        done.add_done_callback(self._forget_call)
         try:
             await asyncio.wait([done], timeout=timeout_s)
             if not done.done():
@@ -212,7 +212,7 @@ class Threads:
         if num_overdue := self.num_overdue:
             raise StageTimeoutError(f"{self._stage}: {num_overdue} task(s) hang; Serve replaces this replica")
 
-    def _returned(self, done: asyncio.Future[Any]) -> None:
+    def _forget_call(self, done: asyncio.Future[Any]) -> None:
         del self._deadlines[done]
         done.exception()  # or asyncio logs that it was never retrieved
 

@@ -35,12 +35,12 @@ class ReplicaWatch:
         if self._question is None and time.monotonic() - self._asked_at >= _FRESH_S:
             self._asked_at = time.monotonic()
             self._question = asyncio.create_task(asyncio.to_thread(self._ask))
-            self._question.add_done_callback(self._answered)
+            self._question.add_done_callback(self._take_answer)
         if self._question is not None:
             await asyncio.wait([self._question], timeout=_ANSWER_S)
         return self._seen
 
-    def _answered(self, question: asyncio.Task[dict[str, ReplicaStatus]]) -> None:
+    def _take_answer(self, question: asyncio.Task[dict[str, ReplicaStatus]]) -> None:
         self._question = None
         try:
             self._seen = question.result()

@@ -29,7 +29,7 @@ T = TypeVar("T")
 _READY = CallBounds(work_s=5.0, max_attempts=1, max_wait_s=1.0)
 
 
-def _forwarded(
+def _forward(
     method: Callable[Concatenate[Any, CallContext, P], Coroutine[Any, Any, T]],
     handle: str,
     num_frames: Callable[P, int] | None = None,
@@ -66,55 +66,51 @@ class ServeStages:
     studio: DeploymentHandle[Any]
     speech_synthesis: DeploymentHandle[Any]
 
-    probe = _forwarded(Stages.probe, "media_probe")
-    speak = _forwarded(
+    probe = _forward(Stages.probe, "media_probe")
+    speak = _forward(
         Stages.speak, "speech_synthesis", work_s=lambda config, text, voice, owner, folder: speak_timeout_s(config)
     )
-    record_speech = _forwarded(
+    record_speech = _forward(
         Stages.record_speech, "speech_synthesis", work_s=lambda config, cues, out: record_timeout_s(config, cues)
     )
-    transcribe = _forwarded(
+    transcribe = _forward(
         Stages.transcribe, "speech_synthesis", work_s=lambda config, video, owner: transcribe_timeout_s(config)
     )
-    translate = _forwarded(
+    translate = _forward(
         Stages.translate, "speech_synthesis", work_s=lambda config, cues, language: translate_timeout_s(config, cues)
     )
-    choose_voices = _forwarded(Stages.choose_voices, "speech_synthesis")
-    prepare_speech = _forwarded(
+    choose_voices = _forward(Stages.choose_voices, "speech_synthesis")
+    prepare_speech = _forward(
         Stages.prepare_speech,
         "audio_features",
         work_s=lambda config, parts, speech, claimed_seconds: config.jobs.sound_timeout_s(claimed_seconds),
     )
-    track = _forwarded(Stages.track, "landmark_generator", lambda source, choice, start, stop, state, out: stop - start)
-    reference = _forwarded(Stages.reference, "landmark_generator", lambda picture: 1)
-    scan_people = _forwarded(
+    track = _forward(Stages.track, "landmark_generator", lambda source, choice, start, stop, state, out: stop - start)
+    reference = _forward(Stages.reference, "landmark_generator", lambda picture: 1)
+    scan_people = _forward(
         Stages.scan_people, "landmark_generator", lambda source, start, stop, state, out: stop - start
     )
-    find_people = _forwarded(
+    find_people = _forward(
         Stages.find_people, "landmark_generator", lambda folder, source, scans, mouths: source.info.num_frames
     )
-    find_screen = _forwarded(
-        Stages.find_screen, "landmark_generator", lambda source, is_expected: source.info.num_frames
-    )
-    matte = _forwarded(
-        Stages.matte, "landmark_generator", lambda avatar, screen, start, stop, before, out: stop - start
-    )
-    join_matte = _forwarded(
+    find_screen = _forward(Stages.find_screen, "landmark_generator", lambda source, is_expected: source.info.num_frames)
+    matte = _forward(Stages.matte, "landmark_generator", lambda avatar, screen, start, stop, before, out: stop - start)
+    join_matte = _forward(
         Stages.join_matte, "landmark_generator", lambda avatar, part, screen, pieces: avatar.source.info.num_frames
     )
-    build_avatar = _forwarded(
+    build_avatar = _forward(
         Stages.build_avatar, "landmark_generator", lambda avatar, tracks: avatar.source.info.num_frames
     )
-    is_analysed = _forwarded(Stages.is_analysed, "landmark_generator")
-    crop_path = _forwarded(Stages.crop_path, "landmark_generator")
-    copyable_keys = _forwarded(Stages.copyable_keys, "studio", lambda source: source.info.num_frames)
-    render = _forwarded(Stages.render, "studio", lambda request, out, watermark: len(request.source_index))
-    fit_background = _forwarded(
+    is_analysed = _forward(Stages.is_analysed, "landmark_generator")
+    crop_path = _forward(Stages.crop_path, "landmark_generator")
+    copyable_keys = _forward(Stages.copyable_keys, "studio", lambda source: source.info.num_frames)
+    render = _forward(Stages.render, "studio", lambda request, out, watermark: len(request.source_index))
+    fit_background = _forward(
         Stages.fit_background,
         "studio",
         lambda background, shown, after_end, out: fitted_info(background.info, shown, after_end).num_frames,
     )
-    join = _forwarded(Stages.join, "studio", lambda segments, speech, out, source, output: output.num_frames)
+    join = _forward(Stages.join, "studio", lambda segments, speech, out, source, output: output.num_frames)
 
     async def predict_source_mouth(
         self, context: CallContext, speech: PreparedSpeech, span: FrameSpan, out: str

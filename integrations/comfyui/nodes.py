@@ -159,7 +159,7 @@ class LipwrightSpeak(io.ComfyNode):
         if sum((video is not None, image is not None, bool(avatar_id))) != 1:
             raise ValueError("Connect exactly one of video, image and avatar_id.")
         fields = _speech({"audio": audio, "audio_2": audio_2, "audio_3": audio_3, "audio_4": audio_4})
-        fields |= {"turns": _parsed("turns", turns), "speakers": _parsed("speakers", speakers)}
+        fields |= {"turns": _parse_json("turns", turns), "speakers": _parse_json("speakers", speakers)}
         if subtitles.strip():
             fields["subtitles"] = ("comfyui.srt", subtitles.encode())
         if diarization.strip():
@@ -204,7 +204,7 @@ def _speech(audio: Mapping[str, dict[str, Any] | None]) -> JobFields:
     return {"audio": files.pop("audio", None), "more_audio": files}
 
 
-def _parsed(name: str, text: str) -> Any:
+def _parse_json(name: str, text: str) -> Any:
     """Return the content of an input with JSON; None if it is empty."""
     try:
         return json.loads(text) if text.strip() else None

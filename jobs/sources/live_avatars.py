@@ -46,7 +46,7 @@ class LiveAvatars:
             for _ in range(_MAX_CHANGES):  # the background and its matte may take minutes
                 used, failure = default, None
                 try:
-                    shown = await self._shown(avatar, owner, settings, used)
+                    shown = await self._resolve(avatar, owner, settings, used)
                 except (NotFoundError, StoredFileError) as error:
                     failure = error
                 default = await self._default(record.key, engine)
@@ -62,7 +62,7 @@ class LiveAvatars:
         settings = await self._avatars.settings(key)
         return settings.usable(scales_movement=self._engines.scales_movement(engine))
 
-    async def _shown(
+    async def _resolve(
         self, avatar: AvatarRef, owner: str | None, settings: AvatarSettings, default: AvatarSettings
     ) -> ResolvedAvatar:
         chosen = settings.or_default(default)

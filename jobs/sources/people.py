@@ -83,7 +83,7 @@ class People:
         await asyncio.wait([search.task], timeout=_POLL_S)
         if not search.task.done():
             return PeopleScan(search.progress.share, None)
-        return PeopleScan(1.0, await self._report(await self._finished(record, search)))
+        return PeopleScan(1.0, await self._report(await self._finish_search(record, search)))
 
     async def find(self, record: AvatarRecord, source: SourceVideo) -> PeopleReport:
         """Return the people in an avatar's source; wait for the search if they are not known.
@@ -91,7 +91,7 @@ class People:
         Raises:
             LipwrightError: The search failed.
         """
-        return await self._report(await self._found(record, source))
+        return await self._report(await self._wait_for_search(record, source))
 
     async def known(self, sha256: str, owner: str | None) -> PeopleReport | None:
         """Return the people in a source; None if they are not known."""
@@ -110,7 +110,7 @@ class People:
         """
         if choice.kind not in ("person", "speaking"):
             return choice
-        key = await self._found(record, source)
+        key = await self._wait_for_search(record, source)
         report = await self._report(key)
         number = report.main_speaker() if choice.kind == "speaking" else resolve(choice, report, ())
         return FaceChoice() if number is None else await asyncio.to_thread(self._identity, key, number)
@@ -135,12 +135,12 @@ class People:
         search = self._searches.get(_Source(record.source_sha256, record.owner))
         return search is not None and not search.task.done()
 
-    async def _found(self, record: AvatarRecord, source: SourceVideo) -> str:
+    async def _wait_for_search(self, record: AvatarRecord, source: SourceVideo) -> str:
         search = self._search(record, source)
         await asyncio.wait([search.task])
-        return await self._finished(record, search)
+        return await self._finish_search(record, search)
 
-    async def _finished(self, record: AvatarRecord, search: _Search) -> str:
+    async def _finish_search(self, record: AvatarRecord, search: _Search) -> str:
         """Return the key of this avatar once its folder has the result of a search that has ended."""
         name = _Source(record.source_sha256, record.owner)
         if self._searches.get(name) is search:

@@ -26,7 +26,7 @@ def check_texts(path: Path) -> None:
                 continue
             num_texts += 1
             left = MAX_TEXT_BYTES - num_bytes
-            num_bytes += size if kind == b"tEXt" or size > left else _unpacked(file.read(size), left)
+            num_bytes += size if kind == b"tEXt" or size > left else _unpacked_length(file.read(size), left)
             if num_bytes > MAX_TEXT_BYTES:
                 raise MediaLimitError(
                     f"{path.name}: expected at most {MAX_TEXT_BYTES >> 20} MiB of texts beside a picture, found more."
@@ -46,7 +46,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
             file.seek(after)
 
 
-def _unpacked(content: bytes, max_bytes: int) -> int:
+def _unpacked_length(content: bytes, max_bytes: int) -> int:
     """Return the decompressed length of a text, or more than `max_bytes`; 0 if it cannot be decompressed."""
     name, _, packed = content.partition(b"\0")
     try:

@@ -125,7 +125,7 @@ class DecoderReader:
 
     def close(self) -> None:
         """Kill the process; frames already returned stay valid."""
-        # In this order, so that `_running` closes a process that is being started meanwhile.
+        # In this order, so that `_start_decoder` closes a process that is being started meanwhile.
         self._is_closed = True
         if (decoder := self._decoder) is not None:
             decoder.close()
@@ -153,8 +153,8 @@ class DecoderReader:
         try:
             for _ in range(2):
                 try:
-                    batch, file = self._running().receive(self._settings.timeout_s)
-                    return _checked(batch, file, len(self._asked[0].once), self._path)
+                    batch, file = self._start_decoder().receive(self._settings.timeout_s)
+                    return _check_reply(batch, file, len(self._asked[0].once), self._path)
                 except LostDecoderError:
                     self._drop()
         except BaseException:
@@ -163,7 +163,7 @@ class DecoderReader:
             raise
         raise decoder_lost_error(self._path)
 
-    def _running(self) -> Decoder:
+    def _start_decoder(self) -> Decoder:
         if self._is_closed:
             raise CancelledJobError(f"{self._path.name}: decoding was cancelled.")
         if self._decoder is None:
@@ -207,7 +207,7 @@ def serve_frames(path: Path, info: VideoInfo, settings: FrameSettings, channel: 
                 os.close(file)
 
 
-def _checked(batch: object, file: int | None, max_frames: int, path: Path) -> tuple[int, Exception | None]:
+def _check_reply(batch: object, file: int | None, max_frames: int, path: Path) -> tuple[int, Exception | None]:
     """Return (number of frames, the error that ended them early) of a decoder's reply."""
     if file is not None:
         os.close(file)  # unexpected

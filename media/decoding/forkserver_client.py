@@ -37,14 +37,14 @@ class ForkserverClient:
     def warm(self) -> None:
         """Start the fork server."""
         with self._lock:
-            self._running()
+            self._start_server()
 
     def fork(self, theirs: socket.socket) -> bool:
         """Fork a decoder that holds a copy of `theirs`; False if the fork server could not be started."""
         for _ in range(2):
             with self._lock:
                 try:
-                    socket.send_fds(self._running(), [b"f"], [theirs.fileno()])
+                    socket.send_fds(self._start_server(), [b"f"], [theirs.fileno()])
                     return True
                 except OSError:  # it has died; the next attempt starts another
                     self._end()
@@ -55,7 +55,7 @@ class ForkserverClient:
         with self._lock:
             self._end()
 
-    def _running(self) -> socket.socket:
+    def _start_server(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
             self._end()
         if self._control is None:

@@ -177,13 +177,13 @@ def _needs_capabilities(policy: SandboxPolicy) -> bool:
 
 
 def _rules(policy: SandboxPolicy) -> Iterator[tuple[str, int]]:
-    for path in _existing((*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix, *map(str, policy.readable))):
+    for path in _existing_paths((*_SYSTEM_FOLDERS, sys.prefix, sys.base_prefix, *map(str, policy.readable))):
         yield path, _READ
-    for path in _existing(map(str, policy.writable_dirs)):
+    for path in _existing_paths(map(str, policy.writable_dirs)):
         yield path, _WRITE
 
 
-def _existing(paths: Iterable[str]) -> Iterator[str]:
+def _existing_paths(paths: Iterable[str]) -> Iterator[str]:
     return (path for path in dict.fromkeys(paths) if os.path.exists(path))
 
 

@@ -93,7 +93,7 @@ def fit(seconds: float, slot: SpeechSlot) -> tuple[float, float, float]:
 
 def count_samples(path: Path, limits: MediaLimits) -> int:
     """Returns the length of synthesized speech, trimmed as by `fit_speech`, in samples at `RATE`; errors likewise."""
-    return len(_decoded(path, limits)[0])
+    return len(_decode(path, limits)[0])
 
 
 def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
@@ -111,7 +111,7 @@ def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
         MediaError: The file has no usable audio.
         MediaLimitError: It is longer than allowed.
     """
-    speech = _decoded(path, limits)
+    speech = _decode(path, limits)
     speed, kept, cut = fit(speech.shape[1] / RATE, slot)
     num_kept = round(kept * RATE)
     speech = np.concatenate(list(stretch([speech], RATE, speed)), axis=1)[:, :num_kept]
@@ -124,13 +124,13 @@ def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
     return FittedSpeech(samples, speed, cut).to_bytes()
 
 
-def _decoded(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
+def _decode(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
     """Returns (1, n) trimmed speech at `RATE`."""
     with closing(AudioTrack(path, limits)) as track:
-        return _trimmed(np.concatenate(list(track.blocks(RATE, "mono", "fltp")), axis=1))
+        return _trim(np.concatenate(list(track.blocks(RATE, "mono", "fltp")), axis=1))
 
 
-def _trimmed(speech: NDArray[np.float32]) -> NDArray[np.float32]:
+def _trim(speech: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (1, n) speech without the silence before and after it; one block of silence is kept on each side."""
     size = round(_BLOCK_SECONDS * RATE)
     blocks = np.pad(speech[0], (0, -speech.shape[1] % size)).reshape(-1, size)

@@ -68,9 +68,9 @@ def load_credentials(settings: LabelsConfig, data_dir: Path, now: datetime | Non
         if not path.is_file():
             _make_test_file(path)
         pem = _read(path, "test certificate")
-        return _checked(pem, pem, now or datetime.now(UTC), is_test=True)
+        return _check(pem, pem, now or datetime.now(UTC), is_test=True)
     chain = _read(settings.certificate, "labels.certificate")
-    return _checked(chain, _read(settings.private_key, "labels.private_key"), now or datetime.now(UTC), is_test=False)
+    return _check(chain, _read(settings.private_key, "labels.private_key"), now or datetime.now(UTC), is_test=False)
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -80,7 +80,7 @@ def _read(path: Path, what: str) -> bytes:
         raise ConfigError(f"{what}: {path} cannot be read: {error.strerror}.") from error
 
 
-def _checked(chain_pem: bytes, key_pem: bytes, now: datetime, *, is_test: bool) -> Credentials:
+def _check(chain_pem: bytes, key_pem: bytes, now: datetime, *, is_test: bool) -> Credentials:
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
     except ValueError as error:

@@ -83,7 +83,7 @@ class Watermark:
     """
 
     def __init__(self, info: VideoInfo, style: WatermarkStyle, corners: Sequence[Corner]) -> None:
-        text = _scaled(info, style)
+        text = _scale_text(info, style)
         self._boxes = [_box(info, text, corner) for corner in corners]
 
     def cover(self, alpha: NDArray[np.uint8]) -> None:
@@ -98,15 +98,15 @@ class Watermark:
 
 
 @cache
-def _drawn() -> tuple[dict[str, NDArray[np.uint8]], int]:
+def _draw_texts() -> tuple[dict[str, NDArray[np.uint8]], int]:
     """Return the texts as (H, W) coverage from 0 to 255, and the height of their capital letters in rows."""
     with np.load(_FILE) as file:
         return {language: file[language] for language in TEXTS}, int(file["cap_rows"])
 
 
-def _scaled(info: VideoInfo, style: WatermarkStyle) -> NDArray[np.float32]:
+def _scale_text(info: VideoInfo, style: WatermarkStyle) -> NDArray[np.float32]:
     """Return (h, w) coverage of the text from 0 to 1 with a margin, h and w even, no larger than the frame."""
-    texts, drawn_rows = _drawn()
+    texts, drawn_rows = _draw_texts()
     text, aspect = texts[style.language], float(info.sample_aspect_ratio)
     # The shorter side in square pixels; a text that is too wide is shrunk to the width of the frame.
     cap_rows = max(_MIN_CAP_ROWS, style.height * min(info.height, info.width * aspect))

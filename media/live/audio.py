@@ -31,13 +31,13 @@ class InputResampler:
         """Return the output for (N,) more int16 samples."""
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="s16p", layout="mono")
         frame.sample_rate = self._rate
-        return self._taken(frame)
+        return self._take(frame)
 
     def end(self) -> NDArray[np.int16]:
         """Return the buffered output; the next utterance needs a new resampler."""
-        return self._taken(None)
+        return self._take(None)
 
-    def _taken(self, frame: AudioFrame | None) -> NDArray[np.int16]:
+    def _take(self, frame: AudioFrame | None) -> NDArray[np.int16]:
         parts = [made.to_ndarray()[0] for made in self._resampler.resample(frame)]
         return np.concatenate([np.zeros(0, np.int16), *parts])
 

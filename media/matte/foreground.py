@@ -58,7 +58,7 @@ class Foreground:
         self._alphas = (alpha, half, half)
         partly = _partly(alpha), _partly(half)
         self._partly = (partly[0], partly[1], partly[1])
-        self.planes = self._cleaned(frame)
+        self.planes = self._clean(frame)
         if screen is not None:
             _remove_spill(self.planes, half, screen)
 
@@ -77,12 +77,12 @@ class Foreground:
         """Return the person in front of `background`, planes of the same size, range and matrix."""
         return YuvFrame(
             *(
-                _blended(own, behind, alpha, partly)
+                _blend(own, behind, alpha, partly)
                 for own, behind, alpha, partly in zip(self.planes, background, self._alphas, self._partly, strict=True)
             )
         )
 
-    def _cleaned(self, frame: YuvFrame) -> YuvFrame:
+    def _clean(self, frame: YuvFrame) -> YuvFrame:
         planes = YuvFrame(*(plane.copy() for plane in frame))
         if not len(self._partly[0]):
             return planes
@@ -111,7 +111,7 @@ def _partly(alpha: NDArray[np.uint8]) -> _Index:
     return np.flatnonzero(alpha - np.uint8(1) < 254)  # 0 becomes 255
 
 
-def _blended(
+def _blend(
     own: NDArray[np.uint8], behind: NDArray[np.uint8], alpha: NDArray[np.uint8], partly: _Index
 ) -> NDArray[np.uint8]:
     out = np.asarray(cv2.copyTo(own, (alpha == 255).view(np.uint8), behind.copy()), np.uint8)

@@ -69,11 +69,11 @@ def crop_path(faces: FaceBoxes, frame: tuple[int, int], crop: tuple[int, int], f
         for shot in shots:
             turns = np.split(shot, np.flatnonzero(faces.is_new_face[shot[1:]]) + 1)
             paths = [_smooth(bounds[:, turn], _FREE * crop[axis], reach) for turn in turns]
-            path[shot, axis] = _joined(paths, round(PAN_SECONDS * fps / 2))
+            path[shot, axis] = _join(paths, round(PAN_SECONDS * fps / 2))
     return path
 
 
-def _joined(paths: Sequence[NDArray[np.float32]], reach: int) -> NDArray[np.float32]:
+def _join(paths: Sequence[NDArray[np.float32]], reach: int) -> NDArray[np.float32]:
     """Return paths one after another; pans from one to the next take `reach` frames of both."""
     path, end = np.concatenate(paths), 0
     for before, after in pairwise(paths):

@@ -45,14 +45,14 @@ def to_range(rgb: Picture, own: ColourTags, wanted: ColourTags) -> Picture:
     """Convert an (H, W, 3) uint8 RGB picture to the dynamic range and primaries of `wanted`."""
     if is_same_range(own, wanted):
         return rgb
-    light = _decoded(rgb, _range(own))
+    light = _decode(rgb, _range(own))
     if _range(own) is None:
-        light = _transformed(light, _TO_BT2020)
+        light = _transform(light, _TO_BT2020)
     if _range(wanted) is None:
-        light = _transformed(light, np.linalg.inv(_TO_BT2020))
+        light = _transform(light, np.linalg.inv(_TO_BT2020))
         above = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
         light = np.minimum(light, _KNEE) + (1 - _KNEE) * (1 - np.exp(-above))
-    return np.asarray(np.clip(np.rint(255 * _encoded(np.maximum(light, 0), _range(wanted))), 0, 255), np.uint8)
+    return np.asarray(np.clip(np.rint(255 * _encode(np.maximum(light, 0), _range(wanted))), 0, 255), np.uint8)
 
 
 def to_sdr_rgb(planes: YuvFrame, own: ColourTags) -> Picture:
@@ -69,11 +69,11 @@ def _range(tags: ColourTags) -> int | None:
     return tags.transfer if tags.transfer in (_PQ, _HLG) else None
 
 
-def _transformed(light: _Light, matrix: _Light) -> _Light:
+def _transform(light: _Light, matrix: _Light) -> _Light:
     return np.asarray(cv2.transform(light, matrix), np.float32)
 
 
-def _decoded(rgb: Picture, transfer: int | None) -> _Light:
+def _decode(rgb: Picture, transfer: int | None) -> _Light:
     """(H, W, 3) linear light, 1 for white of `_WHITE_NITS`."""
     signal = np.linspace(0, 1, 256)
     if transfer is None:
@@ -83,18 +83,18 @@ def _decoded(rgb: Picture, transfer: int | None) -> _Light:
         nits = _PQ_NITS * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
         return np.asarray(nits / _WHITE_NITS, np.float32)[rgb]
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - _C) / _A) + _B) / 12).astype(np.float32)[rgb]
-    luma = _transformed(scene, _LUMA)[..., None]
+    luma = _transform(scene, _LUMA)[..., None]
     return np.asarray(scene * luma ** (_HLG_GAMMA - 1) * (_HLG_NITS / _WHITE_NITS), np.float32)
 
 
-def _encoded(light: _Light, transfer: int | None) -> _Light:
-    """The signal, 0 to 1, of what `_decoded` returns."""
+def _encode(light: _Light, transfer: int | None) -> _Light:
+    """The signal, 0 to 1, of what `_decode` returns."""
     if transfer is None:
         return np.asarray(cv2.pow(light, 1 / _SDR_GAMMA))
     if transfer == _PQ:
         power = cv2.pow(light * np.float32(_WHITE_NITS / _PQ_NITS), _M1)
         return np.asarray(cv2.pow((_C1 + _C2 * power) / (1 + _C3 * power), _M2))
     display = light * np.float32(_WHITE_NITS / _HLG_NITS)
-    luma = np.maximum(_transformed(display, _LUMA)[..., None], 1e-6)
+    luma = np.maximum(_transform(display, _LUMA)[..., None], 1e-6)
     scene = np.minimum(display * luma ** ((1 - _HLG_GAMMA) / _HLG_GAMMA), 1)
     return np.where(scene <= 1 / 12, np.sqrt(3 * scene), _A * np.log(np.maximum(12 * scene - _B, 1e-6)) + _C)

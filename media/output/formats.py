@@ -65,13 +65,17 @@ class OutputFormat:
             # settings (x264 --fullhelp, "Don't optimize headers based on video content"). A closed GOP refers to
             # nothing before it.
             params = ":".join(("stitchable=1", "open-gop=0", *made.params))
-            return {"crf": _limited(crf + made.crf_offset, 51), "preset": made.preset or preset, "x264-params": params}
+            return {
+                "crf": _limit_crf(crf + made.crf_offset, 51),
+                "preset": made.preset or preset,
+                "x264-params": params,
+            }
         if self.video_encoder == "h264_nvenc":
             preset, cq_offset = _NVENC[quality]
-            return {"preset": preset, "cq": _limited(crf + cq_offset, 51), **_NVENC_OPTIONS}
+            return {"preset": preset, "cq": _limit_crf(crf + cq_offset, 51), **_NVENC_OPTIONS}
         if self.video_encoder == "libvpx-vp9":
             # Alternate reference frames are not available with alpha (FFmpeg, libvpxenc.c).
-            return {"crf": _limited(crf + _VP9[quality], 63), "b": "0", **_VP9_OPTIONS}
+            return {"crf": _limit_crf(crf + _VP9[quality], 63), "b": "0", **_VP9_OPTIONS}
         return {"profile": "4444", "alpha_bits": "16"}
 
 
@@ -101,7 +105,7 @@ _VP9: Final[Mapping[Quality, int]] = {"fast": 6, "balanced": 6, "best": -4}
 _VP9_OPTIONS: Final[Mapping[str, str]] = {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "auto-alt-ref": "0"}
 
 
-def _limited(crf: int, most: int) -> str:
+def _limit_crf(crf: int, most: int) -> str:
     return str(min(max(crf, 0), most))
 
 

@@ -61,15 +61,15 @@ def face_thumbnail(
     scale = min(1.0, _FACE_SIDE / max((right - left) * pixel_aspect, bottom - top))
     picture = VideoFrame.from_ndarray(to_sdr_rgb(part, colour), format="rgb24")
     width, height = ((right - left) * pixel_aspect * scale, (bottom - top) * scale)
-    return _jpeg(_resized(picture, width, height))
+    return _jpeg(_resize(picture, width, height))
 
 
 def _small(frame: VideoFrame, max_side: int) -> VideoFrame:
     scale = min(1.0, max_side / max(frame.width, frame.height))
-    return _resized(frame, frame.width * scale, frame.height * scale)
+    return _resize(frame, frame.width * scale, frame.height * scale)
 
 
-def _resized(frame: VideoFrame, width: float, height: float) -> VideoFrame:
+def _resize(frame: VideoFrame, width: float, height: float) -> VideoFrame:
     """Return the picture in this size, rounded to even, in the format that JPEG needs."""
     even_width, even_height = (max(2, round(side / 2) * 2) for side in (width, height))
     return frame.reformat(even_width, even_height, "yuvj420p", dst_color_range=_FULL_RANGE)

@@ -121,8 +121,8 @@ class ResultSound:
         if any(track.is_ducked for track in self._tracks(sound)):
             ducking_db = _gain_to(_DUCKING_LUFS, self._speech(sound), sound)
         if self.settings.loudness_lufs is not None:
-            gain_db = _gain_to(self.settings.loudness_lufs, self._mixed(sound, num_samples, gain_db, ducking_db), sound)
-        yield from self._mixed(sound, num_samples, gain_db, ducking_db)
+            gain_db = _gain_to(self.settings.loudness_lufs, self._mix(sound, num_samples, gain_db, ducking_db), sound)
+        yield from self._mix(sound, num_samples, gain_db, ducking_db)
 
     def _plain(self, sound: SoundFormat, num_samples: int, max_missing: int) -> Blocks:
         num_missing = num_samples
@@ -133,13 +133,13 @@ class ResultSound:
             for start in range(0, num_missing, BLOCK_SAMPLES):
                 yield np.zeros((sound.num_channels, min(BLOCK_SAMPLES, num_missing - start)), np.float32)
 
-    def _mixed(self, sound: SoundFormat, num_samples: int, gain_db: float, ducking_db: float) -> Blocks:
+    def _mix(self, sound: SoundFormat, num_samples: int, gain_db: float, ducking_db: float) -> Blocks:
         filters = _Filters(sound)
         silence = np.zeros((sound.num_channels, BLOCK_SAMPLES), np.float32)
         tracks = list(self._tracks(sound))
         num_ducked = sum(track.is_ducked for track in tracks)
         speech = filters.add("asplit", str(num_ducked + 1), filters.input())
-        mixed = [self._added(filters, track, speech, ducking_db) for track in tracks]
+        mixed = [self._add_track(filters, track, speech, ducking_db) for track in tracks]
         total = filters.add("amix", f"inputs={1 + len(mixed)}:duration=first:normalize=0", speech, *mixed)
         filters.end(filters.add("alimiter", _LIMITER, filters.add("volume", f"{gain_db}dB", total)))
         inputs = [chain(self._speech(sound), repeat(silence)), *(track.blocks for track in tracks)]
@@ -150,14 +150,14 @@ class ResultSound:
         """Yield the endless tracks beside the speech."""
         settings = self.settings
         if self._background is not None:
-            blocks = self._scaled(self._repeated(self._background, sound), sound)
+            blocks = self._scale(self._repeat(self._background, sound), sound)
             yield _Track(blocks, is_ducked=settings.background_gain_db is not None)
         if self.music is not None and settings.music_gain_db is not None:
             gain = np.float32(10 ** (settings.music_gain_db / 20))
-            yield _Track((gain * block for block in self._repeated(self.music, sound)), is_ducked=True)
+            yield _Track((gain * block for block in self._repeat(self.music, sound)), is_ducked=True)
 
     @staticmethod
-    def _added(filters: _Filters, track: _Track, speech: FilterContext, ducking_db: float) -> FilterContext:
+    def _add_track(filters: _Filters, track: _Track, speech: FilterContext, ducking_db: float) -> FilterContext:
         """Add a track, which is lowered while somebody speaks if it is ducked; for that, the speech gets a gain."""
         added = filters.input()
         if not track.is_ducked:
@@ -168,7 +168,7 @@ class ResultSound:
     def _speech(self, sound: SoundFormat) -> Blocks:
         return mixed_parts(self.speech, sound, lambda path: decoded(path, sound, self.limits))
 
-    def _scaled(self, background: Blocks, sound: SoundFormat) -> Blocks:
+    def _scale(self, background: Blocks, sound: SoundFormat) -> Blocks:
         """The background with its gain; with `keeps_source`, only while somebody speaks."""
         gain_db = self.settings.background_gain_db
         gain = 0.0 if gain_db is None else 10 ** (gain_db / 20)
@@ -192,7 +192,7 @@ class ResultSound:
             gains += [1.0, gain, gain, 1.0]
         return times, gains
 
-    def _repeated(self, path: Path, sound: SoundFormat) -> Blocks:
+    def _repeat(self, path: Path, sound: SoundFormat) -> Blocks:
         """Yield a file's sound endlessly; the last block fades out, and the first of a repetition fades in."""
         kept: list[NDArray[np.float32]] = []
         is_short = True

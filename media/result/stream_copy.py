@@ -49,7 +49,7 @@ def copyable_keys(path: Path, info: VideoInfo, limits: MediaLimits) -> list[int]
     table = frame_table(path, limits)
     if not table.timed or len(table.pts) != info.num_frames:
         return []
-    with _opened(path, limits) as container:
+    with _open(path, limits) as container:
         stream = video_stream(container, path)
         context = stream.codec_context
         if (context.width, context.height) != (info.width, info.height) or not _parameter_sets(context.extradata):
@@ -98,7 +98,7 @@ def copy_segment(path: Path, out: Path, info: VideoInfo, start: int, stop: int, 
     Raises:
         MediaError: The file does not have these frames.
     """
-    with _opened(path, limits) as container, av.open(str(out), "w", format="mp4") as copy:
+    with _open(path, limits) as container, av.open(str(out), "w", format="mp4") as copy:
         assert isinstance(copy, OutputContainer)
         source = video_stream(container, path)
         stream = copy.add_stream_from_template(source, opaque=True)
@@ -153,7 +153,7 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
                 yield packet
 
 
-def _opened(path: Path, limits: MediaLimits) -> InputContainer:
+def _open(path: Path, limits: MediaLimits) -> InputContainer:
     container = open_container(path, limits)
     discard_other_streams(container, video_stream(container, path))
     return container

@@ -37,10 +37,10 @@ def subtitle_overlay(info: VideoInfo, text: str) -> Overlay:
     size = max(_MIN_PIXELS, round(_HEIGHT * min(info.height, width)))
     path, index = font_of(text)
     font = ImageFont.truetype(path, size, index=index)
-    lines = chain.from_iterable(_broken(line, font, _MAX_WIDTH * width) for line in text.splitlines())
-    fill, outline = _drawn("\n".join(lines), font, size)
+    lines = chain.from_iterable(_break_line(line, font, _MAX_WIDTH * width) for line in text.splitlines())
+    fill, outline = _draw("\n".join(lines), font, size)
     target = (max(2, round(fill.shape[1] / aspect)), fill.shape[0])
-    fill, outline = (_fitted(each, target, info) for each in (fill, outline))
+    fill, outline = (_fit(each, target, info) for each in (fill, outline))
     height, columns = fill.shape
     x = (info.width - columns) // 2 & ~1
     y = max(0, info.height - height - round(_MARGIN * info.height)) & ~1
@@ -48,10 +48,10 @@ def subtitle_overlay(info: VideoInfo, text: str) -> Overlay:
     halves = [
         each.reshape(height // 2, 2, columns // 2, 2).mean(axis=(1, 3), dtype=np.float32) for each in (fill, outline)
     ]
-    return Overlay(x, y, _mixed(fill, outline, black, white), _mixed(halves[0], halves[1], NEUTRAL, NEUTRAL))
+    return Overlay(x, y, _mix(fill, outline, black, white), _mix(halves[0], halves[1], NEUTRAL, NEUTRAL))
 
 
-def _broken(line: str, font: ImageFont.FreeTypeFont, max_width: float) -> list[str]:
+def _break_line(line: str, font: ImageFont.FreeTypeFont, max_width: float) -> list[str]:
     """Break a line into lines that are narrow enough."""
     lines = [""]
     for word in line.split():
@@ -68,7 +68,7 @@ def _broken(line: str, font: ImageFont.FreeTypeFont, max_width: float) -> list[s
     return lines
 
 
-def _drawn(text: str, font: ImageFont.FreeTypeFont, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _draw(text: str, font: ImageFont.FreeTypeFont, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return (h, w) coverage from 0 to 1: of the letters, and of the letters with their outline."""
     layout: dict[str, Any] = {
         "font": font,
@@ -85,7 +85,7 @@ def _drawn(text: str, font: ImageFont.FreeTypeFont, size: int) -> tuple[NDArray[
     return np.ascontiguousarray(coverage[..., 1]), np.ascontiguousarray(coverage[..., 0])
 
 
-def _fitted(picture: NDArray[np.float32], size: tuple[int, int], info: VideoInfo) -> NDArray[np.float32]:
+def _fit(picture: NDArray[np.float32], size: tuple[int, int], info: VideoInfo) -> NDArray[np.float32]:
     """Return the picture at a size (w, h), cut to the frame, with even sides."""
     if size != (picture.shape[1], picture.shape[0]):
         picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX), np.float32)
@@ -95,7 +95,7 @@ def _fitted(picture: NDArray[np.float32], size: tuple[int, int], info: VideoInfo
     return np.pad(cut, ((0, height % 2), (0, width % 2)))
 
 
-def _mixed(
+def _mix(
     fill: NDArray[np.float32], outline: NDArray[np.float32], black: int, white: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return gain and offset of letters in white over their outline in black."""

@@ -64,7 +64,7 @@ def read_cues(content: bytes, known_speakers: Collection[str] = ()) -> list[Cue]
     Raises:
         OptionError: The file is too large, in another encoding or malformed, or a cue has no duration.
     """
-    text = _decoded(content)
+    text = _decode(content)
     lines = _checked_lines(text)
     is_webvtt = text.startswith("WEBVTT")
     if not is_webvtt:
@@ -83,7 +83,7 @@ def read_cues(content: bytes, known_speakers: Collection[str] = ()) -> list[Cue]
     return sorted(cues, key=lambda cue: cue.start)
 
 
-def _decoded(content: bytes) -> str:
+def _decode(content: bytes) -> str:
     if len(content) > MAX_BYTES:
         raise OptionError(f"subtitles: expected at most {MAX_BYTES} bytes, found {len(content)}.")
     encoding = next((name for bom, name in _BOMS if content.startswith(bom)), "utf-8")

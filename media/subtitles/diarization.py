@@ -66,7 +66,7 @@ def _of_rttm(text: str) -> Iterator[SpeakerSegment]:
         num_segments += 1
         _check_count(num_segments)
         start, duration = _number(fields[3], where), _number(fields[4], where)
-        yield _checked(start, start + duration, fields[7], where)
+        yield _check(start, start + duration, fields[7], where)
     if len(recordings) > 1:
         raise OptionError(f"diarization: expected one recording, found {len(recordings)}.")
 
@@ -86,7 +86,7 @@ def _of_json(text: str) -> Iterator[SpeakerSegment]:
         if not isinstance(segment, dict) or not {"start", "end", "speaker"} <= segment.keys():
             raise OptionError(f"{where}: expected an object with start, end and speaker.")
         start, end = (_number(segment[key], where) for key in ("start", "end"))
-        yield _checked(start, end, segment["speaker"], where)
+        yield _check(start, end, segment["speaker"], where)
 
 
 def _check_count(num_segments: int) -> None:
@@ -104,7 +104,7 @@ def _number(value: object, where: str) -> float:
     return number
 
 
-def _checked(start: float, end: float, speaker: object, where: str) -> SpeakerSegment:
+def _check(start: float, end: float, speaker: object, where: str) -> SpeakerSegment:
     if not 0 <= start < end <= _MAX_SECONDS:
         raise OptionError(
             f"{where}: expected times from 0 to 86400 s, the end after the start; found {start:g} to {end:g}."

@@ -41,7 +41,7 @@ def font_of(text: str) -> Font:
         OptionError: There is none.
     """
     wanted = {ord(each) for each in text if unicodedata.category(each)[0] in "LMN"}
-    fonts = _installed()
+    fonts = _installed_fonts()
     if not fonts:
         raise OptionError(
             "subtitles_output: burnt subtitles need fonts and fontconfig. Ask the operator to install them (Debian "
@@ -57,7 +57,7 @@ def font_of(text: str) -> Font:
 
 
 @cache
-def _installed() -> list[tuple[Font, frozenset[int]]]:
+def _installed_fonts() -> list[tuple[Font, frozenset[int]]]:
     """Return the installed fonts with their characters, the best first; fonts installed later are not seen."""
     if shutil.which(_LIST) is None:
         return []

@@ -33,21 +33,21 @@ _MAX_STRETCH: Final = 1.3
 
 def region_around(box: Box) -> Region:
     """Return the smallest region around a box whose scale the detector searches."""
-    width, height = (_searched(stop - start) for start, stop in (box[::2], box[1::2]))
+    width, height = (_search_side(stop - start) for start, stop in (box[::2], box[1::2]))
     if max(width, height) <= _SMALL:
         width, height = max(width, height / _MAX_STRETCH), max(height, width / _MAX_STRETCH)
     elif height <= _SMALL:  # which is only searched in the whole width
         width = 1.0
-    left, right = _centred(box[0], box[2], width)
-    top, bottom = _centred(box[1], box[3], height)
+    left, right = _centre(box[0], box[2], width)
+    top, bottom = _centre(box[1], box[3], height)
     return Region(left, top, right, bottom)
 
 
-def _searched(side: float) -> float:
+def _search_side(side: float) -> float:
     return max(side, _MIN) if side <= _SMALL else max(side, _LARGE)
 
 
-def _centred(start: float, stop: float, side: float) -> tuple[float, float]:
+def _centre(start: float, stop: float, side: float) -> tuple[float, float]:
     """Return the start and stop of a side in the frame whose middle is near that of another one."""
     first = min(max((start + stop - side) / 2, 0.0), 1.0 - side)
     return first, first + side

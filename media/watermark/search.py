@@ -81,7 +81,7 @@ class _Template(NamedTuple):
 
     def spectrum(self, is_mirrored: bool, size: tuple[int, int]) -> NDArray[np.complex64]:
         if (found := self.spectra.get((is_mirrored, size))) is None:
-            found = self.spectra[is_mirrored, size] = _spectrum(_flipped(self.small, is_mirrored), size).conj()
+            found = self.spectra[is_mirrored, size] = _spectrum(_flip(self.small, is_mirrored), size).conj()
         return found
 
 
@@ -95,7 +95,7 @@ class GridSearch:
         """Return the alignments of a complete frame, mirrored and not, for fields without zoom."""
         found = []
         for is_mirrored in (False, True):
-            template = _flipped(self._template.picture, is_mirrored)
+            template = _flip(self._template.picture, is_mirrored)
             for phase, field in enumerate(fields):
                 found.append(Alignment(phase, 1 if float((field * template).sum()) >= 0 else -1, is_mirrored))
         return found
@@ -106,7 +106,7 @@ class GridSearch:
         coarse = sorted(_offsets(even, self._template), key=_score_of)[:_NUM_REFINED]
         finest = even[_FINEST]
         starts = [start for _, at in coarse for start in self._best_phases(finest, replace(at, zoom=_FINEST))]
-        refined = [self._refined(finest[at.phase], at) for at in starts]
+        refined = [self._refine(finest[at.phase], at) for at in starts]
         return [at for _, at in sorted(refined, key=_score_of)[:num]]
 
     def _best_phases(self, fields: NDArray[np.float32], at: Alignment) -> list[Alignment]:
@@ -115,7 +115,7 @@ class GridSearch:
         best = sorted(range(NUM_PHASES), key=lambda phase: -abs(scores[phase]))[:_PHASES_REFINED]
         return [replace(at, phase=phase, sign=1 if scores[phase] >= 0 else -1) for phase in best]
 
-    def _refined(self, field: NDArray[np.float32], at: Alignment) -> tuple[float, Alignment]:
+    def _refine(self, field: NDArray[np.float32], at: Alignment) -> tuple[float, Alignment]:
         """Move an alignment to a local maximum of the correlation, which is returned with it."""
         best, score = at, self._score(field, at)
         for scale_step, offset_step in _REFINEMENTS:
@@ -130,7 +130,7 @@ class GridSearch:
 
     def _score(self, field: NDArray[np.float32], at: Alignment) -> float:
         """Return the correlation in units of what chance would give if the samples were independent."""
-        products = _aligned(field, at) * self._template.picture
+        products = _align(field, at) * self._template.picture
         return float(products.sum() / (np.linalg.norm(products) + 1e-6))
 
 
@@ -171,7 +171,7 @@ def _spectrum(plane: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.
     return spectrum
 
 
-def _flipped(picture: NDArray[np.float32], is_mirrored: bool) -> NDArray[np.float32]:
+def _flip(picture: NDArray[np.float32], is_mirrored: bool) -> NDArray[np.float32]:
     return picture[:, ::-1] if is_mirrored else picture
 
 
@@ -186,7 +186,7 @@ def _neighbours(at: Alignment, scale_step: float, offset_step: float) -> Iterato
 def aligned_cells(fields: Fields, alignments: Iterable[Alignment]) -> NDArray[np.float32]:
     """Return the (B, NUM_CELLS, NUM_CELLS) cells of the watermark at each alignment."""
     size = (NUM_CELLS, NUM_CELLS)
-    pictures = (_aligned(fields[at.zoom][at.phase], at) for at in alignments)
+    pictures = (_align(fields[at.zoom][at.phase], at) for at in alignments)
     return np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures])
 
 
@@ -202,13 +202,13 @@ def _sizes(zoom: Zoom) -> list[tuple[int, int]]:
     return [(width, height) for width, height in sizes]
 
 
-def _aligned(field: NDArray[np.float32], at: Alignment) -> NDArray[np.float32]:
+def _align(field: NDArray[np.float32], at: Alignment) -> NDArray[np.float32]:
     """Return the (FIELD_SIDE, FIELD_SIDE) part of the field that shows the marked video; zero where it was cropped."""
     if (at.scale_x, at.scale_y, at.x, at.y) == (1, 1, 0, 0) and at.zoom == NO_ZOOM:
-        return _flipped(field * np.float32(at.sign), at.is_mirrored)
+        return _flip(field * np.float32(at.sign), at.is_mirrored)
     # From the centre of a sample of the marked video to that of the field.
     across, down = at.zoom.across / at.scale_x, at.zoom.down / at.scale_y
     matrix = np.array([[across, 0, (at.x + 0.5) * across - 0.5], [0, down, (at.y + 0.5) * down - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     found = np.asarray(cv2.warpAffine(field, matrix, (FIELD_SIDE, FIELD_SIDE), flags=flags), np.float32)
-    return _flipped(found * np.float32(at.sign), at.is_mirrored)
+    return _flip(found * np.float32(at.sign), at.is_mirrored)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -22,10 +21,12 @@ from models.avatar.folder import (
     LAYERS_FILE,
     MOTION_FILE,
     OCCLUDERS_FILE,
+    OLD_INFO_FILE,
     TRACK_FILE,
     VersionedEngine,
     analysis_folder,
     file_hashes,
+    read_info,
     write_whole,
 )
 from models.avatar.moving_still import MovingMatte, MovingStill
@@ -148,7 +149,7 @@ class Avatar:
     def build(
         cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource, cut_out: CutOut | None = None
     ) -> Avatar:
-        """Build an avatar from the landmarks of all frames and write its folder, `presenter.json` last.
+        """Build an avatar from the landmarks of all frames and write its folder, `avatar.json` last.
 
         A few frames of the source are read again, and those in which something covers the mouth. The background of a
         still from which `cut_out` cannot cut the person, or without it, moves with the head.
@@ -157,7 +158,7 @@ class Avatar:
             FaceNotFoundError: No frame shows the face.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (INFO_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE):
+        for stale in (INFO_FILE, OLD_INFO_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE):
             (folder / stale).unlink(missing_ok=True)
         (track, occluders), motion, layers = own_track(raw, reader, info), None, None
         track.save(folder / TRACK_FILE)
@@ -182,7 +183,7 @@ class Avatar:
     @classmethod
     def load(cls, folder: Path) -> Avatar:
         """Load a folder written by `build`."""
-        content = json.loads((folder / INFO_FILE).read_text())
+        content = read_info(folder)
         info = _info_from_json(content["info"])
         motion = StillMotion.load(folder / MOTION_FILE) if info.is_still else None
         track = FaceTrack.load(folder / TRACK_FILE)

@@ -129,10 +129,10 @@ class _Eye:
         """Draw this eye into `target`."""
         for number, (source, skin, plane, step) in enumerate(zip(still, soft, target, _STEPS, strict=True)):
             x0, y0, x1, y1 = (side // step for side in self.box)
-            eye = self._looking(source, step, state) if any(state[1:]) else source[y0:y1, x0:x1]
-            plane[y0:y1, x0:x1] = self._closed(source, skin, eye, number, state) if state.closing > 0 else eye
+            eye = self._move_iris(source, step, state) if any(state[1:]) else source[y0:y1, x0:x1]
+            plane[y0:y1, x0:x1] = self._draw_lids(source, skin, eye, number, state) if state.closing > 0 else eye
 
-    def _looking(self, plane: NDArray[np.uint8], step: int, state: EyeState) -> NDArray[np.uint8]:
+    def _move_iris(self, plane: NDArray[np.uint8], step: int, state: EyeState) -> NDArray[np.uint8]:
         pixels, unit = self._pixels[step], self._unit / step
         moved = pixels.iris * np.array([state.right * unit, state.down * unit], np.float32)
         moved[..., 1] -= np.float32(state.smile * _SQUINT * unit) * pixels.squint
@@ -143,7 +143,7 @@ class _Eye:
         )
         return np.asarray(shown, np.uint8)
 
-    def _closed(
+    def _draw_lids(
         self,
         plane: NDArray[np.uint8],
         soft: NDArray[np.uint8],
@@ -160,7 +160,7 @@ class _Eye:
         lower = lower - rise
         overlap = _OVERLAP * unit * (opening / (0.03 * unit)).clip(0, 1)
         drop = closing * (lower + overlap - edge).clip(0)
-        lowered = _UPPER_FOLLOWS * max(state.down, 0) * unit  # as `_looking` moves the lid edge
+        lowered = _UPPER_FOLLOWS * max(state.down, 0) * unit  # as `_move_iris` moves the lid edge
         drop += (1 - closing) * lowered * opening / max(float(opening.max()), 1.0)
         # A point at fraction v of the skin moves by drop * v^2: it stretches most just above the lashes, which keep
         # their shape.
@@ -264,7 +264,7 @@ class _Eye:
         below = taken((lower + _UNDER * self._unit)[None], 0)[0]
         colours = (np.average(plane, axis=0, weights=is_skin) for plane in strip[1:])
         light = np.maximum(bright, bright + _TO_LIGHT * (below - bright)).clip(max=_MAX_LIGHT * below)
-        return [_smoothed(tone, len(columns)) for tone in (light, *colours)]
+        return [_smooth(tone, len(columns)) for tone in (light, *colours)]
 
     def _lash_share(
         self,
@@ -299,7 +299,7 @@ class Eyelids:
         flat = np.asarray(points[:, :2], np.float64)
         self._still = still
         self._soft = YuvFrame(
-            *(_blurred(plane, _SKIN_BLUR * unit / step) for plane, step in zip(still, _STEPS, strict=True))
+            *(_blur(plane, _SKIN_BLUR * unit / step) for plane, step in zip(still, _STEPS, strict=True))
         )
         self._eyes = [eye for ids in _EYES if (eye := _Eye(still, flat, ids, unit)).can_close]
         self._drawn = EyeState()
@@ -312,11 +312,11 @@ class Eyelids:
         self._drawn = state
 
 
-def _blurred(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+def _blur(plane: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigmaX=sigma, sigmaY=sigma / 4), np.uint8)
 
 
-def _smoothed(tone: NDArray[np.float64], num: int) -> NDArray[np.float64]:
+def _smooth(tone: NDArray[np.float64], num: int) -> NDArray[np.float64]:
     """Return the (C,) tone without lashes, of the inner columns only: lids are hidden at the corners of an eye."""
     inner = np.arange(num // 5, num - num // 5)
     steady = np.interp(np.arange(num), inner, tone[inner])

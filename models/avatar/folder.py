@@ -1,6 +1,6 @@
 """Layout of an avatar folder.
 
-folder/presenter.json                  source info and hashes of the other files; written last, marks it complete
+folder/avatar.json                     source info and hashes of the other files; written last, marks it complete
 folder/track.npz                       the face in every frame; for a still, in its one picture
 folder/motion.npz                      how a still moves
 folder/layers.npz                      person and background of a still, unless its matte is uncertain
@@ -19,13 +19,15 @@ from typing import Any, Final, Protocol
 AVATAR_VERSION: Final = "26"
 """Part of the cache key of avatars: increment it when a change in tracking invalidates old folders."""
 
-INFO_FILE: Final = "presenter.json"
+INFO_FILE: Final = "avatar.json"
+OLD_INFO_FILE: Final = "presenter.json"
+"""Its name in folders of older versions, which are read too."""
 TRACK_FILE: Final = "track.npz"
 MOTION_FILE: Final = "motion.npz"
 LAYERS_FILE: Final = "layers.npz"
 OCCLUDERS_FILE: Final = "occluders.npz"
 COMPLETE_FILE: Final = "complete"
-AVATAR_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE)
+AVATAR_FILES: Final = (INFO_FILE, OLD_INFO_FILE, TRACK_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE)
 """The files of the avatar itself, shared by all engines."""
 
 
@@ -47,8 +49,13 @@ def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def is_tracked(folder: Path) -> bool:
     """Return whether the folder holds a complete, undamaged avatar of this version. Reads and hashes all files."""
-    known = _read(folder / INFO_FILE)
+    known = read_info(folder)
     return known.get("version") == AVATAR_VERSION and _are_as_written(folder, known.get("files"))
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """Return the content of the info file; empty if it is missing or invalid."""
+    return _read(folder / INFO_FILE) or _read(folder / OLD_INFO_FILE)
 
 
 def analysis_part(engine: VersionedEngine) -> str:

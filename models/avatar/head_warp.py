@@ -86,7 +86,7 @@ class HeadWarp:
         is_moved = moves[part]
         if layers is not None:
             self._most = self._most_displaced()
-            person, background = (self._needed(mask) for mask in (layers.alpha > 0, layers.alpha < 255))
+            person, background = (self._needed_share(mask) for mask in (layers.alpha > 0, layers.alpha < 255))
             is_moved &= _any_in_cells(person <= 1, cell)
         self._bands = [_band(is_moved, row, cell) for row in range(0, is_moved.shape[0], _BAND)]
         if layers is not None:
@@ -103,7 +103,7 @@ class HeadWarp:
         behind = (None, None, None) if self._layers is None else self._layers.planes
         return YuvFrame(
             *(
-                self._moved(plane, places[step], step, background, share)
+                self._move(plane, places[step], step, background, share)
                 for plane, step, background in zip(picture, (1, 2, 2), behind, strict=True)
             )
         )
@@ -113,7 +113,7 @@ class HeadWarp:
     ) -> NDArray[np.uint8]:
         """Render a plane of the size of the still's luma, which moves as the luma does."""
         back, share = self._back(shown)
-        return self._moved(plane, self._places(back, 1), 1, background, share)
+        return self._move(plane, self._places(back, 1), 1, background, share)
 
     def _most_displaced(self) -> NDArray[np.float64]:
         """Return the (gh, gw) most pixels by which each grid point moves."""
@@ -124,7 +124,7 @@ class HeadWarp:
         lengths = [np.linalg.norm(self._displacement(shown), axis=-1) for shown in extremes]
         return np.asarray(np.max(lengths, axis=0), np.float64)
 
-    def _needed(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _needed_share(self, pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the (h, w) share of the most displacement from which pixels of the box may show one of (H, W)."""
         x0, y0, x1, y1 = self.box
         reach = np.asarray(cv2.dilate(self._most, np.ones((3, 3))), np.float64)  # neighbours come as far
@@ -170,7 +170,7 @@ class HeadWarp:
         height, width = self._pixels[step].shape[:2]
         return np.asarray(spread[:height, :width] + self._pixels[step], np.float32)
 
-    def _moved(
+    def _move(
         self,
         plane: NDArray[np.uint8],
         places: NDArray[np.float32],

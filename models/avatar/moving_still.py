@@ -46,7 +46,7 @@ class MovingStill:
         Raises:
             ValueError: An index is out of range.
         """
-        return _drawn(indices, self._draw)
+        return _draw_each(indices, self._draw)
 
     def _draw(self, shown: StillFrames) -> YuvFrame:
         picture, eyelids, warp = self._layers
@@ -87,7 +87,7 @@ class MovingMatte:
         Raises:
             ValueError: An index is out of range.
         """
-        return _drawn(indices, self._draw)
+        return _draw_each(indices, self._draw)
 
     def _draw(self, shown: StillFrames) -> YuvFrame:
         matte, warp, background = self._layers
@@ -107,7 +107,7 @@ class MovingMatte:
         self._reader.close()
 
 
-def _drawn(indices: Iterable[int], draw: Callable[[StillFrames], YuvFrame]) -> Iterator[YuvFrame]:
+def _draw_each(indices: Iterable[int], draw: Callable[[StillFrames], YuvFrame]) -> Iterator[YuvFrame]:
     """Yield one frame per index; consecutive equal indices are drawn once."""
     for index, equal in groupby(indices):
         if not 0 <= index < NUM_FRAMES:

@@ -66,7 +66,7 @@ class StillFrames:
         """Return what (T,) frames show."""
         # The row is the last digit; within it, pitch changes fastest.
         digits = np.unravel_index(index, _COUNTS[::-1])[::-1]
-        values = [_signed(digit, count) for digit, count in zip(digits, _COUNTS, strict=True)]
+        values = [_to_signed(digit, count) for digit, count in zip(digits, _COUNTS, strict=True)]
         return cls(
             turn=np.stack(values[:3], -1) * _ROW_STEPS + np.stack(values[3:6], -1) * _FINE_STEPS,
             closing=np.asarray(digits[6], np.float64) * _CLOSING[0],
@@ -98,7 +98,7 @@ class StillFrames:
         return np.asarray(np.ravel_multi_index(tuple(digits[::-1]), _COUNTS[::-1]), np.int64)
 
 
-def _signed(digit: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+def _to_signed(digit: NDArray[np.integer], count: int) -> NDArray[np.float64]:
     return np.where(digit > (count - 1) // 2, digit - count, digit).astype(np.float64)
 
 

@@ -137,7 +137,7 @@ class StillLayers:
         side = 2 * max(1, round(_GUARD * unit)) + 1
         person = cv2.dilate((alpha > 0).view(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
         half = person.reshape(still.u.shape[0], 2, -1, 2).max((1, 3))
-        background = YuvFrame(*(_filled(*each) for each in zip(still, (person, half, half), strict=True)))
+        background = YuvFrame(*(_fill(*each) for each in zip(still, (person, half, half), strict=True)))
         return cls(np.maximum(alpha, _least_alpha(still, background)), background)
 
     @cached_property
@@ -173,7 +173,7 @@ def _least_alpha(still: YuvFrame, background: YuvFrame) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * least), np.uint8)
 
 
-def _filled(plane: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _fill(plane: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if mask.all():
         return plane
     return np.asarray(cv2.inpaint(plane, np.asarray(mask, np.uint8), _FILL_RADIUS, cv2.INPAINT_TELEA), np.uint8)

@@ -141,7 +141,7 @@ class FaceLandmarker:
             presence logit; above `MIN_PRESENCE` there is a face.
         """
         picture = to_sdr_rgb(cut_region(frame, region), colour)  # (192, 192, 3) RGB
-        light = np.minimum(picture[None] * (_brightening(picture) / np.float32(255)), np.float32(1))
+        light = np.minimum(picture[None] * (_brightness_factor(picture) / np.float32(255)), np.float32(1))
         values, presence = self._session.run(["conv2d_21", "conv2d_31"], {"input_1": light})
         points = values.reshape(NUM_POINTS, 3).astype(np.float64)
         points[_LIPS, :2] = self._lips(light, points[_LIPS, :2])
@@ -152,7 +152,7 @@ class FaceLandmarker:
         return points.astype(np.float32), float(presence.item())
 
 
-def _brightening(picture: NDArray[np.uint8]) -> np.float32:
+def _brightness_factor(picture: NDArray[np.uint8]) -> np.float32:
     """Return the factor (1 or more) that brings a dark (192, 192, 3) image to the brightness of the training data."""
     levels = picture[_MIDDLE, _MIDDLE].mean(-1).ravel()
     rank = round(_LEVEL_QUANTILE * (levels.size - 1))

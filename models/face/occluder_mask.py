@@ -49,7 +49,7 @@ def difference(view: NDArray[np.float32], views: NDArray[np.float32]) -> NDArray
     # Channels first: with sums over a last axis of three, this takes six times as long.
     own = _channels_first(view - _NEUTRAL)[:, None]  # (3, 1, 96, 96)
     best = np.full(view.shape[:2], np.inf, np.float32)
-    for near in _shifted(_channels_first(views - _NEUTRAL)):
+    for near in _shift(_channels_first(views - _NEUTRAL)):
         light = (own * near).sum(0) / np.maximum((near * near).sum(0), 1.0)
         light = light.clip(1 - _MAX_LIGHT_CHANGE, 1 + _MAX_LIGHT_CHANGE)
         left = (own - light * near) * _LUMA_WEIGHT[:, None, None, None]
@@ -61,7 +61,7 @@ def _channels_first(views: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.moveaxis(views, -1, 0))
 
 
-def _shifted(views: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+def _shift(views: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     """Yield (3, K, 96, 96) views shifted by up to one cell in each direction."""
     padded = np.pad(views, ((0, 0), (0, 0), (1, 1), (1, 1)), "edge")
     height, width = views.shape[2:]
@@ -86,9 +86,9 @@ def _objects(differs: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """
     seen = np.asarray(cv2.medianBlur(differs.astype(np.uint8), 3), np.uint8)
     closed = _within(cv2.morphologyEx(_around(seen), cv2.MORPH_CLOSE, disc(_CLOSED)))
-    whole = _filled(closed)
+    whole = _fill_holes(closed)
     for side in range(4):
-        whole |= np.rot90(_filled(_shut(np.rot90(closed, side).copy())), -side)
+        whole |= np.rot90(_fill_holes(_join_parts(np.rot90(closed, side).copy())), -side)
     opened = _within(cv2.morphologyEx(_around(whole), cv2.MORPH_OPEN, disc(_OPENED)))
     _, label = cv2.connectedComponents(opened, connectivity=8)
     at_border = np.unique(np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]]))
@@ -103,13 +103,13 @@ def _within(mask: NDArray[np.uint8] | cv2.typing.MatLike) -> NDArray[np.uint8]:
     return np.asarray(mask[_PAD:-_PAD, _PAD:-_PAD], np.uint8)
 
 
-def _filled(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _fill_holes(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Fill the holes of a mask of 0 and 1."""
     _, label = cv2.connectedComponents(np.pad(1 - mask, 1, constant_values=1), connectivity=4)
     return np.asarray(label != label[0, 0], np.uint8)[1:-1, 1:-1]
 
 
-def _shut(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _join_parts(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Join, in place, the parts of each object along the upper side: the two outlines of an arm close its inside."""
     _, label = cv2.connectedComponents(mask, connectivity=8)
     for number in np.unique(label[0][label[0] > 0]):

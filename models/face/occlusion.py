@@ -113,7 +113,7 @@ def pattern_distance(chroma: NDArray[np.uint8], points: NDArray[np.floating]) ->
     # Usual colours relative to those of the upper face, which has the same light.
     upper = np.median(chroma[:, NUM_AROUND_MOUTH:], 1).astype(np.float32)
     usual = np.nanmedian(np.where(seen[..., None], colours - upper[:, None], np.nan), 0)
-    usual, pattern = (_centred(each, seen) for each in (usual, colours))
+    usual, pattern = (_centre(each, seen) for each in (usual, colours))
     size = (usual**2).sum((1, 2)).clip(1.0)
     light = (pattern * usual).sum((1, 2)) / (pattern**2).sum((1, 2)).clip(1e-3)
     light = light.clip(1 / _MAX_LIGHT_CHANGE, _MAX_LIGHT_CHANGE)[:, None, None]
@@ -130,7 +130,7 @@ def _inside_outline(points: NDArray[np.floating]) -> NDArray[np.bool_]:
     return np.array([cv2.pointPolygonTest(outline, place, True) > margin for place in places])
 
 
-def _centred(colours: NDArray[np.floating], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _centre(colours: NDArray[np.floating], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return (N, M, 2) colours without the mean of the `seen` ones of each frame, 0 where not seen."""
     weight = seen[..., None].astype(np.float32)
     mean = (colours * weight).sum(1, keepdims=True) / weight.sum(1, keepdims=True).clip(1)

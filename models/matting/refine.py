@@ -48,7 +48,7 @@ def refine(frame: YuvFrame, coarse: _Plane, how: Refinement = Refinement()) -> N
     weight = np.where(around > 0, how.floor, np.float32(1)).astype(np.float32)
     fit = _fit(guide, target, weight, radius, how.epsilon)
     share = np.asarray(cv2.blur(around.astype(np.float32), (band, band)), np.float32)
-    return _applied(frame, fit, target, share, how)
+    return _apply(frame, fit, target, share, how)
 
 
 class _Fit(NamedTuple):
@@ -90,7 +90,7 @@ def _fit(guide: list[_Plane], target: _Plane, weight: _Plane, radius: int, epsil
     return _Fit(smoothed, mean(np.asarray(offset, np.float32)), mean(np.clip(explained, 0, 1).astype(np.float32)))
 
 
-def _applied(frame: YuvFrame, fit: _Fit, target: _Plane, share: _Plane, how: Refinement) -> NDArray[np.uint8]:
+def _apply(frame: YuvFrame, fit: _Fit, target: _Plane, share: _Plane, how: Refinement) -> NDArray[np.uint8]:
     """Return alpha; where colour explains little of it, it follows the coarse matte."""
     height, width = frame.y.shape
 

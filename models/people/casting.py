@@ -29,7 +29,7 @@ def cast(times: Sequence[SpokenTime], report: PeopleReport) -> list[str | None]:
 
     All texts of a named speaker get the person who speaks longest during them; another text, during that text.
     """
-    heard = [_heard(time, report) for time in times]
+    heard = [_seconds_by_person(time, report) for time in times]
     of_speakers: defaultdict[str | None, defaultdict[int | None, float]] = defaultdict(lambda: defaultdict(float))
     lengths: defaultdict[str | None, float] = defaultdict(float)
     for time, seconds in zip(times, heard, strict=True):
@@ -44,7 +44,7 @@ def cast(times: Sequence[SpokenTime], report: PeopleReport) -> list[str | None]:
     ]
 
 
-def _heard(time: SpokenTime, report: PeopleReport) -> _Seconds:
+def _seconds_by_person(time: SpokenTime, report: PeopleReport) -> _Seconds:
     seconds: defaultdict[int | None, float] = defaultdict(float)
     for turn in report.turns:
         seconds[turn.person] += max(0.0, min(time.end, turn.end) - max(time.start, turn.start))

@@ -158,7 +158,7 @@ def find_speakers(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> S
     ratios = _log_ratios(seen, expected, mouths.is_frontal & heard, rate)
     none = np.full((1, len(times)), -_VISIBLE_EVIDENCE / rate) * heard
     emission = np.concatenate([none, np.where(mouths.is_seen, ratios, _ABSENT)])
-    return Speakers(_smoothed(emission, min(1.0, 1 / (_TURN_SECONDS * rate))), heard, sync)
+    return Speakers(_smooth(emission, min(1.0, 1 / (_TURN_SECONDS * rate))), heard, sync)
 
 
 def _sync(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> SourceSync:
@@ -204,7 +204,7 @@ def _log_ratios(
     moving = weight * _log_normal(seen, np.ones(2))
     matched = weight * _log_normal(seen - _SLOPE * expected, _RESIDUAL)
     change = min(1.0, _CHANGES_PER_SECOND / rate)
-    return _switching(moving, matched, _MATCHED, change) - _switching(quiet, moving, _MOVING, change)
+    return _log_switching(moving, matched, _MATCHED, change) - _log_switching(quiet, moving, _MOVING, change)
 
 
 def _log_normal(values: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -212,7 +212,7 @@ def _log_normal(values: NDArray[np.float64], std: NDArray[np.float64]) -> NDArra
     return np.asarray((-0.5 * (values / std) ** 2 - np.log(std)).sum(-1))
 
 
-def _switching(
+def _log_switching(
     first: NDArray[np.float64], second: NDArray[np.float64], share: float, change: float
 ) -> NDArray[np.float64]:
     """Return the (P, N) log-likelihood of each frame given those before it, for a source that switches.
@@ -233,7 +233,7 @@ def _switching(
     return result + top
 
 
-def _smoothed(emission: NDArray[np.float64], change: float) -> NDArray[np.float64]:
+def _smooth(emission: NDArray[np.float64], change: float) -> NDArray[np.float64]:
     """Return (S, N) probabilities of S states given (S, N) log-likelihoods, by forward-backward smoothing.
 
     A state changes to each other one with the same probability, `change` in total.

@@ -153,8 +153,8 @@ def _source(source: SourceFacts) -> SourceReport:
         own_speech_seconds=round(own.sync.speech_seconds, 2) if own is not None else 0.0,
         calibration="own speech" if source.is_fitted else average,
         learned_seconds=round(own.learned_seconds, 2) if own is not None else 0.0,
-        own_opening_std=_rounded(own.opening_std) if own is not None else None,
-        own_jitter=_rounded(own.jitter) if own is not None else None,
+        own_opening_std=_round(own.opening_std) if own is not None else None,
+        own_jitter=_round(own.jitter) if own is not None else None,
         frozen_seconds=round(source.frozen_seconds, 1),
     )
 
@@ -167,11 +167,11 @@ def _mouth(measures: BlockMeasures, silent_motion: RunningStats) -> MouthReport:
     return MouthReport(
         num_speech_frames=measures.speech.num,
         num_silent_frames=num_silent,
-        opening_std_speech=_rounded(measures.speech.std),
-        opening_std_silence=_rounded(measures.silence.std),
-        open_share_silence=_rounded(measures.num_open_in_silence / num_silent) if num_silent else None,
-        motion_silence=_rounded(silent_motion.rms),
-        jitter=_rounded(jitter),
+        opening_std_speech=_round(measures.speech.std),
+        opening_std_silence=_round(measures.silence.std),
+        open_share_silence=_round(measures.num_open_in_silence / num_silent) if num_silent else None,
+        motion_silence=_round(silent_motion.rms),
+        jitter=_round(jitter),
         jitter_ratio=round(jitter / own, 2) if jitter is not None and own else None,
     )
 
@@ -211,11 +211,11 @@ def _exemplars(measures: BlockMeasures) -> ExemplarReport:
     return ExemplarReport(
         num_kept=measures.source.num_exemplars,
         num_used=int(measures.used.sum()),
-        drawn_interior_share=_rounded(measures.num_drawn / num_shown) if num_shown else None,
+        drawn_interior_share=_round(measures.num_drawn / num_shown) if num_shown else None,
     )
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 

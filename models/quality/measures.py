@@ -70,7 +70,7 @@ class BlockMeasures:
             source=self.source,
             num_frames=self.num_frames + other.num_frames,
             num_by_reason=self.num_by_reason + other.num_by_reason,
-            skipped=_joined(self.skipped, other.skipped, self.num_frames),
+            skipped=_join(self.skipped, other.skipped, self.num_frames),
             num_skipped_open=self.num_skipped_open + other.num_skipped_open,
             speech=self.speech + other.speech,
             silence=self.silence + other.silence,
@@ -132,9 +132,7 @@ def num_skipped_open(track: FaceTrack, source_index: NDArray[np.int32], gate: ND
     return int((skipped & (gate < 0.5) & (track.shape[source_index, 0] > OPEN_MOUTH)).sum())
 
 
-def _joined(
-    first: tuple[SkippedRun, ...], then: tuple[SkippedRun, ...], num_first_frames: int
-) -> tuple[SkippedRun, ...]:
+def _join(first: tuple[SkippedRun, ...], then: tuple[SkippedRun, ...], num_first_frames: int) -> tuple[SkippedRun, ...]:
     """Return the runs of two consecutive stretches; a run that crosses the border stays one."""
     moved = [SkippedRun(run.reason, run.start + num_first_frames, run.stop + num_first_frames) for run in then]
     if first and moved and first[-1].stop == moved[0].start and first[-1].reason == moved[0].reason:

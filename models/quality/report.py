@@ -112,7 +112,7 @@ class FaceReport(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _renamed(cls, report: Any) -> Any:
+    def _read_old_names(cls, report: Any) -> Any:
         """Read the report that an older version has stored."""
         names = {"passed": "skipped", "num_frames_passed": "num_frames_skipped"}
         names["num_frames_passed_open"] = "num_frames_skipped_open"

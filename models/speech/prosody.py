@@ -95,7 +95,7 @@ def _prosody(samples: NDArray[np.int16], level: SpeechLevel, seconds: NDArray[np
     return Prosody(
         syllables.curve(),
         syllables.curve(syllables.accents(samples)),
-        np.asarray(_interpolated(share, seconds * ROWS_PER_SECOND - first), np.float32),
+        np.asarray(_interpolate(share, seconds * ROWS_PER_SECOND - first), np.float32),
         starts + first,
         ends + first,
     )
@@ -113,6 +113,6 @@ def _phrases(speaks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.i
     return starts.astype(np.int64), ends.astype(np.int64)
 
 
-def _interpolated(values: NDArray[np.float64], position: NDArray[np.float64]) -> NDArray[np.float64]:
+def _interpolate(values: NDArray[np.float64], position: NDArray[np.float64]) -> NDArray[np.float64]:
     # Value k of the sliding windows is centred on row k, because both sides are padded by the longer of the two.
     return np.interp(position, np.arange(len(values)), values)

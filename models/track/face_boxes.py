@@ -36,7 +36,7 @@ def face_boxes(
     # Playback that starts again is a cut, too: it is farther than frames that are skipped for another frame rate.
     shot = tracks[0].shot[index]
     is_cut = (np.diff(shot, prepend=shot[:1]) != 0) | (step > 2 * np.median(step) + 2)
-    followed = _followed(speaker, is_cut, min_frames)
+    followed = _drop_short_turns(speaker, is_cut, min_frames)
     low, high = (np.empty((len(index), 2), np.float32) for _ in range(2))
     for number, track in enumerate(tracks):
         flat = track.points[..., :2]  # (N, 468, 2)
@@ -48,7 +48,7 @@ def face_boxes(
     return FaceBoxes(low, high, is_cut, np.diff(followed, prepend=followed[:1]) != 0)
 
 
-def _followed(speaker: NDArray[np.int8], is_cut: NDArray[np.bool_], min_frames: int) -> NDArray[np.int8]:
+def _drop_short_turns(speaker: NDArray[np.int8], is_cut: NDArray[np.bool_], min_frames: int) -> NDArray[np.int8]:
     """Return `speaker` without the turns within a shot that are shorter than `min_frames`."""
     followed = speaker.copy()
     starts = np.flatnonzero((np.diff(speaker, prepend=speaker[:1]) != 0) | is_cut)

@@ -77,7 +77,7 @@ def find_occluders(raw: RawLandmarks, judged: Visibility, reader: FrameSource, f
         points[passage.frames] = passage.points
         reasons[passage.frames], visible[passage.frames] = SkipReason.NONE, False
         facing[passage.frames] = judged.facing[passage.uncovered]
-    return Found(points, Visibility(judged.shot, reasons, visible, facing), _joined(passages) if passages else None)
+    return Found(points, Visibility(judged.shot, reasons, visible, facing), _join(passages) if passages else None)
 
 
 def _without_undecided(
@@ -176,13 +176,13 @@ class _Search:
         for run in np.split(frames, np.flatnonzero(np.diff(self.is_behind)) + 1):
             is_whole = not (left[run[0]] or left[run[-1] + 2])
             if self.is_behind[run[0]] and self._is_covered[run].any() and is_whole:
-                before, after = self._uncovered(run[0] - 1, -1), self._uncovered(run[-1] + 1, 1)
+                before, after = self._find_uncovered(run[0] - 1, -1), self._find_uncovered(run[-1] + 1, 1)
                 middle = len(run) // 2 if before is not None and after is not None else len(run) * (after is None)
                 halves = ((run[:middle], before), (run[middle:], after))
                 found += [self._passage(half, face) for half, face in halves if len(half) and face is not None]
         return found
 
-    def _uncovered(self, frame: int, step: int) -> int | None:
+    def _find_uncovered(self, frame: int, step: int) -> int | None:
         """Return the first frame of the stretch, from `frame` on, that shows the whole face; None without any."""
         while 0 <= frame < len(self._stretch):
             if self.is_followed[frame] and not self.is_behind[frame] and not self._is_covered[frame]:
@@ -262,7 +262,7 @@ def _soft(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     )
 
 
-def _joined(passages: list[_Passage]) -> Occluders:
+def _join(passages: list[_Passage]) -> Occluders:
     size = max(len(each.face.y) for each in passages)
     faces = [cut(each.face, 0, 0, size) for each in passages]
     return Occluders(

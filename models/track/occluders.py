@@ -49,7 +49,7 @@ class Occluders:
         size = patch.planes.y.shape[0]
         own = cut(frame, patch.x, patch.y, size)
         shown = self._area(int(row)) * (1 - self.masks[row] / np.float32(255))
-        return Patch(patch.x, patch.y, _mixed(own, patch.planes, self._spread(shown, int(row), patch.x, patch.y, size)))
+        return Patch(patch.x, patch.y, _mix(own, patch.planes, self._spread(shown, int(row), patch.x, patch.y, size)))
 
     def save(self, path: Path) -> None:
         """Write a compressed .npz."""
@@ -79,29 +79,29 @@ class Occluders:
         moved = then(inverse(self.faces_from[plate]), place)
         half = then(then(inverse(_HALF), moved), _HALF)
         face = YuvFrame(
-            _warped(self.faces_y[plate], moved, size),
-            *(_warped(plane, half, size // 2) for plane in self.faces_uv[plate]),
+            _warp(self.faces_y[plate], moved, size),
+            *(_warp(plane, half, size // 2) for plane in self.faces_uv[plate]),
         )
-        mixed = _mixed(own, face, self._spread(self._area(row), row, x, y, size))
+        mixed = _mix(own, face, self._spread(self._area(row), row, x, y, size))
         copy = YuvFrame(*(plane.copy() for plane in frame))
         paste_back(copy, Patch(x, y, mixed))
         return copy
 
     def _spread(self, cells: NDArray[np.float32], row: int, x: int, y: int, size: int) -> NDArray[np.float32]:
         """Enlarge (96, 96) weights to (size, size) pixels of a region; 0 outside the grid."""
-        return _warped(cells, then(self.places[row], _shift(-x, -y)), size, cv2.BORDER_CONSTANT)
+        return _warp(cells, then(self.places[row], _shift(-x, -y)), size, cv2.BORDER_CONSTANT)
 
 
 def _shift(x: float, y: float) -> Affine:
     return np.array([[1, 0, x], [0, 1, y]], np.float64)
 
 
-def _warped(plane: NDArray[T], place: Affine, size: int, border: int = cv2.BORDER_REPLICATE) -> NDArray[T]:
+def _warp(plane: NDArray[T], place: Affine, size: int, border: int = cv2.BORDER_REPLICATE) -> NDArray[T]:
     warped = cv2.warpAffine(plane, place, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
     return np.asarray(warped, plane.dtype)
 
 
-def _mixed(own: YuvFrame, over: YuvFrame, weight: NDArray[np.float32]) -> YuvFrame:
+def _mix(own: YuvFrame, over: YuvFrame, weight: NDArray[np.float32]) -> YuvFrame:
     """Lay one region over another by a (R, R) weight; untouched where it is 0."""
     half = cv2.resize(weight, (weight.shape[1] // 2, weight.shape[0] // 2), interpolation=cv2.INTER_AREA)
     pairs = zip(own, over, (weight, half, half), strict=True)

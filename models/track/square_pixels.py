@@ -32,7 +32,7 @@ class SquarePixels(NamedTuple):
         if self.stretch == 1:
             return frame
         width = self._width(frame.y.shape[1])
-        return YuvFrame(*(_widened(plane, width // step) for plane, step in zip(frame, (1, 2, 2), strict=True)))
+        return YuvFrame(*(_widen(plane, width // step) for plane, step in zip(frame, (1, 2, 2), strict=True)))
 
     def choice(self, choice: FaceChoice, width: int) -> FaceChoice:
         """Convert a choice made for frames of `width` to frames with square pixels."""
@@ -54,7 +54,7 @@ class SquarePixels(NamedTuple):
         return width if self.stretch == 1 else max(2, round(width * self.stretch / 2) * 2)
 
 
-def _widened(plane: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+def _widen(plane: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     way = cv2.INTER_LINEAR if width >= plane.shape[1] else cv2.INTER_AREA
     return np.asarray(cv2.resize(plane, (width, plane.shape[0]), interpolation=way), np.uint8)
 

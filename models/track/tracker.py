@@ -145,7 +145,7 @@ class FaceTracker:
         Raises:
             FaceNotFoundError: The first frames show faces, but not the chosen one.
         """
-        current = state or TrackState(None, None, _known(choice))
+        current = state or TrackState(None, None, _known_person(choice))
         is_start, square, width = state is None, SquarePixels(pixel_aspect), 0
         rows = []
         for frame in frames:
@@ -165,13 +165,13 @@ class FaceTracker:
             if (followed := follow(self.finder, frame, colour, state.region)) is not None:
                 points, presence, region = followed
                 state = replace(state, region=region, points=points, presence=presence)
-                return self._checked(frame, colour, replace(state, num_frames=state.num_frames + 1), points)
+                return self._check_person(frame, colour, replace(state, num_frames=state.num_frames + 1), points)
             state = replace(state, region=None, num_frames=0, reason=SkipReason.NO_FACE)
         if state.points is None:
             return self._first_search(frame, colour, choice, state, is_start)
         return self._search_again(frame, colour, state, state.points)
 
-    def _checked(
+    def _check_person(
         self, frame: YuvFrame, colour: ColourTags, state: TrackState, points: NDArray[np.float32]
     ) -> TrackState:
         """Compare a followed face with its person every few frames; search again if it is someone else."""
@@ -252,7 +252,7 @@ class FaceTracker:
         return best if distance <= _NEAR else None
 
 
-def _known(choice: FaceChoice) -> Person | None:
+def _known_person(choice: FaceChoice) -> Person | None:
     if choice.kind != "like":
         return None
     own, others = (np.array(each, np.float16).reshape(-1, APPEARANCE_SIZE) for each in (choice.numbers, choice.others))

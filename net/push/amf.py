@@ -18,7 +18,7 @@ _MAX_DEPTH: Final = 8
 
 def encode(*values: Value) -> bytes:
     """Encodes values one after the other."""
-    return b"".join(map(_encoded, values))
+    return b"".join(map(_encode, values))
 
 
 def decode(data: bytes) -> list[Value]:
@@ -31,14 +31,14 @@ def decode(data: bytes) -> list[Value]:
     place = 0
     try:
         while place < len(data):
-            value, place = _decoded(data, place, 0)
+            value, place = _decode(data, place, 0)
             values.append(value)
     except (struct.error, IndexError) as error:
         raise ValueError("expected AMF0, found data that ends early") from error
     return values
 
 
-def _encoded(value: Value) -> bytes:
+def _encode(value: Value) -> bytes:
     if value is None:
         return bytes([_NULL])
     if isinstance(value, bool):
@@ -47,7 +47,7 @@ def _encoded(value: Value) -> bytes:
         return struct.pack(">Bd", _NUMBER, value)
     if isinstance(value, str):
         return bytes([_STRING]) + _text(value)
-    fields = b"".join(_text(key) + _encoded(field) for key, field in value.items())
+    fields = b"".join(_text(key) + _encode(field) for key, field in value.items())
     return bytes([_OBJECT]) + fields + struct.pack(">HB", 0, _END)
 
 
@@ -56,7 +56,7 @@ def _text(text: str) -> bytes:
     return struct.pack(">H", len(data)) + data
 
 
-def _decoded(data: bytes, place: int, depth: int) -> tuple[Value, int]:
+def _decode(data: bytes, place: int, depth: int) -> tuple[Value, int]:
     kind, place = data[place], place + 1
     if depth > _MAX_DEPTH:
         raise ValueError("expected AMF0, found objects nested too deeply")
@@ -76,7 +76,7 @@ def _decoded(data: bytes, place: int, depth: int) -> tuple[Value, int]:
         (num,) = struct.unpack_from(">I", data, place)
         items, place = {}, place + 4
         for number in range(num):
-            items[str(number)], place = _decoded(data, place, depth + 1)
+            items[str(number)], place = _decode(data, place, depth + 1)
         return items, place
     raise ValueError(f"expected AMF0, found a value of type {kind}")
 
@@ -87,7 +87,7 @@ def _object(data: bytes, place: int, depth: int) -> tuple[Value, int]:
         key, place = _read_text(data, place, ">H")
         if not key and data[place] == _END:
             return fields, place + 1
-        fields[key], place = _decoded(data, place, depth + 1)
+        fields[key], place = _decode(data, place, depth + 1)
 
 
 def _read_text(data: bytes, place: int, size: str) -> tuple[str, int]:

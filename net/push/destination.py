@@ -137,7 +137,7 @@ class Destinations:
         """
         if not self._rules:
             raise UrlRefusedError("url: this service pushes to no destination (live.push_destinations is empty).")
-        target = _parsed(url)
+        target = _parse(url)
         found = [rule for rule in self._rules if rule.allows(target)]
         if not found:
             raise UrlRefusedError(f"{_bare(target)}: not among the destinations that the operator allows.")
@@ -161,7 +161,7 @@ def push_errors(destination: Destination) -> Iterator[None]:
         raise PushError(f"{destination}: the server does not speak the expected protocol.") from error
 
 
-def _parsed(url: str) -> Target:
+def _parse(url: str) -> Target:
     """Returns the target of a URL; UrlRefusedError, without the URL, if it is none."""
     if "#" in url:
         raise UrlRefusedError("url: expected no '#'; in a stream ID, write it as %23.")

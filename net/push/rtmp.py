@@ -63,7 +63,7 @@ class RtmpPublisher:
             UrlRefusedError: The addresses of the host are not allowed.
         """
         _names(destination)
-        reader, writer = await _opened(destination)
+        reader, writer = await _open_connection(destination)
         publisher = cls(destination, reader, writer)
         try:
             await publisher._start()
@@ -201,7 +201,7 @@ def _names(destination: Destination) -> tuple[str, str]:
     return app, key + mark + query
 
 
-async def _opened(destination: Destination) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open_connection(destination: Destination) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connects to the first address that responds; TLS checks the name."""
     target = destination.target
     tls = destination.guard.tls if target.scheme == "rtmps" else None

@@ -45,12 +45,12 @@ class FileKeyRing(KeyRing):
             raise ConfigError(f"{self._root / _FILE}: expected a file made by `lipwright keys`.") from error
         return list(self._keys.values())
 
-    def _found(self, key_id: str) -> ApiKey | None:
+    def _find(self, key_id: str) -> ApiKey | None:
         self.list()
         return self._keys.get(key_id)
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, ApiKey]]:
+    def _change(self) -> Iterator[dict[str, ApiKey]]:
         """Provide all keys, written back when the block succeeds; one process at a time."""
         make_private_folder(self._root)
         with open(self._root / _LOCK, "w", opener=open_private) as lock:

@@ -38,7 +38,7 @@ class LocalFiles:
 
     @contextmanager
     def fetched(self, key: str) -> Iterator[Path]:
-        yield self._existing(key)
+        yield self._existing_path(key)
 
     @contextmanager
     def fetched_folder(self, folder: str, parts: Sequence[str]) -> Iterator[Path]:
@@ -72,15 +72,15 @@ class LocalFiles:
     def move(self, key: str, target: str) -> None:
         path = self._root / target
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._existing(key).replace(path)
+        self._existing_path(key).replace(path)
 
     def copy(self, key: str, target: str) -> None:
         """The copy is a hard link where the disk supports it."""
         with written_atomically(self._root / target) as part:
             try:
-                os.link(self._existing(key), part)
+                os.link(self._existing_path(key), part)
             except OSError:
-                shutil.copyfile(self._existing(key), part)
+                shutil.copyfile(self._existing_path(key), part)
 
     def touch(self, key: str) -> None:
         with suppress(FileNotFoundError):
@@ -112,7 +112,7 @@ class LocalFiles:
         return self._root / key
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
-        with self._existing(key).open("rb") as file:
+        with self._existing_path(key).open("rb") as file:
             return os.pread(file.fileno(), stop - start, start)
 
     def presigned_url(self, key: str, method: str) -> str | None:
@@ -122,7 +122,7 @@ class LocalFiles:
     def free_bytes(self) -> int | None:
         return shutil.disk_usage(self._root).free
 
-    def _existing(self, key: str) -> Path:
+    def _existing_path(self, key: str) -> Path:
         path = self._root / key
         if not path.is_file():
             raise StoredFileError(f"{path.name}: the stored file is missing.")

@@ -47,7 +47,7 @@ def connect(url: str) -> Connection:
 @contextmanager
 def bounded(connection: Connection, timeout_s: float = ANSWER_S) -> Iterator[None]:
     """Shut a connection down that does not answer in time, because libpq would wait for a hung server forever."""
-    watch = threading.Timer(timeout_s, _cut, (connection,))
+    watch = threading.Timer(timeout_s, _shut_down, (connection,))
     watch.daemon = True
     watch.start()
     try:
@@ -56,7 +56,7 @@ def bounded(connection: Connection, timeout_s: float = ANSWER_S) -> Iterator[Non
         watch.cancel()
 
 
-def _cut(connection: Connection) -> None:
+def _shut_down(connection: Connection) -> None:
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as connected:
         connected.shutdown(socket.SHUT_RDWR)
 

@@ -68,7 +68,7 @@ class Database(protocols.Database):
         with self._lock:
             self._generation = None
             with self.transaction():
-                self._generation = self._raised("", 0.0, "TRUE")
+                self._generation = self._raise_generation("", 0.0, "TRUE")
             assert self._generation is not None
         return self._generation
 
@@ -79,12 +79,12 @@ class Database(protocols.Database):
             self._generation = None
             try:
                 with self.transaction():
-                    generation = self._raised(holder, lease_s, may_have)
+                    generation = self._raise_generation(holder, lease_s, may_have)
             finally:
                 self._generation = generation or _STANDS_BY
         return generation is not None
 
-    def _raised(self, holder: str, lease_s: float, condition: str) -> int | None:
+    def _raise_generation(self, holder: str, lease_s: float, condition: str) -> int | None:
         rows = self.query(
             f"UPDATE writer SET generation = generation + 1, holder = ?1, held_until = {_NOW} + ?2::double precision "
             f"WHERE {condition} RETURNING generation",
@@ -97,15 +97,15 @@ class Database(protocols.Database):
         with self.transaction():
             (row,) = self.query(
                 f"UPDATE writer SET held_until = {_NOW} + ?1::double precision "
-                f"RETURNING CASE WHEN asked_until > {_NOW} AND heir > holder THEN heir END AS heir",
+                f"RETURNING CASE WHEN asked_until > {_NOW} AND successor > holder THEN successor END AS successor",
                 lease_s,
             )
-        return None if row["heir"] is None else str(row["heir"])
+        return None if row["successor"] is None else str(row["successor"])
 
     def request_handover(self, successor: str, wait_s: float) -> bool:
         with self._lock, self._beside_the_fence(), self.transaction():
             num_asked = self.execute(
-                f"UPDATE writer SET heir = ?1, asked_until = {_NOW} + ?2::double precision "
+                f"UPDATE writer SET successor = ?1, asked_until = {_NOW} + ?2::double precision "
                 f"WHERE held_until > {_NOW} AND holder < ?1",
                 successor,
                 wait_s,
@@ -160,7 +160,7 @@ class Database(protocols.Database):
             if self._is_inside:
                 yield
                 return
-            self._answered(lambda connection: connection.execute("BEGIN"))
+            self._run(lambda connection: connection.execute("BEGIN"))
             self._is_inside = True
             try:
                 if self._generation == _STANDS_BY:
@@ -181,12 +181,12 @@ class Database(protocols.Database):
             cursor = connection.execute(_dollars(statement), [_argument(value) for value in arguments])
             return list(cursor.fetchall()) if cursor.description is not None else []
 
-        return self._answered(ask)
+        return self._run(ask)
 
     def execute(self, statement: str, *arguments: object) -> int:
         values = [_argument(value) for value in arguments]
         try:
-            return self._answered(lambda connection: connection.execute(_dollars(statement), values).rowcount)
+            return self._run(lambda connection: connection.execute(_dollars(statement), values).rowcount)
         except psycopg.errors.UniqueViolation as error:
             raise KeyTakenError(str(error)) from error
 
@@ -195,7 +195,7 @@ class Database(protocols.Database):
 
     # The connection
 
-    def _answered(self, ask: Callable[[Connection], T]) -> T:
+    def _run(self, ask: Callable[[Connection], T]) -> T:
         """Return `ask(connection)`; reconnect once if the connection has died since its last use.
 
         Raises:
@@ -204,16 +204,16 @@ class Database(protocols.Database):
         with self._lock:
             is_kept = self._connection is not None and not self._is_inside
             try:
-                return self._asked(ask)
+                return self._run_once(ask)
             except TableUnreachableError:
                 if not is_kept:
                     raise
-            return self._asked(ask)
+            return self._run_once(ask)
 
-    def _asked(self, ask: Callable[[Connection], T]) -> T:
+    def _run_once(self, ask: Callable[[Connection], T]) -> T:
         if self._connection is None and self._is_inside:
             raise TableUnreachableError("The connection to the job table was lost during a transaction.")
-        connection = self._connection or self._connected()
+        connection = self._connection or self._connect()
         try:
             with database_errors(), bounded(connection):
                 return ask(connection)
@@ -221,7 +221,7 @@ class Database(protocols.Database):
             self._drop()
             raise
 
-    def _connected(self) -> Connection:
+    def _connect(self) -> Connection:
         if time.monotonic() - self._failed_at < _PAUSE_S:
             raise TableUnreachableError("The database of the job table does not answer.")
         try:
@@ -239,7 +239,7 @@ class Database(protocols.Database):
     def _roll_back(self) -> None:
         if self._connection is not None:
             with suppress(TableUnreachableError):
-                self._asked(lambda connection: connection.execute("ROLLBACK"))
+                self._run_once(lambda connection: connection.execute("ROLLBACK"))
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -33,7 +33,7 @@ class PostgresKeyRing(KeyRing):
         self._read_at = -_FRESH_S
 
     def list(self) -> list[ApiKey]:
-        return list(self._known().values())
+        return list(self._known_keys().values())
 
     @property
     def is_fresh(self) -> bool:
@@ -50,10 +50,10 @@ class PostgresKeyRing(KeyRing):
                     raise
             self._read_at = time.monotonic()
 
-    def _found(self, key_id: str) -> ApiKey | None:
-        return self._known().get(key_id)
+    def _find(self, key_id: str) -> ApiKey | None:
+        return self._known_keys().get(key_id)
 
-    def _known(self) -> dict[str, ApiKey]:
+    def _known_keys(self) -> dict[str, ApiKey]:
         if self._keys is None:
             self.refresh()
         assert self._keys is not None
@@ -64,7 +64,7 @@ class PostgresKeyRing(KeyRing):
         return {row["id"]: from_row(ApiKey, row) for row in rows}
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, ApiKey]]:
+    def _change(self) -> Iterator[dict[str, ApiKey]]:
         with self._lock, self._database.transaction():
             before = self._read()
             after = dict(before)

@@ -34,7 +34,7 @@ def open_bucket(url: str) -> S3Store:
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if parts.scheme != "s3" or not parts.hostname or parts.username is not None or not _QUERY.issuperset(query):
-        raise ConfigError(f"files: expected s3://bucket/prefix?endpoint=...&region=..., found {_shown(url)}.")
+        raise ConfigError(f"files: expected s3://bucket/prefix?endpoint=...&region=..., found {_redact(url)}.")
     try:
         return S3Store(
             parts.netloc,
@@ -44,10 +44,10 @@ def open_bucket(url: str) -> S3Store:
             **query,  # type: ignore[arg-type]  # its names are those of `S3Config`
         )
     except (BaseError, ValueError) as error:
-        raise ConfigError(f"files: {_shown(url)}: {error}") from error
+        raise ConfigError(f"files: {_redact(url)}: {error}") from error
 
 
-def _shown(url: str) -> str:
+def _redact(url: str) -> str:
     """Return the URL without credentials."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

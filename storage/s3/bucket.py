@@ -92,7 +92,7 @@ class BucketFiles:
         self._objects.copy(key, target)
         if (entry := self._cache.constant(key)) is not None:
             with closing(entry):
-                self._cache.keep_link(entry.path, target, self._existing(target).tag)
+                self._cache.keep_link(entry.path, target, self._existing_object(target).tag)
         self._objects.remove([key, key + _TOUCHED])
 
     def copy(self, key: str, target: str) -> None:
@@ -154,7 +154,7 @@ class BucketFiles:
     def _open_file(self, key: str) -> CacheEntry:
         if is_constant(key) and (known := self._cache.constant(key)) is not None:
             return known
-        found = self._existing(key)
+        found = self._existing_object(key)
         return self._cache.file(key, found.tag, self._fetcher(found))
 
     def _open_folder(self, folder: str, parts: Sequence[str]) -> CacheEntry:
@@ -168,7 +168,7 @@ class BucketFiles:
     def _fetcher(self, found: ObjectInfo) -> Callable[[Path], None]:
         return lambda path: self._objects.download(found, path)
 
-    def _existing(self, key: str) -> ObjectInfo:
+    def _existing_object(self, key: str) -> ObjectInfo:
         if (found := self._objects.find(key)) is None:
             raise StoredFileError(f"{split(key)[1]}: the stored file is missing.")
         return found

@@ -52,7 +52,7 @@ def open_entry(folder: Path, file_name: str, make: Callable[[Path], None], max_w
         if (entry := open_existing_entry(folder, file_name)) is not None:
             return entry
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (lock := _locked(folder, fcntl.LOCK_EX)) is not None:
+        if (lock := _try_lock(folder, fcntl.LOCK_EX)) is not None:
             try:
                 if not (folder / file_name).exists():
                     _make(folder, file_name, make)
@@ -79,7 +79,7 @@ def _make(folder: Path, file_name: str, make: Callable[[Path], None]) -> None:
 
 def open_existing_entry(folder: Path, file_name: str) -> CacheEntry | None:
     """Return an entry in use if it exists completely."""
-    if not (folder / file_name).exists() or (lock := _locked(folder, fcntl.LOCK_SH)) is None:
+    if not (folder / file_name).exists() or (lock := _try_lock(folder, fcntl.LOCK_SH)) is None:
         return None
     if not (folder / file_name).exists():
         os.close(lock)
@@ -90,7 +90,7 @@ def open_existing_entry(folder: Path, file_name: str) -> CacheEntry | None:
 
 def evict(folder: Path, trash: Path) -> bool:
     """Remove an entry that nobody uses or makes; returns whether it was removed."""
-    lock = _locked(folder, fcntl.LOCK_EX)
+    lock = _try_lock(folder, fcntl.LOCK_EX)
     if lock is None:
         return False
     gone = trash / new_id()
@@ -104,7 +104,7 @@ def evict(folder: Path, trash: Path) -> bool:
     return True
 
 
-def _locked(folder: Path, kind: int) -> int | None:
+def _try_lock(folder: Path, kind: int) -> int | None:
     """Return a lock on an entry that still exists; None if another process holds one."""
     try:
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -50,7 +50,7 @@ class Objects:
         """Return an object; None if there is none."""
         try:
             with _errors():
-                return _stored(obstore.head(self._store, key))
+                return _to_info(obstore.head(self._store, key))
         except FileNotFoundError:
             return None
 
@@ -62,7 +62,7 @@ class Objects:
     def list(self, folder: str) -> list[ObjectInfo]:
         """Return all objects in a folder and below."""
         with _errors(), _bucket():
-            return [_stored(found) for page in obstore.list(self._store, folder) for found in page]
+            return [_to_info(found) for page in obstore.list(self._store, folder) for found in page]
 
     def read(self, key: str, start: int, stop: int, tag: str) -> bytes:
         """Return bytes [start, stop) of an object; StoredFileError if there is none with this tag."""
@@ -71,9 +71,9 @@ class Objects:
                 found = obstore.get(self._store, key, options={"range": (start, stop), "if_match": f'"{tag}"'})
                 content = bytes(found.bytes())
         except (FileNotFoundError, PreconditionError) as error:
-            raise _lost(key, "no file") from error
+            raise _lost_error(key, "no file") from error
         if len(content) != stop - start:
-            raise _lost(key, f"{len(content)} bytes in place of {stop - start}")
+            raise _lost_error(key, f"{len(content)} bytes in place of {stop - start}")
         return content
 
     def download(self, stored: ObjectInfo, path: Path) -> None:
@@ -108,7 +108,7 @@ class Objects:
             with _errors():
                 obstore.copy(self._store, key, target)
         except FileNotFoundError as error:
-            raise _lost(key, "no file") from error
+            raise _lost_error(key, "no file") from error
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects, as far as they exist."""
@@ -122,7 +122,7 @@ class Objects:
             return obstore.sign(self._store, "HEAD" if method == "HEAD" else "GET", key, _LINK_S)
 
 
-def _stored(found: obstore.ObjectMeta) -> ObjectInfo:
+def _to_info(found: obstore.ObjectMeta) -> ObjectInfo:
     return ObjectInfo(found["path"], found["size"], _tag(found["e_tag"]), found["last_modified"].timestamp())
 
 
@@ -134,7 +134,7 @@ def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
 
 
-def _lost(key: str, found: str) -> StoredFileError:
+def _lost_error(key: str, found: str) -> StoredFileError:
     return StoredFileError(f"{split(key)[1]}: expected the stored file, found {found}.")
 
 

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from launch.service import running_service
+from launch.service import private_config, running_service
 from tests.faults.service_process import ServiceProcess, config_with, served
 from tests.unit.speech.openai_server import OpenAIStandIn, answering
 
@@ -45,8 +45,9 @@ def service_url(
         live={"fallback_after_s": 60.0, "max_sessions": 1},
         subtitles={"transcription_url": translator.url, "translation_url": translator.url},
     )
+    served = private_config(service_data, config)
     heygem = {"enabled": True, "root": str(heygem_root)}
-    with running_service(data_dir=service_data, config_path=config, heygem=heygem) as url:
+    with running_service(served.on_this_machine(port=0, heygem=heygem)) as url:
         yield url
 
 

@@ -113,5 +113,5 @@ def test_a_recording_is_as_good_as_a_file(visitor: Visitor, client: httpx.Client
     visitor.submit()
     visitor.until_status("succeeded")
     job = client.get(f"/v1/jobs/{_job_ids(client)[0]}").json()
-    assert job["inputs"] == {"audio": "Recording.webm", "presenter": portrait.name}
+    assert (job["inputs"]["audio"], job["inputs"]["source"]) == ("Recording.webm", portrait.name)
     assert 1 < job["report"]["output"]["audio_seconds"] < 20

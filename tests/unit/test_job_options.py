@@ -15,7 +15,7 @@ import pytest
 import typer.main
 
 from api.forms.form_schema import form_body
-from cli.job_options import NO_OPTIONS
+from cli.job_options import NO_OPTIONS, NOT_IN_DUB
 from cli.main import app
 from cluster.manifest import _COLUMNS, NOT_IN_MANIFESTS
 from integrations.gradio_page import GradioPage
@@ -50,9 +50,9 @@ def _form() -> set[str]:
     return set.intersection(*names)
 
 
-def _command_line() -> set[str]:
+def _options_of(command: str) -> set[str]:
     commands: Any = typer.main.get_command(app)
-    return {str(each.name) for each in commands.commands["speak"].params}
+    return {str(each.name) for each in commands.commands[command].params}
 
 
 def _arguments(*functions: Callable[..., object]) -> set[str]:
@@ -90,7 +90,12 @@ def _documented() -> set[str]:
 
 SURFACES = {
     "form": Surface(_form, renamed={"more_audio": "^audio_[A-Za-z0-9_-]{1,32}(?<!_url)$"}),
-    "command line": Surface(_command_line, NO_OPTIONS),
+    "speak": Surface(lambda: _options_of("speak"), NO_OPTIONS),
+    "dub": Surface(
+        lambda: _options_of("dub"),
+        NOT_IN_DUB,
+        {"background_gain_db": "ambience_gain", "idle_mouths": "closed_mouths"},
+    ),
     "client": Surface(lambda: get_type_hints(JobFields)),
     "mcp": Surface(
         lambda: _arguments(LipwrightTools.speak, LipwrightTools.dub),

@@ -70,7 +70,7 @@ export class Composer {
     if (!answer.ok) return false;
     const content = await answer.blob();
     this.avatars.choose(null);
-    this.face.take(new File([content], job.inputs.presenter || "avatar", { type: content.type }));
+    this.face.take(new File([content], job.inputs.source || "avatar", { type: content.type }));
     if (job.options.turns) this.several.switchTo(true);
     byId("composer").focus();
     return true;

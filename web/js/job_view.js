@@ -13,7 +13,7 @@ const FORMATS = { mp4: "MP4", webm: "WebM", mov: "MOV" };
 
 /** Display name of a job: speech and face. */
 export const jobName = (job) =>
-  [job.inputs.audio.replace(/\.\w+$/, ""), job.inputs.presenter.replace(/\.\w+$/, "")].filter(Boolean).join(" · ") || job.id.slice(0, 8);
+  [job.inputs.audio.replace(/\.\w+$/, ""), job.inputs.source.replace(/\.\w+$/, "")].filter(Boolean).join(" · ") || job.id.slice(0, 8);
 
 /** Shows one job at a time in `place`. */
 export class JobView {

@@ -55,7 +55,7 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
     )
     async def add_turn(self, job_id: str, request: Request, if_match: _IfMatch = None) -> Response:
         """Add a turn with a text to a job in review, and speak it. Returns all turns, also after other edits."""
-        return await self._edited(job_id, request, if_match, 0, await receive_json(request, NewTurn))
+        return await self._edit(job_id, request, if_match, 0, await receive_json(request, NewTurn))
 
     @route(
         "/turns/{number}",
@@ -67,12 +67,12 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
     )
     async def change_turn(self, job_id: str, number: _Number, request: Request, if_match: _IfMatch = None) -> Response:
         """Change text, voice, face, times or gain of a turn of a job in review. Only this turn is spoken again."""
-        return await self._edited(job_id, request, if_match, number, await receive_json(request, TurnChange))
+        return await self._edit(job_id, request, if_match, number, await receive_json(request, TurnChange))
 
     @route("/turns/{number}", "DELETE", summary="Remove a turn", response_model=TurnsView, responses=_EDITED)
     async def remove_turn(self, job_id: str, number: _Number, request: Request, if_match: _IfMatch = None) -> Response:
         """Remove a turn of a job in review."""
-        return await self._edited(job_id, request, if_match, number, TurnRemoval())
+        return await self._edit(job_id, request, if_match, number, TurnRemoval())
 
     @route(
         "/turns/{number}/split",
@@ -84,7 +84,7 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
     )
     async def split_turn(self, job_id: str, number: _Number, request: Request, if_match: _IfMatch = None) -> Response:
         """Make two turns of one of a job in review, and speak both."""
-        return await self._edited(job_id, request, if_match, number, await receive_json(request, TurnSplit))
+        return await self._edit(job_id, request, if_match, number, await receive_json(request, TurnSplit))
 
     @route(
         "/turns/{number}/audio",
@@ -135,7 +135,7 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
     async def _job(self, job_id: str, request: Request) -> JobRecord:
         return await self._service.get_job(job_id, caller_of(request).owner)
 
-    async def _edited(
+    async def _edit(
         self,
         job_id: str,
         request: Request,

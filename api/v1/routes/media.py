@@ -126,19 +126,19 @@ class MediaRoutes(Routes, prefix="/v1"):
     async def get_job_audio(self, job_id: str, request: Request) -> Response:
         """Return the speech of the job as uploaded, or as the voice spoke its text. A cancelled job has none."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return await self._uploaded(request, job_file_key(job.id))
+        return await self._upload(request, job_file_key(job.id))
 
     @route("/jobs/{job_id}/source", summary="Get the source", tags=["jobs"], **_UPLOADED)
     async def get_job_source(self, job_id: str, request: Request) -> Response:
         """Return the video or image of the job as uploaded."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return await self._uploaded(request, source_key(job.avatar_key))
+        return await self._upload(request, source_key(job.avatar_key))
 
     @route("/avatars/{avatar_id}/source", summary="Get the source", tags=["avatars"], **_UPLOADED)
     async def get_avatar_source(self, avatar_id: str, request: Request) -> Response:
         """Return the video or image of the avatar as uploaded."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
-        return await self._uploaded(request, source_key(avatar.key))
+        return await self._upload(request, source_key(avatar.key))
 
     @route(
         "/avatars/{avatar_id}/people/{number}/thumbnail",
@@ -164,5 +164,5 @@ class MediaRoutes(Routes, prefix="/v1"):
     async def _find(self, key: str) -> FileState | None:
         return await asyncio.to_thread(self._files.stored.find, key)
 
-    async def _uploaded(self, request: Request, key: str) -> Response:
+    async def _upload(self, request: Request, key: str) -> Response:
         return await inert_file_response(request, self._files.stored, key, "The file was removed.")

@@ -26,7 +26,6 @@ from models.engines.weights.formats import (
     bound_process,
     file_kind,
 )
-from models.engines.weights.onnx_file import read_onnx
 from models.engines.weights.torch_file import check_torch_zip, read_torch
 
 _NO_MEMORY = "expected a file that can be read in bounded memory, found one that asks for more"
@@ -56,8 +55,13 @@ def _read(file: BinaryIO, num_bytes: int) -> Contents:
         if kind == "torch zip":
             check_torch_zip(file, num_bytes)
         return read_torch(file, num_bytes, is_zip=kind == "torch zip")
-    bound_memory(READER_MEMORY_BYTES + num_bytes)  # mapped into memory as a whole
-    return _read_safetensors(file) if kind == "safetensors" else read_onnx(file, num_bytes)
+    if kind == "safetensors":
+        bound_memory(READER_MEMORY_BYTES + num_bytes)  # mapped into memory as a whole
+        return _read_safetensors(file)
+    from models.engines.weights.onnx_file import read_onnx
+
+    bound_memory(READER_MEMORY_BYTES + 2 * num_bytes)  # mapped and copied
+    return read_onnx(file)
 
 
 def _read_safetensors(file: BinaryIO) -> Contents:

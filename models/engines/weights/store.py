@@ -178,7 +178,7 @@ class WeightsStore:
         Raises:
             NotFoundError: There is no file of that name.
         """
-        return {entry: self._fault(entry) for entry in self._chosen(name, None)}
+        return {entry: self._fault(entry) for entry in self._choose(name, None)}
 
     def remove(self, name: str, role: str | None = None) -> tuple[WeightsEntry, ...]:
         """Remove the files of a variant, or the one of a role.
@@ -187,7 +187,7 @@ class WeightsStore:
             NotFoundError: There is none.
         """
         with self._index.lock():
-            gone = self._chosen(name, role)
+            gone = self._choose(name, role)
             self._index.replace([entry for entry in self.list() if entry not in gone])
             for entry in gone:
                 shutil.rmtree(self.path_of(entry).parent, ignore_errors=True)
@@ -211,7 +211,7 @@ class WeightsStore:
             raise WeightsError(f"{name}: expected a role of {', '.join(roles) or 'none'}, found {role!r}.")
         return roles[role]
 
-    def _chosen(self, name: str | None, role: str | None) -> tuple[WeightsEntry, ...]:
+    def _choose(self, name: str | None, role: str | None) -> tuple[WeightsEntry, ...]:
         chosen = tuple(each for each in self.list() if name in (None, each.name) and role in (None, each.role))
         if name is not None and not chosen:
             raise NotFoundError(

@@ -75,6 +75,16 @@ def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: M
     assert service.requests[0].options.background_gain_db is None
 
 
+def test_dub_options_of_job_are_sent(tmp_path: Path, service: MemoryService, url: str) -> None:
+    (tmp_path / "music.mp3").write_bytes(b"music")
+    options = ("--background", "blur", "--motion", "0.5", "--quality", "best", "--music", str(tmp_path / "music.mp3"))
+    code, output = _dub(tmp_path, *options, "--server", url)
+    assert code == 0, output
+    sent = service.requests[0].spec
+    assert (sent.background, sent.expressiveness, sent.motion, sent.quality) == ("blur", 1, 0.5, "best")
+    assert sent.music is not None and sent.music.label == "music.mp3"
+
+
 def test_dub_language_asks_for_a_translation(tmp_path: Path, service: MemoryService, url: str) -> None:
     film, out = tmp_path / "film.mp4", tmp_path / "out.mp4"
     film.write_bytes(b"film")

@@ -23,7 +23,7 @@ def test_serve_listens_where_config_or_options_say(
         asked.append(config)
         raise ConfigError("the end of this test")
 
-    monkeypatch.setattr("launch.service._fronted", end)
+    monkeypatch.setattr("launch.service._run_front", end)
     port, other_port, path = quiet_port(), quiet_port(), tmp_path / "my.yaml"
     path.write_text(f"http_options: {{port: {port}, host: 127.0.0.2}}\ndata_dir: {tmp_path / 'data'}")
     options = ("--host", "127.0.0.3", "--port", str(other_port)) if is_option else ()

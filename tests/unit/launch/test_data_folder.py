@@ -105,7 +105,7 @@ def test_serve_without_disk_space_names_the_folder(tmp_path: Path, monkeypatch: 
     def end(*arguments: object) -> None:
         raise ConfigError("the end of this test")
 
-    monkeypatch.setattr("launch.service._fronted", end)
+    monkeypatch.setattr("launch.service._run_front", end)
     config = tmp_path / "config.yaml"
     config.write_text("jobs: {min_free_bytes: 1000000000000000}")
     options = ["--data-dir", str(tmp_path / "data"), "--port", "0", "--config", str(config)]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from errors import ConfigError, UnavailableError
-from launch.service import _ray_start_errors, running_service
+from launch.service import _ray_start_errors, private_config, running_service
 
 
 def test_running_service_unreadable_certificate_is_refused(repo_root: Path, tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_running_service_unreadable_certificate_is_refused(repo_root: Path, tmp_
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     with (
         pytest.raises(ConfigError, match=r"labels.certificate: .*chain.pem cannot be read"),
-        running_service(data_dir=tmp_path / "data", config_path=path),
+        running_service(private_config(tmp_path / "data", path)),
     ):
         raise AssertionError("it started")
     assert not (tmp_path / "data" / "labels").exists(), "no test certificate takes its place"

@@ -45,7 +45,7 @@ def test_speak_returns_the_job_and_writes_the_video(client: Lipwright, service: 
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
     assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.mp4", "out.mp4", "service"]
     assert (job.status, job.num_frames, job.progress, job.is_final) == ("succeeded", 50, 1.0, True)
-    assert (job.inputs.presenter, job.metadata, job.options["loop"]) == ("anna.mp4", {"order": "17"}, "hold")
+    assert (job.inputs.source, job.metadata, job.options["loop"]) == ("anna.mp4", {"order": "17"}, "hold")
     assert job.created_at.tzinfo is not None and seen[-1] == job
     assert job.report is not None and job.report["warnings"] == service.report["warnings"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from config import NetworkConfig
 from errors import UrlFetchError, UrlRefusedError
-from net.webhook import _signed, deliver, retry_delay_s
+from net.webhook import _sign, deliver, retry_delay_s
 from tests.unit.net.web import answer, canary, serving
 
 KEY = bytes(range(32))
@@ -42,7 +42,7 @@ def test_signed_matches_the_published_example() -> None:
     """The vector of the reference libraries' own tests."""
     now = datetime.fromtimestamp(1614265330, UTC)
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    headers = dict(_signed(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', now))
+    headers = dict(_sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', now))
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 

@@ -312,7 +312,7 @@ def test_rows_of_avatars_without_movement_are_read(table: JobTable) -> None:
     stored = '{"background":null,"background_id":"beach","background_loop":"hold","matte":"chroma"}'
     with table.database.transaction():
         for avatar, column in ((beach, stored), (plain, None)):
-            table.database.update("avatars", "key", avatar.key, {"background": column})
+            table.database.update("avatars", "key", avatar.key, {"settings": column})
     settings = AvatarSettings(background_id="beach", background_loop="hold", matte="chroma")
     assert table.get_avatar(beach.id).settings == settings
     assert table.get_avatar(plain.id).settings == AvatarSettings()
@@ -435,4 +435,20 @@ def test_open_table_of_previous_version_keeps_plans(again: Again, old_table: Cal
     assert table.get_job(str(running["id"])).source_label == "film.mp4"
     assert len(table.finished_segments(str(running["id"]))) == 1
     assert table.get_job(str(done["id"])).watermark_id == "0" * 16
+    table.close()
+
+
+def test_open_table_before_renamed_columns_keeps_values(again: Again, old_table: Callable[[int], Database]) -> None:
+    version = next(number for number, step in enumerate(MIGRATIONS) if any("RENAME COLUMN" in text for text in step))
+    database = old_table(version)
+    row = to_row(avatar_record("1" * 32), {"analyse_on_create", "settings"})
+    with database.transaction():
+        database.insert("avatars", {**row, "awaited": 1, "background": '{"background_id": "b"}'})
+        database.execute("UPDATE writer SET heir = 'newest'")
+    database.close()
+    table = JobTable(again())
+    (avatar,) = table.analysing_avatars()
+    assert avatar.analyse_on_create and avatar.settings is not None
+    assert table.backgrounds_of_avatars() == {"b": [avatar.id]}
+    assert table.database.query("SELECT successor FROM writer") == [{"successor": "newest"}]
     table.close()

@@ -88,7 +88,7 @@ def test_files_move_and_go(stored: StoredFiles) -> None:
 
 
 def write(stored: StoredFiles, part: str, files: dict[str, bytes], last: str) -> None:
-    with stored.written_folder(FOLDER, part, last, () if not part else ("presenter.json", "track.npz")) as folder:
+    with stored.written_folder(FOLDER, part, last, () if not part else ("avatar.json", "track.npz")) as folder:
         for name, content in files.items():
             (folder / part / name).write_bytes(content)
 
@@ -101,25 +101,25 @@ def parts(stored: StoredFiles, *wanted: str) -> dict[str, bytes]:
 def test_a_folder_is_written_in_parts(stored: StoredFiles) -> None:
     stored.make_folder(FOLDER)
     stored.put(f"{FOLDER}/source", b"film")
-    write(stored, "", {"track.npz": b"track", "presenter.json": b"whole"}, "presenter.json")
-    with stored.written_folder(FOLDER, "engines/warp-1/", "complete", ("presenter.json", "track.npz")) as folder:
+    write(stored, "", {"track.npz": b"track", "avatar.json": b"whole"}, "avatar.json")
+    with stored.written_folder(FOLDER, "engines/warp-1/", "complete", ("avatar.json", "track.npz")) as folder:
         assert (folder / "track.npz").read_bytes() == b"track", "an analysis reads what it is made of"
         (folder / "engines/warp-1/bank.npz").write_bytes(b"bank")
         (folder / "engines/warp-1/complete").write_bytes(b"all")
-    assert parts(stored, "presenter.json", "track.npz") == {"presenter.json": b"whole", "track.npz": b"track"}
-    with stored.fetched_folder(FOLDER, ("presenter.json", "engines/warp-1/")) as folder:
+    assert parts(stored, "avatar.json", "track.npz") == {"avatar.json": b"whole", "track.npz": b"track"}
+    with stored.fetched_folder(FOLDER, ("avatar.json", "engines/warp-1/")) as folder:
         assert (folder / "engines/warp-1/bank.npz").read_bytes() == b"bank"
-    write(stored, "", {"track.npz": b"another", "presenter.json": b"again"}, "presenter.json")
-    assert parts(stored, "presenter.json", "track.npz") == {"presenter.json": b"again", "track.npz": b"another"}
+    write(stored, "", {"track.npz": b"another", "avatar.json": b"again"}, "avatar.json")
+    assert parts(stored, "avatar.json", "track.npz") == {"avatar.json": b"again", "track.npz": b"another"}
     assert text_of(stored, f"{FOLDER}/source") == b"film"
 
 
 def test_a_folder_whose_writing_fails_is_not_whole(stored: StoredFiles) -> None:
     stored.make_folder(FOLDER)
-    with pytest.raises(ZeroDivisionError), stored.written_folder(FOLDER, "", "presenter.json") as folder:
+    with pytest.raises(ZeroDivisionError), stored.written_folder(FOLDER, "", "avatar.json") as folder:
         (folder / "track.npz").write_bytes(b"track")
         raise ZeroDivisionError
-    assert "presenter.json" not in parts(stored, "presenter.json", "track.npz")
+    assert "avatar.json" not in parts(stored, "avatar.json", "track.npz")
 
 
 def test_an_arrival_is_there_once_it_is_published(stored: StoredFiles, tmp_path: Path) -> None:

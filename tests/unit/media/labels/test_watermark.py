@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from media.labels.watermark import TEXTS, Corner, Watermark, WatermarkStyle, _drawn
+from media.labels.watermark import TEXTS, Corner, Watermark, WatermarkStyle, _draw_texts
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from tests.unit.media.clips import info_of, planes_of
@@ -46,7 +46,7 @@ def test_watermark_is_in_its_corner_at_every_size(width: int, height: int, langu
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_watermark_letters_have_the_required_height(language: str) -> None:
-    text, cap_rows = _drawn()[0][language], _drawn()[1]
+    text, cap_rows = _draw_texts()[0][language], _draw_texts()[1]
     assert text.shape[0] >= cap_rows, "no letter is lower than a capital one"
     flat = np.full((1080, 1920), 90, np.uint8)
     planes = YuvFrame(flat, np.full((540, 960), 128, np.uint8), np.full((540, 960), 128, np.uint8))

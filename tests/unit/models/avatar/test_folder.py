@@ -35,13 +35,14 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.parametrize("info_file", [INFO_FILE, "presenter.json"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_is_tracked_damaged_track_is_false(tmp_path: Path, damage: str) -> None:
+def test_is_tracked_damaged_track_is_false(tmp_path: Path, damage: str, info_file: str) -> None:
     assert not is_tracked(tmp_path)
     track = tmp_path / "track.npz"
     track.write_bytes(bytes(range(256)) * 40)
     content = {"version": AVATAR_VERSION, "files": file_hashes(tmp_path, [track.name])}
-    write_whole(tmp_path / INFO_FILE, content)
+    write_whole(tmp_path / info_file, content)
     assert is_tracked(tmp_path)
     DAMAGES[damage](track)
     assert not is_tracked(tmp_path)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from errors import WeightsError
 from models.engines.runtime.checkpoints import read_checkpoint
-from models.engines.weights import onnx_file as fields
 from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.weights.weights_files import (
     SHAPES,
@@ -85,34 +84,13 @@ def test_inspect_weights_reads_onnx_external_data(tmp_path: Path) -> None:
     assert inspect_weights(external_onnx(tmp_path / "w.onnx", "data/w.bin")).tensors["w"] == (3, 6, 1, 1)
 
 
-def test_onnx_field_numbers_equal_onnx_proto() -> None:
-    messages = {
-        "ModelProto": fields.MODEL,
-        "TrainingInfoProto": fields.TRAINING,
-        "GraphProto": fields.GRAPH,
-        "FunctionProto": fields.FUNCTION,
-        "NodeProto": fields.NODE,
-        "AttributeProto": fields.ATTRIBUTE,
-        "SparseTensorProto": fields.SPARSE,
-        "TensorProto": fields.TENSOR | fields.PACKED,
-        "StringStringEntryProto": fields.ENTRY,
-        "ValueInfoProto": fields.VALUE,
-        "TypeProto": fields.TYPE,
-    }
-    for name, numbers in messages.items():
-        known = getattr(onnx, name).DESCRIPTOR.fields_by_name
-        assert numbers == {field: known[field].number for field in numbers}, name
-    shape = onnx.TensorShapeProto.DESCRIPTOR.fields_by_name
-    dimension = onnx.TensorShapeProto.Dimension.DESCRIPTOR.fields_by_name
-    tensor_type = onnx.TypeProto.Tensor.DESCRIPTOR.fields_by_name
-    assert {"dim": shape["dim"].number} == fields.SHAPE
-    assert {"shape": tensor_type["shape"].number} == fields.TENSOR_TYPE
-    assert {field: dimension[field].number for field in fields.DIMENSION} == fields.DIMENSION
-    kinds = {number: name for name, number in TensorProto.DataType.items() if name not in ("UNDEFINED", "STRING")}
-    assert set(fields.BITS) == set(kinds)
-    for number, name in kinds.items():
-        bits = re.match(r"[A-Z]+?(\d+)", name)  # FLOAT8E4M3FN has 8
-        assert fields.BITS[number] == (int(bits[1]) if bits else {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}[name]), name
+def test_inspect_weights_reads_each_onnx_data_type(tmp_path: Path) -> None:
+    model = onnx_model()
+    kinds = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED, TensorProto.STRING}
+    arrays = {str(kind): np.zeros(8, helper.tensor_dtype_to_np_dtype(kind)) for kind in kinds}
+    arrays["texts"] = np.full(8, "text")
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
+    assert inspect_weights(onnx_file(tmp_path / "w.onnx", model)).tensors.keys() == {"w", "b", *arrays}
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -215,6 +193,19 @@ def _packed_onnx_claim(path: Path) -> Path:
     return onnx_file(path, model)
 
 
+def _empty_nodes(path: Path) -> Path:
+    """32 MB that take 2 GB in memory."""
+    nodes = b"\x0a\x00" * (1 << 24)
+    path.write_bytes(b"\x08\x0a\x3a\x80\x80\x80\x10" + nodes)  # 2**25 as a varint
+    return path
+
+
+def _unknown_type(path: Path) -> Path:
+    model = onnx_model()
+    model.graph.initializer[0].data_type = 99
+    return onnx_file(path, model)
+
+
 def _nested_outside(path: Path) -> Path:
     tensor = helper.make_tensor("deep", TensorProto.FLOAT, (1,), [1.0])
     tensor.data_location = TensorProto.EXTERNAL
@@ -283,7 +274,9 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "a shared span": (_safetensors({"w": _entry(0, 40, [10]), "v": _entry(0, 40, [10])}, 40), "invalid offset"),
     "a name twice": (_safetensors('{"w": 1, "w": 2}', 0), "invalid JSON"),
     "no JSON": (_safetensors('{"w": ' + "[" * 100_000, 0), "recursion limit"),
-    "a cut network": (_cut(onnx_file, 0.5), "truncated or something else"),
+    "a cut network": (_cut(onnx_file, 0.5), "protobuf cannot read this one: Error parsing"),
+    "empty nodes": (_empty_nodes, "Arena alloc failed"),
+    "a type of the future": (_unknown_type, "expected a known data type of 'module.w', found 99"),
     "a claim in a network": (_onnx_claim, r"expected the data of \(50000, 50000\) in 'module.w'"),
     "a packed claim in a network": (_packed_onnx_claim, r"expected the data of \(2500000000,\) in 'b'"),
     "data above": (lambda path: external_onnx(path, "../secret"), "inside the folder of the file, found '../secret'"),
