@@ -43,6 +43,7 @@ from storage.file_keys import (
     result_key,
     segment_key,
     segments_folder,
+    sound_key,
     speech_key,
 )
 from telemetry import metrics
@@ -176,6 +177,9 @@ class JobRun:
         await self._enter(JobStage.MUXING, report=report.model_dump(mode="json"))
         segments = [self._segment_key(segment) for block in blocks for segment in block.segments]
         made = OutputInfo.of(job, self._num_frames, picture)
+        if services.config.jobs.max_revision_bytes > 0:
+            earlier = await asyncio.to_thread(self._segments.earlier_sound)
+            made = made._replace(pieces=sound_key(job.id), earlier_pieces=earlier)
         await stages.join(context, segments, all_parts(job), result_key(job.id, job.format), source, made)
         return JobStatus.SUCCEEDED
 
