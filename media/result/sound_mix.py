@@ -122,7 +122,8 @@ class ResultSound:
             return
         gain_db, ducking_db = 0.0, 0.0
         if any(track.is_ducked for track in self._tracks(sound)):
-            ducking_db = _gain_to(_DUCKING_LUFS, self._speech(sound), sound)
+            # In whole decibels, so that one changed text does not change the background everywhere.
+            ducking_db = round(_gain_to(_DUCKING_LUFS, self._speech(sound), sound))
         if self.settings.loudness_lufs is not None:
             gain_db = _gain_to(self.settings.loudness_lufs, self._mixed(sound, num_samples, gain_db, ducking_db), sound)
         yield from self._mixed(sound, num_samples, gain_db, ducking_db)
