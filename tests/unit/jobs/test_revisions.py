@@ -136,6 +136,22 @@ def test_run_of_a_revision_joins_with_the_latest_sound(films: Films, files: File
     assert revised.pieces == (sound_key(third.id), sound_key(first.id))
 
 
+def test_run_of_a_revision_reports_reused_segments_by_block(
+    films: Films, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, _ = films.make(0)
+    update, reported = table.update_job, list[int]()
+
+    def count(job_id: str, **fields: Any) -> None:
+        if "num_frames_done" in fields:
+            reported.append(fields["num_frames_done"])
+        update(job_id, **fields)
+
+    monkeypatch.setattr(table, "update_job", count)
+    films.make(0, first)
+    assert reported == [0, 50, 100, 150, 175], "blocks of 50 frames"
+
+
 def test_run_of_another_job_reuses_nothing(films: Films) -> None:
     films.make(0)
     _, other, _ = films.make(0)
