@@ -110,7 +110,7 @@ def _wait(client: httpx.Client, job_id: str, before: float) -> float:
             raise SystemExit(f"job {job_id}: {job['status']} {job['error']}")
         if not spent and job["stage"] in ("rendering", "muxing"):
             spent = _cpu_seconds() - before
-        time.sleep(0.2)
+        time.sleep(1.0)  # a request takes 10 ms of CPU time
     return spent
 
 

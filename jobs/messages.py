@@ -106,6 +106,10 @@ class OutputInfo(NamedTuple):
     """Its video; None: an MP4 file of whole frames."""
     language: str | None = None
     """Of the speech and the texts, ISO 639-3."""
+    pieces: str | None = None
+    """Key of the file to write with the pieces of the sound; None if there are no revisions."""
+    earlier_pieces: str | None = None
+    """Key of that of a job that this one revises."""
 
     @classmethod
     def of(cls, job: JobRecord, num_frames: int, picture: OutputPicture | None = None) -> OutputInfo:

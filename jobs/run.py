@@ -43,6 +43,7 @@ from storage.file_keys import (
     result_key,
     segment_key,
     segments_folder,
+    sound_key,
     speech_key,
 )
 from telemetry import metrics
@@ -176,6 +177,9 @@ class JobRun:
         await self._enter(JobStage.MUXING, report=report.model_dump(mode="json"))
         segments = [self._segment_key(segment) for block in blocks for segment in block.segments]
         made = OutputInfo.of(job, self._num_frames, picture)
+        if services.config.jobs.max_revision_bytes > 0:
+            earlier = await asyncio.to_thread(self._segments.earlier_sound)
+            made = made._replace(pieces=sound_key(job.id), earlier_pieces=earlier)
         await stages.join(context, segments, all_parts(job), result_key(job.id, job.format), source, made)
         return JobStatus.SUCCEEDED
 
@@ -308,6 +312,7 @@ class JobRun:
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
         async with asyncio.TaskGroup() as group, aclosing(planner.plan(blocks)) as plans:
             async for planned in plans:
+                num_reused = 0
                 for segment in planned.block.segments:
                     if segment.number in finished:
                         continue
@@ -315,10 +320,12 @@ class JobRun:
                     watermark = self._watermark(segment, request)
                     identity = await asyncio.to_thread(self._identity, request, watermark)
                     if await asyncio.to_thread(self._segments.reuse, segment, identity):
-                        await self._report(segment.stop - segment.start)
+                        num_reused += segment.stop - segment.start
                         continue
                     await self._services.limiter.acquire(self._job.id)
                     group.create_task(self._render_segment(segment, request, watermark, identity))
+                if num_reused:
+                    await self._report(num_reused)
 
     def _watermark(self, segment: Segment, request: SegmentRequest) -> SegmentWatermark:
         job, labels = self._job, self._services.config.labels

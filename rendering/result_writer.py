@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from config import PipelineConfig
-from errors import InputError, StageTimeoutError
+from errors import InputError, StageTimeoutError, StoredFileError
 from jobs.messages import OutputInfo, SourceVideo
 from jobs.model.job_settings import JobSettings
 from jobs.output_picture import OutputPicture
@@ -20,11 +20,14 @@ from media.labels.labeller import Labeller
 from media.labels.signer import Provenance, has_manifest
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
+from media.result.sound_pieces import PieceFiles
 from storage.file_keys import split
 from storage.files import StoredFiles
 from storage.local.disk import disk_errors
 
 logger = logging.getLogger(__name__)
+
+_PIECES = "sound"  # name of the file while it is written
 
 
 class ResultWriter:
@@ -55,8 +58,11 @@ class ResultWriter:
             ExitStack() as fetched,
             self._files.fetched_folder(folder, names) as rendered,
             self._files.written(out) as part,
+            self._kept_pieces(output, part.parent) as pieces,
         ):
             paths, reads, background = [rendered / name for name in names], [rendered], None
+            if pieces is not None and pieces.earlier is not None:
+                reads.append(pieces.earlier)
             files = {part.file: fetched.enter_context(self._files.fetched(part.file)) for part in speech}
             parts = [part.of_file(files[part.file]) for part in speech]
             if output.sound.has_background and source.info.has_audio:
@@ -65,7 +71,7 @@ class ResultWriter:
             music = None if output.music is None else fetched.enter_context(self._files.fetched(output.music))
             if music is not None:
                 reads.append(music)
-            sound = ResultSound(parts, output.sound, background, music, limits, output.language)
+            sound = ResultSound(parts, output.sound, background, music, limits, output.language, pieces)
             picture = output.picture or OutputPicture.of(JobSettings(), source.info)
             made, num_frames = picture.file_format, output.num_frames
             join = partial(concat_segments, paths, sound, part, picture.info, num_frames, tags, output.texts, made)
@@ -78,6 +84,23 @@ class ResultWriter:
                     signed_source = face if self._has_manifest(face, timeout_s, token) else None
                     provenance = Provenance(source.info.is_still, output.watermark_id, signed_source)
                     self._labeller.sign(part, provenance, made.media_type)
+
+    @contextmanager
+    def _kept_pieces(self, output: OutputInfo, folder: Path) -> Iterator[PieceFiles | None]:
+        """Provide a file in `folder` for the pieces of the sound; it is stored when the block succeeds."""
+        if output.pieces is None:
+            yield None
+            return
+        with ExitStack() as fetched:
+            earlier = None
+            if output.earlier_pieces is not None:
+                with suppress(StoredFileError):  # deleted in the meantime
+                    earlier = fetched.enter_context(self._files.fetched(output.earlier_pieces))
+            pieces = PieceFiles(folder / _PIECES, earlier)
+            yield pieces
+            if pieces.out.exists():  # the sound is AAC
+                with self._files.written(output.pieces) as kept:
+                    pieces.out.replace(kept)
 
     def _has_manifest(self, face: Path, timeout_s: float, token: CancelToken) -> bool:
         """Return whether the source has a manifest. Signing parses only sources that a decoder process could parse."""

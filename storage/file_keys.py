@@ -12,6 +12,7 @@
     jobs/{id}/segments/{number}.mp4  finished segments; .webm or .mov in these formats
     jobs/{id}/segments/plan-{digest} the plan of one face in one block of frames
     jobs/{id}/segments/speech-{number}.npy  the speech of one face of a job with turns, 16 kHz mono
+    jobs/{id}/segments/sound         the encoded sound in pieces, see `media.result.sound_pieces`
     jobs/{id}/result.mp4             the video; likewise
     avatars/{key}/source             the video or still as uploaded
     avatars/{key}/face               the reference picture of the person, if one was uploaded
@@ -102,6 +103,11 @@ def face_speech_key(job_id: str, number: int) -> str:
 def plan_key(job_id: str, digest: str) -> str:
     """Return the key of the plan of one face in one block; `digest` names what it is made from."""
     return f"{segments_folder(job_id)}/plan-{_check(digest)}"
+
+
+def sound_key(job_id: str) -> str:
+    """Return the key of the encoded sound of a job in pieces."""
+    return f"{segments_folder(job_id)}/sound"
 
 
 def segments_folder(job_id: str) -> str:

@@ -17,7 +17,7 @@ from jobs.messages import RenderedSegment
 from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.plan import Block, Segment
 from models.mouth.motion import RunningStats
-from storage.file_keys import segment_key
+from storage.file_keys import segment_key, sound_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.records import SegmentRecord, SegmentStatus
@@ -53,6 +53,11 @@ class FinishedSegments:
                 found.append(job_id)
             job_id = job.revision_of
         return found
+
+    def earlier_sound(self) -> str | None:
+        """Return the key of the encoded sound of the latest job that this one revises and that has it."""
+        keys = (sound_key(job_id) for job_id in self.revised_jobs)
+        return next((key for key in keys if self._files.stored.find(key) is not None), None)
 
     def record(self, segment: Segment, rendered: RenderedSegment, identity: str) -> None:
         """Record a rendered segment."""

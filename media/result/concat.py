@@ -133,20 +133,22 @@ def _video_packets(
     Decoding times are recomputed, `delay` frames before the position of the packet: segments of one or two frames were
     written with a smaller delay than the others.
     """
-    num_done = 0
+    num_done, frame_seconds = 0, 1 / info.fps
     for path in segments:
         num_before = num_done
         with _segment(path, is_complete=True) as container:
             source = video_stream(container, path)
             if headers is not None and source.codec_context.extradata != headers:
                 raise StoredFileError(f"{path.name}: expected the encoder settings of the first segment, found others.")
+            assert source.time_base is not None
+            frames_per_tick = source.time_base * info.fps
             for packet in container.demux(source):
                 if packet.size == 0 or packet.pts is None:
                     continue  # the empty packet that ends a stream
-                packet.pts = num_before + round(packet.pts * packet.time_base * info.fps)
+                packet.pts = num_before + round(packet.pts * frames_per_tick)
                 packet.dts = num_done - delay
                 packet.duration = 1
-                packet.time_base = 1 / info.fps
+                packet.time_base = frame_seconds
                 packet.stream = stream
                 num_done += 1
                 yield packet

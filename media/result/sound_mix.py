@@ -27,6 +27,7 @@ from media.audio_parts import (
     track_info,
 )
 from media.dubbing.time_stretch import pull_frames
+from media.result.sound_pieces import PieceFiles
 
 _MAX_KEPT_BLOCKS: Final = 4096  # about 90 s, 33 MB: a shorter background is decoded once, however often it repeats
 _DUCKING: Final = "threshold=0.03:ratio=4:attack=20:release=400"
@@ -78,6 +79,7 @@ class ResultSound:
         music: The music, for settings with its gain.
         limits: Limits on each file.
         language: Language of the speech and the texts (ISO 639-3), if known.
+        pieces: Where pieces of it are kept for revisions, if it becomes AAC.
     """
 
     speech: Sequence[AudioPart[Path]]
@@ -86,6 +88,7 @@ class ResultSound:
     music: Path | None = None
     limits: MediaLimits = MediaLimits()
     language: str | None = None
+    pieces: PieceFiles | None = None
 
     def native_format(self) -> tuple[int, int]:
         """Return the highest sample rate of the files, in Hz, and their largest number of channels.
@@ -119,7 +122,8 @@ class ResultSound:
             return
         gain_db, ducking_db = 0.0, 0.0
         if any(track.is_ducked for track in self._tracks(sound)):
-            ducking_db = _gain_to(_DUCKING_LUFS, self._speech(sound), sound)
+            # In whole decibels, so that one changed text does not change the background everywhere.
+            ducking_db = round(_gain_to(_DUCKING_LUFS, self._speech(sound), sound))
         if self.settings.loudness_lufs is not None:
             gain_db = _gain_to(self.settings.loudness_lufs, self._mix(sound, num_samples, gain_db, ducking_db), sound)
         yield from self._mix(sound, num_samples, gain_db, ducking_db)

@@ -13,8 +13,9 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.subtitles.stream import SubtitleStream
 
-from media.audio_parts import SoundFormat
+from media.audio_parts import Blocks, SoundFormat
 from media.result.sound_mix import ResultSound
+from media.result.sound_pieces import encode_pieces
 from media.subtitles.texts import ShownText
 
 # ISO/IEC 14496-3, table 1.18: sample rates of AAC.
@@ -51,20 +52,35 @@ def sound_packets(
     sound: ResultSound, stream: AudioStream, num_frames: int, fps: Fraction
 ) -> Iterator[Packet[AudioStream]]:
     """Yield the encoded sound, cut at the end of the video."""
-    rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
-    num_done, num_samples = 0, round(num_frames / fps * rate)
-    for block in sound.blocks(SoundFormat(rate, layout), num_samples, max_missing=round(rate / fps)):
-        samples = np.ascontiguousarray(block[:, : num_samples - num_done], dtype=np.float32)
-        if samples.size:
-            frame = AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
-            frame.sample_rate = rate
-            # From these times the muxer derives the encoder's delay and writes the edit list that hides it.
-            frame.pts, frame.time_base = num_done, Fraction(1, rate)
-            num_done += samples.shape[1]
-            yield from stream.encode(frame)  # converted and split into the encoder's frames by PyAV
-        if num_done >= num_samples:
-            break
+    context = stream.codec_context
+    made = SoundFormat(context.sample_rate, context.layout.name)
+    num_samples = round(num_frames / fps * made.rate)
+    blocks = _cut(sound.blocks(made, num_samples, max_missing=round(made.rate / fps)), num_samples)
+    if sound.pieces is not None and context.name == "aac":
+        for packet in encode_pieces(blocks, context, sound.pieces):
+            packet.stream = stream
+            yield packet
+        return
+    num_done = 0
+    for samples in blocks:
+        frame = AudioFrame.from_ndarray(samples, format="fltp", layout=made.layout)
+        frame.sample_rate = made.rate
+        # From these times the muxer derives the encoder's delay and writes the edit list that hides it.
+        frame.pts, frame.time_base = num_done, Fraction(1, made.rate)
+        num_done += samples.shape[1]
+        yield from stream.encode(frame)  # converted and split into the encoder's frames by PyAV
     yield from stream.encode(None)
+
+
+def _cut(blocks: Blocks, num_samples: int) -> Blocks:
+    """Yield the first samples of a track, or all if it is shorter."""
+    for block in blocks:
+        samples = np.ascontiguousarray(block[:, :num_samples], dtype=np.float32)
+        num_samples -= samples.shape[1]
+        if samples.size:
+            yield samples
+        if not num_samples:
+            return
 
 
 _TIME_BASE: Final = Fraction(1, 1000)

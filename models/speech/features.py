@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache, partial
 from math import ceil, floor
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechWindow
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 __all__ = ["FeatureBlock", "SpeechFeatures", "SpeechLevel", "measure_level"]
 
 INTERPOLATION_ROWS = 2
@@ -43,6 +46,8 @@ _PAUSE_ROWS = 48
 _LIVE_PAUSE_ROWS = 32  # before live frames: with 32 and 48, mouths are equal (eight streams)
 # Output rows of a window, and rows of context before and after them.
 _WINDOW_ROWS, _MARGIN_ROWS = 250, 50
+# Consecutive blocks of a speech share two windows; a window takes 1.6 MB.
+_MAX_KEPT_WINDOWS = 16
 # Log-mel of Whisper (whisper/audio.py): 25 ms Hann window, 10 ms hop, 80 Slaney bands of unit area from 0 to 8000 Hz;
 # decimal logarithm, at most 8 below the maximum, plus 4, / 4. Whisper takes the maximum of the input; here it is a
 # constant, the maximum of speech at the level set by `SpeechLevel.gain`, so that no row depends on distant sounds.
@@ -88,6 +93,7 @@ class SpeechFeatures:
         path = weights_path("speech_encoder_int8.onnx" if is_quantised else "speech_encoder.onnx")
         self._network = make_session(path, num_threads=num_threads, device=device)
         self._num_features = int(self._network.get_outputs()[0].shape[-1])
+        self._encoded = lru_cache(_MAX_KEPT_WINDOWS)(partial(_encode, self._network))
 
     def warm(self) -> None:
         """Run the encoder once, so that the first block does not wait for what it sets up."""
@@ -168,9 +174,16 @@ class SpeechFeatures:
                 raise CancelledJobError("Speech feature extraction was cancelled.")
             left, right = max(0, start - _MARGIN_ROWS), min(level.num_rows, start + _WINDOW_ROWS + _MARGIN_ROWS)
             mel = log_mel(samples, level.gain, 2 * left, 2 * right)
-            window: NDArray[np.float32] = self._network.run(None, {"mel": mel[None]})[0][0]
+            window = self._encoded(mel.tobytes())
             parts.append(window[max(start, first) - left : min(start + _WINDOW_ROWS, stop) - left])
         return np.concatenate(parts)
+
+
+def _encode(network: InferenceSession, mel: bytes) -> NDArray[np.float32]:
+    """Return the rows of (N, 80) float32 mel frames as (N / 2, F)."""
+    frames = np.frombuffer(mel, np.float32).reshape(1, -1, NUM_BANDS)
+    rows: NDArray[np.float32] = network.run(None, {"mel": frames})[0][0]
+    return rows
 
 
 def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ import pytest
 
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
-from jobs.messages import BlockRequest, PreparedSpeech, ShownBlock, SourceVideo
+from jobs.messages import BlockRequest, OutputInfo, PreparedSpeech, ShownBlock, SourceVideo
 from jobs.model.files import new_id
 from jobs.model.plan import JobOptions, StoredLevel
 from jobs.model.record import JobRecord, JobStatus
@@ -28,7 +28,7 @@ from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedS
 from jobs.submission import Submissions
 from models.speech.level import SpeechLevel
 from storage.cues import SpokenCue
-from storage.file_keys import job_cues_folder, job_file_key, segment_key, source_key
+from storage.file_keys import job_cues_folder, job_file_key, segment_key, sound_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from telemetry.log_context import CallContext
@@ -55,6 +55,7 @@ class ChangedStages(MemoryStages):
         self._change = change
         self.rendered: list[int] = []
         self.joined: list[str] = []
+        self.pieces: tuple[str | None, str | None] = (None, None)
 
     def _make(self, first: int) -> bytes:
         self.rendered.append(first)
@@ -76,6 +77,10 @@ class ChangedStages(MemoryStages):
 
     async def join(self, context: CallContext, segments: Any, *rest: Any) -> None:
         self.joined = [on_disk(self._files, segment).read_text() for segment in segments]
+        output: OutputInfo = rest[-1]
+        self.pieces = output.pieces, output.earlier_pieces
+        assert output.pieces is not None
+        await asyncio.to_thread(self._files.stored.put, output.pieces, b"sound")
         await super().join(context, segments, *rest)
 
 
@@ -119,6 +124,32 @@ def test_run_of_a_revision_of_a_revision_finds_the_first(films: Films) -> None:
     second, _, _ = films.make(1, first)
     _, third, _ = films.make(0, second)
     assert third.rendered == []
+
+
+def test_run_of_a_revision_joins_with_the_latest_sound(films: Films, files: FileStore) -> None:
+    first, whole, _ = films.make(0)
+    assert whole.pieces == (sound_key(first.id), None)
+    second, revised, _ = films.make(1, first)
+    assert revised.pieces == (sound_key(second.id), sound_key(first.id))
+    files.stored.remove(sound_key(second.id))
+    third, revised, _ = films.make(2, second)
+    assert revised.pieces == (sound_key(third.id), sound_key(first.id))
+
+
+def test_run_of_a_revision_reports_reused_segments_by_block(
+    films: Films, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, _ = films.make(0)
+    update, reported = table.update_job, list[int]()
+
+    def count(job_id: str, **fields: Any) -> None:
+        if "num_frames_done" in fields:
+            reported.append(fields["num_frames_done"])
+        update(job_id, **fields)
+
+    monkeypatch.setattr(table, "update_job", count)
+    films.make(0, first)
+    assert reported == [0, 50, 100, 150, 175], "blocks of 50 frames"
 
 
 def test_run_of_another_job_reuses_nothing(films: Films) -> None:

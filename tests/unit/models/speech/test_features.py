@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -10,6 +11,7 @@ from errors import CancelledJobError, MediaError
 from models.speech.activity import speech_activity
 from models.speech.features import SpeechFeatures, log_mel, measure_level
 from models.speech.level import open_speech
+from models.weights.onnx_session import make_session
 from tests.unit.models.speech.conftest import RATE, Samples
 
 NUM_FEATURES = 1024
@@ -48,6 +50,36 @@ def test_extract_blocks_equal_the_whole_file(
         rows = slice(block.first_row, block.first_row + len(block.features))
         assert np.abs(block.features - whole.features[rows]).max() < 1e-4
         assert np.abs(block.activity.gate - whole.activity.gate[rows]).max() < 1e-6
+
+
+class CountingNetwork:
+    """Counts the windows that a network encodes."""
+
+    def __init__(self, network: Any) -> None:
+        self._network, self.num_windows = network, 0
+        self.get_outputs = network.get_outputs
+
+    def run(self, outputs: None, inputs: dict[str, Any]) -> Any:
+        self.num_windows += 1
+        return self._network.run(outputs, inputs)
+
+
+def test_extract_of_the_next_block_encodes_new_windows_only(
+    tmp_path: Path, voice: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks: list[CountingNetwork] = []
+
+    def make(*args: Any, **options: Any) -> CountingNetwork:
+        networks.append(CountingNetwork(make_session(*args, **options)))
+        return networks[-1]
+
+    monkeypatch.setattr("models.speech.features.make_session", make)
+    features, path = SpeechFeatures(is_quantised=True), _save(tmp_path, np.tile(voice, 1 + 30 * RATE // len(voice)))
+    level = measure_level(path)
+    features.extract(path, level, 0, 10)
+    assert networks[0].num_windows == 3, "a window of 5 s beyond the block is its context"
+    features.extract(path, level, 10, 20)
+    assert networks[0].num_windows == 5, "the windows at 5 and 10 s were encoded before"
 
 
 def test_extract_stop_raises_cancelled_job_error(tmp_path: Path, voice: Samples, features: SpeechFeatures) -> None:
