@@ -97,7 +97,7 @@ class CueSpeaker:
     async def _upload(self, text: str, voice: FoundVoice, owner: str | None) -> UploadedFile:
         writer = await self._blocking(partial(self._files.new_upload, "cue"))
         try:
-            async with aclosing(self._tts.synthesize_with(voice, text, owner)) as pieces:
+            async with aclosing(self._tts.synthesize_with(voice, text, owner, "jobs")) as pieces:
                 async for piece in pieces:
                     await self._blocking(partial(writer.write, piece))
             return await self._blocking(writer.finish)

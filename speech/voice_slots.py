@@ -24,7 +24,6 @@ class _Ticket:
     """A text that waits for a slot, which `slot` resolves to."""
 
     owner: str | None
-    is_live: bool
     slot: asyncio.Future[None]
 
 
@@ -32,11 +31,10 @@ class VoiceSlots:
     """Slots for texts that are spoken at the same time.
 
     A free slot goes to the caller who holds the fewest, then to the one who was served least recently, so that the many
-    texts of one caller do not delay the text of another. Texts of live sessions go first and have one slot more,
-    because somebody waits for their next words.
+    texts of one caller do not delay the text of another.
 
     Args:
-        num_slots: Texts that are spoken at the same time, without the additional slot for live sessions.
+        num_slots: Texts that are spoken at the same time.
         max_wait_s: How long a text waits.
     """
 
@@ -48,13 +46,13 @@ class VoiceSlots:
         self._mean_s = _FIRST_GUESS_S
 
     @asynccontextmanager
-    async def take(self, owner: str | None, is_live: bool = False) -> AsyncIterator[None]:
+    async def take(self, owner: str | None) -> AsyncIterator[None]:
         """Wait for a slot and hold it during the block.
 
         Raises:
             CapacityError: Too many texts wait, or no slot became free in time.
         """
-        await self._acquire(_Ticket(owner, is_live, asyncio.get_running_loop().create_future()))
+        await self._acquire(_Ticket(owner, asyncio.get_running_loop().create_future()))
         since = time.monotonic()
         try:
             yield
@@ -88,20 +86,16 @@ class VoiceSlots:
 
     def _serve(self) -> None:
         """Give free slots to those who wait."""
-        while ticket := min(self._servable(), key=self._rank, default=None):
+        while self._waiting and self._active_of.total() < self._num_slots:
+            ticket = min(self._waiting, key=self._rank)
             self._waiting.remove(ticket)
             self._active_of[ticket.owner] += 1
             self._served_at[ticket.owner] = time.monotonic()
             if not ticket.slot.cancelled():
                 ticket.slot.set_result(None)
 
-    def _servable(self) -> list[_Ticket]:
-        num_free = self._num_slots - self._active_of.total()
-        return [each for each in self._waiting if num_free + each.is_live > 0]
-
-    def _rank(self, ticket: _Ticket) -> tuple[bool, int, float]:
-        owner = ticket.owner
-        return not ticket.is_live, self._active_of[owner], self._served_at.get(owner, 0.0)
+    def _rank(self, ticket: _Ticket) -> tuple[int, float]:
+        return self._active_of[ticket.owner], self._served_at.get(ticket.owner, 0.0)
 
     def _full(self, reason: str) -> CapacityError:
         after_s = max(1.0, self._mean_s * len(self._waiting) / self._num_slots)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
 from config import TtsConfig
 from errors import CapacityError
 from speech import voice_slots
-from speech.service import TtsService
+from speech.service import Purpose, TtsService
 from speech.voice_slots import VoiceSlots
 from tests.unit.speech.fake_backend import FakeBackend
 
@@ -23,11 +24,11 @@ class Texts:
         self._ends: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def send(self, *names: str, is_live: bool = False) -> None:
+    async def send(self, *names: str) -> None:
         """The first letter of a name is its caller."""
         for name in names:
             self._ends[name] = asyncio.Event()
-            self._tasks[name] = asyncio.create_task(self._speak(name, is_live))
+            self._tasks[name] = asyncio.create_task(self._speak(name))
             await _settle()
 
     async def end(self, name: str) -> None:
@@ -40,8 +41,8 @@ class Texts:
         await asyncio.gather(self._tasks[name], return_exceptions=True)
         await _settle()
 
-    async def _speak(self, name: str, is_live: bool) -> None:
-        async with self.slots.take(name[0], is_live):
+    async def _speak(self, name: str) -> None:
+        async with self.slots.take(name[0]):
             self.begun.append(name)
             await self._ends[name].wait()
 
@@ -68,19 +69,6 @@ async def test_take_by_several_callers_serves_them_in_turn(num_slots: int) -> No
         await texts.end(texts.begun[number])
     assert sorted(texts.begun[num_slots : num_slots + 2]) == ["b1", "c1"], texts.begun
     assert "b2" in texts.begun and "a5" not in texts.begun
-
-
-async def test_take_for_live_sessions_has_a_slot_of_its_own() -> None:
-    texts = Texts(2)
-    await texts.send("a1", "a2", "a3")
-    await texts.send("s1", "s2", is_live=True)
-    assert texts.begun == ["a1", "a2", "s1"]
-    await texts.end("a1")
-    assert texts.begun[3:] == ["s2"], "a live session goes before the texts that waited longer"
-    await texts.end("s1")
-    assert texts.begun[4:] == []
-    await texts.end("s2")
-    assert texts.begun[4:] == ["a3"]
 
 
 async def test_take_with_too_many_waiting_says_when_to_retry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,13 +108,29 @@ async def test_synthesize_releases_the_slot_after_each_text() -> None:
 
     async def dub() -> None:
         for number in range(3):
-            async for piece in service.synthesize(f"cue {number}", None, "a"):
+            async for piece in service.synthesize(f"cue {number}", None, "a", "jobs"):
                 order.append(piece.decode())
                 await _settle()
 
     async def other() -> None:
-        async for piece in service.synthesize("other", None, "b"):
+        async for piece in service.synthesize("other", None, "b", "jobs"):
             order.append(piece.decode())
 
     await asyncio.gather(dub(), other())
     assert order == ["cue 0", "other", "cue 1", "cue 2"]
+
+
+async def test_synthesize_for_live_does_not_wait_for_jobs() -> None:
+    service = TtsService(TtsConfig(max_concurrent=1, max_wait_s=5), FakeBackend(), "beep")
+    async with aclosing(service.synthesize("cue", None, "a", "jobs")) as cue:
+        await anext(cue)  # holds the slot of jobs
+        waiting = asyncio.create_task(_spoken(service, "another cue", "a", "jobs"))
+        await _settle()
+        assert await _spoken(service, "live", "a", "live") == "live"
+        assert await _spoken(service, "request", "a", "requests") == "request"
+        assert not waiting.done()
+    assert await waiting == "another cue"
+
+
+async def _spoken(service: TtsService, text: str, owner: str, purpose: Purpose) -> str:
+    return b"".join([piece async for piece in service.synthesize(text, None, owner, purpose)]).decode()
