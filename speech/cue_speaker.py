@@ -69,7 +69,6 @@ class CueSpeaker:
             VoiceError: The voice failed, cannot be reached, or returned no usable audio.
             StageTimeoutError: The voice, or decoding its audio, timed out.
         """
-        self._tts.check(text)
         found = await self._tts.find_voice(voice, owner)
         digest = cue_digest(text, owner, await found.identity())
         key = cue_key(folder, digest)

@@ -45,7 +45,7 @@ class OpenAIBackend:
         return self._identity(voice)
 
     def identity_of_clone(self, sample: VoiceSample) -> str:
-        """Return the recording with the server and its model; see `speech.service.CloningBackend`."""
+        """Return the recording with the server and its model."""
         cloning = self._settings.cloning
         assert cloning is not None
         sha256 = hashlib.sha256(sample.wav).hexdigest()
@@ -57,7 +57,7 @@ class OpenAIBackend:
         return json.dumps([self._url + _PATH, settings.model, settings.response_format, *parts])
 
     def clone(self, text: str, sample: VoiceSample) -> AsyncGenerator[bytes]:
-        """Yield the audio file as it arrives, in the voice of a recording; see `speech.service.CloningBackend`."""
+        """Yield the audio file as it arrives, in the voice of a recording; see `speech.service.TtsBackend`."""
         cloning = self._settings.cloning
         assert cloning is not None
         fields = self._fields(text)

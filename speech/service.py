@@ -16,7 +16,7 @@ from speech.local_backend import LocalBackend
 from speech.openai_backend import OpenAIBackend
 from speech.voice_slots import VoiceSlots
 from storage.file_store import FileStore
-from storage.voices import VoiceSample, VoiceStore
+from storage.voices import VoiceStore
 
 Purpose = Literal["jobs", "requests", "live"]
 """What texts are spoken for; each has slots of its own, so that no dub delays a live session or a request."""
@@ -67,18 +67,6 @@ class TtsBackend(Protocol):
         ...
 
 
-class CloningBackend(Protocol):
-    """Synthesizes speech in the voice of a recording."""
-
-    def clone(self, text: str, sample: VoiceSample) -> AsyncGenerator[bytes]:
-        """Yield the chunks of an audio file; errors as for `TtsBackend.synthesize`."""
-        ...
-
-    def identity_of_clone(self, sample: VoiceSample) -> str:
-        """Return what decides, besides a text, how the voice of a recording sounds."""
-        ...
-
-
 @dataclass(frozen=True)
 class FoundVoice:
     """A voice by its name, or that of a recording.
@@ -97,7 +85,7 @@ class Cloning:
     """The voices that callers have cloned, and what speaks with them."""
 
     voices: VoiceStore
-    backend: CloningBackend
+    backend: OpenAIBackend
 
 
 class TtsService:
@@ -138,16 +126,6 @@ class TtsService:
         name = voice or self.default_voice
         return None if self._backend is None or name is None else self._backend.language_of(name)
 
-    def check(self, text: str) -> None:
-        """Check a text before anything is done for it.
-
-        Raises:
-            OptionError: There is no backend, or the text is too long.
-        """
-        if self._backend is None:
-            raise no_voice_error()
-        check_length(self._settings, text)
-
     async def synthesize(
         self, text: str, voice: str | None, owner: str | None, purpose: Purpose
     ) -> AsyncGenerator[bytes]:
@@ -174,7 +152,7 @@ class TtsService:
         self, voice: FoundVoice, text: str, owner: str | None, purpose: Purpose
     ) -> AsyncGenerator[bytes]:
         """Yield the chunks of an audio file in a voice of `find_voice`, as `synthesize` does."""
-        self.check(text)
+        check_length(self._settings, text)
         async with self._slots[purpose].take(owner), aclosing(self._pieces(voice, text)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -191,7 +169,8 @@ class TtsService:
         if (cloning := self._cloning) is not None:
             sample = await asyncio.to_thread(cloning.voices.find, owner, name)
             if sample is not None:
-                return _cloned(cloning.backend, sample)
+                identity = partial(asyncio.to_thread, cloning.backend.identity_of_clone, sample)
+                return FoundVoice(partial(cloning.backend.clone, sample=sample), identity)
         return FoundVoice(partial(backend.synthesize, voice=name), partial(backend.identity, name))
 
     async def _pieces(self, voice: FoundVoice, text: str) -> AsyncGenerator[bytes]:
@@ -204,13 +183,6 @@ class TtsService:
                 yield piece
         if not num_bytes:
             raise VoiceError("The voice returned no audio.")
-
-
-def _cloned(backend: CloningBackend, sample: VoiceSample) -> FoundVoice:
-    async def identity() -> str:
-        return await asyncio.to_thread(backend.identity_of_clone, sample)
-
-    return FoundVoice(partial(backend.clone, sample=sample), identity)
 
 
 def tts_service(settings: TtsConfig, files: FileStore) -> TtsService:
