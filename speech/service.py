@@ -7,19 +7,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol, get_args
+from typing import Final, Literal, Protocol, get_args
 
 from config import TtsConfig
-from errors import VoiceError
+from errors import CapacityError, VoiceError
+from jobs.fair_queue import FairQueue
 from speech.limits import check_length, no_voice_error
 from speech.local_backend import LocalBackend
 from speech.openai_backend import OpenAIBackend
-from speech.voice_slots import VoiceSlots
 from storage.file_store import FileStore
 from storage.voices import VoiceStore
 
 Purpose = Literal["jobs", "requests", "live"]
-"""What texts are spoken for; each has slots of its own, so that no dub delays a live session or a request."""
+"""What texts are spoken for; each has a queue of its own, so that no dub delays a live session or a request."""
+_MAX_OWN: Final = 64
+_MAX_WAITING: Final = 256  # those of jobs are limited by the queue of jobs
 
 
 class TextToSpeech(Protocol):
@@ -106,9 +108,7 @@ class TtsService:
         self._backend = backend
         self._cloning = cloning
         self.default_voice = default_voice
-        self._slots: dict[Purpose, VoiceSlots] = {
-            purpose: VoiceSlots(settings.max_concurrent, settings.max_wait_s) for purpose in get_args(Purpose)
-        }
+        self._queues: dict[Purpose, FairQueue] = {purpose: _queue(settings) for purpose in get_args(Purpose)}
 
     async def voices(self) -> list[str]:
         """Return the names of all available voices but cloned ones, the default first."""
@@ -129,7 +129,7 @@ class TtsService:
     async def synthesize(
         self, text: str, voice: str | None, owner: str | None, purpose: Purpose
     ) -> AsyncGenerator[bytes]:
-        """Yield the chunks of an audio file, once the text has a slot.
+        """Yield the chunks of an audio file, once it is the text's turn.
 
         Args:
             text: What to speak.
@@ -153,7 +153,7 @@ class TtsService:
     ) -> AsyncGenerator[bytes]:
         """Yield the chunks of an audio file in a voice of `find_voice`, as `synthesize` does."""
         check_length(self._settings, text)
-        async with self._slots[purpose].take(owner), aclosing(self._pieces(voice, text)) as pieces:
+        async with self._queues[purpose].turn(owner), aclosing(self._pieces(voice, text)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -194,3 +194,8 @@ def tts_service(settings: TtsConfig, files: FileStore) -> TtsService:
     if settings.use_builtin and (default_voice := (local := LocalBackend(settings)).default_voice) is not None:
         return TtsService(settings, local, default_voice)
     return TtsService(settings, None, None)
+
+
+def _queue(settings: TtsConfig) -> FairQueue:
+    at_once, max_wait_s = settings.max_concurrent, settings.max_wait_s
+    return FairQueue("the voice", at_once, _MAX_WAITING, _MAX_OWN, max_wait_s, refusal=CapacityError)
