@@ -40,7 +40,10 @@ class SpeechSynthesis(StageReplica):
     async def synthesize(
         self, text: str, voice: str | None, owner: str | None, purpose: Purpose
     ) -> AsyncGenerator[bytes]:
-        """Yield an audio file as it is made; see `TtsService.synthesize`. Passes calls that run exclusively."""
+        """Yield an audio file as it is made; see `TtsService.synthesize`.
+
+        Not a stage method: a call that runs exclusively (`CallGate`) must not delay a live session.
+        """
         async with aclosing(self._tts.synthesize(text, voice, owner, purpose)) as pieces:
             async for piece in pieces:
                 yield piece
