@@ -252,8 +252,8 @@ class TtsConfig(_Frozen):
     max_concurrent: int = Field(
         2,
         ge=1,
-        description="Texts spoken at the same time per replica of SpeechSynthesis and Ingress; others wait. Live "
-        "sessions have one more.",
+        description="Texts spoken at the same time per replica of SpeechSynthesis, for each of jobs, live sessions and "
+        "HeyGem's `/v1/invoke`; others wait.",
     )
     max_wait_s: float = Field(120.0, gt=0, le=120, description="How long a text waits to be spoken before 429.")
     max_cache_bytes: int = Field(

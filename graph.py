@@ -6,7 +6,8 @@
                │                  ├── LandmarkGenerator    frames -> track, once; features x track -> plan
                │                  └── Studio x N ────────── FaceSynthesis x M   crops + plan -> faces (GPU)
                │                      (decode, crop, paste back, encode one segment)
-               └── LiveSession        streamed audio -> the next frames, encoded
+               ├── LiveSession        streamed audio -> the next frames, encoded
+               └── SpeechSynthesis    texts of live sessions -> speech
 
 The engine that a job names defines features, plans, crops and faces: `models.engines.protocol`.
 
@@ -46,4 +47,4 @@ def wire(config: PipelineConfig, engines: Mapping[str, str | EngineClass]) -> Ap
     speech_synthesis = SpeechSynthesis.bind(config)
     director = Director.bind(config, media_probe, audio_features, landmark_generator, studio, speech_synthesis, engines)
     live_session = LiveSession.bind(config, engines)
-    return Ingress.bind(config, director, live_session)
+    return Ingress.bind(config, director, live_session, speech_synthesis)

@@ -25,7 +25,7 @@ from errors import LipwrightError
 from jobs.ports import JobService
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
-from speech.service import tts_service
+from speech.service import TextToSpeech
 from storage.file_store import FileStore
 from storage.state import open_keys
 
@@ -38,7 +38,13 @@ _PREFLIGHT_S = 7200  # Chromium's maximum
 _ABOUT = "Lipwright turns a face (video or photo) and an audio clip into a lip-synced talking-head video."
 
 
-def make_app(service: JobService, files: FileStore, config: PipelineConfig, live: LiveService | None = None) -> FastAPI:
+def make_app(
+    service: JobService,
+    files: FileStore,
+    config: PipelineConfig,
+    speech: TextToSpeech,
+    live: LiveService | None = None,
+) -> FastAPI:
     """Return the API over `service`, which reads the uploads that the app writes into `files`."""
     app = FastAPIOffline(title="Lipwright API", description=_ABOUT, version="1", redoc_url=None, openapi_url=PATH)
     app.router.routes[:] = [route for route in app.routes if getattr(route, "path", "") != PATH]
@@ -53,16 +59,16 @@ def make_app(service: JobService, files: FileStore, config: PipelineConfig, live
     app.include_router(PageRoutes(config.labels).router())
     app.include_router(HealthRoutes(service).router())
     responses = problem.problem_responses(401, 403, 503)
-    for router in (*v1_routers(service, files, config), SignInRoutes(keys).router()):
+    for router in (*v1_routers(service, files, config, speech), SignInRoutes(keys).router()):
         app.include_router(router, dependencies=API_KEY, responses=responses)
     app.include_router(
         VideoRoutes(service, files, config).router(), dependencies=API_KEY, responses=error_responses(401, 403, 503)
     )
     if live is not None and config.live.max_sessions != 0:
         destinations = Destinations(config.live.push_destinations, config.network)
-        app.include_router(LiveRoutes(config.live, live, tts_service(config.tts, files), destinations).router())
+        app.include_router(LiveRoutes(config.live, live, speech, destinations).router())
     if config.heygem.enabled:
-        for router in heygem_routers(service, files, config, keys):
+        for router in heygem_routers(service, files, config, keys, speech):
             app.include_router(router, dependencies=API_KEY)
     if config.gradio.enabled:
         mount_gradio(app, config)

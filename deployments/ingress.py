@@ -12,6 +12,7 @@ from api.app import make_app
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.live_client import LiveClient
+from deployments.runtime.speech_client import SpeechClient
 from storage.state import open_store
 from telemetry.log_context import configure_logging
 
@@ -22,12 +23,17 @@ class Ingress:
     """Serves the API and passes jobs to the Director; each replica builds its own app."""
 
     def __init__(
-        self, config: PipelineConfig, director: DeploymentHandle[Any], live_session: DeploymentHandle[Any]
+        self,
+        config: PipelineConfig,
+        director: DeploymentHandle[Any],
+        live_session: DeploymentHandle[Any],
+        speech_synthesis: DeploymentHandle[Any],
     ) -> None:
         configure_logging()
         self._config = config
         self._director = DirectorClient(director)
         self._live = LiveClient(self._director, live_session, config)
+        self._speech = SpeechClient(speech_synthesis, config.tts)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return make_app(self._director, open_store(self._config), self._config, self._live)
+        return make_app(self._director, open_store(self._config), self._config, self._speech, self._live)

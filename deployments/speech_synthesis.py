@@ -1,20 +1,22 @@
-"""SpeechSynthesis: texts -> speech, cue by cue, and films -> texts. A deployment, so that no request waits for it."""
+"""SpeechSynthesis: texts -> speech, for jobs, live sessions and requests, and films -> texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 
 from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
+from jobs.fair_queue import NICENESS
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from media.language import language_name
 from media.subtitles.cues import Cue
 from speech.cue_recorder import CueRecorder, record_timeout_s
 from speech.cue_speaker import CueSpeaker, when_reachable
-from speech.service import tts_service
+from speech.service import Purpose, tts_service
 from speech.transcriber import Transcriber, transcription_queue
 from speech.voice_choice import choose_voices
 from storage.cues import SpokenCue, open_cues
@@ -28,12 +30,27 @@ class SpeechSynthesis(StageReplica):
     def __init__(self, config: PipelineConfig) -> None:
         """Load nothing: a service that speaks no texts pays nothing for voices."""
         super().__init__("SpeechSynthesis", config)
-        claim_threads()
-        files, decoders = open_store(config), make_decoders(config, warm=False)
+        claim_threads(niceness=0)  # live sessions wait for the voices
+        files, decoders = open_store(config), make_decoders(config, warm=False, niceness=NICENESS)
         self._tts = tts_service(config.tts, files)
         self._speaker = CueSpeaker(config, files, self._tts, decoders, self._threads.run)
         self._transcriber = Transcriber(config, files, transcription_queue())
         self._recorder = CueRecorder(config, files.stored, open_cues(config, files.stored), decoders)
+
+    async def synthesize(
+        self, text: str, voice: str | None, owner: str | None, purpose: Purpose
+    ) -> AsyncGenerator[bytes]:
+        """Yield an audio file as it is made; see `TtsService.synthesize`.
+
+        Not a stage method: a call that runs exclusively (`CallGate`) must not delay a live session.
+        """
+        async with aclosing(self._tts.synthesize(text, voice, owner, purpose)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def voices(self) -> list[str]:
+        """Return the names of all available voices; see `TtsService.voices`."""
+        return await self._tts.voices()
 
     @stage_method
     async def speak(self, text: str, voice: str | None, owner: str | None, folder: str) -> SpokenCue:

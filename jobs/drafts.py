@@ -14,7 +14,7 @@ from jobs.model.turns import PlannedTurn
 from jobs.planning import video_seconds
 from jobs.services import JobServices
 from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
-from jobs.speech_messages import name_cues, of_cue
+from jobs.speech_messages import with_name
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import checked_turns
 from jobs.voices import with_voices
@@ -91,7 +91,7 @@ class Drafts:
         try:
             cue = await self._speaking.speak_turn(job, turn)
         except LipwrightError as error:
-            raise name_cues(of_cue(error, 0), [turn_name(number, turn)]) from error
+            raise with_name(error, turn_name(number, turn)) from error
         return measured(turn, cue)
 
     async def _store(self, job: JobRecord, turns: list[PlannedTurn], source: VideoInfo) -> JobRecord:

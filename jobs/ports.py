@@ -156,8 +156,6 @@ class Stages(Protocol):
     async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         """Fit cues into their slots and write them to the FLAC file `out`; see `speech.cue_recorder`.
 
-        Errors about one cue name its number: see `jobs.speech_messages.name_cues`.
-
         Raises:
             StoredFileError: A cue is missing or damaged; `speak` makes it again.
             MediaLimitError: All together take too long.

@@ -16,7 +16,7 @@ from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Recording
 from jobs.planning import SPEECH_FIELD, TEXT_FIELD, JobLength, length_of, video_seconds, with_audio_speed
 from jobs.services import JobServices
-from jobs.speech_messages import PlacedCue, RecordedCue, name_cues, of_cue
+from jobs.speech_messages import PlacedCue, RecordedCue, with_name
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turn_sources import turns_of_transcript, with_faces
 from jobs.turns import check_overlaps, speech_slots, texts_of
@@ -126,7 +126,7 @@ class SpeakingStage:
                 try:
                     spoken[number] = await self.speak_turn(job, turn)
                 except LipwrightError as error:
-                    raise name_cues(of_cue(error, 0), [turn_name(number, turn)]) from error
+                    raise with_name(error, turn_name(number, turn)) from error
             share = SPOKEN_SHARE * len(spoken) / (job.num_cues or 1)
             await self._change(job, num_cues_done=len(spoken), progress=share, attempts=0)
 
@@ -141,11 +141,8 @@ class SpeakingStage:
         slots = unrecorded_slots(turns, video_seconds(source))
         if slots:
             field = _recording_field(audio)
-            cues = [PlacedCue(spoken[number].key, slot) for number, slot in slots.items()]
-            try:
-                recorded = await self._stages.record_speech(CallContext(job.id), cues, job_file_key(job.id, field))
-            except LipwrightError as error:
-                raise name_cues(error, [turn_name(number, turns[number]) for number in slots]) from error
+            cues = [PlacedCue(spoken[n].key, slot, turn_name(n, turns[n])) for n, slot in slots.items()]
+            recorded = await self._stages.record_speech(CallContext(job.id), cues, job_file_key(job.id, field))
             audio[field] = UploadedFile(key="", sha256=recorded.sha256, num_bytes=recorded.num_bytes, label=_RECORDING)
             for (number, slot), cue in zip(slots.items(), recorded.cues, strict=True):
                 recording = _recording(slot, field, cue)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from errors import LipwrightError
 from media.dubbing.slots import SpeechSlot
@@ -14,15 +12,20 @@ from media.subtitles.cues import Cue
 
 E = TypeVar("E", bound=LipwrightError)
 
-_CUE: Final = re.compile(r"\bcue (\d+): ")
-
 
 @dataclass(frozen=True)
 class PlacedCue:
-    """A spoken text, by its key, and its time slot."""
+    """A spoken text.
+
+    Attributes:
+        key: Key of its file.
+        slot: Its time slot.
+        name: How errors name it.
+    """
 
     key: str
     slot: SpeechSlot
+    name: str
 
 
 @dataclass(frozen=True)
@@ -79,18 +82,8 @@ class TranslatedCue(Cue):
     original_text: str = field(kw_only=True)
 
 
-def of_cue(error: E, number: int) -> E:
-    """Return the error with the number of the cue that it is about, from 0."""
-    return _with_message(error, f"cue {number}: {error}")
-
-
-def name_cues(error: E, names: Sequence[str]) -> E:
-    """Return an error of `Stages.record_speech` in which a cue is called by its name, by number, as in `turns[7]`."""
-    return _with_message(error, _CUE.sub(lambda match: f"{names[int(match[1])]}: ", str(error)))
-
-
-def _with_message(error: E, message: str) -> E:
-    """Return a copy of an error with another message and the same attributes."""
+def with_name(error: E, name: str) -> E:
+    """Return a copy of an error that names what it is about, with the same attributes."""
     named = copy(error)
-    named.args = (message, *error.args[1:])
+    named.args = (f"{name}: {error}", *error.args[1:])
     return named

@@ -9,7 +9,7 @@ from typing import Final
 
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, StoredFileError, VoiceError
-from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, of_cue
+from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_name
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import MAX_SLOT_SECONDS, DubWriter, FittedSpeech, fit_speech
@@ -36,8 +36,6 @@ class CueRecorder:
     def record(self, cues: Sequence[PlacedCue], out: str, token: CancelToken) -> RecordedSpeech:
         """Write the FLAC file `out` with the cues in the order of their slots. Blocks.
 
-        Errors about one cue name its number in `cues`: see `jobs.speech_messages.name_cues`.
-
         Raises:
             StoredFileError: A cue is missing or damaged. `CueSpeaker.speak` makes it again.
             VoiceError: A cue cannot be decoded.
@@ -52,7 +50,7 @@ class CueRecorder:
                     try:
                         fitted = self._fitted(cue, token)
                     except LipwrightError as error:
-                        raise of_cue(error, number) from error
+                        raise with_name(error, cue.name) from error
                     recorded[number] = RecordedCue(writer.seconds, fitted.seconds, fitted.speed, fitted.cut_seconds)
                     writer.write(fitted.samples)
                     if writer.seconds > limit:

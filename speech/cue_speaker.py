@@ -69,7 +69,6 @@ class CueSpeaker:
             VoiceError: The voice failed, cannot be reached, or returned no usable audio.
             StageTimeoutError: The voice, or decoding its audio, timed out.
         """
-        self._tts.check(text)
         found = await self._tts.find_voice(voice, owner)
         digest = cue_digest(text, owner, await found.identity())
         key = cue_key(folder, digest)
@@ -97,7 +96,7 @@ class CueSpeaker:
     async def _upload(self, text: str, voice: FoundVoice, owner: str | None) -> UploadedFile:
         writer = await self._blocking(partial(self._files.new_upload, "cue"))
         try:
-            async with aclosing(self._tts.synthesize_with(voice, text, owner)) as pieces:
+            async with aclosing(self._tts.synthesize_with(voice, text, owner, "jobs")) as pieces:
                 async for piece in pieces:
                     await self._blocking(partial(writer.write, piece))
             return await self._blocking(writer.finish)

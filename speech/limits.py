@@ -15,7 +15,7 @@ def check_texts(settings: TtsConfig, texts: Sequence[str]) -> None:
     Raises:
         OptionError: There is no voice, a text is too long, or all together are.
     """
-    if not has_voice(settings):
+    if settings.url is None and not (settings.use_builtin and LocalBackend(settings).default_voice):
         raise no_voice_error()
     for text in texts:
         check_length(settings, text)
@@ -28,11 +28,6 @@ def check_length(settings: TtsConfig, text: str) -> None:
     """Check the length of one text; OptionError if it is too long."""
     if len(text) > (limit := settings.max_chars):
         raise OptionError(f"text: expected at most {limit} characters, found {len(text)}.")
-
-
-def has_voice(settings: TtsConfig) -> bool:
-    """Return whether a speech server is configured, or voices are installed on this machine."""
-    return settings.url is not None or (settings.use_builtin and LocalBackend(settings).default_voice is not None)
 
 
 def no_voice_error() -> OptionError:

@@ -6,30 +6,25 @@ fields (`ref_audio` and `ref_text` of vLLM-Omni) or as a file of a multipart for
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
-import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
 import httpx
 
 from config import TtsConfig
-from errors import OptionError, StageTimeoutError, VoiceError
+from errors import OptionError, VoiceError
+from speech.openai_server import OpenAIServer
 from storage.voices import VoiceSample
 
 _PATH: Final = "/audio/speech"
 _VOICES_PATH: Final = "/audio/voices"
 """Not part of OpenAI's API; Kokoro-FastAPI, openedai-speech and others have it."""
 _LIST_S: Final = 2.0
-_CONNECT_S: Final = 10.0
 _REFUSED: Final = (400, 404, 413, 422)
 """Statuses that reject the text, voice or model; others mean that the server or its key is at fault."""
-_BUSY: Final = (429, 502, 503, 504)
-"""Statuses of a server that starts, is overloaded, or cannot be reached by a proxy."""
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class OpenAIBackend:
@@ -38,21 +33,19 @@ class OpenAIBackend:
     def __init__(self, settings: TtsConfig) -> None:
         assert settings.url is not None
         self._settings = settings
-        base = settings.url.rstrip("/")
-        self._url = base if base.endswith(_PATH) else base + _PATH
-        # A proxy from the environment cannot reach this machine's loopback.
-        self._trust_env = httpx.URL(self._url).host not in _LOOPBACK
+        self._url = settings.url.rstrip("/").removesuffix(_PATH)
+        self._server = OpenAIServer("voice", self._url, settings.api_key_env, settings.timeout_s)
 
     def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
         """Yield the audio file as it arrives; see `speech.service.TtsBackend`."""
-        return self._speech(self._url, {"json": {**self._fields(text), "voice": voice}}, f"voice {voice!r}")
+        return self._speech(_PATH, {"json": {**self._fields(text), "voice": voice}}, f"voice {voice!r}")
 
     async def identity(self, voice: str) -> str:
         """Return the voice with the server and its model; see `speech.service.TtsBackend`."""
         return self._identity(voice)
 
     def identity_of_clone(self, sample: VoiceSample) -> str:
-        """Return the recording with the server and its model; see `speech.service.CloningBackend`."""
+        """Return the recording with the server and its model."""
         cloning = self._settings.cloning
         assert cloning is not None
         sha256 = hashlib.sha256(sample.wav).hexdigest()
@@ -61,10 +54,10 @@ class OpenAIBackend:
 
     def _identity(self, *parts: str) -> str:
         settings = self._settings
-        return json.dumps([self._url, settings.model, settings.response_format, *parts])
+        return json.dumps([self._url + _PATH, settings.model, settings.response_format, *parts])
 
     def clone(self, text: str, sample: VoiceSample) -> AsyncGenerator[bytes]:
-        """Yield the audio file as it arrives, in the voice of a recording; see `speech.service.CloningBackend`."""
+        """Yield the audio file as it arrives, in the voice of a recording; see `speech.service.TtsBackend`."""
         cloning = self._settings.cloning
         assert cloning is not None
         fields = self._fields(text)
@@ -78,30 +71,11 @@ class OpenAIBackend:
         else:
             request = {"data": fields, "files": {cloning.audio_field: ("sample.wav", sample.wav, "audio/wav")}}
         hint = "" if sample.record.transcript else ", whose recording has no transcript"
-        url = self._url.removesuffix(_PATH) + cloning.path
-        return self._speech(url, request, f"cloned voice {sample.record.name!r}{hint}")
+        return self._speech(cloning.path, request, f"cloned voice {sample.record.name!r}{hint}")
 
     def _fields(self, text: str) -> dict[str, str]:
         settings = self._settings
         return {"model": settings.model, "input": text, "response_format": settings.response_format}
-
-    async def _speech(self, url: str, request: Mapping[str, Any], voice: str) -> AsyncGenerator[bytes]:
-        settings = self._settings
-        timeout = httpx.Timeout(settings.timeout_s, connect=_CONNECT_S)
-        try:
-            async with (
-                asyncio.timeout(settings.timeout_s),
-                httpx.AsyncClient(timeout=timeout, trust_env=self._trust_env) as http,
-                http.stream("POST", url, headers=self._headers(), **request) as answer,
-            ):
-                self._check(answer, voice)
-                async for piece in answer.aiter_bytes():
-                    yield piece
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise StageTimeoutError(f"The voice timed out after {settings.timeout_s:g} s.") from error
-        except httpx.HTTPError as error:
-            message = f"The voice server cannot be reached ({type(error).__name__})."
-            raise VoiceError(message, is_unreachable=True) from error
 
     async def voices_of(self, language: str) -> list[str] | None:
         """Return None: the API does not tell which languages a voice speaks."""
@@ -113,32 +87,22 @@ class OpenAIBackend:
 
     async def voices(self) -> list[str]:
         """Return the server's voices; empty if it cannot list them."""
-        url = self._url.removesuffix(_PATH) + _VOICES_PATH
         try:
-            async with httpx.AsyncClient(timeout=_LIST_S, trust_env=self._trust_env) as http:
-                answer = await http.get(url, headers=self._headers())
-                found = answer.json()["voices"] if answer.is_success else []
+            found = (await self._server.get(_VOICES_PATH, _LIST_S))["voices"]
             names = [each if isinstance(each, str) else each.get("id") or each.get("name") for each in found]
         except (httpx.HTTPError, VoiceError, ValueError, KeyError, TypeError, AttributeError):
             return []
         return [name for name in names if isinstance(name, str)]
 
-    def _headers(self) -> dict[str, str]:
-        name = self._settings.api_key_env
-        if name is None:
-            return {}
-        if not (key := os.environ.get(name, "").strip()):
-            raise VoiceError(f"The voice server needs an API key, but the environment variable {name} is not set.")
-        return {"Authorization": f"Bearer {key}"}
+    def _speech(self, path: str, request: Mapping[str, Any], voice: str) -> AsyncGenerator[bytes]:
+        def check(answer: httpx.Response) -> None:
+            """Reject responses without audio. Their content is not shown to callers."""
+            if answer.status_code in _REFUSED:
+                raise OptionError(
+                    f"text, voice: the voice server rejected this text with {voice} (status {answer.status_code})."
+                )
+            kind = answer.headers.get("content-type", "")
+            if answer.status_code == 200 and ("json" in kind or kind.startswith("text/")):
+                raise self._server.failed("returned text instead of audio")
 
-    def _check(self, answer: httpx.Response, voice: str) -> None:
-        """Reject responses without audio. Their content is not shown to callers."""
-        if answer.status_code in _REFUSED:
-            raise OptionError(
-                f"text, voice: the voice server rejected this text with {voice} (status {answer.status_code})."
-            )
-        if answer.status_code != 200:
-            is_unreachable = answer.status_code in _BUSY
-            raise VoiceError(f"The voice server returned status {answer.status_code}.", is_unreachable=is_unreachable)
-        if "json" in (kind := answer.headers.get("content-type", "")) or kind.startswith("text/"):
-            raise VoiceError("The voice server returned text instead of audio.")
+        return self._server.stream(path, request, check)

@@ -1,11 +1,14 @@
-"""Requests to a server with OpenAI's API: transcription (`/audio/transcriptions`) and chat (`/chat/completions`)."""
+"""Requests to a server with OpenAI's API, for speech, transcription and translation."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+import ssl
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +18,8 @@ from errors import StageTimeoutError, VoiceError
 
 _CONNECT_S: Final = 10.0
 _MAX_BYTES: Final = 32 << 20
+_BUSY: Final = (429, 502, 503, 504)
+"""Statuses of a server that starts, is overloaded, or cannot be reached by a proxy."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -33,6 +38,11 @@ class OpenAIServer:
         self._key_env, self._timeout_s = key_env, timeout_s
         # A proxy from the environment cannot reach this machine's loopback.
         self._trust_env = httpx.URL(self._url).host not in _LOOPBACK
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The trusted certificates. httpx would load them for every request, which takes 6 ms."""
+        return httpx.create_ssl_context(trust_env=self._trust_env)
 
     async def transcribe(self, audio: Path, model: str, language: str | None) -> Any:
         """Return the JSON response to a WAV file, with segments; `language` is that of the speech, if known."""
@@ -56,25 +66,50 @@ class OpenAIServer:
         """Return the error for an answer that cannot be used. Its content is not shown to callers."""
         return VoiceError(f"The {self._what} server {problem}.", is_unreachable=is_unreachable)
 
-    async def _post(self, path: str, request: Mapping[str, Any]) -> Any:
+    async def stream(
+        self, path: str, request: Mapping[str, Any], check: Callable[[httpx.Response], None] = lambda answer: None
+    ) -> AsyncGenerator[bytes]:
+        """Yield the answer to a POST request as it arrives.
+
+        Args:
+            path: Path below the base URL.
+            request: Content of the request, as arguments of httpx.
+            check: May refuse the answer by its status or headers.
+
+        Raises:
+            VoiceError: The server cannot be reached, its key is missing, or its status is not 200.
+            StageTimeoutError: It timed out.
+        """
         timeout = httpx.Timeout(self._timeout_s, connect=_CONNECT_S)
-        content = bytearray()
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
-                httpx.AsyncClient(timeout=timeout, trust_env=self._trust_env) as http,
+                httpx.AsyncClient(timeout=timeout, trust_env=self._trust_env, verify=self._tls) as http,
                 http.stream("POST", self._url + path, headers=self._headers(), **request) as answer,
             ):
-                if answer.status_code != 200:
-                    raise self.failed(f"returned status {answer.status_code}")
+                check(answer)
+                if (status := answer.status_code) != 200:
+                    raise self.failed(f"returned status {status}", is_unreachable=status in _BUSY)
                 async for piece in answer.aiter_bytes():
-                    content += piece
-                    if len(content) > _MAX_BYTES:
-                        raise self.failed(f"returned more than {_MAX_BYTES} bytes")
+                    yield piece
         except (TimeoutError, httpx.TimeoutException) as error:
             raise StageTimeoutError(f"The {self._what} server timed out after {self._timeout_s:g} s.") from error
         except httpx.HTTPError as error:
             raise self.failed(f"cannot be reached ({type(error).__name__})", is_unreachable=True) from error
+
+    async def get(self, path: str, timeout_s: float) -> Any:
+        """Return the JSON answer to a GET request; httpx.HTTPError, ValueError or VoiceError without one."""
+        async with httpx.AsyncClient(timeout=timeout_s, trust_env=self._trust_env, verify=self._tls) as http:
+            answer = await http.get(self._url + path, headers=self._headers())
+            return answer.raise_for_status().json()
+
+    async def _post(self, path: str, request: Mapping[str, Any]) -> Any:
+        content = bytearray()
+        async with aclosing(self.stream(path, request)) as pieces:
+            async for piece in pieces:
+                content += piece
+                if len(content) > _MAX_BYTES:
+                    raise self.failed(f"returned more than {_MAX_BYTES} bytes")
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:

@@ -6,17 +6,34 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Protocol
+from functools import partial
+from typing import Final, Literal, Protocol, get_args
 
 from config import TtsConfig
-from errors import OptionError, VoiceError
+from errors import CapacityError, VoiceError
+from jobs.fair_queue import FairQueue
 from speech.limits import check_length, no_voice_error
 from speech.local_backend import LocalBackend
 from speech.openai_backend import OpenAIBackend
-from speech.voice_slots import VoiceSlots
 from storage.file_store import FileStore
-from storage.voices import VoiceRecord, VoiceSample, VoiceStore
+from storage.voices import VoiceStore
+
+Purpose = Literal["jobs", "requests", "live"]
+"""What texts are spoken for; each has a queue of its own, so that no dub delays a live session or a request."""
+_MAX_OWN: Final = 64
+_MAX_WAITING: Final = 256  # those of jobs are limited by the queue of jobs
+
+
+class TextToSpeech(Protocol):
+    """Text-to-speech for live sessions and requests: `TtsService`, in this process or behind a handle."""
+
+    async def voices(self) -> list[str]:
+        """Return the names of all available voices but cloned ones, the default first; none without a backend."""
+        ...
+
+    def synthesize(self, text: str, voice: str | None, owner: str | None, purpose: Purpose) -> AsyncGenerator[bytes]:
+        """Yield the chunks of an audio file; see `TtsService.synthesize`."""
+        ...
 
 
 class TtsBackend(Protocol):
@@ -52,18 +69,6 @@ class TtsBackend(Protocol):
         ...
 
 
-class CloningBackend(Protocol):
-    """Synthesizes speech in the voice of a recording."""
-
-    def clone(self, text: str, sample: VoiceSample) -> AsyncGenerator[bytes]:
-        """Yield the chunks of an audio file; errors as for `TtsBackend.synthesize`."""
-        ...
-
-    def identity_of_clone(self, sample: VoiceSample) -> str:
-        """Return what decides, besides a text, how the voice of a recording sounds."""
-        ...
-
-
 @dataclass(frozen=True)
 class FoundVoice:
     """A voice by its name, or that of a recording.
@@ -82,7 +87,7 @@ class Cloning:
     """The voices that callers have cloned, and what speaks with them."""
 
     voices: VoiceStore
-    backend: CloningBackend
+    backend: OpenAIBackend
 
 
 class TtsService:
@@ -103,28 +108,7 @@ class TtsService:
         self._backend = backend
         self._cloning = cloning
         self.default_voice = default_voice
-        self._slots = VoiceSlots(settings.max_concurrent, settings.max_wait_s)
-
-    @property
-    def max_chars(self) -> int:
-        """Maximum length of a text in characters."""
-        return self._settings.max_chars
-
-    @property
-    def media_type(self) -> str:
-        """Media type of the synthesized audio."""
-        kind = self.audio_format
-        return {"mp3": "audio/mpeg", "opus": "audio/ogg"}.get(kind, f"audio/{kind}")
-
-    @property
-    def audio_format(self) -> str:
-        """Format of the synthesized audio: `wav`, `mp3`, `flac`, `opus` or `aac`."""
-        return self._settings.response_format if self._settings.url is not None else "wav"
-
-    @property
-    def can_clone(self) -> bool:
-        """Whether voices can be cloned."""
-        return self._cloning is not None
+        self._queues: dict[Purpose, FairQueue] = {purpose: _queue(settings) for purpose in get_args(Purpose)}
 
     async def voices(self) -> list[str]:
         """Return the names of all available voices but cloned ones, the default first."""
@@ -142,46 +126,16 @@ class TtsService:
         name = voice or self.default_voice
         return None if self._backend is None or name is None else self._backend.language_of(name)
 
-    async def cloned_voices(self, owner: str | None) -> list[VoiceRecord]:
-        """Return the voices that a caller has cloned, by name."""
-        return [] if self._cloning is None else await asyncio.to_thread(self._cloning.voices.list, owner)
-
-    async def has_cloned(self, voice: str, owner: str | None) -> bool:
-        """Return whether a caller has cloned a voice of that name."""
-        return self._cloning is not None and await asyncio.to_thread(self._cloning.voices.has, owner, voice)
-
-    def check_cloning(self) -> None:
-        """Check that voices can be cloned.
-
-        Raises:
-            OptionError: They cannot.
-        """
-        if self._cloning is None:
-            raise OptionError(
-                "This service cannot clone voices. Ask the operator to set tts.url and tts.cloning for a speech server "
-                "that takes recordings of speakers; see docs/text-to-speech.md."
-            )
-
-    def check(self, text: str) -> None:
-        """Check a text before anything is done for it.
-
-        Raises:
-            OptionError: There is no backend, or the text is too long.
-        """
-        if self._backend is None:
-            raise no_voice_error()
-        check_length(self._settings, text)
-
     async def synthesize(
-        self, text: str, voice: str | None, owner: str | None = None, is_live: bool = False
+        self, text: str, voice: str | None, owner: str | None, purpose: Purpose
     ) -> AsyncGenerator[bytes]:
-        """Yield the chunks of an audio file, once the text has a slot.
+        """Yield the chunks of an audio file, once it is the text's turn.
 
         Args:
             text: What to speak.
             voice: Name of a voice; a cloned one of the caller before others. The default voice if None.
             owner: The caller.
-            is_live: Whether it is for a live session; see `VoiceSlots`.
+            purpose: What it is spoken for.
 
         Raises:
             OptionError: The text or voice cannot be used.
@@ -190,16 +144,16 @@ class TtsService:
             StageTimeoutError: The backend timed out.
         """
         found = await self.find_voice(voice, owner)
-        async with aclosing(self.synthesize_with(found, text, owner, is_live)) as pieces:
+        async with aclosing(self.synthesize_with(found, text, owner, purpose)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def synthesize_with(
-        self, voice: FoundVoice, text: str, owner: str | None, is_live: bool = False
+        self, voice: FoundVoice, text: str, owner: str | None, purpose: Purpose
     ) -> AsyncGenerator[bytes]:
         """Yield the chunks of an audio file in a voice of `find_voice`, as `synthesize` does."""
-        self.check(text)
-        async with self._slots.take(owner, is_live), aclosing(self._pieces(voice, text)) as pieces:
+        check_length(self._settings, text)
+        async with self._queues[purpose].turn(owner), aclosing(self._pieces(voice, text)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -215,7 +169,8 @@ class TtsService:
         if (cloning := self._cloning) is not None:
             sample = await asyncio.to_thread(cloning.voices.find, owner, name)
             if sample is not None:
-                return _cloned(cloning.backend, sample)
+                identity = partial(asyncio.to_thread, cloning.backend.identity_of_clone, sample)
+                return FoundVoice(partial(cloning.backend.clone, sample=sample), identity)
         return FoundVoice(partial(backend.synthesize, voice=name), partial(backend.identity, name))
 
     async def _pieces(self, voice: FoundVoice, text: str) -> AsyncGenerator[bytes]:
@@ -230,42 +185,8 @@ class TtsService:
             raise VoiceError("The voice returned no audio.")
 
 
-def _cloned(backend: CloningBackend, sample: VoiceSample) -> FoundVoice:
-    async def identity() -> str:
-        return await asyncio.to_thread(backend.identity_of_clone, sample)
-
-    return FoundVoice(partial(backend.clone, sample=sample), identity)
-
-
-class CallerVoices:
-    """The voices that one caller may use, with those that it has cloned.
-
-    Args:
-        tts: The service.
-        owner: The caller.
-        is_live: Whether the texts are those of a live session.
-    """
-
-    def __init__(self, tts: TtsService, owner: str | None, is_live: bool = False) -> None:
-        self._tts, self._owner, self._is_live = tts, owner, is_live
-
-    @property
-    def audio_format(self) -> str:
-        """See `TtsService.audio_format`."""
-        return self._tts.audio_format
-
-    def check(self, text: str) -> None:
-        """See `TtsService.check`."""
-        self._tts.check(text)
-
-    def synthesize(self, text: str, voice: str | None) -> AsyncGenerator[bytes]:
-        """See `TtsService.synthesize`."""
-        return self._tts.synthesize(text, voice, self._owner, self._is_live)
-
-
-@cache
 def tts_service(settings: TtsConfig, files: FileStore) -> TtsService:
-    """Return the TTS service of this process: the configured endpoint, else the voices installed here, else none."""
+    """Return the configured endpoint, else the voices installed here, else none."""
     if settings.url is not None:
         server = OpenAIBackend(settings)
         cloning = None if settings.cloning is None else Cloning(VoiceStore(files.stored), server)
@@ -273,3 +194,8 @@ def tts_service(settings: TtsConfig, files: FileStore) -> TtsService:
     if settings.use_builtin and (default_voice := (local := LocalBackend(settings)).default_voice) is not None:
         return TtsService(settings, local, default_voice)
     return TtsService(settings, None, None)
+
+
+def _queue(settings: TtsConfig) -> FairQueue:
+    at_once, max_wait_s = settings.max_concurrent, settings.max_wait_s
+    return FairQueue("the voice", at_once, _MAX_WAITING, _MAX_OWN, max_wait_s, refusal=CapacityError)

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from errors import OptionError
 from jobs.speech_messages import ChosenVoices, VoiceRequest
 from media.language import language_name
 from speech.service import TtsService
-
-
-async def choose_voice(tts: TtsService, language: str) -> str | None:
-    """Return a voice that speaks a language; None for the default voice, if the languages of voices are not known.
-
-    Raises:
-        OptionError: No voice speaks it.
-    """
-    voices = await tts.voices_of(language)
-    if voices is None:
-        return None
-    await _check(tts, voices, 1, language)
-    return voices[0]
 
 
 async def choose_voices(tts: TtsService, requests: Sequence[VoiceRequest], language: str | None) -> ChosenVoices:
@@ -38,7 +25,8 @@ async def choose_voices(tts: TtsService, requests: Sequence[VoiceRequest], langu
     if language is not None:
         chosen = await _chosen(tts, requests, language)
         voices = [chosen.get(request.speaker) if request.voice is None else request.voice for request in requests]
-    return ChosenVoices(tuple(voices), language or spoken_language(tts, voices))
+    languages = {tts.language_of(voice) for voice in voices}
+    return ChosenVoices(tuple(voices), language or (languages.pop() if len(languages) == 1 else None))
 
 
 async def _chosen(tts: TtsService, requests: Sequence[VoiceRequest], language: str) -> dict[str | None, str]:
@@ -50,20 +38,10 @@ async def _chosen(tts: TtsService, requests: Sequence[VoiceRequest], language: s
     taken = {request.voice for request in requests}
     free = [voice for voice in voices if voice not in taken]
     if len(free) < len(speakers):
-        await _check(tts, voices, len(speakers) + len(voices) - len(free), language)
-    return dict(zip(speakers, free, strict=False))
-
-
-def spoken_language(tts: TtsService, voices: Iterable[str | None]) -> str | None:
-    """Return the language that all of these voices speak; None if it is not known, or they differ."""
-    languages = {tts.language_of(voice) for voice in voices}
-    return languages.pop() if len(languages) == 1 else None
-
-
-async def _check(tts: TtsService, voices: Sequence[str], num_needed: int, language: str) -> None:
-    if len(voices) < num_needed:
         named = ", ".join(voices) or f"none. Voices of other languages: {', '.join((await tts.voices())[:40])}"
         raise OptionError(
-            f"language: {num_needed} speakers need as many voices of {language_name(language)}; there are: {named}. "
-            "Choose one with `voice`, or for each speaker with `speakers` or `turns`."
+            f"language: {len(speakers) + len(voices) - len(free)} speakers need as many voices of "
+            f"{language_name(language)}; there are: {named}. Choose one with `voice`, or for each speaker with "
+            "`speakers` or `turns`."
         )
+    return dict(zip(speakers, free, strict=False))

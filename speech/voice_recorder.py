@@ -7,9 +7,10 @@ from functools import partial
 from typing import Final
 
 from config import PipelineConfig
-from errors import InputError, OptionError, StageTimeoutError
+from errors import OptionError
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
 from jobs.model.files import UploadedFile, utc_now
+from jobs.sources.client_names import client_names
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -54,11 +55,9 @@ class VoiceRecorder:
         """
         try:
             work = partial(self._record, owner, name, upload, transcript, replaces)
-            try:
+            with client_names(upload):
                 async with self._queue.turn(owner):
                     return await run_in_thread(work)
-            except (InputError, StageTimeoutError) as error:
-                raise type(error)(str(error).replace(upload.key, upload.label or "audio")) from error
         finally:
             await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, upload))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -21,26 +22,28 @@ from api.routing import Routes, route
 from config import PipelineConfig
 from errors import InputError, LipwrightError, MediaLimitError
 from jobs.model.files import UploadedFile
-from speech.service import tts_service
+from speech.limits import check_texts
+from speech.service import TextToSpeech
 from speech.voice_recorder import VoiceRecorder
 from storage.file_store import FileStore
 from storage.key_ring import KeyRing
+from storage.voices import VoiceStore
 
 logger = logging.getLogger("ray.serve")
 
 _FAILED: Final = -1
 _VOICE_PREFIX: Final = "heygem:"
 """Start of the names of the cloned voices; the rest is the client's name of the recording."""
+_MEDIA_TYPES: Final = {"mp3": "audio/mpeg", "opus": "audio/ogg"}
 
 
 class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
     """Handlers of the voice service."""
 
-    def __init__(self, files: FileStore, config: PipelineConfig, keys: KeyRing) -> None:
+    def __init__(self, files: FileStore, config: PipelineConfig, keys: KeyRing, speech: TextToSpeech) -> None:
         settings, root = config.heygem, config.heygem.voice_root
-        self._files = files
-        self._tts = tts_service(config.tts, files)
-        self._recorder = VoiceRecorder(config, files)
+        self._files, self._settings, self._speech = files, config.tts, speech
+        self._recorder, self._voices = VoiceRecorder(config, files), VoiceStore(files.stored)
         self._cloning = config.tts.cloning
         self._root = (
             None if root is None else DataRoot(root, settings.container_root, lambda: len(keys.list()), base="")
@@ -53,7 +56,7 @@ class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
             reference = str((await receive_fields(request)).get("reference_audio") or "")
             if not reference:
                 raise InputError("reference_audio is required")
-            self._tts.check("")
+            check_texts(self._settings, ())
             if self._cloning is not None and self._root is not None:
                 upload = await asyncio.to_thread(self._upload, self._root, reference, self._cloning.max_bytes)
                 name, owner = _VOICE_PREFIX + reference, caller_of(request).owner
@@ -79,13 +82,15 @@ class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
             if not isinstance(text, str) or not text.strip():
                 raise InputError("text is required")
             name = f"{_VOICE_PREFIX}{fields.get('reference_audio')}"
-            is_cloned = await self._tts.has_cloned(name, owner)
-            speech = self._tts.synthesize(text, name if is_cloned else None, owner)
-            audio = b"".join([piece async for piece in speech])
+            is_cloned = self._cloning is not None and await asyncio.to_thread(self._voices.has, owner, name)
+            speech = self._speech.synthesize(text, name if is_cloned else None, owner, "requests")
+            async with aclosing(speech) as pieces:
+                audio = b"".join([piece async for piece in pieces])
         except LipwrightError as error:
             logger.warning("/v1/invoke: %s", error)
             return JSONResponse({"code": _FAILED, "msg": str(error)}, error.status_code)
-        return Response(audio, media_type=self._tts.media_type)
+        kind = "wav" if self._settings.url is None else self._settings.response_format
+        return Response(audio, media_type=_MEDIA_TYPES.get(kind, f"audio/{kind}"))
 
     def _upload(self, root: DataRoot, reference: str, max_bytes: int) -> UploadedFile:
         with root.open(reference) as file:

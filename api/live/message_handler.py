@@ -27,10 +27,9 @@ from api.live.protocol import (
     read_message,
 )
 from api.live.session_clock import SessionClock
-from api.live.tts_queue import TtsQueue
+from api.live.tts_queue import Synthesize, TtsQueue
 from config import LiveConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
-from speech.service import CallerVoices
 
 _POLL_S: Final = 0.05
 
@@ -60,7 +59,7 @@ class MessageHandler:
         speech: Receives the audio.
         clock: Clock of the session.
         connection: Connection to the client.
-        tts: Text-to-speech for the caller.
+        synthesize: Text-to-speech for the caller.
         outputs: The outputs of the session.
         live: Limits.
 
@@ -75,12 +74,12 @@ class MessageHandler:
         speech: AudioTimeline,
         clock: SessionClock,
         connection: Connection,
-        tts: CallerVoices,
+        synthesize: Synthesize,
         outputs: SessionOutputs,
         live: LiveConfig,
     ) -> None:
         self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
-        self._tts = TtsQueue(tts, self._push_synthesized, speech.end, self._report_tts_error)
+        self._tts = TtsQueue(synthesize, self._push_synthesized, speech.end, self._report_tts_error)
         self._limits = MessageLimits(live)
         self.event_id: str | None = None
         self.num_messages = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -22,7 +23,7 @@ from errors import LipwrightError, OptionError
 from jobs.requests import Caller
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
-from speech.service import CallerVoices, TtsService
+from speech.service import TextToSpeech
 
 PATH: Final = "/v1/live"
 VIEW_PATH: Final = "/v1/live/view"
@@ -37,8 +38,10 @@ class LiveRoutes:
     `WS /v1/live/view?avatar_id=...` shows one.
     """
 
-    def __init__(self, live: LiveConfig, service: LiveService, tts: TtsService, destinations: Destinations) -> None:
-        self._live, self._service, self._tts, self._destinations = live, service, tts, destinations
+    def __init__(
+        self, live: LiveConfig, service: LiveService, speech: TextToSpeech, destinations: Destinations
+    ) -> None:
+        self._live, self._service, self._speech, self._destinations = live, service, speech, destinations
         self._running = RunningSessions()
 
     def router(self) -> APIRouter:
@@ -109,9 +112,8 @@ class LiveRoutes:
             "idle_timeout_s": self._live.idle_timeout_s,
         }
         await connection.send_text(event("session.state_updated", state="connected", **about))
-        services = SessionServices(
-            self._service, CallerVoices(self._tts, caller.owner, is_live=True), self._destinations
-        )
+        synthesize = partial(self._speech.synthesize, owner=caller.owner, purpose="live")
+        services = SessionServices(self._service, synthesize, self._destinations)
         stream = SessionStream(options, shown, self._live, services, connection)
         return RunningSession(options.session_id, avatar_id, caller.owner, stream, connection, about)
 

@@ -11,6 +11,7 @@ from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import event, fragment_event
 from api.live.session_clock import SessionClock
 from api.live.session_options import SessionOptions
+from api.live.tts_queue import Synthesize
 from api.live.viewers import Viewers
 from config import LiveConfig
 from jobs.messages import ResolvedAvatar
@@ -18,7 +19,6 @@ from media.live.encoder import EncodedPictures
 from media.live.stream_writer import LiveFragment, StreamWriter
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveChunkRequest, LiveService
-from speech.service import CallerVoices
 
 
 class SessionServices(NamedTuple):
@@ -26,12 +26,12 @@ class SessionServices(NamedTuple):
 
     Attributes:
         renderer: Renders chunks.
-        tts: Text-to-speech for the caller.
+        synthesize: Text-to-speech for the caller.
         destinations: Where sessions may be pushed to.
     """
 
     renderer: LiveService
-    tts: CallerVoices
+    synthesize: Synthesize
     destinations: Destinations
 
 
@@ -75,7 +75,7 @@ class SessionStream:
         self._head: tuple[str, bytes] | None = None
         self.outputs = SessionOutputs(services.destinations, live, connection.send_text)
         self.viewers = Viewers(live.max_viewers, live.push_buffer_seconds, lambda: self._head)
-        self._handler = MessageHandler(self._speech, self._clock, connection, services.tts, self.outputs, live)
+        self._handler = MessageHandler(self._speech, self._clock, connection, services.synthesize, self.outputs, live)
         self.take_text, self.take_bytes = self._handler.take_text, self._handler.take_bytes
 
     async def run(self) -> None:

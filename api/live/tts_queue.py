@@ -15,11 +15,12 @@ from api.live.protocol import SpeakText
 from api.live.tasks import cancel_all
 from api.live.wav_stream import WavStream
 from errors import LipwrightError, OptionError
-from speech.service import CallerVoices
 
 MAX_TEXTS: Final = 8
 _PIECE_SECONDS: Final = 1.0
 
+Synthesize = Callable[[str, str | None], AsyncGenerator[bytes]]
+"""Yields the chunks of a WAV file with a text, spoken by the named voice or the default one."""
 Push = Callable[[NDArray[np.int16], int], Awaitable[None]]
 """Receives samples and their rate; waits while the buffer is full."""
 
@@ -28,7 +29,8 @@ class TtsQueue:
     """Synthesizes texts in order.
 
     Args:
-        tts: Text-to-speech for the caller.
+        synthesize: Text-to-speech for the caller. It must not wait until its chunks are taken: playing a text must not
+            hold the slot in which it is spoken.
         push: Receives the audio.
         on_end: Called when the queue is empty.
         on_error: Called when a text cannot be spoken.
@@ -39,12 +41,12 @@ class TtsQueue:
 
     def __init__(
         self,
-        tts: CallerVoices,
+        synthesize: Synthesize,
         push: Push,
         on_end: Callable[[], None],
         on_error: Callable[[SpeakText, LipwrightError], Awaitable[None]],
     ) -> None:
-        self._tts, self._push, self._on_end, self._on_error = tts, push, on_end, on_error
+        self._synthesize, self._push, self._on_end, self._on_error = synthesize, push, on_end, on_error
         self._texts: deque[SpeakText] = deque()
         self.event_id: str | None = None
         self._task: asyncio.Task[None] | None = None
@@ -53,9 +55,8 @@ class TtsQueue:
         """Add a text.
 
         Raises:
-            OptionError: There is no voice, the text is too long, or the queue is full.
+            OptionError: The queue is full.
         """
-        self._tts.check(message.text)
         if len(self._texts) >= MAX_TEXTS:
             raise OptionError(f"text: the queue is full ({MAX_TEXTS} texts).")
         self._texts.append(message)
@@ -80,30 +81,9 @@ class TtsQueue:
 
     async def _speak(self, message: SpeakText) -> None:
         wav = WavStream()
-        async with aclosing(_read_ahead(self._tts.synthesize(message.text, message.voice))) as pieces:
+        async with aclosing(self._synthesize(message.text, message.voice)) as pieces:
             async for piece in pieces:
                 samples = wav.push(piece)
                 size = round(_PIECE_SECONDS * wav.sample_rate) or 1
                 for start in range(0, len(samples), size):
                     await self._push(samples[start : start + size], wav.sample_rate)
-
-
-async def _read_ahead(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield pieces that are read as fast as they come: playing a text must not hold the slot in which it is spoken."""
-    read: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-    async def fill() -> None:
-        try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    read.put_nowait(piece)
-        finally:
-            read.put_nowait(None)
-
-    filling = asyncio.create_task(fill())
-    try:
-        while (piece := await read.get()) is not None:
-            yield piece
-        await filling
-    finally:
-        await cancel_all([filling])

@@ -7,12 +7,10 @@ from collections.abc import Callable, Coroutine
 from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from ray.exceptions import RayError
-from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.runtime.outcomes import CallOutcome, classify, unwrap
-from errors import CapacityError, LipwrightError, ReplicaLostError, StageTimeoutError, StandbyError
+from deployments.runtime.outcomes import CallOutcome, classify, to_lipwright_error, unwrap
+from errors import LipwrightError, StandbyError
 from jobs.messages import ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.record import JobRecord
@@ -108,19 +106,6 @@ class DirectorClient:
             if outcome in (CallOutcome.CANCELLED, CallOutcome.LATE) and not isinstance(cause, LipwrightError):
                 response.cancel()
             if outcome is not CallOutcome.LOST or not left:
-                raise _to_lipwright_error(cause, outcome, timeout_s) from None
+                raise to_lipwright_error(cause, outcome, timeout_s) from None
             await asyncio.sleep(_RETRY_WAIT_S)
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _to_lipwright_error(cause: BaseException, outcome: CallOutcome, timeout_s: float) -> BaseException:
-    """Return the error that the API sees: our own errors as they are, and Ray's errors translated."""
-    if isinstance(cause, LipwrightError) or outcome is CallOutcome.CANCELLED:
-        return cause
-    if isinstance(cause, BackPressureError):
-        return CapacityError("The service has too many requests at once.", cause.retry_after_s or 1.0)
-    if outcome is CallOutcome.LATE:
-        return StageTimeoutError(f"The service did not answer within {timeout_s:.0f} s.")
-    if isinstance(cause, RayError | RayServeException):
-        return ReplicaLostError("The service is restarting; the request was not answered.")
-    return cause

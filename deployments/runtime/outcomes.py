@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from enum import Enum
 
-from ray.exceptions import OutOfDiskError, RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import OutOfDiskError, RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
 
 from errors import (
     BusyError,
@@ -68,3 +68,16 @@ def unwrap(error: BaseException) -> BaseException:
     if isinstance(error, OutOfDiskError):
         return StorageFullError("The disk is full.")
     return storage_error(error) or error
+
+
+def to_lipwright_error(cause: BaseException, outcome: CallOutcome, timeout_s: float) -> BaseException:
+    """Return the error that the API sees: our own errors as they are, and Ray's errors translated."""
+    if isinstance(cause, LipwrightError) or outcome is CallOutcome.CANCELLED:
+        return cause
+    if isinstance(cause, BackPressureError):
+        return CapacityError("The service has too many requests at once.", cause.retry_after_s or 1.0)
+    if outcome is CallOutcome.LATE:
+        return StageTimeoutError(f"The service did not answer within {timeout_s:.0f} s.")
+    if isinstance(cause, RayError | RayServeException):
+        return ReplicaLostError("The service is restarting; the request was not answered.")
+    return cause

@@ -260,9 +260,12 @@ class StageReplica:
         return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))
 
 
-def make_decoders(config: PipelineConfig, warm: bool = True) -> Decoders:
-    """Return decoders whose deaths are counted; `warm` starts their fork server, so that no file waits for it."""
-    decoders = Decoders(config.decoder, partial(metrics.DECODER_DEATHS.add, 1))
+def make_decoders(config: PipelineConfig, warm: bool = True, niceness: int = 0) -> Decoders:
+    """Return decoders whose deaths are counted; `warm` starts their fork server, so that no file waits for it.
+
+    `niceness`: see `Decoders`.
+    """
+    decoders = Decoders(config.decoder, partial(metrics.DECODER_DEATHS.add, 1), niceness=niceness)
     if warm:
         decoders.warm()
     return decoders

@@ -67,7 +67,7 @@ def build(config: PipelineConfig) -> Application:
     director = _bound(
         Director, config, media_probe, audio_features, landmark_generator, studio, speech_synthesis, engines
     )
-    return _bound(Ingress, config, director, _bound(LiveSession, config, engines))
+    return _bound(Ingress, config, director, _bound(LiveSession, config, engines), speech_synthesis)
 
 
 def _bound(deployment: object, *arguments: object) -> Application:

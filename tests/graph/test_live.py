@@ -200,3 +200,13 @@ def test_a_visitor_speaks_through_an_avatar(service_url: str, avatar: str, clien
         visitor.page.click("#live-stop")
         visitor.until("document.querySelector('#live').dataset.state === 'off'")
         assert visitor.errors == []
+
+
+def test_a_text_is_spoken_and_one_that_cannot_be_is_reported(service_url: str, avatar: str) -> None:
+    with _another(service_url, avatar) as live:
+        live.send("agent.speak_text", text="Nobody.", voice="espeak:nonesuch", event_id="t1")
+        error = live.until("error")
+        assert (error["code"], error["event_id"]) == ("option_invalid", "t1")
+        live.send("agent.speak_text", text="Good day.", event_id="t2")
+        assert live.until("agent.speak_started")["event_id"] == "t2"
+        assert live.until("agent.speak_ended")["event_id"] == "t2"

@@ -53,7 +53,7 @@ def test_speak_and_record_speech_write_the_files_of_a_job(stages: Stages, folder
         cues = await asyncio.gather(
             *(stages.speak(CONTEXT, "Guten Tag.", voice, "owner", folder) for voice in (*chosen.voices, "espeak:de"))
         )
-        placed = [PlacedCue(cue.key, SpeechSlot(3.0 * n, 3.0 * n + 2, 3.0 * n + 3)) for n, cue in enumerate(cues)]
+        placed = [PlacedCue(cue.key, SpeechSlot(3.0 * n, 3.0 * n + 2, 3.0 * n + 3), "") for n, cue in enumerate(cues)]
         return cues, await stages.record_speech(CONTEXT, placed, f"{folder}/audio")
 
     cues, recorded = asyncio.run(scene())

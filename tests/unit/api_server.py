@@ -51,6 +51,7 @@ from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, Reques
 from jobs.revisions import checked_spec
 from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
+from speech.service import tts_service
 from storage.backgrounds import BackgroundRecord, BackgroundStore
 from storage.file_keys import job_cues_folder, job_file_key, job_folder, result_key, source_key, upload_key
 from storage.file_store import FileStore
@@ -397,7 +398,7 @@ def serving(
         live=live_config or LiveConfig(),
         subtitles=subtitles or SubtitlesConfig(),
     )
-    app = make_app(service, service.files, config, live)
+    app = make_app(service, service.files, config, tts_service(config.tts, service.files), live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
     try:
         with running(app, port, lifespan) as url:

@@ -16,10 +16,13 @@ from api.v1.routes.subtitles import SubtitlesRoutes
 from api.v1.routes.voices import VoiceRoutes
 from config import PipelineConfig
 from jobs.ports import JobService
+from speech.service import TextToSpeech
 from storage.file_store import FileStore
 
 
-def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) -> tuple[APIRouter, ...]:
+def v1_routers(
+    service: JobService, files: FileStore, config: PipelineConfig, speech: TextToSpeech
+) -> tuple[APIRouter, ...]:
     """Return the routers of all resources under /v1."""
     return (
         StatusRoutes(service).router(),
@@ -30,6 +33,6 @@ def v1_routers(service: JobService, files: FileStore, config: PipelineConfig) ->
         BackgroundRoutes(service, files, config).router(),
         EngineRoutes(files, config).router(),
         SubtitlesRoutes(service, files, config).router(),
-        VoiceRoutes(service, files, config).router(),
+        VoiceRoutes(service, files, config, speech).router(),
         InspectRoutes(service, files, config).router(),
     )

@@ -16,11 +16,12 @@ from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.routing import Routes, route
 from config import PipelineConfig
-from errors import InputError, OptionError, StageTimeoutError
+from errors import OptionError
 from jobs.fair_queue import FairQueue
 from jobs.model.files import FilePart
 from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
+from jobs.sources.client_names import client_names
 from media.subtitles.cues import Cue
 from media.subtitles.texts import SubtitleFormat, subtitle_file
 from speech.transcriber import Transcriber
@@ -84,9 +85,8 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
         upload = form.audio
         try:
             self._settings.check(translates=form.translate_to is not None)
-            cues = await self._transcriber.transcribe(owner, upload_key(upload.key), form.language)
-        except (InputError, StageTimeoutError) as error:
-            raise type(error)(str(error).replace(upload.key, upload.label or "audio")) from error
+            with client_names(upload):
+                cues = await self._transcriber.transcribe(owner, upload_key(upload.key), form.language)
         finally:
             await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, upload))
         return cues if form.translate_to is None else await self._transcriber.translate(cues, form.translate_to)

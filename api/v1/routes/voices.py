@@ -19,7 +19,7 @@ from errors import OptionError
 from jobs.model.files import FilePart
 from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
-from speech.service import tts_service
+from speech.service import TextToSpeech
 from speech.voice_recorder import VoiceRecorder
 from storage.file_store import FileStore
 from storage.voices import VoiceRecord, VoiceStore
@@ -63,13 +63,12 @@ class VoiceView(BaseModel):
 class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
     """Handlers of /v1/voices."""
 
-    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig) -> None:
-        self._service = service
-        self._tts = tts_service(config.tts, files)
+    def __init__(self, service: JobService, files: FileStore, config: PipelineConfig, speech: TextToSpeech) -> None:
+        self._service, self._settings, self._speech = service, config.tts, speech
         self._store = VoiceStore(files.stored)
         self._recorder = VoiceRecorder(config, files)
         servers = config.subtitles.transcription_url, config.subtitles.translation_url
-        self._can_translate = None not in servers and self._tts.default_voice is not None
+        self._can_translate = None not in servers
         max_bytes = (config.tts.cloning or CloningConfig()).max_bytes
         limits = config.limits.model_copy(update={"max_upload_bytes": min(max_bytes, config.limits.max_upload_bytes)})
         self._receiver = FormReceiver(service, files, config.model_copy(update={"limits": limits}))
@@ -77,15 +76,15 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
     @route("", summary="List voices")
     async def get_voices(self, request: Request) -> VoiceView:
         """List the voices for `text`. A voice server may accept further names."""
-        tts = self._tts
-        cloned = await tts.cloned_voices(caller_of(request).owner)
+        voices, can_clone = await self._speech.voices(), self._settings.cloning is not None
+        cloned = await asyncio.to_thread(self._store.list, caller_of(request).owner) if can_clone else []
         return VoiceView(
-            is_available=tts.default_voice is not None,
-            voices=list(dict.fromkeys([*await tts.voices(), *(voice.name for voice in cloned)])),
-            default=tts.default_voice,
-            max_chars=tts.max_chars,
-            can_clone=tts.can_clone,
-            can_translate=self._can_translate,
+            is_available=bool(voices),
+            voices=list(dict.fromkeys([*voices, *(voice.name for voice in cloned)])),
+            default=voices[0] if voices else None,
+            max_chars=self._settings.max_chars,
+            can_clone=can_clone,
+            can_translate=self._can_translate and bool(voices),
             cloned=cloned,
         )
 
@@ -102,11 +101,12 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
 
         The recording is passed to the speech server with every text in that voice. The voice belongs to the API key.
         """
-        try:
-            self._tts.check_cloning()
-        except OptionError:
+        if self._settings.cloning is None:
             await drain(request)
-            raise
+            raise OptionError(
+                "This service cannot clone voices. Ask the operator to set tts.url and tts.cloning for a speech server "
+                "that takes recordings of speakers; see docs/text-to-speech.md."
+            )
         async with self._receiver.receive(request, VoiceForm) as (form, admission_id):
             await self._service.release(admission_id)  # an admission is for a job or an avatar
             return await self._recorder.record(caller_of(request).owner, form.name, form.audio, form.transcript)

@@ -51,6 +51,20 @@ async def test_fair_queue_with_one_key_in_a_loop_serves_another_next() -> None:
     assert bench.most_at_once == 1
 
 
+async def test_fair_queue_with_two_turns_serves_other_keys_first() -> None:
+    bench = _Bench(FairQueue("speech", num_at_once=2))
+    tasks = [bench.ask("a", f"a{number}") for number in range(5)]
+    await _settle()
+    assert bench.turns == ["a0", "a1"]
+    tasks += [bench.ask("b", "b0"), bench.ask("b", "b1"), bench.ask("c", "c0")]
+    for _ in tasks:
+        await _settle()
+        bench.end.release()
+    await asyncio.gather(*tasks)
+    assert bench.turns[2:4] == ["b0", "c0"] and bench.turns.index("b1") < bench.turns.index("a4")
+    assert bench.most_at_once == 2
+
+
 async def test_fair_queue_bounds_what_waits() -> None:
     bench = _Bench(FairQueue("inspection", max_waiting=5, max_own=2))
     tasks = [bench.ask(owner, "") for owner in ("a", "a", "a", None, None, None)]

@@ -15,7 +15,7 @@ import pytest
 
 from config import MediaLimits, PipelineConfig
 from errors import LipwrightError, MediaLimitError, StageTimeoutError, StoredFileError, VoiceError
-from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, name_cues, of_cue
+from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_name
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
@@ -75,7 +75,7 @@ def _cue(config: PipelineConfig, files: FileStore, number: int, content: bytes) 
 @pytest.fixture
 def cues(config: PipelineConfig, files: FileStore) -> list[PlacedCue]:
     keys = [_cue(config, files, number, _speech(seconds)) for number, seconds in enumerate(LENGTHS)]
-    return [PlacedCue(key, slot) for key, slot in zip(keys, SLOTS, strict=True)]
+    return [PlacedCue(key, slot, f"turn {n}") for n, (key, slot) in enumerate(zip(keys, SLOTS, strict=True))]
 
 
 def _record(
@@ -112,10 +112,12 @@ def test_record_writes_fitted_cues_in_slot_order(
 def test_record_with_a_missing_or_damaged_cue_names_it(
     config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
 ) -> None:
-    with pytest.raises(StoredFileError, match=r"^cue 2: .*missing"):
-        _record(config, files, decoders, [*cues[:2], PlacedCue(f"{FOLDER}/{'f' * 32}", SLOTS[2])], CancelToken())
+    with pytest.raises(StoredFileError, match=r"^turn 2: .*missing"):
+        _record(
+            config, files, decoders, [*cues[:2], PlacedCue(f"{FOLDER}/{'f' * 32}", SLOTS[2], "turn 2")], CancelToken()
+        )
     (files.root / cues[1].key).write_bytes(_speech(0.5))
-    with pytest.raises(StoredFileError, match="^cue 1: the stored speech is missing or damaged"):
+    with pytest.raises(StoredFileError, match="^turn 1: the stored speech is missing or damaged"):
         _record(config, files, decoders, cues, CancelToken())
     assert files.stored.find(OUT) is None, "nothing is left of a recording that failed"
 
@@ -123,8 +125,8 @@ def test_record_with_a_missing_or_damaged_cue_names_it(
 def test_record_with_a_cue_without_audio_names_it(
     config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
 ) -> None:
-    broken = PlacedCue(_cue(config, files, 9, b"no audio" * 100), SLOTS[0])
-    with pytest.raises(VoiceError, match="^cue 3: The voice returned audio that cannot be used"):
+    broken = PlacedCue(_cue(config, files, 9, b"no audio" * 100), SLOTS[0], "turn 3")
+    with pytest.raises(VoiceError, match="^turn 3: The voice returned audio that cannot be used"):
         _record(config, files, decoders, [*cues[1:], broken], CancelToken())
 
 
@@ -146,16 +148,12 @@ def test_record_that_is_cancelled_ends(
 
 
 def test_record_timeout_s_bounds_open_slots(config: PipelineConfig) -> None:
-    cues = [PlacedCue("a", SLOTS[0]), PlacedCue("b", SLOTS[3])]
+    cues = [PlacedCue("a", SLOTS[0], ""), PlacedCue("b", SLOTS[3], "")]
     assert record_timeout_s(config, cues) == config.jobs.sound_timeout_s(603.0) + 2
 
 
-def test_name_cues_keeps_the_error() -> None:
-    error = of_cue(StageTimeoutError("It timed out.", was_retried=True), 1)
-    assert str(error) == "cue 1: It timed out."
-    named = pickle.loads(pickle.dumps(name_cues(error, ["turns[4], at 1 s", "turns[7], at 2 s"])))
+def test_with_name_keeps_the_error() -> None:
+    error = with_name(StageTimeoutError("It timed out.", was_retried=True), "turns[7], at 2 s")
+    named = pickle.loads(pickle.dumps(error))
     assert isinstance(named, StageTimeoutError) and named.was_retried
     assert str(named) == "turns[7], at 2 s: It timed out."
-    assert str(name_cues(VoiceError("SpeechSynthesis, 6 attempts: cue 0: It failed."), ["turns[4]"])) == (
-        "SpeechSynthesis, 6 attempts: turns[4]: It failed."
-    )

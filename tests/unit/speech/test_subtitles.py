@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from config import SubtitlesConfig
+from errors import VoiceError
 from lipwright_client import Lipwright
 from media.subtitles.cues import Cue, read_cues
+from speech.openai_server import OpenAIServer
 from storage.file_keys import UPLOADS
 from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.openai_server import OpenAIStandIn, answering
@@ -122,3 +124,12 @@ def test_the_client(service: MemoryService) -> None:
     with answering() as other, _api(service, other) as http, Lipwright(str(http.base_url)) as client:
         text = client.create_subtitles(("talk.wav", tone(1)), translate_to="de")
     assert [cue.text for cue in read_cues(text.encode())] == ["Guten Abend.", "Wer ist da?"]
+
+
+@pytest.mark.parametrize(("status", "is_unreachable"), [(503, True), (429, True), (500, False), (401, False)])
+async def test_chat_with_a_busy_server_is_unreachable(status: int, is_unreachable: bool) -> None:
+    with answering(status=status) as other:
+        server = OpenAIServer("translation", other.url, None, 10.0)
+        with pytest.raises(VoiceError, match=f"The translation server returned status {status}") as caught:
+            await server.chat("model", "Translate.", "Hello.")
+    assert caught.value.is_unreachable == is_unreachable

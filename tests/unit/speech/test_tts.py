@@ -91,9 +91,9 @@ def test_a_text_and_audio_or_neither_are_refused(service: MemoryService) -> None
     assert not service.requests and not service.uploads()
 
 
-def test_without_a_voice_the_answer_says_what_to_do() -> None:
+async def test_without_a_voice_the_answer_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="no voice.*set tts.url or to install the extra"):
-        TtsService(TtsConfig(), None, None).check("Hello")
+        await TtsService(TtsConfig(), None, None).find_voice(None, None)
 
 
 @pytest.mark.parametrize("listed", [["alloy", "kim"], [{"id": "alloy"}, {"name": "kim"}, {}]])

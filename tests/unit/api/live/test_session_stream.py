@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import av
 import numpy as np
@@ -20,7 +21,7 @@ from api.live.session_stream import SessionServices, SessionStream
 from config import LiveConfig, NetworkConfig, TtsConfig
 from jobs.model.avatar_settings import AvatarSettings
 from net.push.destination import Destinations
-from speech.service import CallerVoices, TtsBackend, TtsService
+from speech.service import TtsBackend, TtsService
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
 
 RATE = 24000
@@ -31,7 +32,8 @@ class Talk:
 
     def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: TtsBackend | None = None) -> None:
         self.service, self.line = GreyService(), Collected()
-        self.tts = CallerVoices(TtsService(TtsConfig(max_chars=100), voice, "beep"), None)
+        tts = TtsService(TtsConfig(max_chars=100), voice, "beep")
+        self.synthesize = partial(tts.synthesize, owner=None, purpose="live")
         self.live = live or LiveConfig()
         self.shows = shows
 
@@ -39,7 +41,7 @@ class Talk:
     async def session(self) -> AsyncIterator[SessionStream]:
         """Run a session for the block, which fails if it lasts longer than two minutes."""
         shown = await self.service.prepare("s", AVATAR, None, AvatarSettings())
-        services = SessionServices(self.service, self.tts, Destinations((), NetworkConfig()))
+        services = SessionServices(self.service, self.synthesize, Destinations((), NetworkConfig()))
         session = SessionStream(SessionOptions("s", RATE), shown, self.live, services, self.line)
         self.running = asyncio.create_task(session.run())
         tasks = [self.running, *([asyncio.create_task(self._show(session))] if self.shows else [])]

@@ -10,14 +10,9 @@ from collections.abc import AsyncGenerator
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from api.live.protocol import SpeakText
-from api.live.tts_queue import TtsQueue
 from api.live.wav_stream import WavStream
-from config import TtsConfig
 from errors import VoiceError
-from speech.service import CallerVoices, TtsService
 from tests.unit.api.live.test_session_stream import Talk
 
 RATE = 22050
@@ -116,27 +111,6 @@ async def test_an_interruption_ends_the_reading_too() -> None:
         await talk.until(lambda: len(talk.line.of("session.fragment")) > num + 5)
 
     assert not talk.line.of("session.fragment")[-1]["is_speaking"]
-
-
-async def test_speak_text_while_it_plays_holds_no_voice_slot() -> None:
-    service = TtsService(TtsConfig(max_concurrent=1, max_wait_s=5), Beep(), "beep")
-    is_full = asyncio.Event()
-
-    async def push(samples: NDArray[np.int16], rate: int) -> None:
-        is_full.set()
-        await asyncio.Event().wait()
-
-    async def fail(message: SpeakText, error: Exception) -> None:
-        raise AssertionError(error)
-
-    queues = [TtsQueue(CallerVoices(service, None, is_live=True), push, lambda: None, fail) for _ in range(2)]
-    for queue in queues:
-        is_full.clear()
-        queue.add(SpeakText(type="agent.speak_text", text="A long text."))
-        await asyncio.wait_for(is_full.wait(), 10)
-    assert [piece async for piece in service.synthesize("Another one.", None)]
-    for queue in queues:
-        await queue.stop()
 
 
 @pytest.mark.parametrize(

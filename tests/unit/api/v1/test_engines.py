@@ -13,6 +13,7 @@ from api.app import make_app
 from api.v1.routes.engines import EngineRoutes
 from config import PipelineConfig
 from models.engines.weights.store import WeightsStore
+from speech.service import tts_service
 from storage.file_store import FileStore
 from tests.unit.api_server import MemoryService, running
 from tests.unit.models.engines.weights.toy_engines import ENGINES
@@ -65,7 +66,8 @@ def test_what_is_added_meanwhile_is_there(http: httpx.Client, tmp_path: Path) ->
 def test_the_api_has_it_behind_its_key(tmp_path: Path) -> None:
     service = MemoryService(tmp_path)
     try:
-        schema = make_app(service, service.files, PipelineConfig()).openapi()
+        config = PipelineConfig()
+        schema = make_app(service, service.files, config, tts_service(config.tts, service.files)).openapi()
     finally:
         service.table.close()
     operation = schema["paths"]["/v1/engines"]["get"]
