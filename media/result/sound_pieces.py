@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 _FRAME: Final = 1024  # samples
 _PIECE: Final = 128  # packets
-# Frames of the margins. From its ninth packet on, an encoder that starts in the middle of the sound chooses the windows of
-# one that started at the beginning (all of 4,187 packets of four recordings, mono and stereo, 24 to 48 kHz).
+# Frames of the margins. From its ninth packet on, an encoder that starts in the middle of the sound chooses the windows
+# of one that started at the beginning (all of 4,187 packets of four recordings, mono and stereo, 24 to 48 kHz).
 _BEFORE, _AFTER = 8, 2
 _WARM_UP: Final = 256  # frames, in which the bit rate settles
 _LENGTH_BYTES: Final = 2
