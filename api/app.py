@@ -13,7 +13,7 @@ from api.body_window import AppWindow
 from api.gradio_mount import mount_gradio
 from api.heygem import heygem_routers
 from api.live.routes import LiveRoutes
-from api.openai.errors import error_answer, error_responses
+from api.openai.protocol import error_answer, error_responses
 from api.openai.routes import PREFIX, VideoRoutes
 from api.openapi import API_KEY, EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes, SecurityHeaders

@@ -1,4 +1,4 @@
-"""Flow control between Serve's proxy and the app: bounds what waits in between, and closes connections that are slow.
+"""Flow control between Serve's proxy and the app: bounds what waits in between, and closes slow connections.
 
 Serve's proxy reads a request body as fast as it arrives, and reads a response as fast as the app writes it, through
 unbounded queues in its own process and in the replica, and through Ray's object store. With a slow disk, 900 MB of an
@@ -20,6 +20,7 @@ import logging
 import socket
 import struct
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,8 +28,33 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.min_rate import MinRate
 from config import MediaLimits
+
+
+@dataclass
+class MinRate:
+    """Enforces a minimum rate, as a token bucket: waiting for the client spends time, transferred bytes earn it back.
+
+    Over any period, the body must be transferred at `min_bytes_per_s`, apart from `max_pause_s` of pauses. Time that
+    the service needs to read or write data does not count.
+
+    Args:
+        min_bytes_per_s: Minimum rate.
+        max_pause_s: Capacity of the bucket, in seconds; it starts full.
+    """
+
+    min_bytes_per_s: float
+    max_pause_s: float
+    left_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.left_s = self.max_pause_s
+
+    def count(self, num_bytes: int, waited_s: float) -> None:
+        """Count transferred bytes and the time spent waiting for the client to transfer them."""
+        earned_s = num_bytes / self.min_bytes_per_s
+        self.left_s = min(self.max_pause_s, self.left_s - waited_s + earned_s)
+
 
 logger = logging.getLogger(__name__)
 

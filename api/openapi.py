@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from api.base_url import base_url
-from api.conditional import unchanged
+from api.file_responses import unchanged
 from api.problem import PROBLEM_MEDIA_TYPE, Problem
 from api.routing import Routes, route
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import web
 from api.base_url import base_url
-from api.conditional import unchanged
+from api.file_responses import unchanged
 from api.routing import Routes, route
 from config import LabelsConfig
 from errors import NotFoundError

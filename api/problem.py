@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.validation_message import describe
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
-from jobs.model.files import ErrorRecord
+from jobs.model.base import ErrorRecord
 from telemetry import metrics
 
 logger = logging.getLogger(__name__)

@@ -7,12 +7,11 @@ from pathlib import PurePath
 
 from fastapi import Request, Response
 
-from api.conditional import unchanged
-from api.stored_file import FileDisposition, stored_file_response
+from api.file_responses import FileDisposition, stored_file_response, unchanged
 from errors import StateError
 from jobs.model.record import JobRecord, JobStatus
 from media.output.formats import FORMATS
-from media.preview.thumbnail import thumbnail
+from media.preview import thumbnail
 from storage.file_keys import result_key, segment_key
 from storage.file_store import FileStore
 from storage.files import FileState, StoredFiles

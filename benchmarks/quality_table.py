@@ -17,7 +17,7 @@ class Row:
     """One row of the table.
 
     Attributes:
-        test: A name of `benchmarks.quality_cases.TESTS`.
+        test: A name of `benchmarks.quality.TESTS`.
         label: Displayed name.
         block: Block of the judge's metrics.
         metric: Name of the metric in the block.

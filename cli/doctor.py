@@ -33,10 +33,9 @@ def doctor(
 
     Starts nothing. The exit status is 1 if there is a problem.
     """
-    from doctor.check_result import Status, worst
     from doctor.checks import run_checks
     from doctor.planned_service import DoctorOptions
-    from doctor.report import print_report
+    from doctor.report import Status, print_report, worst
 
     results = run_checks(DoctorOptions(config, host, port, data_dir, object_store_memory))
     status = worst(results)

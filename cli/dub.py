@@ -12,12 +12,11 @@ from typing import Annotated
 
 import typer
 
-from cli.draft_file import draft_text
+from cli.draft_file import draft_text, long_texts, print_result, voices_of
 from cli.job_options import local_files, with_dub_options
 from cli.local_service import LocalDataDir, OptionalServer, service_at
 from cli.run_job import VideoOut, check_paths, check_writable, make_job, save_video
 from cli.terminal import UsageError, interrupt_on_sigterm, service
-from cli.turn_table import long_texts, print_result, voices_of
 from lipwright_client import ClientError, Job, Lipwright
 from lipwright_client.calls import JobFields
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_
 import typer
 from pydantic.fields import FieldInfo
 
-from cli.messages import OPTION_NAMES, with_commands
-from jobs.model.files import UploadedFile
+from cli.terminal import OPTION_NAMES, with_commands
+from jobs.model.base import UploadedFile
 from jobs.model.spec import JobSpec
 
 _SEVERAL: Final = "several people speak with `lipwright dub` or a batch"

@@ -12,15 +12,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from cli.draft_file import apply_changes, draft_changes, draft_text
+from cli.draft_file import apply_changes, draft_changes, draft_text, long_texts, print_result, turn_table
 from cli.job_options import with_job_options
 from cli.local_service import ANY_SERVER, LocalDataDir, OptionalServer, Server, service_at
-from cli.report import print_report
-from cli.run_job import check_input, check_writable, progress_bars, save_video
+from cli.run_job import check_input, check_writable, print_report, progress_bars, save_video
 from cli.terminal import AsJson, UsageError, commands, console, interrupt_on_sigterm, name, service, timestamp
-from cli.turn_table import long_texts, print_result, turn_table
 from errors import NotFoundError
-from jobs.model.revision import RevisedSettings
+from jobs.model.edits import RevisedSettings
 from lipwright_client import Job, Lipwright
 from lipwright_client.calls import RevisionFields, format_of
 

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from cli.terminal import UsageError
-from launch.folder_lock import holder_of
+from launch.data_folder import holder_of
 from launch.serve_config import read_serve_config
 from lipwright_client.settings import DEFAULT_URL
 

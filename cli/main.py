@@ -11,6 +11,7 @@ import typer
 from cli.avatars import app as avatars_app
 from cli.batch import batch
 from cli.doctor import doctor
+from cli.draft_file import print_result
 from cli.dub import dub
 from cli.inspect import inspect
 from cli.integrations import gradio, live_worker, mcp
@@ -24,7 +25,6 @@ from cli.models import app as models_app
 from cli.run_job import VideoOut, check_paths, make_job, save_video
 from cli.serve import serve
 from cli.terminal import UsageError, commands, interrupt_on_sigterm, service
-from cli.turn_table import print_result
 from cli.voices import app as voices_app
 from lipwright_client.calls import JobFields
 

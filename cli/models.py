@@ -27,7 +27,7 @@ from models.engines.weights.index import WeightsEntry, clean_label
 from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import Found, WeightsStore
 from models.engines.weights.upload import MAX_BYTES, StagedFile
-from storage.local.disk import make_private_folder
+from storage.local.folder import make_private_folder
 
 app = commands(help="Manage the weights of engines.")
 

@@ -28,10 +28,9 @@ from cluster.batch_options import (
 )
 from cluster.batch_record import BatchRecord, next_name, open_record, record_path
 from cluster.batch_run import Batch, BatchLimits, Outcome, run_and_print
-from cluster.locations import Location, copy_atomic, file_name, open_location
-from cluster.manifest import Pair, read_manifest
+from cluster.manifest import Location, Pair, copy_atomic, file_name, open_location, read_manifest
 from errors import CapacityError, InputError, LipwrightError, NotFoundError, UnavailableError
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from jobs.model.record import JobRecord, JobStatus
 from jobs.ports import JobService
 from jobs.requests import RequestContext

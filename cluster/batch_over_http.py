@@ -10,8 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from cluster.batch_record import next_name
 from cluster.batch_run import Outcome
-from cluster.locations import Location, copy_atomic, file_name, open_location
-from cluster.manifest import Pair
+from cluster.manifest import Location, Pair, copy_atomic, file_name, open_location
 from lipwright_client import AsyncLipwright, ClientError, Job
 from lipwright_client.calls import JobFields
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
 
-from cluster.locations import exists
-from cluster.manifest import Pair
+from cluster.manifest import Pair, exists
 from errors import InputError, StateError
 
 

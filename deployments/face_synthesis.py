@@ -10,7 +10,7 @@ from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import StageReplica, free_gpu_memory, stage_method
 from media.cancel_token import CancelToken
-from media.decoding.malloc_tuning import retain_freed_buffers
+from media.decoding.memory_budget import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, EngineClass, FaceGenerator

@@ -14,7 +14,7 @@ from config import PipelineConfig
 from deployments.runtime.replica import StageReplica, assigned_device, claim_threads, make_decoders, stage_method
 from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, PreparedSpeech, ShownBlock, SourceVideo
 from media.cancel_token import CancelToken
-from media.matte.foreground import ScreenColour
+from media.matte import ScreenColour
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, FrameSpan
 from models.engines.registry import ENGINES

@@ -14,13 +14,12 @@ from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import StageReplica, free_gpu_memory, make_decoders, stage_method
 from jobs.messages import ResolvedAvatar
 from media.cancel_token import CancelToken
-from media.decoding.malloc_tuning import retain_freed_buffers
+from media.decoding.memory_budget import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
-from rendering.live_admission import LiveAdmission
+from rendering.live_admission import LiveAdmission, measure_cost
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from rendering.live_cost import measure_cost
 from rendering.live_renderer import LiveRenderer
 from rendering.segment_renderer import SourceOpener
 from storage.state import open_files

@@ -16,8 +16,8 @@ from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
 from jobs.messages import OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from media.audio_parts import AudioPart
-from media.decoding.malloc_tuning import retain_freed_buffers
-from media.output.fitted_background import fitted_info
+from media.decoding.memory_budget import retain_freed_buffers
+from media.output.backgrounds import fitted_info
 from media.playback import AfterEnd
 from media.probe import VideoInfo
 from models.engines.catalog import EngineCatalog
@@ -25,10 +25,10 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, EngineClass
 from models.engines.registry import ENGINES
 from models.mouth.motion import RunningStats
-from rendering.background_fitter import BackgroundFitter
+from rendering.background_opener import BackgroundFitter
 from rendering.result_writer import ResultWriter
 from rendering.segment_renderer import SegmentRenderer, SourceOpener
-from rendering.source_copier import SourceCopier
+from rendering.source_readers import SourceCopier
 from storage.state import open_files
 from telemetry.log_context import current_context
 

@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from config import PipelineConfig
-from doctor.access import check_front, check_keys, check_port, check_token
-from doctor.check_result import CheckResult, ok, problem
+from doctor.access import AGENT_PORT, check_agent_port, check_front, check_keys, check_port, check_token, num_rays_on
 from doctor.compute import check_gpus
-from doctor.labels import check_labels
 from doctor.machine import available_memory_bytes, file_system, num_cpus
-from doctor.media_checks import check_decoders, check_encoders, check_sandbox
+from doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
 from doctor.planned_service import DoctorOptions, PlannedService, plan_service
-from doctor.ray_agent import AGENT_PORT, check_agent_port, num_rays_on
+from doctor.report import CheckResult, ok, problem
 from doctor.resources import (
     check_cpus,
     check_memory,
@@ -26,7 +24,7 @@ from doctor.resources import (
     check_shared_memory,
     store_bytes,
 )
-from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
+from doctor.software import check_clock, check_onnxruntime, check_packages, check_python, check_weights
 from doctor.storage import (
     check_cache,
     check_data_folder,
@@ -35,10 +33,9 @@ from doctor.storage import (
     check_spill_folder,
     check_state,
 )
-from doctor.weights import check_weights
 from errors import ConfigError
+from launch.environment import ray_folder
 from launch.front_proxy import haproxy_binary
-from launch.ray_folder import ray_folder
 from media.decoding.memory_budget import memory_bytes
 from storage.state import open_keys
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from doctor.check_result import CheckResult, ok, problem, warning
 from doctor.machine import Gpu, seen_gpus
+from doctor.report import CheckResult, ok, problem, warning
 from errors import ConfigError, LipwrightError
 from launch.serve_config import default_config_path
 

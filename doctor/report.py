@@ -1,17 +1,82 @@
-"""Prints check results to a terminal."""
+"""The result of one check, and results printed to a terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from doctor.check_result import CheckResult, Status, worst
+
+class Status(StrEnum):
+    """Severity, in ascending order."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The result of one check.
+
+    Attributes:
+        status: With a warning the service works, but slower or with a risk; with a problem something does not work.
+        found: The actual state.
+        expected: The required state; empty if the check passed.
+        fix: How to fix it; empty if the check passed.
+        check: Name of the check, given by `checks.run_checks`.
+    """
+
+    status: Status
+    found: str
+    expected: str = ""
+    fix: str = ""
+    check: str = ""
+
+    def named(self, check: str) -> CheckResult:
+        """The result as that of the named check."""
+        return replace(self, check=check)
+
+    def as_dict(self) -> dict[str, str]:
+        """The result with the keys of `lipwright doctor --json`, where the fix is called `mend`."""
+        about = {"check": self.check, "status": str(self.status)}
+        return {**about, "found": self.found, "expected": self.expected, "mend": self.fix}
+
+
+def ok(found: str) -> CheckResult:
+    """Returns a passed check."""
+    return CheckResult(Status.OK, found)
+
+
+def warning(found: str, expected: str, fix: str) -> CheckResult:
+    """Returns a warning: it works, but slower or with a risk."""
+    return CheckResult(Status.WARNING, found, expected, fix)
+
+
+def problem(found: str, expected: str, fix: str) -> CheckResult:
+    """Returns a problem: something does not work."""
+    return CheckResult(Status.PROBLEM, found, expected, fix)
+
+
+def worst(results: Iterable[CheckResult]) -> Status:
+    """Returns the most severe status."""
+    order = list(Status)
+    return max((result.status for result in results), key=order.index, default=Status.OK)
+
+
+def size(num_bytes: float) -> str:
+    """Formats bytes, as in `64 MiB` or `7.2 GiB`."""
+    if num_bytes < 1024**3:
+        return f"{num_bytes / 1024**2:.0f} MiB"
+    return f"{num_bytes / 1024**3:.1f} GiB"
+
 
 _PLURALS: Final = {Status.OK: "ok", Status.WARNING: "warnings", Status.PROBLEM: "to mend"}
 _STYLES: Final = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import FileSystem
+from doctor.report import CheckResult, ok, problem, size, warning
 from launch.serve_config import default_config_path
 
 # ray/_private/ray_constants.py (2.60): DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, REQUIRE_SHM_SIZE_THRESHOLD,

@@ -1,4 +1,4 @@
-"""Checks Python and the packages against pyproject.toml, and that there is only one onnxruntime."""
+"""Checks Python, the packages against pyproject.toml, and the bundled weights against SHA256SUMS."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from doctor.check_result import CheckResult, ok, problem, warning
-from launch.packages import faults, installed_version, needed, own_requirements
+from doctor.report import CheckResult, ok, problem, warning
+from errors import WeightsError
+from launch.preflight import faults, installed_version, needed, own_requirements
+from models.weights import FOLDER, SUMS_NAME, read_sums, verified_path
 
 _MIN_PYTHON: Final = (3, 11)
 # CPython issue 106905, "AST constructor recursion depth mismatch": fixed in 3.11.8 and 3.12.2.
@@ -89,3 +91,26 @@ def check_clock(now_s: float, newest: Path = Path(__file__)) -> CheckResult:
             "Set it: timedatectl set-ntp true.",
         )
     return ok("not earlier than the installed files")
+
+
+def check_weights(folder: Path = FOLDER) -> CheckResult:
+    """Compares the sha256 of each file."""
+    try:
+        names = sorted(read_sums(folder / SUMS_NAME))
+    except WeightsError as error:
+        return problem(str(error), f"{SUMS_NAME} in {folder}", _MEND)
+    wrong = [fault for name in names if (fault := _fault(folder, name))]
+    if wrong:
+        return problem(" ".join(wrong), f"the {len(names)} files of {folder / SUMS_NAME}", _MEND)
+    return ok(f"{len(names)} files, each with its sha256")
+
+
+_MEND = "Restore the folder models/weights from the release: git checkout -- models/weights, or reinstall."
+
+
+def _fault(folder: Path, name: str) -> str:
+    try:
+        verified_path(folder, name)
+    except WeightsError as error:
+        return str(error)
+    return ""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from config import PipelineConfig
-from doctor.check_result import CheckResult, ok, problem, size, warning
 from doctor.machine import file_system
+from doctor.report import CheckResult, ok, problem, size, warning
 from errors import LipwrightError
 from storage.state import cache_folder, check_files_access, open_database
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
-from jobs.model.files import Frozen, new_id
+from jobs.model.base import Frozen, new_id
 from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.limiter import SegmentLimiter
 from storage.file_store import FileStore

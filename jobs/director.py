@@ -16,12 +16,19 @@ from jobs.housekeeping import Housekeeping
 from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
-from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
-from jobs.model.turn_edits import TurnEdit
 from jobs.ports import Stages
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
+from jobs.requests import (
+    AvatarChange,
+    AvatarRequest,
+    BackgroundRequest,
+    ReplicaStatus,
+    RequestContext,
+    ServiceStatus,
+    service_status,
+)
 from jobs.revisions import Revisions
 from jobs.scheduler import JobScheduler
 from jobs.segments.kept import KeptSegments
@@ -32,14 +39,13 @@ from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.live_avatars import LiveAvatars
-from jobs.status import ReplicaStatus, ServiceStatus, service_status
 from jobs.submission import Submissions
 from jobs.webhooks import Webhooks
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from storage.backgrounds import BackgroundRecord
 from storage.cues import open_cues
-from storage.records import AvatarRecord, AvatarStatus, SegmentRecord
+from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
 from telemetry import metrics
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from errors import LipwrightError, NotFoundError, OptionError, StateError
-from jobs.model.files import utc_now
+from jobs.model.base import utc_now
+from jobs.model.edits import AnyTurnEdit, NewTurn, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.record import JobRecord, JobStage, JobStatus
-from jobs.model.turn_edits import AnyTurnEdit, NewTurn, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.turns import PlannedTurn
 from jobs.planning import video_seconds
 from jobs.services import JobServices

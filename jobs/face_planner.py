@@ -10,12 +10,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.messages import AvatarRef, BlockRequest, CropRequest, FacePlan, PreparedSpeech, SegmentRequest, ShownBlock
+from jobs.messages import (
+    AvatarRef,
+    BlockRequest,
+    CropRequest,
+    FacePlan,
+    OutputPicture,
+    PreparedSpeech,
+    SegmentRequest,
+    ShownBlock,
+)
 from jobs.model.plan import JobOptions
-from jobs.output_picture import OutputPicture
 from jobs.ports import Stages
+from jobs.segments.kept import PlanCache
 from jobs.segments.plan import Block, Segment
-from jobs.segments.plan_cache import PlanCache
 from jobs.turns import FaceTurns, speaker_of_frames
 from media.playback import Playback
 from models.engines.protocol import FrameSpan

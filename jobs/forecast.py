@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from jobs.messages import OutputPicture
 from jobs.model.record import JobStatus, JobSummary
-from jobs.output_picture import OutputPicture
 
 _UNMEASURED_RATE = 1.0
 """Seconds of video per second of wall clock, assumed before any job has finished."""

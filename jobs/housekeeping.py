@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from config import JobConfig
 from errors import CancelledJobError, LipwrightError, NotFoundError
-from jobs.model.files import ErrorRecord, utc_now
+from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars

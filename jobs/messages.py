@@ -1,4 +1,4 @@
-"""Messages between the Director and the stages. All are picklable; bulk data travels by file or by Ray's object store.
+"""Messages between the Director and the stages. All are picklable; bulk data travels by file or object store.
 
 Files are named by their keys (`storage.file_keys`); each stage fetches them itself.
 """
@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.model.job_settings import JobSettings
 from jobs.model.plan import MUSIC
 from jobs.model.record import JobRecord
-from jobs.output_picture import OutputPicture
 from jobs.turns import cues_of
 from media.labels.watermark import Corner
+from media.output.backgrounds import TRANSPARENT
+from media.output.formats import FORMATS, FormatName, OutputFormat, Quality
+from media.output.framing import Framing, OutputSize, output_info, parse_aspect, parse_size
 from media.playback import AfterEnd, Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
@@ -29,6 +32,40 @@ from models.people.report import PeopleReport
 from models.speech.level import SpeechLevel
 from models.speech.prosody import Prosody
 from storage.file_keys import job_file_key
+
+
+@dataclass(frozen=True)
+class OutputPicture:
+    """The video of a result."""
+
+    info: VideoInfo  # its size, rate, colours and pixel aspect
+    framing: Framing  # which part of the source it shows
+    format_name: FormatName = "mp4"
+    has_alpha: bool = False  # whether it is transparent where the person is not
+    quality: Quality = "balanced"  # of its encoding
+
+    @classmethod
+    def of(cls, settings: JobSettings, source: VideoInfo) -> Self:
+        """Return what the options of a job mean for a source."""
+        size = OutputSize(
+            None if settings.size is None else parse_size(settings.size),
+            None if settings.crop is None else parse_aspect(settings.crop),
+        )
+        framing = size.framing(source)
+        info, has_alpha = output_info(source, framing, settings.fps), settings.background == TRANSPARENT
+        return cls(info, framing, settings.format, has_alpha, settings.quality)
+
+    @property
+    def file_format(self) -> OutputFormat:
+        """The format of its files."""
+        return FORMATS[self.format_name]
+
+    def is_source(self, source: VideoInfo) -> bool:
+        """Return whether frames of the source could be copied into it without decoding them."""
+        framing = self.framing
+        is_whole = not framing.crops(source) and not framing.is_scaled
+        return is_whole and self.format_name == "mp4" and self.info.fps == source.fps
+
 
 PIN_S: Final = 60.0
 """Seconds for which `pin` protects an avatar that is shown live from eviction."""

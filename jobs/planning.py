@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 
 from errors import OptionError
 from jobs.forecast import result_bytes
+from jobs.messages import OutputPicture
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from jobs.model.plan import MUSIC, JobOptions, JobPlan
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
-from jobs.output_picture import OutputPicture
 from jobs.segments.plan import fit_to_speech
 from jobs.turn_sources import turns_of_diarization, turns_of_subtitles
 from jobs.turns import checked_turns

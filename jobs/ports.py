@@ -23,15 +23,13 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
+from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
-from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
-from jobs.model.turn_edits import TurnEdit
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext, ServiceStatus
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
-from jobs.status import ServiceStatus
 from media.audio_parts import AudioPart
-from media.matte.foreground import ScreenColour
+from media.matte import ScreenColour
 from media.playback import AfterEnd
 from media.probe import VideoInfo
 from media.subtitles.cues import Cue
@@ -41,7 +39,7 @@ from models.people.scan import ScanState
 from models.track.tracker import TrackState
 from storage.backgrounds import BackgroundRecord
 from storage.cues import SpokenCue
-from storage.records import AvatarRecord, SegmentRecord
+from storage.row_codec import AvatarRecord, SegmentRecord
 from telemetry.log_context import CallContext
 
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from config import JobConfig
 from errors import LipwrightError, StorageFullError, internal_error
-from storage.local.disk import storage_error
+from storage.local.folder import storage_error
 
 T = TypeVar("T")
 

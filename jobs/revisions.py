@@ -8,11 +8,10 @@ from typing import Final
 
 from errors import NotFoundError, OptionError, StateError
 from jobs.drafts import edited
+from jobs.model.edits import Revision, TurnRemoval
 from jobs.model.plan import MUSIC, JobPlan
 from jobs.model.record import JobRecord, JobStatus
-from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
-from jobs.model.turn_edits import TurnRemoval
 from jobs.model.turns import PlannedTurn
 from jobs.planning import SPEECH_FIELD, length_of, video_seconds
 from jobs.services import JobServices
@@ -20,7 +19,7 @@ from jobs.submission import Submissions
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import checked_turns, texts_of
 from media.probe import VideoInfo
-from media.subtitles.fonts import check_fonts
+from media.subtitles.burnt import check_fonts
 from storage.file_keys import source_key
 
 _OTHER_STATES: Final = {

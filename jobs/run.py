@@ -16,6 +16,7 @@ from jobs.messages import (
     AvatarRef,
     Background,
     OutputInfo,
+    OutputPicture,
     PreparedSpeech,
     SegmentRequest,
     SegmentWatermark,
@@ -23,12 +24,11 @@ from jobs.messages import (
 )
 from jobs.model.plan import StoredLevel
 from jobs.model.record import JobRecord, JobStage, JobStatus
-from jobs.output_picture import OutputPicture
 from jobs.retry import first_leaf_error
 from jobs.segments.finished import FinishedSegments
 from jobs.segments.identity import segment_identity
+from jobs.segments.kept import PlanCache
 from jobs.segments.plan import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
-from jobs.segments.plan_cache import PlanCache
 from jobs.services import JobServices
 from jobs.speaking import SPOKEN_SHARE, SpeakingStage
 from jobs.turn_faces import JobSource, with_one_face_per_person

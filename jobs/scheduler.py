@@ -17,7 +17,7 @@ from errors import (
     StorageFullError,
     UnavailableError,
 )
-from jobs.model.files import ErrorRecord, utc_now
+from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.record import JobRecord, JobStage, JobStatus, JobSummary
 from jobs.retry import retry
 from jobs.run import JobRun

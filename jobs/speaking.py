@@ -9,7 +9,7 @@ from math import inf
 from typing import Final
 
 from errors import LipwrightError
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
@@ -23,7 +23,7 @@ from jobs.turns import check_overlaps, speech_slots, texts_of
 from jobs.voices import with_voices
 from media.dubbing.slots import SpeechSlot, fit
 from media.probe import VideoInfo
-from media.subtitles.fonts import check_fonts
+from media.subtitles.burnt import check_fonts
 from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key, source_key
 from telemetry.log_context import CallContext

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import utc_now
+from jobs.model.base import utc_now
 from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
@@ -37,7 +37,7 @@ from jobs.turns import texts_of
 from jobs.voices import with_voices
 from media.probe import VideoInfo
 from media.subtitles import diarization
-from media.subtitles.fonts import check_fonts
+from media.subtitles.burnt import check_fonts
 from models.face.choice import recorded_face
 from storage.file_keys import (
     background_source_key,
@@ -46,7 +46,7 @@ from storage.file_keys import (
     segments_folder,
     source_key,
 )
-from storage.records import AvatarRecord
+from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
 
 _COPIED_FIELDS: Final = (

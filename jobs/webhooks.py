@@ -22,7 +22,7 @@ from errors import (
     UnavailableError,
     UrlRefusedError,
 )
-from jobs.model.files import utc_now
+from jobs.model.base import utc_now
 from jobs.model.record import CallbackRecord, CallbackStatus, JobRecord
 from net.webhook import deliver, longest_delay_s, retry_delay_s
 from storage.job_table import JobTable

@@ -11,14 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from errors import ConfigError, LipwrightError, UnavailableError
-from launch.data_folder import TableFile, table_with_space
-from launch.environment import import_path, private_files, restore_sigterm, set_ray_variables
-from launch.folder_lock import locked_folder
+from launch.data_folder import TableFile, locked_folder, table_with_space
+from launch.environment import import_path, make_ray_folder, private_files, restore_sigterm, set_ray_variables
 from launch.front_proxy import FrontProxy, haproxy_binary
-from launch.port import free_port
 from launch.preflight import check_access, check_packages, check_port, check_results, disk_shortage
-from launch.ray_folder import make_ray_folder
-from launch.readiness import bounded_start, last_line, wait_until_ready
+from launch.readiness import bounded_start, free_port, last_line, wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
 from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from launch.watchdog import watchdog

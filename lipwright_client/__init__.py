@@ -3,9 +3,8 @@
 from lipwright_client import errors
 from lipwright_client.async_client import AsyncLipwright
 from lipwright_client.async_live import AsyncLiveSession
-from lipwright_client.client import Lipwright
+from lipwright_client.client import Lipwright, LiveSession
 from lipwright_client.errors import *  # noqa: F403 - all names of `errors.__all__`
-from lipwright_client.live import LiveSession
 from lipwright_client.live_protocol import LiveEvent
 from lipwright_client.records import (
     Avatar,

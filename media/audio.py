@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.array_files import load_array
-from media.bounds.audio_extent import (
+from media.audio_extent import (
     DECODE_TOLERANCE_SECONDS,
     MAX_PADDING_SAMPLES,
     MIN_GAP_SECONDS,

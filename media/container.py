@@ -23,7 +23,7 @@ from av.stream import Discard, Stream
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError, StoredFileError
-from media.bounds.png_texts import SIGNATURE, check_texts
+from media.headers import SIGNATURE, check_texts
 
 FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,aiff,caf,au,mp3,flac,aac,amr,"

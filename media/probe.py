@@ -23,10 +23,10 @@ from av.video.stream import VideoStream
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.bounds.audio_extent import MAX_PADDING_SAMPLES, AudioExtent, counted_packets
+from media.audio_extent import MAX_PADDING_SAMPLES, AudioExtent, counted_packets
 from media.container import decoder_max_pixels, discard_other_streams, ffmpeg_errors, open_container
 from media.frame_table import frame_table, video_stream
-from media.headers.exif import exif_orientation
+from media.headers import exif_orientation
 
 MIN_SIDE: Final = 16
 """Smallest width and height in pixels."""

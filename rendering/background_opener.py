@@ -1,18 +1,19 @@
-"""Opens what is behind the person in a result, and the matte that cuts the person out."""
+"""Opens what is behind the person in a result or a live session, and the matte that cuts the person out."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-from jobs.messages import Background, MatteRef, SegmentRequest
+from jobs.messages import Background, MatteRef, SegmentRequest, SourceVideo
+from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.matte.matte_video import MatteFrames
-from media.output.backdrop import Backdrop, BlurBackdrop, ColourBackdrop, VideoBackdrop
-from media.output.backgrounds import BLUR, TRANSPARENT
-from media.output.cutout import Cutout, MattedFrames
-from media.playback import Playback
+from media.matte import MatteFrames
+from media.output.backdrop import Backdrop, BlurBackdrop, ColourBackdrop, Cutout, MattedFrames, VideoBackdrop
+from media.output.backgrounds import BLUR, TRANSPARENT, fit_background
+from media.playback import AfterEnd, Playback
 from media.probe import ColourTags, VideoInfo
 from models.avatar.avatar import Avatar
 from storage.files import StoredFiles
@@ -79,3 +80,21 @@ class BackgroundOpener:
         reader = self.open_video(file.key, file.info, held)
         held.callback(reader.close)
         return VideoBackdrop(reader, file.info, request.source.info.colour, playback, frames)
+
+
+class BackgroundFitter:
+    """Decodes pictures and videos, and writes them as sessions show them; blocks."""
+
+    def __init__(self, files: StoredFiles, open_source: OpenSource, num_threads: int) -> None:
+        self._files, self._open_source, self._num_threads = files, open_source, num_threads
+
+    def fit(self, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str, token: CancelToken) -> str:
+        """Write a background for sessions that show `shown` to the key `out`; see `Studio.fit_background`."""
+        with (
+            self._files.fetched(background.key) as path,
+            closing(self._open_source(path, background.info, None)) as reader,
+            token.on_cancel(reader.close),
+        ):
+            made = fit_background(reader, background.info, shown, after_end, self._num_threads)
+        self._files.put(out, made)
+        return hashlib.sha256(made).hexdigest()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,21 +19,60 @@ from errors import ConfigError, OptionError
 from jobs.messages import Background
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
-from media.live.encoder import EncodedPictures
-from media.output.backdrop import VideoBackdrop
-from media.output.cutout import Cutout, MattedFrames
+from media.live.encoder import EncodedPictures, LiveEncoder
+from media.output.backdrop import Cutout, MattedFrames, VideoBackdrop
 from media.output.framing import OutputSize
-from media.output.picture import PictureMaker
+from media.output.picture import DrawPicture, PictureMaker
 from media.playback import Playback
+from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.protocol import ComputeResources, Engine, FrameSpan, LiveEngine, Plan, scales_movement
 from models.speech.prosody import window_prosody
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.background_opener import BackgroundOpener, OpenSource, cutout
+from rendering.frame_marks import live_marks
 from rendering.frame_pipeline import BlockingWork, PlannedFace
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from rendering.session_encoder import SessionEncoder
 from storage.files import StoredFiles
+
+
+class SessionEncoder:
+    """Encodes the chunks of one session, each after the one before it.
+
+    Args:
+        request: The first chunk.
+        config: Encoder settings and watermarks.
+
+    Attributes:
+        reference: Names the last picture, see `LiveChunk.reference`.
+    """
+
+    def __init__(self, request: LiveChunkRequest, config: PipelineConfig) -> None:
+        info, live = request.avatar.source.info, config.live
+        marks = live_marks(info, request.session_id, request.first_frame, config.labels)
+        self._encoder = LiveEncoder(info, live.crf, live.preset, marks)
+        self._next_frame = request.first_frame
+        self.reference = uuid.uuid4().hex
+
+    def fits(self, request: LiveChunkRequest) -> bool:
+        """Return whether the requested chunk follows the last one, and may refer to it or begin with a keyframe."""
+        return request.first_frame == self._next_frame and request.reference in (None, self.reference)
+
+    def encode(
+        self,
+        request: LiveChunkRequest,
+        frames: Sequence[tuple[YuvFrame, Patch | None]],
+        draw: DrawPicture,
+    ) -> EncodedPictures:
+        """Encode the pictures that `draw` makes of frames and their faces."""
+        if request.reference is None:
+            self._encoder.begin_with_key()
+        for frame, patch in frames:
+            self._encoder.write(frame, () if patch is None else (patch,), draw)
+        self._next_frame += len(frames)
+        self.reference = uuid.uuid4().hex
+        return self._encoder.finish()
+
 
 _MAX_ENCODERS = 32  # of sessions that did not leave: one takes 7 MB at 512x512 and 39 MB at 1920x1080
 _MAX_READERS = 32  # more than a replica has sessions; the decoder of a reader that is not used exits

@@ -8,11 +8,10 @@ import numpy as np
 
 from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
-from media.matte.foreground import ScreenColour
-from media.matte.matte_video import MatteWriter, join_mattes
+from media.matte import MatteWriter, ScreenColour, join_mattes
 from models.avatar.folder import AVATAR_FILES, TRACK_FILE, file_hashes, write_whole
 from models.matting.generator import MatteGenerator, MattePiece, shares_of
-from models.matting.head import Heads
+from models.matting.person import Heads
 from models.matting.report import PRESENCE_SIDE, MatteReport, person_box, presence, uncertain_ranges
 from rendering.source_readers import SourceReaders
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, split

@@ -11,7 +11,7 @@ import numpy as np
 
 from jobs.messages import PreparedSpeech, SourceVideo
 from media.cancel_token import CancelToken
-from media.preview.thumbnail import face_thumbnail
+from media.preview import face_thumbnail
 from models.avatar.folder import write_whole
 from models.engines.protocol import FrameSpan
 from models.people.people import find_people

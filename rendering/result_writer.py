@@ -10,9 +10,8 @@ from pathlib import Path
 
 from config import PipelineConfig
 from errors import InputError, StageTimeoutError, StoredFileError
-from jobs.messages import OutputInfo, SourceVideo
+from jobs.messages import OutputInfo, OutputPicture, SourceVideo
 from jobs.model.job_settings import JobSettings
-from jobs.output_picture import OutputPicture
 from media.audio_parts import AudioPart
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -23,7 +22,7 @@ from media.result.sound_mix import ResultSound
 from media.result.sound_pieces import PieceFiles
 from storage.file_keys import split
 from storage.files import StoredFiles
-from storage.local.disk import disk_errors
+from storage.local.folder import disk_errors
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from config import PipelineConfig
-from jobs.messages import SegmentRequest, SegmentWatermark
+from jobs.messages import OutputPicture, SegmentRequest, SegmentWatermark
 from jobs.model.job_settings import JobSettings
-from jobs.output_picture import OutputPicture
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings

@@ -15,7 +15,7 @@ from media.decoding.decoder import Decoders
 from media.dubbing.slots import MAX_SLOT_SECONDS, DubWriter, FittedSpeech, fit_speech
 from storage.cues import CueStore
 from storage.files import StoredFiles
-from storage.local.disk import has_content
+from storage.local.folder import has_content
 
 _PROCESS_S: Final = 1.0  # takes .2 s at a load average of 20 on two cores
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from config import PipelineConfig
 from errors import StageTimeoutError, StoredFileError, VoiceError
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from jobs.single_flight import SingleFlight
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders

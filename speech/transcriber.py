@@ -12,16 +12,16 @@ from typing import Any, Final
 from config import PipelineConfig
 from errors import InputError
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from jobs.speech_messages import TranslatedCue
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.subtitles.cues import MAX_CUES, Cue
-from speech.openai_server import OpenAIServer
+from speech.openai_backend import OpenAIServer
 from storage.file_keys import upload_key
 from storage.file_store import FileStore
-from storage.local.disk import disk_errors, open_private
+from storage.local.folder import disk_errors, open_private
 from telemetry import metrics
 
 _SAMPLE_RATE: Final = 16000  # that of Whisper and its successors

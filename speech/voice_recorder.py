@@ -9,7 +9,7 @@ from typing import Final
 from config import PipelineConfig
 from errors import OptionError
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
-from jobs.model.files import UploadedFile, utc_now
+from jobs.model.base import UploadedFile, utc_now
 from jobs.sources.client_names import client_names
 from media.audio import convert_to_wav
 from media.cancel_token import CancelToken

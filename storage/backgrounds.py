@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from errors import NotFoundError, StoredFileError
-from jobs.model.files import Frozen, UploadedFile, utc_now
+from jobs.model.base import Frozen, UploadedFile, utc_now
 from storage.file_keys import BACKGROUNDS, background_folder, background_id, background_source_key, is_name
 from storage.file_store import FileStore
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from config import PipelineConfig
 from errors import StoredFileError
-from jobs.model.files import Frozen, UploadedFile
+from jobs.model.base import Frozen, UploadedFile
 from storage.file_keys import CUES, cue_key, cues_folder, upload_key
 from storage.files import StoredFiles
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from errors import InputError, LipwrightError, NotFoundError, StorageUnreachableError, StoredFileError
-from jobs.model.files import UploadedFile, new_id
+from jobs.model.base import UploadedFile, new_id
 from storage.file_keys import (
     AVATARS,
     FACE_SPEECH,

@@ -18,12 +18,20 @@ from itertools import accumulate
 from typing import ParamSpec, TypeVar
 
 from errors import NotFoundError, StateError
-from jobs.model.files import utc_now
+from jobs.model.base import utc_now
 from jobs.model.record import CallbackRecord, CallbackStatus, JobPage, JobQuery, JobRecord, JobStatus, JobSummary
 from storage.job_summaries import HEAD, JobSummaries
 from storage.protocols import MAX_INTEGER, Database, KeyTakenError, Row
-from storage.records import AvatarRecord, AvatarStatus, SegmentRecord, SegmentStatus
-from storage.row_codec import checked_fields, from_row, timestamp, to_row
+from storage.row_codec import (
+    AvatarRecord,
+    AvatarStatus,
+    SegmentRecord,
+    SegmentStatus,
+    checked_fields,
+    from_row,
+    timestamp,
+    to_row,
+)
 
 _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = "('queued', 'running', 'review')"

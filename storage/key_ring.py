@@ -1,4 +1,4 @@
-"""API keys, stored as hashes.
+"""Keys of callers: API keys, stored as hashes, and the secrets that sign their webhooks.
 
 A key has the form `lw_{id}_{secret}`. The id names its record and its owner's jobs. The secret has 192 random bits, so
 one round of SHA-256 suffices: it cannot be guessed.
@@ -6,18 +6,52 @@ one round of SHA-256 suffices: it cannot be guessed.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from errors import NotFoundError, UnauthorizedError
-from jobs.model.files import utc_now
+from jobs.model.base import new_id, utc_now
+from storage.local.folder import make_private_folder, write_atomic
+
+_FILE = "webhook_secret"
+MASTER_BYTES = 32
+
+
+def derived_secret(master: bytes, owner: str | None) -> str:
+    """Return the `whsec_...` secret of an owner, an API key's id or None; constant for one master secret."""
+    label = b"lipwright webhook\0" + (owner or "").encode()
+    return f"whsec_{base64.b64encode(hmac.new(master, label, hashlib.sha256).digest()).decode()}"
+
+
+def webhook_secret(root: Path, owner: str | None) -> str:
+    """Return the secret of an owner from the master secret in the data folder `root`."""
+    return derived_secret(_master(root), owner)
+
+
+def _master(root: Path) -> bytes:
+    """Return the master secret, created on first use; the first of several processes wins."""
+    path = root / _FILE
+    if not path.exists():
+        make_private_folder(root)
+        made = write_atomic(root / f".{_FILE}.{new_id()}", secrets.token_bytes(MASTER_BYTES), mode=0o600)
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    return path.read_bytes()
+
 
 _KEY = re.compile(r"lw_([0-9a-f]{12})_([\w-]{20,100})", re.ASCII)
 _ID_BYTES, _SECRET_BYTES = 6, 24

@@ -10,17 +10,15 @@ from typing import Final
 
 from config import PipelineConfig
 from errors import ConfigError, StoredFileError
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
-from storage.key_ring import KeyRing
+from storage.key_ring import KeyRing, webhook_secret
 from storage.local.api_keys import FileKeyRing
-from storage.local.disk import make_private_folder
-from storage.local.folder import LocalFiles
+from storage.local.folder import LocalFiles, make_private_folder
 from storage.protocols import Database
 from storage.sqlite.database import Database as FileDatabase
-from storage.webhook_secrets import webhook_secret
 
 _CACHE_DIR: Final = "LIPWRIGHT_CACHE_DIR"
 _PROBE_CONTENT: Final = b"Lipwright was here.\n"

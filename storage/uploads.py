@@ -8,10 +8,10 @@ import re
 from contextlib import suppress
 from typing import BinaryIO, Final, Protocol
 
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from storage.file_keys import split
 from storage.files import StoredFiles
-from storage.local.disk import disk_errors, open_private
+from storage.local.folder import disk_errors, open_private
 
 _UNSAFE: Final = re.compile(r"[^\w .()+-]+")
 _MAX_LABEL_CHARS: Final = 120

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import Field
 
 from errors import NotFoundError, StateError, StoredFileError
-from jobs.model.files import Frozen
+from jobs.model.base import Frozen
 from storage.file_keys import is_name, voice_folder, voice_id, voices_folder
 from storage.files import StoredFiles
 

@@ -20,8 +20,7 @@ from config import MediaLimits
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.face.choice import FaceChoice
-from models.geometry.face_points import LIP_ROWS, MOVED
-from models.geometry.head_frame import mean_face
+from models.geometry.head_frame import LIP_ROWS, MOVED, mean_face
 from models.mouth.shape import CLOSED_SHARE, DEFAULT_SCALE, NUM_CHANNELS, measure, measure_matrix
 from models.track.face_track import stabilise
 from models.track.tracker import FaceTracker

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import Request
 
-from api.min_rate import MinRate
+from api.body_window import MinRate
 from errors import MediaLimitError, StageTimeoutError
 from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService

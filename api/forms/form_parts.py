@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from errors import InputError, OptionError
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 
 MORE_AUDIO: Final = r"audio_[A-Za-z0-9_-]{1,32}(?<!_url)"
 """Names of the fields that are collected in the field `more_audio` of a form."""

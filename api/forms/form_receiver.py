@@ -12,18 +12,18 @@ from pydantic import BaseModel
 
 from api.access import caller_of
 from api.base_url import base_url
+from api.body_window import MinRate
 from api.forms.admissions import Admissions, CallerSlots, upload_timeout
 from api.forms.body_stream import BodyGrant, BodyStream, ByteLimit
 from api.forms.form_parts import Parts
 from api.forms.form_schema import accepted_fields, validated
-from api.forms.request_digest import request_digest
+from api.forms.json_request import request_digest
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
-from api.min_rate import MinRate
 from config import PipelineConfig
 from errors import LipwrightError, MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
 from jobs.ports import JobService

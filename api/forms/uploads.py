@@ -18,12 +18,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from api.forms.base64_file import Base64File
 from api.forms.body_stream import BodyStream
 from api.forms.form_parts import FormFields, Parts
-from api.forms.json_body import JsonBody
+from api.forms.json_body import Base64File, JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from storage.uploads import UploadTarget, UploadWriter, clean_label
 from telemetry import metrics
 

@@ -12,7 +12,7 @@ from api.forms.form_parts import Parts
 from config import PipelineConfig
 from errors import InputError, MediaError
 from jobs.admission import AdmitRequest
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from net.fetch import OnBytes, fetch
 from net.ssrf_guard import SsrfGuard
 from storage.file_store import FileStore

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from errors import InputError, UrlRefusedError
-from jobs.model.files import new_id
-from storage.local.disk import disk_errors
+from jobs.model.base import new_id
+from storage.local.folder import disk_errors
 
 _TEMP: Final = "temp"
 _COPY_BYTES: Final = 1 << 20

@@ -20,7 +20,7 @@ from api.heygem.data_root import DataRoot
 from config import PipelineConfig
 from errors import InputError, MediaError, MediaLimitError, UrlRefusedError
 from jobs.admission import Admission, AdmitRequest
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from jobs.ports import JobService
 from storage.file_store import FileStore
 

@@ -21,7 +21,7 @@ from api.heygem.data_root import DataRoot
 from api.routing import Routes, route
 from config import PipelineConfig
 from errors import InputError, LipwrightError, MediaLimitError
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from speech.limits import check_texts
 from speech.service import TextToSpeech
 from speech.voice_recorder import VoiceRecorder

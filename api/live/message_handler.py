@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.live.audio_timeline import AudioTimeline
-from api.live.message_limits import MessageLimits, SessionEndedError
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import (
     Incoming,
     Interrupt,
     ListOutputs,
+    MessageLimits,
     Playback,
+    SessionEndedError,
     Speak,
     SpeakEnd,
     SpeakText,

@@ -1,4 +1,4 @@
-"""Messages of live sessions.
+"""Messages of live sessions, their limits (rate, size, invalid messages), and the options in a session's URL.
 
 Names follow HeyGen's LiveAvatar LITE where it has a counterpart. Binary messages carry audio to the service and the
 stream to the client.
@@ -9,15 +9,23 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.datastructures import QueryParams
 
+from api.forms.form_schema import validated
 from api.validation_message import describe
-from errors import OptionError
-from media.live.stream_writer import LiveFragment
+from config import LiveConfig
+from errors import LipwrightError, OptionError
+from jobs.model.avatar_settings import AvatarOverrides, AvatarSettings, BackgroundSettings
+from jobs.model.base import new_id
+from media.live.encoder import LiveFragment
+from media.output.backgrounds import TRANSPARENT
 
 
 class _Message(BaseModel):
@@ -134,3 +142,99 @@ def fragment_event(fragment: LiveFragment, **fields: object) -> str:
     """Return the message before a fragment of the stream."""
     times = {"start_seconds": fragment.start_seconds, "duration_seconds": fragment.duration_seconds}
     return event("session.fragment", **times, is_key=fragment.pictures.is_key, **fields)
+
+
+_MAX_INVALID: Final = 16
+
+
+class SessionEndedError(LipwrightError, code="session_ended", status_code=409):
+    """The session has ended; `close_code` is the WebSocket close code (RFC 6455, 7.4)."""
+
+    def __init__(self, reason: str, close_code: int) -> None:
+        super().__init__(reason, close_code)
+        self.close_code = close_code
+
+
+class MessageLimits:
+    """Counts the messages of one client. Exceeding a limit ends the session."""
+
+    def __init__(self, live: LiveConfig) -> None:
+        self._live = live
+        self._left, self._at = 2 * live.max_messages_per_s, time.monotonic()
+        self._num_invalid = 0
+
+    def count(self, num_bytes: int) -> None:
+        """Count one message.
+
+        Raises:
+            SessionEndedError: The client sends too many messages, or the message is too large.
+        """
+        now, rate = time.monotonic(), self._live.max_messages_per_s
+        self._left = min(2 * rate, self._left + (now - self._at) * rate) - 1
+        self._at = now
+        if self._left < 0:
+            raise SessionEndedError(f"Too many messages: the limit is {rate:g} per second.", 1008)
+        if num_bytes > self._live.max_message_bytes:
+            raise SessionEndedError(
+                f"The message has {num_bytes} bytes; the limit is {self._live.max_message_bytes}.", 1009
+            )
+
+    def count_invalid(self) -> None:
+        """Count an invalid message.
+
+        Raises:
+            SessionEndedError: There were too many.
+        """
+        self._num_invalid += 1
+        if self._num_invalid > _MAX_INVALID:
+            raise SessionEndedError("Too many invalid messages.", 1008)
+
+
+RATES: Final = (8000, 16000, 22050, 24000, 44100, 48000)
+_DEFAULT_RATE: Final = 24000  # LiveAvatar's
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """Options of a session.
+
+    Attributes:
+        session_id: ID of the session.
+        sample_rate: Sample rate of the client's audio, in Hz.
+        settings: Movement and background; what is not set is as the avatar has it.
+    """
+
+    session_id: str
+    sample_rate: int
+    settings: AvatarSettings = field(default_factory=AvatarSettings)
+
+
+def session_options(query: QueryParams) -> SessionOptions:
+    """Return the options of a new session.
+
+    Raises:
+        OptionError: One of them is not possible.
+    """
+    rate = query.get("sample_rate", str(_DEFAULT_RATE))
+    if rate not in map(str, RATES):
+        raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
+    return SessionOptions(new_id(), int(rate), _settings(query))
+
+
+def _settings(query: QueryParams) -> AvatarSettings:
+    fields = {name: query[name] for name in AvatarSettings.model_fields if name in query}
+    try:
+        settings = validated(AvatarOverrides, fields).avatar_settings
+    except OptionError as error:
+        if not fields.keys() & BackgroundSettings.model_fields.keys():
+            raise
+        raise OptionError(
+            f"{str(error).rstrip('.')}. In a URL, # is written %23. Send files with POST /v1/backgrounds and pass "
+            "background_id."
+        ) from error
+    if settings.background == TRANSPARENT:
+        raise OptionError(
+            f"background: `{TRANSPARENT}` is not possible in a live session, because H.264 has no transparency. "
+            "Use a colour, such as #00b140, and key it out where the stream is shown."
+        )
+    return settings

@@ -12,10 +12,8 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.live.client_connection import ClientConnection, next_message
-from api.live.message_limits import MessageLimits, SessionEndedError
-from api.live.protocol import event
+from api.live.protocol import MessageLimits, SessionEndedError, SessionOptions, event, session_options
 from api.live.running_sessions import RunningSession, RunningSessions
-from api.live.session_options import SessionOptions, session_options
 from api.live.session_stream import SessionServices, SessionStream
 from api.live.tasks import cancel_all, first_ended, keep_avatar_alive
 from config import LiveConfig
@@ -33,7 +31,7 @@ _OVERLOADED, _REFUSED, _DEFECT = 1013, 1008, 1011  # RFC 6455 and its registry
 class LiveRoutes:
     """Live sessions and their viewers.
 
-    `WS /v1/live?avatar_id=...` starts a session, with the options of `api.live.session_options` and
+    `WS /v1/live?avatar_id=...` starts a session, with the options of `api.live.protocol` and
     `receive_video=true`. `WS /v1/live?session_id=...` continues one that lost its client, and
     `WS /v1/live/view?avatar_id=...` shows one.
     """

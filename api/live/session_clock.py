@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from api.live.message_limits import SessionEndedError
+from api.live.protocol import SessionEndedError
 from config import LiveConfig
 
 _POLL_S: Final = 0.05

@@ -8,15 +8,13 @@ from api.live.audio_timeline import AudioTimeline, ChunkAudio
 from api.live.idle_fallback import IdleFallback, IdleFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.outputs.session_outputs import SessionOutputs
-from api.live.protocol import event, fragment_event
+from api.live.protocol import SessionOptions, event, fragment_event
 from api.live.session_clock import SessionClock
-from api.live.session_options import SessionOptions
 from api.live.tts_queue import Synthesize
 from api.live.viewers import Viewers
 from config import LiveConfig
 from jobs.messages import ResolvedAvatar
-from media.live.encoder import EncodedPictures
-from media.live.stream_writer import LiveFragment, StreamWriter
+from media.live.encoder import EncodedPictures, LiveFragment, StreamWriter
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveChunkRequest, LiveService
 

@@ -12,8 +12,7 @@ from starlette.responses import FileResponse, JSONResponse
 from api.access import caller_of
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
-from api.openai.errors import error_responses
-from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView
+from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView, error_responses
 from api.openapi import BINARY, IDEMPOTENT, RANGED
 from api.result_file import result_file_response, thumbnail_response
 from api.routing import Routes, route

@@ -15,8 +15,8 @@ from config import LabelsConfig
 from errors import CapacityError, NotFoundError, ReplicaLostError, StateError, StoredFileError
 from jobs.model.record import JobRecord, JobStatus
 from jobs.ports import JobService
-from media.labels.tags import result_tags
-from media.preview.fragments import LivePreview, finished_preview
+from media.labels.labeller import result_tags
+from media.preview import LivePreview, finished_preview
 from storage.file_keys import result_key, segment_key, speech_key
 from storage.file_store import FileStore
 

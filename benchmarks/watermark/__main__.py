@@ -30,7 +30,7 @@ from benchmarks.material import find_clips, make_avatar, make_speech
 from benchmarks.report import print_table
 from benchmarks.watermark.attacks import ATTACKS, COLOUR, Clip
 from config import MediaLimits, RenderConfig
-from media.output.cutout import Cutout
+from media.output.backdrop import Cutout
 from media.output.formats import FORMATS, Quality
 from media.output.framing import OutputSize
 from media.output.picture import PictureMaker, YuvaFrame
@@ -38,9 +38,8 @@ from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from media.watermark.code import IDENTIFIER_BYTES, most_likely_words, read_word
 from media.watermark.detector import NUM_CANDIDATES, detect_watermark
-from media.watermark.embedder import MAX_LEVELS, InvisibleWatermark
+from media.watermark.embedder import MAX_LEVELS, NUM_SLOTS, InvisibleWatermark, Pattern, slot_of
 from media.watermark.observation import NO_ZOOM, Observation
-from media.watermark.pattern import NUM_SLOTS, Pattern, slot_of
 from media.watermark.region import WHOLE_FRAME, region_around
 from media.watermark.search import ZOOMS, Fields, GridSearch, aligned_cells
 from media.writer import SegmentWriter

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -14,7 +16,20 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from benchmarks.watermark.scheduling import normal_scheduling
+
+@contextmanager
+def normal_scheduling() -> Iterator[None]:
+    """Restores the scheduling policy of the calling thread at the end of the block.
+
+    As root, libsvtav1 moves the thread that opens it to SCHED_FIFO with priority 99 and leaves it there. All threads
+    and processes that this thread starts later inherit that, and everything else on the machine starves.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments.runtime.outcomes import CallOutcome, classify, to_lipwright_error, unwrap
+from deployments.runtime.calls import CallOutcome, classify, to_lipwright_error, unwrap
 from errors import LipwrightError, StandbyError
 from jobs.messages import ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings

@@ -28,7 +28,7 @@ from ray.experimental import internal_kv
 
 from api.validation_message import describe
 from errors import ConfigError
-from jobs.status import ReplicaStatus
+from jobs.requests import ReplicaStatus
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ray.exceptions import RayError
 
-from jobs.status import ReplicaStatus
+from jobs.requests import ReplicaStatus
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ray.serve.handle import DeploymentHandle
 
 from config import TtsConfig
-from deployments.runtime.outcomes import CallOutcome, classify, to_lipwright_error, unwrap
+from deployments.runtime.calls import CallOutcome, classify, to_lipwright_error, unwrap
 from errors import ReplicaLostError
 from speech.service import Purpose
 

@@ -15,7 +15,7 @@ from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from jobs.messages import AvatarRef, BlockRequest, PreparedSpeech, ShownBlock
 from jobs.ports import Stages
-from media.output.fitted_background import fitted_info
+from media.output.backgrounds import fitted_info
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
 from models.engines.registry import MOUTH_ENGINE
 from speech.cue_recorder import record_timeout_s

@@ -7,8 +7,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from errors import OptionError
-from jobs.model.files import FilePart
-from jobs.model.request_model import RequestModel, without_default
+from jobs.model.base import FilePart, RequestModel, without_default
 from media.output.backgrounds import SOURCE, TRANSPARENT, MatteMode, checked_background
 from media.playback import AfterEnd
 

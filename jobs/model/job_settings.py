@@ -11,7 +11,7 @@ from jobs.model.avatar_settings import AvatarSettings
 from media.language import parse_language
 from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, Quality
-from media.output.sizes import MAX_OUTPUT_FPS, check_same_aspect, parse_aspect, parse_size
+from media.output.framing import MAX_OUTPUT_FPS, check_same_aspect, parse_aspect, parse_size
 from media.playback import LoopMode
 
 FACE: Final = (

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from jobs.model.files import Frozen, UploadedFile
+from jobs.model.base import Frozen, UploadedFile
 from jobs.model.job_settings import JobSettings
 from jobs.model.turns import PlannedTurn, SubtitlePlace
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from jobs.model.files import ErrorRecord, Frozen, UploadedFile
+from jobs.model.base import ErrorRecord, Frozen, UploadedFile
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.spec import JobSpec
 from jobs.model.turns import SPEAKING_FIELDS

@@ -9,10 +9,9 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from jobs.model.avatar_settings import AvatarOverrides
-from jobs.model.files import FilePart, UploadedFile
+from jobs.model.base import FilePart, UploadedFile, example, without_default
 from jobs.model.job_settings import JobSettings, LanguageName
 from jobs.model.plan import MUSIC
-from jobs.model.request_model import example, without_default
 from jobs.model.turns import MAX_TURNS, MAX_VOICE_CHARS, SpeakerChoice, SubtitlePlace, Turn
 from media.output.formats import FORMATS
 from media.playback import MAX_SPEED

@@ -6,8 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobs.model.files import Frozen
-from jobs.model.request_model import RequestModel
+from jobs.model.base import Frozen, RequestModel
 
 MAX_TURNS: Final = 5000
 MAX_TEXT_CHARS: Final = 4096

@@ -20,7 +20,7 @@ from models.mouth.motion import RunningStats
 from storage.file_keys import segment_key, sound_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import SegmentRecord, SegmentStatus
+from storage.row_codec import SegmentRecord, SegmentStatus
 
 _MAX_REVISIONS: Final = 16
 """Jobs before a revision in which its segments are searched for."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from errors import StateError
 from jobs.messages import decode_source_info, encode_source_info
 from jobs.model.avatar_settings import AvatarSettings, changed_settings
-from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.base import UploadedFile, new_id, utc_now
 from jobs.model.turns import PlannedTurn
 from jobs.ports import Stages
 from jobs.requests import AvatarChange, AvatarRequest
@@ -22,7 +22,7 @@ from models.face.choice import recorded_face
 from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, AvatarStatus, avatar_key
+from storage.row_codec import AvatarRecord, AvatarStatus, avatar_key
 from telemetry.log_context import CallContext
 
 

@@ -21,7 +21,7 @@ from jobs.messages import (
     encode_source_info,
 )
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import ErrorRecord, utc_now
+from jobs.model.base import ErrorRecord, utc_now
 from jobs.ports import Stages
 from jobs.retry import retry
 from jobs.single_flight import Progress, SingleFlight
@@ -37,7 +37,7 @@ from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarInfo, AvatarRecord, AvatarStatus
+from storage.row_codec import AvatarInfo, AvatarRecord, AvatarStatus
 from telemetry.log_context import CallContext
 
 logger = logging.getLogger(__name__)

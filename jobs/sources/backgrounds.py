@@ -12,13 +12,13 @@ from config import PipelineConfig
 from errors import StateError, StoredFileError
 from jobs.messages import SourceVideo, decode_source_info, encode_source_info
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from jobs.ports import Stages
 from jobs.requests import BackgroundRequest
 from jobs.retry import retry
 from jobs.single_flight import Progress, SingleFlight
 from jobs.sources.client_names import client_names
-from media.output.fitted_background import FIT_VERSION, check_length, fitted_info
+from media.output.backgrounds import FIT_VERSION, check_length, fitted_info
 from media.playback import AfterEnd
 from media.probe import VideoInfo
 from storage.backgrounds import BackgroundRecord, BackgroundStore

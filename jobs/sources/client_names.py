@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from errors import InputError, StageTimeoutError
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from jobs.model.avatar_settings import AvatarSettings
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
-from media.output.fitted_background import playback_of
+from media.output.backgrounds import playback_of
 from models.engines.catalog import EngineCatalog
-from storage.records import AvatarRecord
+from storage.row_codec import AvatarRecord
 
 _MAX_CHANGES: Final = 8
 """Changes of an avatar while a session is prepared; the session begins with what the last of them found."""

@@ -13,8 +13,7 @@ from jobs.messages import AvatarRef, MatteRef
 from jobs.ports import Stages
 from jobs.retry import retry
 from jobs.single_flight import Progress, SingleFlight
-from media.matte.foreground import ScreenColour
-from media.matte.matte_video import matte_info
+from media.matte import ScreenColour, matte_info
 from media.output.backgrounds import MatteMode
 from models.matting.report import MATTE_VERSION, MatteReport
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, matte_part, matte_piece, matte_pieces_part, split

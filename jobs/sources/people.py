@@ -23,8 +23,8 @@ from media.array_files import load_arrays
 from media.audio_parts import AudioPart
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
 from models.face.choice import FaceChoice
+from models.people.casting import resolve
 from models.people.report import PEOPLE_VERSION, PeopleReport
-from models.people.resolution import resolve
 from models.people.scan import ScanState
 from storage.file_keys import (
     PEOPLE_PART,
@@ -39,7 +39,7 @@ from storage.file_keys import (
 )
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
+from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
 
 _POLL_S = 2.0  # how long `poll` waits for a search that is about to end

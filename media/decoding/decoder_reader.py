@@ -14,10 +14,9 @@ from typing import Final, NamedTuple, Self
 
 from config import DecoderConfig, MediaLimits, PipelineConfig
 from errors import CancelledJobError, LipwrightError, MediaError
-from media.decoding.channel import Channel
+from media.decoding.channel import Channel, FrameBuffer, FrameBufferPool, frame_bytes, write_frame
 from media.decoding.decoder import Decoder, Decoders, LostDecoderError, decoder_lost_error
 from media.decoding.forkserver import bound_cpu, check_memory, error_reply
-from media.decoding.frame_buffers import FrameBuffer, FrameBufferPool, frame_bytes, write_frame
 from media.decoding.memory_budget import budget_bytes
 from media.decoding.reply_codec import ErrorReply, FrameBatch
 from media.probe import VideoInfo

@@ -30,8 +30,7 @@ from typing import Final, NoReturn
 
 from errors import LipwrightError
 from media.decoding.channel import Channel
-from media.decoding.malloc_tuning import release_freed_frames
-from media.decoding.memory_budget import CHECK_S, MemoryBudget
+from media.decoding.memory_budget import CHECK_S, MemoryBudget, release_freed_frames
 from media.decoding.reply_codec import ErrorReply, ProcessExit
 from media.decoding.sandbox import SandboxPolicy, confine, own_status
 

@@ -14,10 +14,10 @@ import c2pa
 from config import MediaLimits
 from errors import MediaError
 from media.container import open_container
-from media.headers.file_type import media_type_of_file
+from media.headers import media_type_of_file
 from media.labels.credentials import TEST_ORGANISATION
+from media.labels.labeller import AIGC_KEY, COMMENT, COMMENT_KEY
 from media.labels.signer import TRUST_CONFIG, WATERMARK_ALGORITHM
-from media.labels.tags import AIGC_KEY, COMMENT, COMMENT_KEY
 from media.watermark.detector import Detection, detect_watermark
 
 _SYNTHETIC_TYPES: Final = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")

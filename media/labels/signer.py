@@ -16,7 +16,7 @@ from uuid import UUID
 import c2pa
 
 from errors import LabelError
-from media.headers.file_type import media_type_of_file
+from media.headers import media_type_of_file
 from media.labels.credentials import Credentials
 from media.output.formats import MP4
 

@@ -1,16 +1,22 @@
-"""Encodes the pictures of a live stream as H.264, without delay."""
+"""Encodes a live stream without delay, as H.264 and Opus, and writes it as fragmented MP4, one fragment per chunk."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final, NamedTuple
 
+import numpy as np
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
+from numpy.typing import NDArray
 
 from media.labels.watermark import FrameMark
-from media.live.mp4_boxes import ParameterSets
+from media.live.audio import OPUS_SAMPLES, OpusEncoder
+from media.live.mp4_boxes import AUDIO_RATE, AUDIO_TRACK, VIDEO_TRACK, ParameterSets, fragment, stream_head
 from media.output.picture import DrawPicture, draw_whole
 from media.probe import VideoInfo
 from media.writer import EncoderFrame
@@ -107,3 +113,72 @@ class LiveEncoder:
 def _units(stream: bytes) -> list[bytes]:
     """Return the NAL units of a byte stream (ITU-T H.264, annex B) without trailing zeros."""
     return [unit for part in stream.split(b"\0\0\1") if (unit := part.rstrip(b"\0"))]
+
+
+@dataclass(frozen=True)
+class LiveFragment:
+    """One chunk of a live stream, encoded, for every kind of viewer.
+
+    Attributes:
+        first_frame: Number of its first frame in the stream.
+        fps: Frame rate.
+        pictures: The frames.
+        first_sample: Number of its first sample in the stream, at 48 kHz.
+        sound: (N,) int16 samples at 48 kHz; N is a multiple of `OPUS_SAMPLES`.
+        opus: The same as Opus packets of 20 ms, which are `OpusEncoder`'s pre-skip late.
+        mp4: Both as one fragment of an MP4.
+    """
+
+    first_frame: int
+    fps: Fraction
+    pictures: EncodedPictures = field(repr=False)
+    first_sample: int
+    sound: NDArray[np.int16] = field(repr=False)
+    opus: list[bytes] = field(repr=False)
+    mp4: bytes = field(repr=False)
+
+    @property
+    def start_seconds(self) -> float:
+        """Stream time of the first frame."""
+        return float(self.first_frame / self.fps)
+
+    @property
+    def duration_seconds(self) -> float:
+        """Duration of the frames."""
+        return float(len(self.pictures.frames) / self.fps)
+
+
+class StreamWriter:
+    """Writes the initialization segment and the fragments."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._sound = OpusEncoder()
+        self._number = 0
+        self._num_packets = 0
+
+    def head(self, pictures: EncodedPictures) -> tuple[str, bytes]:
+        """Return the media type and the initialization segment."""
+        media_type = f'video/mp4; codecs="{pictures.headers.codec}, opus"'
+        return media_type, stream_head(self._info, pictures.headers)
+
+    def num_audio_samples(self, stop_frame: int) -> int:
+        """Return the number of 48 kHz samples up to `stop_frame`: whole packets that cover the frames."""
+        return math.ceil(stop_frame * AUDIO_RATE / self._info.fps / OPUS_SAMPLES) * OPUS_SAMPLES
+
+    def fragment(self, first_frame: int, pictures: EncodedPictures, sound: NDArray[np.int16]) -> LiveFragment:
+        """Return one fragment, whose first frame has this number in the stream.
+
+        `sound` is (N,) int16 at 48 kHz, following the previous fragment; N is a multiple of `OPUS_SAMPLES`.
+        """
+        fps = self._info.fps
+        frames = [
+            (data, fps.denominator, number == 0 and pictures.is_key) for number, data in enumerate(pictures.frames)
+        ]
+        opus = self._sound.encode(sound)
+        packets = [(data, OPUS_SAMPLES, True) for data in opus]
+        start = self._num_packets * OPUS_SAMPLES
+        self._num_packets += len(packets)
+        self._number += 1
+        tracks = [(VIDEO_TRACK, first_frame * fps.denominator, frames), (AUDIO_TRACK, start, packets)]
+        return LiveFragment(first_frame, fps, pictures, start, sound, opus, fragment(self._number, tracks))

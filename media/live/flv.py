@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from media.live.aac import AacEncoder, AacPacket
+from media.live.audio import AacEncoder, AacPacket
+from media.live.encoder import LiveFragment
 from media.live.mp4_boxes import AUDIO_RATE, ParameterSets, avc_record
-from media.live.stream_writer import LiveFragment
 
 _AUDIO, _VIDEO = 8, 9
 _AVC: Final = 7

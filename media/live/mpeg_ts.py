@@ -1,18 +1,41 @@
-"""MPEG transport stream of a live session: H.264 without another encoding, and AAC."""
+"""Live sessions without another encoding of the picture: as an MPEG transport stream, and as RTP packets for WebRTC."""
 
 from __future__ import annotations
 
 import io
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 import av
 from av.packet import Packet
 from av.stream import Stream
 
-from media.live.aac import AAC_SAMPLES, AacEncoder
+from media.live.audio import AAC_SAMPLES, OPUS_SAMPLES, AacEncoder
+from media.live.encoder import LiveFragment
 from media.live.mp4_boxes import AUDIO_RATE
-from media.live.stream_writer import LiveFragment
+
+
+class RtpPackets(NamedTuple):
+    """The packets of a fragment, on the time axis of the stream."""
+
+    video: list[Packet[Stream]]
+    audio: list[Packet[Stream]]
+
+
+def rtp_packets(fragment: LiveFragment) -> RtpPackets:
+    """Return the packets of a fragment. A keyframe carries its parameter sets."""
+    video = []
+    for number, frame in enumerate(fragment.pictures.byte_streams()):
+        packet = Packet(frame)
+        packet.pts, packet.time_base = fragment.first_frame + number, 1 / fragment.fps
+        video.append(packet)
+    audio = []
+    for number, opus in enumerate(fragment.opus):
+        packet = Packet(opus)
+        packet.pts, packet.time_base = fragment.first_sample + number * OPUS_SAMPLES, Fraction(1, AUDIO_RATE)
+        audio.append(packet)
+    return RtpPackets(video, audio)
+
 
 PACKET_BYTES: Final = 188
 """Bytes of one packet of a transport stream (ISO/IEC 13818-1)."""

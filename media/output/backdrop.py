@@ -1,8 +1,8 @@
-"""Backgrounds behind the person: a colour, a picture, a video, or the blurred background of the source."""
+"""Backgrounds (a colour, a picture, a video, the blurred source), and the person put in front of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 import cv2
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import ImageColor
 
 from media.frame_source import FrameSource
+from media.matte import Foreground, ScreenColour
 from media.output.dynamic_range import from_sdr_rgb, is_same_range, to_range
-from media.output.picture import resize_plane
+from media.output.picture import YuvaFrame, resize_plane
 from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
@@ -125,3 +126,38 @@ def fitted(picture: YuvFrame, info: VideoInfo, shape: tuple[int, ...], tags: Col
     if (own.matrix, own.full_range) == (tags.matrix, tags.full_range) and is_same_range(own, tags):
         return YuvFrame(*planes)
     return from_rgb(to_range(to_rgb(YuvFrame(*planes), own), own, tags), tags)
+
+
+class Cutout:
+    """Implements `media.output.picture.Composite`.
+
+    Args:
+        backdrop: What is behind the person; None for nothing: the result is transparent there.
+        screen: Colour of the screen before which the person was filmed.
+    """
+
+    def __init__(self, backdrop: Backdrop | None, screen: ScreenColour | None = None) -> None:
+        self._backdrop, self._screen = backdrop, screen
+
+    def draw(self, frame: YuvFrame, alpha: NDArray[np.uint8]) -> YuvFrame:
+        """See `Composite`."""
+        person = Foreground(frame, alpha, self._screen)
+        return person.alone() if self._backdrop is None else person.over(self._backdrop.draw(frame, alpha))
+
+
+class MattedFrames:
+    """The frames of a source, each with its matte; a `FrameSource`."""
+
+    def __init__(self, frames: FrameSource, mattes: FrameSource) -> None:
+        self._frames, self._mattes = frames, mattes
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvaFrame]:
+        """Yield frames in the order of `indices`; see `FrameSource.read`."""
+        wanted = list(indices)
+        for frame, matte in zip(self._frames.read(wanted), self._mattes.read(wanted), strict=True):
+            yield YuvaFrame.of(frame, matte.y)
+
+    def close(self) -> None:
+        """Close both."""
+        self._frames.close()
+        self._mattes.close()

@@ -14,8 +14,8 @@ from config import MediaLimits
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.watermark.code import FALSE_POSITIVE_RATE, decode, encode
+from media.watermark.embedder import NUM_SLOTS, Pattern, public_pattern, slot_of
 from media.watermark.observation import NO_ZOOM, NUM_PHASES, Observation
-from media.watermark.pattern import NUM_SLOTS, Pattern, public_pattern, slot_of
 from media.watermark.search import ZOOMS, GridSearch, aligned_cells
 
 MAX_SECONDS: Final = 60.0

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.watermark.pattern import HALF_PERIOD_SECONDS, NUM_CELLS
+from media.watermark.embedder import HALF_PERIOD_SECONDS, NUM_CELLS
 
 SAMPLES_PER_CELL: Final = 4
 FIELD_SIDE: Final = NUM_CELLS * SAMPLES_PER_CELL

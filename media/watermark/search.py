@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from media.watermark.embedder import NUM_CELLS, Pattern, draw_cells
 from media.watermark.observation import FIELD_SIDE, NO_ZOOM, NUM_PHASES, Zoom, equalise
-from media.watermark.pattern import NUM_CELLS, Pattern, draw_cells
 
 _COARSE_SIDE: Final = FIELD_SIDE // 2
 _MIN_FFT_SIDE: Final = 96

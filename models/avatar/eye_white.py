@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
-from models.geometry.face_points import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES
+from models.geometry.head_frame import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES
 from models.track.face_track import FaceTrack
 
 _GREY: Final = np.array([0, 128, 128], np.float32)

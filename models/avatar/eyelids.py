@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
 from models.geometry.arrays import smooth_step
-from models.geometry.face_points import EYES, LID_CREASES
+from models.geometry.head_frame import EYES, LID_CREASES
 
 # Mesh ids of each eye from its image-left to its image-right corner: below the brow, crease, upper lid edge, lower lid
 # edge.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.face_points import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, NOSE_BASE
+from models.geometry.head_frame import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, NOSE_BASE
 from models.track.face_track import FaceTrack
 
 # Side of the region in eye distances: the jaw mask of `models.engines.warp.painting.masks` plus a small margin.

@@ -19,7 +19,7 @@ from models.avatar.still_frame import MAX_TURN, PIVOT, StillFrames, head_shift, 
 from models.avatar.still_layers import BackgroundPlane, Outline, StillLayers
 from models.geometry import thin_plate
 from models.geometry.arrays import smooth_step
-from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT, LID_CREASES
+from models.geometry.head_frame import CORNER_LEFT, CORNER_RIGHT, LID_CREASES
 from models.track.face_track import FaceTrack
 
 _CELLS_PER_EYE_DISTANCE: Final = 16

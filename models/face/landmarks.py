@@ -17,8 +17,7 @@ from media.output.dynamic_range import to_sdr_rgb
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from models.face.detection import FaceBox
-from models.geometry.face_points import CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, LIPS, NUM_POINTS
-from models.geometry.head_frame import fit_head_pose
+from models.geometry.head_frame import CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, LIPS, NUM_POINTS, fit_head_pose
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
 

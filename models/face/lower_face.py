@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame, cut
-from models.geometry.face_points import CHIN_TIP, EYE_LEFT, EYE_RIGHT, NOSE_BASE, RIGID
+from models.geometry.head_frame import CHIN_TIP, EYE_LEFT, EYE_RIGHT, NOSE_BASE, RIGID
 
 CELLS: Final = 96  # side of the grid
 CELLS_PER_EYE_DISTANCE: Final = 56.0  # the grid spans 1.71 eye distances, all that is rewritten

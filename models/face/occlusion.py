@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
 from models.face.surface import sample_plane
-from models.geometry.face_points import (
+from models.geometry.head_frame import (
     ABOVE_LIP,
     CHEEK,
     CHEEK_FRONT,

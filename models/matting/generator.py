@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from errors import StoredFileError
 from media.array_files import load_arrays
-from media.matte.foreground import ScreenColour
+from media.matte import ScreenColour
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
-from models.matting.head import Head, Heads
-from models.matting.person import PersonSegmenter
-from models.matting.refine import refine
+from models.matting.person import Head, Heads, PersonSegmenter
+from models.matting.refine import MatteHistory, refine, stabilised
 from models.matting.report import certainty, uncertain_ranges
 from models.matting.screen import find_screen, key
-from models.matting.stabilise import MatteHistory, stabilised
 from models.track.face_track import FaceTrack
 from models.track.shots import SceneHistory
 
@@ -38,7 +36,7 @@ class MatteFrame(NamedTuple):
 class MattePiece:
     """The finished matte of T consecutive frames, and what the next piece depends on."""
 
-    video: NDArray[np.uint8]  # bytes of `media.matte.matte_video.MatteWriter`
+    video: NDArray[np.uint8]  # bytes of `media.matte.MatteWriter`
     shares: NDArray[np.float32]  # (T, 2) `models.matting.report.certainty`
     presence: NDArray[np.float32]  # sum over the frames of `models.matting.report.presence`
     coarse: NDArray[np.float16]  # (h, w) of the last frame, as the following

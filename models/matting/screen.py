@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.matte.foreground import ScreenColour
+from media.matte import ScreenColour
 from media.yuv_frame import YuvFrame
 from models.matting.person import coarse_size
 from models.matting.refine import Refinement, refine

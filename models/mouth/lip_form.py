@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.geometry.arrays import smooth_step
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MIDDLE_LOWER, MIDDLE_UPPER
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MIDDLE_LOWER, MIDDLE_UPPER
 from models.mouth.lip_model import lip_gaps
 from models.mouth.shape import CHANNELS
 

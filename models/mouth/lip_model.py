@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from errors import WeightsError
 from media.array_files import load_arrays
-from models.geometry.face_points import (
+from models.geometry.head_frame import (
     ABOUT_MIDDLE,
     INNER_LOWER,
     INNER_UPPER,

@@ -24,7 +24,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.face_points import (
+from models.geometry.head_frame import (
     ABOUT_MIDDLE,
     CHIN_TIP,
     CORNER_LEFT,

@@ -21,7 +21,7 @@ from models.quality.report import (
     SpeakerReport,
     TruncatedText,
 )
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import SkipReason
 
 _SKIP_WORDS: Final = {
     SkipReason.NO_FACE: "no face found",

@@ -17,7 +17,7 @@ from models.avatar.mouth_calibration import OwnSpeech
 from models.mouth.motion import RunningStats
 from models.mouth.shape import OPEN_MOUTH
 from models.track.face_track import FaceTrack
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import SkipReason
 
 NUM_REASONS = max(SkipReason) + 1
 MAX_SKIPPED_RUNS = 100

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
-from models.speech.level import ROWS_PER_SECOND, SpeechLevel
-from models.speech.running_level import RunningLevel
+from models.speech.level import ROWS_PER_SECOND, RunningLevel, SpeechLevel
 
 LOOK_AHEAD_SECONDS: Final = 0.24
 """How far after a frame the audio still affects its mouth."""

@@ -1,8 +1,12 @@
-"""One face over a whole source: smoothed landmarks, head pose, mouth shape, and why frames are skipped.
+"""One face over a whole source: landmarks, head pose, mouth shape, skipped frames, and how far mouths are driven.
 
-`FaceTrack.skip_reason` is (N,) uint8, one `models.track.skip_reason.SkipReason` per source frame; 0 (`NONE`) means
+`FaceTrack.skip_reason` is (N,) uint8, one `models.track.raw_landmarks.SkipReason` per source frame; 0 (`NONE`) means
 that the mouth is rewritten. `FaceTrack.driving_weight` is (N,) float32: 0 where a frame is left unchanged, 1 where the
 mouth is fully driven, with ramps between. `FaceTrack.shot` is (N,) int32, the number of the shot of each frame.
+
+A mouth that is rewritten in one frame and left alone in the next would jump, so the effect fades out before a gap and
+in after it. The ramps are defined in source time, so they work whether it is played forwards or backwards. A hard
+cut hides the change and needs no ramp. While a head turns away, the effect fades out with the angle.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +22,57 @@ from numpy.typing import NDArray
 from errors import FaceNotFoundError
 from media.array_files import load_arrays
 from models.face.finder import what_was_searched
-from models.geometry.face_points import NUM_POINTS
-from models.geometry.head_frame import HeadPose, fit_head_pose
+from models.geometry.arrays import smooth_step
+from models.geometry.head_frame import NUM_POINTS, HeadPose, fit_head_pose
 from models.geometry.head_frame import pose_degrees as degrees
 from models.mouth.lip_model import LipModel, meeting_lips
 from models.mouth.shape import CLOSED_SHARE, OPEN_MOUTH, measure
-from models.track.driving_weight import driving_weights
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import SkipReason
 from models.track.smoothing import fill_gaps, runs, smooth_head, smooth_pose, window_frames
+
+EASE_SECONDS: Final = 0.2
+
+# From 0 to 1, the patch fades in first, still showing the frame's own mouth shape; then the mouth moves to the wanted
+# shape. Two different mouths are blended in silence only, where the mouth is held until the patch is gone.
+_PATCH_SHARE = 0.45
+_MOUTH_START = 0.25
+
+
+def driving_weights(
+    skip_reason: NDArray[np.uint8], shot: NDArray[np.int32], fps: float, facing: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Return (N,) float32: 0 in skipped frames, rising to 1 over `EASE_SECONDS` on either side within a shot.
+
+    It is at most (N,) `facing`, 0 to 1; None: 1.
+    """
+    shown = skip_reason == SkipReason.NONE
+    num_ramp = max(1.0, EASE_SECONDS * fps)
+    distance = np.minimum(_since_gap(shown, shot), _since_gap(shown[::-1], shot[::-1])[::-1])
+    weight = (distance / num_ramp).clip(0, 1).astype(np.float32)
+    return weight if facing is None else np.minimum(weight, facing)
+
+
+def mouth_share(weight: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Blend from the frame's own mouth shape (0) to the target (1)."""
+    return smooth_step((np.asarray(weight, np.float32) - _MOUTH_START) / (1 - _MOUTH_START))
+
+
+def patch_share(weight: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Opacity of the patch over the frame, 0 to 1."""
+    return smooth_step(np.asarray(weight, np.float32) / _PATCH_SHARE)
+
+
+def _since_gap(shown: NDArray[np.bool_], shot: NDArray[np.int32]) -> NDArray[np.float64]:
+    """(N,) frames since the last skipped one of the same shot, minus one half; infinite where there is none."""
+    distance = np.empty(len(shown))
+    since = np.inf
+    for i in range(len(shown)):
+        if i and shot[i] != shot[i - 1]:
+            since = np.inf
+        since = since + 1 if shown[i] else 0.0
+        distance[i] = max(since - 0.5, 0.0)
+    return distance
+
 
 _MIN_REST_FRAMES = 3
 

@@ -30,10 +30,9 @@ from models.face.lower_face import (
     transformed,
 )
 from models.face.occluder_mask import UncoveredFace, disc
-from models.geometry.face_points import JAW, NOSE, OUTER_LOWER, OUTER_UPPER
+from models.geometry.head_frame import JAW, NOSE, OUTER_LOWER, OUTER_UPPER
 from models.track.occluders import Occluders
-from models.track.raw_landmarks import RawLandmarks
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import RawLandmarks, SkipReason
 from models.track.visibility import Visibility
 
 _AROUND_SECONDS: Final = 0.8  # an object is searched for this long before and after it covers the mouth

@@ -1,8 +1,9 @@
-"""Tracking results per frame: landmarks, and the data to assess them later."""
+"""Tracking results per frame: landmarks, why a frame is left unchanged, and the data to assess them later."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,21 @@ from numpy.typing import NDArray
 
 from media.array_files import load_arrays
 from models.face.occlusion import NUM_CHROMA_POINTS
-from models.geometry.face_points import NUM_POINTS
-from models.track.skip_reason import SkipReason
+from models.geometry.head_frame import NUM_POINTS
+
+
+class SkipReason(IntEnum):
+    """One value for every source frame, kept in `FaceTrack.skip_reason` as uint8.
+
+    Frames with any value but `NONE` are left unchanged. The values are stored in avatar folders.
+    """
+
+    NONE = 0  # the mouth is rewritten
+    NO_FACE = 1  # the frame has no face that can be tracked
+    OTHER_PERSON = 2  # there are faces, but none is reliably that of the chosen person
+    TURNED_AWAY = 3  # the head is turned too far to the side or up and down
+    COVERED = 4  # something is in front of the mouth
+    TOO_SMALL = 5  # the mouth is only a few pixels wide
 
 
 class RawRow(NamedTuple):

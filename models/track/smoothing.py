@@ -7,8 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.face_points import LIPS
-from models.geometry.head_frame import HeadPose
+from models.geometry.head_frame import LIPS, HeadPose
 from models.mouth.motion import REFERENCE_FPS
 
 # Savitzky-Golay, quadratic, over five frames at 25 per second: longer windows cost sharpness on moving heads (0.5 to

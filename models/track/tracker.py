@@ -19,9 +19,8 @@ from models.face.finder import SAME_FACE_OVERLAP, FaceFinder, FoundFace, box_of_
 from models.face.landmarks import MIN_PRESENCE, LandmarkRegion
 from models.face.occlusion import chroma_of
 from models.geometry.head_frame import fit_head_pose, pose_degrees
-from models.track.raw_landmarks import RawLandmarks, RawRow
+from models.track.raw_landmarks import RawLandmarks, RawRow, SkipReason
 from models.track.shots import SceneHistory
-from models.track.skip_reason import SkipReason
 from models.track.square_pixels import SquarePixels
 from models.weights.onnx_session import Device
 

@@ -11,10 +11,9 @@ from errors import FaceNotFoundError
 from models.face.appearance import SAME_PERSON
 from models.face.occlusion import occluded
 from models.geometry.head_frame import fit_head_pose, pose_degrees
-from models.track.driving_weight import EASE_SECONDS
-from models.track.raw_landmarks import RawLandmarks
+from models.track.face_track import EASE_SECONDS
+from models.track.raw_landmarks import RawLandmarks, SkipReason
 from models.track.shots import shots_of
-from models.track.skip_reason import SkipReason
 from models.track.smoothing import fill_gaps
 from models.track.tracker import CHECK_EVERY
 

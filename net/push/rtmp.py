@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from net.push import amf
+from net.push import rtmp_messages
 from net.push.destination import Destination, PushError, PushRefusedError, push_errors
-from net.push.rtmp_chunks import (
+from net.push.rtmp_messages import (
     ACKNOWLEDGEMENT,
     AMF0_COMMAND,
     AMF0_DATA,
@@ -118,7 +118,7 @@ class RtmpPublisher:
             self._command("publish", _PUBLISH, None, self._key, "live", stream_id=self._stream_id)
             await self._result(_PUBLISH)
             about = {"videocodecid": "avc1", "audiocodecid": "mp4a", "encoder": "Lipwright"}
-            data = amf.encode("@setDataFrame", "onMetaData", about)
+            data = rtmp_messages.encode("@setDataFrame", "onMetaData", about)
             self._write(Message(AMF0_DATA, self._stream_id, 0, data))
         self._answers = asyncio.create_task(self._listen())
 
@@ -130,7 +130,7 @@ class RtmpPublisher:
         self._writer.write(await self._socket_reader.readexactly(_HANDSHAKE_BYTES))
         await self._socket_reader.readexactly(_HANDSHAKE_BYTES)
 
-    async def _result(self, transaction: int) -> list[amf.Value]:
+    async def _result(self, transaction: int) -> list[rtmp_messages.Value]:
         """Returns the answer to a command; for `publish`, the status that it has begun."""
         while True:
             answer = await self._answer()
@@ -144,7 +144,7 @@ class RtmpPublisher:
         while True:
             self._check(await self._answer())
 
-    def _check(self, answer: list[amf.Value]) -> None:
+    def _check(self, answer: list[rtmp_messages.Value]) -> None:
         """Raises PushRefusedError if the server ends or refuses the stream. Only its status is quoted, not its text."""
         failed = answer[:1] == ["_error"] and answer[1:2] in ([float(_CONNECT)], [float(_CREATE)], [float(_PUBLISH)])
         about = answer[3] if len(answer) > 3 and isinstance(answer[3], Mapping) else {}
@@ -156,14 +156,14 @@ class RtmpPublisher:
                 "Check the application and the stream key."
             )
 
-    async def _answer(self) -> list[amf.Value]:
+    async def _answer(self) -> list[rtmp_messages.Value]:
         """Returns the next command of the server, and does what its control messages ask for."""
         while True:
             message = await self._chunks.message()
             if message.kind == AMF0_COMMAND:
-                return amf.decode(message.payload)
+                return rtmp_messages.decode(message.payload)
             if message.kind == AMF3_COMMAND:
-                return amf.decode(message.payload[1:])
+                return rtmp_messages.decode(message.payload[1:])
             if message.kind == WINDOW_SIZE:
                 self._window_bytes = int.from_bytes(message.payload[:4], "big")
             elif message.kind == USER_CONTROL and message.payload[:2] == struct.pack(">H", _PING):
@@ -172,8 +172,8 @@ class RtmpPublisher:
                 self._num_acknowledged = self._chunks.num_bytes
                 self._write(Message(ACKNOWLEDGEMENT, 0, 0, struct.pack(">I", self._num_acknowledged & 0xFFFFFFFF)))
 
-    def _command(self, name: str, transaction: int, *values: amf.Value, stream_id: int = 0) -> None:
-        self._write(Message(AMF0_COMMAND, stream_id, 0, amf.encode(name, transaction, *values)))
+    def _command(self, name: str, transaction: int, *values: rtmp_messages.Value, stream_id: int = 0) -> None:
+        self._write(Message(AMF0_COMMAND, stream_id, 0, rtmp_messages.encode(name, transaction, *values)))
 
     def _write(self, *messages: Message) -> None:
         self._writer.write(b"".join(chunks(message, _channel(message)) for message in messages))
@@ -185,7 +185,7 @@ def _channel(message: Message) -> int:
     return _MEDIA_CHANNEL if message.stream_id else _CONTROL_CHANNEL
 
 
-def _code(answer: list[amf.Value]) -> str:
+def _code(answer: list[rtmp_messages.Value]) -> str:
     """Returns the status code of an answer, such as NetStream.Publish.BadName; empty if there is none."""
     about = answer[3] if len(answer) > 3 else None
     code = about.get("code") if isinstance(about, Mapping) else None

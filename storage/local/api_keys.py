@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from errors import ConfigError
 from storage.key_ring import ApiKey, KeyRing
-from storage.local.disk import PRIVATE_FILE_MODE, make_private_folder, open_private, write_atomic
+from storage.local.folder import PRIVATE_FILE_MODE, make_private_folder, open_private, write_atomic
 
 _FILE, _LOCK = "api_keys.json", ".api_keys.lock"
 

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from errors import TableUnreachableError
-from storage.key_ring import ApiKey, KeyRing
+from storage.key_ring import MASTER_BYTES, ApiKey, KeyRing, derived_secret
 from storage.protocols import Database
 from storage.row_codec import from_row, to_row
-from storage.webhook_secrets import MASTER_BYTES, derived_secret
 
 _FRESH_S: Final = 2.0
 """Maximum age of the cached keys: a revoked key is accepted for this long."""
@@ -86,7 +85,7 @@ class PostgresWebhookSecret:
         self._master: bytes | None = None
 
     def of(self, owner: str | None) -> str:
-        """Return the `whsec_...` secret of an owner; see `storage.webhook_secrets`."""
+        """Return the `whsec_...` secret of an owner; see `storage.key_ring`."""
         if self._master is None:
             with self._database.transaction():
                 self._database.execute(

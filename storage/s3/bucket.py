@@ -13,7 +13,7 @@ from typing import Final
 from errors import StoredFileError
 from storage.file_keys import is_constant, split
 from storage.files import FileState
-from storage.local.disk import has_content
+from storage.local.folder import has_content
 from storage.s3.cache import FileCache
 from storage.s3.cache_entries import CacheEntry
 from storage.s3.objects import ObjectInfo, Objects

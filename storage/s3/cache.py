@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from storage.file_keys import is_constant, split
-from storage.local.disk import disk_errors, make_private_folder, write_atomic
+from storage.local.folder import disk_errors, make_private_folder, write_atomic
 from storage.s3.cache_entries import COMPLETE, CacheEntry, evict, open_entry, open_existing_entry
 
 logger = logging.getLogger(__name__)

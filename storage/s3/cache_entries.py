@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from errors import StorageUnreachableError
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 
 COMPLETE: Final = "whole"
 _LOOK_S: Final = 0.02

@@ -15,8 +15,7 @@ import pytest
 from storage.local.api_keys import FileKeyRing
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import KINDS, ServiceProcess
-from tests.graph.long_inputs import long_wav
-from tests.graph.raw_upload import raw_upload
+from tests.graph.inputs import long_wav, raw_upload
 from tests.waiting import wait_until
 
 NUM_QUEUED = 4  # as `strict` is configured

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.load import FINAL, Caller, Pair
 from tests.faults.service_process import ServiceProcess
-from tests.graph.long_inputs import long_video, long_wav
+from tests.graph.inputs import long_video, long_wav
 from tests.graph.work_watch import WorkWatch
 
 # Measured: at most 0.3 s on two cores with nothing beside it. The jobs go on for a minute and more.

@@ -11,9 +11,8 @@ import pytest
 from models.engines.weights.store import WeightsStore
 from tests.faults.load import FINAL, IS_ENDURANCE, Caller, Pair, digest, num_frames
 from tests.faults.service_process import ServiceProcess, config_with, served
-from tests.graph.brought_weights import FRAMES, bring_weights
-from tests.graph.engine_pictures import change, planes_of, track_of
-from tests.graph.long_inputs import long_wav
+from tests.graph.engine_pictures import FRAMES, bring_weights, change, planes_of, track_of
+from tests.graph.inputs import long_wav
 from tests.graph.work_watch import WorkWatch
 
 JOB_S = 120.0

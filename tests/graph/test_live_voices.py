@@ -18,7 +18,7 @@ from config import PipelineConfig, TtsConfig
 from deployments.runtime.speech_client import SpeechClient
 from deployments.speech_synthesis import SpeechSynthesis
 from errors import OptionError, ReplicaLostError
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from storage.file_keys import job_folder
 from storage.local.folder import LocalFiles
 from telemetry.log_context import CallContext

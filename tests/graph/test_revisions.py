@@ -10,7 +10,7 @@ import av
 import httpx
 import pytest
 
-from tests.graph.long_inputs import long_video
+from tests.graph.inputs import long_video
 from tests.graph.test_main_job import submit, wait_until_final
 
 FPS, SECONDS = 25, 24

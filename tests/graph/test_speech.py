@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from config import MediaLimits, PipelineConfig
 from deployments.runtime.stages import ServeStages
 from errors import OptionError
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from jobs.ports import Stages
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
 from media.dubbing.slots import SpeechSlot

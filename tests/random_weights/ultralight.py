@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from models.engines.runtime.checkpoints import shapes_of
 from models.engines.ultralight.network import UltralightNetwork
-from models.engines.ultralight.variants import AudioKind
+from models.engines.ultralight.weights import AudioKind
 from tests.random_weights.onnx_file import Dims, save_network
 from tests.random_weights.parameters import made_up
 

@@ -32,12 +32,11 @@ from jobs.admission import Admission, AdmitRequest
 from jobs.drafts import edited
 from jobs.messages import PeopleScan
 from jobs.model.avatar_settings import AvatarSettings, changed_settings
-from jobs.model.files import ErrorRecord, new_id, utc_now
+from jobs.model.base import ErrorRecord, new_id, utc_now
+from jobs.model.edits import Revision, TurnEdit
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
-from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
-from jobs.model.turn_edits import TurnEdit
 from jobs.model.turns import PlannedTurn
 from jobs.planning import (
     expected_seconds,
@@ -47,9 +46,8 @@ from jobs.planning import (
     stored_fields,
     with_stored_fields,
 )
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, QueueStatus, RequestContext, ServiceStatus
 from jobs.revisions import checked_spec
-from jobs.status import QueueStatus, ServiceStatus
 from rendering.live_chunk import LiveService
 from speech.service import tts_service
 from storage.backgrounds import BackgroundRecord, BackgroundStore
@@ -57,7 +55,7 @@ from storage.file_keys import job_cues_folder, job_file_key, job_folder, result_
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
-from storage.records import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
+from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
 from storage.sqlite.database import Database
 from tests.ports import quiet_port
 

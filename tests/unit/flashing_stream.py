@@ -11,9 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from media.live.encoder import LiveEncoder
+from media.live.encoder import LiveEncoder, LiveFragment, StreamWriter
 from media.live.mp4_boxes import AUDIO_RATE
-from media.live.stream_writer import LiveFragment, StreamWriter
 from media.yuv_frame import YuvFrame
 from tests.unit.api.live.live_parts import INFO, SIDE
 

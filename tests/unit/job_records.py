@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config import PipelineConfig
-from jobs.model.files import UploadedFile, new_id, utc_now
+from jobs.model.base import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobRecord
 from jobs.ports import Stages
@@ -19,7 +19,7 @@ from jobs.sources.backgrounds import Backgrounds
 from models.engines.catalog import EngineCatalog
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
+from storage.row_codec import AvatarRecord
 
 SOUND = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
 """A file with the bytes `abc`."""

@@ -15,7 +15,7 @@ from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.file_keys import result_key, segment_key, speech_key
-from storage.records import SegmentRecord, SegmentStatus
+from storage.row_codec import SegmentRecord, SegmentStatus
 from tests.unit.api_server import MemoryService
 from tests.unit.media.clips import LIMITS, info_of, noise, planes_of, write_audio
 from tests.unit.on_disk import on_disk

@@ -10,7 +10,7 @@ from api.live.protocol import StartOutput, event
 from api.live.tasks import cancel_all
 from config import LiveConfig
 from errors import NotFoundError, OptionError
-from media.live.stream_writer import LiveFragment
+from media.live.encoder import LiveFragment
 from net.push.destination import Destinations
 
 _MAX_ENDED = 16  # whose status is kept

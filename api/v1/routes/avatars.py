@@ -14,8 +14,7 @@ from api.forms.form_schema import form_body
 from api.openapi import headers_of
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.v1.people import PeopleView
-from api.v1.protocol import AvatarChangeForm, AvatarForm, AvatarList, AvatarView
+from api.v1.protocol import AvatarChangeForm, AvatarForm, AvatarList, AvatarView, PeopleView
 from config import PipelineConfig
 from jobs.ports import JobService
 from jobs.requests import AvatarChange, AvatarRequest

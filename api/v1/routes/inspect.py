@@ -18,9 +18,8 @@ from api.routing import Routes, route
 from api.v1.protocol import JobSummaryView
 from config import PipelineConfig
 from jobs.fair_queue import NICENESS, FairQueue, run_in_thread
-from jobs.model.files import FilePart, UploadedFile
+from jobs.model.base import FilePart, RequestModel, UploadedFile, example
 from jobs.model.record import JobQuery
-from jobs.model.request_model import RequestModel, example
 from jobs.ports import JobService
 from jobs.sources.client_names import client_names
 from media.cancel_token import CancelToken

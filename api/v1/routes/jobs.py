@@ -14,12 +14,11 @@ from api.forms.form_schema import form_body
 from api.openapi import BINARY, IDEMPOTENT, headers_of
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.v1.event_streams import EventStreamResponse, EventStreams
-from api.v1.events import PING_S, job_events
+from api.v1.event_streams import PING_S, EventStreamResponse, EventStreams, job_events
 from api.v1.protocol import JobList, JobSummaryView, JobView, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.ports import JobService

@@ -9,12 +9,11 @@ from fastapi import Path, Query, Request, Response
 from starlette.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from api.access import caller_of
-from api.conditional import unchanged
+from api.file_responses import inert_file_response, unchanged
 from api.openapi import BINARY, CACHED, RANGED
 from api.problem import problem_responses
 from api.result_file import lasting, result_file_response, thumbnail_response
 from api.routing import Routes, route
-from api.stored_file import inert_file_response
 from api.v1.preview import Previews
 from api.v1.routes.subtitles import SUBTITLE_TYPES
 from config import LabelsConfig

@@ -7,7 +7,7 @@ from api.routing import Routes, route
 from api.v1.protocol import Health
 from errors import ReplicaLostError
 from jobs.ports import JobService
-from jobs.status import ServiceStatus
+from jobs.requests import ServiceStatus
 
 
 class StatusRoutes(Routes, prefix="/v1", tags=["service"]):

@@ -18,8 +18,7 @@ from api.routing import Routes, route
 from config import PipelineConfig
 from errors import OptionError
 from jobs.fair_queue import FairQueue
-from jobs.model.files import FilePart
-from jobs.model.request_model import RequestModel, example
+from jobs.model.base import FilePart, RequestModel, example
 from jobs.ports import JobService
 from jobs.sources.client_names import client_names
 from media.subtitles.cues import Cue

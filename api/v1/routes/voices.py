@@ -16,8 +16,7 @@ from api.problem import problem_responses
 from api.routing import Routes, route
 from config import CloningConfig, PipelineConfig
 from errors import OptionError
-from jobs.model.files import FilePart
-from jobs.model.request_model import RequestModel, example
+from jobs.model.base import FilePart, RequestModel, example
 from jobs.ports import JobService
 from speech.service import TextToSpeech
 from speech.voice_recorder import VoiceRecorder

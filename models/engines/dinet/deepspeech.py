@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
-from models.engines.dinet.audio import DinetFeatures, open_measured
+from models.engines.dinet.engine import DinetFeatures, open_measured
 from models.engines.dinet.weights import NUM_DEEPSPEECH_INPUTS, deepspeech_mismatch
 from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache

@@ -6,7 +6,8 @@ unmasked crop; the original gets five other frames of the avatar.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +18,6 @@ from media.array_files import load_array
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
 from models.engines.base import StatelessEngine, read_options
-from models.engines.dinet.audio import DinetFeatures
 from models.engines.dinet.crop import (
     REFERENCES,
     CropLayout,
@@ -40,13 +40,34 @@ from models.engines.protocol import (
     FrameSpan,
     WeightsSpec,
 )
-from models.track.driving_weight import patch_share
+from models.speech.level import SpeechLevel, open_measured_speech
+from models.track.face_track import patch_share
 
 if TYPE_CHECKING:
     from models.avatar.avatar import Avatar
     from models.engines.dinet.generator import HeyGemGenerator
     from models.engines.dinet.torch_generator import DinetGenerator
     from models.track.face_track import FaceTrack
+
+
+@dataclass(frozen=True)
+class DinetFeatures:
+    """The features of T output frames."""
+
+    windows: NDArray[np.float32]  # (T, C, W), C numbers of W rows around each frame
+    gate: NDArray[np.float32]  # (T,) 1 in speech, 0 in silence, between them while fading
+
+
+def open_measured(speech: Path, level: SpeechLevel) -> tuple[NDArray[np.int16], Hashable]:
+    """Open a speech file; return its (N,) int16 samples and a value that identifies the file.
+
+    Raises:
+        MediaError: It is not the file that was measured.
+    """
+    samples = open_measured_speech(speech, level)
+    stat = speech.stat()
+    return samples, (str(speech), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
 
 _CPU_BATCH, _CUDA_BATCH = 1, 4
 

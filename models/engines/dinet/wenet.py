@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from errors import CancelledJobError, WeightsError
 from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.base import frame_gate
-from models.engines.dinet.audio import DinetFeatures, open_measured
+from models.engines.dinet.engine import DinetFeatures, open_measured
 from models.engines.dinet.weights import NUM_BANDS, wenet_mismatch
 from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache

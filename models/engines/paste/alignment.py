@@ -14,7 +14,7 @@ from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline
-from models.track.driving_weight import patch_share
+from models.track.face_track import patch_share
 
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack

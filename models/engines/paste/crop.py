@@ -35,7 +35,7 @@ class BoxTrack:
         Args:
             boxes: (N, 4) x0, y0, x1, y1 in frame pixels: edges, so that pixel i covers i to i + 1.
             outline: (N, P, 2) frame pixels.
-            opacity: (N,) see above; `models.track.driving_weight.patch_share` of the track's driving weights.
+            opacity: (N,) see above; `models.track.face_track.patch_share` of the track's driving weights.
 
         Raises:
             ValueError: Shapes that do not belong together, or a box without area.

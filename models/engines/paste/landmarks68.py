@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.face_points import NUM_POINTS
+from models.geometry.head_frame import NUM_POINTS
 
 # Order: Sagonas et al., 300 Faces in-the-Wild Challenge (2013); rows run from the picture's left to its right.
 IBUG_POINTS: Final = (

@@ -24,8 +24,13 @@ from models.engines.protocol import (
     scales_movement,
     speech_context_seconds,
 )
-from models.engines.restoration.network import RESTORATION_ROLE, load_restorer
-from models.engines.restoration.restorer import FaceRestorer, RestorationOptions, Surroundings
+from models.engines.restoration.restorer import (
+    RESTORATION_ROLE,
+    FaceRestorer,
+    RestorationOptions,
+    Surroundings,
+    load_restorer,
+)
 
 
 class Restoration:

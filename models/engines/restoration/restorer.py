@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,9 +19,12 @@ from models.engines.paste.alignment import MATRIX, MTCNN_512, AlignedTrack, shif
 from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.paste.upright import aligned_rgb, paste_lower_face
 from models.engines.patches import FacePatches
+from models.engines.protocol import ComputeResources, TensorTable, WeightsSpec
+from models.engines.weights.recognition import shape_fits
 
 if TYPE_CHECKING:
     from models.track.face_track import FaceTrack
+
 
 SIDE: Final = 512
 
@@ -114,3 +118,66 @@ def _paint(patches: FacePatches, around: BoxChunk, face: int) -> YuvFrame:
     x, y = (int(value) for value in patches.origins[face] - around.origins[face])
     paste_back(region, Patch(x, y, YuvFrame(patches.y[face], patches.uv[face, 0], patches.uv[face, 1])))
     return region
+
+
+PICTURE: Final = (1, 3, 512, 512)
+
+
+def restoration_mismatch(table: TensorTable) -> str | None:
+    """Return why a file is not a restoration network; None if it is."""
+    pictures = [shape for shape in table.inputs if shape_fits(shape, PICTURE, (0,))]
+    numbers = [shape for shape in table.inputs if len(shape) <= 1]
+    are_all = len(pictures) == 1 and len(pictures) + len(numbers) == len(table.inputs)
+    if table.format == "onnx" and are_all and any(shape_fits(shape, PICTURE) for shape in table.outputs):
+        return None
+    return (
+        f"expected an ONNX file with a picture {PICTURE} in and out, at most one number beside it, "
+        f"found {list(table.inputs)} -> {list(table.outputs)}"
+    )
+
+
+RESTORATION_ROLE: Final = WeightsSpec(
+    "restoration",
+    "Face restoration of the kind of GFPGANv1.4.onnx (512 x 512)",
+    "GFPGAN: Apache-2.0 with parts under other terms (StyleGAN2 ops); CodeFormer: S-Lab, not for commercial use.",
+    restoration_mismatch,
+)
+
+
+def load_restorer(path: Path, resources: ComputeResources, options: RestorationOptions) -> FaceRestorer:
+    """Load a network that sharpens faces.
+
+    Raises:
+        WeightsError: The file is missing or is not a restoration network.
+        ConfigError: The device cannot be used.
+    """
+    return FaceRestorer(OnnxRestoration(path, resources, options.fidelity), options.strength)
+
+
+class OnnxRestoration:
+    """Runs the network on one face at a time.
+
+    Pictures are (1, 3, 512, 512) RGB, (x - 127.5) / 127.5, both ways (GFPGANv1.4.onnx as HeyGem's forks run it). A
+    second input of one number is how closely CodeFormer follows its input.
+
+    Raises:
+        WeightsError: The file is missing or not such a network.
+        ConfigError: The device cannot be used.
+    """
+
+    def __init__(self, path: Path, resources: ComputeResources, fidelity: float = 0.7) -> None:
+        # Imported here: processes that only plan or crop do not load onnxruntime.
+        from models.engines.runtime.onnx import OnnxNetwork
+
+        self._network = OnnxNetwork(path, resources, restoration_mismatch, lambda shape: shape_fits(shape, PICTURE))
+        self._numbers = [
+            None if len(shape) > 1 else np.full([1] * len(shape), fidelity) for shape in self._network.table.inputs
+        ]
+
+    def __call__(self, face: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return (512, 512, 3) uint8 RGB for (512, 512, 3) uint8 RGB."""
+        shown = (face.astype(np.float32) - 127.5) / 127.5
+        picture = shown.transpose(2, 0, 1)[None]
+        answer = self._network(*(picture if number is None else number for number in self._numbers))[0]
+        levels = np.rint(answer.transpose(1, 2, 0) * 127.5 + 127.5)
+        return np.asarray(np.nan_to_num(levels).clip(0, 255), np.uint8)

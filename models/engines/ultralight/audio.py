@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.engines.paste.crop import BoxChunk
 from models.engines.protocol import FrameSpan
-from models.engines.ultralight.variants import AudioKind, Variant
+from models.engines.ultralight.weights import AudioKind, Variant
 
 MAX_FRAMES: Final = 16
 """Widest window of any generation, in video frames."""

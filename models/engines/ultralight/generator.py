@@ -19,10 +19,9 @@ from models.engines.runtime.batching import SharedBatches
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.ultralight.audio import features_by_face
-from models.engines.ultralight.crop import network_pictures
+from models.engines.ultralight.engine import network_pictures
 from models.engines.ultralight.options import UltralightOptions
-from models.engines.ultralight.variants import SIDE, AudioKind
-from models.engines.ultralight.weights import generator_mismatch, generator_variant
+from models.engines.ultralight.weights import SIDE, AudioKind, generator_mismatch, generator_variant
 
 if TYPE_CHECKING:
     from models.engines.ultralight.torch_generator import TorchGenerator

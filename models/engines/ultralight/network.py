@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from errors import WeightsError
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
-from models.engines.ultralight.crop import MASK_COLUMNS, MASK_ROWS
-from models.engines.ultralight.variants import AudioKind, Variant, published_name, unknown_variant, variant_of_tensors
+from models.engines.ultralight.engine import MASK_COLUMNS, MASK_ROWS
+from models.engines.ultralight.weights import AudioKind, Variant, published_name, unknown_variant, variant_of_tensors
 from models.engines.weights.recognition import tensors_mismatch
 
 _EXPANSION: Final = 2

@@ -16,7 +16,7 @@ from models.engines.runtime.device_feed import FoldedNetwork
 from models.engines.runtime.torch_device import open_device
 from models.engines.ultralight.network import load_network, picture_input, rgb_levels
 from models.engines.ultralight.options import UltralightOptions
-from models.engines.ultralight.variants import SIDE
+from models.engines.ultralight.weights import SIDE
 
 _NUM_SAMPLES: Final = 4
 _GRAIN: Final = 16  # pixels of one colour in a synthetic face

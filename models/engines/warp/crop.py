@@ -16,8 +16,8 @@ from models.engines.warp.painting.fields import CONTROL_IDS, anchor_points
 from models.engines.warp.painting.interior import usual_teeth
 from models.engines.warp.painting.masks import hidden_share, masks_by_yaw, texture_positions
 from models.engines.warp.plan import MouthPlan
-from models.geometry.face_points import CHEEK_FRONT, INNER_LOWER, INNER_MIDDLES, INNER_UPPER
-from models.track.driving_weight import patch_share
+from models.geometry.head_frame import CHEEK_FRONT, INNER_LOWER, INNER_MIDDLES, INNER_UPPER
+from models.track.face_track import patch_share
 
 _LOWER_LIP = (16, 15, 315, 85, 17)
 _SKIN_RADIUS = 2  # pixels

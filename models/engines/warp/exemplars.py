@@ -18,7 +18,7 @@ from media.array_files import load_array, load_arrays
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.engines.warp.visible_gap import visible_gap
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
 from models.mouth.shape import CHANNELS, CLOSED_SHARE, OPEN_MOUTH
 from models.track.face_track import FaceTrack
 

@@ -18,7 +18,7 @@ from models.mouth.motion import RunningStats, lip_jitter
 from models.mouth.shape import CHANNELS, OPEN_MOUTH
 from models.quality.measures import BlockMeasures, measure_view
 from models.speech.speech_to_mouth import MouthBlock
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import SkipReason
 
 _OPEN_IN = CHANNELS.index("open_in")
 _DRAWN = 0.05  # weight above which a drawn interior is visible

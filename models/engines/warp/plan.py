@@ -13,13 +13,12 @@ from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.exemplar_path import ExemplarPath, PathState, PathTarget, choose_path
 from models.engines.warp.exemplars import ExemplarBank
 from models.engines.warp.painting.fields import CONTROL_IDS
-from models.geometry.face_points import MOVED
+from models.geometry.head_frame import MOVED
 from models.mouth.lip_form import round_lips, rounding
-from models.mouth.motion import REFERENCE_FPS
+from models.mouth.motion import REFERENCE_FPS, smile_release
 from models.mouth.shape import CHANNELS
-from models.mouth.smile import smile_release
 from models.speech.speech_to_mouth import MouthBlock
-from models.track.driving_weight import mouth_share
+from models.track.face_track import mouth_share
 
 # Opening, in eye distances, that the warp can add to an exemplar before its interior looks stretched ...
 _STRETCH, _STRETCH_RANGE = 0.05, 0.04

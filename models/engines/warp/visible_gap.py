@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.geometry.face_points import EYE_LEFT, EYE_RIGHT, MIDDLE_LOWER, MIDDLE_UPPER
+from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT, MIDDLE_LOWER, MIDDLE_UPPER
 
 _UPPER, _LOWER = (list(row[3:-3]) for row in (MIDDLE_UPPER, MIDDLE_LOWER))  # the middle half of the mouth
 _SAMPLES, _LIP_SAMPLES = (

@@ -22,7 +22,7 @@ from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
 
 _NUM_SAMPLES = 4
-# BGR colours; the proportions of a face box are those of `models.engines.wav2lip.crop`.
+# BGR colours; the proportions of a face box are those of `models.engines.wav2lip.engine`.
 _SKINS = ((150, 180, 225), (90, 120, 170), (50, 70, 110), (190, 200, 235))
 _WALL, _EYE, _LIP = (120, 110, 100), (40, 35, 35), (90, 80, 170)
 _EYES_Y, _MOUTH_Y = 0.31, 0.70

@@ -14,7 +14,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from tests.faults.canary import Canary, listening_canary
+from tests.faults.health_probe import Canary, listening_canary
 from tests.faults.hostile import Case, Outcome, Sender, foreign_files, make_corpus
 from tests.faults.service_process import ServiceProcess
 from tests.faults.small_corpus import SmallCorpus, wav

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.faults.attacks import PIECE, Drip, MemoryWatch, announced_upload, connect, endless_head, status_of
+from tests.faults.attacker import PIECE, Drip, MemoryWatch, announced_upload, connect, endless_head, status_of
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from config import HeygemConfig
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from tests.unit.api.edge_client import AUDIO, VIDEO, finished
 from tests.unit.api_server import MemoryService
 

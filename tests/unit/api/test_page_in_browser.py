@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 
 from config import SubtitlesConfig, TtsConfig
 from errors import FaceNotFoundError, LipwrightError, MediaError
-from jobs.model.files import new_id, utc_now
+from jobs.model.base import new_id, utc_now
 from jobs.model.record import JobStatus
 from storage.file_keys import job_file_key, source_key
 from storage.local.api_keys import FileKeyRing

@@ -13,10 +13,9 @@ from config import TtsConfig
 from errors import OptionError, StateError, VoiceError
 from jobs.drafts import edited
 from jobs.messages import PeopleScan
-from jobs.model.files import new_id
+from jobs.model.base import new_id
+from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobRecord, JobStage, JobStatus
-from jobs.model.revision import Revision
-from jobs.model.turn_edits import TurnEdit
 from jobs.model.turns import PlannedTurn
 from jobs.speaking import with_fits
 from jobs.turns import check_overlaps

@@ -12,9 +12,9 @@ from config import AccessConfig, PipelineConfig
 from errors import ConfigError
 from launch.preflight import check_access
 from launch.serve_config import read_serve_config
+from storage.key_ring import webhook_secret
 from storage.local.api_keys import FileKeyRing
 from storage.state import open_keys, webhook_secrets
-from storage.webhook_secrets import webhook_secret
 from tests.postgres import PostgresServer
 from tests.unit.cli.commands import run
 

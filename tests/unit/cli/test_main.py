@@ -16,7 +16,7 @@ import pytest
 from config import NetworkConfig
 from errors import FaceNotFoundError
 from jobs.model.record import JobQuery, JobStatus
-from launch.folder_lock import locked_folder
+from launch.data_folder import locked_folder
 from storage.file_keys import upload_key
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving

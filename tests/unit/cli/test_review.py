@@ -9,10 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from jobs.model.edits import Revision, TurnChange, TurnEdit
 from jobs.model.record import JobRecord, JobStatus
-from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
-from jobs.model.turn_edits import TurnChange, TurnEdit
 from jobs.requests import RequestContext
 from tests.unit.api_server import VIDEO_BYTES, MemoryService
 

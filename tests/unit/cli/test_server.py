@@ -16,7 +16,7 @@ from cli import local_service
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
 from jobs.requests import RequestContext
-from launch.folder_lock import locked_folder
+from launch.data_folder import locked_folder
 from lipwright_client import Lipwright
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving

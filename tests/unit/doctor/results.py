@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doctor.check_result import CheckResult, Status
+from doctor.report import CheckResult, Status
 
 
 def is_mended(result: CheckResult, status: Status) -> bool:

@@ -16,14 +16,12 @@ from pathlib import Path
 import pytest
 
 from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
-from doctor.access import check_front, check_keys, check_port, check_token
-from doctor.check_result import Status
+from doctor.access import check_agent_port, check_front, check_keys, check_port, check_token, num_rays_on
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
-from doctor.labels import check_labels
-from doctor.media_checks import check_decoders, check_encoders, check_sandbox
+from doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
 from doctor.planned_service import DoctorOptions, plan_service
-from doctor.ray_agent import check_agent_port, num_rays_on
-from doctor.software import check_clock, check_onnxruntime, check_packages, check_python
+from doctor.report import Status
+from doctor.software import check_clock, check_onnxruntime, check_packages, check_python, check_weights
 from doctor.storage import (
     check_cache,
     check_data_folder,
@@ -32,8 +30,7 @@ from doctor.storage import (
     check_spill_folder,
     check_state,
 )
-from doctor.weights import check_weights
-from launch.port import free_port
+from launch.readiness import free_port
 from media.labels.credentials import load_credentials
 from models.weights import FOLDER
 from tests.ports import quiet_port

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from doctor.check_result import Status
 from doctor.machine import FileSystem, file_system, num_cpus
+from doctor.report import Status
 from doctor.resources import (
     check_cpus,
     check_memory,

@@ -12,7 +12,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import CapacityError, InProgressError, StorageFullError
 from jobs.admission import AdmissionController, AdmitRequest
-from jobs.model.files import utc_now
+from jobs.model.base import utc_now
 from jobs.model.record import JobRecord, JobStatus
 from storage.file_store import FileStore
 from storage.job_table import JobTable

@@ -13,7 +13,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SourceVideo
-from jobs.model.files import UploadedFile, new_id
+from jobs.model.base import UploadedFile, new_id
 from jobs.model.record import JobStatus
 from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.forecast import forecast, measured_rate, result_bytes
+from jobs.messages import OutputPicture
 from jobs.model.job_settings import JobSettings
 from jobs.model.record import JobRecord, JobStatus
-from jobs.output_picture import OutputPicture
 from tests.unit.job_records import job_record
 from tests.unit.media.clips import info_of
 

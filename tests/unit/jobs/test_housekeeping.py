@@ -11,7 +11,7 @@ import pytest
 
 from config import JobConfig, PipelineConfig
 from jobs.housekeeping import Housekeeping
-from jobs.model.files import new_id, utc_now
+from jobs.model.base import new_id, utc_now
 from jobs.model.record import JobStatus
 from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars

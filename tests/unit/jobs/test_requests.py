@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from errors import ForbiddenError
-from jobs.model.files import UploadedFile, new_id
+from jobs.model.base import UploadedFile, new_id
 from jobs.model.spec import JobSpec
 from jobs.requests import Caller, priority_of
 

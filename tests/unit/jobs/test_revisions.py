@@ -14,10 +14,10 @@ import pytest
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.messages import BlockRequest, OutputInfo, PreparedSpeech, ShownBlock, SourceVideo
-from jobs.model.files import new_id
+from jobs.model.base import new_id
+from jobs.model.edits import Revision
 from jobs.model.plan import JobOptions, StoredLevel
 from jobs.model.record import JobRecord, JobStatus
-from jobs.model.revision import Revision
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Recording, Turn
 from jobs.revisions import Revisions

@@ -28,18 +28,18 @@ from jobs.messages import (
     AvatarRef,
     BlockRequest,
     OutputInfo,
+    OutputPicture,
     PreparedSpeech,
     RenderedSegment,
     SegmentRequest,
     ShownBlock,
     SourceVideo,
 )
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.turns import PlannedTurn
-from jobs.output_picture import OutputPicture
 from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
 from jobs.single_flight import Progress
@@ -57,7 +57,7 @@ from models.speech.level import SpeechLevel
 from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
+from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages

@@ -17,10 +17,10 @@ from errors import FaceNotFoundError, NotFoundError, OptionError, StateError, Vo
 from jobs.admission import AdmissionController
 from jobs.drafts import Drafts
 from jobs.messages import ProbeResult
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
+from jobs.model.edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
-from jobs.model.turn_edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.turns import Turn
 from jobs.requests import RequestContext
 from jobs.run import JobRun
@@ -38,7 +38,7 @@ from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
+from storage.row_codec import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.job_records import job_services

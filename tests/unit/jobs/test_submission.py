@@ -16,14 +16,13 @@ from config import JobConfig, LabelsConfig, PipelineConfig, TtsConfig
 from errors import FaceNotFoundError, KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError
 from jobs.admission import AdmissionController
 from jobs.forecast import result_bytes
-from jobs.messages import OutputInfo, ProbeResult
+from jobs.messages import OutputInfo, OutputPicture, ProbeResult
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import ErrorRecord, UploadedFile, new_id
+from jobs.model.base import ErrorRecord, UploadedFile, new_id
 from jobs.model.plan import MUSIC
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import Turn
-from jobs.output_picture import OutputPicture
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.sources.avatars import Avatars
 from jobs.submission import Submissions
@@ -35,7 +34,7 @@ from speech.limits import check_texts
 from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarRecord
+from storage.row_codec import AvatarRecord
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.job_records import job_services

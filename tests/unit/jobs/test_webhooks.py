@@ -13,12 +13,12 @@ import pytest
 from api.v1.protocol import webhook_view
 from config import NetworkConfig
 from errors import StorageFullError
-from jobs.model.files import new_id, utc_now
+from jobs.model.base import new_id, utc_now
 from jobs.model.record import CallbackRecord, JobRecord, JobStatus
 from jobs.webhooks import Webhooks, _is_due
 from storage.job_table import JobTable
+from storage.key_ring import webhook_secret
 from storage.sqlite.database import Database
-from storage.webhook_secrets import webhook_secret
 from tests.graph.receiver import receiving
 from tests.ports import quiet_port
 from tests.unit.job_records import job_record

@@ -28,6 +28,7 @@ from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
+from tests.unit.speech.speech_server import tone
 
 
 def test_speak_returns_the_job_and_writes_the_video(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
@@ -313,3 +314,22 @@ def test_client_pyproject_matches_the_repository(repo_root: Path) -> None:
     assert not [path for path in folder.iterdir() if path.is_dir() and list(path.glob("*.py"))], "a folder is left out"
     in_both = [line for line in project["project"]["dependencies"] if line in whole["dependencies"]]
     assert in_both == project["project"]["dependencies"], "one environment holds both"
+
+
+def test_create_turns_sends_files_and_texts(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path)
+    with serving(service) as url, Lipwright(url) as client:
+        job = client.jobs.create(
+            video=("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64)),
+            more_audio={"audio_anna": ("anna.wav", tone(1))},
+            turns=[
+                {"start": 0, "end": 1, "face": "0", "audio": "audio_anna"},
+                {"start": 1, "end": 2, "face": "1", "text": "Hello"},
+            ],
+            idle_mouths="closed",
+        )
+        assert client.jobs.subtitles(job.id) == "1\n00:00:01,000 --> 00:00:02,000\nHello\n"
+    (request,) = service.requests
+    assert request.audio_files["audio_anna"].label == "anna.wav"
+    assert [turn.audio for turn in request.options.turns or ()] == ["audio_anna", "audio"]
+    assert request.options.idle_mouths == "closed"

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from cli.joined_stream import JoinedStream
+from cli.live import JoinedStream
 from config import LiveConfig
 from lipwright_client import AsyncLipwright, ConnectionFailedError, Lipwright, LiveEvent, LiveSession, NotFoundError
 from tests.ports import quiet_port

@@ -15,7 +15,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from benchmarks.watermark.scheduling import normal_scheduling
+from benchmarks.watermark.attacks import normal_scheduling
 from config import MediaLimits
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame

@@ -14,13 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from jobs.messages import Background, MatteRef, SourceVideo
-from media.matte.matte_video import MatteFrames, MatteWriter, join_mattes, matte_info
-from media.output.fitted_background import fit_background, fitted_info
+from media.matte import MatteFrames, MatteWriter, join_mattes, matte_info
+from media.output.backgrounds import fit_background, fitted_info
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
 from models.matting.generator import MatteGenerator
-from models.matting.head import Heads
-from models.matting.person import PersonSegmenter
+from models.matting.person import Heads, PersonSegmenter
 from models.matting.report import MatteReport
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest

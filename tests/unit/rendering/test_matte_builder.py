@@ -13,7 +13,7 @@ from errors import StoredFileError
 from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.matte.matte_video import MatteFrames, matte_info
+from media.matte import MatteFrames, matte_info
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.avatar.avatar import own_track

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import pytest
 
 from config import CloningConfig, PipelineConfig, TtsConfig
-from deployments.runtime.outcomes import CallOutcome, classify
+from deployments.runtime.calls import CallOutcome, classify
 from errors import LipwrightError, OptionError, StageTimeoutError, StoredFileError, VoiceError
 from jobs.fair_queue import run_in_thread
-from jobs.model.files import utc_now
+from jobs.model.base import utc_now
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from speech import cue_speaker

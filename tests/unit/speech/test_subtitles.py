@@ -13,7 +13,7 @@ from config import SubtitlesConfig
 from errors import VoiceError
 from lipwright_client import Lipwright
 from media.subtitles.cues import Cue, read_cues
-from speech.openai_server import OpenAIServer
+from speech.openai_backend import OpenAIServer
 from storage.file_keys import UPLOADS
 from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.openai_server import OpenAIStandIn, answering

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from config import DecoderConfig, PipelineConfig, TtsConfig
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from jobs.speech_messages import ChosenVoices, VoiceRequest
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from errors import StoredFileError
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from storage.cues import CueStore, SpokenCue
 from storage.file_keys import CUES, cue_key, cues_folder, job_folder
 from storage.file_store import FileStore

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from errors import MediaError, NotFoundError, StorageFullError, StoredFileError
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from storage import file_store
 from storage.file_keys import (
     avatar_folder,
@@ -28,7 +28,7 @@ from storage.file_keys import (
 )
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.local.disk import disk_errors, write_atomic
+from storage.local.folder import disk_errors, write_atomic
 from storage.sqlite.database import Database
 from storage.uploads import clean_label
 

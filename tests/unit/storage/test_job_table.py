@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from errors import ConfigError, NotFoundError, StateError, StorageFullError
 from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.files import ErrorRecord, new_id, utc_now
+from jobs.model.base import ErrorRecord, new_id, utc_now
 from jobs.model.plan import JobOptions
 from jobs.model.record import CallbackStatus, JobQuery, JobStage, JobStatus
 from jobs.model.spec import JobSpec
@@ -22,8 +22,7 @@ from storage import schema
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
-from storage.records import AvatarInfo, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key
-from storage.row_codec import timestamp, to_row
+from storage.row_codec import AvatarInfo, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key, timestamp, to_row
 from storage.schema import MIGRATIONS, SCHEMA_VERSION
 from storage.sqlite.database import Database as FileDatabase
 from tests.unit.job_records import SOUND, avatar_record, job_record

@@ -7,9 +7,125 @@ from pathlib import Path
 
 import pytest
 
-from errors import StoredFileError
-from jobs.model.files import new_id
+from errors import NotFoundError, StateError, StoredFileError
+from jobs.model.base import UploadedFile, new_id, utc_now
+from storage.backgrounds import BackgroundStore
+from storage.file_keys import background_source_key
+from storage.file_store import FileStore
 from storage.files import StoredFiles
+from storage.voices import VoiceRecord, VoiceStore
+
+INFO = {"width": 64, "height": 48}
+
+
+def _sent(store: FileStore, content: bytes) -> UploadedFile:
+    writer = store.new_upload("office.jpg")
+    writer.write(content)
+    return writer.finish()
+
+
+def test_the_same_file_of_the_same_owner_is_the_same_background(store: FileStore) -> None:
+    backgrounds = BackgroundStore(store)
+    first = backgrounds.add("a", _sent(store, b"office"), INFO)
+    assert backgrounds.add("a", _sent(store, b"office"), INFO).id == first.id
+    assert len({first.id, backgrounds.add("a", _sent(store, b"beach"), INFO).id}) == 2
+    assert backgrounds.add("b", _sent(store, b"office"), INFO).id != first.id
+    with store.stored.fetched(background_source_key(first.id)) as path:
+        assert path.read_bytes() == b"office"
+
+
+def test_owners_use_and_delete_only_their_own(store: FileStore) -> None:
+    backgrounds = BackgroundStore(store)
+    made = backgrounds.add("a", _sent(store, b"office"), INFO)
+    for owner, file_id in (("b", made.id), ("a", "0" * 32), ("a", "../jobs")):
+        with pytest.raises(NotFoundError, match="POST /v1/backgrounds"):
+            backgrounds.use(file_id, owner)
+        with pytest.raises(NotFoundError):
+            backgrounds.delete(file_id, owner)
+    assert backgrounds.use(made.id, "a").info == backgrounds.use(made.id, None).info == INFO
+    backgrounds.delete(made.id, "a")
+    with pytest.raises(NotFoundError):
+        backgrounds.use(made.id, "a")
+
+
+def test_what_was_not_used_for_long_is_removed(store: FileStore) -> None:
+    backgrounds = BackgroundStore(store)
+    made = backgrounds.add(None, _sent(store, b"office"), INFO)
+    backgrounds.sweep(60)
+    assert backgrounds.use(made.id, None)
+    backgrounds.sweep(-60)
+    with pytest.raises(NotFoundError):
+        backgrounds.use(made.id, None)
+    assert not store.has(background_source_key(made.id))
+
+
+def _add(voices: VoiceStore, owner: str | None, name: str, wav: bytes = b"RIFF") -> VoiceRecord:
+    record = VoiceRecord(name=name, duration_seconds=1.5, created_at=utc_now())
+    with voices.written_sample(owner, name) as path:
+        path.write_bytes(wav)
+    voices.add(owner, record)
+    return record
+
+
+def test_voices_are_found_by_owner_and_name(store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    anna, zoe = _add(voices, "a", "zoe", b"zoe"), _add(voices, "a", "../anna", b"anna")
+    _add(voices, None, "zoe", b"other")
+    assert voices.list("a") == [zoe, anna] and voices.count("a") == 2 and voices.list("b") == []
+    found = voices.find("a", "zoe")
+    assert found is not None and (found.record, found.wav) == (anna, b"zoe")
+    assert voices.find("b", "zoe") is None
+    voices.delete("a", "zoe")
+    assert voices.list("a") == [zoe] and not voices.has("a", "zoe") and voices.has(None, "zoe")
+    with pytest.raises(NotFoundError, match="no cloned voice 'zoe'"):
+        voices.delete("a", "zoe")
+
+
+def test_a_voice_is_not_replaced_and_a_failure_leaves_nothing(store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    _add(voices, "a", "anna")
+    with pytest.raises(StateError, match="already a voice 'anna'"), voices.written_sample("a", "anna"):
+        pass
+    with pytest.raises(RuntimeError), voices.written_sample("a", "zoe"):
+        raise RuntimeError
+    assert voices.count("a") == 1
+
+
+def test_a_failed_replacement_leaves_the_voice_as_it_was(store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    record = _add(voices, "a", "anna", b"old")
+    with pytest.raises(RuntimeError), voices.written_sample("a", "anna", replaces=True) as path:
+        path.write_bytes(b"half")
+        raise RuntimeError
+    found = voices.find("a", "anna")
+    assert found is not None and (found.record, found.wav) == (record, b"old")
+    with voices.written_sample("a", "anna", replaces=True) as path:
+        path.write_bytes(b"new")
+    voices.add("a", record.model_copy(update={"transcript": "Hello."}))
+    found = voices.find("a", "anna")
+    assert found is not None and (found.record.transcript, found.wav) == ("Hello.", b"new")
+
+
+def test_delete_voice_by_id_removes_it_for_its_owner_only(store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    kept, gone = _add(voices, "a", "zoe"), _add(voices, "a", "heygem:/code/data/J\u00fcrgen 1.wav")
+    with pytest.raises(NotFoundError):
+        voices.delete("b", gone.id)
+    voices.delete("a", gone.id)
+    assert voices.list("a") == [kept]
+
+
+def test_voice_record_without_id_has_the_one_of_its_name(store: FileStore) -> None:
+    record = VoiceRecord.model_validate_json(
+        '{"name": "zoe", "duration_seconds": 1, "created_at": "2026-01-01T00:00:00Z"}'
+    )
+    voices = VoiceStore(store.stored)
+    with voices.written_sample(None, "zoe") as path:
+        path.write_bytes(b"RIFF")
+    voices.add(None, record)
+    voices.delete(None, record.id)
+    assert not voices.list(None)
+
 
 NAME = new_id()
 KEY, FOLDER = f"jobs/{NAME}/result.mp4", f"avatars/{NAME}"

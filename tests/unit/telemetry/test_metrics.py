@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from deployments.runtime.outcomes import classify
+from deployments.runtime.calls import classify
 from errors import MediaError, StageTimeoutError, StorageUnreachableError
 from telemetry import metrics
 from tests.metric_names import METRICS, exported_names

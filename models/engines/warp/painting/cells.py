@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.engines.warp.painting.kernels import kernel
+from models.engines.warp.painting.plane_kernels import kernel
 from models.engines.warp.painting.planes import F32, U8
 
 _HALF = np.float32(0.5)

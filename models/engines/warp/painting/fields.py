@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting.lip_coordinates import LipAxes, lip_axes, part_jaws
-from models.geometry.face_points import (
+from models.geometry.head_frame import (
     ABOVE_LIP,
     CHEEK,
     CHIN,

@@ -10,7 +10,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.engines.warp.painting.kernels import Real, inline, kernel
 from models.engines.warp.painting.lip_coordinates import (
     CAVITY,
     CORNER,
@@ -20,7 +19,7 @@ from models.engines.warp.painting.lip_coordinates import (
     TOUCHING,
     LipAxes,
 )
-from models.engines.warp.painting.plane_kernels import across, down_to
+from models.engines.warp.painting.plane_kernels import Real, across, down_to, inline, kernel
 from models.engines.warp.painting.planes import F32, PAD, Box
 
 _LAST_SAMPLE = np.float32(64 - 0.001)  # of a lip line

@@ -16,15 +16,15 @@ from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
 from models.engines.warp.painting.cells import average_cells, mask_cells
-from models.engines.warp.painting.colour_match import blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.interior import (
     BLUR,
     MIN_BLUR,
     OWN_SHRINK,
+    DrawnInterior,
+    draw_interiors,
     lip_shadow,
     parting,
 )
-from models.engines.warp.painting.interior_group import DrawnInterior, draw_interiors
 from models.engines.warp.painting.lip_coordinates import (
     LipAxes,
     behind_lip,
@@ -32,7 +32,7 @@ from models.engines.warp.painting.lip_coordinates import (
     lower_layer_weight,
 )
 from models.engines.warp.painting.lips import Lips
-from models.engines.warp.painting.masks import border_window
+from models.engines.warp.painting.masks import blur_matrices, border_window, match_colour, sharpening
 from models.engines.warp.painting.plane_kernels import (
     darken_into,
     enlarge,

@@ -14,7 +14,6 @@ from torch import Tensor
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting import fields
-from models.engines.warp.painting.colour_match import LUMA_FLOOR, blur_matrices, match_colour, sharpening
 from models.engines.warp.painting.interior import (
     BLUR,
     MIN_BLUR,
@@ -36,7 +35,14 @@ from models.engines.warp.painting.lip_coordinates import (
     smooth_cut,
     to_lip,
 )
-from models.engines.warp.painting.masks import TEXTURE, border_window
+from models.engines.warp.painting.masks import (
+    LUMA_FLOOR,
+    TEXTURE,
+    blur_matrices,
+    border_window,
+    match_colour,
+    sharpening,
+)
 from models.geometry import thin_plate
 from models.geometry.thin_plate import GRID
 

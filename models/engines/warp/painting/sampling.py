@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.painting.kernels import Real, Whole, inline, kernel
+from models.engines.warp.painting.plane_kernels import Real, Whole, inline, kernel
 from models.engines.warp.painting.planes import F32, U8
 
 _LANES = 16  # pixels per vector

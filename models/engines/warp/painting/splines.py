@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines.warp.painting.fields import LOWER_ROWS, UPPER_ROWS, grid_points
-from models.engines.warp.painting.kernels import kernel
+from models.engines.warp.painting.plane_kernels import kernel
 from models.engines.warp.painting.planes import F32
 from models.geometry.thin_plate import GRID, TINY
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from api.body_window import MinRate
 from api.forms import body_stream
 from api.forms.body_stream import BodyGrant, BodyStream
-from api.min_rate import MinRate
 from errors import CapacityError, StageTimeoutError
 from jobs.admission import AdmitRequest
 from tests.unit.api_server import MemoryService

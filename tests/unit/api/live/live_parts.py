@@ -15,7 +15,7 @@ from errors import LipwrightError, NotFoundError
 from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
 from media.live.encoder import LiveEncoder
-from media.matte.matte_video import matte_info
+from media.matte import matte_info
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame
 from models.matting.report import MatteReport

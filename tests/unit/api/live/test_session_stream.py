@@ -14,9 +14,8 @@ import av
 import numpy as np
 import pytest
 
-from api.live.message_limits import SessionEndedError
+from api.live.protocol import SessionEndedError, SessionOptions
 from api.live.session_clock import StreamPacer
-from api.live.session_options import SessionOptions
 from api.live.session_stream import SessionServices, SessionStream
 from config import LiveConfig, NetworkConfig, TtsConfig
 from jobs.model.avatar_settings import AvatarSettings

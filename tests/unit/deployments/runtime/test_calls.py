@@ -18,8 +18,7 @@ from ray.exceptions import (
 )
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from deployments.runtime.calls import CallBounds, call_stage
-from deployments.runtime.outcomes import CallOutcome, classify
+from deployments.runtime.calls import CallBounds, CallOutcome, call_stage, classify
 from errors import (
     CapacityError,
     LipwrightError,

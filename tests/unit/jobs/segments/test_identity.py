@@ -16,14 +16,14 @@ from jobs.messages import (
     FacePlan,
     FrameText,
     MatteRef,
+    OutputPicture,
     SegmentRequest,
     SegmentWatermark,
     SourceVideo,
 )
-from jobs.model.files import UploadedFile
+from jobs.model.base import UploadedFile
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions, JobPlan
-from jobs.output_picture import OutputPicture
 from jobs.segments.identity import digest, segment_identity
 from media.probe import ColourTags, VideoInfo
 from models.engines.warp.plan import MouthPlan

@@ -1,13 +1,32 @@
-"""The segments of finished jobs are kept within a budget, and the oldest go first."""
+"""Segments and plans of finished jobs are kept within a budget and found again."""
 
 from __future__ import annotations
 
+import asyncio
+import pickle
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.messages import AvatarRef, BlockRequest, PreparedSpeech, ShownBlock, SourceVideo
+from jobs.model.base import new_id
 from jobs.model.record import JobRecord, JobStatus
-from jobs.segments.kept import KeptSegments
-from storage.file_keys import result_key, segment_key
+from jobs.segments.kept import KeptSegments, PlanCache
+from media.playback import Playback
+from media.probe import AudioInfo
+from models.engines.protocol import FrameSpan, PlannedBlock
+from models.engines.warp.exemplar_path import PathState
+from models.speech.level import SpeechLevel
+from storage.file_keys import plan_key, result_key, segment_key, segments_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from tests.unit.job_records import job_record
+from tests.unit.jobs.segments.test_identity import INFO, MOUTH
+from tests.unit.jobs.test_run import measures_of
 from tests.unit.on_disk import on_disk
 
 
@@ -62,3 +81,129 @@ def test_evict_oldest_deletes_one_job_at_a_time(table: JobTable, files: FileStor
     assert kept.evict_oldest() and _have_segments(files, first, second) == [False, True]
     assert kept.evict_oldest() and _have_segments(files, first, second) == [False, False]
     assert not kept.evict_oldest()
+
+
+RATE, SECONDS = 16_000, 60
+LEVEL = SpeechLevel(RATE * SECONDS, 1.0, -20.0)
+REQUEST = BlockRequest(
+    AvatarRef("avatars/a", SourceVideo("avatars/a/source", INFO)),
+    "warp",
+    FrameSpan(Fraction(25), 500, 250, 1500),  # 20 s to 30 s
+    Playback(),
+)
+STATE = PathState(3, np.zeros(8, np.float32))
+PLANNED = ShownBlock(PlannedBlock(MOUTH, STATE, measures_of(0, 4)), np.arange(4))
+
+
+class Bench:
+    def __init__(self, root: Path) -> None:
+        self.files, self.num_planned = FileStore(root), 0
+        self.job_ids = [new_id(), new_id()]
+        for job_id in self.job_ids:
+            self.files.stored.make_folder(segments_folder(job_id))
+
+    def plan(
+        self,
+        samples: np.ndarray[Any, Any] | None = None,
+        request: BlockRequest = REQUEST,
+        state: object = STATE,
+        job_ids: list[str] | None = None,
+        settings: tuple[object, ...] = ("warp 27",),
+        level: SpeechLevel = LEVEL,
+        context_seconds: float | None = 8.0,
+    ) -> ShownBlock:
+        job_ids = job_ids or self.job_ids[1:]
+        key = f"jobs/{job_ids[0]}/speech.npy"
+        with self.files.stored.written(key) as path, path.open("wb") as file:
+            np.save(file, np.zeros(RATE * SECONDS, np.int16) if samples is None else samples)
+        speech = PreparedSpeech(key, AudioInfo(RATE, 1, SECONDS, "pcm"), level)
+
+        async def made() -> ShownBlock:
+            self.num_planned += 1
+            return PLANNED
+
+        cache = PlanCache(self.files.stored, job_ids, settings, context_seconds)
+        return asyncio.run(cache.plan(speech, request, state, made))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def _changed_at(seconds: float) -> np.ndarray[Any, Any]:
+    samples = np.zeros(RATE * SECONDS, np.int16)
+    samples[round(seconds * RATE)] = 1
+    return samples
+
+
+def test_plan_same_input_is_planned_once(bench: Bench) -> None:
+    bench.plan()
+    known = bench.plan()
+    assert bench.num_planned == 1
+    assert pickle.dumps(known) == pickle.dumps(PLANNED)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"samples": _changed_at(12.5)},
+        {"samples": _changed_at(25)},
+        {"samples": _changed_at(37.5)},
+        {"request": replace(REQUEST, expressiveness=1.2)},
+        {"request": replace(REQUEST, playback=Playback("loop"))},
+        {"request": replace(REQUEST, span=replace(REQUEST.span, first=501))},
+        {"state": PathState(4, STATE.shape)},
+        {"state": None},
+        {"settings": ("warp 28",)},
+        {"level": SpeechLevel(RATE * SECONDS, 1.1, -20.0)},
+    ],
+)
+def test_plan_other_input_is_planned_again(bench: Bench, changes: dict[str, Any]) -> None:
+    bench.plan()
+    bench.plan(**changes)
+    assert bench.num_planned == 2
+
+
+@pytest.mark.parametrize("seconds", [11.5, 38.5])
+def test_plan_ignores_speech_outside_of_its_context(bench: Bench, seconds: float) -> None:
+    bench.plan()
+    bench.plan(_changed_at(seconds))
+    assert bench.num_planned == 1
+
+
+def test_plan_of_the_revised_job_is_copied(bench: Bench) -> None:
+    earlier, later = bench.job_ids
+    bench.plan(job_ids=[earlier])
+    bench.plan(job_ids=[later, earlier])
+    bench.files.delete_job(earlier)
+    bench.plan(job_ids=[later, earlier])
+    assert bench.num_planned == 1
+
+
+def test_plan_without_known_context_is_not_cached(bench: Bench) -> None:
+    bench.plan(context_seconds=None)
+    bench.plan(context_seconds=None)
+    assert bench.num_planned == 2
+
+
+EXECUTED: list[str] = []
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _execute, ()
+
+
+def _execute() -> None:
+    EXECUTED.append("code of a stored plan")
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(Malicious()), pickle.dumps([1])])
+def test_plan_damaged_file_is_planned_again(bench: Bench, content: bytes) -> None:
+    bench.plan()
+    (name,) = (name for name in bench.files.stored.entries(segments_folder(bench.job_ids[1])) if name != "speech.npy")
+    on_disk(bench.files, plan_key(bench.job_ids[1], name.removeprefix("plan-"))).write_bytes(content)
+    bench.plan()
+    assert bench.num_planned == 2
+    assert EXECUTED == []

@@ -1,10 +1,14 @@
 """The plan of a job: blocks and segments tile the output exactly."""
 
+from __future__ import annotations
+
+import asyncio
 from fractions import Fraction
 
 import pytest
 
-from config import RenderConfig
+from config import JobConfig, PipelineConfig, RenderConfig
+from jobs.segments.limiter import SegmentLimiter
 from jobs.segments.plan import plan_blocks
 
 RENDER = RenderConfig()
@@ -33,3 +37,96 @@ def test_the_first_segment_is_short_and_no_other_is_tiny() -> None:
 def test_the_plan_of_a_longer_job_starts_alike() -> None:
     short, long = plan_blocks(750, Fraction(25), RENDER), plan_blocks(1500, Fraction(25), RENDER)
     assert short[0] == long[0]
+
+
+def _make_limiter(num_studios: int = 0, **render: float) -> SegmentLimiter:
+    jobs = JobConfig(max_running_jobs=4, running_jobs_per_studio=2)
+    settings = {"segment_window": 2, "segments_per_studio": 3, **render}
+    limiter = SegmentLimiter(PipelineConfig(jobs=jobs, render=RenderConfig.model_validate(settings)))
+    limiter.set_num_studios(num_studios)
+    return limiter
+
+
+async def _fill(limiter: SegmentLimiter, job_id: str) -> asyncio.Task[None]:
+    """A job that takes whatever it may have; the task waits for one more."""
+
+    async def take_all() -> None:
+        while True:
+            await limiter.acquire(job_id)
+
+    task = asyncio.create_task(take_all())
+    await _settle()
+    return task
+
+
+async def _settle() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_a_single_job_gets_the_permits_of_all_studios() -> None:
+    async def run(num_studios: int, **render: float) -> int:
+        limiter = _make_limiter(num_studios, **render)
+        (await _fill(limiter, "job")).cancel()
+        return limiter.num_in_flight["job"]
+
+    assert [await run(number) for number in (0, 1, 4)] == [2, 3, 12]
+    assert await run(4, segments_per_studio=0) == 2
+
+
+async def test_more_studios_grant_permits_to_waiting_jobs() -> None:
+    limiter = _make_limiter(1)
+    task = await _fill(limiter, "job")
+    limiter.set_num_studios(3)
+    await _settle()
+    assert limiter.num_in_flight["job"] == 9
+    task.cancel()
+
+
+async def test_new_job_gets_permits_at_once_and_then_an_equal_share() -> None:
+    async def run() -> tuple[int, int, int]:
+        limiter = _make_limiter(4)
+        tasks = [await _fill(limiter, "first"), await _fill(limiter, "second")]
+        at_once = limiter.num_in_flight["second"]
+        for _ in range(20):
+            # What the first one has sent comes back; the place goes to the one who has less.
+            limiter.release(max("first", "second", key=lambda job_id: limiter.num_in_flight[job_id]))
+            await _settle()
+        for task in tasks:
+            task.cancel()
+        return at_once, limiter.num_in_flight["first"], limiter.num_in_flight["second"]
+
+    at_once, first, second = await run()
+    assert at_once == 2
+    assert first + second <= 12 + 2
+    assert abs(first - second) <= 1
+
+
+@pytest.mark.parametrize("is_granted", [False, True], ids=["waiting", "granted"])
+async def test_cancelled_job_returns_its_permits(is_granted: bool) -> None:
+    async def _takes(limiter: SegmentLimiter) -> bool:
+        await limiter.acquire("third")
+        return True
+
+    limiter = _make_limiter(0)
+    await limiter.acquire("other")
+    for _ in range(2):
+        await limiter.acquire("job")
+    waits = asyncio.create_task(limiter.acquire("job"))
+    await _settle()
+    if is_granted:
+        limiter.release("job")  # the permit is granted, and the task is cancelled before it resumes
+    waits.cancel()
+    await asyncio.gather(waits, return_exceptions=True)
+    assert limiter.num_in_flight["job"] == (1 if is_granted else 2)
+    assert await asyncio.wait_for(_takes(limiter), 10)
+
+
+def test_max_running_jobs_grows_with_the_studios() -> None:
+    assert [_make_limiter(number).max_running_jobs for number in (0, 1, 2, 8)] == [4, 4, 4, 16]
+    assert SegmentLimiter(PipelineConfig()).max_running_jobs == PipelineConfig().jobs.max_running_jobs
+
+
+def test_limiter_with_fixed_window_does_not_follow_studios() -> None:
+    assert _make_limiter().follows_studios
+    assert not SegmentLimiter(PipelineConfig()).follows_studios

@@ -16,7 +16,7 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -27,7 +27,7 @@ from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.records import AvatarStatus
+from storage.row_codec import AvatarStatus
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages

@@ -14,7 +14,7 @@ from jobs.model.avatar_settings import AvatarSettings
 from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.live_avatars import LiveAvatars
-from media.matte.matte_video import matte_info
+from media.matte import matte_info
 from media.output.backgrounds import MatteMode
 from models.engines.catalog import EngineCatalog
 from models.matting.report import MatteReport

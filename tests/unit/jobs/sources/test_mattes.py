@@ -17,7 +17,7 @@ from errors import OptionError, ReplicaLostError, StoredFileError
 from jobs.messages import AvatarRef, SourceVideo
 from jobs.single_flight import ignore_progress
 from jobs.sources.mattes import Mattes
-from media.matte.foreground import ScreenColour
+from media.matte import ScreenColour
 from media.output.backgrounds import MatteMode
 from media.probe import ColourTags, VideoInfo
 from models.avatar.folder import write_whole

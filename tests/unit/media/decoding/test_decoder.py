@@ -21,7 +21,7 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.reply_codec import UnexpectedDecoderError
 from media.probe import probe_video
-from storage.local.disk import written_atomically
+from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import write_video
 from tests.unit.media.decoding.conftest import wait_until

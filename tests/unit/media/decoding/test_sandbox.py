@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from functools import partial
@@ -17,7 +19,7 @@ from config import DecoderConfig
 from errors import MediaError, MediaLimitError
 from media.audio import extract_speech, read_speech
 from media.audio_parts import AudioPart
-from media.decoding import landlock, reply_codec
+from media.decoding import reply_codec, sandbox
 from media.decoding.channel import Channel
 from media.decoding.decoder import Decoders
 from media.decoding.memory_budget import budget_bytes, memory_bytes
@@ -26,10 +28,78 @@ from media.probe import probe_video
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
-from storage.local.disk import written_atomically
+from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, info_of, planes_of
 from tests.unit.media.decoding.conftest import wait_until
+
+pytestmark = pytest.mark.skipif(not sandbox.is_available(), reason="needs Landlock")
+_PR_SET_NO_NEW_PRIVS = 38
+READ = sandbox.READ_FILE | sandbox.READ_DIR
+
+
+def _restricted(rules: list[tuple[str, int]], attempt: Callable[[], object]) -> int:
+    """0 if `attempt` succeeds in a process with these rules, else its errno."""
+
+    def work() -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        sandbox.restrict(rules)
+        attempt()
+
+    return _exit_code(work)
+
+
+def _exit_code(work: Callable[[], object]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 255
+        try:
+            work()
+            code = 0
+        except OSError as error:
+            code = error.errno or 254
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_restrict_allows_only_the_rules_paths(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+    a, b = tmp_path / "a", tmp_path / "b"
+    denied = 13  # EACCES
+    assert _restricted([(str(a), READ)], (a / "file").read_bytes) == 0
+    assert _restricted([(str(a), READ)], (b / "file").read_bytes) == denied
+    assert _restricted([(str(a), READ)], lambda: (a / "file").write_bytes(b"y")) == denied
+    assert _restricted([(str(a), READ)], lambda: (a / "new").touch()) == denied
+    assert _restricted([(str(a), READ)], lambda: os.listdir(a)) == 0
+    assert _restricted([(str(b / "file"), READ)], (b / "file").read_bytes) == 0, "READ_DIR is ignored for a file"
+    assert _restricted([(str(tmp_path / "gone"), READ), (str(a), READ)], (a / "file").read_bytes) == 0
+    writes = READ | sandbox.WRITE_FILE | sandbox.MAKE_REG | sandbox.REMOVE_FILE | sandbox.TRUNCATE
+    assert _restricted([(str(a), writes)], lambda: (a / "new").write_bytes(b"x")) == 0
+    assert _restricted([(str(a), writes)], lambda: os.replace(a / "new", a / "file")) == 0
+    assert _restricted([(str(a), writes)], (a / "file").unlink) == 0
+
+
+def test_restrict_denies_signals_and_connections() -> None:
+    denied = {1, 13}  # EPERM, EACCES
+    if sandbox.abi_version() >= 6:
+        assert _restricted([], lambda: os.kill(os.getppid(), 0)) in denied
+    if sandbox.abi_version() >= 4:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            assert _restricted([], lambda: socket.create_connection(server.getsockname())) in denied
+
+
+@pytest.mark.skipif("NoNewPrivs:\t1" in Path("/proc/self/status").read_text(), reason="it is set already")
+def test_restrict_without_no_new_privs_fails() -> None:
+    def as_user() -> None:
+        if os.geteuid() == 0:
+            os.setresuid(65534, 65534, 65534)
+        sandbox.restrict([])
+
+    assert _exit_code(as_user) == 1  # EPERM
+
 
 CLIP = Path("clip.mp4")
 T = TypeVar("T")
@@ -40,7 +110,7 @@ def whole_sandbox() -> None:
     """Skip where this kernel or this system lacks a layer."""
     if find_library("seccomp") is None:
         pytest.skip("needs libseccomp.so.2")
-    if not landlock.is_available():
+    if not sandbox.is_available():
         pytest.skip("needs Landlock")
 
 

@@ -24,10 +24,9 @@ from media.audio_parts import AudioPart
 from media.decoding.decoder import Decoders
 from media.labels.credentials import load_credentials
 from media.labels.inspection import Verdict, inspect_labels
-from media.labels.labeller import Labeller
+from media.labels.labeller import AIGC_FIELDS, Labeller
 from media.labels.signer import PURPOSES, ManifestSigner, Provenance, has_manifest
-from media.labels.tags import AIGC_FIELDS
-from media.preview.fragments import LivePreview, finished_preview
+from media.preview import LivePreview, finished_preview
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from tests.manifest_box import without_manifest

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.matte.foreground import ScreenColour
-from media.output.backdrop import Backdrop, BlurBackdrop, ColourBackdrop, VideoBackdrop
+from media.matte import ScreenColour
+from media.output.backdrop import Backdrop, BlurBackdrop, ColourBackdrop, Cutout, MattedFrames, VideoBackdrop
 from media.output.backgrounds import checked_background
-from media.output.cutout import Cutout, MattedFrames
 from media.output.framing import Framing
 from media.output.picture import Canvas, PictureMaker
 from media.playback import Playback

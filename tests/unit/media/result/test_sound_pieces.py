@@ -11,9 +11,9 @@ from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from media.audio_parts import AudioPart, SoundFormat, decoded
+from media.result.concat import add_sound_track, sound_packets
 from media.result.sound_mix import ResultSound
 from media.result.sound_pieces import PieceFiles
-from media.result.tracks import add_sound_track, sound_packets
 from tests.unit.media.clips import LIMITS, write_audio
 
 FPS, RATE, FRAME = Fraction(25), 24_000, 1024

@@ -15,7 +15,7 @@ from errors import MediaError
 from media.audio import extract_speech
 from media.audio_parts import AudioPart
 from media.output.formats import Quality
-from media.preview.fragments import LivePreview, finished_preview
+from media.preview import LivePreview, finished_preview
 from media.probe import VideoInfo, probe_video
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound

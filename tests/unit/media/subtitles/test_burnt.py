@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from errors import OptionError
-from media.subtitles.burnt import subtitle_overlay
-from media.subtitles.fonts import check_fonts, font_of
+from media.subtitles.burnt import check_fonts, font_of, subtitle_overlay
 from media.yuv_frame import YuvFrame
 from tests.unit.media.clips import info_of
 

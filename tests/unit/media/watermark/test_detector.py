@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.watermark.code import FALSE_POSITIVE_RATE
+from media.watermark.code import FALSE_POSITIVE_RATE, NUM_CODED, decode, encode
 from media.watermark.detector import Detection, candidates, detect_in_frames, detect_watermark, search_observation
+from media.watermark.embedder import Pattern, public_pattern, slot_of
 from media.watermark.observation import Observation
-from media.watermark.pattern import Pattern, public_pattern, slot_of
 from tests.unit.media.clips import LIMITS
 from tests.unit.media.watermark.marked_clip import FPS, IDENTIFIER, SIZE, marked_lumas, unmarked_lumas, write_lumas
 
@@ -104,3 +104,33 @@ def test_detect_two_watermarks_returns_both() -> None:
 
     found = detect_in_frames(twice())
     assert {found.identifier, *found.others} == {IDENTIFIER.hex(), second.hex()}
+
+
+IDENTIFIERS = [bytes(8), bytes([255] * 8), b"abcdefgh"]
+
+
+def test_decode_noisy_bits_returns_the_identifier() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, (len(IDENTIFIERS), NUM_CODED))
+    sent = np.stack([1 - 2.0 * encode(identifier) for identifier in IDENTIFIERS])
+    received = (0.8 * sent + noise).astype(np.float32)
+    assert np.mean((received < 0) != (sent < 0)) > 0.15, "hard decisions are often wrong"
+    assert decode(received) == IDENTIFIERS
+
+
+def test_decode_noise_or_constants_returns_none() -> None:
+    noise = np.random.default_rng(1).normal(0, 1, (200, NUM_CODED)).astype(np.float32)
+    constants = np.stack([np.full(NUM_CODED, level, np.float32) for level in (0, 1, -1)])
+    assert decode(np.concatenate([noise, constants])) == [None] * 203
+
+
+def test_decode_corrects_eleven_errors() -> None:
+    received = np.tile(1 - 2.0 * encode(b"abcdefgh"), (50, 1)).astype(np.float32)
+    random = np.random.default_rng(2)
+    for row in received:
+        row[random.choice(NUM_CODED, 11, replace=False)] *= -1  # (free distance - 1) // 2
+    assert decode(received) == [b"abcdefgh"] * 50
+
+
+def test_encode_other_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="8 bytes"):
+        encode(b"abc")

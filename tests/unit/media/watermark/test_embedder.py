@@ -7,8 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from media.watermark.embedder import MAX_LEVELS, InvisibleWatermark, sign_at
-from media.watermark.pattern import HALF_PERIOD_SECONDS
+from media.watermark.embedder import HALF_PERIOD_SECONDS, MAX_LEVELS, InvisibleWatermark, sign_at
 from media.yuv_frame import YuvFrame
 from tests.unit.media.clips import info_of, planes_of
 from tests.unit.media.watermark.marked_clip import IDENTIFIER, marked_lumas, planes_with, unmarked_lumas

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from media.yuv_frame import YuvFrame
 from models.avatar.eye_white import eye_white, measure_eye_white
 from models.avatar.eyelids import Eyelids, EyeState
-from models.geometry.face_points import EYES
+from models.geometry.head_frame import EYES
 from tests.unit.models.still import OneFrame, Still
 
 

@@ -12,7 +12,7 @@ from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar, own_track
 from models.avatar.folder import OCCLUDERS_FILE
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER
 from models.track.face_track import finish_track
 from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.synthetic_avatar import make_avatar

@@ -23,13 +23,13 @@ from models.engines.dinet.generator import HeyGemGenerator
 from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98
 from models.engines.dinet.options import DinetOptions
 from models.engines.dinet.wenet import WenetAudioEncoder
-from models.engines.edtalk.generator import EdTalkGenerator
+from models.engines.edtalk.engine import EdTalkGenerator
 from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
 from models.engines.musetalk.generator import load_face_generator
 from models.engines.patches import FacePatches
 from models.engines.protocol import AudioEncoder, ComputeResources, Engine, EngineSettings, FaceGenerator, FrameSpan
 from models.engines.registry import engine_class
-from models.engines.restoration.network import OnnxRestoration
+from models.engines.restoration.restorer import OnnxRestoration
 from models.engines.ultralight.generator import OnnxGenerator as UltralightGenerator
 from models.engines.ultralight.hubert import HubertAudioEncoder, OnnxHubert
 from models.engines.ultralight.options import UltralightOptions

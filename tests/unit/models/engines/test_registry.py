@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import REPO_ROOT
+
 _ENGINE = """
 from typing import ClassVar
 
@@ -83,3 +85,26 @@ def test_engine_class_failed_import_names_engine(tmp_path: Path, repo_root: Path
     code = "from models.engines.registry import engine_class; engine_class('hello')"
     done = _run(code, tmp_path, repo_root)
     assert "ConfigError: engine hello_engine:HelloEngine: cannot be imported" in done.stderr
+
+
+_ENGINES = "models.engines"
+_MODULES = (
+    *(f"{_ENGINES}.{name}.engine" for name in ("dinet", "edtalk", "musetalk", "restoration", "ultralight", "wav2lip")),
+    *(f"{_ENGINES}.paste.{name}" for name in ("crop", "blend")),
+)
+
+
+def _imported(*modules: str) -> set[str]:
+    """Return the packages that a process has loaded once it has imported these modules."""
+    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_engine_modules_import_no_network_library() -> None:
+    assert not _imported(*_MODULES) & {"torch", "onnxruntime", "diffusers"}
+    assert not _imported(f"{_ENGINES}.dinet.engine") & {"librosa"}
+
+
+def test_weights_store_imports_no_engine() -> None:
+    assert not _imported(f"{_ENGINES}.weights.store") & {"torch", "onnxruntime", "onnx", "cv2", "scipy"}

@@ -6,7 +6,7 @@ import pytest
 from errors import OptionError
 from models.face.choice import FaceChoice, is_reference, recorded_face
 from models.face.detection import FaceBox
-from storage.records import avatar_key
+from storage.row_codec import avatar_key
 
 SMALL, LARGE, MIDDLE = (
     FaceBox(x, 50.0, size, size, 0.0, 0.9) for x, size in ((20.0, 10.0), (100.0, 40.0), (200.0, 20.0))

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
-from models.geometry.head_frame import HeadPose, fit_head_pose, mean_face, pose_degrees
+from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT, HeadPose, fit_head_pose, mean_face, pose_degrees
 
 IMAGE_AXES = np.diag([1.0, -1.0, -1.0])
 NOSE_TIP = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry.face_points import (
+from models.geometry.head_frame import (
     INNER_LOWER,
     INNER_UPPER,
     MIDDLE_LOWER,

@@ -5,8 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from errors import WeightsError
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, MOVED
-from models.geometry.head_frame import mean_face
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MOVED, mean_face
 from models.mouth.lip_model import LipModel, lip_gaps, meeting_lips, shut_lips
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, measure
 from training.fit_lip_model import consistent_shape, mirror

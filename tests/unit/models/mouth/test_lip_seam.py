@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIP_ROWS
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, LIP_ROWS
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from tests.unit.models.mouth.drawn_mouth import CENTRE, SIDE, bow, mouth_points
 

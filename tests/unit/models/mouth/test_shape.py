@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.geometry.face_points import MOVED
-from models.geometry.head_frame import mean_face
+from models.geometry.head_frame import MOVED, mean_face
 from models.mouth.shape import CHANNELS, measure, measure_matrix
 
 

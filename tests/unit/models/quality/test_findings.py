@@ -14,7 +14,7 @@ from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SkippedRun, SourceFacts
 from models.quality.report import QualityReport, TruncatedText
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import SkipReason
 from tests.unit.quality_report import example_report
 
 OUTPUT = OutputFacts(100, Fraction(25), 3.99)

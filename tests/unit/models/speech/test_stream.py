@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.speech.features import SpeechFeatures, measure_level
-from models.speech.running_level import RunningLevel
+from models.speech.level import RunningLevel
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
 from tests.unit.models.speech.conftest import RATE, Samples

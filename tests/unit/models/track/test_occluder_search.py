@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.occlusion.occluders import Passage
+from benchmarks.occlusion import Passage
 from media.probe import ColourTags
 from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
 from models.face.lower_face import CELLS
 from models.geometry.head_frame import HeadPose, mean_face
 from models.track.occluder_search import Found, find_occluders
 from models.track.occluders import Occluders
-from models.track.raw_landmarks import RawLandmarks
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import RawLandmarks, SkipReason
 from models.track.visibility import Visibility
 
 SIDE, EYES, NUM, FPS = 160, 60.0, 70, 12.5

@@ -15,12 +15,12 @@ from media.yuv_frame import YuvFrame
 from models.face.appearance import appearance_of
 from models.face.choice import FaceChoice
 from models.face.finder import box_of_points
-from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
-from models.track.raw_landmarks import RawLandmarks
+from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT
+from models.track.raw_landmarks import RawLandmarks, SkipReason
 from models.track.shots import shots_of
-from models.track.skip_reason import SkipReason
-from models.track.tracker import FaceTracker
+from models.track.tracker import FaceTracker, TrackState, see
 from tests.unit.models.conftest import COLOUR, Scene
+from tests.unit.models.track.test_shots import scenery
 
 LARGEST = FaceChoice()
 
@@ -212,3 +212,36 @@ def test_track_chunk_face_blended_into_another_is_lost(tracker: FaceTracker, tal
     raw, _ = tracker.track_chunk([a] * 6 + blends + [b] * 12, COLOUR, LARGEST, None)
     assert raw.present[:8].all()
     assert not raw.present[-4:].any()
+
+
+RNG = np.random.default_rng(3)
+HERE, THERE = scenery(), scenery()
+
+
+def seen(planes: YuvFrame, shift: int = 0, gain: float = 1.0, noise: float = 2.0) -> YuvFrame:
+    luma = np.roll(planes.y, (shift // 2, shift), (0, 1)).astype(float) * gain
+    return planes._replace(y=(luma + RNG.normal(0, noise, luma.shape)).clip(0, 255).astype(np.uint8))
+
+
+def cuts(frames: list[YuvFrame]) -> list[int]:
+    """Frames at which whatever was followed is given up."""
+    state, found = TrackState(None, None, None), []
+    for number, frame in enumerate(frames):
+        state = see(frame, state)
+        assert state.scenes is not None
+        if state.scenes.is_cut:
+            found.append(number)
+    return found
+
+
+def test_see_cut_or_flash_is_a_cut() -> None:
+    here, there = [seen(HERE) for _ in range(12)], [seen(THERE) for _ in range(12)]
+    assert cuts([*here, *there, *here]) == [12, 24]
+    assert cuts([*here, *there[:1], *here]) == [12, 13]  # there and back
+    assert cuts([*here, *there[:3], *here]) == [12, 15]
+
+
+@pytest.mark.parametrize(("reach", "gain", "noise"), [(8, 0.06, 6.0), (24, 1.0, 2.0)])
+def test_see_shaking_camera_is_no_cut(reach: int, gain: float, noise: float) -> None:
+    shaken = [seen(HERE, int(RNG.integers(-reach, reach)), gain, noise) for _ in range(40)]
+    assert max(cuts(shaken), default=0) <= 3  # its first steps look like cuts

@@ -7,8 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from errors import FaceNotFoundError
 from models.geometry.head_frame import HeadPose, mean_face
-from models.track.raw_landmarks import RawLandmarks
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import RawLandmarks, SkipReason
 from models.track.tracker import CHECK_EVERY
 from models.track.visibility import MIN_EYE_DISTANCE, assess_visibility
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from pydantic import ValidationError
 
-from api.live.outputs.sinks import open_sink
+from api.live.outputs.output import open_sink
 from config import LiveConfig, NetworkConfig
 from errors import UrlRefusedError
 from media.live.mp4_boxes import ParameterSets

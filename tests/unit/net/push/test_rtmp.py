@@ -13,10 +13,10 @@ import pytest
 
 from config import NetworkConfig
 from media.live.flv import FlvMuxer
-from net.push import amf
+from net.push import rtmp_messages
 from net.push.destination import Destination, Destinations, PushError, PushRefusedError
 from net.push.rtmp import RtmpPublisher
-from net.push.rtmp_chunks import AMF0_COMMAND, USER_CONTROL, ChunkReader, Message, chunks
+from net.push.rtmp_messages import AMF0_COMMAND, USER_CONTROL, ChunkReader, Message, chunks
 from tests.ports import quiet_port
 from tests.unit.flashing_stream import FlashingStream, file_skews
 from tests.unit.net.push.receivers import rtmp_server
@@ -69,14 +69,14 @@ def test_chunk_reader_inverts_chunks() -> None:
 
 
 @pytest.mark.parametrize("value", [1.5, True, None, "text", {"a": 1.0, "b": {"c": "d"}}])
-def test_amf_decode_inverts_encode(value: amf.Value) -> None:
-    assert amf.decode(amf.encode("name", value)) == ["name", value]
+def test_amf_decode_inverts_encode(value: rtmp_messages.Value) -> None:
+    assert rtmp_messages.decode(rtmp_messages.encode("name", value)) == ["name", value]
 
 
 @pytest.mark.parametrize("data", [b"\x02\xff\xffx", b"\x00\x00", b"\x03" * 50, b"\x0a\xff\xff\xff\xff\x05", b"\x63"])
 def test_amf_decode_malformed_data_is_an_error(data: bytes) -> None:
     with pytest.raises(ValueError, match="AMF0"):
-        amf.decode(data)
+        rtmp_messages.decode(data)
 
 
 async def with_server(handler: Handler, place: Callable[[int], Destination] = destination) -> RtmpPublisher:
@@ -94,8 +94,8 @@ async def with_server(handler: Handler, place: Callable[[int], Destination] = de
             return await RtmpPublisher.connect(place(server.sockets[0].getsockname()[1]))
 
 
-def command(*values: amf.Value) -> bytes:
-    return chunks(Message(AMF0_COMMAND, 0, 0, amf.encode(*values)), 3, 128)
+def command(*values: rtmp_messages.Value) -> bytes:
+    return chunks(Message(AMF0_COMMAND, 0, 0, rtmp_messages.encode(*values)), 3, 128)
 
 
 def status(code: str, level: str = "status") -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from config import NetworkConfig
 from errors import UrlRefusedError
-from media.live.rtp import rtp_packets
+from media.live.mpeg_ts import rtp_packets
 from net.push.destination import Destinations, PushError, PushRefusedError
 from net.push.whip import WhipPublisher
 from tests.unit.flashing_stream import FlashingStream

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from errors import ConfigError, NotFoundError, UnauthorizedError
+from storage.key_ring import webhook_secret
 from storage.local.api_keys import FileKeyRing
-from storage.webhook_secrets import webhook_secret
 
 
 def test_a_key_is_known_until_it_is_revoked(tmp_path: Path) -> None:

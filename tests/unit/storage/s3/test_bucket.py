@@ -11,7 +11,7 @@ import pytest
 
 from config import BucketConfig, PipelineConfig
 from errors import ConfigError, StorageUnreachableError
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.state import check_files_access, open_files

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from errors import StoredFileError
-from jobs.model.files import new_id
+from jobs.model.base import new_id
 from storage.s3.cache import CacheBounds, FileCache
 from storage.s3.cache_entries import open_entry
 

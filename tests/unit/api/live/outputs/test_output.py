@@ -13,14 +13,14 @@ from typing import Any
 import av
 import pytest
 
-from api.live.fragment_queue import FragmentQueue
 from api.live.outputs import output as output_module
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import StartOutput
+from api.live.viewers import FragmentQueue
 from benchmarks.live.push import measure
 from config import LiveConfig, NetworkConfig
 from errors import NotFoundError, OptionError, UrlRefusedError
-from media.live.stream_writer import LiveFragment
+from media.live.encoder import LiveFragment
 from net.push import srt
 from net.push.destination import Destinations, PushError
 from tests.ports import quiet_port

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from errors import WeightsError
 from models.avatar.avatar import Avatar
-from models.engines.dinet.audio import DinetFeatures
 from models.engines.dinet.crop import REFERENCES, CropLayout
-from models.engines.dinet.engine import DinetEngine
+from models.engines.dinet.engine import DinetEngine, DinetFeatures
 from models.engines.dinet.generator import DinetFaceGenerator, HeyGemGenerator
 from models.engines.dinet.network import DINet
 from models.engines.dinet.torch_generator import DinetGenerator

@@ -8,9 +8,7 @@ import pytest
 
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.edtalk.engine import EdTalkEngine
-from models.engines.edtalk.generator import EdTalkGenerator
-from models.engines.edtalk.weights import GENERATOR_ROLE
+from models.engines.edtalk.engine import GENERATOR_ROLE, EdTalkEngine, EdTalkGenerator
 from models.engines.paste.crop import BoxPlan
 from models.engines.protocol import ComputeResources, EngineSettings, TensorTable
 from tests.random_weights.edtalk import save_edtalk

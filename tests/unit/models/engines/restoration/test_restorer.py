@@ -12,8 +12,15 @@ from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, TensorTable
-from models.engines.restoration.network import RESTORATION_ROLE, OnnxRestoration, load_restorer
-from models.engines.restoration.restorer import SIDE, FaceRestorer, RestorationOptions, Surroundings
+from models.engines.restoration.restorer import (
+    RESTORATION_ROLE,
+    SIDE,
+    FaceRestorer,
+    OnnxRestoration,
+    RestorationOptions,
+    Surroundings,
+    load_restorer,
+)
 from models.track.face_track import FaceTrack
 from tests.random_weights.restoration import save_restoration
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_track

@@ -15,14 +15,12 @@ from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
-from models.engines.ultralight.crop import face_boxes, inner_boxes, network_pictures
-from models.engines.ultralight.engine import UltralightEngine
+from models.engines.ultralight.engine import UltralightEngine, face_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.generator import load_generator
 from models.engines.ultralight.network import load_network, picture_input
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.torch_generator import TorchGenerator
-from models.engines.ultralight.variants import AudioKind, Variant
-from models.engines.ultralight.weights import ROLES
+from models.engines.ultralight.weights import ROLES, AudioKind, Variant
 from models.engines.weights.inspection import inspect_weights
 from models.speech.level import measure_level
 from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.engines.ultralight.network import UltralightNetwork, published_names
-from models.engines.ultralight.variants import Variant, variant_of_audio, variant_of_tensors
+from models.engines.ultralight.weights import Variant, variant_of_audio, variant_of_tensors
 from tests.conftest import REPO_ROOT
 
 _REFERENCE = REPO_ROOT.parent / "shared" / "reference"

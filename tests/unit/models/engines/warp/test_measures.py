@@ -14,7 +14,7 @@ from models.engines.warp.measures import measure_block
 from models.engines.warp.plan import MouthPlan, plan_block
 from models.quality.measures import SkippedRun, measure_view
 from models.speech.speech_to_mouth import MouthBlock
-from models.track.skip_reason import SkipReason
+from models.track.raw_landmarks import SkipReason
 from tests.unit.models.synthetic_avatar import ABSENT, EYES, NUM_FRAMES, mouth_shapes
 
 

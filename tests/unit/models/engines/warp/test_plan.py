@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.fields import CONTROL_IDS
-from models.engines.warp.plan import plan_block, plan_in_shots, plan_mouth
-from models.geometry.face_points import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
+from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block, plan_in_shots, plan_mouth
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
 from models.mouth.shape import CHANNELS
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
@@ -208,3 +208,47 @@ def test_plan_in_shots_head_at_turn_limit_does_not_flicker(talker: WarpAvatar) -
     later = _turned(talker, np.where(time < half, 46.0, 42.0))
     later = replace(later, track=replace(later.track, shot=(time >= half).astype(np.int32)))
     assert later.is_turned.tolist() == (time < half).tolist()  # another shot has its own
+
+
+NUM, AHEAD = 3, 4
+
+
+@pytest.fixture(params=[0.14, 0.0], ids=["talker", "silent"])
+def warp_avatar(request: pytest.FixtureRequest, build: Build) -> WarpAvatar:
+    return build(request.param)[1]
+
+
+def _mouth(num_frames: int) -> MouthBlock:
+    shape = np.roll(mouth_shapes(num_frames, 0.1), 2, axis=0)
+    gate = np.ones(num_frames, np.float32)
+    gate[-8:] = 0
+    return MouthBlock(shape * gate[:, None], gate)
+
+
+def _piece(mouth: MouthBlock, start: int, stop: int) -> MouthBlock:
+    return MouthBlock(mouth.shape[start:stop], mouth.gate[start:stop])
+
+
+def _live(warp_avatar: WarpAvatar, mouth: MouthBlock, index: np.ndarray) -> list[MouthPlan]:
+    parts, state = [], None
+    for start in range(0, len(index) - AHEAD, NUM):
+        stop = start + NUM + AHEAD
+        part, state = plan_ahead(warp_avatar, _piece(mouth, start, stop), index[start:stop], start, state, NUM)
+        parts.append(part)
+    return parts
+
+
+def test_plan_live_in_chunks_is_close_to_plan_of_whole(warp_avatar: WarpAvatar) -> None:
+    num = (NUM_FRAMES - AHEAD) // NUM * NUM
+    index, mouth = np.arange(num + AHEAD, dtype=np.int32), _mouth(num + AHEAD)
+    whole, _ = plan_block(warp_avatar, mouth, index, 0, None)
+    parts = _live(warp_avatar, mouth, index)
+    assert [part.first_frame for part in parts] == list(range(0, num, NUM))
+    assert {len(part) for part in parts} == {NUM}
+    head = np.concatenate([part.target_head for part in parts])
+    assert np.abs(head - whole.target_head[:num]).max() < 0.05, "eye distances"
+    assert np.array_equal(np.concatenate([part.hold for part in parts]), whole.hold[:num])
+    if warp_avatar.bank is not None:
+        rows = np.concatenate([part.exemplar for part in parts])
+        jumps = [int((np.diff(each) != 1).sum()) for each in (rows, whole.exemplar[:num])]
+        assert jumps[0] <= 1.5 * jumps[1] + 2

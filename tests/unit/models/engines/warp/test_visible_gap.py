@@ -7,7 +7,7 @@ import pytest
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.engines.warp.visible_gap import visible_gap
-from models.geometry.face_points import EYE_LEFT, EYE_RIGHT
+from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT
 from tests.unit.models.mouth.drawn_mouth import CENTRE, SIDE, mouth_points
 
 EYES = 120.0

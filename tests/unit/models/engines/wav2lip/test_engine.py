@@ -1,20 +1,100 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
+from models.engines.paste.blend import spread_over
 from models.engines.paste.crop import BoxPlan
-from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan
-from models.engines.wav2lip.audio import MelAudioEncoder, plan_windows
-from models.engines.wav2lip.engine import Wav2LipEngine
+from models.engines.paste.landmarks68 import FACE_OVAL
+from models.engines.paste.resample import resize_box
+from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, LiveEngine
+from models.engines.wav2lip.audio import SILENCE, MelAudioEncoder, MelLiveAudioEncoder, plan_windows
+from models.engines.wav2lip.engine import Wav2LipEngine, track_boxes
+from models.geometry.head_frame import HeadPose
+from models.mouth.lip_model import LipModel
 from models.speech.level import measure_level
+from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
+from models.track.face_track import FaceTrack, finish_track
+from models.weights import weights_path
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import crop
+from tests.unit.models.engines.reference import random_pictures
 from tests.unit.models.engines.wav2lip.networks import save_onnx
+
+WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
+
+
+def talking_track(
+    middle: tuple[float, float] = (WIDTH / 2, HEIGHT * 0.4), eyes: float = 60.0, absent: tuple[int, ...] = ()
+) -> FaceTrack:
+    """N frames of the mean face: its head drifts to the right, its mouth opens wide twice."""
+    time = np.arange(NUM_FRAMES)
+    shapes = np.zeros((NUM_FRAMES, 8), np.float32)
+    shapes[:, :6] = (np.sin(time / 4) ** 2)[:, None] * np.array([0.25, 0.24, -0.05, 0.02, 0.2, 0.2])
+    mean = np.load(weights_path("mean_face_468.npy"))
+    head = LipModel.load().deform(np.asarray(mean, np.float32), shapes)
+    place = np.stack([middle[0] + 0.4 * time, middle[1] + 0 * time, 0 * time], 1)
+    rotation = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
+    points = HeadPose(np.full(NUM_FRAMES, eyes), rotation, place).to_image(head)
+    return finish_track(points, ~np.isin(time, absent))
+
+
+MOUTH = [61, 291, 0, 17, 13, 14]
+
+
+TRACK = talking_track()
+BOXES = track_boxes(TRACK, WIDTH, HEIGHT)
+PLACED = BOXES.boxes + np.tile(BOXES.origins, 2)
+
+
+def test_track_boxes_follow_head_not_chin() -> None:
+    assert np.ptp(TRACK.points[:, 152, 1]) > 8  # the chin goes up and down
+    assert np.ptp(PLACED[:, 1]) < 1 and np.ptp(PLACED[:, 3]) < 1
+    steps = np.diff(PLACED[:, 0])
+    assert np.abs(steps - 0.4).max() < 0.2  # pixels: the head's own speed
+
+
+def test_track_boxes_hold_face_like_detector() -> None:
+    oval = TRACK.points[:, list(FACE_OVAL), :2].mean(0)
+    middle = PLACED.mean(0)
+    height = middle[3] - middle[1]
+    assert np.abs(middle[:3] - [*oval.min(0), oval[:, 0].max()]).max() < 1
+    assert 0.02 * height < middle[3] - oval[:, 1].max() < 0.08 * height
+    mouth = (TRACK.points[:, MOUTH, 1].mean() - middle[1]) / height
+    assert 0.6 < mouth < 0.8  # in the half that is generated
+
+
+def test_track_boxes_outline_holds_open_jaw() -> None:
+    lowest = (BOXES.outline + BOXES.origins[:, None])[..., 1].max(1)
+    assert (lowest > TRACK.points[:, 152, 1]).all()
+    assert np.ptp(lowest) > 2  # it follows an open mouth
+    assert (lowest > TRACK.points[:, 152, 1].mean()).all()  # and gives a closed one the room to open
+
+
+def test_track_boxes_end_at_frame_edge() -> None:
+    boxes = track_boxes(talking_track(middle=(20, 60)), WIDTH, HEIGHT)
+    placed = boxes.boxes + np.tile(boxes.origins, 2)
+    assert (placed[:, 0] == 0).all()
+    assert (placed[:, 2] > 40).all()
+    outside = track_boxes(talking_track(middle=(-400, 60)), WIDTH, HEIGHT)
+    assert (outside.boxes[:, 2] > outside.boxes[:, 0]).all()
+
+
+def test_track_boxes_frame_without_face_has_opacity_0() -> None:
+    boxes = track_boxes(talking_track(absent=(8, 9, 10)), WIDTH, HEIGHT)
+    assert (boxes.opacity[8:11] == 0).all()
+    assert 0 < boxes.opacity[7] < 1
+    assert boxes.opacity[0] == 1
+    assert boxes.num_frames == NUM_FRAMES
 
 
 def test_paste_option_rectangle_writes_whole_box(tmp_path: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
@@ -35,3 +115,81 @@ def test_mel_offset_option_shifts_windows(tmp_path: Path) -> None:
     assert np.array_equal(training[6::5], stock[5:-1:5])  # every fifth window starts at a whole column
     engine = Wav2LipEngine(EngineSettings(Brought({}), {"mel_offset": -1}))
     assert np.array_equal(engine.plan_frames(heard, span, none).features, training)
+
+
+@pytest.fixture
+def stored(reference: Callable[[str], Any]) -> Any:
+    """Frames, box, faces and what was pasted."""
+    return reference("datapath_synth.npz")
+
+
+def _box(stored: Any) -> NDArray[np.float32]:
+    y0, y1, x0, x1 = stored["box_y1y2x1x2"]
+    return np.array([x0, y0, x1, y1], np.float32)
+
+
+def test_resize_box_equals_official_script(stored: Any) -> None:
+    height, width = stored["frame_hw"]
+    frames = random_pictures(4, height, width, int(stored["frame_seed"]))
+    faces = np.stack([resize_box(frame, _box(stored), (96, 96), "linear") for frame in frames])
+    assert np.array_equal(faces, stored["face_u8"])
+    moved = _box(stored) + np.float32(0.001)  # the way of boxes between pixels
+    faces = np.stack([resize_box(frame, moved, (96, 96), "linear") for frame in frames])
+    assert np.abs(faces.astype(int) - stored["face_u8"]).max() <= 1
+
+
+def test_spread_over_equals_official_script(stored: Any) -> None:
+    box = _box(stored)
+    x0, y0, x1, y1 = (int(value) for value in box)
+    for generated, official in zip(stored["pred"], stored["pasted_box"], strict=True):
+        face = (generated.transpose(1, 2, 0) * 255).astype(np.uint8)  # cut off, as there
+        planes = [spread_over(np.ascontiguousarray(face[..., c]), box, (x0, y0, x1, y1)) for c in range(3)]
+        pasted = cv2.merge(planes)
+        assert np.abs(pasted.astype(int) - official).max() <= 1
+
+
+MAKER: type[LiveEngine] | EngineClass = Wav2LipEngine
+RATE, NUM = 16000, 2
+
+
+def _voice(seconds: float) -> NDArray[np.int16]:
+    noise = np.random.default_rng(3).normal(0, 3000, round(seconds * RATE))
+    voice: NDArray[np.int16] = (noise * np.sin(np.arange(len(noise)) / 2000) ** 2).astype(np.int16)
+    return voice
+
+
+def _live_windows(speech: NDArray[np.int16], fps: Fraction, num_frames: int, mel_offset: int) -> NDArray[np.float32]:
+    """(T, 80, 16) of a session into which the speech comes only as far as it looks ahead."""
+    stream, made = SpeechStream(), []
+    for first in range(0, num_frames, NUM):
+        start, stop = float(first / fps), float((first + NUM) / fps)
+        stream.push(speech[stream.num_samples : round((stop + LOOK_AHEAD_SECONDS) * RATE)])
+        features = MelLiveAudioEncoder().encode_live(stream.window(start, stop))
+        span = FrameSpan(fps, first, NUM, first + NUM)
+        made.append(plan_windows(features, span, np.zeros(NUM, np.int32), mel_offset).features)
+    return np.concatenate(made)
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
+@pytest.mark.parametrize("mel_offset", [0, -1])
+def test_mel_encode_live_equals_encode(tmp_path: Path, fps: Fraction, mel_offset: int) -> None:
+    speech = _voice(4.0)
+    np.save(tmp_path / "speech.npy", speech)
+    num_frames = 80
+    span = FrameSpan(fps, 0, num_frames, num_frames)
+    features = MelAudioEncoder().encode(tmp_path / "speech.npy", measure_level(tmp_path / "speech.npy"), span)
+    job = plan_windows(features, span, np.zeros(num_frames, np.int32), mel_offset).features
+    live = _live_windows(speech, fps, num_frames, mel_offset)
+    assert live.shape == job.shape
+    assert np.abs(live - job).max() < 1e-4, "of a range from -4 to 4"
+
+
+def test_mel_encode_live_after_interruption_reads_silence() -> None:
+    stream = SpeechStream()
+    stream.push(_voice(2.0))
+    stream.forget_after(RATE)
+    stream.push(_voice(1.0))
+    stream.shut(1.0)
+    features = MelLiveAudioEncoder().encode_live(stream.window(1.12, 1.2))
+    span = FrameSpan(Fraction(25), 28, NUM, 30)
+    assert np.all(plan_windows(features, span, np.zeros(NUM, np.int32), 0).features == np.float32(SILENCE))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from errors import WeightsError
 from models.engines.protocol import ComputeResources
-from models.engines.runtime.torch_device import half_precision
+from models.engines.runtime.torch_device import fold_batch_norm, half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
-from models.engines.wav2lip.network import Wav2LipNetwork, load_network
+from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input, load_network
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.torch_generator import TorchGenerator, sample_faces, sample_windows
+from tests.unit.models.engines.reference import fill
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, onnx_result, save_onnx
 
 FULL = Wav2LipOptions(precision="fp32", batch_size=2)
@@ -127,3 +130,24 @@ def test_onnx_generator_cuda_equals_cpu(tmp_path: Path) -> None:
     faces, windows = _inputs(3, 16)
     generator = load_generator(save_onnx(tmp_path / "g.onnx"), ComputeResources("cuda"), FULL)
     assert np.abs(generator.generate(faces, windows).astype(int) - onnx_result(faces, windows)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [96, 256])
+def test_wav2lip_network_equals_published(reference: Callable[[str], Any], size: Size) -> None:
+    stored = reference(f"wav2lip{size}_core.npz")
+    network = Wav2LipNetwork(size).eval()
+    published = dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
+    assert {name: ",".join(map(str, tensor.shape)) for name, tensor in network.state_dict().items()} == published
+    fill(network, stored)
+    mel, faces = torch.from_numpy(stored["mel"])[:, None], torch.from_numpy(stored["faces_u8"])
+    step = int(stored["out_stride"])
+
+    def difference() -> float:
+        with torch.inference_mode():
+            generated: Tensor = network(mel, face_input(faces))
+        return float(np.abs(generated[:, :, ::step, ::step].numpy() - stored["out"]).max())
+
+    assert difference() <= 1e-4
+    fold_batch_norm(network)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert difference() <= 1e-4

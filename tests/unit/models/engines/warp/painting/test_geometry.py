@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.engines.warp.painting.colour_match import LUMA_FLOOR, blur_matrices, match_colour
 from models.engines.warp.painting.lip_coordinates import (
     cavity,
     darken,
@@ -16,7 +15,7 @@ from models.engines.warp.painting.lip_coordinates import (
     part_jaws,
     smooth_cut,
 )
-from models.engines.warp.painting.masks import border_window, draw_masks
+from models.engines.warp.painting.masks import LUMA_FLOOR, blur_matrices, border_window, draw_masks, match_colour
 from models.geometry import thin_plate
 from models.geometry.head_frame import mean_face
 

@@ -1,9 +1,30 @@
+"""How pasted mouths are brought to the look of the frame."""
+
 from __future__ import annotations
 
 import numpy as np
 
-from models.engines.warp.painting.masks import draw_masks, hidden_share, masks_by_yaw, texture_positions
+from models.engines.warp.painting.masks import (
+    blur_matrices,
+    draw_masks,
+    hidden_share,
+    masks_by_yaw,
+    sharpening,
+    texture_positions,
+)
 from models.geometry.head_frame import mean_face
+
+
+def test_sharpening_own_lips_exceeds_exemplar() -> None:
+    own, other = sharpening(np.array([3, 5]), np.array([3, 4]))
+    assert own > other > 0
+
+
+def test_colour_match_blurs_have_no_denormals() -> None:
+    blurs = blur_matrices()
+    smallest = blurs[blurs > 0].min()
+    assert smallest**2 / 255 > np.finfo(np.float32).tiny
+
 
 MASKS = draw_masks(mean_face())
 

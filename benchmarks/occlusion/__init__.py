@@ -1,1 +1,0 @@
-"""Objects in front of a mouth: which are found, and how well they are masked."""

@@ -1,1 +1,0 @@
-"""How stills move, compared with people who speak."""

@@ -1,1 +1,0 @@
-"""Limits on the cost of small files, checked before anything is decoded."""

@@ -1,1 +1,0 @@
-"""Reads properties of files from their first bytes, without FFmpeg."""

@@ -1,1 +1,0 @@
-"""Previews of a job: its growing video, and a thumbnail."""

@@ -1,0 +1,111 @@
+"""The preview: fragments that play before the rest is there, and are together what the joined file is."""
+
+from __future__ import annotations
+
+import io
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from errors import MediaError, StoredFileError
+from media.preview import LivePreview, finished_preview, thumbnail
+from media.writer import SegmentWriter
+from tests.unit.media.clips import decode_all, info_of, planes_of
+from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, SegmentedJob
+
+
+@pytest.fixture(scope="module", params=[Fraction(25), Fraction(30000, 1001)], ids=["25", "29.97"])
+def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SegmentedJob:
+    return SegmentedJob(tmp_path_factory.mktemp("job"), request.param)
+
+
+def _boxes(stream: bytes) -> list[str]:
+    """Names of the boxes at the top, each of them whole."""
+    names, place = [], 0
+    while place < len(stream):
+        size, name = struct.unpack_from(">I4s", stream, place)
+        names.append(name.decode())
+        place += size
+    assert place == len(stream)
+    return names
+
+
+def _is_whole(stream: bytes, job: SegmentedJob, folder: Path) -> None:
+    """The stream has the pictures of the joined file at the same times, and the speech beside them."""
+    (folder / "preview.mp4").write_bytes(stream)
+    shown, expected = decode_all(folder / "preview.mp4"), decode_all(job.result)
+    assert len(shown) == NUM_FRAMES
+    assert all(np.array_equal(flat, other) for (_, flat), (_, other) in zip(shown, expected, strict=True))
+    steps = np.diff([pts for pts, _ in shown])
+    assert shown[0][0] == 0 and (steps == steps[0]).all()
+    with av.open(str(folder / "preview.mp4")) as container:
+        heard = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+        video = container.streams.video[0]
+        assert video.duration is not None and video.time_base is not None
+        assert heard == pytest.approx(float(video.duration * video.time_base), abs=2 * 1024 / 16000)
+
+
+def test_live_preview_segments_play_from_the_start(job: SegmentedJob, tmp_path: Path) -> None:
+    preview = LivePreview(job.segments[0], job.speech)
+    first = b"".join(preview.add_segment(job.segments[0]))
+    boxes = _boxes(first)
+    assert boxes[:2] == ["ftyp", "moov"]
+    assert boxes[2:4] == ["moof", "mdat"]
+    (tmp_path / "first.mp4").write_bytes(first)
+    shown = decode_all(tmp_path / "first.mp4")
+    assert LENGTHS[0] - 6 <= len(shown) <= LENGTHS[0], "at most a fifth of a second waits for what follows"
+    rest = b"".join(piece for path in job.segments[1:] for piece in preview.add_segment(path))
+    assert preview.num_frames == NUM_FRAMES
+    _is_whole(first + rest + b"".join(preview.end()), job, tmp_path)
+
+
+def test_live_preview_add_rest_completes_from_the_result(job: SegmentedJob, tmp_path: Path) -> None:
+    preview = LivePreview(job.segments[0], job.speech)
+    first = b"".join(piece for path in job.segments[:2] for piece in preview.add_segment(path))
+    _is_whole(first + b"".join(preview.add_rest(job.result)), job, tmp_path)
+
+
+def test_finished_preview_has_the_same_stream(job: SegmentedJob, tmp_path: Path) -> None:
+    pieces = list(finished_preview(job.result))
+    stream = b"".join(piece for _, piece in pieces)
+    assert _boxes(stream)[:4] == ["ftyp", "moov", "moof", "mdat"]
+    _is_whole(stream, job, tmp_path)
+    assert [seconds for seconds, _ in pieces] == sorted(seconds for seconds, _ in pieces)
+
+
+def test_live_preview_missing_segment_is_skipped(job: SegmentedJob, tmp_path: Path) -> None:
+    preview = LivePreview(job.segments[0], job.speech)
+    first = b"".join(preview.add_segment(job.segments[0]))
+    with pytest.raises(StoredFileError, match="gone"):
+        list(preview.add_segment(tmp_path / "gone.mp4"))
+    _is_whole(first + b"".join(preview.add_rest(job.result)), job, tmp_path)
+
+
+@pytest.mark.parametrize(("width", "height", "expected"), [(640, 480, (320, 240)), (128, 192, (128, 192))])
+def test_thumbnail_is_the_first_frame_scaled_down(
+    tmp_path: Path, width: int, height: int, expected: tuple[int, int]
+) -> None:
+    writer = SegmentWriter(info_of(width, height, Fraction(25)), 20, "veryfast")
+    planes = planes_of(3, width, height)
+    for _ in range(5):
+        writer.write(planes)
+    path = tmp_path / "segment.mp4"
+    path.write_bytes(writer.finish())
+    picture = Image.open(io.BytesIO(thumbnail(path)))
+    assert (picture.format, picture.size) == ("JPEG", expected)
+    shown = np.asarray(picture.convert("L"), np.float64)
+    luma = (planes.y.astype(np.float64) - 16) * 255 / 219  # the segment's range is limited, a JPEG's is full
+    luma = np.asarray(Image.fromarray(luma.clip(0, 255).astype(np.uint8)).resize(expected), np.float64)
+    assert np.abs(shown - luma).mean() < 8
+
+
+def test_thumbnail_of_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "noise"
+    path.write_bytes(b"no video" * 100)
+    with pytest.raises(MediaError):
+        thumbnail(path)

@@ -1,0 +1,125 @@
+"""Segmentation of people."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from media.output.dynamic_range import from_sdr_rgb, to_sdr_rgb
+from media.probe import ColourTags, probe_video
+from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
+from models.matting.person import PersonSegmenter
+from models.matting.refine import refine, stabilised
+from models.matting.report import certainty, uncertain_ranges
+from tests.unit.media.clips import LIMITS
+
+
+@pytest.mark.parametrize("transfer", [16, 18], ids=["pq", "hlg"])
+def test_person_segmenter_hdr_equals_sdr(sample_video: Path, transfer: int) -> None:
+    hdr = ColourTags(9, False, 9, transfer)
+    info = probe_video(sample_video, LIMITS)
+    with FrameReader(sample_video, info, cache_bytes=1) as reader:
+        (frame,) = reader.read([0])
+        segmenter = PersonSegmenter(num_threads=1)
+        expected = segmenter(frame, info.colour)
+        found = segmenter(from_sdr_rgb(to_sdr_rgb(frame, info.colour), hdr), hdr)
+    assert np.abs(found - expected).mean() < 0.0035
+
+
+HEIGHT, WIDTH = 360, 480
+
+
+def _disc(x: int) -> NDArray[np.uint8]:
+    plane = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.circle(plane, (x, 180), 90, 255, -1)
+    return plane
+
+
+def _frame(mask: NDArray[np.uint8], seed: int = 0) -> YuvFrame:
+    """A dark, reddish person in front of something bright, with noise."""
+    rng = np.random.default_rng(seed)
+    share = cv2.GaussianBlur(mask, (0, 0), 1).astype(np.float32) / 255
+    half = cv2.resize(share, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
+    planes = [
+        weight * own + (1 - weight) * behind + rng.normal(0, 2, weight.shape)
+        for weight, own, behind in ((share, 80, 170), (half, 115, 130), (half, 150, 126))
+    ]
+    return YuvFrame(*(np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in planes))
+
+
+def _coarse(mask: NDArray[np.uint8], shift: int = 0) -> NDArray[np.float32]:
+    """What a network with an eighth of the resolution might say."""
+    small = cv2.resize(np.roll(mask, shift, 1), (WIDTH // 8, HEIGHT // 8), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR).astype(np.float32) / np.float32(255)
+
+
+def test_refine_outline_follows_the_picture() -> None:
+    mask = _disc(240)
+    coarse = _coarse(mask, shift=3)
+    alpha = refine(_frame(mask), coarse).astype(np.float32) / 255
+    truth = cv2.GaussianBlur(mask, (0, 0), 1).astype(np.float32) / 255
+    raw = np.abs(coarse - truth).mean()
+    assert np.abs(alpha - truth).mean() < 0.5 * raw
+    inside, outside = cv2.erode(mask, np.ones((31, 31))) > 0, cv2.dilate(mask, np.ones((31, 31))) == 0
+    assert (alpha[inside] == 1).all() and (alpha[outside] == 0).all()
+
+
+def test_refine_without_contrast_keeps_the_coarse_matte() -> None:
+    mask = _disc(240)
+    flat = YuvFrame(*(np.full((HEIGHT // step, WIDTH // step), 120, np.uint8) for step in (1, 2, 2)))
+    coarse = _coarse(mask)
+    alpha = refine(flat, coarse).astype(np.float32) / 255
+    assert np.abs(alpha - coarse).mean() < 0.01
+
+
+def test_stabilised_matte_flickers_less_and_follows_motion() -> None:
+    rng = np.random.default_rng(5)
+    history, raw, kept = None, [], []
+    for number in range(12):
+        mask = _disc(240)
+        coarse = np.clip(_coarse(mask) + rng.normal(0, 0.15), 0, 1).astype(np.float32)
+        history = stabilised(_frame(mask, number), coarse, history)
+        raw.append(coarse)
+        kept.append(history.coarse)
+    before, after = (float(np.abs(np.diff(np.stack(each), axis=0)).mean()) for each in (raw[4:], kept[4:]))
+    assert after < 0.4 * before
+    moved = _coarse(_disc(280))
+    history = stabilised(_frame(_disc(280)), moved, history)
+    changed = cv2.absdiff(_disc(280), _disc(240)) > 0
+    assert np.abs(history.coarse - moved)[changed].mean() < 0.1
+
+
+def test_stabilised_matte_restarts_at_a_cut() -> None:
+    history = stabilised(_frame(_disc(240)), _coarse(_disc(240)), None)
+    rng = np.random.default_rng(9)
+    other = YuvFrame(
+        *(
+            np.kron(rng.integers(0, 256, (9 // 1, 12 // 1)), np.ones((40 // step, 40 // step))).astype(np.uint8)
+            for step in (1, 2, 2)
+        )
+    )
+    new = np.zeros((HEIGHT, WIDTH), np.float32)
+    np.testing.assert_array_equal(stabilised(other, new, history).coarse, new)
+
+
+def test_uncertain_ranges_are_joined_and_long_enough() -> None:
+    shares = np.tile(np.array([0.3, 0.01], np.float32), (200, 1))
+    shares[50:70, 1] = 0.08  # more than 12 % of .3
+    shares[75:80, 1] = 0.08  # goes on after a short gap
+    shares[120:122, 1] = 0.2  # too short
+    shares[150:180, 0] = 0.0  # nobody
+    ranges = uncertain_ranges(shares, Fraction(25))
+    assert [(each.start, each.end, each.has_person) for each in ranges] == [(2.0, 3.2, True), (6.0, 7.2, False)]
+    for share, is_uncertain in ((0.1, True), (0.01, False)):  # a still
+        assert bool(uncertain_ranges(np.array([[0.3, share]], np.float32), Fraction(25))) == is_uncertain
+
+
+def test_certainty_is_the_share_of_clear_pixels() -> None:
+    coarse = np.array([[0.0, 0.1, 0.5, 0.74], [0.9, 1.0, 1.0, 0.3]], np.float32)
+    assert certainty(coarse) == (5 / 8, 3 / 8)

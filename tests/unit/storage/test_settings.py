@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from errors import OptionError
+from jobs.model.avatar_settings import AvatarSettings, changed_settings
+from jobs.model.base import UploadedFile
+from jobs.model.job_settings import JobSettings
+from jobs.model.plan import JobOptions
+from tests.unit.job_records import SOUND, job_record
+
+
+def test_options_of_a_picture() -> None:
+    settings = JobSettings(size="1080x1920", crop="9:16", fps=29.97, format="webm", background=" Transparent ")
+    assert settings.background == "transparent"
+    assert set(settings.shared()) == {"size", "crop", "fps", "format", "background"}, "avatars set the others"
+    assert JobOptions(engine="warp", **settings.shared()).shared() == settings.shared()
+
+
+def test_the_fields_keep_their_order_which_batch_records_hash() -> None:
+    options = {"matte": "chroma", "background": "blur", "size": "640x640", "face": "0"}
+    settings = JobSettings.model_validate(options)
+    assert list(settings.model_dump(exclude_defaults=True)) == ["face", "size", "background", "matte"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"size": "99999x2"}, "size"),
+        ({"size": "1920x1080", "crop": "9:16"}, "another aspect ratio than crop"),
+        ({"crop": "0:1"}, "expected WIDTH:HEIGHT"),
+        ({"fps": 61}, "less than or equal to 60"),
+        ({"fps": 0.5}, "greater than or equal to 1"),
+        ({"fps": float("nan")}, "fps"),
+        ({"format": "avi"}, "mp4"),
+        ({"quality": "lossless"}, "'fast', 'balanced' or 'best'"),
+        ({"background": "transparent"}, "choose format webm or mov"),
+        ({"background": "no colour"}, "background_file"),
+    ],
+)
+def test_options_that_cannot_be_made(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        JobSettings.model_validate(fields)
+
+
+def test_other_options_and_files_are_other_videos() -> None:
+    def produce_id(background_file: UploadedFile | None = None, **options: object) -> str:
+        made = JobOptions.model_validate({"engine": "warp", **options})
+        return job_record(options=made, background_file=background_file).produce_id
+
+    ids = {
+        produce_id(),
+        produce_id(format="mov"),
+        produce_id(quality="best"),
+        produce_id(background="blur"),
+        produce_id(background_file=SOUND),
+        produce_id(background_file=SOUND.model_copy(update={"sha256": "b" * 64})),
+    }
+    assert len(ids) == 6
+    assert produce_id(fps=None, format="mp4") in ids, "a default does not count"
+
+
+BLUR = AvatarSettings(background="blur")
+BEACH = AvatarSettings(background_id="beach", background_loop="hold", matte="chroma")
+CALM = AvatarSettings(expressiveness=0.6, motion=0.2)
+NONE = AvatarSettings()
+
+
+def test_a_background_that_is_named_wins_over_that_of_the_avatar() -> None:
+    assert NONE.or_default(BEACH) == BEACH
+    assert BLUR.or_default(BEACH) == BLUR, "with none of the other options of the avatar"
+    assert AvatarSettings(background="source").or_default(BEACH) == NONE.or_default(NONE) == NONE
+    assert AvatarSettings(matte="person").or_default(CALM).matte == "person", "beside a file of its own"
+
+
+def test_each_movement_that_is_set_wins_over_that_of_the_avatar() -> None:
+    assert NONE.or_default(CALM) == CALM
+    assert AvatarSettings(expressiveness=1).or_default(CALM) == AvatarSettings(motion=0.2)
+    assert BLUR.or_default(CALM) == AvatarSettings(background="blur", expressiveness=0.6, motion=0.2)
+
+
+def test_only_what_can_be_used_of_an_avatar() -> None:
+    whole = CALM.model_copy(update={"background": "blur", "matte": "person"})
+    assert whole.usable() == whole
+    assert whole.usable(scales_movement=False) == whole.model_copy(update={"expressiveness": 1.0})
+    assert whole.usable(background=False) == CALM
+
+
+def test_a_change_keeps_what_it_does_not_name() -> None:
+    def changed(known: AvatarSettings, **fields: Any) -> AvatarSettings:
+        return changed_settings(known, AvatarSettings(**fields))
+
+    assert changed(NONE) == NONE and changed(BEACH) == BEACH
+    assert changed(BEACH, matte="person") == BEACH.model_copy(update={"matte": "person"})
+    assert changed(BEACH, background_id="street") == BEACH.model_copy(update={"background_id": "street"})
+    assert changed(BEACH, background="white") == AvatarSettings(background="#ffffff", matte="chroma")
+    assert changed(BLUR, background_id="beach", background_loop="hold", matte="chroma") == BEACH
+    assert changed(BEACH, background="source") == NONE
+    calm = changed(BEACH, expressiveness=0.6, motion=0.2)
+    assert calm == BEACH.model_copy(update={"expressiveness": 0.6, "motion": 0.2})
+    assert changed(calm, background="source") == CALM
+    assert changed(CALM, motion=1) == AvatarSettings(expressiveness=0.6)
+
+
+@pytest.mark.parametrize(
+    ("known", "fields", "message"),
+    [
+        (NONE, {"matte": "person"}, "matte needs"),
+        (BLUR, {"background": "source", "matte": "person"}, "matte needs"),
+        (BLUR, {"background_loop": "hold"}, "background_loop needs"),
+        (NONE, {"background": "transparent"}, "not possible for an avatar"),
+    ],
+)
+def test_what_an_avatar_cannot_have(known: AvatarSettings, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        changed_settings(known, AvatarSettings(**fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"background": "blur", "background_id": "beach"},
+        {"expressiveness": 2.1},
+        {"expressiveness": float("nan")},
+        {"motion": -0.1},
+    ],
+)
+def test_what_cannot_be_set(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"not both|expressiveness|motion"):
+        AvatarSettings(**fields)
+
+
+def test_schemas_promise_no_default_that_an_avatar_may_replace() -> None:
+    properties = AvatarSettings.model_json_schema()["properties"]
+    assert all("default" not in properties[name] for name in ("expressiveness", "motion"))
