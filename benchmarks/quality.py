@@ -1,8 +1,8 @@
 """Quality of the rendered faces: `python -m benchmarks.quality --judge FOLDER --clips FOLDER --speech FOLDER`.
 
-Renders the cases of `benchmarks.quality` in this process, scores the results with an independent evaluator (the
-judge), and writes benchmarks/quality.json. The table groups clips by folder. The judge and the clips are not part of
-this repository (benchmarks/README.md).
+Renders the cases in this process, scores the results with an independent evaluator (the judge), and writes
+benchmarks/quality.json. The table groups clips by folder. The judge and the clips are not part of this repository
+(benchmarks/README.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Calls between deployments, with timeouts and retries.
 
 Ray Serve neither limits nor retries an accepted request. Here a full stage delays the caller and never fails it, a
-lost call is retried (`deployments.runtime.calls` defines "lost"), and an error about the input is raised as it is.
+lost call is retried (`classify` defines "lost"), and an error about the input is raised as it is.
 
 The replica that does the work enforces the timeout of the work (`deployments.runtime.replica`), so waiting for a busy
 stage does not count. A call whose replica died is retried *exclusively*: if this call killed the replica, it cannot

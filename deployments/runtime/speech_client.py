@@ -39,7 +39,7 @@ class SpeechClient:
                 voices: list[str] = await response
                 return voices
         except Exception as error:
-            raise _translated(error, _LIST_S) from None
+            raise _translate(error, _LIST_S) from None
         finally:
             response.cancel()
 
@@ -56,12 +56,12 @@ class SpeechClient:
         except StopAsyncIteration:
             return
         except Exception as error:
-            raise _translated(error, self._timeout_s) from None
+            raise _translate(error, self._timeout_s) from None
         finally:
             response.cancel()
 
 
-def _translated(error: Exception, timeout_s: float) -> BaseException:
+def _translate(error: Exception, timeout_s: float) -> BaseException:
     cause, outcome = unwrap(error), classify(error)
     if outcome is CallOutcome.LOST:
         logger.warning("SpeechSynthesis: a call was lost: %r", cause)

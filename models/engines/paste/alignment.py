@@ -108,7 +108,7 @@ class AlignedTrack:
 
     @classmethod
     def of(cls, track: FaceTrack, template: NDArray[np.float64], side: int) -> AlignedTrack:
-        """Align a tracked face to a template of `models.engines.paste.alignment`; pictures have `side` pixels."""
+        """Align a tracked face to a template of this module; pictures have `side` pixels."""
         points68 = ibug_points(track.points)
         matrices = align(five_points(points68), template, side)
         boxes = bounding_boxes(square_corners(matrices, side))
