@@ -45,10 +45,10 @@ class LruPool(Generic[K, T]):
         for old in dropped:
             self._close(old)
 
-    def drop(self, key: K) -> None:
-        """Drop the entry of `key`, if it is here."""
+    def drop(self, matches: Callable[[K], bool]) -> None:
+        """Drop the entries whose keys match."""
         with self._lock:
-            dropped = [self._entries.pop(key)] if key in self._entries else []
+            dropped = [self._entries.pop(key) for key in list(self._entries) if matches(key)]
         for old in dropped:
             self._close(old)
 

@@ -136,8 +136,9 @@ class LiveRenderer:
         return await self._run(partial(self._render, request), request.num_frames)
 
     def forget(self, session_id: str) -> None:
-        """Free the encoder of a session that has ended."""
-        self._encoders.drop(session_id)
+        """Free the encoder of a session that has ended, and close its files."""
+        self._encoders.drop(lambda key: key == session_id)
+        self._readers.drop(lambda key: key[0] == session_id)
 
     def _render(self, request: LiveChunkRequest, token: CancelToken) -> LiveChunk:
         began = self._clock()

@@ -282,3 +282,13 @@ def test_render_two_sessions_keep_their_own_readers(studio: Studio) -> None:
         for session in ("a", "b"):
             asyncio.run(studio.renderer.render(LiveChunkRequest(session, studio.ref, window, first, NUM, None)))
     assert len(studio.opened) - before == 2
+
+
+def test_forget_closes_the_readers_of_its_session_only(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[FrameReader] = []
+    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(reader))
+    window = SpeechStream().window(0.0, NUM / FPS)
+    for session in ("goes", "stays"):
+        asyncio.run(studio.renderer.render(LiveChunkRequest(session, studio.ref, window, 0, NUM, None)))
+    studio.renderer.forget("goes")
+    assert closed == [studio.opened[-2]]
