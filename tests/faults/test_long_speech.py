@@ -25,7 +25,7 @@ MINUTES = int(os.environ.get("LIPWRIGHT_SPEECH_MINUTES", "60"))
 FPS = 25
 SIZE = 256
 SOURCE_SECONDS = 10
-FIRST_SEGMENT_S = 2.0
+MAX_LATER = 2.0  # the first segment of the long job against that of the slowest short one
 MAX_GROWTH = 1.10
 MIN_FRAMES_PER_S = 20.0  # slower than that, the test gives up
 UPLOAD_BYTES_PER_S = 20_000_000
@@ -33,8 +33,9 @@ NUM_PARTS = 12
 # Processes of Ray and Serve take minutes until they stop growing by themselves, also at rest. The peaks of the last
 # jobs of a minute are what the long one is held against.
 NUM_WARM, NUM_SHORT = 18, 6
-# What decodes a minute of sound or joins a minute of video ends before the watch sees it; that of an hour is seen.
-DECODER_MIB = 24.0
+# What decodes a minute of sound or joins a minute of video ends before the watch sees it; that of an hour is seen. The
+# muxer keeps an entry for each of its 260,000 packets.
+DECODER_MIB = 40.0
 # To sign a result, c2pa holds up to twice its size, and at most two buffers of 256 MiB.
 SIGNING_SHARE, MAX_SIGNING_MIB = 2.0, 512.0
 
@@ -99,7 +100,7 @@ def test_memory_and_preview_do_not_depend_on_the_length(
         change = f"{short_peaks.get(name, 0.0):6.1f} -> {peak:6.1f} MiB ({growth:+.1%})"
         parts = [" ".join(f"{part:.0f}" for part in watch.in_parts(name, NUM_PARTS)) for watch in (warming, after)]
         print(f"{name:30} {change}; warming up: {parts[0]}; on the way: {parts[1]}")
-    assert max(done.first_segment_s for done in shown) < FIRST_SEGMENT_S
+    assert shown[-1].first_segment_s < MAX_LATER * max(done.first_segment_s for done in shown[:-1])
     bounds = {
         name: MAX_GROWTH * peak + (DECODER_MIB if name.startswith(DECODERS) else 0.0)
         for name, peak in short_peaks.items()
