@@ -175,13 +175,19 @@ class JobRun:
         await asyncio.to_thread(self._segments.check, blocks)
 
         await self._enter(JobStage.MUXING, report=report.model_dump(mode="json"))
+        await self._mux(blocks, source, picture)
+        return JobStatus.SUCCEEDED
+
+    async def _mux(self, blocks: list[Block], source: SourceVideo, picture: OutputPicture) -> None:
+        """Join the segments and the sound."""
+        job, services = self._job, self._services
         segments = [self._segment_key(segment) for block in blocks for segment in block.segments]
         made = OutputInfo.of(job, self._num_frames, picture)
         if services.config.jobs.max_revision_bytes > 0:
             earlier = await asyncio.to_thread(self._segments.earlier_sound)
             made = made._replace(pieces=sound_key(job.id), earlier_pieces=earlier)
-        await stages.join(context, segments, all_parts(job), result_key(job.id, job.format), source, made)
-        return JobStatus.SUCCEEDED
+        out = result_key(job.id, job.format)
+        await services.stages.join(self._context, segments, all_parts(job), out, source, made)
 
     async def _complete_plan(self) -> None:
         """Find the speakers and speak the texts."""
