@@ -247,9 +247,8 @@ class JobDirector:
                 return job
             with suppress(TimeoutError):
                 # Changes made by another service are not announced here, so poll.
-                await asyncio.wait_for(
-                    changed.wait(), left_s if self._election.is_leader else min(left_s, _FOLLOWER_POLL_S)
-                )
+                async with asyncio.timeout(left_s if self._election.is_leader else min(left_s, _FOLLOWER_POLL_S)):
+                    await changed.wait()
 
     def _forget(self, job_id: str, changed: asyncio.Event) -> None:
         if self._changed.get(job_id) is changed:

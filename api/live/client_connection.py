@@ -64,7 +64,8 @@ class ClientConnection:
     async def _send(self, message: Message) -> None:
         with suppress(WebSocketDisconnect, RuntimeError, OSError, TimeoutError):
             if self.is_attached:
-                await asyncio.wait_for(self._socket.send(message), _SEND_S)
+                async with asyncio.timeout(_SEND_S):
+                    await self._socket.send(message)
                 return
         self.detach()
 
@@ -73,7 +74,8 @@ class ClientConnection:
         try:
             if self._socket.client_state is WebSocketState.CONNECTED:
                 await self.send_text(last_message)
-                await asyncio.wait_for(self._socket.close(code), _SEND_S)
+                async with asyncio.timeout(_SEND_S):
+                    await self._socket.close(code)
         except (WebSocketDisconnect, RuntimeError, TimeoutError, OSError):
             return  # the client has left
         finally:

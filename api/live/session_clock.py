@@ -103,7 +103,8 @@ class SessionClock:
                 await asyncio.sleep(_POLL_S)
                 continue
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._was_interrupted.wait(), min(wait_s, _MAX_WAIT_S))
+                async with asyncio.timeout(min(wait_s, _MAX_WAIT_S)):
+                    await self._was_interrupted.wait()
 
     def _check(self, is_used: bool) -> None:
         live, now = self._live, time.monotonic()

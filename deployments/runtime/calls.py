@@ -182,7 +182,9 @@ async def _send(stage: str, context: CallContext, start: Callable[[CallContext],
     requests = sent if isinstance(sent, tuple) else (sent,)
     with metrics.timed_call(stage, lambda error: classify(error).value):
         try:
-            return await asyncio.wait_for(_result(requests), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                answer: T = await _result(requests)
+                return answer
         except asyncio.CancelledError:
             _cancel(requests)
             raise

@@ -100,7 +100,8 @@ class DirectorClient:
         for left in reversed(range(_MAX_ATTEMPTS)):
             response = send(*args, **kwargs)
             try:
-                return await asyncio.wait_for(response, timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    return await response
             except (Exception, asyncio.CancelledError) as error:
                 cause, outcome = unwrap(error), classify(error)
             if outcome in (CallOutcome.CANCELLED, CallOutcome.LATE) and not isinstance(cause, LipwrightError):

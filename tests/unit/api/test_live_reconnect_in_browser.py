@@ -33,9 +33,11 @@ def test_live_card_reconnects_and_sends_text_again(browser: Any, tmp_path: Path,
         visitor.until(f"{STATE} === 'idle' && document.querySelector('#live-video').currentTime > 1")
         first = visitor.page.evaluate("document.querySelector('#live-video').src")
         visitor.page.fill("#live-text", "Good day.")
+        proxy.answers.clear()  # the page does not learn what has become of the text
         visitor.page.click("#live-written button")
         proxy.refuses = True
         proxy.cut()
+        proxy.answers.set()
         visitor.until(f"{STATE} === 'reconnecting'")
         assert "Reconnecting" in visitor.text("#live-status")
         proxy.refuses = False

@@ -19,6 +19,7 @@ class BreakingProxy:
         url: Where it listens.
         refuses: Whether it resets new connections.
         num_accepted: Connections so far.
+        answers: Cleared while what the service sends is held back.
     """
 
     def __init__(self, service_url: str) -> None:
@@ -26,7 +27,8 @@ class BreakingProxy:
         self._target = (target.hostname, target.port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.refuses, self.num_accepted = False, 0
+        self.refuses, self.num_accepted, self.answers = False, 0, threading.Event()
+        self.answers.set()
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -56,13 +58,15 @@ class BreakingProxy:
                 continue
             server = socket.create_connection(self._target)
             self._sockets += [client, server]
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=_pump, args=pair, daemon=True).start()
+            threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+            threading.Thread(target=_pump, args=(server, client, self.answers), daemon=True).start()
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def _pump(source: socket.socket, target: socket.socket, is_open: threading.Event | None = None) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
+            if is_open is not None:
+                is_open.wait()
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
 
