@@ -1,9 +1,15 @@
-"""An avatar that is shown is held, also across a short outage of the service."""
+"""Tasks of live sessions: pinning an avatar, and cancellation while a message is sent."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
+import pytest
+from starlette.types import Message
+from starlette.websockets import WebSocket
+
+from api.live.client_connection import ClientConnection
 from api.live.tasks import keep_avatar_alive
 from errors import ReplicaLostError
 from tests.unit.api.live.live_parts import AVATAR, GreyService
@@ -26,7 +32,7 @@ class Away(GreyService):
             self.is_held.set()
 
 
-async def test_it_is_held_again_and_again() -> None:
+async def test_keep_avatar_alive_pins_until_cancelled() -> None:
     service = Away()
     task = asyncio.create_task(keep_avatar_alive(service, AVATAR, "a", every_s=0.01))
     await asyncio.wait_for(service.is_held.wait(), 10)
@@ -36,3 +42,26 @@ async def test_it_is_held_again_and_again() -> None:
     await asyncio.sleep(0.05)
     assert len(service.held) == num, "until the session is over"
     assert set(service.held) == {(AVATAR, "a")}
+
+
+class _SlowSocket:
+    """Sends a message when it is released."""
+
+    query_params: dict[str, str] = {}
+
+    def __init__(self) -> None:
+        self.is_released = asyncio.Event()
+
+    async def send(self, message: Message) -> None:
+        await self.is_released.wait()
+
+
+async def test_send_text_cancelled_as_it_completes_raises() -> None:
+    """`asyncio.wait_for` of Python 3.11 returns instead, and a session that was cancelled would go on."""
+    socket = _SlowSocket()
+    sending = asyncio.create_task(ClientConnection(cast(WebSocket, socket)).send_text("hello"))
+    await asyncio.sleep(0.01)
+    socket.is_released.set()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
