@@ -95,8 +95,6 @@ def ended(service: ServiceProcess, folder: Path, what: str) -> Iterator[list[str
 KILL = pytest.param(signal.SIGKILL, id="killed")
 STOP = pytest.param(signal.SIGSTOP, id="stopped")
 
-pytestmark = [pytest.mark.endurance, pytest.mark.timeout(600)]
-
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
@@ -116,6 +114,8 @@ def quiet(service: ServiceProcess, long_pair: Pair) -> str:
     return caller.result(caller.accepted(long_pair))
 
 
+@pytest.mark.endurance
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("with_signal", [KILL, STOP])
 def test_live_session(
     service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, with_signal: signal.Signals
@@ -138,6 +138,8 @@ def test_live_session(
     print(f"\nLiveSession, {with_signal.name}: rendered again after {back_s:.1f} s, no picture for {longest_s:.1f} s")
 
 
+@pytest.mark.endurance
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("with_signal", [KILL, STOP])
 def test_controller(
     service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, with_signal: signal.Signals
@@ -165,6 +167,8 @@ def test_controller(
     )
 
 
+@pytest.mark.endurance
+@pytest.mark.timeout(600)
 def test_fork_server(service: ServiceProcess, quiet: str, long_pair: Pair) -> None:
     """Stays last: without it, the processes that it forked are no descendants of the service."""
     caller = Caller(service.url)

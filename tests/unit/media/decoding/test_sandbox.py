@@ -33,7 +33,7 @@ from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, info_of, planes_of
 from tests.unit.media.decoding.conftest import wait_until
 
-pytestmark = pytest.mark.skipif(not sandbox.is_available(), reason="needs Landlock")
+needs_landlock = pytest.mark.skipif(not sandbox.is_available(), reason="needs Landlock")
 _PR_SET_NO_NEW_PRIVS = 38
 READ = sandbox.READ_FILE | sandbox.READ_DIR
 
@@ -63,6 +63,7 @@ def _exit_code(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@needs_landlock
 def test_restrict_allows_only_the_rules_paths(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -82,6 +83,7 @@ def test_restrict_allows_only_the_rules_paths(tmp_path: Path) -> None:
     assert _restricted([(str(a), writes)], (a / "file").unlink) == 0
 
 
+@needs_landlock
 def test_restrict_denies_signals_and_connections() -> None:
     denied = {1, 13}  # EPERM, EACCES
     if sandbox.abi_version() >= 6:
@@ -92,6 +94,7 @@ def test_restrict_denies_signals_and_connections() -> None:
 
 
 @pytest.mark.skipif("NoNewPrivs:\t1" in Path("/proc/self/status").read_text(), reason="it is set already")
+@needs_landlock
 def test_restrict_without_no_new_privs_fails() -> None:
     def as_user() -> None:
         if os.geteuid() == 0:
