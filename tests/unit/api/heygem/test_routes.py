@@ -271,7 +271,7 @@ TRAINING = {"format": ".wav", "reference_audio": "origin_audio/20261128_person.w
 
 
 @contextmanager
-def _desktop(tmp_path: Path, **speech: Any) -> Iterator[tuple[httpx.Client, SpeechServer]]:
+def _voice_client(tmp_path: Path, **speech: Any) -> Iterator[tuple[httpx.Client, SpeechServer]]:
     with (
         speaking(sound=tone(0.2), **speech) as voice,
         serving(MemoryService(tmp_path), heygem=HeygemConfig(enabled=True), tts=TtsConfig(url=voice.url)) as url,
@@ -301,7 +301,7 @@ def _invocation(model: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def test_the_desktop_client_creates_a_model_and_lets_it_speak(tmp_path: Path) -> None:
-    with _desktop(tmp_path) as (http, voice):
+    with _voice_client(tmp_path) as (http, voice):
         model = http.post("/v1/preprocess_and_tran", json=TRAINING).json()
         assert model["code"] == 0
         spoken = http.post("/v1/invoke", json=_invocation(model, "大家好。"))
@@ -311,7 +311,7 @@ def test_the_desktop_client_creates_a_model_and_lets_it_speak(tmp_path: Path) ->
 
 
 def test_what_cannot_be_spoken_says_why(tmp_path: Path) -> None:
-    with _desktop(tmp_path, status=500) as (http, _):
+    with _voice_client(tmp_path, status=500) as (http, _):
         model = http.post("/v1/preprocess_and_tran", json=TRAINING).json()
         failed = http.post("/v1/invoke", json=_invocation(model, "Hello."))
         assert (failed.status_code, failed.json()["code"]) == (503, -1) and "status 500" in failed.json()["msg"]
