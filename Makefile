@@ -68,7 +68,7 @@ coverage: setup  ## print the statement coverage of each package by the unit tes
 		'$$NF ~ /%$$/ {split($$1, path, "/"); all[path[1]] += $$2; missed[path[1]] += $$3} \
 		END {for (name in all) if (all[name]) printf "%5.1f %%  %s\n", 100 - 100 * missed[name] / all[name], name}' | sort -k 3
 
-test-faults: setup  ## run the fault tests at full length (more than an hour on two cores)
+test-faults: setup  ## run the fault tests at full length (about two hours on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \
 		tests/unit/cluster/test_capacity.py tests/unit/api/live/outputs tests/graph/test_engines.py
 

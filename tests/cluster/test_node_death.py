@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 
 UP_S, JOBS_S = 180.0, 300.0
 NUM_JOBS = 6
-NUM_DEATHS = 50
+NUM_DEATHS = 16
 ON_EVERY_WORKER = ("AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
 # Short pieces, so that calls between all stages are on their way, from node to node, whenever a node dies.
 RENDER = {"block_seconds": 2.0, "segment_seconds": 1.5, "segment_window": 2}

@@ -21,6 +21,8 @@ from tests.waiting import wait_until
 
 IS_ENDURANCE = os.environ.get("LIPWRIGHT_ENDURANCE") == "1"
 """Whether the long forms run (`make test-faults`); the ordinary suite runs the same with fewer jobs."""
+LOAD_MINUTES = float(os.environ.get("LIPWRIGHT_LOAD_MINUTES", "10"))
+"""How long the tests of steady load run, each."""
 FINAL = ("succeeded", "failed", "cancelled")
 
 

@@ -1,9 +1,8 @@
-"""Twenty minutes of jobs, new sources and live sessions at once: memory and handles level off."""
+"""Some minutes of jobs, new sources and live sessions at once: memory and handles level off."""
 
 from __future__ import annotations
 
 import base64
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,12 +15,11 @@ import psutil
 import pytest
 
 from benchmarks.process_tree import name_of
-from tests.faults.load import Caller, Pair
+from tests.faults.load import LOAD_MINUTES, Caller, Pair
 from tests.faults.memory import MemoryWatch
 from tests.faults.service_process import ServiceProcess, config_with, open_files, served
 from tests.faults.viewer import Viewer, made_avatar, watching
 
-MINUTES = float(os.environ.get("LIPWRIGHT_LOAD_MINUTES", "20"))
 NUM_PARTS = 10
 AT_ONCE = 2
 SESSION_S = 45.0
@@ -31,7 +29,7 @@ MAX_GROWTH, SPARE_MIB, SPARE_HANDLES = 1.10, 16.0, 60
 Decoders come and go, with about twenty handles each.
 """
 
-pytestmark = [pytest.mark.endurance, pytest.mark.timeout(60 * MINUTES + 900)]
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(60 * LOAD_MINUTES + 900)]
 
 
 @dataclass
@@ -105,7 +103,7 @@ class Load:
 
 def test_memory_and_handles_level_off(tmp_path: Path, portrait_pair: Pair, sample_pair: Pair) -> None:
     config = config_with(tmp_path, jobs={"retention_s": 60.0})
-    load_s = 60 * MINUTES
+    load_s = 60 * LOAD_MINUTES
     with served(tmp_path / "data", config) as service:
         # Mono, 16 bits; the session takes 16 kHz for its 24, which makes a high voice.
         load = Load(service, (sample_pair, portrait_pair), portrait_pair.audio[44:])
@@ -114,7 +112,7 @@ def test_memory_and_handles_level_off(tmp_path: Path, portrait_pair: Pair, sampl
             for _ in range(NUM_PARTS):
                 time.sleep(load_s / NUM_PARTS)
                 handles.append(_handles(service))
-    print(f"\nmixed load: {MINUTES:g} minutes, {dict(load.ends)}")
+    print(f"\nmixed load: {LOAD_MINUTES:g} minutes, {dict(load.ends)}")
     grown: dict[str, tuple[float, float]] = {}
     for name in sorted(memory.peaks(load_s / 2)):
         parts = memory.in_parts(name, NUM_PARTS)
