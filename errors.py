@@ -17,6 +17,7 @@
     │   └── InProgressError              409  request_in_progress    retryable
     ├── CancelledJobError                409  cancelled
     ├── CapacityError                    429  over_capacity          retryable
+    │   ├── KeyLimitError                429  key_limit_reached      retryable
     │   └── BusyError                    503  busy                   retryable
     ├── UnavailableError                 503  unavailable            retryable
     │   ├── StandbyError                 503  standby                retryable
@@ -147,6 +148,10 @@ class CapacityError(LipwrightError, code="over_capacity", status_code=429, retry
     def __init__(self, message: str = "", retry_after_s: float = _RETRY_AFTER_S) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class KeyLimitError(CapacityError, code="key_limit_reached"):
+    """A limit that the operator has set for the API key is reached; see `lipwright keys limit`."""
 
 
 class BusyError(CapacityError, code="busy", status_code=503):

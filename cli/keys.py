@@ -1,20 +1,25 @@
-"""`lipwright keys`: creates, lists and revokes API keys, and shows webhook secrets."""
+"""`lipwright keys`: creates, lists, limits and revokes API keys, and shows their usage and webhook secrets."""
 
 from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
 from cli.terminal import AsJson, DataDir, UsageError, commands, console, timestamp
-from config import is_state_url
+from config import PipelineConfig, is_state_url
+from jobs.model.usage import Usage, usage_csv
+from jobs.usage import StoredBytes, usage_rows
 from launch.serve_config import read_serve_config
-from storage.key_ring import KeyRing, no_key
-from storage.state import open_keys, webhook_secrets
+from storage.key_ring import KeyLimits, KeyRing, no_key
+from storage.state import open_keys, open_store, open_table, webhook_secrets
 
 app = commands(help="Manage API keys. Once there is a key, every request needs one.")
 
@@ -27,19 +32,28 @@ _State = Annotated[
     ),
 ]
 _KeyId = Annotated[str, typer.Argument(metavar="ID", help="Key ID, as shown by `keys list`.")]
+_Weight = Annotated[
+    int | None, typer.Option(min=1, max=100, help="Its share of the service while other keys wait, too. Default: 1.")
+]
+_SHOWN_USAGE: Final = (*Usage.model_fields, "stored_bytes")
+
+
+def _limit(help_text: str) -> Any:
+    return typer.Option(metavar="N|none", help=help_text)
 
 
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")],
     max_priority: Annotated[int, typer.Option(min=-1, max=1, help="Highest priority of the key's jobs.")] = 0,
+    weight: _Weight = 1,
     data_dir: DataDir = None,
     state: _State = None,
 ) -> None:
     """Create a key and print it on standard output. It is not shown again."""
     ring = _keys(data_dir, state)
     is_first = not ring.list()
-    _, key = ring.add(name[:120], max_priority)
+    _, key = ring.add(name[:120], max_priority, weight or 1)
     print(key)
     print("Store the key now: it is not shown again.", file=sys.stderr)
     if is_first:
@@ -55,12 +69,80 @@ def list_keys(data_dir: DataDir = None, state: _State = None, as_json: AsJson = 
     """List all keys, without their secrets."""
     keys = _keys(data_dir, state).list()
     if as_json:
-        shown = {"id", "name", "max_priority", "created_at"}
+        shown = {"id", "name", "max_priority", "weight", "limits", "created_at"}
         print(json.dumps([key.model_dump(mode="json", include=shown) for key in keys], indent=2))
         return
-    table = Table("id", "name", "max priority", "created", box=None)
+    table = Table("id", "name", "max priority", "weight", "limits", "created", box=None)
     for key in keys:
-        table.add_row(key.id, key.name, str(key.max_priority), timestamp(key.created_at))
+        limits = "\n".join(f"{name} {value}" for name, value in key.limits.model_dump(exclude_none=True).items())
+        table.add_row(key.id, key.name, str(key.max_priority), str(key.weight), limits, timestamp(key.created_at))
+    console().print(table)
+
+
+@app.command()
+def limit(
+    key_id: _KeyId,
+    concurrent_jobs: Annotated[str | None, _limit("Jobs that wait or run.")] = None,
+    jobs_per_day: Annotated[str | None, _limit("Jobs submitted on a day (UTC).")] = None,
+    video_seconds_per_month: Annotated[str | None, _limit("Seconds of video rendered in a month (UTC).")] = None,
+    stored_bytes: Annotated[str | None, _limit("Bytes of stored files.")] = None,
+    live_sessions: Annotated[str | None, _limit("Live sessions at the same time.")] = None,
+    weight: _Weight = None,
+    data_dir: DataDir = None,
+    state: _State = None,
+) -> None:
+    """Set limits of a key, and its weight. `none` removes a limit. What exceeds a limit gets status 429."""
+    given = {
+        "concurrent_jobs": concurrent_jobs,
+        "jobs_per_day": jobs_per_day,
+        "video_seconds_per_month": video_seconds_per_month,
+        "stored_bytes": stored_bytes,
+        "live_sessions": live_sessions,
+    }
+    limits = {name: None if text == "none" else text for name, text in given.items() if text is not None}
+    if not limits and weight is None:
+        raise UsageError("input_invalid", "pass at least one limit or --weight.")
+    try:
+        checked = KeyLimits.model_validate(limits).model_dump(include=set(limits))
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise UsageError("input_invalid", f"{name}: expected a number or none, found {given[name]!r}.") from None
+    key = _keys(data_dir, state).update(key_id, weight, checked)
+    print(json.dumps({"weight": key.weight, **key.limits.model_dump(exclude_none=True)}))
+
+
+@app.command("usage")
+def show_usage(
+    first: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="First day (UTC). Default: the first of the month."),
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day (UTC). Default: today.")
+    ] = None,
+    data_dir: DataDir = None,
+    state: _State = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Show what keys have used, by day, also keys that were revoked."""
+    settings = _settings(data_dir, state)
+    store = open_store(settings)
+    with closing(open_table(settings.state, store)) as job_table:
+        days = first and first.date(), last and last.date()
+        rows = usage_rows(job_table, StoredBytes(job_table, store), *days, None)
+    if as_csv:
+        print(usage_csv(rows), end="")
+        return
+    if as_json:
+        print(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
+        return
+    names = {key.id: key.name for key in _keys(data_dir, state).list()}
+    table = Table("day", "key", "name", *(name.replace("_", " ") for name in _SHOWN_USAGE), box=None)
+    for row in rows:
+        counts = row.model_dump(mode="json", include=set(_SHOWN_USAGE), exclude_none=True)
+        shown = (str(counts.get(name, "")) for name in _SHOWN_USAGE)
+        table.add_row(str(row.day), row.key or "", names.get(row.key or "", ""), *shown)
     console().print(table)
 
 
@@ -88,16 +170,19 @@ def show_webhook_secret(
     """Print the secret that signs the webhooks of a key's jobs."""
     if key_id is not None and key_id not in {key.id for key in _keys(data_dir, state).list()}:
         raise no_key(key_id)
-    print(webhook_secrets(*_state_and_data_dir(data_dir, state))(key_id))
+    settings = _settings(data_dir, state)
+    print(webhook_secrets(settings.state, settings.data_dir)(key_id))
 
 
 def _keys(data_dir: Path | None, state: str | None) -> KeyRing:
-    return open_keys(*_state_and_data_dir(data_dir, state))
+    settings = _settings(data_dir, state)
+    return open_keys(settings.state, settings.data_dir)
 
 
-def _state_and_data_dir(data_dir: Path | None, state: str | None) -> tuple[str | None, Path]:
-    """Return the settings `state` and `data_dir` of the service."""
+def _settings(data_dir: Path | None, state: str | None) -> PipelineConfig:
+    """Return the settings of the service."""
     if state is not None and not is_state_url(state):
         raise UsageError("input_invalid", "--state: expected a URL such as postgresql://user@host/name.")
     settings = read_serve_config().pipeline
-    return state or settings.state, settings.data_dir if data_dir is None else data_dir.absolute()
+    data_dir = settings.data_dir if data_dir is None else data_dir.absolute()
+    return settings.model_copy(update={"state": state or settings.state, "data_dir": data_dir})

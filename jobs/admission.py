@@ -17,6 +17,7 @@ from pydantic import Field
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
 from jobs.forecast import Forecast, forecast, promised_bytes
+from jobs.key_limits import LimitChecks
 from jobs.model.base import Frozen, new_id
 from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.limiter import SegmentLimiter
@@ -41,6 +42,7 @@ class AdmitRequest(Frozen):
     num_bytes: int | None = Field(None, description="Bytes of the body; None when the client does not say.")
     max_bytes: int = Field(description="Bytes that the body may have at most.")
     idempotency_key: str | None = None
+    is_job: bool = Field(False, description="Whether it becomes a job, so that the limits of jobs apply.")
 
 
 class Admission(Frozen):
@@ -64,6 +66,7 @@ class _Reservation:
     num_here: int
     num_bytes: int  # reserved bytes
     idempotency_key: str | None
+    is_job: bool
     since: float
     until: float
 
@@ -97,9 +100,11 @@ class AdmissionController:
         files: FileStore,
         clock: Callable[[], float] = time.monotonic,
         limiter: SegmentLimiter | None = None,
+        checks: LimitChecks | None = None,
     ) -> None:
-        """Start without reservations; the default `limiter` assumes that no Studio runs."""
+        """Start without reservations; by default no Studio runs (`limiter`), and no key has limits (`checks`)."""
         self._limiter = limiter or SegmentLimiter(config)
+        self._checks = checks
         self._limits = config.jobs
         self._media = config.limits
         self._table = table
@@ -112,6 +117,7 @@ class AdmissionController:
 
         Raises:
             CapacityError: The queue, or the owner's share of it, is full; carries `retry_after_s`.
+            KeyLimitError: A limit of the API key is reached.
             StorageFullError: The disk would not hold the body.
             InProgressError: Another body with this idempotency key is being received.
         """
@@ -124,6 +130,9 @@ class AdmissionController:
                 for k in self._reservations.values()
             ):
                 raise InProgressError("Another request with this Idempotency-Key is being received.")
+        if self._checks is not None and request.owner is not None and request.is_job:
+            num_arriving = sum(each.is_job for each in self._reservations_of(request.owner))
+            self._checks.check_job(request.owner, num_arriving)
         return self._reserve(request, new_id())
 
     def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
@@ -135,7 +144,10 @@ class AdmissionController:
         """
         reservation = self._reservations.pop(admission_id, None)
         try:
-            return self._reserve(request, admission_id, reservation.num_here if reservation is not None else 0)
+            if reservation is None:
+                return self._reserve(request, admission_id)
+            request = request.model_copy(update={"is_job": reservation.is_job})
+            return self._reserve(request, admission_id, reservation.num_here)
         except LipwrightError:
             if reservation is not None:
                 self._reservations[admission_id] = reservation
@@ -155,6 +167,7 @@ class AdmissionController:
             num_bytes = max(reservation.num_bytes, min(reservation.max_bytes, num_here + _GRANT_BYTES))
             if num_bytes > reservation.num_bytes:
                 self._check_bytes(num_bytes, reservation.owner)
+                self._check_stored_bytes(num_here, reservation.owner)
                 self.check_disk(num_bytes - num_here)
             until = self._clock() + _QUIET_S + _PROBE_S
             reservation = replace(reservation, num_here=num_here, num_bytes=num_bytes, until=until)
@@ -209,7 +222,14 @@ class AdmissionController:
         now, granted = self._clock(), num_here + min(max_bytes, _GRANT_BYTES)
         until = now + _QUIET_S + _PROBE_S
         self._reservations[admission_id] = _Reservation(
-            request.owner, num_here + max_bytes, num_here, granted, request.idempotency_key, now, until
+            request.owner,
+            num_here + max_bytes,
+            num_here,
+            granted,
+            request.idempotency_key,
+            request.is_job,
+            now,
+            until,
         )
         timeout_s = _MIN_BODY_S + max_bytes / _MIN_BYTES_PER_SECOND
         return Admission(id=admission_id, max_bytes=max_bytes, timeout_s=timeout_s, granted_bytes=granted)
@@ -239,6 +259,7 @@ class AdmissionController:
         else:
             wanted = max(1, request.num_bytes)
         self._check_bytes(wanted, request.owner)
+        self._check_stored_bytes(request.num_bytes or 1, request.owner)
         self.check_disk(wanted)
         return wanted
 
@@ -255,17 +276,24 @@ class AdmissionController:
                 f"expected at most {share} bytes of one API key, found {wanted} more than {own}", owner
             )
 
+    def _check_stored_bytes(self, num_bytes: int, owner: str | None) -> None:
+        """Refuse a body that the limit of its API key does not allow to store beside those being received."""
+        if self._checks is not None and owner is not None:
+            others = sum(each.num_bytes for each in self._reservations_of(owner))
+            self._checks.check_bytes(owner, others + num_bytes)
+
+    def _reservations_of(self, owner: str) -> list[_Reservation]:
+        return [each for each in self._reservations.values() if each.owner == owner]
+
     def _bytes_of(self, owner: str) -> int:
         jobs = sum(job.upload_bytes for job in self._table.queued_jobs() if job.owner == owner)
-        return jobs + sum(
-            reservation.num_bytes for reservation in self._reservations.values() if reservation.owner == owner
-        )
+        return jobs + sum(reservation.num_bytes for reservation in self._reservations_of(owner))
 
     def _check_job_share(self, owner: str) -> None:
         share = max(1, int(self._limits.max_queued_jobs * self._limits.max_queue_share_per_key))
         num_own = sum(job.owner == owner for job in self._table.queued_jobs())
         num_own += sum(avatar.owner == owner for avatar in self._table.analysing_avatars())
-        num_own += sum(reservation.owner == owner for reservation in self._reservations.values())
+        num_own += len(self._reservations_of(owner))
         if num_own >= share:
             raise self._queue_full(f"{_are_waiting(num_own, ' of this key')}; the limit is {share}", owner)
 

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import date
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from config import PipelineConfig
@@ -13,12 +15,14 @@ from errors import LipwrightError, NotFoundError, StateError, StorageFullError, 
 from jobs.admission import Admission, AdmissionController, AdmitRequest
 from jobs.drafts import Drafts
 from jobs.housekeeping import Housekeeping
+from jobs.key_limits import KeyPolicies, LimitChecks
 from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
+from jobs.model.usage import LiveUsage, UsageRow
 from jobs.ports import Stages
 from jobs.requests import (
     AvatarChange,
@@ -40,13 +44,14 @@ from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.live_avatars import LiveAvatars
 from jobs.submission import Submissions
+from jobs.usage import StoredBytes, counted_compute, usage_rows
 from jobs.webhooks import Webhooks
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from storage.backgrounds import BackgroundRecord
 from storage.cues import open_cues
 from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord
-from storage.state import open_store, open_table, webhook_secrets
+from storage.state import open_keys, open_store, open_table, webhook_secrets
 from telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -119,11 +124,16 @@ class JobDirector:
         """Open the files and the table, and make what works on them."""
         self._limits, self._engine, self._stages = config.jobs, config.engine, stages
         self._files = open_store(config)
-        self._table = open_table(config.state, self._files, self._announce)
+        policies = KeyPolicies(open_keys(config.state, config.data_dir))
+        self._table = open_table(config.state, self._files, self._announce, policies.weight_of)
+        self._stored = StoredBytes(self._table, self._files)
+        self._checks = LimitChecks(policies.limits_of, self._table, self._stored)
         self._avatars = Avatars(config, stages, self._table, self._files)
         self._backgrounds = Backgrounds(config, stages, self._table, self._files)
-        self._limiter = SegmentLimiter(config)
-        self._admission = AdmissionController(config, self._table, self._files, limiter=self._limiter)
+        self._limiter = SegmentLimiter(config, policies.weight_of)
+        self._admission = AdmissionController(
+            config, self._table, self._files, limiter=self._limiter, checks=self._checks
+        )
         self._avatar_submissions = AvatarSubmissions(
             stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
         )
@@ -147,7 +157,7 @@ class JobDirector:
         """Resume every unfinished analysis and start the periodic work, which also resumes unfinished jobs."""
         with suppress(UnavailableError):
             for avatar in await self._table.run_in_thread(self._table.analysing_avatars):
-                self._in_background(self._analyse(avatar.key))
+                self._in_background(self._analyse(avatar))
         loops = (self._housekeeping.run(), self._webhooks.run(), self._upkeep())
         self._loops = [self._in_background(loop) for loop in loops]
 
@@ -184,7 +194,12 @@ class JobDirector:
         await self._table.run_in_thread(
             self._table.database.check_claim
         )  # before reading a body that could not be stored
+        await asyncio.to_thread(self._measure_for, request.owner)
         return await self._with_space(lambda: self._table.run_in_thread(self._admission.admit, request))
+
+    def _measure_for(self, owner: str | None) -> None:
+        if self._checks.needs_stored_bytes(owner):
+            self._stored.refresh([owner])
 
     async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
         """Give a reservation more bytes; see `AdmissionController.grow_reservation`."""
@@ -207,7 +222,7 @@ class JobDirector:
         with suppress(LookupError):
             return await self._table.run_in_thread(self._table.get_job, context.job_id)
         self._election.check()
-        async with self._reservation(context.admission_id, context.owner):
+        async with self._reservation(context.admission_id, context.owner, is_job=True):
             job = await self._with_space(lambda: self._submissions.create_job(spec, context))
         await self._scheduler.start_waiting()
         return await self._table.run_in_thread(self._table.get_job, job.id)
@@ -268,7 +283,7 @@ class JobDirector:
             return await self.get_job(new_id, owner)
         self._election.check()
         job = await self.get_job(job_id, owner)
-        async with self._reservation(None, owner):
+        async with self._reservation(None, owner, is_job=True):
             await self._submissions.retry_job(job, new_id)
         await self._scheduler.start_waiting()
         return await self.get_job(new_id, owner)
@@ -279,7 +294,7 @@ class JobDirector:
             return await self.get_job(new_id, owner)
         self._election.check()
         job = await self.get_job(job_id, owner)
-        async with self._reservation(None, owner):
+        async with self._reservation(None, owner, is_job=True):
             await self._with_space(lambda: self._revisions.revise(job, new_id, revision))
         await self._scheduler.start_waiting()
         return await self.get_job(new_id, owner)
@@ -316,7 +331,7 @@ class JobDirector:
         async with self._reservation(request.admission_id, request.owner):
             avatar = await self._avatar_submissions.create(request)
         if avatar.status is not AvatarStatus.READY:
-            self._in_background(self._analyse(avatar.key))
+            self._in_background(self._analyse(avatar))
         return avatar
 
     async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
@@ -332,7 +347,22 @@ class JobDirector:
     async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ResolvedAvatar:
         """Return how a session shows an avatar, analysed for an engine and pinned; see `LiveAvatars.present`."""
         self._election.check()
-        return await self._live_avatars.present(await self.get_avatar(avatar_id, owner), owner, engine, settings)
+        async with counted_compute(self._table, owner):
+            return await self._live_avatars.present(await self.get_avatar(avatar_id, owner), owner, engine, settings)
+
+    async def report_live(self, usage: LiveUsage) -> None:
+        """Count what a live session has used since its start; the first report takes one of its owner's sessions.
+
+        Raises:
+            KeyLimitError: The API key may have no further live session.
+        """
+        self._election.check()
+        check = partial(self._checks.check_live, usage.owner)
+        await self._table.run_in_thread(self._table.record_live, usage, check)
+
+    async def usage(self, first: date | None, last: date | None, owner: str | None) -> list[UsageRow]:
+        """Return the usage of some days; see `jobs.usage.usage_rows`."""
+        return await asyncio.to_thread(usage_rows, self._table, self._stored, first, last, owner)
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
         """Protect an avatar that is shown live from eviction; see `Avatars.pin`."""
@@ -413,10 +443,12 @@ class JobDirector:
                     raise
 
     @asynccontextmanager
-    async def _reservation(self, admission_id: str | None, owner: str | None) -> AsyncIterator[None]:
+    async def _reservation(
+        self, admission_id: str | None, owner: str | None, is_job: bool = False
+    ) -> AsyncIterator[None]:
         """Use up a reservation; a request without one, from a batch or after a restart, makes one now."""
         if not await self._table.run_in_thread(self._admission.holds, admission_id):
-            request = AdmitRequest(owner=owner, num_bytes=1, max_bytes=1)
+            request = AdmitRequest(owner=owner, num_bytes=1, max_bytes=1, is_job=is_job)
             admission_id = (await self._table.run_in_thread(self._admission.admit, request)).id
         try:
             yield
@@ -439,8 +471,9 @@ class JobDirector:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _analyse(self, key: str) -> None:
-        async with self._analysing:
+    async def _analyse(self, avatar: AvatarRecord) -> None:
+        key = avatar.key
+        async with self._analysing, counted_compute(self._table, avatar.owner):
             for _ in range(self._limits.max_restarts):
                 try:
                     await self._avatars.ensure(key, self._engine, ignore_progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from jobs.messages import (
 from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
+from jobs.model.usage import UsageRow
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext, ServiceStatus
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from media.audio_parts import AudioPart
@@ -123,6 +125,9 @@ class JobService(Protocol):
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
         """Delete one; NotFoundError if there is none, StateError while an avatar uses it."""
+
+    async def usage(self, first: date | None, last: date | None, owner: str | None) -> list[UsageRow]:
+        """Return what API keys have used on the days from `first` to `last`, by default of this month."""
 
     async def status(self) -> ServiceStatus:
         """Return the queue, the running jobs, and how long a new job would wait."""

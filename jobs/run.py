@@ -22,6 +22,7 @@ from jobs.messages import (
     SegmentWatermark,
     SourceVideo,
 )
+from jobs.model.compute import metered
 from jobs.model.plan import StoredLevel
 from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.retry import first_leaf_error
@@ -328,7 +329,7 @@ class JobRun:
                     if await asyncio.to_thread(self._segments.reuse, segment, identity):
                         num_reused += segment.stop - segment.start
                         continue
-                    await self._services.limiter.acquire(self._job.id)
+                    await self._services.limiter.acquire(self._job.id, self._job.owner)
                     group.create_task(self._render_segment(segment, request, watermark, identity))
                 if num_reused:
                     await self._report(num_reused)
@@ -352,12 +353,15 @@ class JobRun:
         self, segment: Segment, request: SegmentRequest, watermark: SegmentWatermark, identity: str
     ) -> None:
         services, job = self._services, self._job
-        try:
-            context = self._context._replace(segment=segment.number)
-            rendered = await services.stages.render(context, request, self._segment_key(segment), watermark)
-        finally:
-            services.limiter.release(job.id)
-        await services.table.run_in_thread(self._segments.record, segment, rendered, identity)
+        assert request.picture is not None
+        seconds = float((segment.stop - segment.start) / request.picture.info.fps)
+        with metered():
+            try:
+                context = self._context._replace(segment=segment.number)
+                rendered = await services.stages.render(context, request, self._segment_key(segment), watermark)
+            finally:
+                services.limiter.release(job.id)
+            await services.table.run_in_thread(self._segments.record, segment, rendered, identity, seconds)
         metrics.FRAMES.add(segment.stop - segment.start)
         await self._report(segment.stop - segment.start, attempts=0)
 

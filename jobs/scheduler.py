@@ -18,6 +18,7 @@ from errors import (
     UnavailableError,
 )
 from jobs.model.base import ErrorRecord, utc_now
+from jobs.model.compute import metered
 from jobs.model.record import JobRecord, JobStage, JobStatus, JobSummary
 from jobs.retry import retry
 from jobs.run import JobRun
@@ -126,7 +127,7 @@ class JobScheduler:
 
     async def _run(self, job: JobRecord) -> None:
         """Run one job until it ends; the only place where a job fails."""
-        with call_context(CallContext(job.id)):
+        with call_context(CallContext(job.id)), metered():
             try:
                 status = await retry(lambda: JobRun(self._services, job).run(), self._limits)
                 if status is JobStatus.REVIEW:

@@ -22,6 +22,7 @@
         │   └── InProgressError                  request_in_progress
         ├── CancelledJobError                    cancelled
         ├── CapacityError                        over_capacity
+        │   ├── KeyLimitError                    key_limit_reached
         │   ├── BusyError                        busy
         │   └── UnavailableError                 unavailable
         │       ├── StandbyError                 standby
@@ -49,6 +50,7 @@ from typing import ClassVar
 
 __all__ = [
     "BusyError",
+    "KeyLimitError",
     "CancelledJobError",
     "CapacityError",
     "ClientError",
@@ -257,6 +259,10 @@ class CancelledJobError(ProblemError, code="cancelled"):
 
 class CapacityError(ProblemError, code="over_capacity"):
     """The service was full until the retry policy gave up."""
+
+
+class KeyLimitError(CapacityError, code="key_limit_reached"):
+    """A limit of the API key is reached."""
 
 
 class BusyError(CapacityError, code="busy"):

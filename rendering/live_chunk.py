@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from jobs.messages import AvatarRef, Background, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.usage import LiveUsage
 from media.live.encoder import EncodedPictures
 from models.speech.stream import SpeechWindow
 
@@ -46,6 +47,7 @@ class LiveService(Protocol):
 
         Raises:
             BusyError: All slots, or all of the owner, are in use.
+            KeyLimitError: The API key may have no further session.
         """
 
     async def prepare(
@@ -65,8 +67,15 @@ class LiveService(Protocol):
         """
         ...
 
-    async def leave(self, session_id: str) -> None:
-        """End an admitted session; raises nothing."""
+    async def report(self, usage: LiveUsage) -> None:
+        """Record what an admitted session has used since its start.
+
+        Raises:
+            LipwrightError: It could not be recorded; the next report includes it.
+        """
+
+    async def leave(self, usage: LiveUsage) -> None:
+        """End an admitted session, and record what it has used; raises nothing."""
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
         """Keep a prepared avatar from being evicted for another `jobs.messages.PIN_S`.

@@ -52,6 +52,10 @@ class BackgroundStore:
         self._put(record)
         return record
 
+    def owner_of(self, file_id: str) -> str | None:
+        """Return the owner of a background; NotFoundError if there is none with this ID."""
+        return self._find(file_id, None).owner
+
     def delete(self, file_id: str, owner: str | None) -> None:
         """Remove a background.
 

@@ -19,7 +19,10 @@ from typing import ParamSpec, TypeVar
 
 from errors import NotFoundError, StateError
 from jobs.model.base import utc_now
+from jobs.model.compute import recorded_compute
 from jobs.model.record import CallbackRecord, CallbackStatus, JobPage, JobQuery, JobRecord, JobStatus, JobSummary
+from jobs.model.usage import LiveUsage, Usage
+from storage.job_queue import JobQueue
 from storage.job_summaries import HEAD, JobSummaries
 from storage.protocols import MAX_INTEGER, Database, KeyTakenError, Row
 from storage.row_codec import (
@@ -32,32 +35,10 @@ from storage.row_codec import (
     timestamp,
     to_row,
 )
+from storage.usage_table import UsageTable
 
 _NOT_STORED = {"queue_position", "callback"}
 _UNFINISHED = "('queued', 'running', 'review')"
-# Higher priority first; within a priority, round-robin over owners: the turn of a job counts its owner's running jobs
-# and those waiting before it; among equal turns the owner whose last start is longest ago comes first. So an owner with
-# a hundred jobs delays another's first job only by the jobs that already run.
-# The cost depends on waiting and running jobs only, not on the thousands that may have ended.
-_QUEUE = """
-    WITH waiting AS (
-        SELECT number, priority, coalesce(owner, '') AS who FROM jobs WHERE status = 'queued'
-    ), running AS MATERIALIZED (
-        SELECT coalesce(owner, '') AS who, count(*) AS num FROM jobs WHERE status = 'running' GROUP BY 1
-    ), served AS MATERIALIZED (
-        SELECT who, (
-            SELECT started_at FROM jobs WHERE coalesce(owner, '') = who AND started_at IS NOT NULL
-            ORDER BY started_at DESC LIMIT 1
-        ) AS last_start
-        FROM (SELECT DISTINCT who FROM waiting) AS owners
-    ), turns AS (
-        SELECT number, priority, coalesce(last_start, '') AS last_start,
-            row_number() OVER (PARTITION BY who, priority ORDER BY number) + coalesce(num, 0) AS turn
-        FROM waiting LEFT JOIN running USING (who) LEFT JOIN served USING (who)
-    ), queue AS (
-        SELECT number, row_number() OVER (ORDER BY priority DESC, turn, last_start, number) - 1 AS position FROM turns
-    )
-"""
 _MAX_PAGE_BYTES = 1 << 20
 """Maximum size of the rows of a page; a page has at least one."""
 
@@ -70,13 +51,27 @@ class JobTable:
 
     Attributes:
         database: The database, which also decides which service may write.
+        usage: What owners have used. Changes of jobs are counted in the same transaction.
     """
 
-    def __init__(self, database: Database, on_change: Callable[[str], None] = lambda job_id: None) -> None:
-        """Use a database; `on_change` is called with the id of a job, in any thread, after each change of its row."""
+    def __init__(
+        self,
+        database: Database,
+        on_change: Callable[[str], None] = lambda job_id: None,
+        weight_of: Callable[[str | None], int] = lambda owner: 1,
+    ) -> None:
+        """Use a database.
+
+        Args:
+            database: The database.
+            on_change: Called with the id of a job, in any thread, after each change of its row.
+            weight_of: Returns the weight of an owner, by which waiting jobs start.
+        """
         self._on_change = on_change
         self.database = database
+        self.usage = UsageTable(database)
         self._summaries = JobSummaries(database, _NOT_STORED)
+        self._queue = JobQueue(database, self._summaries, weight_of)
         self._own_thread = ThreadPoolExecutor(1, "job-table")
 
     async def run_in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -100,12 +95,15 @@ class JobTable:
         try:
             with self.database.transaction():
                 self.database.insert("jobs", to_row(job, _NOT_STORED))
+                self.usage.add(job.owner, Usage(jobs_submitted=1))
         except KeyTakenError as error:
             raise StateError(f"Job {job.id} or its idempotency key exists already.") from error
         return self.get_job(job.id)
 
     def update_job(self, job_id: str, **fields: object) -> JobSummary:
         """Change fields of a job and increment its version; a new status also sets `started_at` or `finished_at`.
+
+        The compute time that `jobs.model.compute` has measured in this context is counted.
 
         A finished job does not change: the first final status wins, and a later update returns the job unchanged. So a
         cancellation during the last segment cannot lead to two outcomes. Fields that stay as they are are not written:
@@ -115,15 +113,18 @@ class JobTable:
             NotFoundError: There is no such job.
             pydantic.ValidationError: A field does not exist or has an invalid value.
         """
-        with self.database.transaction():
+        with recorded_compute() as compute, self.database.transaction():
             job = self._summary(job_id)
+            self.usage.add_compute(job.owner, compute)
             if job.status.is_final:
                 return job
             status = JobStatus(str(fields.get("status", job.status)))
             if status is JobStatus.RUNNING and job.started_at is None:
                 fields.setdefault("started_at", utc_now())
+                self._queue.charge(job)
             if status.is_final:
                 fields.setdefault("finished_at", utc_now())
+                self.usage.add(job.owner, Usage.model_validate({f"jobs_{status.value}": 1}))
             changed = checked_fields(JobRecord, {**fields, "version": job.version + 1})
             self.database.update("jobs", "id", job_id, changed)
             if status.is_final and job.callback_url is not None:
@@ -193,9 +194,9 @@ class JobTable:
 
     def queued_jobs(self) -> list[JobSummary]:
         """Return the waiting jobs in the order in which they start."""
-        rows = self.database.query(f"{_QUEUE} SELECT {HEAD}, position FROM jobs JOIN queue USING (number)")
-        positions = {row["id"]: int(row["position"]) for row in rows}
-        return self._to_summaries(sorted(rows, key=lambda row: positions[row["id"]]), positions)
+        return [
+            job.model_copy(update={"queue_position": position}) for position, job in enumerate(self._queue.waiting())
+        ]
 
     def unfinished_jobs(self) -> list[JobSummary]:
         """Return the running and waiting jobs and those in review, the oldest first."""
@@ -235,9 +236,20 @@ class JobTable:
 
     # Segments
 
-    def record_segment(self, segment: SegmentRecord) -> None:
-        """Insert or replace a segment."""
-        with self.database.transaction():
+    def record_segment(self, segment: SegmentRecord, video_seconds: float = 0.0) -> None:
+        """Insert or replace a segment.
+
+        The first time that it is done counts as `video_seconds`, and as the compute time measured in this context.
+        """
+        with recorded_compute() as compute, self.database.transaction():
+            rows = self.database.query(
+                "SELECT owner, (SELECT status FROM segments WHERE job_id = id AND number = ?2) AS status "
+                "FROM jobs WHERE id = ?1",
+                segment.job_id,
+                segment.number,
+            )
+            if rows and segment.status is SegmentStatus.DONE and rows[0]["status"] != SegmentStatus.DONE.value:
+                self.usage.add(rows[0]["owner"], Usage(video_seconds=video_seconds, **compute._asdict()))
             self.database.insert("segments", to_row(segment), ("job_id", "number"))
 
     def finished_segments(self, job_id: str) -> list[SegmentRecord]:
@@ -367,13 +379,30 @@ class JobTable:
         )
         return [from_row(AvatarRecord, row) for row in rows]
 
-    # SQL
+    # Usage
 
-    def _queue_positions(self) -> dict[str, int]:
+    def count_compute(self, owner: str | None) -> None:
+        """Count the compute time that was measured in this context."""
+        with recorded_compute() as compute, self.database.transaction():
+            self.usage.add_compute(owner, compute)
+
+    def record_live(self, live: LiveUsage, check: Callable[[], None]) -> None:
+        """Count a live session; the first report of a session is refused with what `check` raises."""
+        with self.database.transaction():
+            if not self.usage.has_live_session(live.session_id):
+                check()
+            self.usage.record_live(live, utc_now())
+
+    def owners(self) -> dict[str, str | None]:
+        """Return the owners of all jobs and avatars, by their folders."""
         return {
-            row["id"]: int(row["position"])
-            for row in self.database.query(f"{_QUEUE} SELECT id, position FROM jobs JOIN queue USING (number)")
+            row["folder"]: row["owner"]
+            for row in self.database.query(
+                "SELECT 'jobs/' || id AS folder, owner FROM jobs UNION ALL SELECT 'avatars/' || key, owner FROM avatars"
+            )
         }
+
+    # SQL
 
     def _number_of(self, job_id: str, owner: str | None) -> int:
         statement = "SELECT number FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)"
@@ -384,11 +413,10 @@ class JobTable:
     def _positions_for(self, rows: Sequence[Row]) -> Mapping[str, int]:
         """Return the queue positions of the waiting jobs among `rows`."""
         is_waiting = any(row["status"] == JobStatus.QUEUED.value for row in rows)
-        return self._queue_positions() if is_waiting else {}
+        return {job.id: position for position, job in enumerate(self._queue.waiting())} if is_waiting else {}
 
-    def _to_summaries(self, rows: Sequence[Row], positions: Mapping[str, int] | None = None) -> list[JobSummary]:
-        """Return the summaries of rows; `positions` are the queue positions of waiting jobs, if already known."""
-        positions = self._positions_for(rows) if positions is None else positions
+    def _to_summaries(self, rows: Sequence[Row]) -> list[JobSummary]:
+        positions = self._positions_for(rows)
         known = self._summaries.of(rows)
         return [
             known[job_id].job.model_copy(update={"queue_position": positions.get(job_id)})

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +58,18 @@ _KEY = re.compile(r"lw_([0-9a-f]{12})_([\w-]{20,100})", re.ASCII)
 _ID_BYTES, _SECRET_BYTES = 6, 24
 
 
+class KeyLimits(BaseModel):
+    """What the holder of an API key may use; None is unlimited."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    concurrent_jobs: int | None = Field(None, ge=0, description="Jobs that wait or run.")
+    jobs_per_day: int | None = Field(None, ge=0, description="Jobs submitted on a day (UTC).")
+    video_seconds_per_month: int | None = Field(None, ge=0, description="Seconds of video rendered in a month (UTC).")
+    stored_bytes: int | None = Field(None, ge=0, description="Bytes of stored files.")
+    live_sessions: int | None = Field(None, ge=0, description="Live sessions at the same time.")
+
+
 class ApiKey(BaseModel):
     """The record of an API key."""
 
@@ -67,6 +80,8 @@ class ApiKey(BaseModel):
     hash: str = Field(description="SHA-256 of the secret, in hexadecimal digits.")
     created_at: datetime
     max_priority: int = Field(0, ge=-1, le=1, description="Highest priority that its jobs may ask for.")
+    weight: int = Field(1, ge=1, le=100, description="Its share of the service while other keys wait, too.")
+    limits: KeyLimits = KeyLimits()
 
 
 class KeyRing(ABC):
@@ -116,7 +131,19 @@ class KeyRing(ABC):
             raise UnauthorizedError("The API key is unknown; it may have been revoked.")
         return key
 
-    def add(self, name: str, max_priority: int = 0) -> tuple[ApiKey, str]:
+    def current(self, key_id: str | None) -> ApiKey | None:
+        """Return one key if it exists, also while the database does not answer. Blocks.
+
+        Raises:
+            ConfigError: They cannot be read.
+            TableUnreachableError: No keys are cached and the database does not answer.
+        """
+        if key_id is None:
+            return None
+        self.refresh()
+        return self._find(key_id)
+
+    def add(self, name: str, max_priority: int = 0, weight: int = 1) -> tuple[ApiKey, str]:
         """Create a key; returns its record and the key itself, which is not stored."""
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         key = ApiKey(
@@ -125,10 +152,24 @@ class KeyRing(ABC):
             hash=_hash(secret),
             created_at=utc_now(),
             max_priority=max_priority,
+            weight=weight,
         )
         with self._change() as keys:
             keys[key.id] = key
         return key, f"lw_{key.id}_{secret}"
+
+    def update(self, key_id: str, weight: int | None, limits: Mapping[str, int | None]) -> ApiKey:
+        """Change the weight of a key, unless it is None, and some limits, where None is unlimited.
+
+        Raises:
+            NotFoundError: There is no such key.
+        """
+        with self._change() as keys:
+            if (key := keys.get(key_id)) is None:
+                raise no_key(key_id)
+            changed = {"weight": weight or key.weight, "limits": key.limits.model_copy(update=dict(limits))}
+            keys[key_id] = key = key.model_copy(update=changed)
+            return key
 
     def revoke(self, key_id: str) -> ApiKey:
         """Revoke a key; the next request with it is refused. NotFoundError if there is none."""

@@ -174,6 +174,40 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE avatars RENAME COLUMN awaited TO analyse_on_create",
         "ALTER TABLE avatars RENAME COLUMN background TO settings",
     ),
+    (
+        """
+        CREATE TABLE usage (
+            owner           TEXT NOT NULL,
+            day             TEXT NOT NULL,
+            jobs_submitted  INTEGER NOT NULL,
+            jobs_succeeded  INTEGER NOT NULL,
+            jobs_failed     INTEGER NOT NULL,
+            jobs_cancelled  INTEGER NOT NULL,
+            video_seconds   REAL NOT NULL,
+            live_seconds    REAL NOT NULL,
+            cpu_seconds     REAL NOT NULL,
+            gpu_seconds     REAL NOT NULL,
+            PRIMARY KEY (owner, day)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE live_sessions (
+            id            TEXT PRIMARY KEY,
+            owner         TEXT NOT NULL,
+            live_seconds  REAL NOT NULL,
+            cpu_seconds   REAL NOT NULL,
+            gpu_seconds   REAL NOT NULL,
+            is_over       INTEGER NOT NULL,
+            seen_at       TEXT NOT NULL
+        ) STRICT
+        """,
+        "ALTER TABLE api_keys ADD COLUMN weight INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE api_keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",
+        # Start-time fair queueing of jobs: when the last job of an owner ends, and the time of the server.
+        "CREATE TABLE fair_shares (owner TEXT PRIMARY KEY, virtual_end REAL NOT NULL) STRICT",
+        "ALTER TABLE writer ADD COLUMN virtual_time REAL NOT NULL DEFAULT 0",
+        "DROP INDEX jobs_by_turn",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -71,13 +71,18 @@ def open_store(config: PipelineConfig) -> FileStore:
     return FileStore(config.data_dir, open_files(config))
 
 
-def open_table(state: str | None, files: FileStore, on_change: Callable[[str], None] = lambda job_id: None) -> JobTable:
-    """Return the job table.
+def open_table(
+    state: str | None,
+    files: FileStore,
+    on_change: Callable[[str], None] = lambda job_id: None,
+    weight_of: Callable[[str | None], int] = lambda owner: 1,
+) -> JobTable:
+    """Return the job table; for the arguments see `JobTable`.
 
     Raises:
         ConfigError: The file is not a job table, or the PostgreSQL client is not installed.
     """
-    return JobTable(FileDatabase(files.table_path) if state is None else open_database(state), on_change)
+    return JobTable(FileDatabase(files.table_path) if state is None else open_database(state), on_change, weight_of)
 
 
 def open_keys(state: str | None, data_dir: Path) -> KeyRing:

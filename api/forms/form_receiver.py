@@ -70,7 +70,8 @@ class FormReceiver:
             BusyError: Too many requests of the same caller are being compared.
         """
         caller, key = caller_of(request), request.headers.get(_IDEMPOTENCY_KEY)
-        async with self._admissions.acquire(request, self._admit_request(request, kind, key)) as admission:
+        query = self._admit_request(request, kind, key).model_copy(update={"is_job": True})
+        async with self._admissions.acquire(request, query) as admission:
             if admission.job is not None:
                 return await self._compare(request, kind, admission, admission.job), True
             async with self._receive_body(request, kind, admission) as (form, digest):

@@ -15,9 +15,11 @@ from api.live.client_connection import ClientConnection, next_message
 from api.live.protocol import MessageLimits, SessionEndedError, SessionOptions, event, session_options
 from api.live.running_sessions import RunningSession, RunningSessions
 from api.live.session_stream import SessionServices, SessionStream
+from api.live.session_usage import SessionUsage
 from api.live.tasks import cancel_all, first_ended, keep_avatar_alive
 from config import LiveConfig
 from errors import LipwrightError, OptionError
+from jobs.model.compute import metered
 from jobs.requests import Caller
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
@@ -58,12 +60,14 @@ class LiveRoutes:
                 await self._running.take_over(session_id, _caller(socket).owner, socket)
                 return
             _avatar_id(socket)
-            options = session_options(socket.query_params)
-            await self._service.admit(options.session_id, _caller(socket).owner)
-            try:
-                await self._serve(socket, connection, options)
-            finally:
-                await self._service.leave(options.session_id)
+            options, owner = session_options(socket.query_params), _caller(socket).owner
+            with metered() as meter:
+                usage = SessionUsage(options.session_id, owner, meter)
+                await self._service.admit(options.session_id, owner)
+                try:
+                    await self._serve(socket, connection, options, usage)
+                finally:
+                    await self._service.leave(usage.total(is_over=True))
 
     async def view(self, socket: WebSocket) -> None:
         """Show the session of an avatar to a viewer."""
@@ -75,7 +79,9 @@ class LiveRoutes:
             await first_ended(session.stream.viewers.show(connection), _until_disconnect(socket, self._live))
             raise SessionEndedError("The live session has ended.", 1000)
 
-    async def _serve(self, socket: WebSocket, connection: ClientConnection, options: SessionOptions) -> None:
+    async def _serve(
+        self, socket: WebSocket, connection: ClientConnection, options: SessionOptions, usage: SessionUsage
+    ) -> None:
         await connection.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
         first = asyncio.create_task(next_message(socket))
         preparing = asyncio.create_task(self._prepared(socket, options, connection))
@@ -87,7 +93,8 @@ class LiveRoutes:
             session = await preparing
             tasks.append(asyncio.create_task(keep_avatar_alive(self._service, session.avatar_id, session.owner)))
             rendering = asyncio.create_task(session.stream.run())
-            tasks.append(rendering)
+            usage.stream = session.stream
+            tasks += [rendering, asyncio.create_task(usage.report(self._service))]
             with self._running.add(session):
                 await first_ended(rendering, session.serve_clients(socket, first, self._live.max_detached_s))
         finally:

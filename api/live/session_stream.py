@@ -68,6 +68,7 @@ class SessionStream:
         idle = IdleFrames(info, live.max_kept_bytes)
         self._fallback = IdleFallback(services.renderer, idle, live.fallback_after_s)
         self._clock = SessionClock(live)
+        self._num_sent = 0
         self._is_recovering = False
         self._ended_event_id: str | None = None
         self._head: tuple[str, bytes] | None = None
@@ -83,16 +84,20 @@ class SessionStream:
             SessionEndedError: The session ended.
             LipwrightError: Rendering failed.
         """
-        frame = 0
         try:
             while True:
-                await self._clock.until_due(float(frame / self._fps), self._is_used)
-                frame += await self._show(frame)
+                await self._clock.until_due(self.seconds, self._is_used)
+                self._num_sent += await self._show(self._num_sent)
         finally:
             await self._fallback.close()
             await self._handler.close()
             await self.outputs.close()
             self.viewers.close()
+
+    @property
+    def seconds(self) -> float:
+        """Length of the stream that was sent."""
+        return float(self._num_sent / self._fps)
 
     @property
     def is_recovering(self) -> bool:

@@ -38,6 +38,7 @@ from errors import (
     UnavailableError,
     internal_error,
 )
+from jobs.model.compute import received
 from storage.local.folder import storage_error
 from telemetry import metrics
 from telemetry.log_context import CallContext
@@ -183,7 +184,7 @@ async def _send(stage: str, context: CallContext, start: Callable[[CallContext],
     with metrics.timed_call(stage, lambda error: classify(error).value):
         try:
             async with asyncio.timeout(timeout_s):
-                answer: T = await _result(requests)
+                answer: T = received(await _result(requests))
                 return answer
         except asyncio.CancelledError:
             _cancel(requests)

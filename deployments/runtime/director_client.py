@@ -14,6 +14,7 @@ from errors import LipwrightError, StandbyError
 from jobs.messages import ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.record import JobRecord
+from jobs.model.usage import LiveUsage
 from jobs.ports import JobService
 
 P = ParamSpec("P")
@@ -70,6 +71,7 @@ class DirectorClient:
     create_background = _forward(JobService.create_background, _PROBE_S)
     delete_background = _forward(JobService.delete_background)
     people = _forward(JobService.people)
+    usage = _forward(JobService.usage)
     status = _forward(JobService.status)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
@@ -81,6 +83,10 @@ class DirectorClient:
         """See `JobDirector.present`."""
         arguments = (avatar_id, owner, engine, settings)
         return cast(ResolvedAvatar, await self._call("present", *arguments, timeout_s=_PROBE_S))
+
+    async def report_live(self, usage: LiveUsage) -> None:
+        """See `JobDirector.report_live`."""
+        await self._call("report_live", usage)
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
         """See `JobDirector.pin`."""

@@ -17,6 +17,7 @@ from deployments.runtime.director_client import DirectorClient
 from errors import BusyError, LipwrightError
 from jobs.messages import ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.usage import LiveUsage
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from telemetry.log_context import CallContext
 
@@ -43,6 +44,16 @@ class LiveClient:
 
     async def admit(self, session_id: str, owner: str | None) -> None:
         """See `LiveService`. Routes lead to replicas by their hash, so several are tried."""
+        usage = LiveUsage(session_id=session_id, owner=owner)
+        await self._director.report_live(usage)
+        try:
+            await self._take_slot(session_id, owner)
+        except BaseException:
+            with suppress(LipwrightError):
+                await self._director.report_live(usage.model_copy(update={"is_over": True}))
+            raise
+
+    async def _take_slot(self, session_id: str, owner: str | None) -> None:
         for number in range(_MAX_ROUTES):
             self._routes[session_id] = f"{session_id}-{number}"
             try:
@@ -72,8 +83,15 @@ class LiveClient:
         self._warm_spares(session_id)
         return shown
 
-    async def leave(self, session_id: str) -> None:
+    async def report(self, usage: LiveUsage) -> None:
         """See `LiveService`."""
+        await self._director.report_live(usage)
+
+    async def leave(self, usage: LiveUsage) -> None:
+        """See `LiveService`."""
+        session_id = usage.session_id
+        with suppress(LipwrightError):  # what it used since the last report is not recorded
+            await self._director.report_live(usage)
         with suppress(LipwrightError):  # the replica died, or forgets the session later
             await call_stage(
                 "LiveSession.leave",

@@ -22,6 +22,7 @@ from ray import serve
 from config import PipelineConfig
 from deployments.runtime.ray_internals import session_name
 from errors import CapacityError, ConfigError, StageTimeoutError
+from jobs.model.compute import ComputeMeter, ComputeTime, Metered, current_meter, metered, received
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from models.engines.protocol import ComputeResources, Device
@@ -135,15 +136,56 @@ S = TypeVar("S", bound=_HasGate)
 
 def stage_method(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, CallContext, P], Coroutine[Any, Any, T]]:
-    """Let other stages call a method of a deployment: adds the call context as the first argument, and the gate."""
+) -> Callable[Concatenate[S, CallContext, P], Coroutine[Any, Any, Metered[T]]]:
+    """Let other stages call a method of a deployment: adds the call context as the first argument, and the gate.
 
-    async def call(self: S, context: CallContext, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._gate.enter(context):
-            return await method(self, *args, **kwargs)
+    The result comes with the compute time of the call, and of those that it made; `jobs.model.compute.received` takes
+    it off. Positional arguments may be results of other calls.
+    """
+
+    async def call(self: S, context: CallContext, /, *args: P.args, **kwargs: P.kwargs) -> Metered[T]:
+        with metered() as meter:
+            own: Any = map(received, args)
+            async with self._gate.enter(context):
+                result = await method(self, *own, **kwargs)
+            return Metered(result, meter.total)
 
     update_wrapper(call, method)
     return call
+
+
+class ComputeClock:
+    """Measures work in the threads of this process, for the meter of its context. Thread-safe.
+
+    The CPU time of the process, with all of its threads, and the time of its GPU are divided equally among the work
+    that runs at the same time. So the sum over all calls is what the process has used.
+    """
+
+    def __init__(self) -> None:
+        self.has_gpu = False
+        self._lock = threading.Lock()
+        self._running: list[ComputeMeter] = []
+        self._since = ComputeTime()
+
+    def measure(self, work: Callable[[CancelToken], T], token: CancelToken) -> T:
+        """Return `work(token)`."""
+        meter = current_meter() or ComputeMeter()
+        with self._lock:
+            self._divide()
+            self._running.append(meter)
+        try:
+            return work(token)
+        finally:
+            with self._lock:
+                self._divide()
+                self._running.remove(meter)
+
+    def _divide(self) -> None:
+        now = ComputeTime(time.process_time(), time.monotonic() if self.has_gpu else 0.0)
+        num = len(self._running)
+        for meter in self._running:
+            meter.add(ComputeTime(*((stop - start) / num for stop, start in zip(now, self._since, strict=True))))
+        self._since = now
 
 
 class Threads:
@@ -167,6 +209,7 @@ class Threads:
             nullcontext() if max_at_once is None else asyncio.Semaphore(max_at_once)
         )
         self._workers = _Workers()
+        self._clock = ComputeClock()
         self._deadlines: dict[asyncio.Future[Any], float] = {}  # of running work; monotonic clock
 
     async def run(self, work: Callable[[CancelToken], T], timeout_s: float) -> T:
@@ -184,7 +227,7 @@ class Threads:
 
     async def _run(self, work: Callable[[CancelToken], T], timeout_s: float) -> T:
         token = CancelToken()
-        done = self._workers.start(partial(work, token))
+        done = self._workers.start(partial(self._clock.measure, work, token))
         self._deadlines[done] = time.monotonic() + timeout_s
         done.add_done_callback(self._forget_call)
         try:
@@ -200,6 +243,10 @@ class Threads:
             await asyncio.wait([done], timeout=self._max_unwind_s)
             raise
         return done.result()
+
+    def use_gpu(self) -> None:
+        """Count the time of work as GPU time, too."""
+        self._clock.has_gpu = True
 
     @property
     def num_overdue(self) -> int:
@@ -224,6 +271,8 @@ class StageReplica:
         """Set up the threads; for the arguments see `Threads`."""
         self._config = config
         self._threads = Threads(stage, max_at_once=max_at_once)
+        if assigned_device() == "cuda":
+            self._threads.use_gpu()
         self._gate = CallGate(self._threads)
 
     async def ready(self) -> bool:

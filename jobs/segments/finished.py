@@ -59,8 +59,8 @@ class FinishedSegments:
         keys = (sound_key(job_id) for job_id in self.revised_jobs)
         return next((key for key in keys if self._files.stored.find(key) is not None), None)
 
-    def record(self, segment: Segment, rendered: RenderedSegment, identity: str) -> None:
-        """Record a rendered segment."""
+    def record(self, segment: Segment, rendered: RenderedSegment, identity: str, seconds: float) -> None:
+        """Record a rendered segment of this length."""
         self._record(
             SegmentRecord(
                 job_id=self._job_id,
@@ -73,12 +73,13 @@ class FinishedSegments:
                 encoding=self._encoding,
                 identity=identity,
                 silent_motion=asdict(rendered.silent_motion),
-            )
+            ),
+            seconds,
         )
 
-    def _record(self, record: SegmentRecord) -> None:
+    def _record(self, record: SegmentRecord, seconds: float = 0.0) -> None:
         self._silent_motion[record.number] = _silent_motion(record)
-        self._table.record_segment(record)
+        self._table.record_segment(record, seconds)
 
     def reuse(self, segment: Segment, identity: str) -> bool:
         """Copy the same segment of a job that this one revises; return False if there is none that is intact."""

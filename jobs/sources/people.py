@@ -19,6 +19,7 @@ from errors import StoredFileError
 from jobs.messages import PeopleScan, SourceVideo
 from jobs.ports import Stages
 from jobs.retry import retry
+from jobs.usage import counted_compute
 from media.array_files import load_arrays
 from media.audio_parts import AudioPart
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
@@ -163,7 +164,7 @@ class People:
         for key in (record.key, *(avatar.key for avatar in avatars)):
             if await asyncio.to_thread(self._is_known, key):
                 return key
-        async with self._running:
+        async with self._running, counted_compute(self._table, record.owner):
             await retry(lambda: self._make(record.key, source, progress), self._config.jobs)
         return record.key
 

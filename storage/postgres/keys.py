@@ -69,8 +69,8 @@ class PostgresKeyRing(KeyRing):
             after = dict(before)
             yield after
             for key in after.values():
-                if key.id not in before:
-                    self._database.insert("api_keys", to_row(key))
+                if key != before.get(key.id):
+                    self._database.insert("api_keys", to_row(key), ("id",))
             for key_id in before.keys() - after.keys():
                 self._database.execute("DELETE FROM api_keys WHERE id = ?1", key_id)
         self._read_at = -_FRESH_S

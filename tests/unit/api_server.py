@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
+from jobs.model.usage import UsageRow
 from jobs.planning import (
     expected_seconds,
     first_plan,
@@ -48,6 +50,7 @@ from jobs.planning import (
 )
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, QueueStatus, RequestContext, ServiceStatus
 from jobs.revisions import checked_spec
+from jobs.usage import StoredBytes, usage_rows
 from rendering.live_chunk import LiveService
 from speech.service import tts_service
 from storage.backgrounds import BackgroundRecord, BackgroundStore
@@ -321,6 +324,9 @@ class MemoryService:
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
         BackgroundStore(self.files).delete(file_id, owner)
+
+    async def usage(self, first: date | None, last: date | None, owner: str | None) -> list[UsageRow]:
+        return usage_rows(self.table, StoredBytes(self.table, self.files), first, last, owner)
 
     async def status(self) -> ServiceStatus:
         queue = QueueStatus(

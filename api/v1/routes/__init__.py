@@ -13,6 +13,7 @@ from api.v1.routes.jobs import JobRoutes
 from api.v1.routes.media import MediaRoutes
 from api.v1.routes.status import StatusRoutes
 from api.v1.routes.subtitles import SubtitlesRoutes
+from api.v1.routes.usage import UsageRoutes
 from api.v1.routes.voices import VoiceRoutes
 from config import PipelineConfig
 from jobs.ports import JobService
@@ -26,6 +27,7 @@ def v1_routers(
     """Return the routers of all resources under /v1."""
     return (
         StatusRoutes(service).router(),
+        UsageRoutes(service).router(),
         JobRoutes(service, files, config).router(),
         DraftRoutes(service, files).router(),
         MediaRoutes(service, files, config.labels).router(),

@@ -14,6 +14,7 @@ from config import LiveConfig
 from errors import LipwrightError, NotFoundError
 from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.usage import LiveUsage
 from media.live.encoder import LiveEncoder
 from media.matte import matte_info
 from media.probe import ColourTags, VideoInfo
@@ -55,6 +56,7 @@ class GreyService:
         self.prepare_s = 0.0
         self.settings: list[AvatarSettings] = []  # of the sessions
         self.held: list[tuple[str, str | None]] = []
+        self.reports: list[LiveUsage] = []
         self._encoders: dict[str, tuple[str, LiveEncoder]] = {}  # with the reference of its last picture
 
     async def prepare(
@@ -74,8 +76,12 @@ class GreyService:
     async def admit(self, session_id: str, owner: str | None) -> None:
         self.admission.admit(session_id, owner)
 
-    async def leave(self, session_id: str) -> None:
-        self.admission.leave(session_id)
+    async def report(self, usage: LiveUsage) -> None:
+        self.reports.append(usage)
+
+    async def leave(self, usage: LiveUsage) -> None:
+        self.reports.append(usage)
+        self.admission.leave(usage.session_id)
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
         self.held.append((avatar_id, owner))

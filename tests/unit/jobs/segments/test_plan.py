@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from fractions import Fraction
 
 import pytest
@@ -130,3 +131,29 @@ def test_max_running_jobs_grows_with_the_studios() -> None:
 def test_limiter_with_fixed_window_does_not_follow_studios() -> None:
     assert _make_limiter().follows_studios
     assert not SegmentLimiter(PipelineConfig()).follows_studios
+
+
+@pytest.mark.parametrize("num_studios", [0, 4], ids=["windows", "studios"])
+async def test_owners_get_segments_in_proportion_to_weights(num_studios: int) -> None:
+    weights = {"a": 1, "b": 2, "c": 4}
+    settings = RenderConfig(segment_window=2, segments_per_studio=3)
+    limiter = SegmentLimiter(PipelineConfig(render=settings), lambda owner: weights[owner or ""])
+    limiter.set_num_studios(num_studios)
+    in_studio: asyncio.Queue[str] = asyncio.Queue()  # first in, first out, as Serve queues them
+    done = Counter[str]()
+
+    async def job(owner: str, number: int) -> None:
+        while True:
+            await limiter.acquire(f"{owner}{number}", owner)
+            in_studio.put_nowait(f"{owner}{number}")
+
+    # The lightest owner has the most jobs.
+    tasks = [asyncio.create_task(job(owner, number)) for owner in weights for number in range(4 // weights[owner])]
+    for number in range(750):
+        await _settle()
+        job_id = in_studio.get_nowait()
+        done[job_id[0]] += number >= 50  # then all of them wait
+        limiter.release(job_id)
+    for task in tasks:
+        task.cancel()
+    assert done == {owner: pytest.approx(100 * weight, rel=0.1) for owner, weight in weights.items()}

@@ -1,0 +1,91 @@
+"""Measures the compute time of calls to stages, in the process that makes the calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class ComputeTime(NamedTuple):
+    """Seconds of CPU time, and seconds in which a replica with a GPU worked."""
+
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+
+class Metered(NamedTuple, Generic[T]):
+    """The result of a call to a stage, and the compute time that it took."""
+
+    value: T
+    compute: ComputeTime
+
+
+class ComputeMeter:
+    """Sums up compute time. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sum = ComputeTime()
+
+    @property
+    def total(self) -> ComputeTime:
+        """What was added and not taken."""
+        return self._sum
+
+    def add(self, compute: ComputeTime) -> None:
+        """Add compute time."""
+        with self._lock:
+            cpu_seconds, gpu_seconds = self._sum
+            self._sum = ComputeTime(cpu_seconds + compute.cpu_seconds, gpu_seconds + compute.gpu_seconds)
+
+    def take(self) -> ComputeTime:
+        """Return what was added since the last call."""
+        with self._lock:
+            taken, self._sum = self._sum, ComputeTime()
+        return taken
+
+
+_meter: ContextVar[ComputeMeter | None] = ContextVar("lipwright_compute", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[ComputeMeter]:
+    """Measure the calls to stages in the block, also those of tasks and threads that it starts."""
+    meter = ComputeMeter()
+    token = _meter.set(meter)
+    try:
+        yield meter
+    finally:
+        _meter.reset(token)
+
+
+def received(answer: T | Metered[T]) -> T:
+    """Return the result of a call; its compute time is added to the meter of this context."""
+    if not isinstance(answer, Metered):
+        return answer
+    if (meter := _meter.get()) is not None:
+        meter.add(answer.compute)
+    value: T = answer.value
+    return value
+
+
+def current_meter() -> ComputeMeter | None:
+    """Return the meter of this context, if it has one."""
+    return _meter.get()
+
+
+@contextmanager
+def recorded_compute() -> Iterator[ComputeTime]:
+    """Take the compute time of this context, for the block to record; it is put back if the block fails."""
+    meter = _meter.get() or ComputeMeter()
+    compute = meter.take()
+    try:
+        yield compute
+    except BaseException:
+        meter.add(compute)
+        raise

@@ -1,0 +1,108 @@
+"""Usage of API keys: compute time outside of jobs, stored bytes, and the report of all of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from datetime import date, datetime
+from typing import Final
+
+from errors import LipwrightError, NotFoundError, OptionError
+from jobs.model.base import utc_now
+from jobs.model.compute import metered
+from jobs.model.usage import UsageRow
+from storage.backgrounds import BackgroundStore
+from storage.file_keys import AVATARS, BACKGROUNDS, JOBS, is_name, voices_folder
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+
+_MAX_DAYS: Final = 366
+_FRESH_S: Final = 60.0
+
+
+@asynccontextmanager
+async def counted_compute(table: JobTable, owner: str | None) -> AsyncIterator[None]:
+    """Count the compute time of the block, which is no part of a job."""
+    with metered():
+        try:
+            yield
+        finally:
+            with suppress(LipwrightError):  # what is not recorded is not charged
+                await table.run_in_thread(table.count_compute, owner)
+
+
+class StoredBytes:
+    """Measures the stored files of each owner: jobs, avatars, backgrounds and voices. Blocks on the file storage.
+
+    A measurement lists all files, so it is used for a minute.
+    """
+
+    def __init__(self, table: JobTable, files: FileStore) -> None:
+        self._table, self._files = table, files
+        self._backgrounds = BackgroundStore(files)
+        self._measured: Counter[str | None] = Counter()
+        self._measured_at = -_FRESH_S
+        self.since: datetime = utc_now()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the measurement is less than a minute old."""
+        return time.monotonic() - self._measured_at < _FRESH_S
+
+    def of(self, owner: str | None) -> int:
+        """Return the last measurement of an owner, taken at the time `since`."""
+        return self._measured[owner]
+
+    def owners(self) -> Iterable[str | None]:
+        """Return the owners who have stored files."""
+        return [owner for owner, num_bytes in self._measured.items() if num_bytes]
+
+    def refresh(self, others: Iterable[str | None]) -> None:
+        """Measure again if the last measurement is old; `others` are owners who may have voices only."""
+        if self.is_fresh:
+            return
+        since, found = utc_now(), Counter[str | None]()
+        owners = self._table.owners()
+        stored = self._files.stored
+        for folder in (JOBS, AVATARS, BACKGROUNDS):
+            for key, state in stored.states(folder).items():
+                name = "/".join(key.split("/")[:2])
+                if folder == BACKGROUNDS and name not in owners:
+                    owners |= self._background_owner(name)
+                if name in owners:  # otherwise it is being deleted
+                    found[owners[name]] += state.num_bytes
+        for owner in {*others, *owners.values()}:
+            found[owner] += sum(state.num_bytes for state in stored.states(voices_folder(owner)).values())
+        self._measured, self._measured_at, self.since = found, time.monotonic(), since
+
+    def _background_owner(self, folder: str) -> dict[str, str | None]:
+        file_id = folder.partition("/")[2]
+        with suppress(NotFoundError):
+            return {folder: self._backgrounds.owner_of(file_id)} if is_name(file_id) else {}
+        return {}
+
+
+def usage_rows(
+    table: JobTable, stored: StoredBytes, first: date | None, last: date | None, owner: str | None
+) -> list[UsageRow]:
+    """Return the usage of the days from `first` to `last`, by default of this month; with `owner`, only that owner's.
+
+    Raises:
+        OptionError: The days are in the wrong order, or too many.
+    """
+    today = utc_now().date()
+    last = last or today
+    first = first or min(last, today).replace(day=1)
+    if not 0 <= (last - first).days < _MAX_DAYS:
+        raise OptionError(f"from, to: expected 1 to {_MAX_DAYS} days, found {(last - first).days + 1}.")
+    rows = {(row.day, row.key): row for row in table.usage.rows(first, last, owner)}
+    if first <= today <= last:
+        known = {key for _, key in rows}
+        stored.refresh([owner, *known])
+        keys = known | {*stored.owners()}
+        for key in keys if owner is None else {owner}:
+            row = rows.get((today, key)) or UsageRow(key=key, day=today)
+            rows[today, key] = row.model_copy(update={"stored_bytes": stored.of(key)})
+    return [rows[place] for place in sorted(rows, key=lambda place: (place[0], place[1] or ""))]
