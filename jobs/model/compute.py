@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -64,6 +64,10 @@ def metered() -> Iterator[ComputeMeter]:
         _meter.reset(token)
 
 
+@overload
+def received(answer: Metered[T]) -> T: ...
+@overload
+def received(answer: T) -> T: ...
 def received(answer: T | Metered[T]) -> T:
     """Return the result of a call; its compute time is added to the meter of this context."""
     if not isinstance(answer, Metered):

@@ -9,6 +9,7 @@ import { Live } from "./live.js";
 import { askForKey, signedIn, signOut } from "./sign_in.js";
 import { JobView } from "./job_view.js";
 import { themeSwitch } from "./theme.js";
+import { showUsage } from "./usage.js";
 
 const RETRY_MS = 3000;
 
@@ -48,6 +49,7 @@ const history = new History(byId("jobs"), async (id) => {
 const composer = new Composer(byId("composer"), showNew, () => askForKey());
 
 new Live(byId("live"));
+showUsage(byId("usage"));
 
 // A file dropped outside the drop zone would replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());

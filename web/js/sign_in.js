@@ -49,5 +49,5 @@ export async function signOut() {
 }
 
 function show(session) {
-  byId("sign-out").hidden = !session.needs_key;
+  byId("sign-out").hidden = byId("usage").hidden = !session.needs_key;
 }

@@ -84,6 +84,10 @@ def test_page_asks_for_the_api_key_once(browser: Any, url: str, service: MemoryS
     visitor.until_status("succeeded")
     assert service.requests[0].owner is not None
     visitor.until("document.querySelector('#stage video').currentSrc.endsWith('/video')")
+    visitor.page.click("#usage summary")
+    row = visitor.until("document.querySelector('#usage tr:nth-child(2)')?.innerText")
+    assert row.split()[:4] == [str(utc_now().date()), "1", "0", "0"]
+    assert visitor.serious_violations() == []
     with visitor.page.expect_navigation():
         visitor.page.click("#sign-out")
     visitor.until("document.querySelector('#sign-in')?.open")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,13 +11,18 @@ from typer.testing import Result
 
 from config import AccessConfig, PipelineConfig
 from errors import ConfigError
+from jobs.model.record import JobStatus
 from launch.preflight import check_access
 from launch.serve_config import read_serve_config
-from storage.key_ring import webhook_secret
+from storage.file_keys import result_key
+from storage.file_store import FileStore
+from storage.key_ring import KeyLimits, webhook_secret
 from storage.local.api_keys import FileKeyRing
-from storage.state import open_keys, webhook_secrets
+from storage.state import open_keys, open_table, webhook_secrets
 from tests.postgres import PostgresServer
 from tests.unit.cli.commands import run
+from tests.unit.job_records import job_record
+from tests.unit.on_disk import on_disk
 
 
 def test_keys_commands_add_list_and_revoke(tmp_path: Path) -> None:
@@ -52,6 +58,66 @@ def test_keys_commands_add_list_and_revoke(tmp_path: Path) -> None:
         )
 
 
+def test_keys_limit_sets_and_removes_limits(tmp_path: Path) -> None:
+    folder = ("--data-dir", str(tmp_path))
+    run("keys", "add", "a studio", "--weight", "3", *folder)
+    (made,) = FileKeyRing(tmp_path).list()
+    assert made.weight == 3
+    limits = ("--concurrent-jobs", "2", "--stored-bytes", "0", "--live-sessions", "1")
+    assert json.loads(run("keys", "limit", made.id, *limits, *folder).stdout) == {
+        "weight": 3,
+        "concurrent_jobs": 2,
+        "stored_bytes": 0,
+        "live_sessions": 1,
+    }
+    run("keys", "limit", made.id, "--live-sessions", "none", "--weight", "100", *folder)
+    listed = " ".join(run("keys", "list", *folder).stdout.split())
+    assert "100 concurrent_jobs 2" in listed and "stored_bytes 0" in listed and "live_sessions" not in listed
+    (as_json,) = json.loads(run("keys", "list", "--json", *folder).stdout)
+    assert (as_json["weight"], as_json["limits"]["concurrent_jobs"], as_json["limits"]["live_sessions"]) == (
+        100,
+        2,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "input_invalid: pass at least one limit or --weight."),
+        (("--jobs-per-day", "-1"), "input_invalid: --jobs-per-day: expected a number or none, found '-1'."),
+        (("--stored-bytes", "1G"), "input_invalid: --stored-bytes: expected a number or none, found '1G'."),
+        (("--jobs-per-day", "1"), "not_found: There is no API key with the ID 'nobody'."),
+    ],
+)
+def test_keys_limit_with_invalid_options_is_refused(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    done = run("keys", "limit", "nobody", *options, "--data-dir", str(tmp_path))
+    assert done.exit_code != 0 and done.stderr.startswith(f"error: {message}")
+
+
+def test_keys_usage_shows_all_keys_also_revoked_ones(tmp_path: Path) -> None:
+    folder = ("--data-dir", str(tmp_path))
+    run("keys", "add", "a studio", *folder)
+    (made,) = FileKeyRing(tmp_path).list()
+    files = FileStore(tmp_path)
+    table = open_table(None, files)
+    for owner in (made.id, "revoked"):
+        job = table.insert_job(job_record(owner=owner))
+        table.update_job(job.id, status=JobStatus.SUCCEEDED)
+        on_disk(files, result_key(job.id)).write_bytes(bytes(123))
+    table.close()
+    shown = run("keys", "usage", *folder).stdout
+    assert "a studio" in shown and "revoked" in shown
+    as_json = json.loads(run("keys", "usage", "--json", *folder).stdout)
+    assert {(row["key"], row["jobs_succeeded"], row["stored_bytes"]) for row in as_json} == {
+        (made.id, 1, 123),
+        ("revoked", 1, 123),
+    }
+    rows = list(csv.DictReader(run("keys", "usage", "--csv", *folder).stdout.splitlines()))
+    assert [row["key"] for row in rows] == sorted((made.id, "revoked")) and rows[0]["jobs_submitted"] == "1"
+    assert run("keys", "usage", "--from", "2020-01-01", "--to", "2020-01-31", "--json", *folder).stdout.strip() == "[]"
+
+
 def test_keys_commands_with_state_use_postgresql(tmp_path: Path, postgres: PostgresServer) -> None:
     """The folder of `--data-dir` holds none then: if both it and the database are given, the database is used."""
     url, folder = postgres.new_database(), ("--data-dir", str(tmp_path))
@@ -60,8 +126,12 @@ def test_keys_commands_with_state_use_postgresql(tmp_path: Path, postgres: Postg
     assert added.exit_code == 0, added.stderr
     (made,) = ring.list()
     ring.find(added.stdout.strip())
+    limited = run("keys", "limit", made.id, "--jobs-per-day", "7", "--weight", "9", "--state", url, *folder)
+    assert limited.exit_code == 0, limited.stderr
     listed = run("keys", "list", "--state", url, *folder)
-    assert listed.exit_code == 0 and made.id in listed.stdout
+    assert listed.exit_code == 0 and made.id in listed.stdout and "jobs_per_day 7" in listed.stdout
+    again = open_keys(url, tmp_path).list()
+    assert again == [made.model_copy(update={"weight": 9, "limits": KeyLimits(jobs_per_day=7)})]
     secret = run("keys", "webhook-secret", made.id, "--state", url, *folder)
     assert secret.stdout.strip() == webhook_secrets(url, tmp_path)(made.id)
     revoked = run("keys", "revoke", made.id, "--state", url, LIPWRIGHT_STATE="postgresql://127.0.0.1:1/x")

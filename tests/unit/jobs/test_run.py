@@ -35,7 +35,8 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
-from jobs.model.base import new_id
+from jobs.model.base import new_id, utc_now
+from jobs.model.compute import ComputeTime, Metered, received
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
@@ -119,6 +120,7 @@ class MemoryStages(NoStages):
         plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
         segment = self._make_segment(plan.first_frame)
+        received(Metered(None, ComputeTime(2.0, 0.5)))
         await asyncio.to_thread(self._files.stored.put, out, segment)
         return RenderedSegment(
             len(segment), hashlib.sha256(segment).hexdigest(), RunningStats.of(np.full(len(plan), 0.06))
@@ -303,6 +305,7 @@ def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobT
 
     with pytest.raises(ExceptionGroup):
         run(job, table, tmp_path, breaks)
+    assert 0 < table.usage.total("", utc_now().date()).video_seconds < 7
     assert table.get_job(job.id).report is None
     finished = {segment.start for segment in table.finished_segments(job.id)}
     output: list[int] = []
@@ -321,6 +324,9 @@ def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobT
     resumed = run(job, table, tmp_path, goes_on)
     assert table.get_job(job.id).attempts == 0, "progress forgives earlier tries"
     assert finished and not finished & set(output), "finished segments are not output again"
+    used, num_segments = table.usage.total("", utc_now().date()), len(table.finished_segments(job.id))
+    assert used.video_seconds == pytest.approx(175 / 25), "each segment counts once"
+    assert (used.cpu_seconds, used.gpu_seconds) == (2 * num_segments, num_segments / 2)
     other = table.insert_job(job.model_copy(update={"id": new_id(), "queue_position": None}))
     assert resumed == run(other, table, tmp_path, goes_on)
 

@@ -1,7 +1,8 @@
-"""The places where files are kept: each test that asks for `stored` or `store` runs on all of them."""
+"""The places where files and rows are kept: each test that asks for one of these fixtures runs on all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,29 @@ import pytest
 from config import BucketConfig, PipelineConfig
 from storage.file_store import FileStore
 from storage.files import StoredFiles
+from storage.job_table import JobTable
+from storage.postgres.database import Database as SharedDatabase
+from storage.protocols import Database
+from storage.sqlite.database import Database as FileDatabase
 from storage.state import open_files
+
+Again = Callable[[], Database]
+"""Opens the same database once more."""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def again(request: pytest.FixtureRequest, tmp_path: Path) -> Again:
+    if request.param == "sqlite":
+        return lambda: FileDatabase(tmp_path / "jobs.sqlite3")
+    url = request.getfixturevalue("postgres").new_database()
+    return lambda: SharedDatabase(url)
+
+
+@pytest.fixture
+def table(again: Again) -> Iterator[JobTable]:
+    table = JobTable(again())
+    yield table
+    table.close()
 
 
 @pytest.fixture(params=["folder", "bucket"])

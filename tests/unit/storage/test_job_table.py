@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,12 @@ from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Turn
 from storage import schema
 from storage.job_table import JobTable
-from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
 from storage.row_codec import AvatarInfo, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key, timestamp, to_row
 from storage.schema import MIGRATIONS, SCHEMA_VERSION
 from storage.sqlite.database import Database as FileDatabase
 from tests.unit.job_records import SOUND, avatar_record, job_record
-
-Again = Callable[[], Database]
-"""Opens the same database once more."""
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def again(request: pytest.FixtureRequest, tmp_path: Path) -> Again:
-    if request.param == "sqlite":
-        return lambda: FileDatabase(tmp_path / "jobs.sqlite3")
-    url = request.getfixturevalue("postgres").new_database()
-    return lambda: SharedDatabase(url)
-
-
-@pytest.fixture
-def table(again: Again) -> Iterator[JobTable]:
-    table = JobTable(again())
-    yield table
-    table.close()
+from tests.unit.storage.conftest import Again
 
 
 def test_job_comes_back_as_it_was(again: Again) -> None:

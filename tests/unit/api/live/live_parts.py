@@ -14,6 +14,7 @@ from config import LiveConfig
 from errors import LipwrightError, NotFoundError
 from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.compute import ComputeTime, Metered, received
 from jobs.model.usage import LiveUsage
 from media.live.encoder import LiveEncoder
 from media.matte import matte_info
@@ -57,6 +58,7 @@ class GreyService:
         self.settings: list[AvatarSettings] = []  # of the sessions
         self.held: list[tuple[str, str | None]] = []
         self.reports: list[LiveUsage] = []
+        self.refusal: LipwrightError | None = None  # of the next sessions
         self._encoders: dict[str, tuple[str, LiveEncoder]] = {}  # with the reference of its last picture
 
     async def prepare(
@@ -74,6 +76,8 @@ class GreyService:
         return ResolvedAvatar(avatar, background, settings.expressiveness, settings.motion)
 
     async def admit(self, session_id: str, owner: str | None) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.admission.admit(session_id, owner)
 
     async def report(self, usage: LiveUsage) -> None:
@@ -92,6 +96,7 @@ class GreyService:
         if not self.is_forgetful:
             self.requests.append(request)
         self.admission.rendered(request.session_id)
+        received(Metered(None, ComputeTime(1.0, 0.0)))
         await asyncio.sleep(self.render_s)
         if self.may_render is not None:
             await self.may_render.wait()

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from errors import KeyLimitError
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -34,6 +35,10 @@ def events(line: ClientConnection) -> Iterator[dict[str, Any]]:
             if said["type"] == "session.fragment":
                 line.send(json.dumps({"type": "session.playback", "position_seconds": said["start_seconds"]}))
             yield said
+
+
+def fragments(line: ClientConnection) -> Iterator[dict[str, Any]]:
+    return (said for said in events(line) if said["type"] == "session.fragment")
 
 
 def first(line: ClientConnection, kind: str) -> dict[str, Any]:
@@ -90,6 +95,24 @@ def test_live_socket_at_capacity_is_closed_with_retry_after(url: str) -> None:
             assert close_code(outside) == 1013
         first(inside, "session.fragment")
     wait_until(lambda: is_accepted(url), 30)
+
+
+def test_live_socket_reports_usage_at_its_end(url: str, live: GreyService) -> None:
+    with socket(url) as line:
+        start_seconds = [said["start_seconds"] for said, _ in zip(fragments(line), range(3), strict=False)]
+    wait_until(lambda: any(usage.is_over for usage in live.reports), 30)
+    (usage,) = live.reports
+    assert usage.live_seconds > start_seconds[-1] > 0 and usage.owner is None
+    assert usage.compute.cpu_seconds == pytest.approx(len(live.requests))
+
+
+def test_live_socket_over_the_limit_of_its_key_is_refused(url: str, live: GreyService) -> None:
+    live.refusal = KeyLimitError("The limit live_sessions of this API key is 1.", 60.0)
+    with socket(url) as line:
+        refusal = next(events(line))
+        assert (refusal["type"], refusal["code"], refusal["retry_after_s"]) == ("error", "key_limit_reached", 60)
+        assert close_code(line) == 1013
+    assert not live.reports and not live.requests
 
 
 @pytest.mark.parametrize(

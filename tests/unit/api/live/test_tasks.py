@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -10,9 +11,13 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from api.live.client_connection import ClientConnection
+from api.live.session_usage import SessionUsage
 from api.live.tasks import keep_avatar_alive
 from errors import ReplicaLostError
+from jobs.model.compute import ComputeMeter
+from jobs.model.usage import LiveUsage
 from tests.unit.api.live.live_parts import AVATAR, GreyService
+from tests.waiting import until
 
 
 class Away(GreyService):
@@ -42,6 +47,23 @@ async def test_keep_avatar_alive_pins_until_cancelled() -> None:
     await asyncio.sleep(0.05)
     assert len(service.held) == num, "until the session is over"
     assert set(service.held) == {(AVATAR, "a")}
+
+
+async def test_report_lost_report_is_made_up_by_the_next() -> None:
+    class Lossy(GreyService):
+        async def report(self, usage: LiveUsage) -> None:
+            stream.seconds += 10.0
+            if usage.live_seconds == 20:
+                raise ReplicaLostError("Director.report_live: the replica died in each of 4 tries.")
+            await super().report(usage)
+
+    service, stream = Lossy(), SimpleNamespace(seconds=10.0)
+    usage = SessionUsage("s", "a", ComputeMeter(), stream)
+    task = asyncio.create_task(usage.report(service, every_s=0.001))
+    await until(lambda: len(service.reports) >= 2)
+    task.cancel()
+    assert [each.live_seconds for each in service.reports[:2]] == [10, 30]
+    assert usage.total(is_over=True).is_over
 
 
 class _SlowSocket:

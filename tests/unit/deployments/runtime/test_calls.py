@@ -28,6 +28,7 @@ from errors import (
     StorageFullError,
     StorageUnreachableError,
 )
+from jobs.model.compute import ComputeTime, Metered, metered
 from telemetry.log_context import CallContext
 
 
@@ -87,6 +88,17 @@ def test_a_dead_replica_costs_one_more_try_alone() -> None:
     result, _, tries = call([raising(ActorDiedError()), lambda: 7], bounds())
     assert result == 7
     assert tries == [1, 2]
+
+
+async def test_call_stage_adds_compute_time_to_the_meter() -> None:
+    responses = [Response(raising(ActorDiedError())), Response(lambda: Metered(7, ComputeTime(1.5, 0.5)))]
+
+    def start(context: CallContext) -> Any:
+        return responses.pop(0)
+
+    with metered() as meter:
+        assert await call_stage("Stage", WORK, start, bounds()) == 7
+    assert meter.take() == ComputeTime(1.5, 0.5)
 
 
 def test_a_killed_decoder_is_a_lost_try() -> None:

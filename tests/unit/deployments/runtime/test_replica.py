@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +18,10 @@ import pytest
 from ray.exceptions import RayActorError
 
 from config import DecoderConfig
-from deployments.runtime.replica import CallGate, Threads
+from deployments.runtime.replica import CallGate, ComputeClock, Threads, stage_method
 from deployments.runtime.replica_watch import ReplicaWatch
 from errors import CapacityError, StageTimeoutError
+from jobs.model.compute import ComputeTime, metered, received
 from jobs.requests import ReplicaStatus
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
@@ -75,6 +76,58 @@ async def test_run_passes_results_errors_and_context() -> None:
     with pytest.raises(ZeroDivisionError):
         await threads.run(lambda token: 1 / 0, 60)
     threads.check()
+
+
+def burn(seconds: float) -> None:
+    """Use the CPU in this thread, with the interpreter lock released in between."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        time.sleep(0)
+
+
+async def test_run_divides_cpu_and_gpu_time_among_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ComputeClock()
+    clock.has_gpu = True
+    now = [0.0]
+    monkeypatch.setattr("deployments.runtime.replica.time.process_time", lambda: 2 * now[0])
+    monkeypatch.setattr("deployments.runtime.replica.time.monotonic", lambda: now[0])
+
+    def work(seconds: float, inner: Callable[[], object] = lambda: None) -> ComputeTime:
+        def pass_time(token: CancelToken) -> None:
+            now[0] += seconds
+            inner()
+            now[0] += seconds
+
+        with metered() as meter:
+            clock.measure(pass_time, CancelToken())
+            return meter.total
+
+    shorter: list[ComputeTime] = []
+    longer = work(5.0, lambda: shorter.append(work(1.0)))
+    assert shorter == [ComputeTime(2.0, 1.0)], "half of what both took"
+    assert longer == ComputeTime(22.0, 11.0)
+    now[0] += 100.0  # nobody works
+    assert work(1.0) == ComputeTime(4.0, 2.0)
+
+
+async def test_stage_method_returns_compute_time_of_chain() -> None:
+    class Stage:
+        def __init__(self) -> None:
+            self.threads = Threads("Stage")
+            self._gate = CallGate(self.threads)
+
+        @stage_method
+        async def work(self, earlier: int, seconds: float) -> int:
+            await self.threads.run(lambda token: burn(seconds), 60)
+            return earlier + 1
+
+    stage = Stage()
+    with metered() as meter:
+        first = await stage.work(CallContext("job"), 0, 0.05)
+        assert first.compute.cpu_seconds >= 0.05 and not meter.total.cpu_seconds
+        second = await stage.work(CallContext("job"), first, 0.1)  # type: ignore[arg-type]  # Serve resolves it
+        assert second.value == 2 and second.compute.cpu_seconds >= 0.15
+        assert received(second) == 2 and meter.total == second.compute
 
 
 async def test_run_reuses_threads_and_replaces_hanging_ones(hung: threading.Event) -> None:

@@ -1,0 +1,159 @@
+"""Usage of API keys in both databases: counted once, whatever is repeated, and independent of jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from errors import KeyLimitError, StateError
+from jobs.model.base import utc_now
+from jobs.model.compute import ComputeTime, Metered, metered, received
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.usage import LiveUsage, Usage
+from storage.job_table import JobTable
+from storage.row_codec import SegmentRecord, SegmentStatus
+from tests.unit.job_records import job_record
+from tests.unit.storage.conftest import Again
+
+TODAY = utc_now().date()
+
+
+def usage_of(table: JobTable, owner: str = "a") -> Usage:
+    return table.usage.total(owner, TODAY)
+
+
+def spend(cpu_seconds: float, gpu_seconds: float = 0.0) -> None:
+    received(Metered(None, ComputeTime(cpu_seconds, gpu_seconds)))
+
+
+def segment(job: JobRecord, number: int, status: SegmentStatus = SegmentStatus.DONE) -> SegmentRecord:
+    return SegmentRecord(job_id=job.id, number=number, start=0, stop=25, status=status)
+
+
+def test_record_segment_twice_counts_once(table: JobTable) -> None:
+    job = table.insert_job(job_record(owner="a"))
+    for number, status in ((0, SegmentStatus.PENDING), (0, SegmentStatus.DONE), (0, SegmentStatus.DONE), (1, "done")):
+        with metered():
+            spend(2.0, 0.5)
+            table.record_segment(segment(job, number, SegmentStatus(status)), 4.0)
+    expected = Usage(jobs_submitted=1, video_seconds=8, cpu_seconds=4, gpu_seconds=1)
+    assert usage_of(table) == expected
+    table.update_job(job.id, status=JobStatus.CANCELLED)
+    table.delete_job(job.id)
+    assert usage_of(table) == expected.model_copy(update={"jobs_cancelled": 1}), "without the rows of the job"
+
+
+def test_update_job_counts_each_end_once(table: JobTable) -> None:
+    ends = [JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.FAILED, JobStatus.CANCELLED]
+    for end in ends:
+        job = table.insert_job(job_record(owner="a"))
+        for status in (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.RUNNING, end, JobStatus.CANCELLED, end):
+            table.update_job(job.id, status=status)
+    with pytest.raises(StateError):
+        table.insert_job(job)  # the same once more
+    assert usage_of(table) == Usage(jobs_submitted=4, jobs_succeeded=1, jobs_failed=2, jobs_cancelled=1)
+    assert usage_of(table, "b") == Usage()
+
+
+def test_new_director_counts_only_what_the_first_one_lacks(again: Again) -> None:
+    first = JobTable(again())
+    first.database.claim()
+    job = first.insert_job(job_record(owner="a", result_seconds=8.0))
+    first.update_job(job.id, status=JobStatus.RUNNING)
+    first.record_segment(segment(job, 0), 4.0)
+    second = JobTable(again())
+    second.database.claim()
+    with metered():
+        spend(3.0)
+        for change in (
+            lambda: first.record_segment(segment(job, 1), 4.0),
+            lambda: first.update_job(job.id, status=JobStatus.SUCCEEDED),
+        ):
+            with pytest.raises(StateError):
+                change()
+        second.update_job(job.id, status=JobStatus.QUEUED)  # in this test, both measure in one context
+    second.update_job(job.id, status=JobStatus.RUNNING)
+    for number in (0, 1):
+        second.record_segment(segment(job, number), 4.0)
+    second.update_job(job.id, status=JobStatus.SUCCEEDED)
+    assert usage_of(second) == Usage(jobs_submitted=1, jobs_succeeded=1, video_seconds=8, cpu_seconds=3)
+    first.close()
+    second.close()
+
+
+def test_record_live_adds_up_totals_once(table: JobTable) -> None:
+    def report(seconds: float, **fields: object) -> None:
+        compute = ComputeTime(seconds / 2, 0.0)
+        live = LiveUsage(session_id="s", owner="a", live_seconds=seconds, compute=compute).model_copy(update=fields)
+        table.record_live(live, lambda: None)
+
+    for seconds in (0.0, 30.0, 30.0, 25.0, 60.0):  # one arrives twice, one late
+        report(seconds)
+    report(20.0, session_id="t")
+    assert table.usage.num_live_sessions("a", utc_now()) == 2
+    assert table.usage.num_live_sessions("a", utc_now() + timedelta(minutes=3)) == 0, "their Ingress is gone"
+    report(65.0, is_over=True)
+    report(65.0, is_over=True)
+    report(60.0)
+    assert table.usage.num_live_sessions("a", utc_now()) == 1
+    assert usage_of(table) == Usage(live_seconds=85, cpu_seconds=42.5)
+
+
+def test_record_live_checks_only_the_first_report(table: JobTable) -> None:
+    def refuse() -> None:
+        raise KeyLimitError("The limit live_sessions of this API key is 0.")
+
+    live = LiveUsage(session_id="s", owner="a")
+    with pytest.raises(KeyLimitError):
+        table.record_live(live, refuse)
+    assert not table.usage.has_live_session("s")
+    table.record_live(live, lambda: None)
+    table.record_live(live.model_copy(update={"live_seconds": 5.0}), refuse)
+    assert usage_of(table).live_seconds == 5
+
+
+def test_rows_are_those_of_the_owner_and_the_days(table: JobTable) -> None:
+    with table.database.transaction():
+        for owner in ("b", "a", None):
+            table.usage.add(owner, Usage(video_seconds=0.1))
+            table.usage.add(owner, Usage(video_seconds=0.2))
+        table.database.execute("UPDATE usage SET day = '2020-02-29' WHERE owner = 'b'")
+    rows = table.usage.rows(TODAY, TODAY)
+    assert [(row.day, row.key, row.video_seconds) for row in rows] == [(TODAY, None, 0.3), (TODAY, "a", 0.3)]
+    first = TODAY.replace(year=2020, month=2, day=29)
+    assert [row.key for row in table.usage.rows(first, TODAY)] == ["b", None, "a"]
+    assert [row.key for row in table.usage.rows(first, TODAY, "b")] == ["b"]
+
+
+@pytest.mark.parametrize("lengths", [{"a": 5.0, "b": 5.0, "c": 5.0}, {"a": 60.0, "b": 7.0, "c": 5.0}])
+def test_queue_shares_seconds_in_proportion_to_weights(again: Again, lengths: dict[str, float]) -> None:
+    weights = {"a": 1, "b": 2, "c": 4}
+    table = JobTable(again(), weight_of=lambda owner: weights[owner or ""])
+    served = Counter[str]()
+    for owner in weights:
+        for _ in range(2):
+            table.insert_job(job_record(owner=owner, result_seconds=lengths[owner]))
+    while served.total() < 700:
+        job = table.queued_jobs()[0]
+        owner = job.owner or ""
+        table.update_job(job.id, status=JobStatus.RUNNING)
+        table.update_job(job.id, status=JobStatus.SUCCEEDED)
+        table.delete_job(job.id)
+        table.insert_job(job_record(owner=owner, result_seconds=lengths[owner]))
+        served[owner] += round(job.result_seconds)
+    longest = max(lengths.values())
+    assert served == {owner: pytest.approx(100 * weight, abs=longest) for owner, weight in weights.items()}
+    table.close()
+
+
+def test_queue_owner_that_was_idle_saves_up_no_turns(table: JobTable) -> None:
+    for _ in range(20):
+        job = table.insert_job(job_record(owner="a", result_seconds=10.0))
+        table.update_job(job.id, status=JobStatus.RUNNING)
+    for owner in ("b", "b", "a", "a"):
+        table.insert_job(job_record(owner=owner, result_seconds=10.0))
+    assert [job.owner for job in table.queued_jobs()] == ["b", "b", "a", "a"]
+    table.update_job(table.queued_jobs()[0].id, status=JobStatus.RUNNING)
+    assert [job.owner for job in table.queued_jobs()] == ["b", "a", "a"]
