@@ -25,6 +25,7 @@ from lipwright_client.records import (
     TimeRange,
     Turn,
     Turns,
+    Usage,
     Voices,
 )
 from lipwright_client.retry import RetryPolicy
@@ -55,6 +56,7 @@ __all__ = [
     "TimeRange",
     "Turn",
     "Turns",
+    "Usage",
     "Voices",
     "__version__",
 ]
