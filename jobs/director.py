@@ -130,7 +130,7 @@ class JobDirector:
         self._checks = LimitChecks(policies.limits_of, self._table, self._stored)
         self._avatars = Avatars(config, stages, self._table, self._files)
         self._backgrounds = Backgrounds(config, stages, self._table, self._files)
-        self._limiter = SegmentLimiter(config, policies.weight_of)
+        self._limiter = SegmentLimiter(config, policies.last_weight_of)
         self._admission = AdmissionController(
             config, self._table, self._files, limiter=self._limiter, checks=self._checks
         )

@@ -26,10 +26,17 @@ class KeyPolicies:
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
+        self._weights: dict[str | None, int] = {}
 
     def weight_of(self, owner: str | None) -> int:
         """Return the weight of an owner; 1 for a key that was revoked."""
-        return 1 if (key := self._find(owner)) is None else key.weight
+        key = self._find(owner)
+        self._weights[owner] = weight = 1 if key is None else key.weight
+        return weight
+
+    def last_weight_of(self, owner: str | None) -> int:
+        """Return what `weight_of` returned last, without blocking."""
+        return self._weights.get(owner, 1)
 
     def limits_of(self, owner: str | None) -> KeyLimits:
         """Return the limits of an owner."""

@@ -174,6 +174,7 @@ def test_key_without_new_fields_has_weight_one_and_no_limits(bench: Bench) -> No
     assert policies.limits_of(bench.owner) == policies.limits_of(None)
     bench.ring.update(bench.owner, 7, {"live_sessions": 0})
     assert (policies.weight_of(bench.owner), policies.weight_of(bench.other)) == (7, 1)
+    assert policies.last_weight_of(bench.owner) == 7 and policies.last_weight_of("unknown") == 1
     bench.ring.update(bench.owner, None, {"stored_bytes": 5})
     limits = policies.limits_of(bench.owner).model_dump(exclude_none=True)
     assert (policies.weight_of(bench.owner), limits) == (7, {"live_sessions": 0, "stored_bytes": 5})
