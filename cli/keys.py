@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from cli.terminal import AsJson, DataDir, UsageError, commands, console, timestamp
 from config import PipelineConfig, is_state_url
-from jobs.model.usage import Usage, usage_csv
+from jobs.model.usage import USAGE_COLUMNS, usage_csv
 from jobs.usage import StoredBytes, usage_rows
 from launch.serve_config import read_serve_config
 from storage.key_ring import KeyLimits, KeyRing, no_key
@@ -35,11 +35,10 @@ _KeyId = Annotated[str, typer.Argument(metavar="ID", help="Key ID, as shown by `
 _Weight = Annotated[
     int | None, typer.Option(min=1, max=100, help="Its share of the service while other keys wait, too. Default: 1.")
 ]
-_SHOWN_USAGE: Final = (*Usage.model_fields, "stored_bytes")
 
 
-def _limit(help_text: str) -> Any:
-    return typer.Option(metavar="N|none", help=help_text)
+def _limit(name: str) -> Any:
+    return typer.Option(metavar="N|none", help=KeyLimits.model_fields[name].description)
 
 
 @app.command()
@@ -82,23 +81,18 @@ def list_keys(data_dir: DataDir = None, state: _State = None, as_json: AsJson = 
 @app.command()
 def limit(
     key_id: _KeyId,
-    concurrent_jobs: Annotated[str | None, _limit("Jobs that wait or run.")] = None,
-    jobs_per_day: Annotated[str | None, _limit("Jobs submitted on a day (UTC).")] = None,
-    video_seconds_per_month: Annotated[str | None, _limit("Seconds of video rendered in a month (UTC).")] = None,
-    stored_bytes: Annotated[str | None, _limit("Bytes of stored files.")] = None,
-    live_sessions: Annotated[str | None, _limit("Live sessions at the same time.")] = None,
+    concurrent_jobs: Annotated[str | None, _limit("concurrent_jobs")] = None,
+    jobs_per_day: Annotated[str | None, _limit("jobs_per_day")] = None,
+    video_seconds_per_month: Annotated[str | None, _limit("video_seconds_per_month")] = None,
+    stored_bytes: Annotated[str | None, _limit("stored_bytes")] = None,
+    live_sessions: Annotated[str | None, _limit("live_sessions")] = None,
     weight: _Weight = None,
     data_dir: DataDir = None,
     state: _State = None,
 ) -> None:
     """Set limits of a key, and its weight. `none` removes a limit. What exceeds a limit gets status 429."""
-    given = {
-        "concurrent_jobs": concurrent_jobs,
-        "jobs_per_day": jobs_per_day,
-        "video_seconds_per_month": video_seconds_per_month,
-        "stored_bytes": stored_bytes,
-        "live_sessions": live_sessions,
-    }
+    texts = concurrent_jobs, jobs_per_day, video_seconds_per_month, stored_bytes, live_sessions
+    given = dict(zip(KeyLimits.model_fields, texts, strict=True))
     limits = {name: None if text == "none" else text for name, text in given.items() if text is not None}
     if not limits and weight is None:
         raise UsageError("input_invalid", "pass at least one limit or --weight.")
@@ -133,17 +127,16 @@ def show_usage(
         rows = usage_rows(job_table, StoredBytes(job_table, store), *days, None)
     if as_csv:
         print(usage_csv(rows), end="")
-        return
-    if as_json:
+    elif as_json:
         print(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
-        return
-    names = {key.id: key.name for key in _keys(data_dir, state).list()}
-    table = Table("day", "key", "name", *(name.replace("_", " ") for name in _SHOWN_USAGE), box=None)
-    for row in rows:
-        counts = row.model_dump(mode="json", include=set(_SHOWN_USAGE), exclude_none=True)
-        shown = (str(counts.get(name, "")) for name in _SHOWN_USAGE)
-        table.add_row(str(row.day), row.key or "", names.get(row.key or "", ""), *shown)
-    console().print(table)
+    else:
+        names = {key.id: key.name for key in _keys(data_dir, state).list()}
+        table = Table("name", *(name.replace("_", " ") for name in USAGE_COLUMNS), box=None)
+        for row in rows:
+            values = row.model_dump(mode="json")
+            shown = ("" if values[name] is None else str(values[name]) for name in USAGE_COLUMNS)
+            table.add_row(names.get(row.key or "", ""), *shown)
+        console().print(table)
 
 
 @app.command()

@@ -194,12 +194,8 @@ class JobDirector:
         await self._table.run_in_thread(
             self._table.database.check_claim
         )  # before reading a body that could not be stored
-        await asyncio.to_thread(self._measure_for, request.owner)
+        await asyncio.to_thread(self._checks.measure, request.owner)
         return await self._with_space(lambda: self._table.run_in_thread(self._admission.admit, request))
-
-    def _measure_for(self, owner: str | None) -> None:
-        if self._checks.needs_stored_bytes(owner):
-            self._stored.refresh([owner])
 
     async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
         """Give a reservation more bytes; see `AdmissionController.grow_reservation`."""
@@ -358,7 +354,7 @@ class JobDirector:
         """
         self._election.check()
         check = partial(self._checks.check_live, usage.owner)
-        await self._table.run_in_thread(self._table.record_live, usage, check)
+        await self._table.run_in_thread(self._table.usage.record_live, usage, check)
 
     async def usage(self, first: date | None, last: date | None, owner: str | None) -> list[UsageRow]:
         """Return the usage of some days; see `jobs.usage.usage_rows`."""

@@ -56,7 +56,7 @@ class LimitChecks:
     Args:
         limits_of: Returns the limits of an owner.
         table: The job table.
-        stored: The stored bytes of owners; refreshed by the caller.
+        stored: The stored bytes of owners.
         now: The wall clock.
     """
 
@@ -69,9 +69,10 @@ class LimitChecks:
     ) -> None:
         self._limits_of, self._table, self._stored, self._now = limits_of, table, stored, now
 
-    def needs_stored_bytes(self, owner: str | None) -> bool:
-        """Return whether a current measurement of stored bytes is needed to check an owner."""
-        return self._limits_of(owner).stored_bytes is not None and not self._stored.is_fresh
+    def measure(self, owner: str | None) -> None:
+        """Measure the stored bytes if that is needed for `check_bytes`. Blocks on the file storage."""
+        if self._limits_of(owner).stored_bytes is not None:
+            self._stored.refresh([owner])
 
     def check_job(self, owner: str, num_arriving: int) -> None:
         """Refuse a job; `num_arriving` jobs of the owner have been admitted and are being received.
@@ -106,7 +107,7 @@ class LimitChecks:
             return
         unfinished = self._table.unfinished_jobs()
         new = (job.upload_bytes for job in unfinished if job.owner == owner and job.created_at > self._stored.since)
-        if (total := self._stored.of(owner) + sum(new) + num_bytes) > limit:
+        if (total := self._stored.by_owner[owner] + sum(new) + num_bytes) > limit:
             raise _refusal("stored_bytes", limit, f"with this upload there would be {total} bytes")
 
     def check_live(self, owner: str | None) -> None:

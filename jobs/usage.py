@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from datetime import date, datetime
+from datetime import date
 from typing import Final
 
 from errors import LipwrightError, NotFoundError, OptionError
@@ -30,38 +30,29 @@ async def counted_compute(table: JobTable, owner: str | None) -> AsyncIterator[N
             yield
         finally:
             with suppress(LipwrightError):  # what is not recorded is not charged
-                await table.run_in_thread(table.count_compute, owner)
+                await table.run_in_thread(table.usage.add_compute, owner)
 
 
 class StoredBytes:
     """Measures the stored files of each owner: jobs, avatars, backgrounds and voices. Blocks on the file storage.
 
     A measurement lists all files, so it is used for a minute.
+
+    Attributes:
+        by_owner: The last measurement.
+        since: When it was made.
     """
 
     def __init__(self, table: JobTable, files: FileStore) -> None:
         self._table, self._files = table, files
         self._backgrounds = BackgroundStore(files)
-        self._measured: Counter[str | None] = Counter()
-        self._measured_at = -_FRESH_S
-        self.since: datetime = utc_now()
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the measurement is less than a minute old."""
-        return time.monotonic() - self._measured_at < _FRESH_S
-
-    def of(self, owner: str | None) -> int:
-        """Return the last measurement of an owner, taken at the time `since`."""
-        return self._measured[owner]
-
-    def owners(self) -> Iterable[str | None]:
-        """Return the owners who have stored files."""
-        return [owner for owner, num_bytes in self._measured.items() if num_bytes]
+        self.by_owner: Counter[str | None] = Counter()
+        self.since = utc_now()
+        self._fresh_until = 0.0
 
     def refresh(self, others: Iterable[str | None]) -> None:
         """Measure again if the last measurement is old; `others` are owners who may have voices only."""
-        if self.is_fresh:
+        if time.monotonic() < self._fresh_until:
             return
         since, found = utc_now(), Counter[str | None]()
         owners = self._table.owners()
@@ -75,7 +66,7 @@ class StoredBytes:
                     found[owners[name]] += state.num_bytes
         for owner in {*others, *owners.values()}:
             found[owner] += sum(state.num_bytes for state in stored.states(voices_folder(owner)).values())
-        self._measured, self._measured_at, self.since = found, time.monotonic(), since
+        self.by_owner, self.since, self._fresh_until = found + Counter(), since, time.monotonic() + _FRESH_S
 
     def _background_owner(self, folder: str) -> dict[str, str | None]:
         file_id = folder.partition("/")[2]
@@ -101,8 +92,7 @@ def usage_rows(
     if first <= today <= last:
         known = {key for _, key in rows}
         stored.refresh([owner, *known])
-        keys = known | {*stored.owners()}
-        for key in keys if owner is None else {owner}:
+        for key in known | {*stored.by_owner} if owner is None else {owner}:
             row = rows.get((today, key)) or UsageRow(key=key, day=today)
-            rows[today, key] = row.model_copy(update={"stored_bytes": stored.of(key)})
+            rows[today, key] = row.model_copy(update={"stored_bytes": stored.by_owner[key]})
     return [rows[place] for place in sorted(rows, key=lambda place: (place[0], place[1] or ""))]

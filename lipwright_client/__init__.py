@@ -25,7 +25,6 @@ from lipwright_client.records import (
     TimeRange,
     Turn,
     Turns,
-    Usage,
     Voices,
 )
 from lipwright_client.retry import RetryPolicy
@@ -56,7 +55,6 @@ __all__ = [
     "TimeRange",
     "Turn",
     "Turns",
-    "Usage",
     "Voices",
     "__version__",
 ]

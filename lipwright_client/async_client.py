@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
-from datetime import date
 from typing import Any, TypeVar, Unpack
 
 import httpx
@@ -45,8 +44,6 @@ from lipwright_client.records import (
     People,
     ServiceStatus,
     Turns,
-    Usage,
-    UsageList,
     Voices,
 )
 from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy
@@ -479,14 +476,6 @@ class Service:
     async def status(self) -> ServiceStatus:
         """Return the queue status of the service."""
         return await self._transport.run(Call("GET", "/v1/status", reads(ServiceStatus)))
-
-    async def usage(self, first: date | None = None, last: date | None = None) -> tuple[Usage, ...]:
-        """Return what the API key has used from day `first` to `last` (UTC), by default this month.
-
-        Without API keys, what the whole service has used. Days without usage are left out.
-        """
-        days = {name: day.isoformat() for name, day in (("from", first), ("to", last)) if day is not None}
-        return (await self._transport.run(Call("GET", "/v1/usage", reads(UsageList), params=days))).usage
 
     async def close(self) -> None:
         """Close all connections."""

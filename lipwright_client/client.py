@@ -121,7 +121,6 @@ class Lipwright(Blocking[Service]):
     clone_voice = blocking(Service.clone_voice)
     delete_voice = blocking(Service.delete_voice)
     status = blocking(Service.status)
-    usage = blocking(Service.usage)
     close = blocking(Service.close)
     live = converted(Service.live, LiveSession)
 

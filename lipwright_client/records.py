@@ -404,33 +404,3 @@ class ServiceStatus(Record):
     queue: QueueStatus
     estimated_wait_s: float
     seconds_per_second: float
-
-
-@dataclass(frozen=True)
-class Usage(Record):
-    """What one API key has used on one day.
-
-    Attributes:
-        key: ID of the API key; None without keys.
-        day: The day (UTC), such as `2026-05-01`.
-        stored_bytes: Bytes stored now, on the row of today.
-    """
-
-    key: str | None
-    day: str
-    jobs_submitted: int
-    jobs_succeeded: int
-    jobs_failed: int
-    jobs_cancelled: int
-    video_seconds: float
-    live_seconds: float
-    cpu_seconds: float
-    gpu_seconds: float
-    stored_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class UsageList:
-    """Usage by day and key."""
-
-    usage: tuple[Usage, ...]

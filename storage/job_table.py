@@ -21,7 +21,7 @@ from errors import NotFoundError, StateError
 from jobs.model.base import utc_now
 from jobs.model.compute import recorded_compute
 from jobs.model.record import CallbackRecord, CallbackStatus, JobPage, JobQuery, JobRecord, JobStatus, JobSummary
-from jobs.model.usage import LiveUsage, Usage
+from jobs.model.usage import Usage
 from storage.job_queue import JobQueue
 from storage.job_summaries import HEAD, JobSummaries
 from storage.protocols import MAX_INTEGER, Database, KeyTakenError, Row
@@ -115,7 +115,7 @@ class JobTable:
         """
         with recorded_compute() as compute, self.database.transaction():
             job = self._summary(job_id)
-            self.usage.add_compute(job.owner, compute)
+            self.usage.add(job.owner, Usage(**compute._asdict()))
             if job.status.is_final:
                 return job
             status = JobStatus(str(fields.get("status", job.status)))
@@ -378,20 +378,6 @@ class JobTable:
             max_cached,
         )
         return [from_row(AvatarRecord, row) for row in rows]
-
-    # Usage
-
-    def count_compute(self, owner: str | None) -> None:
-        """Count the compute time that was measured in this context."""
-        with recorded_compute() as compute, self.database.transaction():
-            self.usage.add_compute(owner, compute)
-
-    def record_live(self, live: LiveUsage, check: Callable[[], None]) -> None:
-        """Count a live session; the first report of a session is refused with what `check` raises."""
-        with self.database.transaction():
-            if not self.usage.has_live_session(live.session_id):
-                check()
-            self.usage.record_live(live, utc_now())
 
     def owners(self) -> dict[str, str | None]:
         """Return the owners of all jobs and avatars, by their folders."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Final
 
 from jobs.model.base import utc_now
-from jobs.model.compute import ComputeTime
+from jobs.model.compute import recorded_compute
 from jobs.model.usage import LiveUsage, Usage, UsageRow
 from storage.protocols import Database
 from storage.row_codec import timestamp
@@ -22,16 +23,13 @@ _DECIMALS: Final = 3
 
 
 class UsageTable:
-    """Adds up usage by key and day. Rows do not depend on those of jobs and keys, which can be deleted.
-
-    Methods that change it are called inside the transaction of the change that they count.
-    """
+    """Adds up usage by key and day. Rows do not depend on those of jobs and keys, which can be deleted."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, owner: str | None, usage: Usage) -> None:
-        """Add to the sums of an owner and the current day."""
+        """Add to the sums of an owner and the current day, inside the transaction of the change that is counted."""
         if usage == Usage():
             return
         row = {"owner": owner or "", "day": utc_now().date().isoformat(), **usage.model_dump()}
@@ -41,9 +39,10 @@ class UsageTable:
             *row.values(),
         )
 
-    def add_compute(self, owner: str | None, compute: ComputeTime) -> None:
-        """Add compute time."""
-        self.add(owner, Usage(**compute._asdict()))
+    def add_compute(self, owner: str | None) -> None:
+        """Add the compute time that was measured in this context, in a transaction."""
+        with recorded_compute() as compute, self._database.transaction():
+            self.add(owner, Usage(**compute._asdict()))
 
     def rows(self, first: date, last: date, owner: str | None = None) -> list[UsageRow]:
         """Return the sums of the days from `first` to `last`, in order; with `owner`, only that owner's."""
@@ -67,10 +66,6 @@ class UsageTable:
         )
         return Usage.model_validate({name: row[name] or 0 for name in _COUNTS})
 
-    def has_live_session(self, session_id: str) -> bool:
-        """Return whether a live session has been recorded."""
-        return bool(self._database.query("SELECT 1 FROM live_sessions WHERE id = ?1", session_id))
-
     def num_live_sessions(self, owner: str, now: datetime) -> int:
         """Return the number of live sessions of an owner."""
         (row,) = self._database.query(
@@ -80,14 +75,20 @@ class UsageTable:
         )
         return int(row["num"])
 
-    def record_live(self, live: LiveUsage, now: datetime) -> None:
-        """Add what a live session has used since its last report. A report has totals, so it counts once."""
-        self._database.execute("DELETE FROM live_sessions WHERE seen_at < ?1", timestamp(now - _KEPT))
-        rows = self._database.query("SELECT * FROM live_sessions WHERE id = ?1", live.session_id)
+    def record_live(self, live: LiveUsage, check: Callable[[], None]) -> None:
+        """Add what a live session has used since its last report, in a transaction.
+
+        A report has totals, so one that arrives twice counts once. The first one is refused with what `check` raises.
+        """
+        now = utc_now()
         total = {"live_seconds": live.live_seconds, **live.compute._asdict()}
-        known = {name: rows[0][name] if rows else 0.0 for name in total}
-        most = {name: max(total[name], known[name]) for name in total}
-        self.add(live.owner, Usage(**{name: most[name] - known[name] for name in total}))
-        is_over = live.is_over or bool(rows and rows[0]["is_over"])
-        row = {"id": live.session_id, "owner": live.owner or "", **most, "is_over": int(is_over)}
-        self._database.insert("live_sessions", {**row, "seen_at": timestamp(now)}, ("id",))
+        with self._database.transaction():
+            self._database.execute("DELETE FROM live_sessions WHERE seen_at < ?1", timestamp(now - _KEPT))
+            rows = self._database.query("SELECT * FROM live_sessions WHERE id = ?1", live.session_id)
+            if not rows:
+                check()
+            known = rows[0] if rows else {**dict.fromkeys(total, 0.0), "is_over": 0}
+            most = {name: max(total[name], known[name]) for name in total}
+            self.add(live.owner, Usage(**{name: most[name] - known[name] for name in total}))
+            row = {"id": live.session_id, "owner": live.owner or "", **most, "seen_at": timestamp(now)}
+            self._database.insert("live_sessions", {**row, "is_over": int(live.is_over or known["is_over"])}, ("id",))

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
+from api.live.session_stream import SessionStream
 from errors import LipwrightError
 from jobs.model.compute import ComputeMeter
 from jobs.model.usage import LiveUsage
 from rendering.live_chunk import LiveService
 
 _REPORT_EVERY_S: Final = 30.0  # a crash of the Ingress loses this much
-
-
-class _Stream(Protocol):
-    @property
-    def seconds(self) -> float: ...
 
 
 @dataclass
@@ -34,7 +30,7 @@ class SessionUsage:
     session_id: str
     owner: str | None
     meter: ComputeMeter
-    stream: _Stream | None = None
+    stream: SessionStream | None = None
 
     def total(self, *, is_over: bool = False) -> LiveUsage:
         """Return the usage until now."""

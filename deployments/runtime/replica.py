@@ -161,15 +161,15 @@ class ComputeClock:
     that runs at the same time. So the sum over all calls is what the process has used.
     """
 
-    def __init__(self) -> None:
-        self.has_gpu = False
+    def __init__(self, has_gpu: bool = False) -> None:
+        self._has_gpu = has_gpu
         self._lock = threading.Lock()
         self._running: list[ComputeMeter] = []
         self._since = ComputeTime()
 
     def measure(self, work: Callable[[CancelToken], T], token: CancelToken) -> T:
         """Return `work(token)`."""
-        meter = current_meter() or ComputeMeter()
+        meter = current_meter()
         with self._lock:
             self._divide()
             self._running.append(meter)
@@ -181,7 +181,7 @@ class ComputeClock:
                 self._running.remove(meter)
 
     def _divide(self) -> None:
-        now = ComputeTime(time.process_time(), time.monotonic() if self.has_gpu else 0.0)
+        now = ComputeTime(time.process_time(), time.monotonic() if self._has_gpu else 0.0)
         num = len(self._running)
         for meter in self._running:
             meter.add(ComputeTime(*((stop - start) / num for stop, start in zip(now, self._since, strict=True))))
@@ -200,16 +200,19 @@ class Threads:
         max_at_once: Number of tasks that run at the same time; None for any number. NumPy passes the interpreter lock
             between threads thousands of times per second: two tasks at once take 40 % more CPU time than one after the
             other, and hardly finish sooner.
+        has_gpu: Whether the time of the tasks counts as GPU time.
     """
 
-    def __init__(self, stage: str, max_unwind_s: float = 10.0, max_at_once: int | None = None) -> None:
+    def __init__(
+        self, stage: str, max_unwind_s: float = 10.0, max_at_once: int | None = None, has_gpu: bool = False
+    ) -> None:
         self._stage = stage
         self._max_unwind_s = max_unwind_s
         self._turn: AbstractAsyncContextManager[None] = (
             nullcontext() if max_at_once is None else asyncio.Semaphore(max_at_once)
         )
         self._workers = _Workers()
-        self._clock = ComputeClock()
+        self._clock = ComputeClock(has_gpu)
         self._deadlines: dict[asyncio.Future[Any], float] = {}  # of running work; monotonic clock
 
     async def run(self, work: Callable[[CancelToken], T], timeout_s: float) -> T:
@@ -244,10 +247,6 @@ class Threads:
             raise
         return done.result()
 
-    def use_gpu(self) -> None:
-        """Count the time of work as GPU time, too."""
-        self._clock.has_gpu = True
-
     @property
     def num_overdue(self) -> int:
         """Number of tasks that are past their timeout, or were cancelled and still run."""
@@ -270,9 +269,7 @@ class StageReplica:
     def __init__(self, stage: str, config: PipelineConfig, max_at_once: int | None = None) -> None:
         """Set up the threads; for the arguments see `Threads`."""
         self._config = config
-        self._threads = Threads(stage, max_at_once=max_at_once)
-        if assigned_device() == "cuda":
-            self._threads.use_gpu()
+        self._threads = Threads(stage, max_at_once=max_at_once, has_gpu=assigned_device() == "cuda")
         self._gate = CallGate(self._threads)
 
     async def ready(self) -> bool:

@@ -45,13 +45,13 @@ class LiveUsage(Frozen):
     is_over: bool = False
 
 
-_COLUMNS: Final = ("day", "key", *Usage.model_fields, "stored_bytes")
+USAGE_COLUMNS: Final = ("day", "key", *Usage.model_fields, "stored_bytes")
 
 
 def usage_csv(rows: Sequence[UsageRow]) -> str:
     """Return rows as CSV (RFC 4180) with a header."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS)
+    writer = csv.DictWriter(text, USAGE_COLUMNS)
     writer.writeheader()
     writer.writerows(row.model_dump(mode="json") for row in rows)
     return text.getvalue()

@@ -127,15 +127,14 @@ def test_admit_over_stored_bytes_is_refused(bench: Bench) -> None:
         (source_key(avatar.key), 200),
         (f"{voice_folder(bench.owner, 'anna')}/sample.wav", 100),
         (job_file_key("0" * 32), 50_000),  # without a row
-        (f"{voice_folder(bench.other, 'anna')}/sample.wav", 50_000),
+        (f"{voice_folder(bench.other, 'anna')}/sample.wav", 50_000),  # of another key
     ):
         on_disk(bench.files, key).write_bytes(bytes(num_bytes))
-    assert not bench.checks.needs_stored_bytes(bench.owner)
+    bench.checks.measure(bench.owner)
+    assert not bench.stored.by_owner, "there is no limit"
     bench.limit(stored_bytes=1000)
-    assert bench.checks.needs_stored_bytes(bench.owner)
-    bench.stored.refresh([bench.owner, bench.other])
-    assert not bench.checks.needs_stored_bytes(bench.owner)
-    assert (bench.stored.of(bench.owner), bench.stored.of(bench.other)) == (600, 50_000)
+    bench.checks.measure(bench.owner)
+    assert bench.stored.by_owner == {bench.owner: 600}
     place = bench.admit(num_bytes=400, is_job=False)
     assert bench.refused("stored_bytes", 1000, num_bytes=1, is_job=False) == 60
     bench.admission.release(place)
@@ -147,20 +146,20 @@ def test_admit_over_stored_bytes_is_refused(bench: Bench) -> None:
     with pytest.raises(KeyLimitError, match=f"there would be {40 * MIB + 750} bytes"):
         bench.admission.extend(place, 40 * MIB)
     rows = usage_rows(bench.table, bench.stored, None, None, None)
-    assert {row.key: row.stored_bytes for row in rows} == {bench.owner: 600, bench.other: 50_000}
+    assert {row.key: row.stored_bytes for row in rows} == {bench.owner: 600}
 
 
 def test_check_live_over_live_sessions_is_refused(bench: Bench) -> None:
     def start(session_id: str, owner: str) -> None:
         usage = LiveUsage(session_id=session_id, owner=owner)
-        bench.table.record_live(usage, lambda: bench.checks.check_live(owner))
+        bench.table.usage.record_live(usage, lambda: bench.checks.check_live(owner))
 
     bench.limit(live_sessions=1)
     start("1", bench.owner)
     with pytest.raises(KeyLimitError, match="^The limit live_sessions of this API key is 1, and there are 1 live"):
         start("2", bench.owner)
     start("3", bench.other)
-    bench.table.record_live(LiveUsage(session_id="1", owner=bench.owner, is_over=True), lambda: None)
+    bench.table.usage.record_live(LiveUsage(session_id="1", owner=bench.owner, is_over=True), lambda: None)
     start("2", bench.owner)
 
 

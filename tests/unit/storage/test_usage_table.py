@@ -87,7 +87,7 @@ def test_record_live_adds_up_totals_once(table: JobTable) -> None:
     def report(seconds: float, **fields: object) -> None:
         compute = ComputeTime(seconds / 2, 0.0)
         live = LiveUsage(session_id="s", owner="a", live_seconds=seconds, compute=compute).model_copy(update=fields)
-        table.record_live(live, lambda: None)
+        table.usage.record_live(live, lambda: None)
 
     for seconds in (0.0, 30.0, 30.0, 25.0, 60.0):  # one arrives twice, one late
         report(seconds)
@@ -107,10 +107,10 @@ def test_record_live_checks_only_the_first_report(table: JobTable) -> None:
 
     live = LiveUsage(session_id="s", owner="a")
     with pytest.raises(KeyLimitError):
-        table.record_live(live, refuse)
-    assert not table.usage.has_live_session("s")
-    table.record_live(live, lambda: None)
-    table.record_live(live.model_copy(update={"live_seconds": 5.0}), refuse)
+        table.usage.record_live(live, refuse)
+    assert not table.usage.num_live_sessions("a", utc_now())
+    table.usage.record_live(live, lambda: None)
+    table.usage.record_live(live.model_copy(update={"live_seconds": 5.0}), refuse)
     assert usage_of(table).live_seconds == 5
 
 

@@ -11,6 +11,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from api.live.client_connection import ClientConnection
+from api.live.session_stream import SessionStream
 from api.live.session_usage import SessionUsage
 from api.live.tasks import keep_avatar_alive
 from errors import ReplicaLostError
@@ -58,7 +59,7 @@ async def test_report_lost_report_is_made_up_by_the_next() -> None:
             await super().report(usage)
 
     service, stream = Lossy(), SimpleNamespace(seconds=10.0)
-    usage = SessionUsage("s", "a", ComputeMeter(), stream)
+    usage = SessionUsage("s", "a", ComputeMeter(), cast(SessionStream, stream))
     task = asyncio.create_task(usage.report(service, every_s=0.001))
     await until(lambda: len(service.reports) >= 2)
     task.cancel()

@@ -86,8 +86,7 @@ def burn(seconds: float) -> None:
 
 
 async def test_run_divides_cpu_and_gpu_time_among_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = ComputeClock()
-    clock.has_gpu = True
+    clock = ComputeClock(has_gpu=True)
     now = [0.0]
     monkeypatch.setattr("deployments.runtime.replica.time.process_time", lambda: 2 * now[0])
     monkeypatch.setattr("deployments.runtime.replica.time.monotonic", lambda: now[0])
