@@ -108,7 +108,7 @@ class LimitChecks:
         unfinished = self._table.unfinished_jobs()
         new = (job.upload_bytes for job in unfinished if job.owner == owner and job.created_at > self._stored.since)
         if (total := self._stored.by_owner[owner] + sum(new) + num_bytes) > limit:
-            raise _refusal("stored_bytes", limit, f"with this upload there would be {total} bytes")
+            raise _refusal("stored_bytes", limit, f"with this upload, {total} bytes would be stored")
 
     def check_live(self, owner: str | None) -> None:
         """Refuse a live session.
@@ -124,9 +124,9 @@ class LimitChecks:
 def _check(name: str, limit: int | None, num: int, what: str, retry_after_s: float = _RETRY_AFTER_S) -> None:
     """Refuse one more if `num` have reached the limit."""
     if limit is not None and num >= limit:
-        raise _refusal(name, limit, f"there are {num} {what}", retry_after_s)
+        raise _refusal(name, limit, f"{what}: {num}", retry_after_s)
 
 
 def _refusal(name: str, limit: int, found: str, retry_after_s: float = _RETRY_AFTER_S) -> KeyLimitError:
-    message = f"The limit {name} of this API key is {limit}, and {found}. Retry in {retry_after_s:.0f} s."
+    message = f"The limit {name} of this API key is {limit}; {found}. Retry in {retry_after_s:.0f} s."
     return KeyLimitError(message, retry_after_s)

@@ -318,7 +318,9 @@ class Submissions:
             created_at=utc_now(),
         )
         has_watermark = self._config.labels.invisible and plan.is_complete
-        return self._table.insert_job(job.with_watermark() if has_watermark else job)
+        inserted = self._table.insert_job(job.with_watermark() if has_watermark else job)
+        self._admission.release(context.admission_id)  # so that limits count either the reservation or the job
+        return inserted
 
     def _find_duplicate(self, context: RequestContext, disk_bytes: int) -> JobRecord | None:
         """The job of the same idempotency key, which may have arrived at another Ingress in the meantime.

@@ -61,7 +61,7 @@ class Bench:
 
     def refused(self, name: str, value: int, **request: object) -> float:
         """Return after how many seconds the next request may come, which others need not wait for."""
-        with pytest.raises(KeyLimitError, match=rf"^The limit {name} of this API key is {value}, and ") as caught:
+        with pytest.raises(KeyLimitError, match=rf"^The limit {name} of this API key is {value}; ") as caught:
             self.admit(**request)  # type: ignore[arg-type]
         assert (caught.value.status_code, caught.value.code) == (429, "key_limit_reached")
         self.admission.release(self.admit(self.other))
@@ -143,7 +143,7 @@ def test_admit_over_stored_bytes_is_refused(bench: Bench) -> None:
     bench.limit(stored_bytes=40 * MIB)
     place = bench.admit(num_bytes=None, max_bytes=100 * MIB)
     assert bench.admission.extend(place, 32 * MIB) == 64 * MIB
-    with pytest.raises(KeyLimitError, match=f"there would be {40 * MIB + 750} bytes"):
+    with pytest.raises(KeyLimitError, match=f"with this upload, {40 * MIB + 750} bytes would be stored"):
         bench.admission.extend(place, 40 * MIB)
     rows = usage_rows(bench.table, bench.stored, None, None, None)
     assert {row.key: row.stored_bytes for row in rows} == {bench.owner: 600}
@@ -156,7 +156,7 @@ def test_check_live_over_live_sessions_is_refused(bench: Bench) -> None:
 
     bench.limit(live_sessions=1)
     start("1", bench.owner)
-    with pytest.raises(KeyLimitError, match="^The limit live_sessions of this API key is 1, and there are 1 live"):
+    with pytest.raises(KeyLimitError, match="^The limit live_sessions of this API key is 1; live sessions: 1"):
         start("2", bench.owner)
     start("3", bench.other)
     bench.table.usage.record_live(LiveUsage(session_id="1", owner=bench.owner, is_over=True), lambda: None)
