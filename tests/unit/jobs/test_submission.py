@@ -14,7 +14,7 @@ import pytest
 
 from config import JobConfig, LabelsConfig, PipelineConfig, TtsConfig
 from errors import FaceNotFoundError, KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError
-from jobs.admission import AdmissionController
+from jobs.admission import AdmissionController, AdmitRequest
 from jobs.forecast import result_bytes
 from jobs.messages import OutputInfo, OutputPicture, ProbeResult
 from jobs.model.avatar_settings import AvatarSettings
@@ -142,6 +142,16 @@ async def test_create_job_after_crash_succeeds(bench: Bench) -> None:
     assert on_disk(bench.files, job_file_key(job.id)).read_bytes() == b"sound"
     assert on_disk(bench.files, face_key(job.avatar_key)).read_bytes() == b"picture"
     assert bench.uploads() == []
+
+
+async def test_create_job_releases_its_reservation_with_the_row(bench: Bench) -> None:
+    admission = bench.submissions._admission
+    place = admission.admit(AdmitRequest(num_bytes=1, max_bytes=1, is_job=True))
+    with pytest.raises(SystemExit):
+        await bench.create(bench.spec(), admission_id=place.id)
+    assert admission.holds(place.id)
+    await bench.create(bench.spec(), admission_id=place.id)
+    assert not admission.holds(place.id)
 
 
 async def test_create_job_with_background_probes_and_stores_it(bench: Bench) -> None:
