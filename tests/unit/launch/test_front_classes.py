@@ -115,8 +115,8 @@ def test_front_restart_keeps_the_keys(fronted: Fronted) -> None:
         assert fronted.submit(key).status_code == 202
 
 
-def test_front_submissions_without_keys_reach_the_queue(fronted: Fronted) -> None:
-    with ThreadPoolExecutor(40) as pool:
+def test_front_submissions_without_keys_reach_the_queue(tmp_path: Path) -> None:
+    with fronted_api(tmp_path, queue_s=60) as fronted, ThreadPoolExecutor(40) as pool:
         accepted = list(pool.map(lambda _: fronted.submit(), range(150)))
         fronted.service.is_full = True
         refused = list(pool.map(lambda _: fronted.submit(), range(150)))
