@@ -24,6 +24,8 @@ UP_S, JOBS_S = 180.0, 300.0
 NUM_JOBS = 6
 NUM_DEATHS = 16
 DRAIN_S = 240.0
+DRAIN_ENV = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S)}
+WORKER = '--resources={"worker": 1}'
 ON_EVERY_WORKER = ("AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
 # Short pieces, so that calls between all stages are on their way, from node to node, whenever a node dies.
 RENDER = {"block_seconds": 2.0, "segment_seconds": 1.5, "segment_window": 2}
@@ -51,7 +53,7 @@ def running(
     try:
         cluster.start('--resources={"head": 1}')
         for _ in range(2):
-            cluster.add_node('--resources={"worker": 1}')
+            cluster.add_node(WORKER, env=DRAIN_ENV)
         url = cluster.deploy(_config(repo_root, data_dir, request.param))
         running = Running(cluster, Caller(url, patience_s=UP_S), data_dir)
         _wait_for_workers(running, 2)
@@ -125,7 +127,7 @@ def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_video:
             assert running.cluster.nodes_with("Director") == [other]
             director = other
         if number + 1 < NUM_DEATHS:
-            other = running.cluster.add_node('--resources={"worker": 1}')
+            other = running.cluster.add_node(WORKER, env=DRAIN_ENV)
             _wait_for_workers(running, 2)
 
 
@@ -215,12 +217,11 @@ def test_drained_nodes_lose_no_work(running: Running, sample_video: Path, sample
         assert done.returncode == 0, done.stderr
 
     for node, drain in ((1, drain_by_command), (2, cluster.terminate_node)):
-        cluster.add_node('--resources={"worker": 1}', env={"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S)})
+        cluster.add_node(WORKER, env=DRAIN_ENV)
         with LiveSession(running.caller.url, avatar) as session:
             _drain_node(running, node, drain, pair, quiet)
-        print(
-            f"live: reconnected {session.num_reconnected} times, at most {session.longest_gap_s:.2f} s without a picture"
-        )
+        gap_s = session.longest_gap_s
+        print(f"live: reconnected {session.num_reconnected} times, at most {gap_s:.2f} s without a picture")
 
 
 def _drain_node(running: Running, node: int, drain: Callable[[int], None], pair: Pair, quiet: bytes) -> None:
