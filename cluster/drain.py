@@ -27,9 +27,9 @@ def drain(
         float, typer.Option("--timeout", min=1.0, help="Seconds that the work on the node gets to end or to move.")
     ] = 600.0,
 ) -> None:
-    """Take a node out of a Ray cluster: move what runs on it to other nodes, then end the node.
+    """Take a node out of a Ray cluster: move what runs on it to other nodes, then end its raylet.
 
-    Run it on any node of the cluster; it waits until the node has ended. Jobs continue, and clients of live sessions
+    Run it on any node of the cluster; it waits until the raylet has ended. Jobs continue, and clients of live sessions
     reconnect. To stop a service that `lipwright serve` runs, send SIGTERM to it instead.
     """
     from deployments.runtime.ray_internals import ControlStore, this_address
@@ -51,7 +51,7 @@ def drain(
                 "node: its jobs resume on other nodes."
             )
         time.sleep(_POLL_S)
-    print(f"The node has ended after {time.monotonic() - begin:.0f} s")
+    print(f"The node has left the cluster after {time.monotonic() - begin:.0f} s")
 
 
 def choose_node(nodes: Sequence[ClusterNode], name: str) -> ClusterNode:

@@ -215,6 +215,7 @@ def test_drained_nodes_lose_no_work(running: Running, sample_video: Path, sample
     def drain_by_command(node: int) -> None:
         done = cluster.run("lipwright", "drain", cluster.node_id(node), "--timeout", str(DRAIN_S))
         assert done.returncode == 0, done.stderr
+        cluster.terminate_node(node)  # `ray start --block` goes on without its raylet
 
     for node, drain in ((1, drain_by_command), (2, cluster.terminate_node)):
         cluster.add_node(WORKER, env=DRAIN_ENV)
