@@ -236,7 +236,8 @@ class ControlStore:
             raise UnavailableError(
                 "No Ray cluster was found: run this on one of its nodes, or set RAY_ADDRESS."
             ) from error
-        self._client: Any = ray._raylet.GcsClient(address=address)  # type: ignore[attr-defined]
+        with _control_store_errors():
+            self._client: Any = ray._raylet.GcsClient(address=address)  # type: ignore[attr-defined]
 
     def nodes(self) -> list[ClusterNode]:
         """Return the nodes that are alive."""

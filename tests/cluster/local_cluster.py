@@ -67,7 +67,7 @@ class LocalCluster:
 
         Nodes of one machine share a folder of sockets, and two that start at the same time take the same names.
         """
-        self._start_node(f"--address={self._address_of_head()}:{self._gcs_port}", *options, env=env)
+        self._start_node(f"--address={self.address()}", *options, env=env)
         number = len(self._nodes) - 1
         wait_until(lambda: self.has_ended(number) or "Ray runtime started" in self._log(number), _UP_S, _LOOK_S / 5)
         assert not self.has_ended(number), f"node {number} ended: {self._log(number)}"
@@ -132,11 +132,11 @@ class LocalCluster:
                     process.kill()
         shutil.move(self._ray_folder, self._folder / "ray")
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, env: Mapping[str, str] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
         """Run a command of Ray against this cluster, from a folder that is not the repository's."""
         return subprocess.run(
             [str(_BIN / command[0]), *command[1:]],
-            env=self._env,
+            env={**self._env, **env},
             cwd=self._folder,
             capture_output=True,
             text=True,
@@ -195,10 +195,10 @@ class LocalCluster:
     def _log(self, number: int) -> str:
         return (self._folder / f"node{number}.log").read_text()
 
-    def _address_of_head(self) -> str:
-        """Ray's choice of this machine's address: never loopback where there is another."""
-        (found,) = [line.rpartition(":")[2].strip() for line in self._log(0).splitlines() if "Local node IP" in line]
-        return found
+    def address(self) -> str:
+        """Host and port of the control store; the host is Ray's choice: never loopback where there is another."""
+        (host,) = [line.rpartition(":")[2].strip() for line in self._log(0).splitlines() if "Local node IP" in line]
+        return f"{host}:{self._gcs_port}"
 
 
 def cpu_config(repo_root: Path, **arguments: Any) -> dict[str, Any]:

@@ -213,7 +213,8 @@ def test_drained_nodes_lose_no_work(running: Running, sample_video: Path, sample
         avatar = client.avatars.wait(client.avatars.create(video=sample_video).id, JOBS_S).check().id
 
     def drain_by_command(node: int) -> None:
-        done = cluster.run("lipwright", "drain", cluster.node_id(node), "--timeout", str(DRAIN_S))
+        command = ("lipwright", "drain", cluster.node_id(node), "--timeout", str(DRAIN_S))
+        done = cluster.run(*command, env={"RAY_ADDRESS": cluster.address()})
         assert done.returncode == 0, done.stderr
         cluster.terminate_node(node)  # `ray start --block` goes on without its raylet
 
