@@ -68,21 +68,16 @@ def test_jobs_survive_the_death_of_everything(tmp_path: Path, portrait_pair: Pai
 
 @pytest.mark.endurance
 @pytest.mark.timeout(400)
-def test_sigterm_lets_segments_in_flight_end(tmp_path: Path, portrait_pair: Pair, long_pair: Pair) -> None:
+def test_sigterm_lets_segments_in_flight_end(tmp_path: Path, long_pair: Pair) -> None:
     data_dir = tmp_path / "data"
     with served(data_dir) as service:
         caller = Caller(service.url)
         quiet = caller.result(caller.accepted(long_pair))
         ids = [caller.accepted(long_pair) for _ in range(3)]
         wait_until(lambda: sum(Path(path).parts[-3] in ids for path, _ in _segments(data_dir)) >= 3, pause_s=0.02)
-        stopping = threading.Thread(target=service.stop)
-        stopping.start()
-        wait_until(lambda: not service.is_ready(), pause_s=0.02)
-        refused = caller.submit(portrait_pair)
-        stopping.join()
+        service.stop()
         made = _segments(data_dir)
         finished = _finished(data_dir, ids)
-    assert refused.status_code == 503, "new work is rejected before the service ends"
     assert {path for path, _ in made if Path(path).parts[-3] in ids} == finished, "each segment on disk is recorded"
     with _remade(data_dir, made) as remade, served(data_dir) as service:
         caller = Caller(service.url)
