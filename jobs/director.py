@@ -92,7 +92,7 @@ class JobDirector:
             self._on_leadership_lost,
             request_handover_when=stages.ready if config.handover_to_newest else None,
         )
-        self._scheduler = JobScheduler(services, lambda: self._election.is_leader)
+        self._scheduler = JobScheduler(services, lambda: self._election.starts_work)
         self._drafts = Drafts(services)
         self._revisions = Revisions(services, self._submissions, check_texts)
         self._replicas = replicas
@@ -164,8 +164,16 @@ class JobDirector:
         self._election_loop.cancel()
         await self.resign()
 
-    async def resign(self) -> None:
-        """Step down permanently because this service ends, so that another one need not wait for the lease to end."""
+    async def resign(self, max_drain_s: float = 0.0) -> None:
+        """Step down permanently because this service ends.
+
+        New work is rejected at once, and the segments in flight get `max_drain_s` seconds to end. Then the lease is
+        released, so that another service need not wait for its end.
+        """
+        if max_drain_s > 0:
+            self._election.drain()
+            if not await self._limiter.drain(max_drain_s):
+                logger.warning("segments are still rendered after %g s; they will be rendered again", max_drain_s)
         await self._election.stop()
 
     async def check(self) -> None:

@@ -89,7 +89,8 @@ class LiveRoutes:
             rendering = asyncio.create_task(session.stream.run())
             tasks.append(rendering)
             with self._running.add(session):
-                await first_ended(rendering, session.serve_clients(socket, first, self._live.max_detached_s))
+                clients = session.serve_clients(socket, first, self._live.max_detached_s)
+                await first_ended(rendering, clients, self._service.until_moved())
         finally:
             await cancel_all(tasks)
 

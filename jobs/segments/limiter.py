@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 
 from config import PipelineConfig
 
@@ -22,6 +23,7 @@ class SegmentLimiter:
         self._num_studios = 0
         self.num_in_flight: Counter[str] = Counter()  # by job id
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._is_draining, self._is_drained = False, asyncio.Event()
 
     @property
     def max_running_jobs(self) -> int:
@@ -63,7 +65,20 @@ class SegmentLimiter:
         del self.num_in_flight[job_id]
         self._grant()
 
+    async def drain(self, max_s: float) -> bool:
+        """Start no more segments; return whether those in flight ended within `max_s` seconds."""
+        self._is_draining = True
+        self._grant()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max_s):
+                await self._is_drained.wait()
+        return self._is_drained.is_set()
+
     def _grant(self) -> None:
+        if self._is_draining:
+            if not self.num_in_flight:
+                self._is_drained.set()
+            return
         while self._waiting:
             job_id, future = min(self._waiting, key=lambda waiting: self.num_in_flight[waiting[0]])
             is_own = self.num_in_flight[job_id] < self._render.segment_window

@@ -92,6 +92,15 @@ def test_live_socket_at_capacity_is_closed_with_retry_after(url: str) -> None:
     wait_until(lambda: is_accepted(url), 30)
 
 
+def test_live_session_on_drained_node_tells_client_to_reconnect(url: str, live: GreyService) -> None:
+    with socket(url) as line:
+        first(line, "session.fragment")
+        live.moves.set()
+        moved = first(line, "error")
+        assert (moved["code"], moved["retryable"]) == ("busy", True)
+        assert close_code(line) == 1013
+
+
 @pytest.mark.parametrize(
     ("query", "code"),
     [
