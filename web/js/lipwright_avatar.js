@@ -46,29 +46,29 @@ const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[na
  * origin than the service; `picture`, the URL of an idle picture; `controls`, any of `start text microphone`.
  *
  * Properties: `getToken`, a function that returns (a promise of) a token, instead of `token-url`; `texts`, which
- * replaces labels; `state`: `idle`, `connecting`, `ready`, `speaking`, `reconnecting`, `busy`, `ended` or `error`.
+ * replaces labels and messages; `state`: `idle`, `connecting`, `ready`, `speaking`, `reconnecting`, `busy`, `ended` or `error`.
  *
  * Events: `ready`, `speaking`, `silent`, `ended` and `error`, with a reason in `detail`.
  */
 export class LipwrightAvatar extends HTMLElement {
   static observedAttributes = ["avatar", "server", "picture", "controls"];
 
-  #texts = TEXTS;
+  state = "idle";
+  #parts;
   #session = null;
   #microphone = null;
   #failure = null; // the last error or reason, as it is shown
+  #isBusy = false; // whether that says so
 
   constructor() {
     super();
-    this.state = "idle";
-    this.getToken = null;
     const root = this.attachShadow({ mode: "open", delegatesFocus: true });
     root.adoptedStyleSheets = [STYLE];
     const button = (name, action) => h("button", { type: "button", part: `button ${name}`, onclick: action });
     const form = h("form", { part: "form", onsubmit: (event) => this.#submit(event) });
-    this.parts = {
+    this.#parts = {
       picture: h("img", { part: "picture", alt: "", hidden: true }),
-      video: h("video", { part: "video", playsInline: true, onplaying: () => this.parts.video.classList.add("shown") }),
+      video: h("video", { part: "video", playsInline: true, onplaying: () => this.#parts.video.classList.add("shown") }),
       caption: h("p", { part: "caption", class: "caption", hidden: true }),
       status: h("p", { part: "status", class: "status", role: "status" }),
       start: button("start", () => this.connect()),
@@ -80,7 +80,7 @@ export class LipwrightAvatar extends HTMLElement {
       text: h("input", { part: "input", type: "text", autocomplete: "off", maxLength: 2000, required: true }),
       send: h("button", { type: "submit", part: "button send" }),
     };
-    const { picture, video, caption, status, start, talk, interrupt, unmute, stop, text, send } = this.parts;
+    const { picture, video, caption, status, start, talk, interrupt, unmute, stop, text, send } = this.#parts;
     form.append(text, send);
     root.append(
       h("div", { part: "stage", class: "stage" }, picture, video, caption), status,
@@ -105,25 +105,16 @@ export class LipwrightAvatar extends HTMLElement {
     this.#show();
   }
 
-  get texts() {
-    return this.#texts;
-  }
-
-  set texts(texts) {
-    this.#texts = { ...TEXTS, ...texts };
-    this.#show();
-  }
-
   /** Start a session, unless there is one. */
   connect() {
     if (this.#session) return;
     this.#failure = null;
     if (!canLive()) {
-      this.#fail({ code: "unsupported", message: this.texts.unsupported });
+      this.#fail({ code: "unsupported", message: this.#texts.unsupported });
       this.#enter("error");
       return;
     }
-    const session = (this.#session = new LiveSession(this.parts.video, {
+    const session = (this.#session = new LiveSession(this.#parts.video, {
       avatarId: this.getAttribute("avatar"),
       sampleRate: MICROPHONE_RATE,
       server: this.#server,
@@ -157,7 +148,7 @@ export class LipwrightAvatar extends HTMLElement {
       else recording.stop();
     } catch ({ message }) {
       this.#microphone = null;
-      this.#fail({ code: "microphone", message: fill(this.texts.microphone, { message }) });
+      this.#fail({ code: "microphone", message: fill(this.#texts.microphone, { message }) });
     }
   }
 
@@ -174,6 +165,10 @@ export class LipwrightAvatar extends HTMLElement {
     this.#session?.interrupt();
   }
 
+  get #texts() {
+    return { ...TEXTS, ...this.texts }; // a page may have set them before the script was loaded
+  }
+
   get #server() {
     return new URL(this.getAttribute("server") ?? SERVER, location.href).href.replace(/\/$/, "");
   }
@@ -186,7 +181,7 @@ export class LipwrightAvatar extends HTMLElement {
   }
 
   async #showPicture() {
-    const { picture } = this.parts;
+    const { picture } = this.#parts;
     const avatar = this.getAttribute("avatar");
     let address = this.getAttribute("picture");
     try {
@@ -212,13 +207,13 @@ export class LipwrightAvatar extends HTMLElement {
 
   #submit(event) {
     event.preventDefault();
-    this.speak(this.parts.text.value);
-    this.parts.text.value = "";
+    this.speak(this.#parts.text.value);
+    this.#parts.text.value = "";
   }
 
   #receive(event) {
     const { type, state, name } = event;
-    if (type === "session.state_updated" && ["connecting", "reconnecting", "recovering"].includes(state)) this.#enter(state === "connecting" ? this.state : "reconnecting");
+    if (type === "session.state_updated" && state === "reconnecting") this.#enter(state);
     else if (type === "session.fragment" && ["connecting", "reconnecting"].includes(this.state)) this.#enter(event.is_speaking ? "speaking" : "ready");
     else if (type === "agent.speak_started") this.#enter("speaking");
     else if (type === "agent.speak_ended" || type === "agent.speak_interrupted") this.#enter("ready", "silent");
@@ -229,27 +224,27 @@ export class LipwrightAvatar extends HTMLElement {
   }
 
   #explain({ code, message, retry_after_s: seconds }) {
-    if (code === "busy") return fill(this.texts.busy, { seconds: Math.ceil(seconds ?? 1) });
-    return code === "token" ? this.texts.token : code === "browser" ? this.texts.unsupported : message;
+    if (code === "busy") return fill(this.#texts.busy, { seconds: Math.ceil(seconds ?? 1) });
+    return code === "token" ? this.#texts.token : code === "browser" ? this.#texts.unsupported : message;
   }
 
   #ended(code) {
-    const { video } = this.parts;
+    const { video } = this.#parts;
     this.#session = null;
     this.stopListening();
     this.#mute(false);
     video.classList.remove("shown");
     video.removeAttribute("src");
     video.load();
-    if (code !== 1000 && !this.#failure) this.#fail({ code: "connection_lost", message: this.texts.lost });
-    const reason = (this.#failure ??= this.texts.ended);
-    this.#enter(code === 1000 ? "ended" : this.wasBusy ? "busy" : "error");
+    if (code !== 1000 && !this.#failure) this.#fail({ code: "connection_lost", message: this.#texts.lost });
+    const reason = (this.#failure ??= this.#texts.ended);
+    this.#enter(code === 1000 ? "ended" : this.#isBusy ? "busy" : "error");
     this.#tell("ended", { code, reason });
   }
 
   #fail({ code, message, retryable = false }) {
     this.#failure = message;
-    this.wasBusy = code === "busy";
+    this.#isBusy = code === "busy";
     this.#show();
     this.#tell("error", { code, message, retryable });
   }
@@ -267,13 +262,14 @@ export class LipwrightAvatar extends HTMLElement {
   }
 
   #mute(isMuted) {
-    this.parts.video.muted = isMuted;
+    this.#parts.video.muted = isMuted;
     this.#show();
   }
 
   #show() {
-    const { video, caption, status, start, talk, interrupt, unmute, stop, form, text, send } = this.parts;
-    const { texts, state } = this;
+    const { video, caption, status, start, talk, interrupt, unmute, stop, form, text, send } = this.#parts;
+    const { state } = this;
+    const texts = this.#texts;
     const isOn = IS_ON.includes(state);
     const allowed = (this.getAttribute("controls") ?? "start text microphone").split(/\s+/);
     const focused = this.shadowRoot.activeElement;
