@@ -187,8 +187,8 @@ def _api_key_of(headers: Headers) -> str:
 
 
 async def _refuse_socket(socket: WebSocket, error: LipwrightError) -> None:
-    """Refuse a handshake with 403. Browsers do not show why, so the widget's is accepted and then closed."""
-    if SUBPROTOCOL not in socket.scope.get("subprotocols", ()):
+    """Refuse a handshake with 403. Scripts cannot read why, so that of a token is accepted and then closed."""
+    if error.retryable or SUBPROTOCOL not in socket.scope.get("subprotocols", ()):
         return await socket.close(_REFUSED, str(error)[:_MAX_REASON])
     await socket.accept(SUBPROTOCOL)
     await ClientConnection(socket).close(_REFUSED, error_event(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Final
 
@@ -116,9 +117,11 @@ class PageRoutes(Routes, include_in_schema=False):
     @route(WIDGET)
     def widget(self, request: Request) -> Response:
         """Return the module that other web sites load; it imports those of the page."""
-        modules = f"../{ASSETS[1:]}/{self._digest}/js"  # relative, so that prefixes of proxies do not matter
-        content = f'import "{modules}/live_session.js";\nexport * from "{modules}/lipwright_avatar.js";\n'
-        return self._answer(request, content.encode(), ".js", "no-cache")
+        folder = f"../{ASSETS[1:]}/{self._digest}/js"  # relative, so that prefixes of proxies do not matter
+        element = "lipwright_avatar.js"
+        imported = re.findall(r'from "\./(.+)"', self._files[f"js/{element}"].decode())  # so they load at once
+        lines = [*(f'import "{folder}/{name}";' for name in imported), f'export * from "{folder}/{element}";\n']
+        return self._answer(request, "\n".join(lines).encode(), ".js", "no-cache")
 
     @route(ASSETS + "/{digest}/{name:path}", "HEAD")
     @route(ASSETS + "/{digest}/{name:path}")

@@ -69,7 +69,7 @@ export class LipwrightAvatar extends HTMLElement {
     this.#parts = {
       picture: h("img", { part: "picture", alt: "", hidden: true }),
       video: h("video", { part: "video", playsInline: true, onplaying: () => this.#parts.video.classList.add("shown") }),
-      caption: h("p", { part: "caption", class: "caption", hidden: true }),
+      caption: h("p", { part: "caption", class: "caption", tabIndex: 0, hidden: true }), // long texts are scrolled
       status: h("p", { part: "status", class: "status", role: "status" }),
       start: button("start", () => this.connect()),
       talk: button("talk", () => (this.#microphone ? this.stopListening() : this.listen())),
@@ -290,7 +290,7 @@ export class LipwrightAvatar extends HTMLElement {
     interrupt.hidden = state !== "speaking" || !allowed.includes("start");
     unmute.hidden = !video.muted;
     form.hidden = !isOn || !allowed.includes("text");
-    if (focused?.closest("[hidden]")) [start, text, talk, stop].find((each) => !each.closest("[hidden]"))?.focus();
+    if (focused?.closest("[hidden]")) [start, talk, stop].find((each) => !each.closest("[hidden]"))?.focus();
   }
 }
 

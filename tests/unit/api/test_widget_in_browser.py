@@ -28,6 +28,10 @@ PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=de
 <title>A shop</title><script type="module" src="{service}/widget/lipwright-avatar.js"></script>
 <main><h1>A shop</h1><lipwright-avatar avatar="{avatar}" token-url="/token"></lipwright-avatar></main></html>"""
 
+# Chromium's policy without a click; for it, every `evaluate` is a click.
+NO_AUTOPLAY = """() => { const { play } = HTMLMediaElement.prototype; HTMLMediaElement.prototype.play = function () {
+  return this.muted ? play.call(this) : Promise.reject(new DOMException("", "NotAllowedError")); }; }"""
+
 
 @dataclass
 class Shop:
@@ -105,7 +109,8 @@ def test_element_on_other_origin_shows_picture_and_speaks(browser: Any, tmp_path
         visitor.page.keyboard.press("Tab")
         visitor.page.keyboard.press("Enter")
         visitor.until(f"{AVATAR}.state === 'ready' && {ROOT}.querySelector('video').currentTime > .5")
-        assert visitor.page.evaluate(f"{ROOT}.activeElement.localName") == "input", "the start button is gone"
+        visitor.page.keyboard.press("Tab")  # from the first button: the one that was pressed is gone
+        visitor.page.keyboard.press("Tab")
         visitor.page.keyboard.type("Good day, dear visitor.")
         visitor.page.keyboard.press("Enter")
         visitor.until(f"{AVATAR}.state === 'speaking'")
@@ -144,8 +149,11 @@ def test_element_reconnects_with_a_fresh_token(browser: Any, tmp_path: Path) -> 
         open_shop(site, proxy.url) as shop,
     ):
         visitor = visit(browser, shop)
+        visitor.page.evaluate(NO_AUTOPLAY)
         visitor.page.evaluate(f"{AVATAR}.connect()")
         visitor.until(f"{AVATAR}.state === 'ready'")
+        visitor.page.get_by_role("button", name="Turn on sound").click()
+        assert not visitor.page.evaluate(f"{ROOT}.querySelector('video').muted")
         used = len(shop.tokens)
         proxy.refuses = True
         proxy.cut()
