@@ -29,7 +29,7 @@ _PREFIX: Final = "lwt_"
 _PREFLIGHT_S: Final = 7200  # Chromium's maximum
 _PREFLIGHT: Final = {
     "access-control-allow-methods": "GET",
-    "access-control-allow-headers": "authorization",
+    "access-control-allow-headers": "authorization, x-api-key",
     "access-control-max-age": str(_PREFLIGHT_S),
     "vary": "Origin",
 }

@@ -171,7 +171,7 @@ def test_live_socket_with_used_token_is_refused(site: Site) -> None:
     for _ in range(2):
         with site.socket(token) as line:
             first(line, "session.stream")
-    assert "forbidden: The token has started all of its 2 sessions." in site.refusal(token)
+    assert "forbidden: The token has started all of its sessions (2)." in site.refusal(token)
 
 
 def test_live_socket_after_granted_seconds_is_closed(site: Site) -> None:

@@ -95,9 +95,9 @@ def test_front_session_cookie_is_known_until_expiry(tmp_path: Path, monkeypatch:
         assert found == [200, 503, 503, 503]
 
 
-def test_front_browser_token_counts_for_its_key(tmp_path: Path) -> None:
+def test_front_browser_tokens_leave_slots_for_their_key(tmp_path: Path) -> None:
     with fronted_api(tmp_path, **SMALL, max_unknown=4, unknown_share=3) as fronted, ExitStack() as stack:
-        fronted.new_key("one")
+        secret = fronted.new_key("one")
         (key,) = fronted.keys.list()
         limits: dict[str, Any] = {"avatar_id": "0" * 32, "origin": ("https://a.example",)}
         valid, _ = new_browser_token(key, TokenRequest.model_validate(limits))
@@ -114,7 +114,8 @@ def test_front_browser_token_counts_for_its_key(tmp_path: Path) -> None:
         fields = {"authorization": f"Bearer {valid}", "origin": "https://a.example"}
         stack.enter_context(unread_streams(fronted.port, "GET", path, 30, fields))
         time.sleep(0.3)
-        with fronted.client(fronted.new_key("other")) as client:
+        with fronted.client(secret) as client, fronted.client() as visitor:
+            assert visitor.get(path, headers=fields).status_code == 503
             assert client.get("/v1/status").status_code == 200
 
 
