@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,3 +174,15 @@ def test_element_with_token_of_other_origin_shows_error(browser: Any, tmp_path: 
         assert shown == f"The token is not for pages of '{shop.url}'."
         assert visitor.page.get_by_role("button", name="Start").is_visible()
         visitor.picture("widget-error")
+
+
+def test_element_at_capacity_shows_busy(browser: Any, tmp_path: Path) -> None:
+    with site_with_avatar(tmp_path) as site, open_shop(site) as shop, ExitStack() as sessions:
+        visitor = visit(browser, shop)
+        token = site.token(max_sessions=4)
+        for _ in range(4):
+            sessions.enter_context(site.socket(token)).recv(timeout=30)
+        visitor.page.get_by_role("button", name="Start").click()
+        visitor.until(f"{AVATAR}.state === 'busy'")
+        assert visitor.page.get_by_role("status").inner_text().startswith("Busy. Try again in ")
+        assert visitor.page.get_by_role("button", name="Start").is_visible()
