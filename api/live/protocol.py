@@ -223,24 +223,17 @@ class SessionOptions:
 _GRANTED: Final = {"avatar_id", "sample_rate", "receive_video"}
 
 
-def check_granted(grant: TokenGrant, query: QueryParams) -> None:
-    """Check the options of a client with a browser token.
-
-    Raises:
-        ForbiddenError: The token does not allow them.
-    """
-    if query.get("avatar_id") != grant.avatar_id:
-        raise ForbiddenError("The token is for another avatar.")
-    if more := query.keys() - _GRANTED:
-        raise ForbiddenError(f"{min(more)[:40]}: tokens allow only {', '.join(sorted(_GRANTED))}.")
-
-
 def session_options(query: QueryParams, grant: TokenGrant | None = None) -> SessionOptions:
     """Return the options of a new session.
 
     Raises:
         OptionError: One of them is not possible.
+        ForbiddenError: The browser token of the client does not allow one of them.
     """
+    if grant is not None and query.get("avatar_id") != grant.avatar_id:
+        raise ForbiddenError("The token is for another avatar.")
+    if grant is not None and (more := query.keys() - _GRANTED):
+        raise ForbiddenError(f"{min(more)[:40]}: tokens allow only {', '.join(sorted(_GRANTED))}.")
     rate = query.get("sample_rate", str(_DEFAULT_RATE))
     if rate not in map(str, RATES):
         raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")

@@ -13,19 +13,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.browser_token import SUBPROTOCOL
 from api.live.client_connection import ClientConnection, next_message
-from api.live.counted_session import counted_session
-from api.live.protocol import (
-    MessageLimits,
-    SessionEndedError,
-    SessionOptions,
-    check_granted,
-    error_event,
-    event,
-    session_options,
-)
+from api.live.protocol import MessageLimits, SessionEndedError, SessionOptions, error_event, event, session_options
 from api.live.running_sessions import RunningSession, RunningSessions
 from api.live.session_stream import SessionServices, SessionStream
-from api.live.tasks import cancel_all, first_ended, keep_avatar_alive
+from api.live.tasks import cancel_all, counted_session, first_ended, keep_avatar_alive
 from config import LiveConfig
 from errors import LipwrightError, OptionError
 from jobs.model.browser_token import TokenGrant
@@ -73,9 +64,7 @@ class LiveRoutes:
         connection = ClientConnection(socket)
         grant: TokenGrant | None = socket.state.grant
         async with _errors_sent_to(connection):
-            if grant is not None:
-                check_granted(grant, socket.query_params)
-            if (session_id := socket.query_params.get("session_id")) is not None:
+            if grant is None and (session_id := socket.query_params.get("session_id")) is not None:
                 await self._running.take_over(session_id, _caller(socket).owner, socket)
                 return
             _avatar_id(socket)

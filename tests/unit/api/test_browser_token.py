@@ -157,7 +157,8 @@ def test_live_socket_with_invalid_token_says_why(site: Site) -> None:
     assert "forbidden: background: tokens allow only" in site.refusal(
         token, f"avatar_id={site.avatar_id}&background=blur"
     )
-    assert "forbidden: The token is for another avatar." in site.refusal(token, "session_id=s")
+    taken_over = f"avatar_id={site.avatar_id}&session_id=s"
+    assert "forbidden: session_id: tokens allow only" in site.refusal(token, taken_over)
     short = site.token(expires_in=1)
     time.sleep(2.1)
     assert "unauthorized: The token has expired" in site.refusal(short)
