@@ -16,6 +16,7 @@ from jobs.housekeeping import Housekeeping
 from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.browser_token import TokenGrant
 from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
@@ -47,6 +48,7 @@ from storage.backgrounds import BackgroundRecord
 from storage.cues import open_cues
 from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord
 from storage.state import open_store, open_table, webhook_secrets
+from storage.token_sessions import TokenSessions
 from telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -120,6 +122,7 @@ class JobDirector:
         self._limits, self._engine, self._stages = config.jobs, config.engine, stages
         self._files = open_store(config)
         self._table = open_table(config.state, self._files, self._announce)
+        self._token_sessions = TokenSessions(self._table.database)
         self._avatars = Avatars(config, stages, self._table, self._files)
         self._backgrounds = Backgrounds(config, stages, self._table, self._files)
         self._limiter = SegmentLimiter(config)
@@ -347,6 +350,16 @@ class JobDirector:
         self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
         await self._avatars.pin(avatar.key)
+
+    async def start_token_session(self, session_id: str, grant: TokenGrant) -> int:
+        """Count a live session of a browser token; see `TokenSessions.start`."""
+        self._election.check()
+        return await self._table.run_in_thread(self._token_sessions.start, session_id, grant)
+
+    async def end_token_session(self, session_id: str, seconds: int) -> None:
+        """Count only the seconds that the session has lasted."""
+        self._election.check()
+        await self._table.run_in_thread(self._token_sessions.end, session_id, seconds)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the pinned avatars."""

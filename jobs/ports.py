@@ -23,6 +23,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
+from jobs.model.browser_token import TokenGrant
 from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
@@ -123,6 +124,12 @@ class JobService(Protocol):
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
         """Delete one; NotFoundError if there is none, StateError while an avatar uses it."""
+
+    async def start_token_session(self, session_id: str, grant: TokenGrant) -> int:
+        """Count a live session of a browser token; return its maximum seconds, ForbiddenError if there are none."""
+
+    async def end_token_session(self, session_id: str, seconds: int) -> None:
+        """Count only the seconds that the session has lasted."""
 
     async def status(self) -> ServiceStatus:
         """Return the queue, the running jobs, and how long a new job would wait."""

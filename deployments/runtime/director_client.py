@@ -71,6 +71,8 @@ class DirectorClient:
     create_background = _forward(JobService.create_background, _PROBE_S)
     delete_background = _forward(JobService.delete_background)
     people = _forward(JobService.people)
+    start_token_session = _forward(JobService.start_token_session)
+    end_token_session = _forward(JobService.end_token_session)
     status = _forward(JobService.status)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
