@@ -516,6 +516,11 @@ class JobConfig(_Frozen):
         ge=0,
         description="How long a running job waits on a full disk before it fails as `storage_full`, in seconds.",
     )
+    max_drain_s: float = Field(
+        20.0,
+        ge=0,
+        description="How long a service that stops waits for the segments that it is rendering, in seconds.",
+    )
 
     def call_timeout_s(self, num_frames: int) -> float:
         """Timeout in seconds of one call between deployments that handles `num_frames` frames."""

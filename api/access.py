@@ -18,21 +18,26 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
+from starlette.websockets import WebSocket
 
 from api.base_url import external_base_url
+from api.browser_token import SUBPROTOCOL, granted, path_of, presented_token, with_origin
 from api.forms.uploads import drain
+from api.live.client_connection import ClientConnection
+from api.live.protocol import error_event
+from api.page import WIDGET
 from api.problem import answer_to
 from api.session_token import session_key
 from config import AccessConfig
 from errors import ForbiddenError, LipwrightError, TableUnreachableError, UnauthorizedError
+from jobs.model.browser_token import TokenGrant
 from jobs.requests import Caller
 from net.access_rule import FRONT_HEADER, AccessRule, is_private
 from net.target import is_loopback
 from storage.key_ring import ApiKey, KeyRing
 from telemetry import metrics
 
-_OPEN_PATHS = ("/", "/live.html", "/healthz", "/readyz", "/docs", "/openapi.json")
+_OPEN_PATHS = ("/", "/live.html", WIDGET, "/healthz", "/readyz", "/docs", "/openapi.json")
 _OPEN_FOLDERS = ("/static-offline-docs/", "/page/")
 # Headers added by proxies, tunnels and CDNs: RFC 7239, RFC 9110 (Via), RFC 8586 (CDN-Loop), vendor manuals.
 _PROXY_HEADERS: Final = re.compile(
@@ -81,32 +86,35 @@ class ApiKeyMiddleware:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         try:
-            caller = Caller() if _is_open(scope) else await self._admit(scope)
+            caller, grant = (Caller(), None) if _is_open(scope) else await self._admit(scope)
         except (UnauthorizedError, ForbiddenError, TableUnreachableError) as error:
             if scope["type"] == "websocket":
                 metrics.REFUSALS.add(1, error.code)
-                return await WebSocketClose(_REFUSED, str(error)[:_MAX_REASON])(scope, receive, send)
+                return await _refuse_socket(WebSocket(scope, receive, send), error)
             await drain(Request(scope, receive))
             return await self._refusal(error, scope["path"])(scope, receive, send)
         state = scope.setdefault("state", {})
-        state["caller"] = caller
+        state["caller"], state["grant"] = caller, grant
         state["base_url"] = self._base_url(scope)
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, send if grant is None else with_origin(scope, send))
 
-    async def _admit(self, scope: Scope) -> Caller:
+    async def _admit(self, scope: Scope) -> tuple[Caller, TokenGrant | None]:
         if not self._keys.is_fresh:
             await asyncio.to_thread(self._keys.refresh)
         headers = Headers(scope=scope)
         rule = AccessRule(bool(self._keys.list()), self._settings.allow_without_keys)
         if rule.has_keys:
+            if (token := presented_token(scope, _api_key_of(headers))) is not None:
+                key, grant = granted(self._keys, token, scope)
+                return Caller(key.id, key.max_priority), grant
             key = self._key(headers, scope.get("method", ""))  # a WebSocket has no method, so it does not count as safe
-            return Caller(key.id, key.max_priority)
+            return Caller(key.id, key.max_priority), None
         if not rule.serves_without_key(_is_local(headers, scope, self._settings.allowed_origins)):
             raise ForbiddenError(
                 "Without API keys only direct connections from localhost are allowed. Create a key with `lipwright "
                 "keys add NAME`, or set access.allow_without_keys."
             )
-        return Caller()
+        return Caller(), None
 
     def _base_url(self, scope: Scope) -> str:
         """Return the prefix of links; the last known peer is the one that sent the request."""
@@ -178,6 +186,14 @@ def _api_key_of(headers: Headers) -> str:
     return token.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
 
 
+async def _refuse_socket(socket: WebSocket, error: LipwrightError) -> None:
+    """Refuse a handshake with 403. Scripts cannot read why, so that of a token is accepted and then closed."""
+    if error.retryable or SUBPROTOCOL not in socket.scope.get("subprotocols", ()):
+        return await socket.close(_REFUSED, str(error)[:_MAX_REASON])
+    await socket.accept(SUBPROTOCOL)
+    await ClientConnection(socket).close(_REFUSED, error_event(error))
+
+
 def _is_open(scope: Scope) -> bool:
-    path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+    path = path_of(scope)
     return path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)

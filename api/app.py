@@ -10,6 +10,7 @@ from starlette.responses import Response
 from api import problem
 from api.access import ApiKeyMiddleware
 from api.body_window import AppWindow
+from api.browser_token import ThumbnailPreflight
 from api.gradio_mount import mount_gradio
 from api.heygem import heygem_routers
 from api.live.routes import LiveRoutes
@@ -20,6 +21,7 @@ from api.page import PageRoutes, SecurityHeaders
 from api.sign_in import SignInRoutes
 from api.v1.routes import v1_routers
 from api.v1.routes.status import HealthRoutes
+from api.v1.routes.tokens import TokenRoutes
 from config import PipelineConfig
 from errors import LipwrightError
 from jobs.ports import JobService
@@ -54,19 +56,24 @@ def make_app(
     app.add_middleware(ApiKeyMiddleware, keys=keys, settings=config.access, refusal=_refusal)
     problem.install(app, _in_dialect)  # wraps the middleware above, so its unexpected errors become problems too
     _allow_origins(app, config.access.allowed_origins)
+    app.add_middleware(ThumbnailPreflight)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(AppWindow, limits=config.limits)
     app.include_router(PageRoutes(config.labels).router())
     app.include_router(HealthRoutes(service).router())
     responses = problem.problem_responses(401, 403, 503)
-    for router in (*v1_routers(service, files, config, speech), SignInRoutes(keys).router()):
+    for router in (
+        *v1_routers(service, files, config, speech),
+        SignInRoutes(keys).router(),
+        TokenRoutes(service, keys).router(),
+    ):
         app.include_router(router, dependencies=API_KEY, responses=responses)
     app.include_router(
         VideoRoutes(service, files, config).router(), dependencies=API_KEY, responses=error_responses(401, 403, 503)
     )
     if live is not None and config.live.max_sessions != 0:
         destinations = Destinations(config.live.push_destinations, config.network)
-        app.include_router(LiveRoutes(config.live, live, speech, destinations).router())
+        app.include_router(LiveRoutes(config.live, live, speech, destinations, service).router())
     if config.heygem.enabled:
         for router in heygem_routers(service, files, config, keys, speech):
             app.include_router(router, dependencies=API_KEY)

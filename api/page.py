@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from errors import NotFoundError
 
 ASSETS: Final = "/page"
 STREAM: Final = "/live.html"
+WIDGET: Final = "/widget/lipwright-avatar.js"
 _ROOT: Final = Path(web.__file__).resolve().parent
 _MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -111,6 +113,16 @@ class PageRoutes(Routes, include_in_schema=False):
         content = self._page("live.html", request.scope.get("root_path", ""))
         return self._answer(request, content, ".html", "no-cache")
 
+    @route(WIDGET, "HEAD")
+    @route(WIDGET)
+    def widget(self, request: Request) -> Response:
+        """Return the module that other web sites load; it imports those of the page."""
+        folder = f"../{ASSETS[1:]}/{self._digest}/js"  # relative, so that prefixes of proxies do not matter
+        element = "lipwright_avatar.js"
+        imported = re.findall(r'from "\./(.+)"', self._files[f"js/{element}"].decode())  # so they load at once
+        lines = [*(f'import "{folder}/{name}";' for name in imported), f'export * from "{folder}/{element}";\n']
+        return self._answer(request, "\n".join(lines).encode(), ".js", "no-cache")
+
     @route(ASSETS + "/{digest}/{name:path}", "HEAD")
     @route(ASSETS + "/{digest}/{name:path}")
     def asset(self, digest: str, name: str, request: Request) -> Response:
@@ -130,6 +142,8 @@ class PageRoutes(Routes, include_in_schema=False):
     ) -> Response:
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         headers = {**_HEADERS, "cache-control": caching, "etag": etag, **(more or {})}
+        if suffix == ".js":
+            headers["access-control-allow-origin"] = "*"  # for the widget: public files, fetched without credentials
         if (answer := unchanged(request, headers)) is not None:
             return answer
         return Response(content, media_type=_MEDIA_TYPES[suffix], headers=headers)

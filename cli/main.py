@@ -26,6 +26,7 @@ from cli.run_job import VideoOut, check_paths, make_job, save_video
 from cli.serve import serve
 from cli.terminal import UsageError, commands, interrupt_on_sigterm, service
 from cli.voices import app as voices_app
+from cluster.drain import drain
 from lipwright_client.calls import JobFields
 
 app = commands(add_completion=False, pretty_exceptions_enable=False)
@@ -36,6 +37,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(voices_app, name="voices")
 app.command()(batch)
 app.command()(doctor)
+app.command()(drain)
 app.command()(dub)
 app.command()(mcp)
 app.command()(serve)

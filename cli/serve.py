@@ -79,7 +79,7 @@ def serve(
     terminal = Terminal(step=_print_line, warn=partial(print, file=sys.stderr, flush=True), is_verbose=verbose)
     with (
         contextlib.suppress(KeyboardInterrupt),
-        running_service(served, terminal, node, health_port) as url,
+        running_service(served, terminal, node, health_port, served.pipeline.jobs.max_drain_s) as url,
     ):
         metrics = f"; metrics: port {metrics_port}, /metrics" if metrics_port else ""
         _print_line(f"Lipwright serves at {url} (API: {url}/docs{metrics}). Press Ctrl-C to stop.")

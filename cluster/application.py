@@ -16,6 +16,7 @@ from ray.serve.schema import ApplicationStatus
 
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
+from deployments.runtime.node_drain import NodeDrain
 from errors import ConfigError, StageTimeoutError
 from launch.environment import ROOT
 from launch.serve_config import ServeConfig, default_config_path, read_serve_config
@@ -55,7 +56,7 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
         dashboard = ServeSubmissionClient(f"http://{context.dashboard_url}")
         with _deploy(config, dashboard):
             _wait_until_running(config.name)
-            director = DirectorClient(serve.get_deployment_handle("Director", config.name))
+            director = DirectorClient(serve.get_deployment_handle("Director", config.name), NodeDrain())
             yield RunningApplication(director, _pipeline(config.name, dashboard))
     finally:
         ray.shutdown()

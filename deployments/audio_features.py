@@ -11,7 +11,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
-from deployments.runtime.replica import StageReplica, free_gpu_memory, make_decoders, stage_method
+from deployments.runtime.replica import GRACE_S, StageReplica, free_gpu_memory, make_decoders, stage_method
 from jobs.messages import BlockFeatures, PreparedSpeech
 from media.audio import extract_speech
 from media.audio_parts import AudioPart, extract_parts
@@ -24,7 +24,7 @@ from models.speech.prosody import file_prosody
 from storage.state import open_files
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class AudioFeatures(StageReplica):
     """Holds the audio encoders of engines; one call is one block of speech."""
 

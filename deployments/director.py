@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from api.v1.protocol import webhook_view
 from config import PipelineConfig
 from deployments.runtime.ray_internals import replica_counts
-from deployments.runtime.replica import service_name
+from deployments.runtime.replica import GRACE_S, service_name
 from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
 from jobs.director import JobDirector
@@ -24,7 +24,7 @@ from speech.limits import check_texts
 from telemetry.log_context import configure_logging
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class Director(JobDirector):
     """One replica. Its methods are those of `jobs.director.JobDirector`."""
 

@@ -8,7 +8,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
-from deployments.runtime.replica import StageReplica, free_gpu_memory, stage_method
+from deployments.runtime.replica import GRACE_S, StageReplica, free_gpu_memory, stage_method
 from media.cancel_token import CancelToken
 from media.decoding.memory_budget import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
@@ -17,7 +17,7 @@ from models.engines.protocol import Chunk, EngineClass, FaceGenerator
 from models.engines.registry import ENGINES
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class FaceSynthesis(StageReplica):
     """Holds the face generators of engines and no state: any replica returns the same patches for a chunk."""
 

@@ -12,12 +12,14 @@ from api.app import make_app
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.live_client import LiveClient
+from deployments.runtime.node_drain import NodeDrain
+from deployments.runtime.replica import GRACE_S
 from deployments.runtime.speech_client import SpeechClient
 from storage.state import open_store
 from telemetry.log_context import configure_logging
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 @serve.ingress()
 class Ingress:
     """Serves the API and passes jobs to the Director; each replica builds its own app."""
@@ -31,8 +33,9 @@ class Ingress:
     ) -> None:
         configure_logging()
         self._config = config
-        self._director = DirectorClient(director)
-        self._live = LiveClient(self._director, live_session, config)
+        drain = NodeDrain()
+        self._director = DirectorClient(director, drain)
+        self._live = LiveClient(self._director, live_session, config, drain)
         self._speech = SpeechClient(speech_synthesis, config.tts)
 
     def __serve_build_asgi_app__(self) -> FastAPI:

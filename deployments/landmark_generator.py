@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import StageReplica, assigned_device, claim_threads, make_decoders, stage_method
+from deployments.runtime.replica import (
+    GRACE_S,
+    StageReplica,
+    assigned_device,
+    claim_threads,
+    make_decoders,
+    stage_method,
+)
 from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, PreparedSpeech, ShownBlock, SourceVideo
 from media.cancel_token import CancelToken
 from media.matte import ScreenColour
@@ -33,7 +40,7 @@ from rendering.source_readers import SourceReaders
 from storage.state import open_files
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class LandmarkGenerator(StageReplica):
     """Holds the networks that find and track faces. State that continues between calls is passed in."""
 

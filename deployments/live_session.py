@@ -11,7 +11,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
-from deployments.runtime.replica import StageReplica, free_gpu_memory, make_decoders, stage_method
+from deployments.runtime.replica import GRACE_S, StageReplica, free_gpu_memory, make_decoders, stage_method
 from jobs.messages import ResolvedAvatar
 from media.cancel_token import CancelToken
 from media.decoding.memory_budget import retain_freed_buffers
@@ -29,7 +29,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class LiveSession(StageReplica):
     """Holds the networks of live sessions and counts the sessions, but keeps nothing of them.
 

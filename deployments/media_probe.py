@@ -13,7 +13,7 @@ from typing import Final
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
+from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
 from jobs.messages import ProbeResult
 from media.cancel_token import CancelToken
 from media.decoding.upload_probe import UploadProbe
@@ -25,7 +25,7 @@ _GRACE_S: Final = 5.0
 """A decoder ends itself first and says why; this is the limit if the machine is too busy for that."""
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class MediaProbe(StageReplica):
     """Opens files in decoder processes and returns their properties."""
 

@@ -9,7 +9,7 @@ from functools import partial
 from ray import serve
 
 from config import PipelineConfig
-from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
+from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
 from jobs.fair_queue import NICENESS
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from media.language import language_name
@@ -23,7 +23,7 @@ from storage.cues import SpokenCue, open_cues
 from storage.state import open_store
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class SpeechSynthesis(StageReplica):
     """Speaks texts with the configured voices, which run in processes or servers of their own."""
 

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.ray_internals import prefer_local_replicas
-from deployments.runtime.replica import StageReplica, claim_threads, make_decoders, stage_method
+from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
 from jobs.messages import OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
 from media.audio_parts import AudioPart
 from media.decoding.memory_budget import retain_freed_buffers
@@ -33,7 +33,7 @@ from storage.state import open_files
 from telemetry.log_context import current_context
 
 
-@serve.deployment
+@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class Studio(StageReplica):
     """Renders and joins segments. A call reads nothing but its arguments' files, and writes one encoded file."""
 

@@ -19,6 +19,7 @@ from jobs.key_limits import KeyPolicies, LimitChecks
 from jobs.leadership import LeaderElection
 from jobs.messages import PeopleScan, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.browser_token import TokenGrant
 from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
@@ -52,6 +53,7 @@ from storage.backgrounds import BackgroundRecord
 from storage.cues import open_cues
 from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord
 from storage.state import open_keys, open_store, open_table, webhook_secrets
+from storage.token_sessions import TokenSessions
 from telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ class JobDirector:
             self._on_leadership_lost,
             request_handover_when=stages.ready if config.handover_to_newest else None,
         )
-        self._scheduler = JobScheduler(services, lambda: self._election.is_leader)
+        self._scheduler = JobScheduler(services, lambda: self._election.starts_work)
         self._drafts = Drafts(services)
         self._revisions = Revisions(services, self._submissions, check_texts)
         self._replicas = replicas
@@ -128,6 +130,7 @@ class JobDirector:
         self._table = open_table(config.state, self._files, self._announce, policies.weight_of)
         self._stored = StoredBytes(self._table, self._files)
         self._checks = LimitChecks(policies.limits_of, self._table, self._stored)
+        self._token_sessions = TokenSessions(self._table.database)
         self._avatars = Avatars(config, stages, self._table, self._files)
         self._backgrounds = Backgrounds(config, stages, self._table, self._files)
         self._limiter = SegmentLimiter(config, policies.last_weight_of)
@@ -174,8 +177,16 @@ class JobDirector:
         self._election_loop.cancel()
         await self.resign()
 
-    async def resign(self) -> None:
-        """Step down permanently because this service ends, so that another one need not wait for the lease to end."""
+    async def resign(self, max_drain_s: float = 0.0) -> None:
+        """Step down permanently because this service ends.
+
+        New work is rejected at once, and the segments in flight get `max_drain_s` seconds to end. Then the lease is
+        released, so that another service need not wait for its end.
+        """
+        if max_drain_s > 0:
+            self._election.drain()
+            if not await self._limiter.drain(max_drain_s):
+                logger.warning("segments are still rendered after %g s; they will be rendered again", max_drain_s)
         await self._election.stop()
 
     async def check(self) -> None:
@@ -365,6 +376,16 @@ class JobDirector:
         self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
         await self._avatars.pin(avatar.key)
+
+    async def start_token_session(self, session_id: str, grant: TokenGrant) -> int:
+        """Count a live session of a browser token; see `TokenSessions.start`."""
+        self._election.check()
+        return await self._table.run_in_thread(self._token_sessions.start, session_id, grant)
+
+    async def end_token_session(self, session_id: str, seconds: int) -> None:
+        """Count only the seconds that the session has lasted."""
+        self._election.check()
+        await self._table.run_in_thread(self._token_sessions.end, session_id, seconds)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         """Return the pinned avatars."""

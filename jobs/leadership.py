@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from errors import LipwrightError, StandbyError, StateError
+from errors import LipwrightError, StandbyError, StateError, UnavailableError
 from storage.job_table import JobTable
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class LeaderElection:
         self._lease_s, self._request_handover_when = lease_s, request_handover_when
         self._until = 0.0
         self._is_leader = False
-        self._is_stopped = False
+        self._is_stopped = self._is_draining = False
         self._is_ready = False
         self._successor_until = math.inf  # at first, of an earlier Director of the same service
         self._warned_at = -_WARNING_INTERVAL_S
@@ -66,8 +66,19 @@ class LeaderElection:
         """Whether this Director leads now."""
         return self._is_leader and (not self._database.is_shared or time.monotonic() < self._until)
 
+    @property
+    def starts_work(self) -> bool:
+        """Whether this Director may start jobs."""
+        return self.is_leader and not self._is_draining
+
+    def drain(self) -> None:
+        """Start no more work, but lead on, so that what runs can be finished and recorded."""
+        self._is_draining = True
+
     def check(self) -> None:
-        """Raise StandbyError if another Director leads, or none yet."""
+        """Raise UnavailableError if this Director starts no more work, StandbyError if another one leads, or none."""
+        if self._is_draining:
+            raise UnavailableError("The service is stopping. Try again in a few seconds.", _RETRY_AFTER_S)
         if not self.is_leader:
             raise StandbyError("Another service leads, or none yet; this one is on standby.", _RETRY_AFTER_S)
 

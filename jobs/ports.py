@@ -24,6 +24,7 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
+from jobs.model.browser_token import TokenGrant
 from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
@@ -128,6 +129,12 @@ class JobService(Protocol):
 
     async def usage(self, first: date | None, last: date | None, owner: str | None) -> list[UsageRow]:
         """Return what API keys have used on the days from `first` to `last`, by default of this month."""
+
+    async def start_token_session(self, session_id: str, grant: TokenGrant) -> int:
+        """Count a live session of a browser token; return its maximum seconds, ForbiddenError if there are none."""
+
+    async def end_token_session(self, session_id: str, seconds: int) -> None:
+        """Count only the seconds that the session has lasted."""
 
     async def status(self) -> ServiceStatus:
         """Return the queue, the running jobs, and how long a new job would wait."""

@@ -359,9 +359,9 @@ class JobRun:
             try:
                 context = self._context._replace(segment=segment.number)
                 rendered = await services.stages.render(context, request, self._segment_key(segment), watermark)
+                await services.table.run_in_thread(self._segments.record, segment, rendered, identity, seconds)
             finally:
                 services.limiter.release(job.id)
-            await services.table.run_in_thread(self._segments.record, segment, rendered, identity, seconds)
         metrics.FRAMES.add(segment.stop - segment.start)
         await self._report(segment.stop - segment.start, attempts=0)
 

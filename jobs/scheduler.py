@@ -35,13 +35,13 @@ _REST_S = 20.0  # the last chunk of a cancelled job ends sooner
 
 
 class JobScheduler:
-    """Runs the jobs of the table in queue order, while `is_leader()`; lives in the Director."""
+    """Runs the jobs of the table in queue order; starts jobs while `may_start()`; lives in the Director."""
 
-    def __init__(self, services: JobServices, is_leader: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, services: JobServices, may_start: Callable[[], bool] = lambda: True) -> None:
         self._services = services
         self._table, self._files = services.table, services.files
         self._limits = services.config.jobs
-        self._is_leader = is_leader
+        self._may_start = may_start
         self._running: dict[str, asyncio.Task[None]] = {}
         self._starting = asyncio.Lock()  # serialises looking at the queue, so that no job starts twice
 
@@ -73,7 +73,7 @@ class JobScheduler:
             logger.warning("could not start waiting jobs; will retry: %s", error)
 
     async def _start_waiting(self) -> None:
-        while self._is_leader() and len(self._running) < self._services.limiter.max_running_jobs:
+        while self._may_start() and len(self._running) < self._services.limiter.max_running_jobs:
             # Queried for each start: a started job moves its owner's other jobs back.
             queued = await self._table.run_in_thread(self._table.queued_jobs)
             job = next((job for job in queued if job.id not in self._running), None)
@@ -82,7 +82,7 @@ class JobScheduler:
             started = await self._update(job.id, status=JobStatus.RUNNING, attempts=job.attempts + 1)
             if started.status is not JobStatus.RUNNING:
                 continue  # cancelled meanwhile
-            if not self._is_leader():
+            if not self._may_start():
                 return  # the next leader resumes it
             if job.started_at is None:
                 metrics.QUEUE_WAIT.observe(max(0.0, (utc_now() - job.created_at).total_seconds()))

@@ -26,6 +26,7 @@ from storage.state import open_keys
 logger = logging.getLogger(__name__)
 
 _RESIGN_S = 6.0  # the Director stops its jobs in half of this time
+_NOTICE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def running_service(
     terminal: Terminal = SILENT,
     node: NodeOptions = NodeOptions(),
     health_port: int | None = None,
+    max_drain_s: float = 0.0,
 ) -> Iterator[str]:
     """Run the service with its own Ray for the block; yields its base URL once every stage answers.
 
@@ -63,6 +65,7 @@ def running_service(
         terminal: Shows start-up steps and warnings; everything else goes to `service.log` in the data folder.
         node: Options of the Ray node.
         health_port: Another TCP port, which only serves health checks and has connections of its own.
+        max_drain_s: How long to wait at the end for the segments that are being rendered, in seconds.
 
     Raises:
         ConfigError: Packages are missing, the config or the data folder is unusable, a deployment cannot start, the
@@ -90,7 +93,7 @@ def running_service(
         with (
             _run_front(config, health_port, node) as (behind, node_behind, front),
             open_service_log(_log_path(config), terminal) as log,
-            _run_graph(behind, node_behind, front, table, log, terminal),
+            _run_graph(behind, node_behind, front, table, log, terminal, max_drain_s),
         ):
             lock.publish_url(url)
             yield url
@@ -143,6 +146,7 @@ def _run_graph(
     table: TableFile,
     log: ServiceLog,
     terminal: Terminal,
+    max_drain_s: float,
 ) -> Iterator[None]:
     """Run Ray and the graph for the block, which starts once every stage answers."""
     set_ray_variables()
@@ -162,8 +166,7 @@ def _run_graph(
             try:
                 yield
             finally:
-                if config.pipeline.state is not None:
-                    _resign(config.name)
+                _resign(config.name, max_drain_s, terminal)
 
 
 @contextmanager
@@ -212,8 +215,8 @@ def _ray_start_errors(log_path: Path) -> Iterator[None]:
         ) from error
 
 
-def _resign(app_name: str) -> None:
-    """Have the Director release its lease, so that another service leads at once.
+def _resign(app_name: str, max_drain_s: float, terminal: Terminal) -> None:
+    """Have the Director end the segments in flight and release its lease, so that another service leads at once.
 
     If it does not answer in time, its lease expires by itself.
     """
@@ -221,8 +224,12 @@ def _resign(app_name: str) -> None:
 
     def ask() -> None:
         with suppress(Exception):  # the service stops in any case
-            serve.get_deployment_handle("Director", app_name).resign.remote().result(timeout_s=_RESIGN_S)
+            handle = serve.get_deployment_handle("Director", app_name)
+            handle.resign.remote(max_drain_s).result(timeout_s=max_drain_s + _RESIGN_S)
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
-    asking.join(_RESIGN_S)
+    asking.join(_NOTICE_S)
+    if asking.is_alive():
+        terminal.step(f"Finishing the segments in progress, at most {max_drain_s:g} s (Ctrl-C: stop now)")
+        asking.join(max_drain_s + _RESIGN_S)

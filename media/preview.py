@@ -188,6 +188,7 @@ def _exact_rate(stream: VideoStream, path: Path) -> Fraction:
 
 
 _FACE_SIDE: Final = 160  # pixels
+_PICTURE_SIDE: Final = 640
 _FACE_SURROUNDINGS: Final = 1.7  # side of the picture of a face relative to the face
 _FULL_RANGE: Final = 2  # JPEG is full range: JFIF 1.02, "all 256 levels"
 
@@ -227,10 +228,17 @@ def face_thumbnail(
     )
     half = (slice(top // 2, bottom // 2), slice(left // 2, right // 2))
     part = YuvFrame(frame.y[top:bottom, left:right], frame.u[half], frame.v[half])
-    scale = min(1.0, _FACE_SIDE / max((right - left) * pixel_aspect, bottom - top))
-    picture = VideoFrame.from_ndarray(to_sdr_rgb(part, colour), format="rgb24")
-    width, height = ((right - left) * pixel_aspect * scale, (bottom - top) * scale)
-    return _jpeg(_resize(picture, width, height))
+    return frame_thumbnail(part, colour, pixel_aspect, _FACE_SIDE)
+
+
+def frame_thumbnail(
+    frame: YuvFrame, colour: ColourTags, pixel_aspect: float = 1.0, max_side: int = _PICTURE_SIDE
+) -> bytes:
+    """Return a frame as a JPEG file, at most `max_side` pixels wide and high; arguments as in `face_thumbnail`."""
+    height, width = frame.y.shape
+    scale = min(1.0, max_side / max(width * pixel_aspect, height))
+    picture = VideoFrame.from_ndarray(to_sdr_rgb(frame, colour), format="rgb24")
+    return _jpeg(_resize(picture, width * pixel_aspect * scale, height * scale))
 
 
 def _small(frame: VideoFrame, max_side: int) -> VideoFrame:

@@ -10,6 +10,7 @@ from config import MediaLimits
 from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
+from media.preview import frame_thumbnail
 from media.probe import probe_video
 from models.avatar.avatar import Avatar
 from models.avatar.folder import AVATAR_FILES, COMPLETE_FILE, INFO_FILE, analysis_part, is_analysed, mark_analysed
@@ -20,7 +21,7 @@ from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker, TrackState
 from rendering.source_readers import SourceReaders
-from storage.file_keys import split
+from storage.file_keys import AVATAR_PICTURE, split
 from storage.files import StoredFiles
 
 
@@ -76,6 +77,9 @@ class AvatarBuilder:
             self._files.written_folder(avatar.folder, "", INFO_FILE) as made,
             self._readers.whole(source, token) as reader,
         ):
+            (frame,) = reader.read([0])
+            picture = frame_thumbnail(frame, source.info.colour, pixel_aspect(source.info))
+            (made / AVATAR_PICTURE).write_bytes(picture)
             return Avatar.build(made, source.info, raw, reader, self._matting.cut_out).talks
 
     def is_analysed(self, avatar: AvatarRef, engine: Engine) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from jobs.messages import AvatarRef, Background, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
@@ -76,6 +76,14 @@ class LiveService(Protocol):
 
     async def leave(self, usage: LiveUsage) -> None:
         """End an admitted session, and record what it has used; raises nothing."""
+
+    async def until_moved(self) -> NoReturn:
+        """Wait until this process is taken away and another one takes its sessions.
+
+        Raises:
+            BusyError: That is now; clients reconnect.
+        """
+        ...
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
         """Keep a prepared avatar from being evicted for another `jobs.messages.PIN_S`.

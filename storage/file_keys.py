@@ -16,6 +16,7 @@
     jobs/{id}/result.mp4             the video; likewise
     avatars/{key}/source             the video or still as uploaded
     avatars/{key}/face               the reference picture of the person, if one was uploaded
+    avatars/{key}/picture.jpg        its first frame, small
     avatars/{key}/speech.npy         the source's own audio, 16 kHz mono
     avatars/{key}/tracking/...       landmarks, until the avatar is built from them
     avatars/{key}/scan/...           faces and sound of the source, until the people are known
@@ -51,6 +52,7 @@ VOICES: Final = "voices"
 CUES: Final = "cues"
 FACE_SPEECH: Final = "speech-"
 _JOB_FILE: Final = re.compile(r"audio(_[A-Za-z0-9_-]{1,32})?|music|background|subtitles|diarization")
+AVATAR_PICTURE: Final = "picture.jpg"
 PEOPLE_PART: Final = "people/"
 PEOPLE_REPORT: Final = "report.json"
 PEOPLE_IDENTITIES: Final = "identities.npz"
@@ -138,6 +140,11 @@ def source_key(key: str) -> str:
 def face_key(key: str) -> str:
     """Return the key of the reference picture of the person."""
     return f"{avatar_folder(key)}/face"
+
+
+def avatar_picture_key(key: str) -> str:
+    """Return the key of the JPEG file of the first frame, which exists once the avatar is tracked."""
+    return f"{avatar_folder(key)}/{AVATAR_PICTURE}"
 
 
 def own_speech_key(key: str) -> str:

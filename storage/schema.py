@@ -175,6 +175,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE avatars RENAME COLUMN background TO settings",
     ),
     (
+        # `expires_at` is in seconds since 1970.
+        """
+        CREATE TABLE token_sessions (
+            session_id  TEXT PRIMARY KEY,
+            token_id    TEXT NOT NULL,
+            seconds     INTEGER NOT NULL,
+            expires_at  INTEGER NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX token_sessions_by_token ON token_sessions (token_id)",
+    ),
+    (
         """
         CREATE TABLE usage (
             owner           TEXT NOT NULL,

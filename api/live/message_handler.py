@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from api.live.audio_timeline import AudioTimeline
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import (
+    GRANTABLE,
     Incoming,
     Interrupt,
     ListOutputs,
@@ -30,7 +31,8 @@ from api.live.protocol import (
 from api.live.session_clock import SessionClock
 from api.live.tts_queue import Synthesize, TtsQueue
 from config import LiveConfig
-from errors import CapacityError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
+from errors import CapacityError, ForbiddenError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
+from jobs.model.browser_token import TokenGrant
 
 _POLL_S: Final = 0.05
 
@@ -63,6 +65,7 @@ class MessageHandler:
         synthesize: Text-to-speech for the caller.
         outputs: The outputs of the session.
         live: Limits.
+        grant: What the client may do; None: everything.
 
     Attributes:
         event_id: ID that the client gave to its latest message with one; that of a text counts when its speech is
@@ -78,10 +81,11 @@ class MessageHandler:
         synthesize: Synthesize,
         outputs: SessionOutputs,
         live: LiveConfig,
+        grant: TokenGrant | None = None,
     ) -> None:
         self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
         self._tts = TtsQueue(synthesize, self._push_synthesized, speech.end, self._report_tts_error)
-        self._limits = MessageLimits(live)
+        self._limits, self._grant = MessageLimits(live), grant
         self.event_id: str | None = None
         self.num_messages = 0
 
@@ -103,7 +107,7 @@ class MessageHandler:
         """
         self.num_messages += 1
         self._limits.count(len(data))
-        await self._reporting_errors(lambda: self._speak(lambda: pcm(data)))
+        await self._reporting_errors(lambda: self._handle_pcm(data))
 
     async def close(self) -> None:
         """Stop the text-to-speech."""
@@ -115,11 +119,24 @@ class MessageHandler:
             await work()
         except CapacityError as error:
             raise SessionEndedError(str(error), 1008) from error
-        except (OptionError, UrlRefusedError, NotFoundError) as error:
+        except (OptionError, UrlRefusedError, NotFoundError, ForbiddenError) as error:
             self._limits.count_invalid()
             await self._connection.send_text(event("error", code=error.code, message=str(error)))
 
+    def _check(self, kind: str) -> None:
+        """Raise ForbiddenError if the token of the client does not allow messages of a kind."""
+        action = GRANTABLE.get(kind)
+        if self._grant is None or (action is None and not kind.startswith("output.")):
+            return
+        if action not in self._grant.actions:
+            raise ForbiddenError(f"The token does not allow {action or 'outputs'}.")
+
+    async def _handle_pcm(self, data: bytes) -> None:
+        self._check("agent.speak")
+        await self._speak(lambda: pcm(data))
+
     async def _handle(self, message: Incoming) -> None:
+        self._check(message.type)
         if not isinstance(message, SpeakText):
             self.event_id = message.event_id or self.event_id
         if isinstance(message, Playback):
@@ -129,7 +146,8 @@ class MessageHandler:
         if isinstance(message, Speak):
             await self._speak(message.samples)
         elif isinstance(message, SpeakText):
-            self._tts.add(message)
+            voice = message.voice if self._grant is None else self._grant.voice
+            self._tts.add(message.model_copy(update={"voice": voice}))
         elif isinstance(message, SpeakEnd):
             self._speech.end()
         elif isinstance(message, Interrupt):

@@ -21,9 +21,10 @@ from starlette.datastructures import QueryParams
 from api.forms.form_schema import validated
 from api.validation_message import describe
 from config import LiveConfig
-from errors import LipwrightError, OptionError
+from errors import ForbiddenError, LipwrightError, OptionError
 from jobs.model.avatar_settings import AvatarOverrides, AvatarSettings, BackgroundSettings
 from jobs.model.base import new_id
+from jobs.model.browser_token import TokenGrant
 from media.live.encoder import LiveFragment
 from media.output.backgrounds import TRANSPARENT
 
@@ -106,6 +107,8 @@ class ListOutputs(_Message):
     type: Literal["output.list"]
 
 
+GRANTABLE: Final = {"agent.speak": "audio", "agent.speak_text": "text"}
+"""What a browser token must allow for a message. Messages about outputs are never allowed, other ones always."""
 Incoming = Speak | SpeakText | SpeakEnd | Interrupt | KeepAlive | Playback | StartOutput | StopOutput | ListOutputs
 _ADAPTER: Final[TypeAdapter[Incoming]] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
 
@@ -136,6 +139,12 @@ def pcm(data: bytes) -> NDArray[np.int16]:
 def event(kind: str, **fields: object) -> str:
     """Encode a text message to the client; fields that are None are omitted."""
     return json.dumps({"type": kind, **{name: value for name, value in fields.items() if value is not None}})
+
+
+def error_event(error: LipwrightError) -> str:
+    """Return the message that tells a client why it gets no session."""
+    wait_s = error.retry_after_s
+    return event("error", code=error.code, message=str(error), retryable=error.retryable, retry_after_s=wait_s)
 
 
 def fragment_event(fragment: LiveFragment, **fields: object) -> str:
@@ -202,23 +211,33 @@ class SessionOptions:
         session_id: ID of the session.
         sample_rate: Sample rate of the client's audio, in Hz.
         settings: Movement and background; what is not set is as the avatar has it.
+        grant: What the client may do; None: everything.
     """
 
     session_id: str
     sample_rate: int
     settings: AvatarSettings = field(default_factory=AvatarSettings)
+    grant: TokenGrant | None = None
 
 
-def session_options(query: QueryParams) -> SessionOptions:
+_GRANTED: Final = {"avatar_id", "sample_rate", "receive_video"}
+
+
+def session_options(query: QueryParams, grant: TokenGrant | None = None) -> SessionOptions:
     """Return the options of a new session.
 
     Raises:
         OptionError: One of them is not possible.
+        ForbiddenError: The browser token of the client does not allow one of them.
     """
+    if grant is not None and query.get("avatar_id") != grant.avatar_id:
+        raise ForbiddenError("The token is for another avatar.")
+    if grant is not None and (more := query.keys() - _GRANTED):
+        raise ForbiddenError(f"{min(more)[:40]}: tokens allow only {', '.join(sorted(_GRANTED))}.")
     rate = query.get("sample_rate", str(_DEFAULT_RATE))
     if rate not in map(str, RATES):
         raise OptionError(f"sample_rate: expected one of {', '.join(map(str, RATES))}, found {rate[:20]!r}.")
-    return SessionOptions(new_id(), int(rate), _settings(query))
+    return SessionOptions(new_id(), int(rate), _settings(query), grant)
 
 
 def _settings(query: QueryParams) -> AvatarSettings:

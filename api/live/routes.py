@@ -11,15 +11,18 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from api.browser_token import SUBPROTOCOL
 from api.live.client_connection import ClientConnection, next_message
-from api.live.protocol import MessageLimits, SessionEndedError, SessionOptions, event, session_options
+from api.live.protocol import MessageLimits, SessionEndedError, SessionOptions, error_event, event, session_options
 from api.live.running_sessions import RunningSession, RunningSessions
 from api.live.session_stream import SessionServices, SessionStream
 from api.live.session_usage import SessionUsage
-from api.live.tasks import cancel_all, first_ended, keep_avatar_alive
+from api.live.tasks import cancel_all, counted_session, first_ended, keep_avatar_alive
 from config import LiveConfig
 from errors import LipwrightError, OptionError
+from jobs.model.browser_token import TokenGrant
 from jobs.model.compute import metered
+from jobs.ports import JobService
 from jobs.requests import Caller
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveService
@@ -39,9 +42,15 @@ class LiveRoutes:
     """
 
     def __init__(
-        self, live: LiveConfig, service: LiveService, speech: TextToSpeech, destinations: Destinations
+        self,
+        live: LiveConfig,
+        service: LiveService,
+        speech: TextToSpeech,
+        destinations: Destinations,
+        jobs: JobService,
     ) -> None:
         self._live, self._service, self._speech, self._destinations = live, service, speech, destinations
+        self._jobs = jobs
         self._running = RunningSessions()
 
     def router(self) -> APIRouter:
@@ -53,19 +62,21 @@ class LiveRoutes:
 
     async def session(self, socket: WebSocket) -> None:
         """Serve the client of a session and tell it why the session ended."""
-        await socket.accept()
+        await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
         connection = ClientConnection(socket)
+        grant: TokenGrant | None = socket.state.grant
         async with _errors_sent_to(connection):
-            if (session_id := socket.query_params.get("session_id")) is not None:
+            if grant is None and (session_id := socket.query_params.get("session_id")) is not None:
                 await self._running.take_over(session_id, _caller(socket).owner, socket)
                 return
             _avatar_id(socket)
-            options, owner = session_options(socket.query_params), _caller(socket).owner
+            options, owner = session_options(socket.query_params, grant), _caller(socket).owner
             with metered() as meter:
                 usage = SessionUsage(options.session_id, owner, meter)
                 await self._service.admit(options.session_id, owner)
                 try:
-                    await self._serve(socket, connection, options, usage)
+                    async with counted_session(self._jobs, options, self._live) as live:
+                        await self._serve(socket, connection, options, live, usage)
                 finally:
                     await self._service.leave(usage.total(is_over=True))
 
@@ -80,11 +91,16 @@ class LiveRoutes:
             raise SessionEndedError("The live session has ended.", 1000)
 
     async def _serve(
-        self, socket: WebSocket, connection: ClientConnection, options: SessionOptions, usage: SessionUsage
+        self,
+        socket: WebSocket,
+        connection: ClientConnection,
+        options: SessionOptions,
+        live: LiveConfig,
+        usage: SessionUsage,
     ) -> None:
         await connection.send_text(event("session.state_updated", state="connecting", session_id=options.session_id))
         first = asyncio.create_task(next_message(socket))
-        preparing = asyncio.create_task(self._prepared(socket, options, connection))
+        preparing = asyncio.create_task(self._prepared(socket, options, connection, live))
         tasks: list[asyncio.Task[Any]] = [first, preparing]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -96,12 +112,13 @@ class LiveRoutes:
             usage.stream = session.stream
             tasks += [rendering, asyncio.create_task(usage.report(self._service))]
             with self._running.add(session):
-                await first_ended(rendering, session.serve_clients(socket, first, self._live.max_detached_s))
+                clients = session.serve_clients(socket, first, self._live.max_detached_s)
+                await first_ended(rendering, clients, self._service.until_moved())
         finally:
             await cancel_all(tasks)
 
     async def _prepared(
-        self, socket: WebSocket, options: SessionOptions, connection: ClientConnection
+        self, socket: WebSocket, options: SessionOptions, connection: ClientConnection, live: LiveConfig
     ) -> RunningSession:
         caller, avatar_id = _caller(socket), _avatar_id(socket)
         shown = await self._service.prepare(options.session_id, avatar_id, caller.owner, options.settings)
@@ -119,7 +136,7 @@ class LiveRoutes:
         await connection.send_text(event("session.state_updated", state="connected", **about))
         synthesize = partial(self._speech.synthesize, owner=caller.owner, purpose="live")
         services = SessionServices(self._service, synthesize, self._destinations)
-        stream = SessionStream(options, shown, self._live, services, connection)
+        stream = SessionStream(options, shown, live, services, connection)
         return RunningSession(options.session_id, avatar_id, caller.owner, stream, connection, about)
 
 
@@ -133,7 +150,7 @@ async def _errors_sent_to(connection: ClientConnection) -> AsyncIterator[None]:
     except SessionEndedError as error:
         await connection.close(error.close_code, event("session.ended", code=error.code, message=str(error)))
     except LipwrightError as error:
-        await connection.close(_close_code(error), _refusal(error))
+        await connection.close(_close_code(error), error_event(error))
     except BaseException:
         await connection.close(
             _DEFECT,
@@ -159,11 +176,6 @@ def _avatar_id(socket: WebSocket) -> str:
     if not (avatar_id := socket.query_params.get("avatar_id")):
         raise OptionError("avatar_id is required. Create an avatar with POST /v1/avatars.")
     return avatar_id
-
-
-def _refusal(error: LipwrightError) -> str:
-    wait_s = error.retry_after_s
-    return event("error", code=error.code, message=str(error), retryable=error.retryable, retry_after_s=wait_s)
 
 
 def _close_code(error: LipwrightError) -> int:

@@ -74,7 +74,9 @@ class SessionStream:
         self._head: tuple[str, bytes] | None = None
         self.outputs = SessionOutputs(services.destinations, live, connection.send_text)
         self.viewers = Viewers(live.max_viewers, live.push_buffer_seconds, lambda: self._head)
-        self._handler = MessageHandler(self._speech, self._clock, connection, services.synthesize, self.outputs, live)
+        self._handler = MessageHandler(
+            self._speech, self._clock, connection, services.synthesize, self.outputs, live, options.grant
+        )
         self.take_text, self.take_bytes = self._handler.take_text, self._handler.take_bytes
 
     async def run(self) -> None:

@@ -1,14 +1,19 @@
-"""Tasks of live sessions: waiting for the first one, cancelling all, and keeping the avatar in the cache."""
+"""What live sessions do beside the stream: tasks, keeping the avatar in the cache, and counting those of tokens."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from contextlib import suppress
+import math
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+from api.live.protocol import SessionOptions
+from config import LiveConfig
 from errors import LipwrightError
 from jobs.messages import PIN_S
+from jobs.ports import JobService
 from rendering.live_chunk import LiveService
 
 _PIN_EVERY_S: Final = PIN_S / 3  # two calls may be lost
@@ -41,3 +46,23 @@ async def keep_avatar_alive(
         with suppress(LipwrightError):
             await service.pin(avatar_id, owner)
         await asyncio.sleep(every_s)
+
+
+@asynccontextmanager
+async def counted_session(jobs: JobService, options: SessionOptions, live: LiveConfig) -> AsyncIterator[LiveConfig]:
+    """Count the session of a token during the block, which gets its limits.
+
+    Raises:
+        ForbiddenError: The token grants no further session.
+    """
+    if options.grant is None:
+        yield live
+        return
+    seconds = await jobs.start_token_session(options.session_id, options.grant)
+    begun_at = time.monotonic()
+    try:
+        yield live.model_copy(update={"max_session_s": min(seconds, live.max_session_s)})
+    finally:
+        with suppress(LipwrightError):  # then all of its seconds count
+            lasted = min(seconds, math.ceil(time.monotonic() - begun_at))
+            await jobs.end_token_session(options.session_id, lasted)

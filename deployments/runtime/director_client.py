@@ -10,7 +10,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.calls import CallOutcome, classify, to_lipwright_error, unwrap
-from errors import LipwrightError, StandbyError
+from deployments.runtime.node_drain import NodeDrain
+from errors import LipwrightError, UnavailableError
 from jobs.messages import ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.record import JobRecord
@@ -44,8 +45,8 @@ class DirectorClient:
     survive a restart of the Director.
     """
 
-    def __init__(self, director: DeploymentHandle[Any]) -> None:
-        self._director = director
+    def __init__(self, director: DeploymentHandle[Any], drain: NodeDrain) -> None:
+        self._director, self._drain = director, drain
 
     admit = _forward(JobService.admit)
     grow_reservation = _forward(JobService.grow_reservation)
@@ -72,6 +73,8 @@ class DirectorClient:
     delete_background = _forward(JobService.delete_background)
     people = _forward(JobService.people)
     usage = _forward(JobService.usage)
+    start_token_session = _forward(JobService.start_token_session)
+    end_token_session = _forward(JobService.end_token_session)
     status = _forward(JobService.status)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
@@ -93,10 +96,17 @@ class DirectorClient:
         await self._call("pin", avatar_id, owner)
 
     async def ready(self) -> bool:
-        """See `JobService`; False if the Director cannot be reached, StandbyError if another service leads."""
+        """See `JobService`; False if the Director cannot be reached.
+
+        Raises:
+            StandbyError: Another service leads.
+            UnavailableError: The node of this process is being drained, or the service is stopping.
+        """
+        if await self._drain.is_draining():
+            raise UnavailableError("This node is being drained.")
         try:
             return bool(await self._call("ready"))
-        except StandbyError:
+        except UnavailableError:
             raise
         except LipwrightError:
             return False

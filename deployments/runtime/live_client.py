@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -14,6 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.director_client import DirectorClient
+from deployments.runtime.node_drain import NodeDrain
 from errors import BusyError, LipwrightError
 from jobs.messages import ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
@@ -25,14 +26,17 @@ _MAX_ATTEMPTS: Final = 3
 _MAX_WAIT_S: Final = 30.0  # a single replica restarts in this time
 _WARM_EVERY_S: Final = 10.0
 _MAX_ROUTES: Final = 8  # tried until one leads to a replica with a free slot
+_RECONNECT_S: Final = 0.2  # to another replica of the API
 _BRIEF_S: Final = 10.0  # of calls that compute nothing
 
 
 class LiveClient:
     """Implements `rendering.live_chunk.LiveService`. Another replica renders a chunk whose replica died."""
 
-    def __init__(self, director: DirectorClient, live_session: DeploymentHandle[Any], config: PipelineConfig) -> None:
-        self._director, self._live_session = director, live_session
+    def __init__(
+        self, director: DirectorClient, live_session: DeploymentHandle[Any], config: PipelineConfig, drain: NodeDrain
+    ) -> None:
+        self._director, self._live_session, self._drain = director, live_session, drain
         self._engine = config.live.engine
         # A new replica loads its networks first.
         work_s = config.live.chunk_timeout_s + config.engine_cache.load_timeout_s
@@ -44,6 +48,8 @@ class LiveClient:
 
     async def admit(self, session_id: str, owner: str | None) -> None:
         """See `LiveService`. Routes lead to replicas by their hash, so several are tried."""
+        if await self._drain.has_successor():
+            raise _moved()
         usage = LiveUsage(session_id=session_id, owner=owner)
         await self._director.report_live(usage)
         try:
@@ -101,6 +107,11 @@ class LiveClient:
             )
         self._routes.pop(session_id, None)
 
+    async def until_moved(self) -> NoReturn:
+        """See `LiveService`."""
+        await self._drain.until_successor()
+        raise _moved()
+
     async def pin(self, avatar_id: str, owner: str | None) -> None:
         """See `LiveService`."""
         await self._director.pin(avatar_id, owner)
@@ -132,3 +143,7 @@ class LiveClient:
                 await response.results_async(timeout_s=self._bounds.work_s, return_exceptions=True)
 
         self._warming = asyncio.create_task(warm())
+
+
+def _moved() -> BusyError:
+    return BusyError("This node is being drained. Reconnect, and the session goes on at another one.", _RECONNECT_S)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +28,7 @@ from ray._private import ray_constants
 from ray.experimental import internal_kv
 
 from api.validation_message import describe
-from errors import ConfigError
+from errors import ConfigError, StateError, UnavailableError
 from jobs.requests import ReplicaStatus
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _LOG_PERIOD_S: Final = 1.0
 _LOG_STOP_S: Final = 5.0
 _NODE_START_S: Final = 180.0
 _NODE_POLL_S: Final = 0.2
+_GCS_S: Final = 5.0
 _NO_SERVER: Final = "127.0.0.1:9"  # the discard service of RFC 863, which nobody runs
 
 # Python code that runs the script `sys.argv[1]`, and has the kernel kill this process when the raylet ends.
@@ -201,6 +203,87 @@ def _id_of_fork() -> bytes:
 def session_name() -> str:
     """Return the name of the Ray session, which contains its start time."""
     return str(_global_node().session_name)
+
+
+@dataclass(frozen=True)
+class ClusterNode:
+    """A node of a cluster that is alive.
+
+    Attributes:
+        id: Its ID in Ray, in hexadecimal digits.
+        address: Its IP address.
+        host: Its host name.
+        is_head: Whether it holds the state of the cluster.
+    """
+
+    id: str
+    address: str
+    host: str
+    is_head: bool
+
+
+class ControlStore:
+    """A client of Ray's control store (GCS) in a process that is not part of the cluster.
+
+    Its methods raise UnavailableError if the control store does not answer.
+    """
+
+    def __init__(self) -> None:
+        """Find the cluster as Ray's commands do: RAY_ADDRESS, or the one that runs on this machine."""
+        try:
+            address = ray._private.services.canonicalize_bootstrap_address_or_die("auto")
+        except Exception as error:  # Ray raises ConnectionError or exits, depending on what it finds
+            raise UnavailableError(
+                "No Ray cluster was found: run this on one of its nodes, or set RAY_ADDRESS."
+            ) from error
+        with _control_store_errors():
+            self._client: Any = ray._raylet.GcsClient(address=address)  # type: ignore[attr-defined]
+
+    def nodes(self) -> list[ClusterNode]:
+        """Return the nodes that are alive."""
+        with _control_store_errors():
+            found = self._client.get_all_node_info(timeout=_GCS_S)
+        alive = ray.core.generated.gcs_pb2.GcsNodeInfo.ALIVE  # type: ignore[attr-defined]
+        return [
+            ClusterNode(node_id.hex(), node.node_manager_address, node.node_manager_hostname, node.is_head_node)
+            for node_id, node in found.items()
+            if node.state == alive
+        ]
+
+    def drain(self, node_id: str, timeout_s: float) -> None:
+        """Have Ray drain a node: Serve starts its replicas elsewhere, and stops them within `timeout_s`.
+
+        Ray ends the node as soon as nothing runs on it. Ordering this twice does no harm.
+
+        Raises:
+            StateError: Ray refuses.
+        """
+        reason = ray.core.generated.autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")  # type: ignore[attr-defined]
+        with _control_store_errors():
+            is_accepted, why = self._client.drain_node(
+                node_id, reason, "lipwright drain", int((time.time() + timeout_s) * 1000)
+            )
+        if not is_accepted:
+            raise StateError(f"Ray refuses to drain node {node_id}: {why}")
+
+
+@contextmanager
+def _control_store_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Ray raises exceptions of any class
+        raise UnavailableError(f"Ray's control store does not answer: {error}") from error
+
+
+def this_address() -> str:
+    """Return the IP address of this machine as Ray chooses it."""
+    return str(ray.util.get_node_ip_address())
+
+
+def is_node_draining() -> bool:
+    """Return whether Ray drains the node of this process. Blocks; raises Ray's exceptions."""
+    client: Any = ray._private.worker.global_worker.gcs_client  # type: ignore[attr-defined]
+    return ray.get_runtime_context().get_node_id() in client.get_draining_nodes(timeout=_GCS_S)
 
 
 def replica_counts() -> dict[str, ReplicaStatus]:

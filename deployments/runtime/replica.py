@@ -32,6 +32,8 @@ from telemetry.log_context import CallContext, call_context, configure_logging
 P = ParamSpec("P")
 T = TypeVar("T")
 
+GRACE_S = 60.0
+"""How long a replica that Serve stops may take to end its calls, such as a segment, in seconds."""
 _NICENESS = 5
 _MAX_LATE_S = 1.0  # how long a request that timed out waits for its thread
 _REFUSAL_S = 0.25  # calls that arrived at the same time are refused within this time, on a busy machine too

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from config import PipelineConfig
@@ -40,6 +41,7 @@ class SegmentLimiter:
         self._num_granted: Counter[str] = Counter()  # the same, with those that have ended
         self._share: FairShare[str | None] = FairShare()
         self._waiting: list[_Waiting] = []
+        self._is_draining, self._is_drained = False, asyncio.Event()
 
     @property
     def max_running_jobs(self) -> int:
@@ -86,7 +88,20 @@ class SegmentLimiter:
         del self._num_granted[job_id]
         self._grant()
 
+    async def drain(self, max_s: float) -> bool:
+        """Start no more segments; return whether those in flight ended within `max_s` seconds."""
+        self._is_draining = True
+        self._grant()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max_s):
+                await self._is_drained.wait()
+        return self._is_drained.is_set()
+
     def _grant(self) -> None:
+        if self._is_draining:
+            if not self.num_in_flight:
+                self._is_drained.set()
+            return
         while self._waiting:
             waiting = min(self._waiting, key=self._rank)
             if not self._is_new(waiting) and self.num_in_flight.total() >= self._max_in_flight:

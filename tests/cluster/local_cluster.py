@@ -59,18 +59,18 @@ class LocalCluster:
         dashboard = self._dashboard.rpartition(":")[2]
         head = ("--head", f"--port={self._gcs_port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
         self._start_node(*head, *options, env=env)
-        wait_until(lambda: self._has_ended(0) or not self.run("ray", "job", "list").returncode, _UP_S, _LOOK_S)
-        assert not self._has_ended(0), "the head ended: " + self._log(0)
+        wait_until(lambda: self.has_ended(0) or not self.run("ray", "job", "list").returncode, _UP_S, _LOOK_S)
+        assert not self.has_ended(0), "the head ended: " + self._log(0)
 
     def add_node(self, *options: str, env: Mapping[str, str] = MappingProxyType({})) -> int:
         """Start one more node, with `env` in its environment, and return its number once it has joined.
 
         Nodes of one machine share a folder of sockets, and two that start at the same time take the same names.
         """
-        self._start_node(f"--address={self._address_of_head()}:{self._gcs_port}", *options, env=env)
+        self._start_node(f"--address={self.address()}", *options, env=env)
         number = len(self._nodes) - 1
-        wait_until(lambda: self._has_ended(number) or "Ray runtime started" in self._log(number), _UP_S, _LOOK_S / 5)
-        assert not self._has_ended(number), f"node {number} ended: {self._log(number)}"
+        wait_until(lambda: self.has_ended(number) or "Ray runtime started" in self._log(number), _UP_S, _LOOK_S / 5)
+        assert not self.has_ended(number), f"node {number} ended: {self._log(number)}"
         return number
 
     def kill_node(self, number: int) -> int:
@@ -84,6 +84,19 @@ class LocalCluster:
                 process.kill()
         self._nodes[number].wait(60)
         return len(processes)
+
+    def terminate_node(self, number: int) -> None:
+        """SIGTERM to `ray start`, as a cluster manager ends a node; returns at once."""
+        self._nodes[number].send_signal(signal.SIGTERM)
+
+    def has_ended(self, number: int) -> bool:
+        """Whether the command of a node has ended."""
+        return self._nodes[number].poll() is not None
+
+    def node_id(self, number: int) -> str:
+        """Ray's ID of a node."""
+        arguments = (argument for process in self.processes(number) for argument in _title(process).split())
+        return next(each.partition("=")[2] for each in arguments if each.startswith("--node_id="))
 
     def processes(self, number: int) -> list[psutil.Process]:
         """Every process of a node: Ray's own, the replicas, and what they started."""
@@ -119,11 +132,11 @@ class LocalCluster:
                     process.kill()
         shutil.move(self._ray_folder, self._folder / "ray")
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, env: Mapping[str, str] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
         """Run a command of Ray against this cluster, from a folder that is not the repository's."""
         return subprocess.run(
             [str(_BIN / command[0]), *command[1:]],
-            env=self._env,
+            env={**self._env, **env},
             cwd=self._folder,
             capture_output=True,
             text=True,
@@ -179,16 +192,13 @@ class LocalCluster:
             )
         self._nodes.append(node)
 
-    def _has_ended(self, number: int) -> bool:
-        return self._nodes[number].poll() is not None
-
     def _log(self, number: int) -> str:
         return (self._folder / f"node{number}.log").read_text()
 
-    def _address_of_head(self) -> str:
-        """Ray's choice of this machine's address: never loopback where there is another."""
-        (found,) = [line.rpartition(":")[2].strip() for line in self._log(0).splitlines() if "Local node IP" in line]
-        return found
+    def address(self) -> str:
+        """Host and port of the control store; the host is Ray's choice: never loopback where there is another."""
+        (host,) = [line.rpartition(":")[2].strip() for line in self._log(0).splitlines() if "Local node IP" in line]
+        return f"{host}:{self._gcs_port}"
 
 
 def cpu_config(repo_root: Path, **arguments: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whole machines die under the work: every accepted job finishes, with the bytes of a quiet run."""
+"""Nodes die or are drained under the work: every accepted job finishes, with the bytes of a quiet run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from lipwright_client import Lipwright
 from tests.cluster.local_cluster import LocalCluster, cpu_config, is_ready
 from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames
 from tests.waiting import wait_until
@@ -21,6 +23,9 @@ from tests.waiting import wait_until
 UP_S, JOBS_S = 180.0, 300.0
 NUM_JOBS = 6
 NUM_DEATHS = 16
+DRAIN_S = 240.0
+DRAIN_ENV = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S)}
+WORKER = '--resources={"worker": 1}'
 ON_EVERY_WORKER = ("AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesis")
 # Short pieces, so that calls between all stages are on their way, from node to node, whenever a node dies.
 RENDER = {"block_seconds": 2.0, "segment_seconds": 1.5, "segment_window": 2}
@@ -38,15 +43,18 @@ class Running:
     data_dir: Path
 
 
-@pytest.fixture
-def running(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Running]:
+@pytest.fixture(params=["head"])
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, repo_root: Path
+) -> Iterator[Running]:
+    """The parameter says where the API runs."""
     data_dir = tmp_path_factory.mktemp("data")
     cluster = LocalCluster(tmp_path_factory.mktemp("n"), repo_root)
     try:
         cluster.start('--resources={"head": 1}')
         for _ in range(2):
-            cluster.add_node('--resources={"worker": 1}')
-        url = cluster.deploy(_config(repo_root, data_dir))
+            cluster.add_node(WORKER, env=DRAIN_ENV)
+        url = cluster.deploy(_config(repo_root, data_dir, request.param))
         running = Running(cluster, Caller(url, patience_s=UP_S), data_dir)
         _wait_for_workers(running, 2)
         yield running
@@ -54,13 +62,13 @@ def running(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterat
         cluster.stop()
 
 
-def _config(repo_root: Path, data_dir: Path) -> dict[str, Any]:
-    """The twin for CPUs: the API on the head, the Director on a worker, all else on each."""
+def _config(repo_root: Path, data_dir: Path, api_node: str) -> dict[str, Any]:
+    """The twin for CPUs: the API on the head or on each worker, the Director on a worker, all else on each."""
     config = cpu_config(repo_root, data_dir=str(data_dir), render=RENDER)
     for deployment in config["applications"][0]["deployments"]:
-        place = "head" if deployment["name"] == "Ingress" else "worker"
+        place = api_node if deployment["name"] == "Ingress" else "worker"
         deployment["ray_actor_options"]["resources"] = {place: 0.01}
-        if deployment["name"] in ON_EVERY_WORKER:
+        if deployment["name"] in ON_EVERY_WORKER or (deployment["name"] == "Ingress" and api_node == "worker"):
             deployment |= {"num_replicas": 2, "max_replicas_per_node": 1}
     return config
 
@@ -119,7 +127,7 @@ def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_video:
             assert running.cluster.nodes_with("Director") == [other]
             director = other
         if number + 1 < NUM_DEATHS:
-            other = running.cluster.add_node('--resources={"worker": 1}')
+            other = running.cluster.add_node(WORKER, env=DRAIN_ENV)
             _wait_for_workers(running, 2)
 
 
@@ -157,3 +165,80 @@ def _wait_for_workers(running: Running, num_workers: int) -> None:
         return all(len(nodes) == num_workers for nodes in spread) and is_ready(running.caller.url)
 
     wait_until(is_spread, UP_S, 0.3)
+
+
+class LiveSession:
+    """An idle live session, whose client reconnects."""
+
+    def __init__(self, url: str, avatar_id: str) -> None:
+        self.arrivals: list[float] = []
+        self.num_reconnected = 0
+        self._url, self._avatar_id = url, avatar_id
+        self._stop, self._thread = threading.Event(), threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_until(lambda: len(self.arrivals) > 5, JOBS_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        seen = len(self.arrivals)
+        wait_until(lambda: len(self.arrivals) > seen + 5 or not self._thread.is_alive(), JOBS_S)
+        self._stop.set()
+        self._thread.join(JOBS_S)
+
+    @property
+    def longest_gap_s(self) -> float:
+        return max(after - before for before, after in pairwise(self.arrivals))
+
+    def _watch(self) -> None:
+        with Lipwright(self._url) as client, client.live(self._avatar_id) as live:
+            for event in live:
+                if event.type == "session.fragment":
+                    self.arrivals.append(time.monotonic())
+                self.num_reconnected += event.raw.get("state") == "reconnecting"
+                if self._stop.is_set():
+                    return
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("running", ["worker"], indirect=True)
+def test_drained_nodes_lose_no_work(running: Running, sample_video: Path, sample_speech: Path) -> None:
+    """One node by `lipwright drain`, the next by SIGTERM; each has a successor."""
+    cluster, pair = running.cluster, Pair(sample_video.read_bytes(), sample_speech.read_bytes())
+    first = running.caller.accepted(pair)
+    assert running.caller.wait([first], JOBS_S)[first]["status"] == "succeeded"
+    quiet = running.caller.video(first)
+    with Lipwright(running.caller.url) as client:
+        avatar = client.avatars.wait(client.avatars.create(video=sample_video).id, JOBS_S).check().id
+
+    def drain_by_command(node: int) -> None:
+        command = ("lipwright", "drain", cluster.node_id(node), "--timeout", str(DRAIN_S))
+        done = cluster.run(*command, env={"RAY_ADDRESS": cluster.address()})
+        assert done.returncode == 0, done.stderr
+        cluster.terminate_node(node)  # `ray start --block` goes on without its raylet
+
+    for node, drain in ((1, drain_by_command), (2, cluster.terminate_node)):
+        cluster.add_node(WORKER, env=DRAIN_ENV)
+        with LiveSession(running.caller.url, avatar) as session:
+            _drain_node(running, node, drain, pair, quiet)
+        gap_s = session.longest_gap_s
+        print(f"live: reconnected {session.num_reconnected} times, at most {gap_s:.2f} s without a picture")
+
+
+def _drain_node(running: Running, node: int, drain: Callable[[int], None], pair: Pair, quiet: bytes) -> None:
+    """Drain a node in the middle of some jobs, and check that each is rendered once, as in a quiet run."""
+    with SegmentWatch(running.data_dir) as watch:
+        before = watch.finished()
+        ids = [running.caller.accepted(pair) for _ in range(NUM_JOBS)]
+        wait_until(lambda: len(watch.finished() - before) >= 3, JOBS_S, 0.02)
+        begin = time.monotonic()
+        drain(node)
+        wait_until(lambda: running.cluster.has_ended(node), DRAIN_S, 0.2)
+        took_s = time.monotonic() - begin
+        final = running.caller.wait(ids, JOBS_S)
+    segments = watch.finished() - before
+    print(f"\ndrain: the node ended after {took_s:.1f} s; {len(segments)} segments of {NUM_JOBS} jobs")
+    assert Counter(job["status"] for job in final.values()) == {"succeeded": NUM_JOBS}
+    assert {digest(running.caller.video(job_id)) for job_id in ids} == {digest(quiet)}
+    assert [segment for segment in segments if watch.num_writings(segment) > 1] == []

@@ -66,6 +66,26 @@ def test_jobs_survive_the_death_of_everything(tmp_path: Path, portrait_pair: Pai
     assert track.stat().st_size > 0 and is_tracked(track.parent), "and so is a track"
 
 
+@pytest.mark.endurance
+@pytest.mark.timeout(400)
+def test_sigterm_lets_segments_in_flight_end(tmp_path: Path, long_pair: Pair) -> None:
+    data_dir = tmp_path / "data"
+    with served(data_dir) as service:
+        caller = Caller(service.url)
+        quiet = caller.result(caller.accepted(long_pair))
+        ids = [caller.accepted(long_pair) for _ in range(3)]
+        wait_until(lambda: sum(Path(path).parts[-3] in ids for path, _ in _segments(data_dir)) >= 3, pause_s=0.02)
+        service.stop()
+        made = _segments(data_dir)
+        finished = _finished(data_dir, ids)
+    assert {path for path, _ in made if Path(path).parts[-3] in ids} == finished, "each segment on disk is recorded"
+    with _remade(data_dir, made) as remade, served(data_dir) as service:
+        caller = Caller(service.url)
+        assert Counter(job["status"] for job in caller.wait(ids, 200).values()) == {"succeeded": len(ids)}
+        assert {digest(caller.video(job_id)) for job_id in ids} == {quiet}
+    assert remade == set()
+
+
 def _zero(path: Path) -> None:
     """A sector or four in the middle of a file are lost; it can still be read, and its size is what it was."""
     content = bytearray(path.read_bytes())

@@ -34,6 +34,7 @@ from jobs.drafts import edited
 from jobs.messages import PeopleScan
 from jobs.model.avatar_settings import AvatarSettings, changed_settings
 from jobs.model.base import ErrorRecord, new_id, utc_now
+from jobs.model.browser_token import TokenGrant
 from jobs.model.edits import Revision, TurnEdit
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
@@ -60,6 +61,7 @@ from storage.files import StoredFiles
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
 from storage.sqlite.database import Database
+from storage.token_sessions import TokenSessions
 from tests.ports import quiet_port
 
 VIDEO_BYTES = bytes(range(256)) * 40
@@ -327,6 +329,12 @@ class MemoryService:
 
     async def usage(self, first: date | None, last: date | None, owner: str | None) -> list[UsageRow]:
         return usage_rows(self.table, StoredBytes(self.table, self.files), first, last, owner)
+
+    async def start_token_session(self, session_id: str, grant: TokenGrant) -> int:
+        return TokenSessions(self.table.database).start(session_id, grant)
+
+    async def end_token_session(self, session_id: str, seconds: int) -> None:
+        TokenSessions(self.table.database).end(session_id, seconds)
 
     async def status(self) -> ServiceStatus:
         queue = QueueStatus(

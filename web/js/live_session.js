@@ -1,6 +1,6 @@
 // A live session: sends speech over a WebSocket and plays the returned fragments with Media Source Extensions.
 
-const ROOT = document.querySelector('meta[name="root"]').content;
+const ROOT = document.querySelector('meta[name="root"]')?.content;
 const Source = window.ManagedMediaSource ?? window.MediaSource;
 const FAR_SECONDS = 1.0; // farther behind than this it jumps
 const SHUT_SECONDS = 0.05; // from an interruption to a frame whose mouth is shut, which is jumped to
@@ -29,9 +29,10 @@ export class LiveSession {
    * @param options `avatarId`, `sampleRate`, and `motion` if the avatar is a still; `isViewer` to view the session that
    *   another client has started, and is not reconnected; `onEvent` is called with every event of the service, with the
    *   state `reconnecting` of `session.state_updated`, with `{type: "refused", name}` if the browser does not play, and
-   *   with `{type: "closed", code}` once at the end.
+   *   with `{type: "closed", code}` once at the end. A page of another site says which `server` it is, and
+   *   `getProtocols` returns (a promise of) the subprotocols of each connection.
    */
-  constructor(video, { avatarId, sampleRate, motion, isViewer = false, onEvent }) {
+  constructor(video, { avatarId, sampleRate, motion, isViewer = false, onEvent, server = ROOT, getProtocols = () => [] }) {
     this.video = video;
     this.onEvent = onEvent;
     this.waiting = [];
@@ -41,20 +42,29 @@ export class LiveSession {
     this.texts = []; // not spoken yet
     this.numTexts = 0;
     this.isViewer = isViewer;
+    this.getProtocols = getProtocols;
     this.connectedAt = null;
     this.lost = null; // when reconnecting is given up, and how often it was tried
     const session = { sample_rate: String(sampleRate), ...(motion === undefined ? {} : { motion }) };
     const query = new URLSearchParams({ avatar_id: avatarId, ...(isViewer ? {} : session) });
-    const address = new URL(`${ROOT}/v1/live${isViewer ? "/view" : ""}?${query}`, location.href);
+    const address = new URL(`${server}/v1/live${isViewer ? "/view" : ""}?${query}`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
     this.address = address;
     this.open();
     this.timers = [setInterval(() => this.report(), REPORT_MS), setInterval(() => this.steer(), LOOK_MS)];
   }
 
-  open() {
-    this.again = null;
-    this.socket = new WebSocket(this.address);
+  async open() {
+    this.again = this.socket = null;
+    try {
+      const protocols = await this.getProtocols();
+      if (this.isOver) return;
+      this.socket = new WebSocket(this.address, protocols);
+    } catch ({ message }) {
+      this.receive({ type: "error", code: "token", message, retryable: true });
+      this.ended(LOST_CODES[0]);
+      return;
+    }
     this.socket.binaryType = "arraybuffer";
     this.socket.addEventListener("open", () => this.texts.forEach((text) => this.tell("agent.speak_text", text)));
     this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.receive(JSON.parse(data)) : this.take(data)));
@@ -63,7 +73,7 @@ export class LiveSession {
 
   /** Have `samples` spoken: an Int16Array at the session's rate. */
   speak(samples) {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(samples);
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(samples);
   }
 
   /** Have a text spoken by the service's voice. */
@@ -86,12 +96,12 @@ export class LiveSession {
 
   close() {
     this.isOver = true;
-    if (this.again === null) this.socket.close(1000);
+    if (this.socket && this.again === null) this.socket.close(1000);
     else this.closed(1000);
   }
 
   tell(type, fields = {}) {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...fields }));
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type, ...fields }));
   }
 
   receive(event) {

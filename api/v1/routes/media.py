@@ -22,7 +22,7 @@ from jobs.model.record import JobStatus
 from jobs.ports import JobService
 from jobs.turns import cues_of
 from media.subtitles.texts import SubtitleFormat, subtitle_file
-from storage.file_keys import job_file_key, person_picture_key, result_key, source_key
+from storage.file_keys import avatar_picture_key, job_file_key, person_picture_key, result_key, source_key
 from storage.file_store import FileStore
 from storage.files import FileState
 from storage.protocols import MAX_INTEGER
@@ -31,6 +31,11 @@ _PRIVATE: Final = {"Cache-Control": "private, no-cache"}
 _UPLOADED: Final[dict[str, Any]] = {
     "response_class": FileResponse,
     "responses": {**RANGED, **problem_responses(404, 416)},
+}
+
+_PICTURE: Final[dict[str, Any]] = {
+    "response_class": Response,
+    "responses": {**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404)},
 }
 
 
@@ -139,21 +144,35 @@ class MediaRoutes(Routes, prefix="/v1"):
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         return await self._upload(request, source_key(avatar.key))
 
+    @route("/avatars/{avatar_id}/thumbnail", summary="Get a picture of an avatar", tags=["avatars"], **_PICTURE)
+    async def get_avatar_thumbnail(self, avatar_id: str, request: Request) -> Response:
+        """Return a JPEG of the first frame of the source (640 pixels on the longer side).
+
+        An avatar that is not analysed yet, or has a background of its own, has none.
+        """
+        avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
+        missing = f"Avatar {avatar.id} has no picture: it is not analysed yet, or has a background of its own."
+        if avatar.settings.names_background:  # the picture shows that of the source
+            raise NotFoundError(missing)
+        return await self._picture(request, avatar_picture_key(avatar.key), missing)
+
     @route(
         "/avatars/{avatar_id}/people/{number}/thumbnail",
         summary="Get a picture of a person",
         tags=["avatars"],
-        response_class=Response,
-        responses={**CACHED, 200: {"content": {"image/jpeg": BINARY}}, **problem_responses(404)},
+        **_PICTURE,
     )
     async def get_person_thumbnail(
         self, avatar_id: str, number: Annotated[int, Path(ge=0, le=MAX_INTEGER)], request: Request
     ) -> Response:
         """Return a JPEG of the face (160 pixels on the longer side) of a person in the avatar's source."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
-        key = person_picture_key(avatar.key, number)
+        missing = f"Avatar {avatar.id} has no picture of a person {number}; see its list of people."
+        return await self._picture(request, person_picture_key(avatar.key, number), missing)
+
+    async def _picture(self, request: Request, key: str, missing: str) -> Response:
         if (state := await self._find(key)) is None:
-            raise NotFoundError(f"Avatar {avatar.id} has no picture of a person {number}; see its list of people.")
+            raise NotFoundError(missing)
         headers = lasting(state)
         if (answer := unchanged(request, headers)) is not None:
             return answer

@@ -21,6 +21,7 @@ WEB = Path(__file__).resolve().parents[3] / "web"
 def _loaded(http: httpx.Client) -> list[str]:
     """Addresses of all that the page loads, modules of modules included."""
     found = re.findall(r'(?:src|href)="([^"#]+)"', http.get("/").text + http.get("/live.html").text)
+    found += re.findall(r'"\.\.(/[^"]+)"', http.get("/widget/lipwright-avatar.js").text)
     for address in found:
         if address.endswith(".js"):
             folder = address.rpartition("/")[0]

@@ -35,6 +35,7 @@ _CONTAINER = _object(
     image={"type": "string", "pattern": r":\d+\.\d+\.\d+"},
     env=_list(_object(("name",), name=_TEXT, value=_TEXT, valueFrom={"type": "object"})),
     securityContext=_object(allowPrivilegeEscalation=_FLAG, capabilities=_object(drop=_list(_TEXT))),
+    lifecycle=_object(preStop=_object(exec=_object(("command",), command=_list(_TEXT)))),
     ports=_list(_object(("containerPort", "name"), containerPort=_COUNT, name={"type": "string", "maxLength": 15})),
     resources=_object(requests=_RESOURCES, limits=_RESOURCES),
     volumeMounts=_list(_object(("name", "mountPath"), name=_TEXT, mountPath=_TEXT)),
@@ -44,6 +45,7 @@ _POD = _object(
     spec=_object(
         ("containers",),
         containers=_list(_CONTAINER),
+        terminationGracePeriodSeconds=_COUNT,
         securityContext=_object(
             runAsNonRoot=_FLAG,
             runAsUser=_COUNT,

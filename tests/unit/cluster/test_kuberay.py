@@ -84,7 +84,7 @@ def test_systemd_unit_restarts_the_service(repo_root: Path) -> None:
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(repo_root / "cluster" / "lipwright.service")
     service = unit["Service"]
-    assert (service["Restart"], service["KillMode"], service["UMask"]) == ("always", "control-group", "0077")
+    assert (service["Restart"], service["KillMode"], service["UMask"]) == ("always", "mixed", "0077")
     _, *arguments = service["ExecStart"].split()
     assert "--data-dir" in arguments
     assert CliRunner().invoke(app, [arguments[0], "--help"]).exit_code == 0

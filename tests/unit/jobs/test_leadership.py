@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from errors import StageTimeoutError, StandbyError
+from errors import StageTimeoutError, StandbyError, UnavailableError
 from jobs.leadership import LEASE_S, LeaderElection, ReadinessCheck
 from jobs.model.record import JobStatus
 from storage.job_table import JobTable
@@ -89,6 +89,18 @@ async def test_released_lease_is_claimed_at_once(candidates: tuple[Candidate, Ca
     assert not leading.done(), "that would be a defect of the Director's"
     leading.cancel()
     assert first.log == ["began", "ended"]
+
+
+async def test_draining_leader_rejects_new_work_and_keeps_its_lease(candidates: tuple[Candidate, Candidate]) -> None:
+    leader, _ = candidates
+    work = asyncio.create_task(leader.election.run())
+    await until(lambda: leader.election.starts_work)
+    leader.election.drain()
+    assert leader.election.is_leader
+    assert not leader.election.starts_work
+    with pytest.raises(UnavailableError, match="is stopping"):
+        leader.election.check()
+    work.cancel()
 
 
 async def test_restarted_director_takes_over_its_service_lease(postgres: PostgresServer) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from api.browser_token import new_browser_token
 from api.session_token import COOKIE, new_token
+from jobs.model.browser_token import TokenRequest
 from tests.http2_streams import unread_streams
 from tests.unit.launch.fronted_api import Fronted, fronted_api, needs_haproxy
 from tests.waiting import wait_until
@@ -92,6 +95,30 @@ def test_front_session_cookie_is_known_until_expiry(tmp_path: Path, monkeypatch:
         assert found == [200, 503, 503, 503]
 
 
+def test_front_browser_tokens_leave_slots_for_their_key(tmp_path: Path) -> None:
+    with fronted_api(tmp_path, **SMALL, max_unknown=4, unknown_share=3) as fronted, ExitStack() as stack:
+        secret = fronted.new_key("one")
+        (key,) = fronted.keys.list()
+        limits: dict[str, Any] = {"avatar_id": "0" * 32, "origin": ("https://a.example",)}
+        valid, _ = new_browser_token(key, TokenRequest.model_validate(limits))
+        expired, _ = new_browser_token(key, TokenRequest.model_construct(**limits, expires_in=-1))
+        forged = valid[:-1] + ("0" if valid[-1] != "0" else "1")
+        path = f"/v1/avatars/{'0' * 32}/thumbnail"
+        stack.enter_context(unread_streams(fronted.port, "GET", "/v1/status", NUM_STREAMS))
+        time.sleep(0.3)
+        with fronted.client() as client:
+            for name, prefix in (("Authorization", "Bearer "), ("Sec-WebSocket-Protocol", "lipwright.live, ")):
+                sent = [{name: f"{prefix}{token}", "Origin": "https://a.example"} for token in (valid, expired, forged)]
+                found = [client.get(path, headers=headers).status_code for headers in sent]
+                assert found == [404 if name == "Authorization" else 401, 503, 503], name
+        fields = {"authorization": f"Bearer {valid}", "origin": "https://a.example"}
+        stack.enter_context(unread_streams(fronted.port, "GET", path, 30, fields))
+        time.sleep(0.3)
+        with fronted.client(secret) as client, fronted.client() as visitor:
+            assert visitor.get(path, headers=fields).status_code == 503
+            assert client.get("/v1/status").status_code == 200
+
+
 def test_front_revoked_key_is_unknown(tmp_path: Path) -> None:
     with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted:
         first, second = fronted.new_key("one"), fronted.new_key("two")
@@ -115,8 +142,8 @@ def test_front_restart_keeps_the_keys(fronted: Fronted) -> None:
         assert fronted.submit(key).status_code == 202
 
 
-def test_front_submissions_without_keys_reach_the_queue(fronted: Fronted) -> None:
-    with ThreadPoolExecutor(40) as pool:
+def test_front_submissions_without_keys_reach_the_queue(tmp_path: Path) -> None:
+    with fronted_api(tmp_path, queue_s=60) as fronted, ThreadPoolExecutor(40) as pool:
         accepted = list(pool.map(lambda _: fronted.submit(), range(150)))
         fronted.service.is_full = True
         refused = list(pool.map(lambda _: fronted.submit(), range(150)))

@@ -15,6 +15,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
+from api.browser_token import new_browser_token
+from jobs.model.browser_token import TokenRequest
 from launch.front_config import FrontLimits
 from storage.local.api_keys import FileKeyRing
 from tests.unit.launch.fronted_api import needs_haproxy, running_front
@@ -94,10 +96,17 @@ def test_front_sockets_over_max_live_get_503(port: int) -> None:
 
 def test_front_sockets_of_a_key_leave_slots_for_others(tmp_path: Path) -> None:
     keys = FileKeyRing(tmp_path)
-    (_, attacker), (_, other) = keys.add("attacker"), keys.add("other")
+    (key, attacker), (_, other) = keys.add("attacker"), keys.add("other")
+    grant = TokenRequest(avatar_id="0" * 32, origin=("https://a.example",))
+    token, _ = new_browser_token(key, grant)
+    offered = {"Sec-WebSocket-Protocol": f"lipwright.live, {token}"}
     with fronted(keys, max_live=6, live_share=3) as port, ExitStack() as lines:
-        for _ in range(3):
+        found = json.loads(lines.enter_context(socket(port, **offered)).recv(timeout=20))
+        assert found["x-request-timeout-seconds"] == "0", "it has the class of live sessions"
+        for _ in range(2):
             lines.enter_context(socket(port, Authorization=f"Bearer {attacker}")).recv(timeout=20)
+        with pytest.raises(InvalidStatus, match="503"):
+            socket(port, **offered)
         with pytest.raises(InvalidStatus, match="503"):
             socket(port, Authorization=f"Bearer {attacker}")
         with pytest.raises(InvalidStatus, match="503"):

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from config import PipelineConfig
-from jobs.messages import SourceVideo
+from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.probe import probe_video
@@ -22,7 +23,7 @@ from models.matting.person import PersonSegmenter
 from models.track.tracker import FaceTracker
 from rendering.avatar_builder import AvatarBuilder
 from rendering.source_readers import SourceReaders
-from storage.file_keys import source_key, track_key, tracks_folder
+from storage.file_keys import avatar_folder, avatar_picture_key, source_key, track_key, tracks_folder
 from storage.state import open_files
 
 
@@ -78,4 +79,9 @@ def test_track_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path
                 with readers.whole(source, CancelToken(), is_last=is_last) as reader:
                     assert len(list(reader.read(range(info.num_frames)))) == info.num_frames
                     assert _decoder_ids() - before == seen[0], "another decoder reads the frames again"
+        else:
+            tracks = [track_key(key, start) for start in (0, 4, 8)]
+            builder.build(AvatarRef(avatar_folder(key), source), tracks, CancelToken())
+            with Image.open(tmp_path / avatar_picture_key(key)) as picture:
+                assert (picture.format, max(picture.size)) == ("JPEG", min(640, max(info.width, info.height)))
         _await_end(before)

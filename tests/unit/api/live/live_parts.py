@@ -6,12 +6,12 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from config import LiveConfig
-from errors import LipwrightError, NotFoundError
+from errors import BusyError, LipwrightError, NotFoundError
 from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.compute import ComputeTime, Metered, received
@@ -59,6 +59,7 @@ class GreyService:
         self.held: list[tuple[str, str | None]] = []
         self.reports: list[LiveUsage] = []
         self.refusal: LipwrightError | None = None  # of the next sessions
+        self.moves = asyncio.Event()  # sessions move to another node
         self._encoders: dict[str, tuple[str, LiveEncoder]] = {}  # with the reference of its last picture
 
     async def prepare(
@@ -86,6 +87,10 @@ class GreyService:
     async def leave(self, usage: LiveUsage) -> None:
         self.reports.append(usage)
         self.admission.leave(usage.session_id)
+
+    async def until_moved(self) -> NoReturn:
+        await self.moves.wait()
+        raise BusyError("This node is being drained.", 0.2)
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
         self.held.append((avatar_id, owner))

@@ -115,6 +115,15 @@ def test_live_socket_over_the_limit_of_its_key_is_refused(url: str, live: GreySe
     assert not live.reports and not live.requests
 
 
+def test_live_session_on_drained_node_tells_client_to_reconnect(url: str, live: GreyService) -> None:
+    with socket(url) as line:
+        first(line, "session.fragment")
+        live.moves.set()
+        moved = first(line, "error")
+        assert (moved["code"], moved["retryable"]) == ("busy", True)
+        assert close_code(line) == 1013
+
+
 @pytest.mark.parametrize(
     ("query", "code"),
     [

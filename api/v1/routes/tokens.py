@@ -1,0 +1,56 @@
+"""The route /v1/tokens: browser tokens, see `api.browser_token`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fastapi import Request, Response
+from pydantic import BaseModel, Field
+
+from api.access import caller_of
+from api.browser_token import new_browser_token
+from api.forms.json_request import json_request, receive_json
+from api.problem import problem_responses
+from api.routing import Routes, route
+from errors import StateError
+from jobs.model.browser_token import TokenRequest
+from jobs.ports import JobService
+from storage.key_ring import KeyRing
+
+
+class TokenView(BaseModel):
+    """A token for the pages of a web site."""
+
+    token: str = Field(description="Give it to the page that shows the avatar.")
+    expires_at: datetime = Field(description="Until when sessions may start. They may last longer.")
+
+
+class TokenRoutes(Routes, prefix="/v1/tokens", tags=["live"]):
+    """Handler of /v1/tokens."""
+
+    def __init__(self, service: JobService, keys: KeyRing) -> None:
+        self._service, self._keys = service, keys
+
+    @route(
+        "",
+        "POST",
+        status_code=201,
+        summary="Create a browser token",
+        openapi_extra=json_request(TokenRequest),
+        responses=problem_responses(404, 409, 413, 422, 504),
+    )
+    async def create_token(self, request: Request, response: Response) -> TokenView:
+        """Create a token with which pages of a web site show one avatar live, without the API key.
+
+        It is valid until it expires or the API key is revoked. It is accepted by `WS /v1/live`, as a subprotocol after
+        `lipwright.live`, and by the thumbnail of the avatar; other requests get 403.
+        """
+        wanted = await receive_json(request, TokenRequest)
+        owner = caller_of(request).owner
+        await self._service.get_avatar(wanted.avatar_id, owner)
+        key = next((key for key in self._keys.list() if key.id == owner), None)
+        if key is None:
+            raise StateError("Tokens are signed with an API key. Create one with `lipwright keys add NAME`.")
+        token, grant = new_browser_token(key, wanted)
+        response.headers["cache-control"] = "no-store"
+        return TokenView(token=token, expires_at=datetime.fromtimestamp(grant.expires_at, UTC))
