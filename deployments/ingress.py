@@ -12,9 +12,11 @@ from api.app import make_app
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.live_client import LiveClient
+from deployments.runtime.replica import replica_name
 from deployments.runtime.speech_client import SpeechClient
 from storage.state import open_store
 from telemetry.log_context import configure_logging
+from telemetry.tracing import start_tracing
 
 
 @serve.deployment
@@ -30,6 +32,7 @@ class Ingress:
         speech_synthesis: DeploymentHandle[Any],
     ) -> None:
         configure_logging()
+        start_tracing(replica_name())
         self._config = config
         self._director = DirectorClient(director)
         self._live = LiveClient(self._director, live_session, config)

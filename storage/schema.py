@@ -174,6 +174,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE avatars RENAME COLUMN awaited TO analyse_on_create",
         "ALTER TABLE avatars RENAME COLUMN background TO settings",
     ),
+    ("ALTER TABLE jobs ADD COLUMN trace TEXT NOT NULL DEFAULT '{}'",),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)
