@@ -40,14 +40,13 @@ class Collector:
         assert {hook.path for hook in self.receiver.hooks} <= {"/v1/traces"}
         return [span for hook in list(self.receiver.hooks) for span in _read(hook.body)]
 
-    def wait(self, name: str, trace_id: str = "", timeout_s: float = 30.0) -> list[CollectedSpan]:
-        """Return all spans, or those of a trace, once there is one of this name."""
+    def of_trace(self, trace_id: str) -> list[CollectedSpan]:
+        return [span for span in self.spans if span.trace_id == trace_id]
 
-        def found() -> list[CollectedSpan]:
-            return [span for span in self.spans if trace_id in ("", span.trace_id)]
-
-        wait_until(lambda: any(span.name == name for span in found()), timeout_s)
-        return found()
+    def wait(self, name: str, timeout_s: float = 30.0) -> list[CollectedSpan]:
+        """Return all spans once there is one of this name."""
+        wait_until(lambda: any(span.name == name for span in self.spans), timeout_s)
+        return self.spans
 
 
 @contextmanager

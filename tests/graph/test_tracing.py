@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.graph.test_main_job import wait_until_final
-from tests.otlp_collector import Collector, tree
+from tests.otlp_collector import CollectedSpan, Collector, tree
+from tests.waiting import wait_until
 
-_DELAY_S = 5.0  # other processes export within a second
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
@@ -22,9 +21,8 @@ def test_job_is_one_trace_across_deployments(
     headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
     accepted = client.post("/v1/jobs", files=files, headers=headers).raise_for_status().json()
     assert wait_until_final(client, accepted["id"])["status"] == "succeeded"
-    collector.wait("job", TRACE)
-    time.sleep(_DELAY_S)
-    spans = collector.wait("job", TRACE)
+    wait_until(lambda: _is_complete(collector.of_trace(TRACE)), 60)  # each process exports its own
+    spans = collector.of_trace(TRACE)
     (request,) = tree(spans, CALLER)
     assert request[0] == "POST /v1/jobs"
     submitted = _child(request, "Director.submit")
@@ -38,6 +36,11 @@ def test_job_is_one_trace_across_deployments(
     assert {"Ingress", "Director", "MediaProbe", "AudioFeatures", "Studio", "FaceSynthesis"} <= instances
     attempts = [span for span in spans if span.name == "attempt"]
     assert {span.attributes["outcome"] for span in attempts} == {"ok"}
+
+
+def _is_complete(spans: list[CollectedSpan]) -> bool:
+    known = {CALLER, *(span.span_id for span in spans)}
+    return {"job", "POST /v1/jobs"} <= {span.name for span in spans} and all(span.parent_id in known for span in spans)
 
 
 def _child(parent: list[Any], name: str) -> list[Any]:

@@ -108,14 +108,16 @@ async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
     await enter(2)
 
 
+class Stage:
+    def __init__(self) -> None:
+        self._gate = CallGate(Threads("Stage"))
+
+    @stage_method
+    async def work(self, answer: int) -> int:
+        return answer
+
+
 async def test_stage_method_is_a_span_below_its_attempt(collector: Collector) -> None:
-    class Stage:
-        _gate = CallGate(Threads("Stage"))
-
-        @stage_method
-        async def work(self, answer: int) -> int:
-            return answer
-
     trace = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
     assert await Stage().work(CallContext("job", 3, trace=trace), 7) == 7
     (span,) = await asyncio.to_thread(collector.wait, "Stage.work")
