@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from api.v1.protocol import webhook_view
 from config import PipelineConfig
 from deployments.runtime.ray_internals import replica_counts
-from deployments.runtime.replica import replica_name, service_name
+from deployments.runtime.replica import service_name, set_up_telemetry
 from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
 from jobs.director import JobDirector
@@ -21,8 +21,8 @@ from media.labels.labeller import Labeller
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
 from speech.limits import check_texts
-from telemetry.log_context import CallContext, call_context, configure_logging
-from telemetry.tracing import span, start_tracing
+from telemetry.log_context import CallContext, call_context
+from telemetry.tracing import span
 
 
 @serve.deployment
@@ -40,8 +40,7 @@ class Director(JobDirector):
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Open the job table, and lead or wait until no other service does."""
-        configure_logging()
-        start_tracing(replica_name())
+        set_up_telemetry()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).check_signing)
         stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio, speech_synthesis)
         watch, checks = ReplicaWatch(replica_counts), partial(check_texts, config.tts)

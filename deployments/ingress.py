@@ -12,11 +12,9 @@ from api.app import make_app
 from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.live_client import LiveClient
-from deployments.runtime.replica import replica_name
+from deployments.runtime.replica import set_up_telemetry
 from deployments.runtime.speech_client import SpeechClient
 from storage.state import open_store
-from telemetry.log_context import configure_logging
-from telemetry.tracing import start_tracing
 
 
 @serve.deployment
@@ -31,8 +29,7 @@ class Ingress:
         live_session: DeploymentHandle[Any],
         speech_synthesis: DeploymentHandle[Any],
     ) -> None:
-        configure_logging()
-        start_tracing(replica_name())
+        set_up_telemetry()
         self._config = config
         self._director = DirectorClient(director)
         self._live = LiveClient(self._director, live_session, config)

@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, OTELR
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -58,20 +59,16 @@ class SpanExporter:
 
         Args:
             name: Its name.
-            parent: The span above it, or the root of its trace; None for a new trace.
+            parent: The span above it, or the root of its trace, which is sampled; None for a new trace.
             start: When it started; None: now.
             span_id: Its id, if others already refer to it.
             is_entry: Whether it is the request of a caller.
         """
-        trace_id, parent_id, is_sampled, state = parent or TraceContext("", "")
-        context = SpanContext(
-            int(trace_id or "0", 16),
-            int(parent_id or "0", 16),
-            is_remote=True,
-            trace_flags=TraceFlags(TraceFlags.SAMPLED if is_sampled else TraceFlags.DEFAULT),
-            trace_state=TraceState.from_header([state]),
-        )
-        token = _given_ids.set((int(trace_id or "0", 16), int(span_id or "0", 16)))
+        trace_id, parent_id, _, state = parent or TraceContext("")
+        numbers = [int(digits or "0", 16) for digits in (trace_id, parent_id, span_id)]
+        flags, states = TraceFlags(TraceFlags.SAMPLED), TraceState.from_header([state])
+        context = SpanContext(numbers[0], numbers[1], is_remote=True, trace_flags=flags, trace_state=states)
+        token = _given_ids.set((numbers[0], numbers[2]))
         span = self._tracer.start_span(
             name,
             set_span_in_context(NonRecordingSpan(context)),
@@ -84,7 +81,8 @@ class SpanExporter:
 
     def samples(self, trace_id: str) -> bool:
         """Return whether spans of a new trace are exported."""
-        return self._provider.sampler.should_sample(None, int(trace_id, 16), "").decision.is_sampled()
+        decision = self._provider.sampler.should_sample(None, int(trace_id, 16), "").decision
+        return decision is Decision.RECORD_AND_SAMPLE
 
     def end(self, span: Span, attributes: Attributes, end: datetime | None = None) -> None:
         """End a span; an attribute `error.type` says that it failed, and `name` replaces its name."""

@@ -33,15 +33,18 @@ _exporter: SpanExporter | None = None
 def start_tracing(instance: str) -> None:
     """Export the spans of this process, named `instance`, if a collector is configured. Call it in a constructor."""
     global _exporter
-    is_disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    if is_exporting() or is_disabled or not any(map(os.environ.get, _ENDPOINTS)):
+    values = os.environ.get
+    is_disabled = values("OTEL_SDK_DISABLED", "").lower() == "true" or values("OTEL_TRACES_EXPORTER") == "none"
+    if is_exporting() or is_disabled or not any(map(values, _ENDPOINTS)):
         return
     try:
-        from telemetry.span_exporter import SpanExporter  # starts to import OpenTelemetry
+        from telemetry.span_exporter import SpanExporter  # imports OpenTelemetry
+
+        _exporter = SpanExporter(instance)
     except ImportError as error:
-        logger.warning("no traces are exported: %s; run `pip install 'lipwright[otel]'`", error)
-        return
-    _exporter = SpanExporter(instance)
+        logger.warning("no traces are exported: %s; install the extra `otel`", error)
+    except ValueError as error:
+        logger.warning("no traces are exported: a variable OTEL_... is invalid: %s", error)
 
 
 def is_exporting() -> bool:
@@ -53,10 +56,11 @@ def is_exporting() -> bool:
 def span(name: str, starts_trace: bool = False, **attributes: str | int | float) -> Iterator[Attributes]:
     """Record a span of the block, below the current one; yield its attributes, to which the block may add some.
 
-    Without a current trace nothing is recorded, unless the span may start one (`starts_trace`).
+    Nothing is recorded in a trace that is not sampled, and without a trace, unless the span may start one.
     """
     context = context_or_empty()
-    if _exporter is None or (context.trace is None and not starts_trace):
+    is_recorded = starts_trace if context.trace is None else context.trace.is_sampled
+    if _exporter is None or not is_recorded:
         yield attributes
         return
     opened, trace = _exporter.start(name, context.trace, is_entry=starts_trace)
@@ -84,7 +88,7 @@ def record_span(
     span_id: str = "",
 ) -> None:
     """Record a span whose times are known; `span_id` is its id if others already refer to it."""
-    if _exporter is not None:
+    if _exporter is not None and parent.is_sampled:
         opened, _ = _exporter.start(name, parent, start, span_id)
         _exporter.end(opened, dict(attributes), end)
 

@@ -75,13 +75,15 @@ def service_name() -> str:
     return f"{session_name()}/{serve.get_replica_context().app_name}"
 
 
-def replica_name() -> str:
-    """Return the name of this replica in traces, such as `Studio#x1y2z3`; that of its process outside of Serve."""
-    try:
+def set_up_telemetry() -> str:
+    """Configure the logs and the traces of this replica; return its name there, such as `Studio#x1y2z3`."""
+    configure_logging()
+    name = f"process {os.getpid()}"
+    with suppress(RayServeException):  # not in Serve
         replica = serve.get_replica_context()
-    except RayServeException:
-        return f"process {os.getpid()}"
-    return f"{replica.deployment}#{replica.replica_tag}"
+        name = f"{replica.deployment}#{replica.replica_tag}"
+    start_tracing(name)
+    return name
 
 
 class CallGate:
@@ -95,9 +97,7 @@ class CallGate:
 
     def __init__(self, threads: Threads) -> None:
         """Configure the logs and the traces of this replica."""
-        configure_logging()
-        self.replica = replica_name()
-        start_tracing(self.replica)
+        self.replica = set_up_telemetry()
         self._threads = threads
         self._num_inside = 0
         self._is_exclusive = False

@@ -55,11 +55,20 @@ def test_trace_of_id_is_sampled_as_configured(ratio: str, monkeypatch: pytest.Mo
     assert trace_of_id(CALLER.trace_id) == TraceContext(CALLER.trace_id, is_sampled=ratio == "1")
 
 
-@pytest.mark.parametrize("variable", ["", "OTEL_SDK_DISABLED"])
-def test_start_tracing_disabled_or_without_collector_is_off(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if variable:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-        monkeypatch.setenv(variable, "true")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+    ],
+)
+def test_start_tracing_disabled_or_misconfigured_is_off(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, value)
     start_tracing("test")
     assert not is_exporting()
     with call_context(CallContext("4f00", trace=CALLER)), span("nothing"):
