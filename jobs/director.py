@@ -210,8 +210,10 @@ class JobDirector:
         with suppress(LookupError):
             return await self._table.run_in_thread(self._table.get_job, context.job_id)
         self._election.check()
+        call = CallContext(context.job_id, trace=current_trace() or trace_of_id(context.job_id))
         async with self._reservation(context.admission_id, context.owner):
-            job = await self._with_space(lambda: self._submissions.create_job(spec, context))
+            with call_context(call):
+                job = await self._with_space(lambda: self._submissions.create_job(spec, context))
         await self._scheduler.start_waiting()
         return await self._table.run_in_thread(self._table.get_job, job.id)
 

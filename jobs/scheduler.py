@@ -185,6 +185,6 @@ class JobScheduler:
 
 def _record_end(job: JobSummary, code: str) -> None:
     metrics.FINISHED_JOBS.add(1, job.status.value, code)
-    if job.started_at is not None and job.finished_at is not None:
+    if job.started_at is not None and job.finished_at is not None and job.reviewed_at is None:
         metrics.JOB_RUN.observe(max(0.0, (job.finished_at - job.started_at).total_seconds()), job.status.value)
     record_job(job)

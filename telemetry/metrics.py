@@ -91,7 +91,7 @@ QUEUE_WAIT = _Histogram(
 )
 JOB_RUN = _Histogram(
     "lipwright_job_run_seconds",
-    "Time from the start of a job to its end, by final status.",
+    "Time from the start of a job to its end, by final status; not of jobs with a review.",
     ("status",),
     boundaries=_WAIT_SECONDS,
 )

@@ -40,9 +40,6 @@ class Collector:
         assert {hook.path for hook in self.receiver.hooks} <= {"/v1/traces"}
         return [span for hook in list(self.receiver.hooks) for span in _read(hook.body)]
 
-    def of_trace(self, trace_id: str) -> list[CollectedSpan]:
-        return [span for span in self.spans if span.trace_id == trace_id]
-
     def wait(self, name: str, timeout_s: float = 30.0) -> list[CollectedSpan]:
         """Return all spans once there is one of this name."""
         wait_until(lambda: any(span.name == name for span in self.spans), timeout_s)
@@ -56,10 +53,13 @@ def collecting() -> Iterator[Collector]:
         yield Collector(receiver)
 
 
-def tree(spans: list[CollectedSpan], parent_id: str = "") -> list[Any]:
-    """The spans below one as nested lists: [name, children...], by name."""
-    below = sorted((span for span in spans if span.parent_id == parent_id), key=lambda span: span.name)
-    return [[span.name, *tree(spans, span.span_id)] for span in below]
+def paths(spans: list[CollectedSpan], parent_id: str = "") -> list[str]:
+    """The names of the spans below one, each with those of the spans between, such as `job/segment`; sorted."""
+    found: list[str] = []
+    for span in spans:
+        if span.parent_id == parent_id:
+            found += [span.name, *(f"{span.name}/{path}" for path in paths(spans, span.span_id))]
+    return sorted(found)
 
 
 def _read(body: bytes) -> Iterator[CollectedSpan]:

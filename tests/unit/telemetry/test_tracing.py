@@ -14,7 +14,7 @@ from telemetry import tracing
 from telemetry.log_context import CallContext, call_context, current_trace
 from telemetry.trace_context import TraceContext
 from telemetry.tracing import is_exporting, span, start_tracing, trace_of_id
-from tests.otlp_collector import Collector, tree
+from tests.otlp_collector import Collector, paths
 from tests.ports import quiet_port
 
 CALLER = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True, "a=1")
@@ -27,7 +27,7 @@ def test_span_is_below_that_of_the_caller(collector: Collector) -> None:
         with pytest.raises(MediaError), span("inner"):
             raise MediaError("a.wav is broken.")
     spans = collector.wait("outer")
-    assert tree(spans, CALLER.span_id) == [["outer", ["inner"]]]
+    assert paths(spans, CALLER.span_id) == ["outer", "outer/inner"]
     by_name = {each.name: each for each in spans}
     assert by_name["outer"].attributes == {"job": "4f00", "segment": 3, "frames": 9, "outcome": "ok"}
     assert (by_name["inner"].is_error, by_name["inner"].attributes["error.type"]) == (True, MediaError.code)
@@ -61,7 +61,7 @@ def test_trace_of_id_is_sampled_as_configured(ratio: str, monkeypatch: pytest.Mo
         ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         ("OTEL_SDK_DISABLED", "true"),
         ("OTEL_TRACES_EXPORTER", "none"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
     ],
 )
 def test_start_tracing_disabled_or_misconfigured_is_off(
