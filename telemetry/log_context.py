@@ -66,8 +66,7 @@ def current_context() -> CallContext:
 
 def current_trace() -> TraceContext | None:
     """Return the position of the current call in its trace; None if it has no trace."""
-    context = _context.get()
-    return None if context is None else context.trace
+    return context_or_empty().trace
 
 
 def context_or_empty() -> CallContext:
