@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from api.live.audio_timeline import AudioTimeline, ChunkAudio
+from api.live.chunk_spans import ChunkSpans
 from api.live.idle_fallback import IdleFallback, IdleFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.outputs.session_outputs import SessionOutputs
@@ -85,11 +86,15 @@ class SessionStream:
             SessionEndedError: The session ended.
             LipwrightError: Rendering failed.
         """
-        frame = 0
+        frame, spans = 0, ChunkSpans()
         try:
-            while True:
-                await self._clock.until_due(float(frame / self._fps), self._is_used)
-                frame += await self._show(frame)
+            with spans.record():
+                while True:
+                    await self._clock.until_due(float(frame / self._fps), self._is_used)
+                    kind = "speech" if self._speech.is_speaking else "silence"
+                    num = await self._show(frame)
+                    spans.add(kind, num, self._is_recovering)
+                    frame += num
         finally:
             await self._fallback.close()
             await self._handler.close()

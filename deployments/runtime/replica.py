@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import cv2
 import ray
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from config import PipelineConfig
 from deployments.runtime.ray_internals import session_name
@@ -27,6 +28,7 @@ from media.decoding.decoder import Decoders
 from models.engines.protocol import ComputeResources, Device
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context, configure_logging
+from telemetry.tracing import span, start_tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,6 +77,17 @@ def service_name() -> str:
     return f"{session_name()}/{serve.get_replica_context().app_name}"
 
 
+def set_up_telemetry() -> str:
+    """Configure the logs and the traces of this replica; return its name there, such as `Studio#x1y2z3`."""
+    configure_logging()
+    name = f"process {os.getpid()}"
+    with suppress(RayServeException):  # not in Serve
+        replica = serve.get_replica_context()
+        name = f"{replica.deployment}#{replica.replica_tag}"
+    start_tracing(name)
+    return name
+
+
 class CallGate:
     """Admits calls to a replica: any number of them, or one exclusively.
 
@@ -85,8 +98,8 @@ class CallGate:
     """
 
     def __init__(self, threads: Threads) -> None:
-        """Configure the logging of this replica."""
-        configure_logging()
+        """Configure the logs and the traces of this replica."""
+        self.replica = set_up_telemetry()
         self._threads = threads
         self._num_inside = 0
         self._is_exclusive = False
@@ -142,7 +155,8 @@ def stage_method(
 
     async def call(self: S, context: CallContext, /, *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._gate.enter(context):
-            return await method(self, *args, **kwargs)
+            with span(method.__qualname__, replica=self._gate.replica):
+                return await method(self, *args, **kwargs)
 
     update_wrapper(call, method)
     return call

@@ -22,6 +22,7 @@ class SegmentLimiter:
         self._render, self._jobs = config.render, config.jobs
         self._num_studios = 0
         self.num_in_flight: Counter[str] = Counter()  # by job id
+        self.num_planned: Counter[str] = Counter()  # by job id: neither in flight nor finished
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
         self._is_draining, self._is_drained = False, asyncio.Event()
 
@@ -61,8 +62,8 @@ class SegmentLimiter:
         self._grant()
 
     def release_all(self, job_id: str) -> None:
-        """Note that no segment of the job is in flight, also none that was cancelled before it began."""
-        del self.num_in_flight[job_id]
+        """Note that no segment of the job is planned or in flight, also none that was cancelled before it began."""
+        del self.num_in_flight[job_id], self.num_planned[job_id]
         self._grant()
 
     async def drain(self, max_s: float) -> bool:
