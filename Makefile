@@ -48,7 +48,7 @@ $(STAMP): pyproject.toml
 # For Linux on x86_64 and Python 3.11, without a GPU. A test compares it with pyproject.toml.
 lock:  ## write requirements.lock: the versions of cluster/constraints.txt with hashes (needs uv)
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile pyproject.toml --constraint cluster/constraints.txt \
-		--extra cpu --extra postgres --extra s3 --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--extra cpu --extra postgres --extra s3 --extra otel --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 		--generate-hashes --no-annotate --quiet --output-file requirements.lock
 
 demo: setup  ## render samples/portrait.jpg + samples/speech.wav to out/demo.mp4

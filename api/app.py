@@ -19,6 +19,7 @@ from api.openai.routes import PREFIX, VideoRoutes
 from api.openapi import API_KEY, EXPOSED_HEADERS, PATH, OpenAPIRoute, described
 from api.page import PageRoutes, SecurityHeaders
 from api.sign_in import SignInRoutes
+from api.tracing import TraceMiddleware
 from api.v1.routes import v1_routers
 from api.v1.routes.status import HealthRoutes
 from api.v1.routes.tokens import TokenRoutes
@@ -33,7 +34,7 @@ from storage.state import open_keys
 
 _SENT_HEADERS = (
     *("Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID"),
-    *("Range", "If-Range", "If-None-Match", "If-Modified-Since", "Cache-Control"),
+    *("Range", "If-Range", "If-None-Match", "If-Modified-Since", "Cache-Control", "traceparent", "tracestate"),
 )
 """Request headers that cross-origin scripts may send (CORS)."""
 _PREFLIGHT_S = 7200  # Chromium's maximum
@@ -58,6 +59,7 @@ def make_app(
     _allow_origins(app, config.access.allowed_origins)
     app.add_middleware(ThumbnailPreflight)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(TraceMiddleware)
     app.add_middleware(AppWindow, limits=config.limits)
     app.include_router(PageRoutes(config.labels).router())
     app.include_router(HealthRoutes(service).router())

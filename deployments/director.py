@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from api.v1.protocol import webhook_view
 from config import PipelineConfig
 from deployments.runtime.ray_internals import replica_counts
-from deployments.runtime.replica import GRACE_S, service_name
+from deployments.runtime.replica import GRACE_S, service_name, set_up_telemetry
 from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
 from jobs.director import JobDirector
@@ -21,12 +21,13 @@ from media.labels.labeller import Labeller
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
 from speech.limits import check_texts
-from telemetry.log_context import configure_logging
+from telemetry.log_context import CallContext, call_context
+from telemetry.tracing import span
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class Director(JobDirector):
-    """One replica. Its methods are those of `jobs.director.JobDirector`."""
+    """One replica. `call` calls the methods of `jobs.director.JobDirector`."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits a coroutine constructor
         self,
@@ -39,12 +40,17 @@ class Director(JobDirector):
         engines: Mapping[str, str | EngineClass] = ENGINES,
     ) -> None:
         """Open the job table, and lead or wait until no other service does."""
-        configure_logging()
+        set_up_telemetry()
         await asyncio.to_thread(Labeller(config.labels, config.data_dir).check_signing)
         stages = ServeStages(config, media_probe, audio_features, landmark_generator, studio, speech_synthesis)
         watch, checks = ReplicaWatch(replica_counts), partial(check_texts, config.tts)
         super().__init__(config, stages, service_name(), watch, engines, webhook_view, checks)
         await self.start()
+
+    async def call(self, context: CallContext, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of a method, called in the trace of a request."""
+        with call_context(context), span(f"Director.{method}"):
+            return await getattr(self, method)(*args, **kwargs)
 
     async def __del__(self) -> None:
         """Give the lease back when Serve ends this replica."""

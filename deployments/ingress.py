@@ -13,10 +13,9 @@ from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.live_client import LiveClient
 from deployments.runtime.node_drain import NodeDrain
-from deployments.runtime.replica import GRACE_S
+from deployments.runtime.replica import GRACE_S, set_up_telemetry
 from deployments.runtime.speech_client import SpeechClient
 from storage.state import open_store
-from telemetry.log_context import configure_logging
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
@@ -31,7 +30,7 @@ class Ingress:
         live_session: DeploymentHandle[Any],
         speech_synthesis: DeploymentHandle[Any],
     ) -> None:
-        configure_logging()
+        set_up_telemetry()
         self._config = config
         drain = NodeDrain()
         self._director = DirectorClient(director, drain)

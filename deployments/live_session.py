@@ -23,6 +23,7 @@ from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
 from rendering.segment_renderer import SourceOpener
 from storage.state import open_files
+from telemetry import metrics
 
 T = TypeVar("T")
 
@@ -96,8 +97,10 @@ class LiveSession(StageReplica):
         return True
 
     async def check_health(self) -> None:
-        """Raise while work hangs, and drop idle networks."""
+        """Raise while work hangs, and drop idle networks and lost sessions."""
         await super().check_health()
+        self._admission.forget_lost()
+        metrics.LIVE_SESSIONS.set(self._admission.num_sessions)
         self._renderers.sweep()
 
     def _load(self) -> LiveRenderer:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, StorageFullError, UnavailableError
-from jobs.admission import Admission, AdmissionController, AdmitRequest
+from jobs.admission import Admission, AdmissionController, AdmitRequest, QueueState
 from jobs.drafts import Drafts
 from jobs.housekeeping import Housekeeping
 from jobs.key_limits import KeyPolicies, LimitChecks
@@ -55,6 +55,8 @@ from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord
 from storage.state import open_keys, open_store, open_table, webhook_secrets
 from storage.token_sessions import TokenSessions
 from telemetry import metrics
+from telemetry.log_context import CallContext, call_context, current_trace
+from telemetry.tracing import span, trace_of_id
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +173,7 @@ class JobDirector:
         self._loops = []
         self._avatars.stop()
         await self._scheduler.stop_all()
+        self._report_load(QueueState(0, 0, 0, 0, 0))  # the load is that of the leader
 
     async def stop(self) -> None:
         """Stop the election and release the lease."""
@@ -229,8 +232,10 @@ class JobDirector:
         with suppress(LookupError):
             return await self._table.run_in_thread(self._table.get_job, context.job_id)
         self._election.check()
+        call = CallContext(context.job_id, trace=current_trace() or trace_of_id(context.job_id))
         async with self._reservation(context.admission_id, context.owner, is_job=True):
-            job = await self._with_space(lambda: self._submissions.create_job(spec, context))
+            with call_context(call):
+                job = await self._with_space(lambda: self._submissions.create_job(spec, context))
         await self._scheduler.start_waiting()
         return await self._table.run_in_thread(self._table.get_job, job.id)
 
@@ -489,28 +494,36 @@ class JobDirector:
         return task
 
     async def _analyse(self, avatar: AvatarRecord) -> None:
-        key = avatar.key
+        context = CallContext(avatar.key, trace=current_trace() or trace_of_id(avatar.key))
         async with self._analysing, counted_compute(self._table, avatar.owner):
-            for _ in range(self._limits.max_restarts):
-                try:
-                    await self._avatars.ensure(key, self._engine, ignore_progress)
-                except UnavailableError as error:
-                    logger.warning("analysis of avatar %s will be retried: %s", key, error)
-                    await asyncio.sleep(error.retry_after_s)
-                    continue
-                except LipwrightError as error:
-                    logger.warning("analysis of avatar %s failed: %s", key, error)
-                return
+            with call_context(context), span("avatar"):
+                await self._analyse_with_retries(avatar.key)
+
+    async def _analyse_with_retries(self, key: str) -> None:
+        for _ in range(self._limits.max_restarts):
+            try:
+                await self._avatars.ensure(key, self._engine, ignore_progress)
+            except UnavailableError as error:
+                logger.warning("analysis of avatar %s will be retried: %s", key, error)
+                await asyncio.sleep(error.retry_after_s)
+                continue
+            except LipwrightError as error:
+                logger.warning("analysis of avatar %s failed: %s", key, error)
+            return
+
+    def _report_load(self, state: QueueState) -> None:
+        metrics.JOBS_WAITING.set(state.num_jobs)
+        metrics.JOBS_RUNNING.set(state.num_running)
+        metrics.QUEUED_BYTES.set(state.num_bytes)
+        metrics.SEGMENTS_WAITING.set(self._limiter.num_planned.total())
+        metrics.SEGMENTS_RUNNING.set(self._limiter.num_in_flight.total())
 
     async def _upkeep(self) -> None:
         """Periodically resume unfinished jobs, and update the queue metrics and the number of Studios."""
         while True:
             try:
                 await self._scheduler.resume_unfinished()
-                state = await self._table.run_in_thread(self._admission.state)
-                metrics.QUEUED_JOBS.set(state.num_jobs)
-                metrics.QUEUED_BYTES.set(state.num_bytes)
-                metrics.RUNNING_JOBS.set(state.num_running)
+                self._report_load(await self._table.run_in_thread(self._admission.state))
                 await self._free_space()
             except LipwrightError as error:
                 # Usually a full disk: reads still work, and jobs continue once there is space.

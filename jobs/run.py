@@ -48,7 +48,8 @@ from storage.file_keys import (
     speech_key,
 )
 from telemetry import metrics
-from telemetry.log_context import CallContext
+from telemetry.log_context import CallContext, call_context, current_trace
+from telemetry.tracing import span
 
 logger = logging.getLogger(__name__)
 
@@ -317,6 +318,8 @@ class JobRun:
         finished = await asyncio.to_thread(self._segments.intact, blocks)
         self._num_done = 0
         await self._report(sum(segment.stop - segment.start for segment in finished.values()))
+        num_planned = self._services.limiter.num_planned
+        num_planned[self._job.id] = sum(len(block.segments) for block in blocks) - len(finished)
         async with asyncio.TaskGroup() as group, aclosing(planner.plan(blocks)) as plans:
             async for planned in plans:
                 num_reused = 0
@@ -328,8 +331,10 @@ class JobRun:
                     identity = await asyncio.to_thread(self._identity, request, watermark)
                     if await asyncio.to_thread(self._segments.reuse, segment, identity):
                         num_reused += segment.stop - segment.start
+                        num_planned[self._job.id] -= 1
                         continue
                     await self._services.limiter.acquire(self._job.id, self._job.owner)
+                    num_planned[self._job.id] -= 1
                     group.create_task(self._render_segment(segment, request, watermark, identity))
                 if num_reused:
                     await self._report(num_reused)
@@ -352,17 +357,18 @@ class JobRun:
     async def _render_segment(
         self, segment: Segment, request: SegmentRequest, watermark: SegmentWatermark, identity: str
     ) -> None:
-        services, job = self._services, self._job
+        services, job, num_frames = self._services, self._job, segment.stop - segment.start
         assert request.picture is not None
-        seconds = float((segment.stop - segment.start) / request.picture.info.fps)
-        with metered():
+        seconds = float(num_frames / request.picture.info.fps)
+        context = self._context._replace(segment=segment.number, trace=current_trace())
+        with call_context(context), span("segment", frames=num_frames), metered():
             try:
-                context = self._context._replace(segment=segment.number)
                 rendered = await services.stages.render(context, request, self._segment_key(segment), watermark)
                 await services.table.run_in_thread(self._segments.record, segment, rendered, identity, seconds)
             finally:
                 services.limiter.release(job.id)
-        metrics.FRAMES.add(segment.stop - segment.start)
+        metrics.FRAMES.add(num_frames)
+        metrics.VIDEO_SECONDS.add(seconds)
         await self._report(segment.stop - segment.start, attempts=0)
 
     async def _enter(self, stage: JobStage, **fields: object) -> None:

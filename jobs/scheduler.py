@@ -17,6 +17,7 @@ from errors import (
     StorageFullError,
     UnavailableError,
 )
+from jobs.job_trace import context_of, record_job, record_queueing
 from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.compute import metered
 from jobs.model.record import JobRecord, JobStage, JobStatus, JobSummary
@@ -24,7 +25,7 @@ from jobs.retry import retry
 from jobs.run import JobRun
 from jobs.services import JobServices
 from telemetry import metrics
-from telemetry.log_context import CallContext, call_context
+from telemetry.log_context import call_context
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class JobScheduler:
                 return  # the next leader resumes it
             if job.started_at is None:
                 metrics.QUEUE_WAIT.observe(max(0.0, (utc_now() - job.created_at).total_seconds()))
+                record_queueing(job)
             whole = await self._table.run_in_thread(self._table.get_job, job.id)
             self._running[job.id] = asyncio.create_task(self._run(whole))
 
@@ -101,8 +103,8 @@ class JobScheduler:
         """Cancel an unfinished job; a finished one is returned unchanged."""
         error = ErrorRecord.of(CancelledJobError("The job was cancelled."))
         cancelled = await self._update(job.id, status=JobStatus.CANCELLED, error=error)
-        if not job.status.is_final:
-            metrics.FINISHED_JOBS.add(1, cancelled.status.value, CancelledJobError.code)
+        if not job.status.is_final and cancelled.status is JobStatus.CANCELLED:  # it may have ended meanwhile
+            _record_end(cancelled, CancelledJobError.code)
         if (task := self._running.get(job.id)) is not None:
             task.cancel()
         elif cancelled.status is JobStatus.CANCELLED:
@@ -127,7 +129,7 @@ class JobScheduler:
 
     async def _run(self, job: JobRecord) -> None:
         """Run one job until it ends; the only place where a job fails."""
-        with call_context(CallContext(job.id)), metered():
+        with call_context(context_of(job)), metered():
             try:
                 status = await retry(lambda: JobRun(self._services, job).run(), self._limits)
                 if status is JobStatus.REVIEW:
@@ -179,4 +181,11 @@ class JobScheduler:
             return
         if ended.status is status:  # not cancelled meanwhile
             logger.info("job %s", status.value)
-            metrics.FINISHED_JOBS.add(1, status.value, code)
+            _record_end(ended, code)
+
+
+def _record_end(job: JobSummary, code: str) -> None:
+    metrics.FINISHED_JOBS.add(1, job.status.value, code)
+    if job.started_at is not None and job.finished_at is not None and job.reviewed_at is None:
+        metrics.JOB_RUN.observe(max(0.0, (job.finished_at - job.started_at).total_seconds()), job.status.value)
+    record_job(job)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
+from jobs.job_trace import trace_headers
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import utc_now
 from jobs.model.plan import JobPlan
@@ -155,7 +156,8 @@ class Submissions:
         for key in job.avatar_keys:
             self._table.update_avatar(key, last_used_at=utc_now())
         kept = {name: getattr(job, name) for name in _COPIED_FIELDS}
-        return self._table.insert_job(JobRecord(**{**kept, **changes}, id=job_id, created_at=utc_now()))
+        own = {"id": job_id, "trace": trace_headers(), "created_at": utc_now()}
+        return self._table.insert_job(JobRecord(**{**kept, **changes, **own}))
 
     def _engine(self, spec: JobSpec) -> str:
         return spec.engine or self._config.engine
@@ -315,6 +317,7 @@ class Submissions:
             **length._asdict(),
             spec=spec,
             plan=plan,
+            trace=trace_headers(),
             created_at=utc_now(),
         )
         has_watermark = self._config.labels.invisible and plan.is_complete

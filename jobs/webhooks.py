@@ -22,12 +22,14 @@ from errors import (
     UnavailableError,
     UrlRefusedError,
 )
+from jobs.job_trace import context_of, trace_headers
 from jobs.model.base import utc_now
 from jobs.model.record import CallbackRecord, CallbackStatus, JobRecord
 from net.webhook import deliver, longest_delay_s, retry_delay_s
 from storage.job_table import JobTable
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context
+from telemetry.tracing import span
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +89,13 @@ class Webhooks:
 
     async def _deliver_and_record(self, callback: CallbackRecord) -> None:
         job = await self._table.run_in_thread(self._table.get_job, callback.job_id)
+        with call_context(context_of(job)):
+            await self._deliver_job(job, callback)
+
+    async def _deliver_job(self, job: JobRecord, callback: CallbackRecord) -> None:
         try:
-            await self._deliver(job)
+            with span("webhook", attempt=callback.attempts + 1):
+                await self._deliver(job)
         except LipwrightError as error:
             await self._record_failure(callback, error)
         except Exception as error:  # an attempt that is not recorded would be repeated at once
@@ -108,7 +115,7 @@ class Webhooks:
         payload = json.dumps(event, ensure_ascii=False).encode()
         # The event id is the job id, so that a receiver can drop duplicates.
         secret = await asyncio.to_thread(self._secret_of, job.owner)
-        await deliver(job.callback_url, secret, job.id, payload, self._network)
+        await deliver(job.callback_url, secret, job.id, payload, self._network, trace_headers())
 
     async def _record_failure(self, callback: CallbackRecord, error: LipwrightError) -> None:
         is_refused = isinstance(error, UrlRefusedError)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from standardwebhooks.webhooks import Webhook
 
@@ -18,11 +20,18 @@ _DELAYS_S = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 864
 _JITTER = 0.2
 
 
-async def deliver(url: str, secret: str, event_id: str, payload: bytes, network: NetworkConfig) -> None:
+async def deliver(
+    url: str,
+    secret: str,
+    event_id: str,
+    payload: bytes,
+    network: NetworkConfig,
+    more_headers: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Posts `payload`, JSON in UTF-8, once and returns when the receiver responds with 2xx. A redirect is a failure.
 
     The secret, `whsec_...`, is shared with the receiver. `event_id` is the same for every attempt of one event, so that
-    receivers can drop duplicates; it contains no full stop.
+    receivers can drop duplicates; it contains no full stop. `more_headers` are not signed.
 
     Raises:
         UrlRefusedError: The URL is not allowed, or the receiver responds with 410: do not retry.
@@ -30,7 +39,7 @@ async def deliver(url: str, secret: str, event_id: str, payload: bytes, network:
     """
     guard = SsrfGuard(network)
     target = guard.check(url)
-    headers = _sign(secret, event_id, payload, datetime.now(UTC))
+    headers = [*_sign(secret, event_id, payload, datetime.now(UTC)), *more_headers.items()]
     with fetch_errors(target):
         async with (
             asyncio.timeout(network.connect_timeout_s + network.stall_timeout_s),

@@ -118,7 +118,7 @@ class LiveAdmission:
         Raises:
             BusyError: The replica cannot render another session, or not one of this owner.
         """
-        self._forget_lost()
+        self.forget_lost()
         self._check(session_id, owner, self._usual_cost)
         now = self._now()
         self._sessions[session_id] = _Session(now, now, owner)
@@ -167,7 +167,8 @@ class LiveAdmission:
         load = sum(self._usual_cost if each.cost is None else each.cost for each in sessions)
         return not sessions or load + cost <= self._live.max_load * share
 
-    def _forget_lost(self) -> None:
+    def forget_lost(self) -> None:
+        """End sessions from which nothing has come for too long."""
         now = self._now()
         for name, session in list(self._sessions.items()):
             if now - session.seen > (_MAX_GAP_S if session.has_begun else _MAX_START_S):

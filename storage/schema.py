@@ -186,6 +186,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX token_sessions_by_token ON token_sessions (token_id)",
     ),
+    ("ALTER TABLE jobs ADD COLUMN trace TEXT NOT NULL DEFAULT '{}'",),
     (
         """
         CREATE TABLE usage (

@@ -1,1 +1,1 @@
-"""Metrics and log context."""
+"""Metrics, traces and log context."""

@@ -1,9 +1,10 @@
-"""Which job and segment a log line belongs to: held in a context variable, written into every record of Serve's logger.
+"""Which job, segment and trace a call and its log lines belong to: held in a context variable, sent along with calls.
 
 A replica serves several requests at once, each in its own task. What `call_context` sets is visible to that request, to
 the tasks that it starts, and in `asyncio.to_thread`.
 
-The fields are called `job` and `segment`: Ray takes `job_id` for its own jobs and strips it from Serve's logs.
+Records have the fields `job`, `segment` and `trace_id`: Ray takes `job_id` for its own jobs and strips it from Serve's
+logs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from errors import BusyError, LipwrightError, StandbyError
+from telemetry.trace_context import TraceContext
 
 _SERVE_LOGGER = "ray.serve"
 _SERVE_ROUTERS = ("router", "request_router")
@@ -40,14 +42,16 @@ class CallContext(NamedTuple):
     """The job that a call works for.
 
     Attributes:
-        job_id: The job, or the avatar that is analysed.
+        job_id: The job, or the avatar that is analysed; empty for a request that has none.
         segment: Number of the segment, if the call is about one.
         attempt: Number of the attempt, from 1; retries run exclusively (`deployments.runtime.replica.CallGate`).
+        trace: Position in the trace; `deployments.runtime.calls` sets it for each attempt.
     """
 
     job_id: str
     segment: int | None = None
     attempt: int = 1
+    trace: TraceContext | None = None
 
 
 _context: ContextVar[CallContext | None] = ContextVar("lipwright_call", default=None)
@@ -58,6 +62,16 @@ def current_context() -> CallContext:
     context = _context.get()
     assert context is not None, "a stage was called outside `call_context`"
     return context
+
+
+def current_trace() -> TraceContext | None:
+    """Return the position of the current call in its trace; None if it has no trace."""
+    return context_or_empty().trace
+
+
+def context_or_empty() -> CallContext:
+    """Return the context of the current call, or one of no job."""
+    return _context.get() or CallContext("")
 
 
 @contextmanager
@@ -107,9 +121,9 @@ class _ContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         context = _context.get()
         if context is not None:
-            record.job = context.job_id
-            if context.segment is not None:
-                record.segment = context.segment
+            fields = {"job": context.job_id or None, "segment": context.segment}
+            fields["trace_id"] = None if context.trace is None else context.trace.trace_id
+            vars(record).update({name: value for name, value in fields.items() if value is not None})
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, LipwrightError) and error.code != LipwrightError.code:
             # Serve logs whatever a request raises as an error with a traceback, also "not found" and "queue full".
@@ -127,7 +141,7 @@ def _set_level(record: logging.LogRecord, level: int) -> None:
 
 
 class _ContextFormatter(logging.Formatter):
-    """Appends the job and the segment to the line of another formatter."""
+    """Appends the job, the segment and the trace to the line of another formatter."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
@@ -135,5 +149,5 @@ class _ContextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = self._inner.format(record)
-        fields: dict[str, Any] = {name: getattr(record, name, None) for name in ("job", "segment")}
+        fields: dict[str, Any] = {name: getattr(record, name, None) for name in ("job", "segment", "trace_id")}
         return " ".join([line, *(f"{name}={value}" for name, value in fields.items() if value is not None)])

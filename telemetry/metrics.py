@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from ray.serve import metrics as serve_metrics
 
+from telemetry.tracing import span
+
 # Upper bounds of buckets in seconds: for calls about a few frames, a segment or a long join, and for waiting jobs.
 _CALL_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _WAIT_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
@@ -76,17 +78,29 @@ class _Histogram(Metric):
         self._made.observe(value, self.tags(values))
 
 
-QUEUED_JOBS = _Gauge("lipwright_queued_jobs", "Accepted jobs that wait to start.")
+JOBS_WAITING = _Gauge("lipwright_jobs_waiting", "Accepted jobs that wait to start.")
+JOBS_RUNNING = _Gauge("lipwright_jobs_running", "Running jobs.")
+SEGMENTS_WAITING = _Gauge(
+    "lipwright_segments_waiting", "Segments of rendering jobs that are neither finished nor sent to a Studio."
+)
+SEGMENTS_RUNNING = _Gauge("lipwright_segments_running", "Segments that were sent to Studios and are not finished.")
+LIVE_SESSIONS = _Gauge("lipwright_live_sessions", "Live sessions of one LiveSession replica.")
 QUEUED_BYTES = _Gauge("lipwright_queued_bytes", "Bytes of waiting uploads, including those still being received.")
-RUNNING_JOBS = _Gauge("lipwright_running_jobs", "Running jobs.")
 QUEUE_WAIT = _Histogram(
     "lipwright_queue_wait_seconds", "Time from the acceptance of a job to its start.", boundaries=_WAIT_SECONDS
+)
+JOB_RUN = _Histogram(
+    "lipwright_job_run_seconds",
+    "Time from the start of a job to its end, by final status; not of jobs with a review.",
+    ("status",),
+    boundaries=_WAIT_SECONDS,
 )
 FINISHED_JOBS = _Counter(
     "lipwright_finished_jobs", "Finished jobs, by final status and error code.", ("status", "code")
 )
 REFUSALS = _Counter("lipwright_refusals", "Requests answered with an error, by its code.", ("code",))
 FRAMES = _Counter("lipwright_rendered_frames", "Frames of finished segments.")
+VIDEO_SECONDS = _Counter("lipwright_rendered_seconds", "Duration of the video in finished segments.")
 STAGE_CALLS = _Histogram(
     "lipwright_stage_call_seconds",
     "One attempt of a call to a stage, by how it ended: ok or a call outcome.",
@@ -102,14 +116,16 @@ FREE_DISK = _Gauge("lipwright_free_disk_bytes", "Free space of the data folder's
 
 
 @contextmanager
-def timed_call(stage: str, outcome_of: Callable[[BaseException], str]) -> Iterator[None]:
+def timed_call(stage: str, attempt: int, outcome_of: Callable[[BaseException], str]) -> Iterator[None]:
     """Record one attempt of a call to `stage`: the time of the block, and how it ends: "ok" or `outcome_of(error)`."""
     start = monotonic()
     outcome = "ok"
-    try:
-        yield
-    except BaseException as error:
-        outcome = outcome_of(error)
-        raise
-    finally:
-        STAGE_CALLS.observe(monotonic() - start, stage, outcome)
+    with span("attempt", attempt=attempt) as attributes:
+        try:
+            yield
+        except BaseException as error:
+            outcome = outcome_of(error)
+            raise
+        finally:
+            attributes["outcome"] = outcome
+            STAGE_CALLS.observe(monotonic() - start, stage, outcome)

@@ -13,3 +13,13 @@ def exported_names() -> frozenset[str]:
         suffixes = {metrics._Counter: ("_total",), metrics._Histogram: ("_bucket", "_sum", "_count")}
         names.update(f"ray_{metric.name}{suffix}" for suffix in suffixes.get(type(metric), ("",)))
     return frozenset(names)
+
+
+def documented_row(metric: metrics.Metric) -> str:
+    """The row of a metric in docs/metrics.md."""
+    kind, suffix = {metrics._Counter: ("counter", "_total"), metrics._Histogram: ("histogram", "_bucket")}.get(
+        type(metric), ("gauge", "")
+    )
+    unit = next((unit for unit in ("seconds", "bytes") if metric.name.endswith(f"_{unit}")), "count")
+    cells = (f"`ray_{metric.name}{suffix}`", kind, unit, ", ".join(metric.labels), metric.description)
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")

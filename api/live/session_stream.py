@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from api.live.audio_timeline import AudioTimeline, ChunkAudio
+from api.live.chunk_spans import ChunkSpans
 from api.live.idle_fallback import IdleFallback, IdleFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.outputs.session_outputs import SessionOutputs
@@ -86,10 +87,15 @@ class SessionStream:
             SessionEndedError: The session ended.
             LipwrightError: Rendering failed.
         """
+        spans = ChunkSpans()
         try:
-            while True:
-                await self._clock.until_due(self.seconds, self._is_used)
-                self._num_sent += await self._show(self._num_sent)
+            with spans.record():
+                while True:
+                    await self._clock.until_due(self.seconds, self._is_used)
+                    kind = "speech" if self._speech.is_speaking else "silence"
+                    num = await self._show(self._num_sent)
+                    spans.add(kind, num, self._is_recovering)
+                    self._num_sent += num
         finally:
             await self._fallback.close()
             await self._handler.close()

@@ -15,6 +15,7 @@ from api.live.protocol import SpeakText
 from api.live.tasks import cancel_all
 from api.live.wav_stream import WavStream
 from errors import LipwrightError, OptionError
+from telemetry.tracing import span
 
 MAX_TEXTS: Final = 8
 _PIECE_SECONDS: Final = 1.0
@@ -74,7 +75,8 @@ class TtsQueue:
             message = self._texts.popleft()
             self.event_id = message.event_id
             try:
-                await self._speak(message)
+                with span("text", characters=len(message.text)):
+                    await self._speak(message)
             except LipwrightError as error:
                 await self._on_error(message, error)
         self._on_end()

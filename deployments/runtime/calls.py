@@ -41,7 +41,8 @@ from errors import (
 from jobs.model.compute import received
 from storage.local.folder import storage_error
 from telemetry import metrics
-from telemetry.log_context import CallContext
+from telemetry.log_context import CallContext, call_context, current_trace
+from telemetry.tracing import span
 
 
 class CallOutcome(Enum):
@@ -140,8 +141,8 @@ async def call_stage(
 ) -> T:
     """Return the result of `start(context)`, which sends one request (or a chain of them) and must be repeatable.
 
-    Each attempt gets `context` with its number. All requests of a chain are cancelled together, which Serve does not
-    do. `stage` is the name in errors, logs and metrics.
+    Each attempt gets `context` with its number and its position in the current trace. All requests of a chain are
+    cancelled together, which Serve does not do. `stage` is the name in errors, logs, metrics and traces.
 
     Raises:
         StageTimeoutError: The work timed out twice, or no replica accepted the call in time.
@@ -150,6 +151,13 @@ async def call_stage(
         LipwrightError: All attempts were lost, the last one by an unexpected exception (code `internal`).
         LipwrightError: Any other error that the stage raised on purpose.
     """
+    with call_context(context._replace(trace=current_trace())), span(stage):
+        return await _call_until_done(stage, context, start, bounds)
+
+
+async def _call_until_done(
+    stage: str, context: CallContext, start: Callable[[CallContext], Sent[T]], bounds: CallBounds
+) -> T:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + bounds.max_wait_s + bounds.max_attempts * bounds.work_s
     counts = dict.fromkeys(CallOutcome, 0)
@@ -179,9 +187,9 @@ async def call_stage(
 
 async def _send(stage: str, context: CallContext, start: Callable[[CallContext], Sent[T]], timeout_s: float) -> T:
     """Make one attempt; cancel the request on timeout and when the caller is cancelled."""
-    sent = start(context)
-    requests = sent if isinstance(sent, tuple) else (sent,)
-    with metrics.timed_call(stage, lambda error: classify(error).value):
+    with metrics.timed_call(stage, context.attempt, lambda error: classify(error).value):
+        sent = start(context._replace(trace=current_trace()))
+        requests = sent if isinstance(sent, tuple) else (sent,)
         try:
             async with asyncio.timeout(timeout_s):
                 answer: T = received(await _result(requests))

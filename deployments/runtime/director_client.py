@@ -17,6 +17,7 @@ from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.record import JobRecord
 from jobs.model.usage import LiveUsage
 from jobs.ports import JobService
+from telemetry.log_context import context_or_empty
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -112,9 +113,9 @@ class DirectorClient:
             return False
 
     async def _call(self, method: str, *args: object, timeout_s: float = _QUICK_S, **kwargs: object) -> Any:
-        send: Callable[..., Any] = getattr(self._director, method).remote
+        send: Callable[..., Any] = self._director.call.remote
         for left in reversed(range(_MAX_ATTEMPTS)):
-            response = send(*args, **kwargs)
+            response = send(context_or_empty(), method, *args, **kwargs)
             try:
                 async with asyncio.timeout(timeout_s):
                     return await response

@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import cv2
 import ray
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from config import PipelineConfig
 from deployments.runtime.ray_internals import session_name
@@ -28,6 +29,7 @@ from media.decoding.decoder import Decoders
 from models.engines.protocol import ComputeResources, Device
 from telemetry import metrics
 from telemetry.log_context import CallContext, call_context, configure_logging
+from telemetry.tracing import span, start_tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,6 +78,17 @@ def service_name() -> str:
     return f"{session_name()}/{serve.get_replica_context().app_name}"
 
 
+def set_up_telemetry() -> str:
+    """Configure the logs and the traces of this replica; return its name there, such as `Studio#x1y2z3`."""
+    configure_logging()
+    name = f"process {os.getpid()}"
+    with suppress(RayServeException):  # not in Serve
+        replica = serve.get_replica_context()
+        name = f"{replica.deployment}#{replica.replica_tag}"
+    start_tracing(name)
+    return name
+
+
 class CallGate:
     """Admits calls to a replica: any number of them, or one exclusively.
 
@@ -86,8 +99,8 @@ class CallGate:
     """
 
     def __init__(self, threads: Threads) -> None:
-        """Configure the logging of this replica."""
-        configure_logging()
+        """Configure the logs and the traces of this replica."""
+        self.replica = set_up_telemetry()
         self._threads = threads
         self._num_inside = 0
         self._is_exclusive = False
@@ -149,7 +162,8 @@ def stage_method(
         with metered() as meter:
             own: Any = map(received, args)
             async with self._gate.enter(context):
-                result = await method(self, *own, **kwargs)
+                with span(method.__qualname__, replica=self._gate.replica):
+                    result = await method(self, *own, **kwargs)
             return Metered(result, meter.total)
 
     update_wrapper(call, method)

@@ -105,6 +105,7 @@ class JobSummary(Frozen):
     revision_of: str | None = Field(None, description="Id of the job that it revises.")
     attempts: int = Field(0, description="Starts since the last progress.")
     error: ErrorRecord | None = None
+    trace: dict[str, str] = Field({}, description="W3C headers `traceparent` and `tracestate` of what created it.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

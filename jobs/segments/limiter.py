@@ -38,7 +38,8 @@ class SegmentLimiter:
         self._weight_of = weight_of
         self._num_studios = 0
         self.num_in_flight: Counter[str] = Counter()  # by job id
-        self._num_granted: Counter[str] = Counter()  # the same, with those that have ended
+        self.num_planned: Counter[str] = Counter()  # by job id: neither in flight nor finished
+        self._num_granted: Counter[str] = Counter()  # by job id: in flight or ended
         self._share: FairShare[str | None] = FairShare()
         self._waiting: list[_Waiting] = []
         self._is_draining, self._is_drained = False, asyncio.Event()
@@ -83,9 +84,8 @@ class SegmentLimiter:
         self._grant()
 
     def release_all(self, job_id: str) -> None:
-        """Note that no segment of the job is in flight, also none that was cancelled before it began."""
-        del self.num_in_flight[job_id]
-        del self._num_granted[job_id]
+        """Note that no segment of the job is planned or in flight, also none that was cancelled before it began."""
+        del self.num_in_flight[job_id], self.num_planned[job_id], self._num_granted[job_id]
         self._grant()
 
     async def drain(self, max_s: float) -> bool:

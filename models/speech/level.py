@@ -27,6 +27,7 @@ _PIECE_SAMPLES = 80
 _LEVEL_PIECES = 5
 _ROW_PIECES = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND // _PIECE_SAMPLES
 _PIECES_AT_A_TIME = 8192
+_PIECES_PER_MAP = 16 * _PIECES_AT_A_TIME  # 21 MB
 # Quantiles are taken per 30 s window and the maximum is used, because a long recording may be mostly silence.
 _WINDOW_SECONDS = 30
 _WINDOW_PIECES = _WINDOW_SECONDS * SPEECH_SAMPLE_RATE // _PIECE_SAMPLES
@@ -114,12 +115,19 @@ def measure_level(speech: Path) -> SpeechLevel:
     Raises:
         MediaError: The file is not such an array, or is empty.
     """
-    samples = open_speech(speech)
-    powers = _piece_powers(samples, 0, ceil(len(samples) / _PIECE_SAMPLES))
+    num_samples = len(open_speech(speech))
+    num_pieces = ceil(num_samples / _PIECE_SAMPLES)
+    # Pages that were read count as memory of the process until they are unmapped.
+    powers = np.concatenate(
+        [
+            _piece_powers(open_speech(speech), first, min(first + _PIECES_PER_MAP, num_pieces))
+            for first in range(0, num_pieces, _PIECES_PER_MAP)
+        ]
+    )
     frames = _frame_means(powers, _LEVEL_PIECES, _LEVEL_PIECES)
     around = np.pad(powers, (_ROW_PIECES // 2, 3 * _ROW_PIECES // 2))
     return SpeechLevel(
-        num_samples=len(samples),
+        num_samples=num_samples,
         gain=gain_for(loud_rms(frames)),
         speech_db=_loudest_quantile(_row_levels(around), SPEECH_QUANTILE, _WINDOW_PIECES // _ROW_PIECES),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 
 from launch.service import private_config, running_service
 from tests.faults.service_process import ServiceProcess, config_with, served
+from tests.otlp_collector import Collector, collecting
 from tests.unit.speech.openai_server import OpenAIStandIn, answering
 
 
@@ -35,8 +37,19 @@ def translator() -> Iterator[OpenAIStandIn]:
 
 
 @pytest.fixture(scope="package")
+def collector() -> Iterator[Collector]:
+    """Where `service_url` exports its spans."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="package")
 def service_url(
-    tmp_path_factory: pytest.TempPathFactory, service_data: Path, heygem_root: Path, translator: OpenAIStandIn
+    tmp_path_factory: pytest.TempPathFactory,
+    service_data: Path,
+    heygem_root: Path,
+    translator: OpenAIStandIn,
+    collector: Collector,
 ) -> Iterator[str]:
     """The service as `lipwright serve --heygem-root` starts it, on a free loopback port and an empty data folder."""
     # What a busy machine renders late is waited for here: nothing stands in for it, and all pictures are the same.
@@ -47,7 +60,10 @@ def service_url(
     )
     served = private_config(service_data, config)
     heygem = {"enabled": True, "root": str(heygem_root)}
-    with running_service(served.on_this_machine(port=0, heygem=heygem)) as url:
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environment:  # Ray's processes inherit it
+            environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+            url = stack.enter_context(running_service(served.on_this_machine(port=0, heygem=heygem)))
         yield url
 
 

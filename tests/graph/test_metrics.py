@@ -27,7 +27,8 @@ def scrape(client: httpx.Client) -> str:
     deadline = time.monotonic() + _WAIT_S
     while time.monotonic() < deadline:
         text = httpx.get(url, timeout=30).text
-        if "ray_lipwright_refusals_total{" in text and "ray_lipwright_stage_call_seconds_count{" in text:
+        wanted = ("refusals_total{", "stage_call_seconds_count{", "segments_waiting{", "live_sessions{")
+        if all(f"ray_lipwright_{name}" in text for name in wanted):
             return text
         time.sleep(1)
     raise AssertionError(f"Expected our metrics at {url} within {_WAIT_S:.0f} s, found none.")
@@ -39,6 +40,11 @@ def test_our_metrics_carry_the_labels_of_serve_and_their_own(scrape: str) -> Non
     assert 'application="lipwright"' in refused
     ready = [line for line in scrape.splitlines() if _is_series(line, "stage_call_seconds_count", 'stage="ready"')]
     assert any('outcome="ok"' in line and 'deployment="Director"' in line for line in ready)
+
+
+def test_gauges_for_autoscalers_are_exported(scrape: str) -> None:
+    names = {"jobs_running", "jobs_waiting", "segments_running", "segments_waiting", "live_sessions"}
+    assert {f"ray_lipwright_{name}" for name in names} <= {name for name, _ in _SERIES.findall(scrape)}
 
 
 def test_described_as_in_the_module(scrape: str) -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
+    from tests.otlp_collector import Collector
     from tests.unit.api_server import MemoryService
 
 
@@ -44,6 +45,22 @@ def url(service: MemoryService, api_settings: dict[str, Any]) -> Iterator[str]:
 def http(url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """A collector to which this process exports its spans."""
+    from telemetry import tracing
+    from tests.otlp_collector import collecting
+
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+        monkeypatch.setattr(tracing, "_exporter", None)
+        tracing.start_tracing("unit test")
+        yield collector
+        assert tracing._exporter is not None
+        tracing._exporter._provider.shutdown()
 
 
 @pytest.fixture(autouse=True)

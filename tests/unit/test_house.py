@@ -171,7 +171,7 @@ def test_make_setup_ends_with_the_next_commands(repo_root: Path) -> None:
     assert "make demo" in last and ".venv/bin/lipwright serve" in last
 
 
-EXTRAS = ("cpu", "postgres", "s3")
+EXTRAS = ("cpu", "postgres", "s3", "otel")
 PYTHON_311_ON_LINUX = {"python_version": "3.11", "python_full_version": "3.11.14", "sys_platform": "linux"}
 
 

@@ -263,10 +263,10 @@ def test_constraints_satisfy_pyproject(cluster: Path) -> None:
     lines = (cluster / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
-    installed = [text for name in ("cpu", "gpu", "tts", "postgres", "s3") for text in extras[name]]
+    installed = [text for name in ("cpu", "gpu", "tts", "postgres", "s3", "otel") for text in extras[name]]
     for text in (*project["dependencies"], *installed):
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name], prereleases=True), text
     assert pins["psycopg-binary"] == pins["psycopg"], "one is made for the other"
     container = (cluster / "Containerfile").read_text(encoding="utf-8")
-    assert '".[${EXTRA},postgres,s3]"' in container
+    assert '".[${EXTRA},postgres,s3,otel]"' in container

@@ -33,12 +33,13 @@ def _queries(dashboard: dict[str, Any]) -> list[str]:
     return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
 
 
-def test_dashboard_metrics_exist_and_include_all_of_ours(dashboard: dict[str, Any]) -> None:
+def test_metrics_of_deployed_files_exist_and_dashboard_has_all(repo_root: Path, dashboard: dict[str, Any]) -> None:
     from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
     listed = (Path(__file__).parent / "ray_metric_names.txt").read_text(encoding="utf-8").split("\n")
     gpu_names = {f"ray_{name}" for name in METRICS_GAUGES if name.startswith(("node_gpus_", "node_gram_"))}
-    used = {name for query in _queries(dashboard) for name in _NAME.findall(query)}
+    texts = [(repo_root / "cluster" / name).read_text(encoding="utf-8") for name in ("keda.yaml", "prometheus.yml")]
+    used = {name for text in (*_queries(dashboard), *texts) for name in _NAME.findall(text)}
     assert used - exported_names() - set(listed) - gpu_names == set()
     assert [name for name in METRICS if f"ray_{name}" not in "\n".join(_queries(dashboard))] == []
 
@@ -68,6 +69,26 @@ def test_dashboard_panels_do_not_overlap_and_share_a_source(dashboard: dict[str,
         assert not cells & taken, f"{panel['title']} lies on another panel"
         assert max(x for x, _ in cells) < 24
         taken |= cells
+
+
+def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path) -> None:
+    from ray.scripts.scripts import start
+
+    deployment, scaled = yaml.safe_load_all((repo_root / "cluster" / "keda.yaml").read_text(encoding="utf-8"))
+    assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert {trigger["type"] for trigger in scaled["spec"]["triggers"]} == {"prometheus"}
+    assert all(_NAME.search(trigger["metadata"]["query"]) for trigger in scaled["spec"]["triggers"])
+    text = (repo_root / "cluster" / "rayservice.yaml").read_text(encoding="utf-8")
+    (service,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "RayService")
+    group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+    pod, (worker,) = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]["containers"]
+    (twin,) = group["template"]["spec"].pop("containers")
+    command, token = worker.pop("command"), [worker["env"].pop(0), worker["env"].pop(0)]
+    assert (worker, {**pod, "containers": None}) == (twin, {**group["template"]["spec"], "containers": None})
+    assert [each["name"] for each in token] == ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"]
+    assert f"--object-store-memory={group['rayStartParams']['object-store-memory']}" in command
+    assert f"--address={service['metadata']['name']}-head-svc:6379" in command
+    start.make_context("ray start", command[2:])
 
 
 def test_prometheus_config_reads_rays_discovery_file(repo_root: Path) -> None:

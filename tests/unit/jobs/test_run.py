@@ -180,13 +180,14 @@ def run(
     config: PipelineConfig = CONFIG,
     stages: MemoryStages | None = None,
     avatars: type[FixedAvatars] = FixedAvatars,
+    limiter: SegmentLimiter | None = None,
 ) -> dict[str, Any]:
     """Run the job and return its report."""
     files = FileStore(folder / "data")
     stages = stages or MemoryStages(files, render)
     on_disk(files, job_file_key(job.id)).write_bytes(audio)
     known = avatars(config, stages, table, files)
-    services = job_services(config, stages, known, table, files, SegmentLimiter(config))
+    services = job_services(config, stages, known, table, files, limiter or SegmentLimiter(config))
 
     table.update_job(job.id, plan=job.plan, turn_avatar_keys=job.turn_avatar_keys)
 
@@ -295,6 +296,18 @@ def test_run_report_counts_every_segment(job: JobRecord, table: JobTable, tmp_pa
     assert report.exemplars.num_used == 4
     assert report.mouth.motion_silence == pytest.approx(0.06)
     assert "18 frames left unchanged: no face found." in report.warnings
+
+
+def test_run_counts_segments_until_they_are_finished(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    limiter, unfinished = SegmentLimiter(CONFIG), []
+
+    def count(first: int) -> bytes:
+        unfinished.append(limiter.num_planned.total() + limiter.num_in_flight.total())
+        return b"segment"
+
+    run(job, table, tmp_path, count, limiter=limiter)
+    assert unfinished[0] == len(table.finished_segments(job.id)) > unfinished[-1]
+    assert limiter.num_planned.total() == limiter.num_in_flight.total() == 0
 
 
 def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobTable, tmp_path: Path) -> None:

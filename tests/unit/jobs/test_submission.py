@@ -36,7 +36,8 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord
 from storage.sqlite.database import Database
-from telemetry.log_context import CallContext
+from telemetry.log_context import CallContext, call_context
+from telemetry.trace_context import TraceContext
 from tests.unit.job_records import job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
@@ -353,6 +354,19 @@ async def test_create_avatar_with_keep_false_is_not_listed(bench: Bench) -> None
     assert (kept.id, bench.table.list_avatars()) == (sent.id, [kept])
     again = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False))
     assert again.pinned, "what was kept once stays kept"
+
+
+async def test_create_job_stores_the_trace_of_its_request(bench: Bench) -> None:
+    bench.table.is_dying = False
+    first, second = ({"traceparent": f"00-{number * 32}-{number * 16}-01", "tracestate": "a=1"} for number in "12")
+    with call_context(CallContext("", trace=TraceContext.parse(**first))):
+        job = await bench.create(bench.spec())
+    assert bench.table.get_job(job.id).trace == first
+    bench.table.update_job(job.id, status=JobStatus.FAILED, error=ErrorRecord.of(StageTimeoutError("too slow")))
+    with call_context(CallContext("", trace=TraceContext.parse(**second))):
+        again = await bench.submissions.retry_job(bench.table.get_job(job.id), new_id())
+    assert again.trace == second
+    assert (await bench.create(bench.spec())).trace == {}
 
 
 async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:

@@ -14,6 +14,7 @@ from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRe
 
 from errors import LipwrightError, NotFoundError, StageTimeoutError
 from telemetry.log_context import CallContext, call_context, configure_logging
+from telemetry.trace_context import TraceContext
 
 logger = logging.getLogger("ray.serve")
 ours = logging.getLogger("models.engines.runtime.batching")
@@ -85,6 +86,15 @@ def test_call_context_adds_job_and_segment(logs: Logs) -> None:
     lines = logs.terminal.getvalue().splitlines()
     assert lines[0].endswith("-- rendering 9 frames job=4f00 segment=3")
     assert lines[1].endswith("-- idle")
+
+
+def test_call_context_adds_the_trace(logs: Logs) -> None:
+    trace = TraceContext("0af7651916cd43dd8448eb211c80319c")
+    with call_context(CallContext("", trace=trace)):
+        logger.info("accepted")
+    (record,) = logs.records
+    assert record["trace_id"] == trace.trace_id and "job" not in record
+    assert logs.terminal.getvalue().endswith(f"-- accepted trace_id={trace.trace_id}\n")
 
 
 async def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:

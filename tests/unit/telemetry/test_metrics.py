@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -12,11 +13,11 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from deployments.runtime.calls import classify
 from errors import MediaError, StageTimeoutError, StorageUnreachableError
 from telemetry import metrics
-from tests.metric_names import METRICS, exported_names
+from tests.metric_names import METRICS, documented_row, exported_names
 
 
 def test_metrics_outside_ray_record_nothing() -> None:
-    metrics.QUEUED_JOBS.set(1)
+    metrics.JOBS_WAITING.set(1)
     metrics.QUEUE_WAIT.observe(0.5)
     metrics.FINISHED_JOBS.add(1, "failed", "media_invalid")
     metrics.FRAMES.add(0)  # Ray itself refuses to count zero
@@ -25,8 +26,19 @@ def test_metrics_outside_ray_record_nothing() -> None:
 
 def test_exported_names_have_the_prefix_and_suffixes() -> None:
     assert all(re.fullmatch(r"lipwright_[a-z_]+", name) for name in METRICS)
-    assert {"ray_lipwright_queued_jobs", "ray_lipwright_rendered_frames_total"} <= exported_names()
+    assert {"ray_lipwright_jobs_waiting", "ray_lipwright_rendered_frames_total"} <= exported_names()
     assert "ray_lipwright_stage_call_seconds_bucket" in exported_names()
+
+
+def test_docs_metrics_has_one_row_per_metric(repo_root: Path) -> None:
+    text = (repo_root / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `ray_lipwright_")]
+    assert sorted(rows) == sorted(map(documented_row, METRICS.values()))
+
+
+def test_names_for_autoscalers_are_exported() -> None:
+    names = {"jobs_running", "jobs_waiting", "segments_running", "segments_waiting", "live_sessions"}
+    assert {f"ray_lipwright_{name}" for name in names} <= exported_names()
 
 
 @pytest.mark.parametrize(
@@ -47,5 +59,5 @@ def test_exported_names_have_the_prefix_and_suffixes() -> None:
 )
 def test_classify_error_is_the_counted_outcome(error: BaseException, outcome: str) -> None:
     assert classify(error).value == outcome
-    with pytest.raises(type(error)), metrics.timed_call("Studio.render", lambda error: classify(error).value):
+    with pytest.raises(type(error)), metrics.timed_call("Studio.render", 1, lambda error: classify(error).value):
         raise error

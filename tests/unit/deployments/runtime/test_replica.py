@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -27,6 +28,8 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from rendering.avatar_cache import LruPool
 from telemetry.log_context import CallContext
+from telemetry.trace_context import TraceContext
+from tests.otlp_collector import Collector
 from tests.unit.media import decoder_tasks
 from tests.waiting import until
 
@@ -155,6 +158,23 @@ async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
     hung.set()
     await until(lambda: not threads.num_overdue)  # it comes back after all
     await enter(2)
+
+
+class Stage:
+    def __init__(self) -> None:
+        self._gate = CallGate(Threads("Stage"))
+
+    @stage_method
+    async def work(self, answer: int) -> int:
+        return answer
+
+
+async def test_stage_method_is_a_span_below_its_attempt(collector: Collector) -> None:
+    trace = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    assert received(await Stage().work(CallContext("job", 3, trace=trace), 7)) == 7
+    (span,) = await asyncio.to_thread(collector.wait, "Stage.work")
+    assert span.parent_id == trace.span_id
+    assert span.attributes == {"job": "job", "segment": 3, "replica": f"process {os.getpid()}"}
 
 
 async def test_enter_of_two_retries_at_once_refuses_the_second() -> None:

@@ -52,6 +52,15 @@ def test_extract_blocks_equal_the_whole_file(
         assert np.abs(block.activity.gate - whole.activity.gate[rows]).max() < 1e-6
 
 
+def test_measure_level_does_not_depend_on_the_mapped_parts(
+    tmp_path: Path, voice: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _save(tmp_path, voice)
+    whole = measure_level(path)
+    monkeypatch.setattr("models.speech.level._PIECES_PER_MAP", 77)
+    assert measure_level(path) == whole
+
+
 class CountingNetwork:
     """Counts the windows that a network encodes."""
 

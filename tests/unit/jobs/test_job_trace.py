@@ -1,0 +1,148 @@
+"""The trace of a job: one tree from the request to the webhook, also when another Director resumes it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from api.v1.protocol import webhook_view
+from config import JobConfig, NetworkConfig, PipelineConfig, RenderConfig
+from deployments.runtime.calls import CallBounds, call_stage
+from jobs.job_trace import context_of, trace_headers
+from jobs.messages import RenderedSegment, SegmentRequest
+from jobs.model.record import JobRecord, JobStatus
+from jobs.scheduler import JobScheduler
+from jobs.segments.limiter import SegmentLimiter
+from jobs.webhooks import Webhooks
+from models.engines.warp.plan import MouthPlan
+from storage.file_keys import job_file_key
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from telemetry.log_context import CallContext, call_context
+from telemetry.trace_context import TraceContext
+from tests.graph.receiver import Hook, Receiver, receiving
+from tests.otlp_collector import Collector, paths
+from tests.unit.deployments.runtime.test_calls import Response, raising
+from tests.unit.job_records import job_record, job_services
+from tests.unit.jobs.test_run import FixedAvatars, MemoryStages
+from tests.unit.on_disk import on_disk
+from tests.waiting import until
+
+CALLER = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True, "a=1")
+CONFIG = PipelineConfig(
+    jobs=JobConfig(max_attempts=3), render=RenderConfig(block_seconds=7, segment_seconds=3, first_segment_seconds=3)
+)
+
+
+class CalledStages(MemoryStages):
+    """Stages behind `call_stage`; the first attempt at the segment from frame 75 on loses its replica."""
+
+    hangs_from: int | None = None  # frame
+
+    async def render(self, context: CallContext, request: SegmentRequest, out: str, *rest: Any) -> RenderedSegment:
+        plan = request.faces[0].plan
+        assert isinstance(plan, MouthPlan)
+        if self.hangs_from is not None and plan.first_frame >= self.hangs_from:
+            await asyncio.sleep(60)
+        rendered = await super().render(context, request, out, *rest)
+
+        def start(context: CallContext) -> Any:
+            if plan.first_frame == 75 and context.attempt == 1:
+                return Response(raising(SystemError("replica died")))
+            return Response(lambda: rendered)
+
+        return await call_stage("Studio.render", context, start, CallBounds(60, 3, 60))
+
+    async def join(self, context: CallContext, *rest: Any) -> None:
+        await call_stage("Studio.join", context, lambda _: Response(lambda: None), CallBounds(60, 3, 60))  # type: ignore[arg-type,return-value]
+        await super().join(context, *rest)
+
+
+def _scheduler(stages: MemoryStages, table: JobTable, files: FileStore) -> JobScheduler:
+    avatars = FixedAvatars(CONFIG, stages, table, files)
+    return JobScheduler(job_services(CONFIG, stages, avatars, table, files, SegmentLimiter(CONFIG)))
+
+
+async def _delivered(table: JobTable, receiver: Receiver) -> list[Hook]:
+    """The first webhook of the jobs of a table."""
+    network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
+    webhooks = Webhooks(network, table, lambda owner: "whsec_" + "AA" * 16, webhook_view)
+    running = asyncio.create_task(webhooks.run())
+    await until(lambda: receiver.hooks and not table.pending_callbacks(9))
+    running.cancel()
+    return receiver.hooks
+
+
+async def _end(table: JobTable, job: JobRecord) -> JobRecord:
+    await until(lambda: table.get_job(job.id).status.is_final)
+    return table.get_job(job.id)
+
+
+def _submitted(table: JobTable, files: FileStore, **fields: Any) -> JobRecord:
+    job = table.insert_job(job_record(**fields))
+    on_disk(files, job_file_key(job.id)).write_bytes(b"abc")
+    return job
+
+
+async def test_job_is_one_tree_with_attempts_and_webhook(
+    files: FileStore, table: JobTable, collector: Collector
+) -> None:
+    with call_context(CallContext("", trace=CALLER)), receiving() as receiver:
+        job = _submitted(table, files, callback_url=receiver.url, trace=trace_headers())
+        await _scheduler(CalledStages(files, lambda first: b"segment"), table, files).start_waiting()
+        assert (await _end(table, job)).status is JobStatus.SUCCEEDED
+        (hook,) = await _delivered(table, receiver)
+        spans = await asyncio.to_thread(collector.wait, "webhook")
+    call = "job/segment/Studio.render"
+    assert paths(spans, CALLER.span_id) == [
+        *("job", "job/Studio.join", "job/Studio.join/attempt", "job/queue", "job/segment", "job/segment"),
+        *(call, call, f"{call}/attempt", f"{call}/attempt", f"{call}/attempt", "job/webhook"),
+    ]
+    assert {span.trace_id for span in spans} == {CALLER.trace_id}
+    outcomes = {(each.attributes["attempt"], each.attributes["outcome"]) for each in spans if each.name == "attempt"}
+    assert outcomes == {(1, "ok"), (1, "lost"), (2, "ok")}
+    assert {each.attributes["segment"] for each in spans if each.name == "segment"} == {0, 1}
+    webhook = next(each for each in spans if each.name == "webhook")
+    assert hook.headers["traceparent"] == f"00-{CALLER.trace_id}-{webhook.span_id}-01"
+    assert hook.headers["tracestate"] == CALLER.state
+
+
+async def test_resumed_job_has_the_span_of_its_first_run(
+    files: FileStore, table: JobTable, collector: Collector
+) -> None:
+    job, stages = _submitted(table, files), CalledStages(files, lambda first: b"segment")
+    first = _scheduler(stages, table, files)
+    stages.hangs_from = 75
+    await first.start_waiting()
+    await until(lambda: table.finished_segments(job.id))
+    await first.stop_all()
+    stages.hangs_from = None
+    await _scheduler(stages, table, files).resume_unfinished()
+    await _end(table, job)
+    spans = await asyncio.to_thread(collector.wait, "job")
+    (whole,) = (each for each in spans if each.name == "job")
+    assert (whole.trace_id, whole.parent_id) == (job.id, ""), "no request brought it"
+    assert whole.attributes["status"] == "succeeded"
+    segments = [each for each in spans if each.name == "segment"]
+    assert len(segments) == 3, "those of the first run are among them"
+    assert {each.parent_id for each in spans if each.name in ("queue", "segment", "Studio.join")} == {whole.span_id}
+    assert sum(each.name == "queue" for each in spans) == 1
+
+
+async def test_webhook_without_collector_passes_the_trace_on(files: FileStore, table: JobTable) -> None:
+    with call_context(CallContext("", trace=CALLER)), receiving() as receiver:
+        sent = _submitted(table, files, callback_url=receiver.url, trace=trace_headers())
+        table.update_job(sent.id, status=JobStatus.CANCELLED)
+        (hook,) = await _delivered(table, receiver)
+    assert {name: hook.headers[name] for name in CALLER.headers()} == CALLER.headers()
+
+
+@pytest.mark.parametrize(
+    ("trace", "trace_id"), [({}, None), (CALLER.headers(), CALLER.trace_id), ({"traceparent": "00-no"}, None)]
+)
+def test_context_of_has_the_callers_trace_or_that_of_the_id(trace: dict[str, str], trace_id: str | None) -> None:
+    job = job_record(trace=trace)
+    found = context_of(job).trace
+    assert found is not None and found.trace_id == (trace_id or job.id)

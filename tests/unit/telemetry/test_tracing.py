@@ -1,0 +1,100 @@
+"""Spans at a collector, and nothing without one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from errors import MediaError
+from telemetry import tracing
+from telemetry.log_context import CallContext, call_context, current_trace
+from telemetry.trace_context import TraceContext
+from telemetry.tracing import is_exporting, span, start_tracing, trace_of_id
+from tests.otlp_collector import Collector, paths
+from tests.ports import quiet_port
+
+CALLER = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True, "a=1")
+
+
+def test_span_is_below_that_of_the_caller(collector: Collector) -> None:
+    with call_context(CallContext("4f00", 3, trace=CALLER)), span("outer", frames=9) as attributes:
+        attributes["outcome"] = "ok"
+        inner = current_trace()
+        with pytest.raises(MediaError), span("inner"):
+            raise MediaError("a.wav is broken.")
+    spans = collector.wait("outer")
+    assert paths(spans, CALLER.span_id) == ["outer", "outer/inner"]
+    by_name = {each.name: each for each in spans}
+    assert by_name["outer"].attributes == {"job": "4f00", "segment": 3, "frames": 9, "outcome": "ok"}
+    assert (by_name["inner"].is_error, by_name["inner"].attributes["error.type"]) == (True, MediaError.code)
+    assert inner == TraceContext(CALLER.trace_id, by_name["outer"].span_id, True, "a=1"), "what is sent on"
+    assert {each.trace_id for each in spans} == {CALLER.trace_id}
+
+
+def test_span_of_unsampled_or_no_trace_is_not_exported(collector: Collector) -> None:
+    with call_context(CallContext("4f00", trace=CALLER._replace(is_sampled=False))), span("unsampled"):
+        assert current_trace() is not None and not current_trace().is_sampled  # type: ignore[union-attr]
+    with span("without a trace"):
+        assert current_trace() is None
+    with span("entry", starts_trace=True):
+        pass
+    assert [each.name for each in collector.wait("entry")] == ["entry"]
+
+
+@pytest.mark.parametrize("ratio", ["0", "1"])
+def test_trace_of_id_is_sampled_as_configured(ratio: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
+    monkeypatch.setattr(tracing, "_exporter", None)
+    start_tracing("test")
+    assert trace_of_id(CALLER.trace_id) == TraceContext(CALLER.trace_id, is_sampled=ratio == "1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
+    ],
+)
+def test_start_tracing_disabled_or_misconfigured_is_off(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, value)
+    start_tracing("test")
+    assert not is_exporting()
+    with call_context(CallContext("4f00", trace=CALLER)), span("nothing"):
+        assert current_trace() == CALLER, "passed on as it came"
+
+
+def test_span_without_collector_imports_no_opentelemetry(repo_root: Path) -> None:
+    code = (
+        "import sys; from telemetry import tracing; tracing.start_tracing('x')\n"
+        "with tracing.span('a', starts_trace=True): pass\n"
+        "import jobs.job_trace, api.tracing, api.live.chunk_spans\n"
+        "print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    )
+    environment = {"PYTHONPATH": str(repo_root), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=200)
+    assert done.stdout.splitlines() == ["[]"], done.stderr
+
+
+def test_span_with_dead_collector_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{quiet_port()}")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "600")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setattr(tracing, "_exporter", None)
+    start_tracing("test")
+    started = time.monotonic()
+    for _ in range(3000):
+        with span("lost", starts_trace=True):
+            pass
+    assert time.monotonic() - started < 20
