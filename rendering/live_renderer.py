@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -75,6 +76,7 @@ class SessionEncoder:
 
 
 _MAX_ENCODERS = 32  # of sessions that did not leave: one takes 7 MB at 512x512 and 39 MB at 1920x1080
+_NUM_ENDED = 256
 _MAX_READERS = 32  # more than a replica has sessions; the decoder of a reader that is not used exits
 
 
@@ -122,6 +124,7 @@ class LiveRenderer:
         self._backgrounds = BackgroundOpener(open_source, files)
         self._readers: LruPool[tuple[str, ...], _Readers] = LruPool(_MAX_READERS, _Readers.close)
         self._encoders: LruPool[str, SessionEncoder] = LruPool(_MAX_ENCODERS)
+        self._ended: deque[str] = deque(maxlen=_NUM_ENDED)  # a chunk may be finished after the end of its session
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         """Render one chunk.
@@ -136,7 +139,11 @@ class LiveRenderer:
         return await self._run(partial(self._render, request), request.num_frames)
 
     def forget(self, session_id: str) -> None:
-        """Free the encoder of a session that has ended, and close its files."""
+        """Free the encoder of a session that has ended, and close its files, also those of chunks in progress."""
+        self._ended.append(session_id)
+        self._drop(session_id)
+
+    def _drop(self, session_id: str) -> None:
         self._encoders.drop(lambda key: key == session_id)
         self._readers.drop(lambda key: key[0] == session_id)
 
@@ -157,6 +164,8 @@ class LiveRenderer:
                 raise
         self._readers.put(of_session, readers)
         self._encoders.put(request.session_id, encoder)
+        if request.session_id in self._ended:
+            self._drop(request.session_id)
         return LiveChunk(pictures, state, self._clock() - began, encoder.reference)
 
     def _fetch(self, request: LiveChunkRequest, files: ExitStack) -> tuple[Avatar, Path]:

@@ -7,7 +7,7 @@ import shutil
 import wave
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -292,3 +292,18 @@ def test_forget_closes_the_readers_of_its_session_only(studio: Studio, monkeypat
         asyncio.run(studio.renderer.render(LiveChunkRequest(session, studio.ref, window, 0, NUM, None)))
     studio.renderer.forget("goes")
     assert closed == [studio.opened[-2]]
+
+
+def test_forget_during_a_chunk_closes_its_readers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[FrameReader] = []
+    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(reader))
+    plan = studio.renderer._plan
+
+    def forget_and_plan(*arguments: Any) -> Any:
+        studio.renderer.forget("left")
+        return plan(*arguments)
+
+    monkeypatch.setattr(studio.renderer, "_plan", forget_and_plan)
+    window = SpeechStream().window(0.0, NUM / FPS)
+    asyncio.run(studio.renderer.render(LiveChunkRequest("left", studio.ref, window, 0, NUM, None)))
+    assert closed == [studio.opened[-1]]
