@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,8 +185,9 @@ def test_musetalk_in_its_published_size(sample_video: Path, short_speech: Path, 
     for path in save_musetalk(tmp_path).values():
         store.add(path, "musetalk")
         path.unlink()
+    lossless: dict[str, Any] = {"render": {"crf": 0}, "labels": {"invisible": False}}
     slow = {"jobs": {"min_call_timeout_s": 900.0}, "engine_cache": {"load_timeout_s": 600.0}}
-    with served(tmp_path / "data", config_with(tmp_path, render={"crf": 0}, **slow)) as service:
+    with served(tmp_path / "data", config_with(tmp_path, **lossless, **slow)) as service:
         caller = Caller(service.url)
         pair = Pair(sample_video.read_bytes(), long_wav(short_speech, 1.5 / FPS))
         videos = []
