@@ -87,6 +87,7 @@ def test_submitted_batch_with_one_bad_pair_makes_the_others(
     assert (status["applications"], status["proxies"]) == ({}, {})
 
 
+@pytest.mark.endurance
 def test_submitted_batch_after_kill_makes_the_missing_outputs(
     cluster: LocalCluster, serve_config: dict[str, Any], samples: Path, tmp_path: Path
 ) -> None:
