@@ -45,7 +45,7 @@ class KeyPolicies:
     def _find(self, owner: str | None) -> ApiKey | None:
         try:
             return self._keys.current(owner)
-        except LipwrightError as error:  # whoever sent the request was authenticated by another process
+        except LipwrightError as error:  # another process has authenticated the caller
             logger.warning("the limits and the weight of API key %s cannot be read: %s", owner, error)
             return None
 

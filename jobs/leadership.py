@@ -72,11 +72,11 @@ class LeaderElection:
         return self.is_leader and not self._is_draining
 
     def drain(self) -> None:
-        """Start no more work, but lead on, so that what runs can be finished and recorded."""
+        """Reject new work but keep the lead, so that running work can be finished and recorded."""
         self._is_draining = True
 
     def check(self) -> None:
-        """Raise UnavailableError if this Director starts no more work, StandbyError if another one leads, or none."""
+        """Raise UnavailableError while this Director is draining, StandbyError if it does not lead."""
         if self._is_draining:
             raise UnavailableError("The service is stopping. Try again in a few seconds.", _RETRY_AFTER_S)
         if not self.is_leader:

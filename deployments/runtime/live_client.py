@@ -146,4 +146,4 @@ class LiveClient:
 
 
 def _moved() -> BusyError:
-    return BusyError("This node is being drained. Reconnect, and the session goes on at another one.", _RECONNECT_S)
+    return BusyError("This node is being drained. Reconnect to start a session on another node.", _RECONNECT_S)

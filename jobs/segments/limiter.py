@@ -89,7 +89,7 @@ class SegmentLimiter:
         self._grant()
 
     async def drain(self, max_s: float) -> bool:
-        """Start no more segments; return whether those in flight ended within `max_s` seconds."""
+        """Grant no further segments; return whether those in flight ended within `max_s` seconds."""
         self._is_draining = True
         self._grant()
         with suppress(TimeoutError):

@@ -17,7 +17,7 @@ from storage.sqlite.database import Database as FileDatabase
 from storage.state import open_files
 
 Again = Callable[[], Database]
-"""Opens the same database once more."""
+"""Opens the same database again."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

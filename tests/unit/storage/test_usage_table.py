@@ -1,4 +1,4 @@
-"""Usage of API keys in both databases: counted once, whatever is repeated, and independent of jobs."""
+"""Usage of API keys in both databases: counted once even if work is repeated, and independent of jobs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_update_job_counts_each_end_once(table: JobTable) -> None:
         for status in (JobStatus.RUNNING, JobStatus.QUEUED, JobStatus.RUNNING, end, JobStatus.CANCELLED, end):
             table.update_job(job.id, status=status)
     with pytest.raises(StateError):
-        table.insert_job(job)  # the same once more
+        table.insert_job(job)  # the same row again
     assert usage_of(table) == Usage(jobs_submitted=4, jobs_succeeded=1, jobs_failed=2, jobs_cancelled=1)
     assert usage_of(table, "b") == Usage()
 
