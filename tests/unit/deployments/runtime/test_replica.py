@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -36,6 +37,14 @@ from tests.waiting import until
 SEEN = {"Studio": ReplicaStatus(num_running=1, num_other=0, is_healthy=True)}
 
 
+@pytest.fixture
+def hung() -> Iterator[threading.Event]:
+    """What work waits for that hangs; set when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
 async def test_a_silent_controller_is_asked_one_question() -> None:
     questions: list[str] = []
     answer = threading.Event()
@@ -56,19 +65,30 @@ async def test_a_silent_controller_is_asked_one_question() -> None:
     assert await later == SEEN or await watch.read() == SEEN
 
 
+async def test_replicas_read_recently_are_not_waited_for(hung: threading.Event) -> None:
+    num_asked = 0
+
+    def ask() -> dict[str, ReplicaStatus]:
+        nonlocal num_asked
+        num_asked += 1
+        if num_asked > 1:
+            hung.wait(60)
+        return SEEN
+
+    watch = ReplicaWatch(ask)
+    assert await watch.read() == SEEN
+    watch._asked_at = -math.inf  # the next query is due
+    async with asyncio.timeout(2.0):
+        assert await watch.read() == SEEN
+    await until(lambda: num_asked == 2)
+    hung.set()
+
+
 async def test_a_controller_that_is_gone_fails_no_request() -> None:
     def ask() -> dict[str, ReplicaStatus]:
         raise RayActorError()
 
     assert await ReplicaWatch(ask).read() == {}
-
-
-@pytest.fixture
-def hung() -> Iterator[threading.Event]:
-    """What work waits for that hangs; set when the test is over."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 async def test_run_passes_results_errors_and_context() -> None:
