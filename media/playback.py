@@ -23,17 +23,25 @@ class Playback(NamedTuple):
         after_end: What follows the last source frame: `pingpong` plays backward and forward again, without repeating
             the turning frames; `loop` starts again at frame 0; `hold` stays on the last frame.
         speed: Source frames per output frame.
+        path: What is shown instead of the source from its start to its end: pairs of a position, in source frames since
+            the start of the result, and the frame from which on the source is played there; by position, the first at
+            0. Empty: the source is played as `after_end` says.
     """
 
     after_end: AfterEnd = "pingpong"
     speed: float = 1.0
+    path: tuple[tuple[int, int], ...] = ()
 
     def source_frames(self, frames: range, num_source_frames: int) -> NDArray[np.int32]:
         """Return the (T,) source frames, in [0, num_source_frames), that are shown in T output frames."""
         # The middle of an output frame falls into the source frame that it shows.
         index = ((np.asarray(frames, np.float64) + 0.5) * self.speed).astype(np.int64)
         last = num_source_frames - 1
-        if self.after_end == "hold":
+        if self.path:
+            positions, starts = np.array(self.path, np.int64).T
+            part = np.searchsorted(positions, index, side="right") - 1
+            index = np.minimum(starts[part] + index - positions[part], last)
+        elif self.after_end == "hold":
             index = np.minimum(index, last)
         elif self.after_end == "loop":
             index %= num_source_frames
