@@ -157,7 +157,7 @@ class FacePlanner:
             face.avatar,
             self._options.engine,
             span,
-            self._playback,
+            self._playback.part(range(block.start, block.stop)),
             self._options.expressiveness,
             self._options.motion if len(self._faces) == 1 else 0.0,
         )

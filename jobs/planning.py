@@ -20,6 +20,7 @@ from jobs.turns import checked_turns
 from media.language import language_name, language_of_file
 from media.playback import fit_audio
 from media.probe import VideoInfo
+from media.subtitles.actions import checked_action, read_actions
 
 SPEECH_FIELD: Final = "audio"
 """Name of the speech; every complete plan has it."""
@@ -56,6 +57,21 @@ def sent_turns(spec: JobSpec, content: bytes | None) -> list[PlannedTurn]:
     return [
         turn.model_copy(update={"voice": turn.voice or spec.voice}) if turn.text is not None else turn for turn in turns
     ]
+
+
+def checked_actions(plan: JobPlan, spec: JobSpec, turns: Sequence[PlannedTurn]) -> list[PlannedTurn]:
+    """Return turns with the actions of their texts; OptionError for an action that the job cannot show."""
+    names, checked = plan.action_names, list[PlannedTurn]()
+    if spec.action is not None:
+        checked_action(spec.action, names)
+    if spec.text is not None:
+        read_actions(spec.text, names)
+    for number, turn in enumerate(turns):
+        try:
+            checked.append(turn if spec.turns is None else turn.with_actions(names))
+        except OptionError as error:
+            raise OptionError(f"turns[{number}].{error}") from error
+    return checked
 
 
 def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str, has_visible_label: bool) -> JobPlan:
@@ -148,7 +164,7 @@ def length_of(plan: JobPlan, seconds: float, source: VideoInfo) -> JobLength:
     """
     if plan.turns:
         ends = [turn.end or turn.start + expected_seconds(turn.text or "") for turn in plan.turns]
-        seconds = video_seconds(source) or max(ends)
+        seconds = video_seconds(source, plan) or max(ends)
     picture = OutputPicture.of(plan.options, source)
     num_frames, _ = fit_to_speech(plan.options.loop, seconds, source, picture.info.fps)
     result_seconds = float(num_frames / picture.info.fps)
@@ -179,6 +195,6 @@ def expected_seconds(text: str) -> float:
     return 0.5 + len(text) / _CHARS_PER_SECOND
 
 
-def video_seconds(source: VideoInfo) -> float | None:
-    """Return the length of a video; None for a still, which lasts as long as what is spoken."""
-    return None if source.is_still else float(source.num_frames / source.fps)
+def video_seconds(source: VideoInfo, plan: JobPlan) -> float | None:
+    """Return the length of a video; None for a still and `loop=natural`, which last as long as what is spoken."""
+    return None if source.is_still or plan.options.loop == "natural" else float(source.num_frames / source.fps)

@@ -80,7 +80,8 @@ class JobFields(AvatarSettings, total=False):
     `more_audio` (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of
     `audio` and its `diarization` (RTTM or JSON), or of what is said in the video, translated: `translate_to` (`de`,
     `German`), if the service is configured for that. `speakers` then maps names of speakers to mappings with `face` and
-    `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
+    `voice`. An avatar with clips shows `action` at the start, and the actions that texts name (`Hello! [wave]`) or turns
+    have (`action`). `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
     `track` or `burnt`. `language` (`de`, `German`) chooses voices for texts without one, a different one for each
     speaker, and marks the sound and the text track. With `review`, the job stops once its texts are spoken: see
     `jobs.turns`, `jobs.edit_turn` and `jobs.approve`.
@@ -100,6 +101,7 @@ class JobFields(AvatarSettings, total=False):
     face: str | None
     face_image: Source | None
     loop: str | None
+    action: str | None
     turns: Sequence[Mapping[str, Any]] | None
     more_audio: Mapping[str, Source] | None
     subtitles: Source | None
@@ -130,7 +132,7 @@ class TurnOptions(TypedDict, total=False):
     """Fields that a new turn of a job in review may have; None is the default.
 
     The text is spoken by `voice`; `face` says who speaks, as in `turns` of a job; `speaker` is a name; the speech
-    should end at `end` seconds of the video; `gain_db` is its gain.
+    should end at `end` seconds of the video; `gain_db` is its gain; `action` is one that the avatar shows at its start.
     """
 
     voice: str | None
@@ -138,6 +140,7 @@ class TurnOptions(TypedDict, total=False):
     speaker: str | None
     end: float | None
     gain_db: float | None
+    action: str | None
 
 
 class TurnFields(TurnOptions, total=False):

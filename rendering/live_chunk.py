@@ -9,6 +9,7 @@ from jobs.messages import AvatarRef, Background, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.usage import LiveUsage
 from media.live.encoder import EncodedPictures
+from media.playback import Playback
 from models.speech.stream import SpeechWindow
 
 
@@ -28,6 +29,7 @@ class LiveChunkRequest:
     # `LiveChunk.reference` of the chunk that was shown before, so that this one may refer to its pictures; None: begin
     # with a keyframe. It also begins with one if the process does not have that chunk's encoder.
     reference: str | None = None
+    playback: Playback = Playback()  # how the source is played; of a path, at least the part that the frames show
 
 
 class LiveChunk(NamedTuple):

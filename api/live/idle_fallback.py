@@ -147,7 +147,7 @@ class IdleFallback:
         self._state, self._reference = chunk.state, chunk.reference
         self._since_key = request.num_frames + (0 if chunk.pictures.is_key else self._since_key)
         if request.window.is_silent:
-            self._idle.keep(request.first_frame, chunk.pictures)
+            self._idle.keep(_position(request), chunk.pictures)
         return ShownFrames(chunk.pictures, False)
 
     async def close(self) -> None:
@@ -163,6 +163,14 @@ class IdleFallback:
 
     def _begin(self, request: LiveChunkRequest) -> ShownFrames | None:
         self._reference = None
-        self._idle.begin(request.first_frame)
+        self._idle.begin(_position(request))
         pictures = self._idle.take()
         return None if pictures is None else ShownFrames(pictures, True)
+
+
+def _position(request: LiveChunkRequest) -> int:
+    """Return what decides which frames a silent chunk shows: where it is in the loop, or its first source frame."""
+    first, playback = request.first_frame, request.playback
+    if not playback.path:
+        return first
+    return int(playback.source_frames(range(first, first + 1), request.avatar.source.info.num_frames)[0])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from api.live.audio_timeline import AudioTimeline
+from api.live.clip_path import ClipPath, WaitingAction
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import (
     GRANTABLE,
+    Action,
     Incoming,
     Interrupt,
     ListOutputs,
@@ -33,8 +35,11 @@ from api.live.tts_queue import Synthesize, TtsQueue
 from config import LiveConfig
 from errors import CapacityError, ForbiddenError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
 from jobs.model.browser_token import TokenGrant
+from media.live.mp4_boxes import AUDIO_RATE
+from media.subtitles.actions import ActedText, read_actions
 
 _POLL_S: Final = 0.05
+MessageT = TypeVar("MessageT", SpeakText, Action)
 
 
 class Connection(Protocol):
@@ -66,6 +71,7 @@ class MessageHandler:
         outputs: The outputs of the session.
         live: Limits.
         grant: What the client may do; None: everything.
+        clips: The clips of the avatar.
 
     Attributes:
         event_id: ID that the client gave to its latest message with one; that of a text counts when its speech is
@@ -82,9 +88,12 @@ class MessageHandler:
         outputs: SessionOutputs,
         live: LiveConfig,
         grant: TokenGrant | None = None,
+        clips: ClipPath | None = None,
     ) -> None:
         self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
-        self._tts = TtsQueue(synthesize, self._push_synthesized, speech.end, self._report_tts_error)
+        self._clips = clips or ClipPath(None, 1.0, 0)
+        report = self._report_tts_error
+        self._tts = TtsQueue(synthesize, self._push_synthesized, speech.end, report, self._place_actions)
         self._limits, self._grant = MessageLimits(live), grant
         self.event_id: str | None = None
         self.num_messages = 0
@@ -146,14 +155,45 @@ class MessageHandler:
         if isinstance(message, Speak):
             await self._speak(message.samples)
         elif isinstance(message, SpeakText):
-            voice = message.voice if self._grant is None else self._grant.voice
-            self._tts.add(message.model_copy(update={"voice": voice}))
+            await self._reporting_unknown_actions(message, self._speak_text)
+        elif isinstance(message, Action):
+            await self._reporting_unknown_actions(message, self._act)
         elif isinstance(message, SpeakEnd):
             self._speech.end()
         elif isinstance(message, Interrupt):
             await self._interrupt()
         elif isinstance(message, StartOutput | StopOutput | ListOutputs):
             await self._handle_output(message)
+
+    async def _reporting_unknown_actions(self, message: MessageT, work: Callable[[MessageT], None]) -> None:
+        """Report an action that does not exist. That does not count as invalid: language models make up names."""
+        try:
+            work(message)
+        except OptionError as error:
+            await self._report_tts_error(message, error)
+
+    def _act(self, message: Action) -> None:
+        self._clips.add(message.name, message.event_id, self._speech.num_received if message.after_audio else None)
+
+    def _speak_text(self, message: SpeakText) -> None:
+        text = read_actions(message.text, self._clips.names)
+        voice = message.voice if self._grant is None else self._grant.voice
+        if text.text.strip() or not text.actions:
+            self._tts.add(message.model_copy(update={"voice": voice}), text)
+            return
+        for action in text.actions:
+            self._clips.add(action.name, message.event_id, self._speech.num_received)
+
+    def _place_actions(self, message: SpeakText, text: ActedText) -> Callable[[list[float]], None]:
+        start, waiting = self._speech.num_received, list[WaitingAction]()
+
+        def place(seconds: list[float]) -> None:
+            if not waiting:
+                waiting.extend(self._clips.add(action.name, message.event_id, start) for action in text.actions)
+            for action, due in zip(waiting, seconds, strict=True):
+                action.sample = start + round(due * AUDIO_RATE)
+
+        return place
 
     async def _handle_output(self, message: StartOutput | StopOutput | ListOutputs) -> None:
         if isinstance(message, StartOutput):
@@ -165,6 +205,7 @@ class MessageHandler:
 
     async def _interrupt(self) -> None:
         await self._tts.stop()
+        self._clips.drop_speech()
         if self._speech.interrupt():
             times = {"at_seconds": self._speech.left_seconds, "spoken_seconds": round(self._speech.spoken_seconds, 3)}
             self._clock.interrupted()
@@ -185,5 +226,5 @@ class MessageHandler:
         self.event_id = self._tts.event_id or self.event_id
         self._speech.push(samples, sample_rate)
 
-    async def _report_tts_error(self, message: SpeakText, error: LipwrightError) -> None:
+    async def _report_tts_error(self, message: SpeakText | Action, error: LipwrightError) -> None:
         await self._connection.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))

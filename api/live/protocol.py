@@ -57,8 +57,18 @@ class SpeakText(_Message):
     """Text for the service's text-to-speech."""
 
     type: Literal["agent.speak_text"]
-    text: str = Field(min_length=1, max_length=20_000, description="The text.")
+    text: str = Field(
+        min_length=1, max_length=20_000, description="The text, with `[actions]` of an avatar with clips."
+    )
     voice: str | None = Field(None, max_length=128, description="Voice; defaults to the service's.")
+
+
+class Action(_Message):
+    """Show an action of an avatar with clips."""
+
+    type: Literal["agent.action"]
+    name: str = Field(max_length=64, description="Name of the action.")
+    after_audio: bool = Field(False, description="Start when the audio that was sent before is spoken, not at once.")
 
 
 class SpeakEnd(_Message):
@@ -109,7 +119,9 @@ class ListOutputs(_Message):
 
 GRANTABLE: Final = {"agent.speak": "audio", "agent.speak_text": "text"}
 """What a browser token must allow for a message. Messages about outputs are never allowed, other ones always."""
-Incoming = Speak | SpeakText | SpeakEnd | Interrupt | KeepAlive | Playback | StartOutput | StopOutput | ListOutputs
+Incoming = (
+    Speak | SpeakText | Action | SpeakEnd | Interrupt | KeepAlive | Playback | StartOutput | StopOutput | ListOutputs
+)
 _ADAPTER: Final[TypeAdapter[Incoming]] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from zlib import crc32
 
 from api.live.audio_timeline import AudioTimeline, ChunkAudio
 from api.live.chunk_spans import ChunkSpans
+from api.live.clip_path import ClipPath
 from api.live.idle_fallback import IdleFallback, IdleFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.outputs.session_outputs import SessionOutputs
@@ -75,8 +77,9 @@ class SessionStream:
         self._head: tuple[str, bytes] | None = None
         self.outputs = SessionOutputs(services.destinations, live, connection.send_text)
         self.viewers = Viewers(live.max_viewers, live.push_buffer_seconds, lambda: self._head)
+        self._clips = ClipPath(shown.graph, float(fps), crc32(options.session_id.encode()))
         self._handler = MessageHandler(
-            self._speech, self._clock, connection, services.synthesize, self.outputs, live, options.grant
+            self._speech, self._clock, connection, services.synthesize, self.outputs, live, options.grant, self._clips
         )
         self.take_text, self.take_bytes = self._handler.take_text, self._handler.take_bytes
 
@@ -145,6 +148,9 @@ class SessionStream:
         if audio.has_begun:
             await self._connection.send_text(event("agent.speak_started", event_id=self._handler.event_id))
         await self._send(frame, pictures, audio)
+        for action, seconds in self._clips.take_started():
+            fields = {"name": action.name, "event_id": action.event_id, "at_seconds": round(seconds, 3)}
+            await self._connection.send_text(event("agent.action_started", **fields))
         if audio.has_ended:
             self._ended_event_id = self._handler.event_id
             await self._connection.send_text(event("agent.speak_ended", event_id=self._handler.event_id))
@@ -166,6 +172,7 @@ class SessionStream:
             shown.expressiveness,
             shown.motion,
             shown.background,
+            playback=self._clips.playback(frame, num, self._speech),
         )
         frames = await self._fallback.show(request)
         if frames.is_fallback:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-ClipKind = Literal["idle", "talk", "action"]
+from media.playback import ClipKind as ClipKind
 
 OWN: Final = ""
 """Name of the avatar's own video."""
@@ -68,3 +68,12 @@ class ClipGraph:
             tuple(Clip(*fields) for fields in clips),  # type: ignore[arg-type]
             tuple(Transition(*fields) for fields in transitions),  # type: ignore[arg-type]
         )
+
+    @property
+    def action_names(self) -> list[str]:
+        """Names of the clips that are actions."""
+        return [clip.name for clip in self.clips if clip.kind == "action"]
+
+    def clip_at(self, frame: int) -> Clip | None:
+        """Return the clip that has a frame; None for a frame of a bridge."""
+        return next((clip for clip in self.clips if clip.start <= frame < clip.stop), None)

@@ -1,0 +1,105 @@
+"""When a job shows which clips of its avatar: the times of its actions, and the path through the composite source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.messages import PreparedSpeech
+from jobs.model.plan import PlannedAction
+from jobs.model.record import JobRecord
+from jobs.model.turns import PlannedTurn
+from media.playback import Playback
+from media.subtitles.actions import read_actions
+from models.clips.graph import ClipGraph
+from models.clips.path import ActionCue, PathState, extend_path
+from models.speech.activity import is_speech
+from models.speech.level import ROWS_PER_SECOND, open_measured_speech
+from models.speech.word_times import word_times
+from storage.files import StoredFiles
+
+_ROWS_AT_A_TIME: Final = 600 * ROWS_PER_SECOND
+_MAX_PAUSE_ROWS: Final = ROWS_PER_SECOND // 2
+"""Somebody who pauses for as long within speech goes on speaking."""
+
+
+def speech_rows(files: StoredFiles, speech: PreparedSpeech) -> NDArray[np.bool_]:
+    """Return (N,) whether somebody is heard in each row of 20 ms of prepared speech."""
+    rows = range(0, speech.level.num_rows, _ROWS_AT_A_TIME)
+    with files.fetched(speech.key) as path:  # pages that were read count as memory until they are unmapped
+        return np.concatenate(
+            [
+                is_speech(
+                    open_measured_speech(path, speech.level),
+                    speech.level,
+                    first,
+                    min(first + _ROWS_AT_A_TIME, speech.level.num_rows),
+                )
+                for first in rows
+            ]
+        )
+
+
+def planned_actions(job: JobRecord, speaks: NDArray[np.bool_]) -> tuple[PlannedAction, ...]:
+    """Return the actions of a job in order of time; `speaks` are the rows of its whole speech."""
+    options, text = job.options, None if job.spec is None else job.spec.text
+    turns = list(options.turns or ())
+    if text is not None:
+        spoken = read_actions(text, job.plan.action_names)
+        end = len(speaks) / ROWS_PER_SECOND
+        turns.append(PlannedTurn(start=0.0, end=end, text=spoken.text, actions=spoken.actions))
+    found = [] if options.action is None else [PlannedAction(seconds=0.0, name=options.action)]
+    found += [action for turn in turns for action in _actions_of(turn, speaks)]
+    return tuple(sorted(found, key=lambda action: action.seconds))
+
+
+def _actions_of(turn: PlannedTurn, speaks: NDArray[np.bool_]) -> Iterator[PlannedAction]:
+    if turn.action is not None:
+        yield PlannedAction(seconds=turn.start, name=turn.action)
+    if not turn.actions or turn.text is None or turn.end is None:
+        return
+    rows = speaks[round(turn.start * ROWS_PER_SECOND) : round(turn.end * ROWS_PER_SECOND)]
+    cut_rows = round((turn.cut_seconds or 0.0) * ROWS_PER_SECOND)
+    times = word_times(
+        turn.text, [action.position for action in turn.actions], np.pad(rows, (0, cut_rows), constant_values=True)
+    )
+    for action, seconds in zip(turn.actions, times, strict=True):
+        yield PlannedAction(seconds=round(min(turn.start + seconds, turn.end), 3), name=action.name)
+
+
+def path_of_job(
+    graph: ClipGraph, job: JobRecord, speaks: NDArray[np.bool_], playback: Playback, num_frames: int, fps: float
+) -> Playback:
+    """Return how the composite source of a job is played, from the start of the result to its end.
+
+    Args:
+        graph: The clips.
+        job: The job; its plan has the actions and the seed.
+        speaks: (N,) rows of the speech of the face.
+        playback: How fast the source is played.
+        num_frames: Frames of the result.
+        fps: Frame rate of the source.
+    """
+    speaking = [
+        (round(start / ROWS_PER_SECOND * fps), round(stop / ROWS_PER_SECOND * fps)) for start, stop in _ranges(speaks)
+    ]
+    known = set(graph.action_names)
+    actions = [
+        ActionCue(round(action.seconds * fps), action.name) for action in job.plan.actions or () if action.name in known
+    ]
+    stop = int(num_frames * playback.speed) + 1
+    path, _ = extend_path(graph, PathState(), stop, speaking, actions, job.plan.seed)
+    return playback._replace(path=path)
+
+
+def _ranges(speaks: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the rows [start, stop) in which somebody speaks, with short pauses."""
+    edges = np.flatnonzero(np.diff(np.pad(speaks, 1).astype(np.int8)))
+    if not len(edges):
+        return []
+    is_pause = edges[2::2] - edges[1:-1:2] > _MAX_PAUSE_ROWS
+    starts, stops = [edges[0], *edges[2::2][is_pause]], [*edges[1:-1:2][is_pause], edges[-1]]
+    return [(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
