@@ -7,8 +7,9 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-LoopMode = Literal["pingpong", "loop", "hold", "cut", "source", "retime"]
+LoopMode = Literal["pingpong", "loop", "hold", "cut", "source", "retime", "natural"]
 AfterEnd = Literal["pingpong", "loop", "hold"]
+ClipKind = Literal["idle", "talk", "action"]
 
 MAX_SPEED: Final = 1.35
 """Fastest playback of speech; it remains natural up to about this speed."""
@@ -62,13 +63,13 @@ def fit(loop: LoopMode, num_speech_frames: int, num_source_frames: int | None) -
     Args:
         loop: `pingpong`, `loop` and `hold` extend a source that is shorter than the speech, see `Playback`. `cut` ends
             with the shorter of the two, `source` with the source. `retime` plays the source slower or faster, within
-            `SPEED_LIMITS`, so that it ends with the speech.
+            `SPEED_LIMITS`, so that it ends with the speech. `natural` follows a `Playback.path`, which the caller adds.
         num_speech_frames: Frames that cover the speech, 1 or more.
         num_source_frames: Frames of the source, 1 or more; None for a still, which has no length of its own.
     """
     if loop in ("pingpong", "loop", "hold"):
         return num_speech_frames, Playback(loop)
-    if num_source_frames is None:
+    if num_source_frames is None or loop == "natural":
         return num_speech_frames, Playback()
     if loop == "retime":
         slowest, fastest = SPEED_LIMITS

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from jobs.model.base import Frozen, UploadedFile
+from jobs.model.clip import AvatarClip
 from jobs.model.job_settings import JobSettings
 from jobs.model.turns import PlannedTurn, SubtitlePlace
 
@@ -59,6 +60,9 @@ class JobPlan(Frozen):
     speech_levels: dict[str, StoredLevel] = Field(
         {},
         description="Level of the speech of each face, by its name in `turns`; a revision keeps it if it is similar.",
+    )
+    clips: dict[str, AvatarClip] = Field(
+        {}, description="Parts of the composite that the job plays; empty if it plays the avatar's own video."
     )
 
     @property

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-ClipKind = Literal["idle", "talk", "action"]
+from media.playback import ClipKind as ClipKind
 
 OWN: Final = ""
 """Name of the avatar's own video."""
