@@ -19,7 +19,18 @@ from deployments.runtime.replica import (
     make_decoders,
     stage_method,
 )
-from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, PreparedSpeech, ShownBlock, SourceVideo
+from jobs.messages import (
+    AvatarRef,
+    BlockFeatures,
+    BlockRequest,
+    ClipPart,
+    Composite,
+    CropRequest,
+    PreparedSpeech,
+    ShownBlock,
+    SourceVideo,
+    num_frames_of,
+)
 from media.cancel_token import CancelToken
 from media.matte import ScreenColour
 from models.engines.catalog import EngineCatalog
@@ -33,6 +44,7 @@ from models.speech.features import FeatureBlock
 from models.track.tracker import FaceTracker, TrackState
 from rendering.avatar_builder import AvatarBuilder
 from rendering.avatar_cache import AvatarCache
+from rendering.clip_composer import ClipComposer
 from rendering.crop_planner import plan_crop
 from rendering.matte_builder import MatteBuilder
 from rendering.people_builder import PeopleBuilder
@@ -55,6 +67,7 @@ class LandmarkGenerator(StageReplica):
         self._engines.engine(config.engine)
         generator = MatteGenerator(PersonSegmenter(num_threads=num_threads, device=device))
         self._builder = AvatarBuilder(config.limits, files, decoders, tracker, generator, readers)
+        self._composer = ClipComposer(config.limits, files, decoders, readers)
         self._people = PeopleBuilder(files, PeopleScanner(tracker.finder), readers, num_threads)
         self._mattes = MatteBuilder(files, generator, readers, num_threads)
         self._avatars = AvatarCache(files)
@@ -85,6 +98,27 @@ class LandmarkGenerator(StageReplica):
             MediaError: It cannot be decoded.
         """
         return await self._run(lambda token: self._builder.reference(picture, token), 1)
+
+    @stage_method
+    async def appearance(self, avatar: AvatarRef) -> FaceChoice:
+        """Return the choice of the person of a tracked avatar, by the appearance in some of its frames.
+
+        Raises:
+            FaceNotFoundError: No frame shows the face well enough.
+            MediaError: The video cannot be decoded.
+        """
+        num_frames = avatar.source.info.num_frames
+        return await self._run(lambda token: self._composer.appearance(avatar, token), num_frames)
+
+    @stage_method
+    async def compose(self, parts: Sequence[ClipPart], out: str) -> Composite:
+        """Write the source of a composite to the key `out`, completely or not at all; see `compose_clips`.
+
+        Raises:
+            OptionError: A clip does not fit.
+            MediaError: A video cannot be decoded.
+        """
+        return await self._run(lambda token: self._composer.compose(parts, out, token), num_frames_of(parts))
 
     @stage_method
     async def build_avatar(self, avatar: AvatarRef, tracks: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from media.language import language_name, language_of_file
 from media.playback import fit_audio
 from media.probe import VideoInfo
 from media.subtitles.actions import checked_action, read_actions
+from storage.row_codec import AvatarRecord
 
 SPEECH_FIELD: Final = "audio"
 """Name of the speech; every complete plan has it."""
@@ -155,6 +156,17 @@ def with_audio_speed(
         return plan, seconds
     speed = fit_audio(seconds, video_seconds, max_stretch)
     return plan.with_options(audio_speed=speed), seconds / speed
+
+
+def plays_clips(plan: JobPlan, avatar: AvatarRecord, source: VideoInfo) -> bool:
+    """Return whether a job plays the composite of its avatar: all clips, or the own video if it has none.
+
+    Jobs with the length or the sound of the avatar's own video play that.
+    """
+    options = plan.options
+    if source.is_still or options.background_gain_db is not None:
+        return False
+    return options.loop == "natural" or (options.loop == "pingpong" and bool(avatar.clips))
 
 
 def length_of(plan: JobPlan, seconds: float, source: VideoInfo) -> JobLength:

@@ -52,9 +52,11 @@ class Revisions:
         """
         spec = checked_spec(job)
         await self._check_source(job)
-        source = (await self._services.avatars.source(job.avatar_key)).info
+        source = (await self._services.avatars.source(job.uploaded_avatar_keys[0])).info
         if revision.settings.background_gain_db is not None and not source.has_audio:
             raise OptionError("settings.background_gain_db: the video has no sound.")
+        if revision.settings.background_gain_db is not None and job.plan.clips:
+            raise OptionError("settings.background_gain_db: not possible with clips, or with loop=natural.")
         spec = revision.settings.revised_spec(spec, review=revision.review)
         plan, keys = revision.settings.revised_plan(job.plan), job.turn_avatar_keys
         if revision.changes_turns:
@@ -72,8 +74,9 @@ class Revisions:
 
     async def _check_source(self, job: JobRecord) -> None:
         table, files = self._services.table, self._services.files
-        record = await table.run_in_thread(table.find_avatar, job.avatar_key)
-        if record is None or not await asyncio.to_thread(files.has, source_key(job.avatar_key)):
+        key = job.uploaded_avatar_keys[0]
+        record = await table.run_in_thread(table.find_avatar, key)
+        if record is None or not await asyncio.to_thread(files.has, source_key(key)):
             raise NotFoundError(f"The files of job {job.id} are gone. Submit them again.")
 
     async def _with_turns(

@@ -35,6 +35,7 @@ from jobs.speaking import SPOKEN_SHARE, SpeakingStage
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import FaceTurns, all_parts, check_overlaps, cut_texts, faces_of
 from media.result.stream_copy import copied_ranges
+from models.clips.path import PathState, extend_path
 from models.engines.protocol import speech_context_seconds
 from models.quality.findings import OutputFacts, make_report
 from models.speech.level import SpeechLevel
@@ -150,6 +151,10 @@ class JobRun:
         picture = OutputPicture.of(job.options, source.info)
         fps, spoken_seconds = picture.info.fps, speech.info.duration_seconds
         self._num_frames, playback = fit_to_speech(job.options.loop, spoken_seconds, source.info, fps)
+        if (graph := await services.avatars.graph(job.avatar_key)) is not None:
+            stop = int(self._num_frames * playback.speed) + 1
+            path, _ = await asyncio.to_thread(extend_path, graph, PathState(), stop, (), (), 0)
+            playback = playback._replace(path=path)
         await self._reserve_disk(picture, float(self._num_frames / fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
         faces = [

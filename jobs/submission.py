@@ -21,6 +21,7 @@ from jobs.planning import (
     expected_seconds,
     first_plan,
     length_of,
+    plays_clips,
     sent_turns,
     speech_label,
     stored_fields,
@@ -32,6 +33,7 @@ from jobs.requests import RequestContext, check_same_request
 from jobs.services import JobServices
 from jobs.sources.avatar_submission import Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
+from jobs.sources.clips import parts_of, store_composite
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turn_sources import with_faces
 from jobs.turns import texts_of
@@ -39,6 +41,7 @@ from jobs.voices import with_voices
 from media.probe import VideoInfo
 from media.subtitles import diarization
 from media.subtitles.burnt import check_fonts
+from models.clips.graph import OWN
 from models.face.choice import recorded_face
 from storage.file_keys import (
     background_source_key,
@@ -144,7 +147,7 @@ class Submissions:
             fields += [field for field in ("subtitles", "diarization") if field in job.spec.job_files]
         copies = {job_file_key(job.id, field): job_file_key(job_id, field) for field in fields}
         cues, copied_cues = job_cues_folder(job.id), job_cues_folder(job_id)
-        if not all(self._files.has(key) for key in (*copies, *map(source_key, job.avatar_keys))):
+        if not all(self._files.has(key) for key in (*copies, *map(source_key, job.uploaded_avatar_keys))):
             raise NotFoundError(f"The files of job {job.id} are gone. Submit them again.")
         copies |= {f"{cues}/{name}": f"{copied_cues}/{name}" for name in self._files.stored.entries(cues)}
         self._files.stored.make_folder(segments_folder(job_id))
@@ -153,8 +156,10 @@ class Submissions:
             self._files.stored.copy(key, copy)
 
     def _store_again(self, job: JobRecord, job_id: str, changes: Mapping[str, object]) -> JobRecord:
-        for key in job.avatar_keys:
+        for key in job.uploaded_avatar_keys:
             self._table.update_avatar(key, last_used_at=utc_now())
+        if (parts := job.plan.clips) and (own := self._table.find_avatar(parts[OWN].key)) is not None:
+            store_composite(self._table, own, parts)
         kept = {name: getattr(job, name) for name in _COPIED_FIELDS}
         own = {"id": job_id, "trace": trace_headers(), "created_at": utc_now()}
         return self._table.insert_job(JobRecord(**{**kept, **changes, **own}))
@@ -260,7 +265,16 @@ class Submissions:
         await asyncio.to_thread(self._move_files_of_job, spec, context.job_id, plan)
         avatar = await self._table.run_in_thread(self._store_source, spec, context.owner, face, source, is_new_source)
         keys = await self._avatars.store_faces(avatar, plan.turns, context.owner, source)
-        return await self._table.run_in_thread(self._store, spec, context, plan, length, avatar, keys)
+        plan, key = await self._table.run_in_thread(self._with_clips, plan, avatar, source)
+        return await self._table.run_in_thread(self._store, spec, context, plan, length, avatar, key, keys)
+
+    def _with_clips(self, plan: JobPlan, avatar: AvatarRecord, source: VideoInfo) -> tuple[JobPlan, str]:
+        """Return the plan and the key of what it plays: the composite of the avatar, or the avatar itself."""
+        if not plays_clips(plan, avatar, source):
+            return plan, avatar.key
+        parts = parts_of(self._table, avatar)
+        plan = plan.with_options(loop="natural").model_copy(update={"clips": parts})
+        return plan, store_composite(self._table, avatar, parts)
 
     def _settings(self, spec: JobSpec, owner: str | None) -> AvatarSettings:
         """The movement and background of a job: what it sets, and the settings of its avatar for the rest."""
@@ -295,6 +309,7 @@ class Submissions:
         plan: JobPlan,
         length: JobLength,
         avatar: AvatarRecord,
+        key: str,
         turn_avatar_keys: dict[str, str],
     ) -> JobRecord:
         """Insert the row of a job whose files have been moved."""
@@ -312,7 +327,7 @@ class Submissions:
             audio_label=speech_label(spec),
             source_label=avatar.label if spec.video is None else spec.video.label,
             upload_bytes=sum(file.num_bytes for file in spec.files),
-            avatar_key=avatar.key,
+            avatar_key=key,
             turn_avatar_keys=turn_avatar_keys,
             **length._asdict(),
             spec=spec,

@@ -84,6 +84,9 @@ class Avatars(Blocking[AsyncAvatars]):
     people = blocking(AsyncAvatars.people)
     list = blocking(AsyncAvatars.list)
     update = blocking(AsyncAvatars.update)
+    add_clip = blocking(AsyncAvatars.add_clip)
+    list_clips = blocking(AsyncAvatars.list_clips)
+    delete_clip = blocking(AsyncAvatars.delete_clip)
     delete = blocking(AsyncAvatars.delete)
 
 

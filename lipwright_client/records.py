@@ -184,6 +184,36 @@ class AvatarInfo:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A clip of an avatar.
+
+    Attributes:
+        name: Name by which actions are called.
+        kind: When it is shown: `idle`, `talk` or `action`.
+        status: `analysing`, `ready` or `failed`.
+        label: Name of the uploaded file.
+        info: Properties found by the analysis; None until `ready`.
+        thumbnail: Path or URL of a JPEG of its first frame; None until `ready`.
+    """
+
+    name: str
+    kind: Literal["idle", "talk", "action"]
+    status: AvatarStatus
+    label: str
+    created_at: datetime
+    info: AvatarInfo | None = None
+    error: Failure | None = None
+    thumbnail: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipList:
+    """The clips of an avatar, the oldest first."""
+
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
 class Avatar(Record):
     """An avatar.
 
@@ -200,6 +230,7 @@ class Avatar(Record):
         background_id: ID of a stored picture or video that is the default background instead.
         background_loop: What follows the end of that video.
         matte: How the person is cut out for the background.
+        clips: Further videos of the same person, the oldest first.
     """
 
     id: str
@@ -217,6 +248,7 @@ class Avatar(Record):
     background_id: str | None = None
     background_loop: str = "loop"
     matte: str = "auto"
+    clips: tuple[Clip, ...] = ()
 
     def check(self) -> Avatar:
         """Return this avatar if its analysis has not failed.

@@ -71,7 +71,6 @@ class JobPlan(Frozen):
     clips: dict[str, AvatarClip] = Field(
         {}, description="Parts of the composite that the job plays; empty if it plays the avatar's own video."
     )
-
     seed: int = Field(0, description="Chooses among clips that fit equally well.")
     actions: tuple[PlannedAction, ...] | None = Field(
         None, description="All actions of the speech; None before that is prepared, and without clips."

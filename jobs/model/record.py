@@ -125,6 +125,12 @@ class JobRecord(JobSummary):
     plan: JobPlan
 
     @property
+    def uploaded_avatar_keys(self) -> list[str]:
+        """Keys of the avatars whose sources were sent, the job's own first; a composite is made of them."""
+        own = [clip.key for clip in self.plan.clips.values()] or [self.avatar_key]
+        return [*own, *self.turn_avatar_keys.values()]
+
+    @property
     def options(self) -> JobOptions:
         """The options of the plan."""
         return self.plan.options

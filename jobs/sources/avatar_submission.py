@@ -165,6 +165,7 @@ class AvatarSubmissions:
         is_new: bool,
         pinned: bool = False,
         analyse_on_create: bool = False,
+        belongs_to: str | None = None,
     ) -> AvatarRecord:
         """Insert the row of an avatar whose source has been moved, or touch that of a known avatar."""
         key = key_of(source.sha256, face, owner)
@@ -189,6 +190,8 @@ class AvatarSubmissions:
                 source_sha256=source.sha256,
                 source_info=None if source.info is None else encode_source_info(source.info),
                 settings=AvatarSettings() if known is None else known.settings,
+                clips={} if known is None else known.clips,
+                belongs_to=belongs_to,
                 created_at=now,
                 last_used_at=now,
             )

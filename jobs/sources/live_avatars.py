@@ -41,7 +41,8 @@ class LiveAvatars:
         """
         self._engines.check_expressiveness(engine, settings.expressiveness)
         async with self._analysing:
-            avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
+            key = await self._avatars.composite_of(record.key)
+            avatar = await self._avatars.ensure(key, engine, ignore_progress, verify=True)
             default = await self._default(record.key, engine)
             for _ in range(_MAX_CHANGES):  # the background and its matte may take minutes
                 used, failure = default, None
@@ -55,7 +56,7 @@ class LiveAvatars:
             if failure is not None:  # it was not the background that the avatar had before, deleted in the meantime
                 raise failure
         await self._avatars.pin(record.key)
-        return shown
+        return shown._replace(graph=await self._avatars.graph(key))
 
     async def _default(self, key: str, engine: str) -> AvatarSettings:
         """Return what a session of an avatar shows that sets nothing; NotFoundError if the avatar was deleted."""
