@@ -11,6 +11,7 @@ from jobs.forecast import result_bytes
 from jobs.messages import OutputPicture
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import UploadedFile
+from jobs.model.clip import AvatarClip
 from jobs.model.plan import MUSIC, JobOptions, JobPlan
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
@@ -21,7 +22,6 @@ from media.language import language_name, language_of_file
 from media.playback import fit_audio
 from media.probe import VideoInfo
 from media.subtitles.actions import checked_action, read_actions
-from storage.row_codec import AvatarRecord
 
 SPEECH_FIELD: Final = "audio"
 """Name of the speech; every complete plan has it."""
@@ -158,15 +158,16 @@ def with_audio_speed(
     return plan.with_options(audio_speed=speed), seconds / speed
 
 
-def plays_clips(plan: JobPlan, avatar: AvatarRecord, source: VideoInfo) -> bool:
-    """Return whether a job plays the composite of its avatar: all clips, or the own video if it has none.
+def with_clips(plan: JobPlan, parts: Mapping[str, AvatarClip], source: VideoInfo) -> JobPlan:
+    """Return a plan that plays the composite of its avatar, if the job can: all clips, or the own video if it has none.
 
     Jobs with the length or the sound of the avatar's own video play that.
     """
     options = plan.options
-    if source.is_still or options.background_gain_db is not None:
-        return False
-    return options.loop == "natural" or (options.loop == "pingpong" and bool(avatar.clips))
+    has_clips = options.loop == "natural" or (options.loop == "pingpong" and len(parts) > 1)
+    if not has_clips or source.is_still or options.background_gain_db is not None:
+        return plan
+    return plan.with_options(loop="natural").model_copy(update={"clips": dict(parts)})
 
 
 def length_of(plan: JobPlan, seconds: float, source: VideoInfo) -> JobLength:

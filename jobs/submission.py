@@ -11,6 +11,7 @@ from jobs.admission import AdmissionController
 from jobs.job_trace import trace_headers
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import utc_now
+from jobs.model.clip import AvatarClip
 from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
@@ -21,12 +22,12 @@ from jobs.planning import (
     expected_seconds,
     first_plan,
     length_of,
-    plays_clips,
     sent_turns,
     speech_label,
     stored_fields,
     video_seconds,
     with_audio_speed,
+    with_clips,
     with_stored_fields,
 )
 from jobs.requests import RequestContext, check_same_request
@@ -61,12 +62,16 @@ _COPIED_FIELDS: Final = (
 
 
 class _Probed(NamedTuple):
-    """The inputs of a job: length of each audio file by its field, the source, its digest, and its avatar's face."""
+    """The inputs of a job: length of each audio file by its field, the source, its digest, and its avatar's face.
+
+    For `parts` see `jobs.sources.clips.parts_of`.
+    """
 
     audio_seconds: dict[str, float]
     source: VideoInfo
     sha256: str
     face: str | None
+    parts: dict[str, AvatarClip]
 
 
 class Submissions:
@@ -96,7 +101,7 @@ class Submissions:
         self._engines.check(self._engine(spec), spec.expressiveness)
         face = recorded_face(spec.face, sha256_of(spec.face_image))
         video_key = "" if spec.video is None else key_of(spec.video.sha256, face, context.owner)
-        found = await self._probe(spec, context, source_key(video_key) if video_key else "")
+        found = await self._probe(spec, context, video_key)
         if spec.video is not None:
             await self._avatars.check_picture(spec.face_image, video_key)
         if spec.background_gain_db is not None and not found.source.has_audio:
@@ -167,10 +172,10 @@ class Submissions:
     def _engine(self, spec: JobSpec) -> str:
         return spec.engine or self._config.engine
 
-    async def _probe(self, spec: JobSpec, context: RequestContext, moved_video: str) -> _Probed:
-        """What the inputs of a request are. An earlier attempt may have moved them, the video to `moved_video`."""
+    async def _probe(self, spec: JobSpec, context: RequestContext, video_key: str) -> _Probed:
+        """What the inputs of a request are. An earlier attempt may have moved them, the video to avatar `video_key`."""
         call = CallContext(context.job_id)
-        fields = stored_fields(spec)
+        fields, moved_video = stored_fields(spec), source_key(video_key) if video_key else ""
         video = None if spec.video is None else await self._avatars.find_upload(spec.video, moved_video)
         info: VideoInfo | None = None
         seconds: dict[str, float] = {}
@@ -185,9 +190,11 @@ class Submissions:
                 info = (await self._stages.probe(call, video, None)).video
         if spec.video is not None:
             assert info is not None
-            return _Probed(seconds, info, spec.video.sha256, None)
+            own = AvatarClip(kind=None, key=video_key, created_at=utc_now())
+            return _Probed(seconds, info, spec.video.sha256, None, {OWN: own})
         avatar = await self._table.run_in_thread(self._avatars.usable, spec.avatar_id or "", context.owner)
-        return _Probed(seconds, await self._avatars.source_info(avatar), avatar.source_sha256, avatar.face)
+        parts = await self._table.run_in_thread(parts_of, self._table, avatar)
+        return _Probed(seconds, await self._avatars.source_info(avatar), avatar.source_sha256, avatar.face, parts)
 
     async def _make_plan(
         self, spec: JobSpec, context: RequestContext, found: _Probed, face: str
@@ -195,6 +202,7 @@ class Submissions:
         """Return the plan as far as it is known before texts are spoken; OptionError for what cannot be spoken."""
         own, video = spec.or_default(AvatarSettings()), video_seconds(found.source)
         plan = first_plan(spec, own, self._engine(spec), face, self._config.labels.visible)
+        plan = with_clips(plan, found.parts, found.source)
         fields = stored_fields(spec)
         audio = {fields[field]: file for field, file in spec.audio_files.items()}
         if spec.translate_to is not None:
@@ -265,16 +273,16 @@ class Submissions:
         await asyncio.to_thread(self._move_files_of_job, spec, context.job_id, plan)
         avatar = await self._table.run_in_thread(self._store_source, spec, context.owner, face, source, is_new_source)
         keys = await self._avatars.store_faces(avatar, plan.turns, context.owner, source)
-        plan, key = await self._table.run_in_thread(self._with_clips, plan, avatar, source)
+        key = await self._table.run_in_thread(self._played, plan, avatar)
         return await self._table.run_in_thread(self._store, spec, context, plan, length, avatar, key, keys)
 
-    def _with_clips(self, plan: JobPlan, avatar: AvatarRecord, source: VideoInfo) -> tuple[JobPlan, str]:
-        """Return the plan and the key of what it plays: the composite of the avatar, or the avatar itself."""
-        if not plays_clips(plan, avatar, source):
-            return plan, avatar.key
-        parts = parts_of(self._table, avatar)
-        plan = plan.with_options(loop="natural").model_copy(update={"clips": parts})
-        return plan, store_composite(self._table, avatar, parts)
+    def _played(self, plan: JobPlan, avatar: AvatarRecord) -> str:
+        """Return the key of what a job plays: its avatar, or a composite."""
+        if not plan.clips:
+            return avatar.key
+        if any(self._table.find_avatar(part.key) is None for part in plan.clips.values()):
+            raise StateError(f"A clip of avatar {avatar.id} was deleted meanwhile. Submit the job again.")
+        return store_composite(self._table, avatar, plan.clips)
 
     def _settings(self, spec: JobSpec, owner: str | None) -> AvatarSettings:
         """The movement and background of a job: what it sets, and the settings of its avatar for the rest."""

@@ -66,8 +66,8 @@ class JobFields(AvatarSettings, total=False):
     `voice`). `visible_label` and `visible_label_top` add a visible AI mark. `face` and `face_image` as for avatars;
     `loop` fits the video to
     the speech: `pingpong`, `natural`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits
-    the speech too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays under it, with
-    `music_gain_db`; `loudness_lufs` normalizes the result;
+    the speech too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays
+    under it, with `music_gain_db`; `loudness_lufs` normalizes the result;
     `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
     `mp4`, `webm` or `mov`, and its `quality` is `fast`, `balanced` or `best`;
     `background` is a colour (`#00b140`, `white`), `blur`, `transparent`, or `source` for an avatar with another
