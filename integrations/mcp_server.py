@@ -139,7 +139,9 @@ class LipwrightTools:
         self,
         context: Context[Any, Any],
         audio: _Audio = None,
-        text: Annotated[str | None, Field(description="Text to speak instead of `audio`; may name actions: `Hello! [wave]`.")] = None,
+        text: Annotated[
+            str | None, Field(description="Text to speak instead of `audio`; may name actions: `Hello! [wave]`.")
+        ] = None,
         voice: Annotated[str | None, Field(description="Voice for the text. Default: the service's.")] = None,
         turns: Annotated[
             list[SpeechTurn] | None,

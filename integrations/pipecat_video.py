@@ -45,9 +45,10 @@ class LipwrightActionFrame(DataFrame):
 class LipwrightVideoService(AIService):
     """Shows the bot as an avatar of a Lipwright service.
 
-    Takes `TTSAudioRawFrame`, at any rate, and `LipwrightActionFrame`. Pushes `OutputImageRawFrame` (RGB) all the time, and while the bot speaks
-    `TTSAudioRawFrame` (48 kHz, mono), in time with the pictures. `TTSStoppedFrame` follows the last of them. An
-    `InterruptionFrame` closes the mouth at once. Errors of the session are pushed upstream as `ErrorFrame`.
+    Takes `TTSAudioRawFrame`, at any rate, and `LipwrightActionFrame`. Pushes `OutputImageRawFrame` (RGB) all the time,
+    and while the bot speaks `TTSAudioRawFrame` (48 kHz, mono), in time with the pictures. `TTSStoppedFrame` follows the
+    last of them. An `InterruptionFrame` closes the mouth at once. Errors of the session are pushed upstream as
+    `ErrorFrame`.
 
     Args:
         avatar_id: ID of the avatar.

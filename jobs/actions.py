@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,29 +70,32 @@ def _actions_of(turn: PlannedTurn, speaks: NDArray[np.bool_]) -> Iterator[Planne
         yield PlannedAction(seconds=round(min(turn.start + seconds, turn.end), 3), name=action.name)
 
 
-def path_of_job(
-    graph: ClipGraph, job: JobRecord, speaks: NDArray[np.bool_], playback: Playback, num_frames: int, fps: float
-) -> Playback:
-    """Return how the composite source of a job is played, from the start of the result to its end.
+class ClipTimes(NamedTuple):
+    """What decides which clips are shown when.
 
-    Args:
+    Attributes:
         graph: The clips.
-        job: The job; its plan has the actions and the seed.
-        speaks: (N,) rows of the speech of the face.
-        playback: How fast the source is played.
-        num_frames: Frames of the result.
-        fps: Frame rate of the source.
+        speaks: (N,) whether the person is heard in each row of 20 ms.
+        actions: In order of time.
+        seed: Chooses among clips that fit equally well.
     """
-    speaking = [
-        (round(start / ROWS_PER_SECOND * fps), round(stop / ROWS_PER_SECOND * fps)) for start, stop in _ranges(speaks)
-    ]
-    known = set(graph.action_names)
-    actions = [
-        ActionCue(round(action.seconds * fps), action.name) for action in job.plan.actions or () if action.name in known
-    ]
-    stop = int(num_frames * playback.speed) + 1
-    path, _ = extend_path(graph, PathState(), stop, speaking, actions, job.plan.seed)
-    return playback._replace(path=path)
+
+    graph: ClipGraph
+    speaks: NDArray[np.bool_]
+    actions: tuple[PlannedAction, ...]
+    seed: int
+
+    def playback(self, playback: Playback, num_frames: int, fps: float) -> Playback:
+        """Return how the composite source, at `fps`, is played in a result of `num_frames`."""
+        rows_per_frame = ROWS_PER_SECOND / fps
+        speaking = [
+            (round(start / rows_per_frame), round(stop / rows_per_frame)) for start, stop in _ranges(self.speaks)
+        ]
+        known = self.graph.action_names
+        cues = [ActionCue(round(each.seconds * fps), each.name) for each in self.actions if each.name in known]
+        stop = int(num_frames * playback.speed) + 1
+        path, _ = extend_path(self.graph, PathState(), stop, speaking, cues, self.seed)
+        return playback._replace(path=path)
 
 
 def _ranges(speaks: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from jobs.model.base import utc_now
 from jobs.model.edits import AnyTurnEdit, NewTurn, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.model.turns import PlannedTurn
-from jobs.planning import video_seconds
+from jobs.planning import check_one_face, video_seconds
 from jobs.services import JobServices
 from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
 from jobs.speech_messages import with_name
@@ -75,6 +75,7 @@ class Drafts:
     async def _edit(self, job: JobRecord, edit: TurnEdit) -> JobRecord:
         source = (await self._services.avatars.source(job.avatar_key)).info
         turns = edited(job.plan.turns, edit.number, edit.edit, job.plan.action_names)
+        check_one_face(job.plan, turns)
         record = await self._services.avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
         named = await with_one_face_per_person(turns, people, self._services.avatars)

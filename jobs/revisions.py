@@ -13,7 +13,7 @@ from jobs.model.plan import MUSIC, JobPlan
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
-from jobs.planning import SPEECH_FIELD, length_of, video_seconds
+from jobs.planning import SPEECH_FIELD, check_one_face, length_of, video_seconds
 from jobs.services import JobServices
 from jobs.submission import Submissions
 from jobs.turn_faces import JobSource, with_one_face_per_person
@@ -65,7 +65,7 @@ class Revisions:
             plan = plan.with_turns([turn.unrecorded() for turn in plan.turns], is_complete=False)
             if plan.options.subtitles == "burnt":
                 await asyncio.to_thread(check_fonts, texts)
-        plan = plan.model_copy(update={"needs_review": revision.review})
+        plan = plan.model_copy(update={"needs_review": revision.review, "actions": None})
         length = length_of(plan, job.audio_seconds, source)._asdict()
         revised = job.model_copy(update={"plan": plan, "turn_avatar_keys": keys, "disk_bytes": length["disk_bytes"]})
         return await self._submissions.store_copy(
@@ -85,14 +85,15 @@ class Revisions:
         """Return the plan with the changed turns, and the avatars of their faces."""
         if not plan.turns:
             raise OptionError(f"turns: job {job.id} has none. Submit a new job to change its speech.")
-        avatars, turns = self._services.avatars, _apply_changes(plan.turns, revision)
+        avatars, turns = self._services.avatars, _apply_changes(plan, revision)
         self._check_texts(texts_of(turns))
+        check_one_face(plan, turns)
         record = await avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
         named = await with_one_face_per_person(turns, people, avatars)
         used = {turn.audio for turn in turns if turn.text is None}
         seconds = {field: length for field, length in plan.audio_seconds.items() if field in used}
-        turns = list(checked_turns(named, seconds, video_seconds(source)))
+        turns = list(checked_turns(named, seconds, video_seconds(source, plan)))
         keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
         audio = {
             field: file
@@ -112,13 +113,13 @@ def checked_spec(job: JobRecord) -> JobSpec:
     return job.spec
 
 
-def _apply_changes(planned: Sequence[PlannedTurn], revision: Revision) -> list[PlannedTurn]:
+def _apply_changes(plan: JobPlan, revision: Revision) -> list[PlannedTurn]:
     """Return turns after all changes; the numbers in them are those of the given turns."""
-    turns = [turn.unrecorded() for turn in planned]
+    turns, names = [turn.unrecorded() for turn in plan.turns], plan.action_names
     for change in revision.turns:
-        turns = edited(turns, change.number, change.change)
+        turns = edited(turns, change.number, change.change, names)
     for number in sorted(revision.removed_turns, reverse=True):
         turns = edited(turns, number, TurnRemoval())
     for turn in revision.added_turns:
-        turns = edited(turns, len(turns), turn)
+        turns = edited(turns, len(turns), turn, names)
     return turns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
@@ -18,6 +19,7 @@ from jobs.model.spec import JobSpec
 from jobs.model.turns import MAX_TURNS, PlannedTurn
 from jobs.planning import (
     JobLength,
+    acted_text,
     checked_plan,
     expected_seconds,
     first_plan,
@@ -26,6 +28,7 @@ from jobs.planning import (
     speech_label,
     stored_fields,
     video_seconds,
+    with_actions,
     with_audio_speed,
     with_clips,
     with_stored_fields,
@@ -41,6 +44,7 @@ from jobs.turns import texts_of
 from jobs.voices import with_voices
 from media.probe import VideoInfo
 from media.subtitles import diarization
+from media.subtitles.actions import checked_action
 from media.subtitles.burnt import check_fonts
 from models.clips.graph import OWN
 from models.face.choice import recorded_face
@@ -200,9 +204,14 @@ class Submissions:
         self, spec: JobSpec, context: RequestContext, found: _Probed, face: str
     ) -> tuple[JobPlan, JobLength]:
         """Return the plan as far as it is known before texts are spoken; OptionError for what cannot be spoken."""
-        own, video = spec.or_default(AvatarSettings()), video_seconds(found.source)
+        own = spec.or_default(AvatarSettings())
         plan = first_plan(spec, own, self._engine(spec), face, self._config.labels.visible)
-        plan = with_clips(plan, found.parts, found.source)
+        plan = with_clips(plan, spec, found.parts, found.source)
+        if plan.clips:
+            plan = plan.model_copy(update={"seed": crc32(context.job_id.encode())})
+        if spec.action is not None:
+            checked_action(spec.action, plan.action_names)
+        video = video_seconds(found.source, plan)
         fields = stored_fields(spec)
         audio = {fields[field]: file for field, file in spec.audio_files.items()}
         if spec.translate_to is not None:
@@ -213,24 +222,26 @@ class Submissions:
             plan = checked_plan(plan.with_turns(()), (), audio, found.audio_seconds, video)
             return plan, length_of(plan, video or 0.0, found.source)
         if spec.has_turns:
-            turns, needs_faces = await self._turns(spec, context, found, face)
+            turns, needs_faces = await self._turns(spec, context, found, plan)
             turns = with_stored_fields(turns, fields)
             plan = checked_plan(plan, turns, audio, found.audio_seconds, video, needs_faces)
             return plan, length_of(plan, 0.0, found.source)
         plan = checked_plan(plan, (), audio, found.audio_seconds, video)
         if spec.text is not None:
-            self._check_texts([spec.text])
-            return plan, length_of(plan, expected_seconds(spec.text), found.source)
+            text = acted_text(spec.text, plan, found.parts)
+            self._check_texts([text])
+            return plan, length_of(plan, expected_seconds(text), found.source)
         plan, seconds = with_audio_speed(plan, spec.max_audio_stretch, found.audio_seconds["audio"], video)
         return plan, length_of(plan, seconds, found.source)
 
     async def _turns(
-        self, spec: JobSpec, context: RequestContext, found: _Probed, face: str
+        self, spec: JobSpec, context: RequestContext, found: _Probed, plan: JobPlan
     ) -> tuple[Sequence[PlannedTurn], bool]:
         """Return the turns, and whether faces are missing because the people in the source are not yet known."""
         turns: Sequence[PlannedTurn] = sent_turns(spec, await self._content(spec, context.job_id))
         if len(turns) > MAX_TURNS:
             raise OptionError(f"turns: expected at most {MAX_TURNS}, found {len(turns)}.")
+        turns = with_actions(turns, plan, found.parts)
         if texts := texts_of(turns):
             self._check_texts(texts)
             if spec.subtitles_output == "burnt":
@@ -245,7 +256,7 @@ class Submissions:
                 needs_faces = report is None
             if not needs_faces:
                 turns = await asyncio.to_thread(with_faces, turns, report)
-        source = JobSource(found.sha256, found.face or face, context.owner)
+        source = JobSource(found.sha256, found.face or plan.options.face, context.owner)
         named = await with_one_face_per_person(turns, source, self._people)
         return (turns if needs_faces else named), needs_faces
 

@@ -80,11 +80,12 @@ class JobFields(AvatarSettings, total=False):
     `more_audio` (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of
     `audio` and its `diarization` (RTTM or JSON), or of what is said in the video, translated: `translate_to` (`de`,
     `German`), if the service is configured for that. `speakers` then maps names of speakers to mappings with `face` and
-    `voice`. An avatar with clips shows `action` at the start, and the actions that texts name (`Hello! [wave]`) or turns
-    have (`action`). `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
+    `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
     `track` or `burnt`. `language` (`de`, `German`) chooses voices for texts without one, a different one for each
     speaker, and marks the sound and the text track. With `review`, the job stops once its texts are spoken: see
     `jobs.turns`, `jobs.edit_turn` and `jobs.approve`.
+
+    An avatar with clips shows `action` at the start, and the actions that turns have or texts name: `Hello! [wave]`.
 
     Repeating a call with the same `idempotency_key` returns the same job; without
     one, each call creates a new job.

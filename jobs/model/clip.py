@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
@@ -29,3 +30,10 @@ class AvatarClip(Frozen):
     kind: ClipKind | None = Field(description="None for the avatar's own video.")
     key: str = Field(description="Key of its avatar row.")
     created_at: datetime
+
+
+def action_names(clips: Mapping[str, AvatarClip]) -> list[str] | None:
+    """Return the names of the actions among clips or parts of a composite; None if there is only an own video."""
+    if all(clip.kind is None for clip in clips.values()):
+        return None
+    return [name for name, clip in clips.items() if clip.kind == "action"]

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from jobs.model.base import Frozen, UploadedFile
-from jobs.model.clip import AvatarClip
+from jobs.model.clip import AvatarClip, action_names
 from jobs.model.job_settings import JobSettings
 from jobs.model.turns import PlannedTurn, SubtitlePlace
 
@@ -79,7 +79,7 @@ class JobPlan(Frozen):
     @property
     def action_names(self) -> list[str] | None:
         """The actions that texts can name; None if the avatar has no clips, or the job does not play them."""
-        return [name for name, clip in self.clips.items() if clip.kind == "action"] if len(self.clips) > 1 else None
+        return action_names(self.clips)
 
     @property
     def has_background(self) -> bool:
