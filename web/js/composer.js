@@ -6,6 +6,7 @@ import { knows, onLanguage, t } from "./i18n.js";
 import { FilePicker, isVideo } from "./file_picker.js";
 import { AvatarSettings } from "./avatar_settings.js";
 import { Avatars } from "./avatars.js";
+import { Clips } from "./clips.js";
 import { PictureOptions } from "./picture_options.js";
 import { SeveralPeople } from "./several_people.js";
 import { setValue, showsValue } from "./slider.js";
@@ -27,14 +28,16 @@ export class Composer {
     byId("speech").append(single, everyone);
     this.speechParts = { single, everyone };
     this.speech = new SpeechInput(single, () => this.showParts());
-    const [avatars, face, settings, several] = [h("div", { class: "avatars", hidden: true }), h("div"), h("div"), h("div")];
-    byId("face").append(avatars, face, settings, several, this.keepBox());
+    const [avatars, face, clips, settings, several] = [h("div", { class: "avatars", hidden: true }), h("div"), h("div"), h("div"), h("div")];
+    byId("face").append(avatars, face, clips, settings, several, this.keepBox());
     this.avatars = new Avatars(avatars, (avatar) => {
       face.hidden = Boolean(avatar);
+      this.clips.use(avatar);
       this.settings.use(avatar);
       this.useSettings(avatar);
       this.faceChanged();
-    });
+    }, (avatar) => this.clips.use(avatar));
+    this.clips = new Clips(clips, () => this.avatars.refresh());
     this.settings = new AvatarSettings(settings, async (avatar) => {
       await this.avatars.refresh();
       if (this.avatars.chosen?.id === avatar.id) this.avatars.choose(avatar);
