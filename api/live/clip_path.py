@@ -11,7 +11,7 @@ from errors import OptionError
 from media.playback import Playback
 from media.subtitles.actions import checked_action
 from models.clips.graph import Clip, ClipGraph
-from models.clips.path import ActionCue, PathState, extend_path
+from models.clips.path import MAX_DEVIATION_SECONDS, ActionCue, PathState, extend_path
 
 _MAX_WAITING: Final = 32
 
@@ -71,9 +71,9 @@ class ClipPath:
             return Playback()
         heard_until = math.ceil((speech.left_seconds + speech.waiting_seconds) * self._fps)
         speaking = [(first, heard_until)] if speech.is_speaking else []
-        due = sorted((cue for action in self._waiting if (cue := self._cue(action, speech))), key=lambda cue: cue[0])
+        due = sorted((cue for action in [*self._waiting] if (cue := self._cue(action, speech))), key=lambda cue: cue[0])
         path, self._state = extend_path(self._graph, self._state, first + num, speaking, due, self._seed)
-        for position, frame in path:
+        for position, frame in path[1:]:  # at its first position, a path continues the one before
             self._note_start(position, self._graph.clip_at(frame))
         self._path += path
         while len(self._path) > 1 and self._path[1][0] <= first:
@@ -81,8 +81,18 @@ class ClipPath:
         return Playback(path=tuple(self._path))
 
     def _cue(self, action: WaitingAction, speech: AudioTimeline) -> ActionCue | None:
-        seconds = 0.0 if action.sample is None else speech.time_of(action.sample)
-        return None if seconds is None else ActionCue(max(self._state.position, int(seconds * self._fps)), action.name)
+        """Return when an action should start; None if that is not known, or was too long ago: it is then dropped."""
+        last, now = self._state.cue, self._state.position
+        if action.sample is None:
+            position = now
+        elif (seconds := speech.time_of(action.sample)) is None:
+            return None
+        else:
+            position = int(seconds * self._fps)
+        if position < now - MAX_DEVIATION_SECONDS * self._fps:
+            self._waiting.remove(action)
+            return None
+        return ActionCue(position if last is None else max(position, last.position + 1), action.name)
 
     def _note_start(self, position: int, clip: Clip | None) -> None:
         """Take an action whose clip begins to be shown from those that wait."""
