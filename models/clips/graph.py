@@ -51,20 +51,24 @@ class ClipGraph:
     Attributes:
         clips: In the order of their frames.
         transitions: By `leave`, ascending.
+        fps: Frames per second.
     """
 
     clips: tuple[Clip, ...]
     transitions: tuple[Transition, ...]
+    fps: float = 25.0
 
     def to_json(self) -> list[list[list[str | float | None]]]:
         """Return the graph as JSON values."""
-        return [[list(clip) for clip in self.clips], [list(transition) for transition in self.transitions]]
+        clips, transitions = ([list(each) for each in part] for part in (self.clips, self.transitions))
+        return [clips, transitions, [[self.fps]]]
 
     @classmethod
     def from_json(cls, value: list[list[list[object]]]) -> ClipGraph:
         """Return the graph of `to_json`."""
-        clips, transitions = value
+        clips, transitions, ((fps,),) = value
         return cls(
             tuple(Clip(*fields) for fields in clips),  # type: ignore[arg-type]
             tuple(Transition(*fields) for fields in transitions),  # type: ignore[arg-type]
+            fps,  # type: ignore[arg-type]
         )
