@@ -19,26 +19,29 @@ from jobs.forecast import result_bytes
 from jobs.messages import OutputInfo, OutputPicture, ProbeResult
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, UploadedFile, new_id
+from jobs.model.clip import AvatarClip
 from jobs.model.plan import MUSIC
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import Turn
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.sources.avatars import Avatars
+from jobs.sources.clips import composite_key
 from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.clips.graph import OWN
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport
 from speech.limits import check_texts
 from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord
+from storage.row_codec import AvatarRecord, AvatarStatus
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
-from tests.unit.job_records import job_services
+from tests.unit.job_records import avatar_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -515,3 +518,62 @@ def test_create_job_with_a_diarization_is_complete(dub: Bench) -> None:
         ("speaking", 1.6, 1.6, 2.0),
     ]
     assert job.plan.is_complete and job.watermark_id == job.produce_id[:16]
+
+
+async def _avatar_with_clip(bench: Bench) -> AvatarRecord:
+    """An avatar with a clip that is ready, and one whose analysis has failed."""
+    bench.table.is_dying = False
+    upload = bench.upload(b"film of an avatar")
+    avatar = await bench.avatars.create(AvatarRequest(video=upload))
+    clips = {}
+    for name, status in (("wave", AvatarStatus.READY), ("nod", AvatarStatus.FAILED)):
+        row = avatar_record(belongs_to=avatar.key, status=status)
+        on_disk(bench.files, source_key(bench.table.put_avatar(row).key)).write_bytes(b"clip")
+        clips[name] = AvatarClip(kind="action", key=row.key, created_at=row.created_at)
+    return bench.table.update_avatar(avatar.key, clips=clips)
+
+
+async def test_create_job_on_avatar_with_clips_plays_them(bench: Bench) -> None:
+    avatar = await _avatar_with_clip(bench)
+    job = await _avatar_job(bench, avatar)
+    assert list(job.plan.clips) == [OWN, "wave"]
+    assert (job.options.loop, job.avatar_key) == ("natural", composite_key(job.plan.clips))
+    composite = bench.table.find_avatar(job.avatar_key)
+    assert composite is not None
+    assert (composite.parts, composite.belongs_to) == (job.plan.clips, avatar.key)
+    assert job.uploaded_avatar_keys == [avatar.key, avatar.clips["wave"].key]
+    bench.table.update_job(job.id, status=JobStatus.FAILED)
+    bench.table.delete_avatar(job.avatar_key)  # composites are a cache
+    again = await bench.submissions.retry_job(bench.table.get_job(job.id), new_id())
+    assert again.avatar_key == job.avatar_key and bench.table.find_avatar(job.avatar_key) is not None
+
+
+@pytest.mark.parametrize("options", [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0)]}])
+async def test_create_job_bound_to_the_video_plays_no_clips(bench: Bench, options: dict[str, Any]) -> None:
+    bench.stages.video = replace(VIDEO, has_audio=True)
+    avatar = await _avatar_with_clip(bench)
+    job = await _avatar_job(bench, avatar, **options)
+    assert (job.avatar_key, job.plan.clips) == (avatar.key, {})
+
+
+@pytest.mark.parametrize("is_still", [False, True])
+async def test_create_job_with_loop_natural_plays_a_composite(bench: Bench, is_still: bool) -> None:
+    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, is_still=is_still)
+    job = await bench.create(bench.spec(loop="natural"))
+    composite = bench.table.find_avatar(job.avatar_key)
+    assert composite is not None
+    assert list(composite.parts) == ([] if is_still else [OWN])
+    assert job.options.loop == "natural"
+
+
+async def test_create_job_after_its_clip_was_deleted_is_refused(bench: Bench) -> None:
+    avatar = await _avatar_with_clip(bench)
+    source_info = bench.avatars.source_info
+
+    async def delete_clip(of: AvatarRecord) -> VideoInfo:
+        bench.table.delete_avatar(avatar.clips["wave"].key)  # after the parts of the job are chosen
+        return await source_info(of)
+
+    bench.avatars.source_info = delete_clip  # type: ignore[method-assign]
+    with pytest.raises(StateError, match="was deleted meanwhile"):
+        await _avatar_job(bench, avatar)
