@@ -548,7 +548,7 @@ async def test_create_job_on_avatar_with_clips_plays_them(bench: Bench) -> None:
     assert again.avatar_key == job.avatar_key and bench.table.find_avatar(job.avatar_key) is not None
 
 
-@pytest.mark.parametrize("options", [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0)]}])
+@pytest.mark.parametrize("options", [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0, face="0")]}])
 async def test_create_job_bound_to_the_video_plays_no_clips(bench: Bench, options: dict[str, Any]) -> None:
     bench.stages.video = replace(VIDEO, has_audio=True)
     avatar = await _avatar_with_clip(bench)
@@ -577,3 +577,40 @@ async def test_create_job_after_its_clip_was_deleted_is_refused(bench: Bench) ->
     bench.avatars.source_info = delete_clip  # type: ignore[method-assign]
     with pytest.raises(StateError, match="was deleted meanwhile"):
         await _avatar_job(bench, avatar)
+
+
+async def test_create_job_with_turns_of_one_face_plays_clips(bench: Bench) -> None:
+    avatar = await _avatar_with_clip(bench)
+    turns = (Turn(start=5, text="Hi [wave] you"), Turn(start=9, text="No.", face="offscreen", action="wave"))
+    job = await bench.create(bench.spec(video=None, face_image=None, audio=None, avatar_id=avatar.id, turns=turns))
+    first, second = job.plan.turns
+    assert (job.options.loop, job.options.idle_mouths, first.end) == ("natural", "closed", None)
+    assert (first.text, first.actions, first.marked_text) == ("Hi you", ((3, "wave"),), "Hi [wave] you")
+    assert second.action == "wave"
+    assert job.result_seconds > 9, "as long as the turns, not as the video"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": "Hi [wawe] you"}, "no action 'wawe'. Actions of this avatar: wave"),
+        ({"text": "Hi", "action": "bow"}, "no action 'bow'"),
+        ({"turns": (Turn(start=0, text="Hi"), Turn(start=1, text="[bow] Hi"))}, r"turns\[1\].action: .* 'bow'"),
+        ({"turns": (Turn(start=0, text="[wave] Hi", face="person:1"),)}, r"turns\[0\].action: actions need"),
+        ({"text": "Hi [wave] you", "loop": "hold"}, "actions need an avatar with clips"),
+    ],
+)
+async def test_create_job_with_impossible_action_is_refused(bench: Bench, fields: dict[str, Any], message: str) -> None:
+    avatar = await _avatar_with_clip(bench)
+    with pytest.raises(OptionError, match=message):
+        await bench.create(bench.spec(video=None, face_image=None, audio=None, avatar_id=avatar.id, **fields))
+    assert bench.table.list_jobs(JobQuery(limit=9)).jobs == []
+
+
+async def test_create_job_without_clips_speaks_brackets(bench: Bench) -> None:
+    bench.table.is_dying, spoken = False, list[str]()
+    submissions = bench.submissions_with(spoken.extend)
+    await submissions.create_job(bench.spec(audio=None, text="Hi [wave]"), RequestContext())
+    assert spoken == ["Hi [wave]"]
+    with pytest.raises(OptionError, match="actions need an avatar with clips"):
+        await bench.create(bench.spec(action="wave"))
