@@ -45,7 +45,11 @@ def rows(*seconds: tuple[float, float], total: float = 8.0) -> np.ndarray:
 def test_planned_actions_of_a_text_are_at_their_words() -> None:
     job = acting_job(text="Hello! [wave] Welcome. [nod]", action="nod")
     found = planned_actions(job, rows((0.5, 1), (2, 4), total=4))
-    assert [(each.name, each.seconds) for each in found] == [("nod", 0), ("wave", pytest.approx(2, abs=0.05)), ("nod", 4)]
+    assert [(each.name, each.seconds) for each in found] == [
+        ("nod", 0),
+        ("wave", pytest.approx(2, abs=0.05)),
+        ("nod", 4),
+    ]
 
 
 def test_planned_actions_of_turns_are_in_their_time() -> None:

@@ -548,7 +548,9 @@ async def test_create_job_on_avatar_with_clips_plays_them(bench: Bench) -> None:
     assert again.avatar_key == job.avatar_key and bench.table.find_avatar(job.avatar_key) is not None
 
 
-@pytest.mark.parametrize("options", [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0, face="0")]}])
+@pytest.mark.parametrize(
+    "options", [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0, face="0")]}]
+)
 async def test_create_job_bound_to_the_video_plays_no_clips(bench: Bench, options: dict[str, Any]) -> None:
     bench.stages.video = replace(VIDEO, has_audio=True)
     avatar = await _avatar_with_clip(bench)
