@@ -111,6 +111,11 @@ class LandmarkGenerator(StageReplica):
         return await self._run(lambda token: self._composer.appearance(avatar, token), num_frames)
 
     @stage_method
+    async def check_fit(self, clip: ClipPart, own: AvatarRef) -> None:
+        """Raise OptionError if a tracked clip does not fit the avatar's own video; see `models.clips.fitting`."""
+        await self._run(lambda token: self._composer.check_fit(clip, own), 0)
+
+    @stage_method
     async def compose(self, parts: Sequence[ClipPart], out: str) -> Composite:
         """Write the source of a composite to the key `out`, completely or not at all; see `compose_clips`.
 

@@ -210,6 +210,9 @@ class Stages(Protocol):
     async def appearance(self, context: CallContext, avatar: AvatarRef) -> FaceChoice:
         """Return the face choice for the person of a tracked avatar."""
 
+    async def check_fit(self, context: CallContext, clip: ClipPart, own: AvatarRef) -> None:
+        """Raise OptionError if a tracked clip does not fit the avatar's own video."""
+
     async def compose(self, context: CallContext, parts: Sequence[ClipPart], out: str) -> Composite:
         """Write the source of a composite to `out`; the first part is the avatar's own video.
 

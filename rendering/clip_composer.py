@@ -18,6 +18,7 @@ from media.decoding.decoder import Decoders
 from media.probe import probe_video
 from models.avatar.folder import AVATAR_FILES, TRACK_FILE
 from models.clips.compose import ClipSource, compose_clips
+from models.clips.fitting import fit_clip
 from models.face.appearance import appearance_of
 from models.face.choice import FaceChoice
 from models.track.face_track import FaceTrack
@@ -51,6 +52,11 @@ class ClipComposer:
             seen_at = zip(frames, images, strict=True)
             looks = [appearance_of(square.frame(image), points[frame]) for frame, image in seen_at]
         return FaceChoice.like(np.array(looks))
+
+    def check_fit(self, clip: ClipPart, own: AvatarRef) -> None:
+        """Refuse a clip that does not fit; see `LandmarkGenerator.check_fit`."""
+        avatar = clip.avatar
+        fit_clip(clip.name, avatar.source.info, self._track(avatar), own.source.info, self._track(own))
 
     def compose(self, parts: Sequence[ClipPart], out: str, token: CancelToken) -> Composite:
         """Write the source of a composite to the key `out`; see `LandmarkGenerator.compose`."""

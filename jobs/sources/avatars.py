@@ -247,6 +247,9 @@ class Avatars:
             if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
                 talks = await self._track(record, avatar, report)
+                if record.belongs_to is not None and not record.parts:
+                    own = await self.ensure(record.belongs_to, None, ignore_progress)
+                    await self._stages.check_fit(context, ClipPart(record.label or record.id, None, avatar), own)
                 await self._update(key, status=AvatarStatus.READY, info=_facts(avatar.source.info, talks))
         if wanted.engine is None:
             return

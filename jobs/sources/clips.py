@@ -16,6 +16,8 @@ from jobs.requests import ClipRequest
 from jobs.sources.avatar_submission import AvatarSubmissions, Source, key_of
 from jobs.sources.client_names import client_names
 from media.probe import VideoInfo
+from models.clips.compose import COMPOSITE_VERSION
+from models.clips.fitting import MAX_SECONDS, MIN_SECONDS
 from models.clips.graph import OWN
 from storage.file_keys import source_key
 from storage.file_store import FileStore
@@ -23,11 +25,7 @@ from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus
 from telemetry.log_context import CallContext
 
-_COMPOSITE_VERSION: Final = "1"
-"""Part of the keys of composites: increment it when they are made in another way."""
 _MAX_CLIPS: Final = 16
-_MIN_SECONDS: Final = 1.0
-_MAX_SECONDS: Final = 60.0
 
 
 class Clips:
@@ -81,8 +79,9 @@ class Clips:
         """Return the avatar if it may have the clip; `clip` may be there from an earlier attempt."""
         own = await self._table.run_in_thread(self._avatars.usable, request.avatar_id, request.owner)
         info = decode_source_info(own.source_info)
-        if info is not None and info.is_still:
-            raise OptionError("Clips need an avatar that was made from a video; this one is a still picture.")
+        if info is not None and (info.is_still or info.duration_seconds < MIN_SECONDS):
+            found = "this one is a still picture" if info.is_still else f"this one lasts {info.duration_seconds:.1f} s"
+            raise OptionError(f"Clips need an avatar that was made from a video of {MIN_SECONDS:g} s or more; {found}.")
         known = own.clips.get(request.name)
         if clip is None or (known is not None and (known.kind, known.key) == (clip.kind, clip.key)):
             return own
@@ -96,15 +95,15 @@ class Clips:
 def _check_video(info: VideoInfo | None) -> None:
     if info is None or info.is_still:
         raise OptionError("video: expected a video, found a still picture.")
-    if not _MIN_SECONDS <= info.duration_seconds <= _MAX_SECONDS:
+    if not MIN_SECONDS <= info.duration_seconds <= MAX_SECONDS:
         found = f"{info.duration_seconds:.1f}"
-        raise OptionError(f"video: expected {_MIN_SECONDS:g} to {_MAX_SECONDS:g} seconds, found {found}.")
+        raise OptionError(f"video: expected {MIN_SECONDS:g} to {MAX_SECONDS:g} seconds, found {found}.")
 
 
 def composite_key(parts: Mapping[str, AvatarClip]) -> str:
     """Return the key of a composite, 32 hexadecimal digits from the names, kinds and keys of its parts."""
     lines = (f"{name} {part.kind} {part.key}" for name, part in parts.items())
-    return hashlib.sha256("\n".join((_COMPOSITE_VERSION, *lines)).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join((COMPOSITE_VERSION, *lines)).encode()).hexdigest()[:32]
 
 
 def parts_of(table: JobTable, avatar: AvatarRecord, *, ready_only: bool = False) -> dict[str, AvatarClip]:

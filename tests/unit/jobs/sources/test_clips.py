@@ -42,6 +42,7 @@ class ComposingStages(CountingStages):
         self.choices: list[FaceChoice] = []
         self.strangers: set[str] = set()  # sources without the person
         self.refusal: LipwrightError | None = None
+        self.misfit: LipwrightError | None = None
         self.info = VIDEO
 
     async def appearance(self, context: CallContext, avatar: AvatarRef) -> FaceChoice:
@@ -55,6 +56,10 @@ class ComposingStages(CountingStages):
         if avatar.source.key in self.strangers:
             raise FaceNotFoundError("No face")
         return await super().build_avatar(context, avatar, tracks)
+
+    async def check_fit(self, context: CallContext, clip: ClipPart, own: AvatarRef) -> None:
+        if self.misfit is not None:
+            raise self.misfit
 
     async def compose(self, context: CallContext, parts: list[ClipPart], out: str) -> Composite:
         if self.refusal is not None:
@@ -162,6 +167,13 @@ async def test_ensure_of_clip_of_another_person_fails(bench: Bench) -> None:
         await bench.avatars.ensure(key, None, ignore_progress)
     assert bench.row(key).status is AvatarStatus.FAILED
     assert list(parts_of(bench.table, bench.own)) == [OWN], "jobs leave it out"
+
+
+async def test_ensure_of_clip_that_does_not_fit_fails(bench: Bench) -> None:
+    key, bench.stages.misfit = await bench.add("wave"), OptionError("Clip 'wave.mp4': the face is too large")
+    with pytest.raises(OptionError, match="too large"):
+        await bench.avatars.ensure(key, None, ignore_progress)
+    assert bench.row(key).status is AvatarStatus.FAILED
 
 
 async def test_ensure_of_composite_composes_it_once(bench: Bench) -> None:
