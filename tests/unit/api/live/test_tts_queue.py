@@ -7,7 +7,6 @@ import io
 import json
 import wave
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ import pytest
 from api.live.wav_stream import WavStream
 from config import LiveConfig
 from errors import VoiceError
-from jobs.messages import ResolvedAvatar
 from tests.unit.api.live.test_session_stream import Talk
 from tests.unit.clip_graphs import NOD, WAVE, acting_graph
 
@@ -159,19 +157,9 @@ class HelloThere(Beep):
         yield header + sound.astype("<i2").tobytes()
 
 
-def give_clips(talk: Talk) -> None:
-    """Give the avatar of a session clips."""
-    prepare = talk.service.prepare
-
-    async def prepared(*args: Any) -> ResolvedAvatar:
-        return (await prepare(*args))._replace(graph=acting_graph())
-
-    talk.service.prepare = prepared  # type: ignore[method-assign]
-
-
 async def test_action_in_a_text_starts_on_its_word() -> None:
     talk = Talk(LiveConfig(max_speed=4.0), voice=(voice := HelloThere()))
-    give_clips(talk)
+    talk.service.graph = acting_graph()
     async with talk.session() as session:
         await session.take_text(text("Hello! [wave] Welcome to us.", event_id="e1"))
         await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
@@ -187,7 +175,7 @@ async def test_action_in_a_text_starts_on_its_word() -> None:
 
 async def test_action_message_reaches_the_renderer_and_unknown_ones_are_errors() -> None:
     talk = Talk(voice=(voice := Beep()))
-    give_clips(talk)
+    talk.service.graph = acting_graph()
     async with talk.session() as session:
         for _ in range(20):  # more than the invalid messages that end a session
             await session.take_text(json.dumps({"type": "agent.action", "name": "wawe", "event_id": "e1"}))
