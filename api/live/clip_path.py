@@ -44,6 +44,11 @@ class ClipPath:
         self._state, self._path = PathState(), list[tuple[int, int]]()
         self._waiting: list[WaitingAction] = []
 
+    @property
+    def is_acting(self) -> bool:
+        """Whether the chunks up to now end in an action."""
+        return self._state.action is not None
+
     def add(self, name: str, event_id: str | None, sample: int | None = None) -> WaitingAction:
         """Have an action start as soon as it can, or when a sample of the speech is heard.
 

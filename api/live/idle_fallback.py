@@ -127,8 +127,10 @@ class IdleFallback:
         self._state = chunk.state
         return chunk.pictures if chunk.pictures.is_key else None
 
-    async def show(self, request: LiveChunkRequest) -> ShownFrames:
+    async def show(self, request: LiveChunkRequest, is_idle: bool = True) -> ShownFrames:
         """Return the frames to show for a chunk; state and reference in `request` are ignored.
+
+        With `is_idle`, they may be shown again if nobody speaks in them.
 
         Raises:
             LipwrightError: The chunk cannot be rendered.
@@ -146,7 +148,7 @@ class IdleFallback:
             raise
         self._state, self._reference = chunk.state, chunk.reference
         self._since_key = request.num_frames + (0 if chunk.pictures.is_key else self._since_key)
-        if request.window.is_silent:
+        if request.window.is_silent and is_idle:
             self._idle.keep(_position(request), chunk.pictures)
         return ShownFrames(chunk.pictures, False)
 

@@ -174,7 +174,7 @@ class SessionStream:
             shown.background,
             playback=self._clips.playback(frame, num, self._speech),
         )
-        frames = await self._fallback.show(request)
+        frames = await self._fallback.show(request, is_idle=not self._clips.is_acting)
         if frames.is_fallback:
             audio = self._speech.rollback_chunk(audio)
         if frames.is_fallback != self._is_recovering:
