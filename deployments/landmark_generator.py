@@ -112,8 +112,14 @@ class LandmarkGenerator(StageReplica):
 
     @stage_method
     async def check_fit(self, clip: ClipPart, own: AvatarRef) -> None:
-        """Raise OptionError if a tracked clip does not fit the avatar's own video; see `models.clips.fitting`."""
-        await self._run(lambda token: self._composer.check_fit(clip, own), 0)
+        """Check that a tracked clip shows the person of an avatar, and fits its video; see `models.clips.fitting`.
+
+        Raises:
+            FaceNotFoundError: It shows somebody else.
+            OptionError: It does not fit.
+        """
+        num_frames = num_frames_of([clip]) + own.source.info.num_frames
+        await self._run(lambda token: self._composer.check_fit(clip, own, token), num_frames)
 
     @stage_method
     async def compose(self, parts: Sequence[ClipPart], out: str) -> Composite:

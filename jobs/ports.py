@@ -211,7 +211,7 @@ class Stages(Protocol):
         """Return the face choice for the person of a tracked avatar."""
 
     async def check_fit(self, context: CallContext, clip: ClipPart, own: AvatarRef) -> None:
-        """Raise OptionError if a tracked clip does not fit the avatar's own video."""
+        """Raise FaceNotFoundError if a tracked clip shows somebody else, OptionError if it does not fit otherwise."""
 
     async def compose(self, context: CallContext, parts: Sequence[ClipPart], out: str) -> Composite:
         """Write the source of a composite to `out`; the first part is the avatar's own video.

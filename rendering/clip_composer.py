@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import FaceNotFoundError
@@ -19,7 +20,7 @@ from media.probe import probe_video
 from models.avatar.folder import AVATAR_FILES, TRACK_FILE
 from models.clips.compose import ClipSource, compose_clips
 from models.clips.fitting import fit_clip
-from models.face.appearance import appearance_of
+from models.face.appearance import appearance_of, is_same_person
 from models.face.choice import FaceChoice
 from models.track.face_track import FaceTrack
 from models.track.raw_landmarks import SkipReason
@@ -39,24 +40,28 @@ class ClipComposer:
 
     def appearance(self, avatar: AvatarRef, token: CancelToken) -> FaceChoice:
         """Return the choice of the person of an avatar; see `LandmarkGenerator.appearance`."""
+        return FaceChoice.like(self._appearances(avatar, token))
+
+    def check_fit(self, clip: ClipPart, own: AvatarRef, token: CancelToken) -> None:
+        """Refuse a clip that does not fit; see `LandmarkGenerator.check_fit`."""
+        avatar = clip.avatar
+        if not is_same_person(self._appearances(avatar, token), self._appearances(own, token)):
+            raise FaceNotFoundError(f"Clip {clip.name!r}: expected the person of the avatar, found somebody else.")
+        fit_clip(clip.name, avatar.source.info, self._track(avatar), own.source.info, self._track(own))
+
+    def _appearances(self, avatar: AvatarRef, token: CancelToken) -> NDArray[np.float32]:
+        """Return (K, 240) appearances of the person of an avatar, in frames from all over its video."""
         track, info = self._track(avatar), avatar.source.info
         square = SquarePixels(pixel_aspect(info))
         points = square.points(track.points, info.width)
         seen = np.flatnonzero(track.skip_reason == SkipReason.NONE)
         if not len(seen):
-            raise FaceNotFoundError("The video of the avatar does not show its face clearly enough to recognise it.")
+            raise FaceNotFoundError("The video does not show the face clearly enough to recognise it.")
         usable = np.array([frame for frame in seen if not is_turned(points[frame])] or seen)
         frames = np.unique(usable[np.linspace(0, len(usable) - 1, _NUM_APPEARANCES).astype(int)])
         with self._readers.whole(avatar.source, token) as reader:
-            images = reader.read(frames.tolist())
-            seen_at = zip(frames, images, strict=True)
-            looks = [appearance_of(square.frame(image), points[frame]) for frame, image in seen_at]
-        return FaceChoice.like(np.array(looks))
-
-    def check_fit(self, clip: ClipPart, own: AvatarRef) -> None:
-        """Refuse a clip that does not fit; see `LandmarkGenerator.check_fit`."""
-        avatar = clip.avatar
-        fit_clip(clip.name, avatar.source.info, self._track(avatar), own.source.info, self._track(own))
+            seen_at = zip(frames, reader.read(frames.tolist()), strict=True)
+            return np.array([appearance_of(square.frame(image), points[frame]) for frame, image in seen_at])
 
     def compose(self, parts: Sequence[ClipPart], out: str, token: CancelToken) -> Composite:
         """Write the source of a composite to the key `out`; see `LandmarkGenerator.compose`."""

@@ -99,7 +99,11 @@ class ServeStages:
         Stages.join_matte, "landmark_generator", lambda avatar, part, screen, pieces: avatar.source.info.num_frames
     )
     appearance = _forward(Stages.appearance, "landmark_generator", lambda avatar: avatar.source.info.num_frames)
-    check_fit = _forward(Stages.check_fit, "landmark_generator")
+    check_fit = _forward(
+        Stages.check_fit,
+        "landmark_generator",
+        lambda clip, own: num_frames_of([clip]) + own.source.info.num_frames,
+    )
     compose = _forward(Stages.compose, "landmark_generator", lambda parts, out: num_frames_of(parts))
     build_avatar = _forward(
         Stages.build_avatar, "landmark_generator", lambda avatar, tracks: avatar.source.info.num_frames

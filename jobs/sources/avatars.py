@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from config import PipelineConfig
 from errors import (
@@ -53,6 +53,10 @@ from storage.row_codec import AvatarInfo, AvatarRecord, AvatarStatus
 from telemetry.log_context import CallContext
 
 logger = logging.getLogger(__name__)
+
+_OTHER_PERSON: Final = (
+    "The clip does not show the person of the avatar. Send a clip of the same person, with the face to the camera."
+)
 
 
 class _AnalysisKey(NamedTuple):
@@ -246,16 +250,26 @@ class Avatars:
             record = await self.record(key)
             if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
-                talks = await self._track(record, avatar, report)
-                if record.belongs_to is not None and not record.parts:
-                    own = await self.ensure(record.belongs_to, None, ignore_progress)
-                    await self._stages.check_fit(context, ClipPart(record.label or record.id, None, avatar), own)
+                try:
+                    talks = await self._track(record, avatar, report)
+                    await self._check_clip(record, avatar)
+                except FaceNotFoundError as error:
+                    if record.belongs_to is None:
+                        raise
+                    raise FaceNotFoundError(_OTHER_PERSON) from error
                 await self._update(key, status=AvatarStatus.READY, info=_facts(avatar.source.info, talks))
         if wanted.engine is None:
             return
         if not await self._stages.is_analysed(context, wanted.engine, avatar):
             await self._stages.analyse(context, wanted.engine, avatar, await self._own_speech(key, avatar))
         await self._table.run_in_thread(self._record_analysis, key, wanted.engine, True)
+
+    async def _check_clip(self, record: AvatarRecord, avatar: AvatarRef) -> None:
+        """Refuse a tracked clip that does not belong to its avatar; other avatars and composites pass."""
+        if record.belongs_to is not None and not record.parts:
+            own = await self.ensure(record.belongs_to, None, ignore_progress)
+            clip = ClipPart(record.label or record.id, None, avatar)
+            await self._stages.check_fit(CallContext(record.key), clip, own)
 
     async def _update(self, key: str, **fields: object) -> AvatarRecord:
         return await self._table.run_in_thread(self._table.update_avatar, key, **fields)
@@ -282,15 +296,7 @@ class Avatars:
             tracks.append(track_key(record.key, start))
             state = await self._stages.track(context, source, choice, start, stop, state, tracks[-1])
             await report(0.9 * stop / num_frames)
-        try:
-            talks = await self._stages.build_avatar(context, avatar, tracks)
-        except FaceNotFoundError as error:
-            if record.belongs_to is None:
-                raise
-            raise FaceNotFoundError(
-                "The clip does not show the person of the avatar. Send a clip of the same person, with the face to the"
-                " camera."
-            ) from error
+        talks = await self._stages.build_avatar(context, avatar, tracks)
         await asyncio.to_thread(self._files.delete_tracks, record.key)
         return talks
 

@@ -9,36 +9,35 @@ import av
 import cv2
 import httpx
 import numpy as np
-import pytest
 
 from storage.file_keys import AVATARS
 from tests.graph.test_main_job import DEADLINE_S, submit, wait_until_final
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-def stranger(tmp_path: Path, portrait: Path) -> Path:
-    """A second of the person of the sample portrait, who is not the sample presenter."""
-    bgr = cv2.imread(str(portrait))
+def _film(picture: Path, out: Path) -> Path:
+    """A second of the person in a picture."""
+    bgr = cv2.imread(str(picture))
     assert bgr is not None
-    picture = np.asarray(cv2.resize(bgr, (256, 256), interpolation=cv2.INTER_AREA), np.uint8)
-    with av.open(str(tmp_path / "stranger.mp4"), "w") as container:
+    small = np.asarray(cv2.resize(bgr, (256, 256), interpolation=cv2.INTER_AREA), np.uint8)
+    with av.open(str(out), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
         for number in range(26):
-            shifted = np.roll(picture, number % 3, 0)  # a film, not a still
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(shifted, format="bgr24")))
+            moved = np.roll(small, number % 3, 0)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="bgr24")))
         container.mux(stream.encode())
-    return tmp_path / "stranger.mp4"
+    return out
 
 
 def test_job_on_avatar_with_clip_plays_both(
-    client: httpx.Client, service_data: Path, sample_video: Path, stranger: Path, short_speech: Path
+    client: httpx.Client, service_data: Path, samples: Path, sample_video: Path, short_speech: Path, tmp_path: Path
 ) -> None:
     content = sample_video.read_bytes() + b"\0\0\0\x08free"  # an avatar that other tests do not have
     created = client.post("/v1/avatars", files={"video": ("a.mp4", content)}).raise_for_status().json()
     path = f"/v1/avatars/{created['id']}"
-    for name, film in (("nod", sample_video), ("stranger", stranger)):
+    for name, picture in (("smile", "portrait.jpg"), ("stranger", "portrait_closed.jpg")):
+        film = _film(samples / picture, tmp_path / f"{name}.mp4")  # the sample presenter is the person of the first
         files, fields = {"video": (film.name, film.read_bytes())}, {"name": name, "kind": "idle"}
         client.post(f"{path}/clips", files=files, data=fields).raise_for_status()
 
@@ -47,9 +46,9 @@ def test_job_on_avatar_with_clip_plays_both(
 
     wait_until(lambda: all(clip["status"] != "analysing" for clip in clips().values()), DEADLINE_S, 0.5)
     found = clips()
-    assert (found["nod"]["status"], found["stranger"]["status"]) == ("ready", "failed"), found
+    assert (found["smile"]["status"], found["stranger"]["status"]) == ("ready", "failed"), found
     assert "does not show the person of the avatar" in found["stranger"]["error"]["message"]
-    assert client.get(found["nod"]["thumbnail"]).headers["content-type"] == "image/jpeg"
+    assert client.get(found["smile"]["thumbnail"]).headers["content-type"] == "image/jpeg"
     job = wait_until_final(client, submit(client, {"audio": short_speech}, avatar_id=created["id"])["id"])
     assert job["status"] == "succeeded", job["error"]
     assert (job["options"]["loop"], job["num_frames_done"]) == ("natural", job["num_frames"])

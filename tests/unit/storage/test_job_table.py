@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from errors import ConfigError, NotFoundError, StateError, StorageFullError
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, new_id, utc_now
+from jobs.model.clip import AvatarClip
 from jobs.model.plan import JobOptions
 from jobs.model.record import CallbackStatus, JobQuery, JobStage, JobStatus
 from jobs.model.spec import JobSpec
@@ -315,6 +316,41 @@ def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -
     for each in (job, of_turn):
         table.update_job(each.id, status=JobStatus.FAILED)
     assert keys[1] in [avatar.key for avatar in table.surplus_avatars(1)]
+
+
+def test_surplus_avatars_keep_clips_and_parts_that_jobs_need(table: JobTable) -> None:
+    own, clip, old_clip, composite, old_composite = (
+        avatar_record(avatar_key(name, "largest", "1"))
+        for name in ("own", "clip", "old clip", "composite", "old composite")
+    )
+    parts = {
+        name: AvatarClip(kind="idle", key=row.key, created_at=row.created_at)
+        for name, row in (("", own), ("a", clip), ("b", old_clip))
+    }
+    table.put_avatar(own.model_copy(update={"clips": {"a": parts["a"]}}))
+    for row in (clip, old_clip):
+        table.put_avatar(row.model_copy(update={"belongs_to": own.key}))
+    for row, names in ((composite, ["", "a"]), (old_composite, ["", "b"])):
+        made = {
+            "parts": {name: parts[name] for name in names},
+            "belongs_to": own.key,
+            "graph": [[["a", None, 0, 1.5]], []],
+        }
+        table.put_avatar(row.model_copy(update=made))
+    stored = table.find_avatar(composite.key)
+    assert stored is not None and stored.graph == [[["a", None, 0, 1.5]], []]
+
+    def surplus(max_cached: int) -> set[str]:
+        return {avatar.key for avatar in table.surplus_avatars(max_cached)}
+
+    remains = {old_clip.key, old_composite.key}
+    assert surplus(9) == remains, "a deleted clip, and what was made with it"
+    assert surplus(0) == {own.key, composite.key} | remains
+    job = table.insert_job(job_record(avatar_key=old_composite.key))
+    assert surplus(0) == {composite.key}, "the job needs the composite and its parts"
+    table.update_job(job.id, status=JobStatus.FAILED)
+    table.delete_avatar(own.key)
+    assert surplus(9) == {clip.key, composite.key} | remains, "they belonged to an avatar that is deleted"
 
 
 def test_newer_table_is_refused(tmp_path: Path) -> None:
