@@ -405,12 +405,18 @@ def old_table(again: Again, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], 
     return opened
 
 
+_OF_CLIPS = ("clips", "parts", "graph", "belongs_to")
+"""Columns that old tables do not have."""
+
+
 def test_open_table_of_first_version_upgrades_it(again: Again, old_table: Callable[[int], Database]) -> None:
     database, row = old_table(1), _old_row()
     with database.transaction():
         database.insert("jobs", row)
         for avatar in (avatar_record("1" * 32, pinned=True), avatar_record("2" * 32)):
-            database.insert("avatars", to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings"}))
+            database.insert(
+                "avatars", to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings", *_OF_CLIPS})
+            )
     database.close()
     table = JobTable(again())
     job = table.get_job(str(row["id"]))
@@ -458,7 +464,7 @@ def test_open_table_of_previous_version_keeps_plans(again: Again, old_table: Cal
 def test_open_table_before_renamed_columns_keeps_values(again: Again, old_table: Callable[[int], Database]) -> None:
     version = next(number for number, step in enumerate(MIGRATIONS) if any("RENAME COLUMN" in text for text in step))
     database = old_table(version)
-    row = to_row(avatar_record("1" * 32), {"analyse_on_create", "settings"})
+    row = to_row(avatar_record("1" * 32), {"analyse_on_create", "settings", *_OF_CLIPS})
     with database.transaction():
         database.insert("avatars", {**row, "awaited": 1, "background": '{"background_id": "b"}'})
         database.execute("UPDATE writer SET heir = 'newest'")
