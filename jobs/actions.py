@@ -23,24 +23,17 @@ from storage.files import StoredFiles
 
 _ROWS_AT_A_TIME: Final = 600 * ROWS_PER_SECOND
 _MAX_PAUSE_ROWS: Final = ROWS_PER_SECOND // 2
-"""Somebody who pauses for as long within speech goes on speaking."""
+"""Pauses up to this long belong to the speech around them."""
 
 
 def speech_rows(files: StoredFiles, speech: PreparedSpeech) -> NDArray[np.bool_]:
     """Return (N,) whether somebody is heard in each row of 20 ms of prepared speech."""
-    rows = range(0, speech.level.num_rows, _ROWS_AT_A_TIME)
-    with files.fetched(speech.key) as path:  # pages that were read count as memory until they are unmapped
-        return np.concatenate(
-            [
-                is_speech(
-                    open_measured_speech(path, speech.level),
-                    speech.level,
-                    first,
-                    min(first + _ROWS_AT_A_TIME, speech.level.num_rows),
-                )
-                for first in rows
-            ]
-        )
+    level = speech.level
+    ends = [
+        (first, min(first + _ROWS_AT_A_TIME, level.num_rows)) for first in range(0, level.num_rows, _ROWS_AT_A_TIME)
+    ]
+    with files.fetched(speech.key) as path:  # mapped again and again: pages that were read count as memory until then
+        return np.concatenate([is_speech(open_measured_speech(path, level), level, *each) for each in ends])
 
 
 def planned_actions(job: JobRecord, speaks: NDArray[np.bool_]) -> tuple[PlannedAction, ...]:

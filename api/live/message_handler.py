@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,6 @@ from media.live.mp4_boxes import AUDIO_RATE
 from media.subtitles.actions import ActedText, read_actions
 
 _POLL_S: Final = 0.05
-MessageT = TypeVar("MessageT", SpeakText, Action)
 
 
 class Connection(Protocol):
@@ -92,7 +91,7 @@ class MessageHandler:
     ) -> None:
         self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
         self._clips = clips or ClipPath(None, 1.0, 0)
-        report = self._report_tts_error
+        report = self._report_error
         self._tts = TtsQueue(synthesize, self._push_synthesized, speech.end, report, self._place_actions)
         self._limits, self._grant = MessageLimits(live), grant
         self.event_id: str | None = None
@@ -155,9 +154,9 @@ class MessageHandler:
         if isinstance(message, Speak):
             await self._speak(message.samples)
         elif isinstance(message, SpeakText):
-            await self._reporting_unknown_actions(message, self._speak_text)
+            await self._speak_text(message)
         elif isinstance(message, Action):
-            await self._reporting_unknown_actions(message, self._act)
+            await self._act(message)
         elif isinstance(message, SpeakEnd):
             self._speech.end()
         elif isinstance(message, Interrupt):
@@ -165,20 +164,20 @@ class MessageHandler:
         elif isinstance(message, StartOutput | StopOutput | ListOutputs):
             await self._handle_output(message)
 
-    async def _reporting_unknown_actions(self, message: MessageT, work: Callable[[MessageT], None]) -> None:
-        """Report an action that does not exist. That does not count as invalid: language models make up names."""
+    async def _act(self, message: Action) -> None:
         try:
-            work(message)
+            self._clips.add(message.name, message.event_id, self._speech.num_received if message.after_audio else None)
+        except OptionError as error:  # does not count as an invalid message: language models make up names
+            await self._report_error(message, error)
+
+    async def _speak_text(self, message: SpeakText) -> None:
+        try:
+            text = read_actions(message.text, self._clips.names)
         except OptionError as error:
-            await self._report_tts_error(message, error)
-
-    def _act(self, message: Action) -> None:
-        self._clips.add(message.name, message.event_id, self._speech.num_received if message.after_audio else None)
-
-    def _speak_text(self, message: SpeakText) -> None:
-        text = read_actions(message.text, self._clips.names)
-        voice = message.voice if self._grant is None else self._grant.voice
+            await self._report_error(message, error)
+            return
         if text.text.strip() or not text.actions:
+            voice = message.voice if self._grant is None else self._grant.voice
             self._tts.add(message.model_copy(update={"voice": voice}), text)
             return
         for action in text.actions:
@@ -226,5 +225,5 @@ class MessageHandler:
         self.event_id = self._tts.event_id or self.event_id
         self._speech.push(samples, sample_rate)
 
-    async def _report_tts_error(self, message: SpeakText | Action, error: LipwrightError) -> None:
+    async def _report_error(self, message: SpeakText | Action, error: LipwrightError) -> None:
         await self._connection.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))

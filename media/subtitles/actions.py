@@ -63,10 +63,7 @@ def marked(text: str, actions: Iterable[TextAction]) -> str:
 def checked_action(name: str, names: Collection[str] | None) -> str:
     """Return the name of an action; OptionError if the avatar does not have it."""
     if names is None:
-        raise OptionError(
-            "action: actions need an avatar with clips, whose own video is not used. Add clips with "
-            "POST /v1/avatars/{id}/clips."
-        )
+        raise OptionError("action: actions need an avatar with clips, and a job or session that plays them.")
     if name not in names:
         known = ", ".join(sorted(names)[:_MAX_SHOWN]) or "none"
         raise OptionError(

@@ -115,3 +115,12 @@ def test_speech_rows_are_true_where_somebody_is_heard(tmp_path: Path) -> None:
     found = speech_rows(files.stored, speech)
     assert not found[:48].any()
     assert found[52:98].all()
+
+
+def test_produce_id_with_clips_depends_on_the_seed() -> None:
+    def with_seed(seed: int, clips: dict[str, AvatarClip]) -> str:
+        job = job_record(avatar_key="a")
+        return job.model_copy(update={"plan": job.plan.model_copy(update={"clips": clips, "seed": seed})}).produce_id
+
+    assert with_seed(1, CLIPS) != with_seed(2, CLIPS)
+    assert with_seed(1, {}) == with_seed(2, {})
