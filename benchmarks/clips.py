@@ -37,8 +37,8 @@ _LOOP_SECONDS, _PATH_SECONDS, _SPEAKS_SECONDS, _CUE_SECONDS = 60, 600, 5.0, 7.0
 class Film:
     """Changes between frames of a video: of 68 landmarks in eye distances, and of the picture beside the face."""
 
-    def __init__(self, video: Path) -> None:
-        self.info, track = probe_video(video, MediaLimits()), tracked_video(video).track
+    def __init__(self, video: Path, graph: ClipGraph) -> None:
+        self.info, track = probe_video(video, MediaLimits()), tracked_video(video, cuts=graph.cuts).track
         self._points = ibug_points(track.points) / float(np.median(track.scale))
         self._pictures, self._masks = [], []
         height = round(_WIDTH * self.info.height / self.info.width)
@@ -137,7 +137,7 @@ def main() -> None:
                 start, path = time.process_time(), Path(made) / "composite.mp4"
                 graph = compose_clips(parts, path)
                 print(f"{folder.name}: {len(parts)} clips composed in {time.process_time() - start:.0f} s of CPU time")
-                film = Film(path)
+                film = Film(path, graph)
                 _jumps(film, graph)
                 if len(parts) > 1:
                     _actions(graph)
