@@ -250,6 +250,8 @@ class Avatars:
             record = await self.record(key)
             if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
+                if record.belongs_to is not None:
+                    await self.ensure(record.belongs_to, None, ignore_progress)  # its errors are not those of the clip
                 try:
                     talks = await self._track(record, avatar, report)
                     await self._check_clip(record, avatar)
