@@ -11,9 +11,10 @@ from errors import OptionError
 from media.playback import Playback
 from media.subtitles.actions import checked_action
 from models.clips.graph import Clip, ClipGraph
-from models.clips.path import MAX_DEVIATION_SECONDS, ActionCue, PathState, extend_path
+from models.clips.path import ActionCue, PathState, extend_path
 
 _MAX_WAITING: Final = 32
+_MAX_LATE_SECONDS: Final = 5.0  # then an action is forgotten; `extend_path` starts none that is as late
 
 
 @dataclass(eq=False)
@@ -94,7 +95,7 @@ class ClipPath:
             return None
         else:
             position = int(seconds * self._fps)
-        if position < now - MAX_DEVIATION_SECONDS * self._fps:
+        if position < now - _MAX_LATE_SECONDS * self._fps:
             self._waiting.remove(action)
             return None
         return ActionCue(position if last is None else max(position, last.position + 1), action.name)
