@@ -132,7 +132,7 @@ class _Table(NamedTuple):
     source: _Ints  # number of the clip that is left
     target: _Ints
     starts: _Ints  # first frame of each clip
-    last: _Ints  # the last frame of each clip at which it can be left; -1: none
+    last: _Ints  # the last frame of each clip at which it can be left without starting an action; -1: none
     kinds: list[str]
 
 
@@ -143,8 +143,9 @@ def _table(graph: ClipGraph) -> _Table:
     starts = np.array([clip.start for clip in graph.clips], np.int64)
     source, target = (np.searchsorted(starts, at, side="right") - 1 for at in (leave, enter))
     last = np.full(len(starts), -1, np.int64)
-    np.maximum.at(last, source, leave)
     kinds: list[str] = [clip.kind or "own" for clip in graph.clips]
+    free = np.array([kinds[clip] != "action" for clip in target], bool)
+    np.maximum.at(last, source[free], leave[free])
     return _Table(leave, enter, num_bridge, columns[4], source, target, starts, last, kinds)
 
 

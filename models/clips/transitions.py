@@ -27,8 +27,8 @@ _SPACINGS: Final = (8.0, 4.0, 2.0, 1.0, 0.5)
 """Seconds between two exits of one clip to another; the narrower the spacing, the later it is added."""
 _ZONE_SECONDS: Final = 1.0
 """Before the end of a clip, in which there is a way out of it; at most a third of the clip."""
-_MAX_JUMP: Final = 20.0
-"""Usual steps between neighbours to which a jump that can be avoided is limited: twice as many as in a bridge."""
+_MAX_JUMP: Final = 12.0
+"""Usual steps between neighbours to which a jump is limited, except at the widest spacing."""
 _UNUSABLE: Final = 1e6
 _MIN_MOTION, _MIN_CHANGE = 0.003, 0.5
 """Least usual step, in eye distances, and least usual change of the picture, in levels: those of trackers and noise."""
@@ -290,7 +290,7 @@ def _by_importance(
         taken = set()
         for each in ordered:
             part = each.source, each.target, int(each.before / fps / seconds)
-            if part not in taken and each.jump < _MAX_JUMP:
+            if part not in taken and (each.jump < _MAX_JUMP or seconds == _SPACINGS[0]):
                 taken.add(part)
                 yield each
 
