@@ -217,7 +217,7 @@ class _Planner:
         root = [np.array([each], np.int64) for each in (state.position, state.frame, clip, 0)]
         labels = _Labels(np.zeros(1), root[0], root[1], root[2], root[3], [()])
         best: tuple[float, tuple[_Step, ...]] = np.inf, ()
-        if self.frames_left(state.frame) >= self._horizon:
+        if self.frames_left(state.frame) >= self._horizon - 1:
             best = float(self._stay(labels, end, len(cues))[0]), ()
         for depth in range(_DEPTH):
             labels = self._extend(labels, end, cues, state.num_chosen + depth)

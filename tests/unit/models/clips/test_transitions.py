@@ -26,7 +26,7 @@ def swaying(num: int, phase: int, noise: float = 0.0) -> NDArray[np.float64]:
 def find(
     *heads: NDArray[np.float64], kinds: tuple[ClipKind | None, ...], hands: bool = False
 ) -> tuple[list[Clip], list[Match]]:
-    clips, fitted, features = [], [], []
+    clips, fitted, features = [], [], list[FrameFeatures]()
     for number, (xs, kind) in enumerate(zip(heads, kinds, strict=True)):
         track, info = track_at(xs, 60.0), info_of(WIDTH, HEIGHT, Fraction(25), len(xs))
         fitted.append(fit_clip(f"{number}" if number else "", info, track, info, track))
