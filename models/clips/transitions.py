@@ -275,7 +275,8 @@ def _by_importance(
     for seconds in _SPACINGS:
         taken = set()
         for each in ordered:
-            part = each.source, each.target, int(each.before / fps / seconds)
-            if part not in taken and each.jump < (_UNUSABLE if seconds == np.inf else _MAX_JUMP):
+            is_first = seconds == np.inf
+            part = each.source, each.target[: 1 if is_first else 2], int(each.before / fps / seconds)
+            if part not in taken and each.jump < (_UNUSABLE if is_first else _MAX_JUMP):
                 taken.add(part)
                 yield each
