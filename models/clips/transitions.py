@@ -29,6 +29,8 @@ _ZONE_SECONDS: Final = 1.0
 """Before the end of a clip, in which there is a way out of it; at most a third of the clip."""
 _MAX_JUMP: Final = 12.0
 """Usual steps between neighbours to which a jump is limited if there is a better one between two clips."""
+_ACTION_SPACING: Final = 2.0
+"""Seconds between two ways to an action, whatever their jumps."""
 _UNUSABLE: Final = 1e6
 _MIN_MOTION, _MIN_CHANGE = 0.003, 0.5
 """Least usual step, in eye distances, and least usual change of the picture, in levels: those of trackers and noise."""
@@ -266,17 +268,22 @@ def _choose(
 def _by_importance(
     candidates: Sequence[_Candidate], clips: Sequence[Clip], bounds: Sequence[_Bounds], fps: float
 ) -> Iterator[_Candidate]:
-    """Yield a way out of each clip at its end, then the best one from each clip to each, then more and more."""
+    """Yield ways out of the end of each clip, then the best one from each clip to each, then more and more.
+
+    One at the end leads to the avatar's own video, and from the end of that to each clip: so each leads to each.
+    """
     ordered = sorted(candidates, key=lambda each: each.jump)
-    free = [each for each in ordered if clips[each.target[0]].kind != "action"]
     for number, clip in enumerate(clips):
-        zone = clip.stop - bounds[number].zone
-        yield next(each for each in free if each.source == number and each.before >= zone)
+        at_end = [each for each in ordered if each.source == number and each.before >= clip.stop - bounds[number].zone]
+        yield next(each for each in at_end if clips[each.target[0]].kind != "action")
+        for target in range(1 if number else len(clips)):
+            yield from [each for each in at_end if each.target[0] == target][:1]
     for seconds in _SPACINGS:
         taken = set()
         for each in ordered:
-            is_first = seconds == np.inf
+            is_first, is_action = seconds == np.inf, clips[each.target[0]].kind == "action"
+            limit = _UNUSABLE if is_first or (is_action and seconds >= _ACTION_SPACING) else _MAX_JUMP
             part = each.source, each.target[: 1 if is_first else 2], int(each.before / fps / seconds)
-            if part not in taken and each.jump < (_UNUSABLE if is_first else _MAX_JUMP):
+            if part not in taken and each.jump < limit:
                 taken.add(part)
                 yield each
