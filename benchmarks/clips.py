@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -21,14 +22,13 @@ from numpy.typing import NDArray
 
 from benchmarks.analysis import tracked_video
 from config import MediaLimits
-from media.playback import AfterEnd, Playback
+from media.playback import Playback
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.clips.compose import ClipSource, compose_clips
 from models.clips.graph import OWN, ClipGraph, ClipKind
 from models.clips.path import ActionCue, PathState, extend_path
 from models.engines.paste.landmarks68 import FACE_OVAL, ibug_points
-from models.track.face_track import FaceTrack
 
 _WIDTH = 160  # pixels of the pictures that are compared
 _LOOP_SECONDS, _PATH_SECONDS, _SPEAKS_SECONDS, _CUE_SECONDS = 60, 600, 5.0, 7.0
@@ -51,7 +51,7 @@ class Film:
 
     def changes(self, frames: Sequence[int]) -> NDArray[np.float64]:
         """Returns (2, T - 1): of the landmarks and of the picture."""
-        pairs = list(zip(frames, frames[1:], strict=False))
+        pairs = list(pairwise(frames))
         face = [np.linalg.norm(self._points[a] - self._points[b], axis=1).mean() for a, b in pairs]
         picture = [
             np.sqrt(((self._pictures[a] - self._pictures[b])[self._masks[a] & self._masks[b]] ** 2).mean())
@@ -61,9 +61,9 @@ class Film:
 
 
 def _usual(changes: Sequence[NDArray[np.float64]], num: int) -> NDArray[np.float64]:
-    """Returns (2, 1) the median of the largest of `num` changes in a row, in any of the clips."""
+    """Returns (2,) the median of the largest of `num` changes in a row, in any of the clips."""
     rows = [np.lib.stride_tricks.sliding_window_view(each, num, axis=1).max(2) for each in changes]
-    return np.median(np.concatenate(rows, 1), axis=1, keepdims=True)
+    return np.asarray(np.median(np.concatenate(rows, 1), axis=1))
 
 
 def _jumps(film: Film, graph: ClipGraph) -> None:
@@ -71,78 +71,62 @@ def _jumps(film: Film, graph: ClipGraph) -> None:
     ratios = []
     for leave, bridge, num, enter, _ in graph.transitions:
         ends = [next(own[clip] for clip in graph.clips if clip.start <= at < clip.stop) for at in (leave, enter)]
-        jump = film.changes([leave, *range(bridge, bridge + num), enter]).max(1, keepdims=True)
-        ratios.append(jump / _usual(ends, num + 1))
-    face, picture = np.concatenate(ratios, 1)
-    num = sum(transition.num_bridge for transition in graph.transitions)
-    print(f"  {len(ratios)} transitions, {num} frames of bridges; ratio of jumps, median and worst: ", end="")
-    print(f"landmarks {np.median(face):.2f} {face.max():.2f}, picture {np.median(picture):.2f} {picture.max():.2f}")
+        ratios.append(film.changes([leave, *range(bridge, bridge + num), enter]).max(1) / _usual(ends, num + 1))
+    median, worst = (np.round(value, 2) for value in (np.median(ratios, 0), np.max(ratios, 0)))
+    print(f"  {len(ratios)} transitions; jumps of landmarks and picture: median ratio {median}, worst {worst}")
 
 
 def _loops(film: Film, graph: ClipGraph) -> None:
-    fps, num = float(film.info.fps), round(_LOOP_SECONDS * film.info.fps)
-    usual = film.changes(range(graph.clips[0].stop))
+    num, length = round(_LOOP_SECONDS * film.info.fps), graph.clips[0].stop
+    usual = np.median(film.changes(range(length)), axis=1)
     path, _ = extend_path(graph, PathState(), num, [], [], 0)
-    for name in ("pingpong", "loop", "natural"):
-        after = cast(AfterEnd, name if name != "natural" else "loop")
-        playback = Playback(after, path=path if name == "natural" else ())
-        last = film.info.num_frames if name == "natural" else graph.clips[0].stop
-        frames = playback.source_frames(range(num), last).tolist()
-        worst = (film.changes(frames).max(1) / np.median(usual, 1)).round(1)
-        turns = sum(a > b for a, b in zip(frames, frames[1:], strict=False) if b < graph.clips[0].stop)
-        text = f"{turns} frames backwards" if name == "pingpong" else f"{turns if name == 'loop' else len(path)} pieces"
-        print(f"  {name}, {num / fps:.0f} s: worst change, in usual ones: landmarks, picture {worst}; {text}")
+    for name, playback in (("pingpong", Playback()), ("loop", Playback("loop")), ("natural", Playback(path=path))):
+        frames = playback.source_frames(range(num), film.info.num_frames if playback.path else length)
+        worst = (film.changes(frames.tolist()).max(1) / usual).round(1)
+        back = int((np.diff(frames) == -1).sum())
+        print(f"  {name}, {_LOOP_SECONDS} s: worst change in usual ones {worst}, {back} frames played backwards")
 
 
 def _actions(graph: ClipGraph) -> None:
     names = [clip.name for clip in graph.clips if clip.kind == "action"]
     num, step, gap = (round(each * graph.fps) for each in (_PATH_SECONDS, 2 * _SPEAKS_SECONDS, _CUE_SECONDS))
-    cues = [ActionCue(at, names[at // gap % len(names)]) for at in range(gap, num, gap)] if names else []
+    cues = [ActionCue(at, names[at // gap % len(names)]) for at in range(gap, num, gap)]
     speaking = [(at, at + step // 2) for at in range(0, num, step)]
     start = time.process_time()
     path, _ = extend_path(graph, PathState(), num, speaking, cues, 0)
-    seconds = time.process_time() - start
+    print(f"  path of {_PATH_SECONDS} s: {time.process_time() - start:.2f} s of CPU time")
     starts = [(clip.name, at) for at, frame in path for clip in graph.clips if clip.start <= frame < clip.stop]
-    late = [min((abs(at - cue.position) for name, at in starts if name == cue.name), default=10**6) for cue in cues]
-    late = [each / graph.fps for each in late if each <= 2 * graph.fps]
-    if cues:
-        print(f"  {len(late)} of {len(cues)} actions; from their position: {np.median(late):.2f}, {max(late):.2f} s")
+    late = [min((abs(at - cue.position) for name, at in starts if name == cue.name), default=num) for cue in cues]
+    shown = np.array(late)[np.array(late) <= 2 * graph.fps] / graph.fps
+    print(f"  {len(shown)} of {len(cues)} actions, median {np.median(shown):.2f} s off, worst {shown.max():.2f} s")
     times, state = [], PathState()
     for at in range(4, 1000, 4):
         start = time.process_time()
         _, state = extend_path(graph, state, at, speaking[:9], cues[:9], 0)
         times.append(1000 * (time.process_time() - start))
-    print(
-        f"  path of {_PATH_SECONDS} s: {seconds:.2f} s; of four frames: {np.median(times):.1f} ms, {max(times):.1f} ms"
-    )
+    print(f"  path of four frames: median {np.median(times):.1f} ms of CPU time, worst {max(times):.1f} ms")
 
 
 def _source(video: Path) -> ClipSource:
-    info, cache = probe_video(video, MediaLimits()), video.with_suffix(".npz")
-    if not cache.exists():
-        tracked_video(video).track.save(cache)
-    kind, _, name = video.stem.partition("_")
-    named = None if kind == "own" else cast(ClipKind, kind)
-    return ClipSource(name if named else OWN, named, FrameReader(video, info, 2**26), info, FaceTrack.load(cache))
+    info, (kind, _, name) = probe_video(video, MediaLimits()), video.stem.partition("_")
+    track, reader = tracked_video(video).track, FrameReader(video, info, 2**26)
+    return ClipSource(name or OWN, cast(ClipKind, kind) if name else None, reader, info, track)
 
 
 def main() -> None:
-    """Prints the figures of each avatar."""
+    """Prints the figures of each avatar: with all its clips, and of its own video alone."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folders", type=Path, nargs="+")
     for folder in parser.parse_args().folders:
         sources = [_source(folder / "own.mp4"), *map(_source, sorted(folder.glob("*_*.mp4")))]
-        for parts in (sources, sources[:1]):
+        for parts, measure in ((sources, lambda _, graph: _actions(graph)), (sources[:1], _loops)):
             with tempfile.TemporaryDirectory() as made:
                 start, path = time.process_time(), Path(made) / "composite.mp4"
                 graph = compose_clips(parts, path)
                 print(f"{folder.name}: {len(parts)} clips composed in {time.process_time() - start:.0f} s of CPU time")
                 film = Film(path, graph)
                 _jumps(film, graph)
-                if len(parts) > 1:
-                    _actions(graph)
-                else:
-                    _loops(film, graph)
+                measure(film, graph)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def _sampled(picture: NDArray[np.float32], move: _Field) -> NDArray[np.float32]:
 
 def _moved(plane: NDArray[np.uint8], field: _Field, share: float) -> NDArray[np.uint8]:
     """Return a plane that has moved by a share of the field."""
-    places = cv2.resize(field, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    places = np.asarray(cv2.resize(field, plane.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
     places *= share * np.array(plane.shape[::-1], np.float32)
     places += _grid(*plane.shape)
     moved = cv2.remap(plane, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]

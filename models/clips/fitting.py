@@ -21,6 +21,7 @@ from models.track.raw_landmarks import SkipReason
 
 MIN_SECONDS: Final = 1.0
 MAX_SECONDS: Final = 60.0
+_MIN_FRAMES: Final = 12
 MAX_OWN_SECONDS: Final = 300.0
 """What is used of the avatar's own video."""
 _MIN_SEEN: Final = 0.5
@@ -114,12 +115,12 @@ def fit_clip(name: str, info: VideoInfo, track: FaceTrack, shown: VideoInfo, own
 def _rows(name: str, info: VideoInfo, shown: VideoInfo) -> NDArray[np.int32]:
     """Return the frames of a clip, at the rate of the composite."""
     seconds = info.duration_seconds
-    if info.is_still or seconds < MIN_SECONDS or (seconds > MAX_SECONDS and name != OWN):
+    num = round(min(seconds, MAX_OWN_SECONDS) * float(shown.fps))
+    if num < _MIN_FRAMES or seconds < MIN_SECONDS or (seconds > MAX_SECONDS and name != OWN):
         raise OptionError(
             f"{f'Clip {name!r}' if name else 'The video of the avatar'}: expected a video of {MIN_SECONDS:g} to "
-            f"{MAX_SECONDS:g} s, found {'a picture' if info.is_still else f'{seconds:.1f} s'}."
+            f"{MAX_SECONDS:g} s and at least {_MIN_FRAMES} frames, found {seconds:.1f} s."
         )
-    num = round(min(seconds, MAX_OWN_SECONDS) * float(shown.fps))
     return Playback("hold", float(info.fps / shown.fps)).source_frames(range(num), info.num_frames)
 
 

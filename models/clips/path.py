@@ -132,7 +132,7 @@ class _Table(NamedTuple):
     source: _Ints  # number of the clip that is left
     target: _Ints
     starts: _Ints  # first frame of each clip
-    last: _Ints  # the last frame of each clip at which it can be left; -1: none
+    last: _Ints  # the last frame of each clip at which it can be left without starting an action; -1: none
     kinds: list[str]
 
 
@@ -143,8 +143,9 @@ def _table(graph: ClipGraph) -> _Table:
     starts = np.array([clip.start for clip in graph.clips], np.int64)
     source, target = (np.searchsorted(starts, at, side="right") - 1 for at in (leave, enter))
     last = np.full(len(starts), -1, np.int64)
-    np.maximum.at(last, source, leave)
     kinds: list[str] = [clip.kind or "own" for clip in graph.clips]
+    free = np.array([kinds[clip] != "action" for clip in target], bool)
+    np.maximum.at(last, source[free], leave[free])
     return _Table(leave, enter, num_bridge, columns[4], source, target, starts, last, kinds)
 
 
@@ -216,7 +217,7 @@ class _Planner:
         root = [np.array([each], np.int64) for each in (state.position, state.frame, clip, 0)]
         labels = _Labels(np.zeros(1), root[0], root[1], root[2], root[3], [()])
         best: tuple[float, tuple[_Step, ...]] = np.inf, ()
-        if self.frames_left(state.frame) >= self._horizon:
+        if self.frames_left(state.frame) >= self._horizon - 1:
             best = float(self._stay(labels, end, len(cues))[0]), ()
         for depth in range(_DEPTH):
             labels = self._extend(labels, end, cues, state.num_chosen + depth)

@@ -23,12 +23,14 @@ MAX_BRIDGE_SECONDS: Final = 0.24
 MAX_BRIDGE_FRAMES: Final = 1500
 MAX_TRANSITIONS: Final = 400
 """In one composite."""
-_SPACINGS: Final = (8.0, 4.0, 2.0, 1.0, 0.5)
+_SPACINGS: Final = (np.inf, 4.0, 2.0, 1.0, 0.5)
 """Seconds between two exits of one clip to another; the narrower the spacing, the later it is added."""
 _ZONE_SECONDS: Final = 1.0
 """Before the end of a clip, in which there is a way out of it; at most a third of the clip."""
-_MAX_JUMP: Final = 20.0
-"""Usual steps between neighbours to which a jump that can be avoided is limited: twice as many as in a bridge."""
+_MAX_JUMP: Final = 12.0
+"""Usual steps between neighbours to which a jump is limited if there is a better one between two clips."""
+_ACTION_SPACING: Final = 2.0
+"""Seconds between two ways to an action, whatever their jumps."""
 _UNUSABLE: Final = 1e6
 _MIN_MOTION, _MIN_CHANGE = 0.003, 0.5
 """Least usual step, in eye distances, and least usual change of the picture, in levels: those of trackers and noise."""
@@ -214,14 +216,9 @@ class _Search:
         half: int,
     ) -> None:
         self._frames, self._bounds, self._half = frames, bounds, half
+        usual = np.array([frames.usual_steps(clip) for clip in clips], np.float32)
         # (2, N) usual squared steps in the clip of each frame: of the face, of the picture.
-        self._usual = np.concatenate(
-            [
-                np.tile(np.array(frames.usual_steps(clip), np.float32)[:, None], clip.stop - clip.start)
-                for clip in clips
-            ],
-            axis=1,
-        )
+        self._usual = np.repeat(usual, [clip.stop - clip.start for clip in clips], axis=0).T
         self._is_steady = np.concatenate([_is_steady(clip, half) for clip in fitted])
 
     def best(self, slot: range, source: int) -> Iterator[_Candidate]:
@@ -232,9 +229,8 @@ class _Search:
         for target, (first, stop) in enter:
             part = jumps[:, first:stop].copy()
             if target == source:  # neither forwards, nor back by so little that it is a stutter
-                part[np.arange(first, stop) > np.arange(slot.start, slot.stop)[:, None] - self._bounds[target].zone] = (
-                    np.inf
-                )
+                latest = np.array(slot)[:, None] - self._bounds[target].zone
+                part[np.arange(first, stop) > latest] = np.inf
             row, column = np.unravel_index(np.argmin(part), part.shape)
             if np.isfinite(part[row, column]):
                 before, after = slot.start + int(row), first + int(column)
@@ -257,45 +253,37 @@ class _Search:
 def _choose(
     candidates: Sequence[_Candidate], clips: Sequence[Clip], bounds: Sequence[_Bounds], fps: float, max_half: int
 ) -> list[Match]:
-    """Return transitions by importance, as many as there may be."""
+    """Return transitions by importance, as many as there may be, with the bridges that their jumps need."""
     chosen: dict[tuple[int, int], Match] = {}
     num_frames = 0
-    for candidate in dict.fromkeys(_by_importance(candidates, clips, bounds, fps)):
-        match = _match(candidate, max_half)
-        if len(chosen) < MAX_TRANSITIONS and num_frames + 2 * match.half <= MAX_BRIDGE_FRAMES:
+    for each in dict.fromkeys(_by_importance(candidates, clips, bounds, fps)):
+        half = min(max_half, max(0, int(np.ceil(each.jump - 1))))
+        match = Match(each.before, each.after, half, max(0.0, each.jump - 1))
+        if len(chosen) < MAX_TRANSITIONS and num_frames + 2 * half <= MAX_BRIDGE_FRAMES:
             chosen.setdefault((match.leave, match.enter), match)
-            num_frames += 2 * match.half
+            num_frames += 2 * half
     return list(chosen.values())
 
 
 def _by_importance(
     candidates: Sequence[_Candidate], clips: Sequence[Clip], bounds: Sequence[_Bounds], fps: float
 ) -> Iterator[_Candidate]:
-    """Yield a way out of each clip at its end, then the best one from each clip to each, then more and more."""
+    """Yield ways out of the end of each clip, then the best one from each clip to each, then more and more.
+
+    One at the end leads to the avatar's own video, and from the end of that to each clip: so each leads to each.
+    """
     ordered = sorted(candidates, key=lambda each: each.jump)
     for number, clip in enumerate(clips):
-        yield next(
-            each
-            for each in ordered
-            if each.source == number
-            and each.before >= clip.stop - bounds[number].zone
-            and clips[each.target[0]].kind != "action"
-        )
-    pairs = set()
-    for each in ordered:
-        if (each.source, each.target) not in pairs:
-            pairs.add((each.source, each.target))
-            yield each
+        at_end = [each for each in ordered if each.source == number and each.before >= clip.stop - bounds[number].zone]
+        yield next(each for each in at_end if clips[each.target[0]].kind != "action")
+        for target in range(1 if number else len(clips)):
+            yield from [each for each in at_end if each.target[0] == target][:1]
     for seconds in _SPACINGS:
         taken = set()
         for each in ordered:
-            part = each.source, each.target, int(each.before / fps / seconds)
-            if part not in taken and each.jump < _MAX_JUMP:
+            is_first, is_action = seconds == np.inf, clips[each.target[0]].kind == "action"
+            limit = _UNUSABLE if is_first or (is_action and seconds >= _ACTION_SPACING) else _MAX_JUMP
+            part = each.source, each.target[: 1 if is_first else 2], int(each.before / fps / seconds)
+            if part not in taken and each.jump < limit:
                 taken.add(part)
                 yield each
-
-
-def _match(candidate: _Candidate, max_half: int) -> Match:
-    """Return a transition with as many frames in its bridge as its jump needs."""
-    half = min(max_half, int(np.ceil(candidate.jump - 1)))
-    return Match(candidate.before, candidate.after, max(0, half), max(0.0, candidate.jump - 1))

@@ -70,7 +70,8 @@ def test_morph_moves_what_is_beside_the_face_by_flow() -> None:
 def test_bridge_frames_start_as_the_first_and_end_as_the_second_clip() -> None:
     before, after = [80, 82, 84, 86], [92, 94, 96, 98]
     tracks = [np.array([face_at(x, 80) for x in places]) for places in (before, after)]
-    made = list(bridge_frames(*([frame_at(x, 80) for x in places] for places in (before, after)), *tracks))
+    films = [[frame_at(x, 80) for x in places] for places in (before, after)]
+    made = list(bridge_frames(films[0], films[1], tracks[0], tracks[1]))
     wanted = [x + (y - x) * number / 5 for number, (x, y) in enumerate(zip(before, after, strict=True), 1)]
     assert len(made) == 4
     assert max(difference(frame, frame_at(x, 80)) for frame, x in zip(made, wanted, strict=True)) < 5

@@ -81,6 +81,6 @@ def test_compose_clips_bridges_are_between_their_frames(composed: tuple[Path, Cl
 def test_compose_clips_clip_that_does_not_fit_raises(sources: list[ClipSource], tmp_path: Path) -> None:
     short = sources[1]
     info = short.info.__class__(**{**vars(short.info), "num_frames": 3, "duration_seconds": 0.12})
-    with pytest.raises(OptionError, match="'talk': expected a video of 1 to 60 s, found 0.1 s"):
+    with pytest.raises(OptionError, match="'talk': expected a video of 1 to 60 s and at least 12 frames, found 0.1 s"):
         compose_clips([sources[0], ClipSource("talk", "talk", short.reader, info, short.track)], tmp_path / "out.mp4")
     assert not list(tmp_path.iterdir())

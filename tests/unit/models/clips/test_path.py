@@ -120,6 +120,15 @@ def test_extend_path_clip_that_cannot_be_left_raises() -> None:
         extend_path(graph, PathState(), 10, [], [], 0)
 
 
+def test_extend_path_leaves_a_clip_before_its_last_exit_leads_to_an_action() -> None:
+    start = CLIPS[-1].start
+    kept = [each for each in GRAPH.transitions if each.leave % 250 < 200 or max(each.leave, each.enter) >= start]
+    graph = ClipGraph(CLIPS, tuple(kept))
+    path, _ = extend_path(graph, PathState(), MINUTE, [(0, MINUTE)], [], 0)
+    check_steps(graph, shown(path, MINUTE))
+    assert not entered(path, "wave")
+
+
 def test_extend_path_takes_little_time() -> None:
     cues = [ActionCue(at, "wave") for at in range(0, 10 * MINUTE, 200)]
     start = time.process_time()

@@ -26,7 +26,7 @@ def swaying(num: int, phase: int, noise: float = 0.0) -> NDArray[np.float64]:
 def find(
     *heads: NDArray[np.float64], kinds: tuple[ClipKind | None, ...], hands: bool = False
 ) -> tuple[list[Clip], list[Match]]:
-    clips, fitted, features = [], [], []
+    clips, fitted, features = [], [], list[FrameFeatures]()
     for number, (xs, kind) in enumerate(zip(heads, kinds, strict=True)):
         track, info = track_at(xs, 60.0), info_of(WIDTH, HEIGHT, Fraction(25), len(xs))
         fitted.append(fit_clip(f"{number}" if number else "", info, track, info, track))
@@ -102,3 +102,22 @@ def test_find_matches_many_clips_stay_within_the_limits(monkeypatch: pytest.Monk
     assert 200 < sum(2 * match.half for match in matches) <= 240
     left = {clip.name for match in matches for clip in clips if clip.start <= match.leave < clip.stop}
     assert len(left) == len(clips)
+
+
+def test_find_matches_every_clip_leads_to_every_other() -> None:
+    rng = np.random.default_rng(2)
+    places = (90, 90), (90, 130), (90, 60), (75, 85)  # ends that are like nothing but themselves
+    heads = [np.interp(np.arange(100), [40, 50], place) + np.cumsum(rng.normal(0, 0.05, 100)) for place in places]
+    clips, matches = find(*heads, kinds=(None, "talk", "idle", "action"))
+
+    def reached(frame: int, seen: set[int]) -> set[int]:
+        stop = next(clip.stop for clip in clips if frame < clip.stop)
+        for match in matches:
+            if frame <= match.leave < stop and match.enter not in seen:
+                seen.add(match.enter)
+                reached(match.enter, seen)
+        return seen
+
+    for match in matches:
+        frames = reached(match.enter, {match.enter})
+        assert all(any(clip.start <= frame < clip.stop for frame in frames) for clip in clips)
