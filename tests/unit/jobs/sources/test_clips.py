@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +62,7 @@ class ComposingStages(CountingStages):
         if self.misfit is not None:
             raise self.misfit
 
-    async def compose(self, context: CallContext, parts: list[ClipPart], out: str) -> Composite:
+    async def compose(self, context: CallContext, parts: Sequence[ClipPart], out: str) -> Composite:
         if self.refusal is not None:
             raise self.refusal
         self.composed.append([(part.name, part.kind, part.avatar.source.key) for part in parts])
