@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -53,10 +53,13 @@ def opens(track: FaceTrack) -> bool:
     return bool(track.visible.sum() > 1 and track.shape[track.visible, 0].std() > _TALKING_STD)
 
 
-def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> tuple[FaceTrack, Occluders | None]:
+def own_track(
+    raw: RawLandmarks, reader: FrameSource, info: VideoInfo, cuts: Sequence[int] = ()
+) -> tuple[FaceTrack, Occluders | None]:
     """Return the track of a source, and the occluders of the mouth, if any.
 
-    Covered frames are read again, and a few others if the mouth is closed and never moves.
+    Covered frames are read again, and a few others if the mouth is closed and never moves. `cuts` are frames that do
+    not follow those before them, however alike they are.
 
     Raises:
         FaceNotFoundError: The face is in no frame.
@@ -67,7 +70,7 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> tuple[
     finish = partial(
         finish_track,
         present=raw.present,
-        shot=judged.shot,
+        shot=judged.shot + np.searchsorted(cuts, np.arange(len(judged.shot)), side="right").astype(np.int32),
         skip_reason=judged.skip_reason,
         visible=judged.visible,
         facing=judged.facing,
@@ -147,12 +150,18 @@ class Avatar:
 
     @classmethod
     def build(
-        cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource, cut_out: CutOut | None = None
+        cls,
+        folder: Path,
+        info: VideoInfo,
+        raw: RawLandmarks,
+        reader: FrameSource,
+        cut_out: CutOut | None = None,
+        cuts: Sequence[int] = (),
     ) -> Avatar:
         """Build an avatar from the landmarks of all frames and write its folder, `avatar.json` last.
 
         A few frames of the source are read again, and those in which something covers the mouth. The background of a
-        still from which `cut_out` cannot cut the person, or without it, moves with the head.
+        still from which `cut_out` cannot cut the person, or without it, moves with the head. `cuts` as in `own_track`.
 
         Raises:
             FaceNotFoundError: No frame shows the face.
@@ -160,7 +169,7 @@ class Avatar:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (INFO_FILE, OLD_INFO_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE):
             (folder / stale).unlink(missing_ok=True)
-        (track, occluders), motion, layers = own_track(raw, reader, info), None, None
+        (track, occluders), motion, layers = own_track(raw, reader, info, cuts), None, None
         track.save(folder / TRACK_FILE)
         names = [TRACK_FILE]
         if occluders is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 import cv2
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
 
-_FLOW_SIDE: Final = 360
+_FLOW_SIDE: Final = 270
 """Longest side, in pixels, at which motion is estimated."""
 _SPREAD: Final = 0.12
 """Standard deviation, in eye distances, with which the motion of landmarks spreads."""
 _OUTLINE: Final = 0.35
 """Eye distances around the landmarks within which the head moves with the face."""
+_FACE_SIDE: Final = 1.9
+"""Width and height of a face in eye distances, about."""
 
 _Field = NDArray[np.float32]  # (h, w, 2) pixels
 
@@ -84,20 +87,20 @@ def _face_motion(
     """Return the motion of the head, and (h, w) 0 to 1 where it is the head that moves."""
     at, moves = here + share * (there - here), there - here
     affine, *_ = np.linalg.lstsq(np.c_[at, np.ones(len(at))], moves, rcond=None)  # (3, 2)
-    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
-    head = np.stack([x, y, np.ones_like(x)], -1) @ affine
-    eyes = 0.9 * float(np.sqrt(np.ptp(at[:, 0]) * np.ptp(at[:, 1]))) / 1.75  # eye distances are hidden from the side
+    fit = np.c_[at, np.ones(len(at))] @ affine
+    head = _grid(size[1], size[0]) @ affine[:2] + affine[2]
+    eyes = float(np.sqrt(np.ptp(at[:, 0]) * np.ptp(at[:, 1]))) / _FACE_SIDE
     splat = np.zeros((size[1], size[0], 3), np.float32)
     column, row = np.rint(at).astype(int).T
     inside = (column >= 0) & (column < size[0]) & (row >= 0) & (row < size[1])
-    rest = np.c_[moves - np.c_[at, np.ones(len(at))] @ affine, np.ones(len(at))].astype(np.float32)
-    np.add.at(splat, (row[inside], column[inside]), rest[inside])
+    np.add.at(splat, (row[inside], column[inside]), np.c_[moves - fit, np.ones(len(at))][inside])
     spread = cv2.GaussianBlur(splat, (0, 0), max(0.7, _SPREAD * eyes))
     head += spread[..., :2] / (spread[..., 2:] + 1e-3 * spread[..., 2].max() + 1e-9)
-    mask = cv2.fillConvexPoly(np.zeros((size[1], size[0]), np.float32), cv2.convexHull(np.rint(at).astype(np.int32)), 1)
-    reach = max(1, round(_OUTLINE * eyes))
-    mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
-    return head.astype(np.float32), np.asarray(cv2.GaussianBlur(mask, (0, 0), max(0.7, reach / 2)), np.float32)
+    hull = cv2.convexHull(at.astype(np.float32))[:, 0]
+    hull += (hull - hull.mean(0)) * (_OUTLINE * 2 / _FACE_SIDE)
+    mask = cv2.fillConvexPoly(np.zeros(size[::-1], np.float32), np.rint(hull).astype(np.int32), 1)
+    weight = cv2.GaussianBlur(mask, (0, 0), max(0.7, _OUTLINE / 2 * eyes))
+    return np.asarray(head, np.float32), np.asarray(weight, np.float32)
 
 
 def _flow(one: NDArray[np.uint8], other: NDArray[np.uint8], share: float) -> _Field:
@@ -111,20 +114,21 @@ def _flow(one: NDArray[np.uint8], other: NDArray[np.uint8], share: float) -> _Fi
 
 
 def _sampled(picture: NDArray[np.float32], move: _Field) -> NDArray[np.float32]:
-    places = _grid(move.shape) + move
+    places = _grid(*move.shape[:2]) + move
     moved = cv2.remap(picture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     return np.asarray(moved, np.float32)
 
 
 def _moved(plane: NDArray[np.uint8], field: _Field, share: float) -> NDArray[np.uint8]:
     """Return a plane that has moved by a share of the field."""
-    size = plane.shape[::-1]
-    move = cv2.resize(field, size, interpolation=cv2.INTER_LINEAR) * (share * np.array(size, np.float32))
-    places = _grid(move.shape) + move
+    places = cv2.resize(field, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    places *= share * np.array(plane.shape[::-1], np.float32)
+    places += _grid(*plane.shape)
     moved = cv2.remap(plane, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     return np.asarray(moved, np.uint8)
 
 
-def _grid(shape: tuple[int, ...]) -> _Field:
-    """Return (h, w, 2) x and y of each pixel."""
-    return np.stack(np.meshgrid(np.arange(shape[1]), np.arange(shape[0])), -1).astype(np.float32)
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> _Field:
+    """Return (h, w, 2) x and y of each pixel; not to be written to."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)

@@ -58,6 +58,12 @@ class ClipGraph:
     transitions: tuple[Transition, ...]
     fps: float = 25.0
 
+    @property
+    def cuts(self) -> list[int]:
+        """Return the frames of the composite that do not continue those before them: starts of clips and bridges."""
+        bridges = {transition.bridge for transition in self.transitions if transition.num_bridge}
+        return sorted({clip.start for clip in self.clips[1:]} | bridges)
+
     def to_json(self) -> list[list[list[str | float | None]]]:
         """Return the graph as JSON values."""
         clips, transitions = ([list(each) for each in part] for part in (self.clips, self.transitions))

@@ -18,8 +18,8 @@ from models.clips.graph import OWN, ClipGraph
 _HORIZON_SECONDS: Final = 8.0
 _COMMIT_SECONDS: Final = 3.0
 """What is decided of a plan before the next one is made."""
-MAX_DEVIATION_SECONDS: Final = 2.0
-"""By which an action starts earlier or later than it should; otherwise it is not shown."""
+_EARLY_SECONDS, _LATE_SECONDS = 1.0, 2.0
+"""By which an action may start earlier and later than it should; otherwise it is not shown."""
 _BEAM, _DEPTH = 48, 4
 
 # Costs, in frames of the wrong kind at 25 per second.
@@ -132,7 +132,7 @@ class _Table(NamedTuple):
     source: _Ints  # number of the clip that is left
     target: _Ints
     starts: _Ints  # first frame of each clip
-    last: _Ints  # the last frame of each clip at which it can be left; -1: none
+    last: _Ints  # the last frame of each clip at which it can be left without starting an action; -1: none
     kinds: list[str]
 
 
@@ -143,8 +143,9 @@ def _table(graph: ClipGraph) -> _Table:
     starts = np.array([clip.start for clip in graph.clips], np.int64)
     source, target = (np.searchsorted(starts, at, side="right") - 1 for at in (leave, enter))
     last = np.full(len(starts), -1, np.int64)
-    np.maximum.at(last, source, leave)
     kinds: list[str] = [clip.kind or "own" for clip in graph.clips]
+    free = np.array([kinds[clip] != "action" for clip in target], bool)
+    np.maximum.at(last, source[free], leave[free])
     return _Table(leave, enter, num_bridge, columns[4], source, target, starts, last, kinds)
 
 
@@ -173,7 +174,8 @@ class _Planner:
     ) -> None:
         self._graph, self._start, self._seed = graph, start, seed
         self._table = table = _table(graph)
-        self._horizon, self._late = (round(each * graph.fps) for each in (_HORIZON_SECONDS, MAX_DEVIATION_SECONDS))
+        seconds = _HORIZON_SECONDS, _EARLY_SECONDS, _LATE_SECONDS
+        self._horizon, self._early, self._late = (round(each * graph.fps) for each in seconds)
         self._per_frame = 25 / graph.fps
         self._cues = sorted(actions, key=lambda cue: cue.position)
         self._names = [clip.name for clip in graph.clips]
@@ -291,10 +293,11 @@ class _Planner:
         started = np.full(len(target), -1, np.int64)
         cost = np.where(np.array([kind == "action" for kind in self._table.kinds])[target], np.inf, 0.0)
         for number, cue in reversed(list(enumerate(cues))):
-            late = np.abs(enter_at - cue.position)
-            fits = (target == self._names.index(cue.name)) & (late <= self._late) & (first <= number)
+            late = enter_at - cue.position
+            fits = (target == self._names.index(cue.name)) & (-self._early <= late) & (late <= self._late)
+            fits &= first <= number
             started[fits] = number
-            cost[fits] = (_DEVIATION * self._per_frame * late + _DROPPED * (number - first))[fits]
+            cost[fits] = (_DEVIATION * self._per_frame * np.abs(late) + _DROPPED * (number - first))[fits]
         return started, cost
 
     def _jitter(self, num_chosen: int) -> _Floats:

@@ -27,8 +27,8 @@ _SPACINGS: Final = (8.0, 4.0, 2.0, 1.0, 0.5)
 """Seconds between two exits of one clip to another; the narrower the spacing, the later it is added."""
 _ZONE_SECONDS: Final = 1.0
 """Before the end of a clip, in which there is a way out of it; at most a third of the clip."""
-_MAX_JUMP: Final = 14.0
-"""Usual steps between neighbours to which a jump that can be avoided is limited: twice as many as in a bridge."""
+_MAX_JUMP: Final = 12.0
+"""Usual steps between neighbours to which a jump is limited, except at the widest spacing."""
 _UNUSABLE: Final = 1e6
 _MIN_MOTION, _MIN_CHANGE = 0.003, 0.5
 """Least usual step, in eye distances, and least usual change of the picture, in levels: those of trackers and noise."""
@@ -137,6 +137,12 @@ class _Bounds(NamedTuple):
             return cls((first, clip.stop - half), (clip.start + half, stop), zone)
         return cls((clip.stop - zone, clip.stop - half), (clip.start + half, min(first + zone, stop)), zone)
 
+    def parts(self) -> list[tuple[int, int]]:
+        """Return the two halves of where it may be entered."""
+        first, stop = self.enter
+        middle = (first + stop + 1) // 2
+        return [(first, middle), (middle, stop)] if middle < stop else [self.enter]
+
     def slots(self, clip: Clip, fps: float) -> Iterator[range]:
         """Yield ranges of half a second; the last begins where the zone does."""
         step, zone = round(_SPACINGS[-1] * fps), clip.stop - self.zone
@@ -147,7 +153,7 @@ class _Bounds(NamedTuple):
 
 class _Candidate(NamedTuple):
     source: int  # number of the clip that is left
-    target: int  # number of the clip that is entered
+    target: tuple[int, int]  # number of the clip that is entered, first frame of the part
     before: int
     after: int
     jump: float
@@ -221,14 +227,18 @@ class _Search:
     def best(self, slot: range, source: int) -> Iterator[_Candidate]:
         """Yield the best transition from a range of frames of a clip into each clip."""
         jumps = self._jumps(slot)
-        for target, bound in enumerate(self._bounds):
-            first, stop = bound.enter
+        # The start of a clip, too, where it can go on for long.
+        enter = [(target, part) for target, bound in enumerate(self._bounds) for part in bound.parts()]
+        for target, (first, stop) in enter:
             part = jumps[:, first:stop].copy()
             if target == source:  # neither forwards, nor back by so little that it is a stutter
-                part[np.arange(first, stop) > np.arange(slot.start, slot.stop)[:, None] - bound.zone] = np.inf
+                part[np.arange(first, stop) > np.arange(slot.start, slot.stop)[:, None] - self._bounds[target].zone] = (
+                    np.inf
+                )
             row, column = np.unravel_index(np.argmin(part), part.shape)
             if np.isfinite(part[row, column]):
-                yield _Candidate(source, target, slot.start + int(row), first + int(column), float(part[row, column]))
+                before, after = slot.start + int(row), first + int(column)
+                yield _Candidate(source, (target, first), before, after, float(part[row, column]))
 
     def _jumps(self, slot: range) -> NDArray[np.float32]:
         """Return (S, N) differences of windows around the frames of a slot and around all frames, in usual steps."""
@@ -269,7 +279,7 @@ def _by_importance(
             for each in ordered
             if each.source == number
             and each.before >= clip.stop - bounds[number].zone
-            and clips[each.target].kind != "action"
+            and clips[each.target[0]].kind != "action"
         )
     pairs = set()
     for each in ordered:
@@ -280,7 +290,7 @@ def _by_importance(
         taken = set()
         for each in ordered:
             part = each.source, each.target, int(each.before / fps / seconds)
-            if part not in taken and each.jump < _MAX_JUMP:
+            if part not in taken and (each.jump < _MAX_JUMP or seconds == _SPACINGS[0]):
                 taken.add(part)
                 yield each
 
