@@ -28,7 +28,7 @@ export class Clips {
     this.button = h("button", { type: "button", id: "clip-add", "data-text": "addClip", onclick: () => this.add() }, t("addClip"));
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.summary = h("summary", { "data-text": "clips" }, t("clips"));
-    place.append(h("details", { class: "avatar-settings" }, this.summary,
+    place.append(h("details", { class: "avatar-clips" }, this.summary,
       h("p", { class: "hint", "data-text": "clipsHint" }, t("clipsHint")), this.list, this.failures,
       h("div", { class: "fields pair" },
         h("label", {}, h("span", { "data-text": "clipName" }, t("clipName")), this.name),
