@@ -132,13 +132,14 @@ class LandmarkGenerator(StageReplica):
         return await self._run(lambda token: self._composer.compose(parts, out, token), num_frames_of(parts))
 
     @stage_method
-    async def build_avatar(self, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+    async def build_avatar(self, avatar: AvatarRef, tracks: Sequence[str], cuts: Sequence[int]) -> bool:
         """Smooth the whole track and write the avatar's folder; return whether the person in the source speaks.
 
         The folder is written completely or not at all. `tracks` are the keys of the results of `track`, in one folder
-        and in order, covering the whole video.
+        and in order, covering the whole video. For `cuts` see `Avatar.build`.
         """
-        return await self._run(lambda token: self._builder.build(avatar, tracks, token), avatar.source.info.num_frames)
+        num_frames = avatar.source.info.num_frames
+        return await self._run(lambda token: self._builder.build(avatar, tracks, token, cuts), num_frames)
 
     @stage_method
     async def is_analysed(self, engine: str, avatar: AvatarRef) -> bool:

@@ -267,8 +267,10 @@ class Stages(Protocol):
     ) -> None:
         """Store the matte and its report in a part of the avatar's folder, from what `matte` wrote."""
 
-    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
-        """Build the avatar from what `track` wrote; return whether it talks."""
+    async def build_avatar(
+        self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str], cuts: Sequence[int]
+    ) -> bool:
+        """Build the avatar from what `track` wrote; return whether it talks. For `cuts` see `ClipGraph.cuts`."""
 
     async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         """Return whether the files that an engine keeps of an avatar are intact."""

@@ -170,8 +170,8 @@ class Submissions:
         if (parts := job.plan.clips) and (own := self._table.find_avatar(parts[OWN].key)) is not None:
             store_composite(self._table, own, parts)
         kept = {name: getattr(job, name) for name in _COPIED_FIELDS}
-        own = {"id": job_id, "trace": trace_headers(), "created_at": utc_now()}
-        return self._table.insert_job(JobRecord(**{**kept, **changes, **own}))
+        new = {"id": job_id, "trace": trace_headers(), "created_at": utc_now()}
+        return self._table.insert_job(JobRecord(**{**kept, **changes, **new}))
 
     def _engine(self, spec: JobSpec) -> str:
         return spec.engine or self._config.engine

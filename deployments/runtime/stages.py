@@ -106,7 +106,7 @@ class ServeStages:
     )
     compose = _forward(Stages.compose, "landmark_generator", lambda parts, out: num_frames_of(parts))
     build_avatar = _forward(
-        Stages.build_avatar, "landmark_generator", lambda avatar, tracks: avatar.source.info.num_frames
+        Stages.build_avatar, "landmark_generator", lambda avatar, tracks, cuts: avatar.source.info.num_frames
     )
     is_analysed = _forward(Stages.is_analysed, "landmark_generator")
     crop_path = _forward(Stages.crop_path, "landmark_generator")

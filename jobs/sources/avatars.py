@@ -298,7 +298,8 @@ class Avatars:
             tracks.append(track_key(record.key, start))
             state = await self._stages.track(context, source, choice, start, stop, state, tracks[-1])
             await report(0.9 * stop / num_frames)
-        talks = await self._stages.build_avatar(context, avatar, tracks)
+        graph = await self.graph(record.key)
+        talks = await self._stages.build_avatar(context, avatar, tracks, [] if graph is None else graph.cuts)
         await asyncio.to_thread(self._files.delete_tracks, record.key)
         return talks
 

@@ -49,10 +49,12 @@ def test_job_on_avatar_with_clip_plays_both(
     assert (found["smile"]["status"], found["stranger"]["status"]) == ("ready", "failed"), found
     assert "does not show the person of the avatar" in found["stranger"]["error"]["message"]
     assert client.get(found["smile"]["thumbnail"]).headers["content-type"] == "image/jpeg"
-    job = wait_until_final(client, submit(client, {"audio": short_speech}, avatar_id=created["id"])["id"])
+    job = submit(client, {"audio": short_speech}, avatar_id=created["id"])
+    assert client.delete(path).status_code == 409, "the job needs the composite"
+    job = wait_until_final(client, job["id"])
     assert job["status"] == "succeeded", job["error"]
     assert (job["options"]["loop"], job["num_frames_done"]) == ("natural", job["num_frames"])
     assert client.get(job["links"]["source"]).content == content, "what was sent, not the composite"
     before = len(list((service_data / AVATARS).iterdir()))
-    assert client.delete(f"{path}").status_code == 204
+    assert client.delete(path).status_code == 204
     assert len(list((service_data / AVATARS).iterdir())) == before - 4, "the avatar, both clips and the composite"

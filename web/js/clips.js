@@ -14,6 +14,7 @@ export class Clips {
   constructor(place, onChange) {
     Object.assign(this, { place, onChange, avatar: null });
     this.list = h("ul", { class: "faces clips" });
+    this.failures = h("div", { role: "status" });
     this.name = h("input", { type: "text", id: "clip-name", maxLength: 32, autocomplete: "off", spellcheck: false });
     this.name.addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return; // it would submit the form of the job
@@ -27,8 +28,8 @@ export class Clips {
     this.button = h("button", { type: "button", id: "clip-add", "data-text": "addClip", onclick: () => this.add() }, t("addClip"));
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.summary = h("summary", { "data-text": "clips" }, t("clips"));
-    place.append(h("details", { class: "avatar-settings" }, this.summary,
-      h("p", { class: "hint", "data-text": "clipsHint" }, t("clipsHint")), this.list,
+    place.append(h("details", { class: "avatar-clips" }, this.summary,
+      h("p", { class: "hint", "data-text": "clipsHint" }, t("clipsHint")), this.list, this.failures,
       h("div", { class: "fields pair" },
         h("label", {}, h("span", { "data-text": "clipName" }, t("clipName")), this.name),
         h("label", {}, h("span", { "data-text": "clipKind" }, t("clipKind")), this.kind)),
@@ -49,6 +50,8 @@ export class Clips {
     const hadFocus = this.list.contains(document.activeElement);
     this.list.replaceChildren(...(this.avatar?.clips ?? []).map((clip) => this.card(clip)));
     this.list.hidden = !this.list.childElementCount;
+    const failed = (this.avatar?.clips ?? []).filter(({ error }) => error);
+    this.failures.replaceChildren(...failed.map(({ name, error }) => h("p", { class: "notice bad" }, `${name}: ${error.message}`)));
     if (hadFocus) this.summary.focus({ preventScroll: true });
   }
 
@@ -58,7 +61,6 @@ export class Clips {
       h("div", { class: "face", title: error?.message ?? name },
         h("span", { class: "thumb" }, thumbnail && h("img", { src: thumbnail, alt: "" })),
         h("span", { class: "name" }, name), h("span", { class: "state" }, state)),
-      error && h("p", { class: "hint" }, error.message),
       h("button", { type: "button", class: "quiet close", "aria-label": t("deleteClip", { name }), onclick: () => this.remove(name) }, "✕"));
   }
 

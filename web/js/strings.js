@@ -40,7 +40,7 @@ export const TEXTS = {
     "权重未安装：{what}。请在服务器上运行：{command}"],
   loop: ["Fit the video to the speech", "视频与语音的长度匹配"],
   loopPingpong: ["Forwards and backwards", "正放再倒放"],
-  loopNatural: ["Continue without visible jumps", "自然衔接"],
+  loopNatural: ["Without visible jumps", "自然衔接"],
   loopLoop: ["Start again", "从头循环"],
   loopHold: ["Hold the last frame", "停在最后一帧"],
   loopRetime: ["Play slower or faster", "放慢或加快视频"],

@@ -569,16 +569,16 @@ async def test_create_job_with_loop_natural_plays_a_composite(bench: Bench, is_s
 
 
 async def test_create_job_after_its_clip_was_deleted_is_refused(bench: Bench) -> None:
-    avatar = await _avatar_with_clip(bench)
+    own = await _avatar_with_clip(bench)
     source_info = bench.avatars.source_info
 
-    async def delete_clip(of: AvatarRecord) -> VideoInfo:
-        bench.table.delete_avatar(avatar.clips["wave"].key)  # after the parts of the job are chosen
-        return await source_info(of)
+    async def delete_clip(avatar: AvatarRecord) -> VideoInfo:
+        bench.table.delete_avatar(own.clips["wave"].key)  # after the parts of the job are chosen
+        return await source_info(avatar)
 
     bench.avatars.source_info = delete_clip  # type: ignore[method-assign]
     with pytest.raises(StateError, match="was deleted meanwhile"):
-        await _avatar_job(bench, avatar)
+        await _avatar_job(bench, own)
 
 
 async def test_create_job_with_turns_of_one_face_plays_clips(bench: Bench) -> None:

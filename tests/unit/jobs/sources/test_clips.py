@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,7 @@ class ComposingStages(CountingStages):
         super().__init__(files)
         self.composed: list[list[tuple[str, ClipKind | None, str]]] = []
         self.choices: list[FaceChoice] = []
+        self.cuts: Sequence[int] = ()  # of the last avatar that was built
         self.strangers: set[str] = set()  # sources without the person
         self.refusal: LipwrightError | None = None
         self.misfit: LipwrightError | None = None
@@ -52,16 +54,17 @@ class ComposingStages(CountingStages):
         self.choices.append(choice)
         return await super().track(context, source, choice, *rest)
 
-    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Any) -> bool:
+    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Any, cuts: Any) -> bool:
+        self.cuts = cuts
         if avatar.source.key in self.strangers:
             raise FaceNotFoundError("No face")
-        return await super().build_avatar(context, avatar, tracks)
+        return await super().build_avatar(context, avatar, tracks, cuts)
 
     async def check_fit(self, context: CallContext, clip: ClipPart, own: AvatarRef) -> None:
         if self.misfit is not None:
             raise self.misfit
 
-    async def compose(self, context: CallContext, parts: list[ClipPart], out: str) -> Composite:
+    async def compose(self, context: CallContext, parts: Sequence[ClipPart], out: str) -> Composite:
         if self.refusal is not None:
             raise self.refusal
         self.composed.append([(part.name, part.kind, part.avatar.source.key) for part in parts])
@@ -181,6 +184,7 @@ async def test_ensure_of_composite_composes_it_once(bench: Bench) -> None:
     clip = bench.own.clips["wave"].key
     assert bench.stages.composed == [[(OWN, None, source_key(bench.key)), ("wave", "action", source_key(clip))]]
     assert await bench.avatars.graph(key) == GRAPH
+    assert bench.stages.cuts == GRAPH.cuts == [100], "there the track does not continue"
     assert (await bench.avatars.source(key)).key == source_key(bench.key), "what was sent"
     await bench.avatars.ensure(key, "warp", ignore_progress)
     assert len(bench.stages.composed) == 1
