@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from jobs.messages import (
     PreparedSpeech,
     SegmentRequest,
     ShownBlock,
+    behaviour_of,
 )
 from jobs.model.plan import JobOptions
 from jobs.ports import Stages
@@ -26,6 +27,7 @@ from jobs.segments.kept import PlanCache
 from jobs.segments.plan import Block, Segment
 from jobs.turns import FaceTurns, speaker_of_frames
 from media.playback import Playback
+from models.avatar.behaviour import TimedBehaviour, still_in_effect
 from models.engines.protocol import FrameSpan
 from models.quality.measures import BlockMeasures
 from telemetry.log_context import CallContext
@@ -38,6 +40,7 @@ class JobFace:
     avatar: AvatarRef
     speech: PreparedSpeech
     weight: NDArray[np.float32] | None
+    turns: FaceTurns | None = None
 
     def is_shown(self, start: int, stop: int) -> bool:
         """Return whether any of the frames [start, stop) shows the generated face."""
@@ -152,18 +155,29 @@ class FacePlanner:
         if not face.is_shown(block.start, block.stop):
             return None
         span = FrameSpan(self._picture.info.fps, block.start, block.stop - block.start, self._num_frames)
-        # All faces of a still would have to move alike, so with several it does not move.
         request = BlockRequest(
             face.avatar,
             self._options.engine,
             span,
             self._playback,
             self._options.expressiveness,
-            self._options.motion if len(self._faces) == 1 else 0.0,
+            self._behaviours(face, block),
         )
         return await self._cache.plan(
             face.speech, request, state, lambda: self._stages.plan(self._context, face.speech, request, state)
         )
+
+    def _behaviours(self, face: JobFace, block: Block) -> tuple[TimedBehaviour, ...]:
+        if len(self._faces) > 1:  # all faces of a still would have to move alike
+            return ()
+        usual, fps = behaviour_of(self._options), float(self._picture.info.fps)
+        changes = [TimedBehaviour(0.0, usual)]
+        for turn in () if face.turns is None else face.turns.turns:
+            if turn.start < block.stop / fps:
+                changes.append(
+                    TimedBehaviour(turn.start, replace(usual, expression=turn.expression or usual.expression))
+                )
+        return still_in_effect(changes, block.start / fps)
 
     def _measure(self, planned: PlannedFaces) -> None:
         for number, plan in enumerate(planned.plans):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.model.avatar_settings import StillSettings
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import MUSIC
 from jobs.model.record import JobRecord
@@ -25,6 +26,7 @@ from media.playback import AfterEnd, Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
 from media.subtitles.texts import ShownText, shown_texts
+from models.avatar.behaviour import Behaviour, TimedBehaviour
 from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.matting.report import MatteReport
 from models.mouth.motion import RunningStats
@@ -194,11 +196,16 @@ class MatteRef:
     report: MatteReport
 
 
+def behaviour_of(settings: StillSettings) -> Behaviour:
+    """Return how a still behaves with these settings."""
+    return Behaviour(settings.motion, settings.expression, settings.gaze, settings.head)
+
+
 @dataclass(frozen=True)
 class BlockRequest:
     """The output frames to plan, and how the source is played.
 
-    For `expressiveness` and `motion` see `models.avatar.avatar.Avatar`; the configuration may forbid motion.
+    For `expressiveness` and `behaviours` see `models.avatar.avatar.Avatar`; the configuration may forbid motion.
     """
 
     avatar: AvatarRef
@@ -206,7 +213,7 @@ class BlockRequest:
     span: FrameSpan
     playback: Playback
     expressiveness: float = 1.0
-    motion: float = 1.0
+    behaviours: tuple[TimedBehaviour, ...] = ()
 
 
 class ShownBlock(NamedTuple):
@@ -257,7 +264,7 @@ class ResolvedAvatar(NamedTuple):
     avatar: AvatarRef
     background: Background | None = None
     expressiveness: float = 1.0
-    motion: float = 1.0
+    behaviour: Behaviour = Behaviour()
 
 
 @dataclass(frozen=True)

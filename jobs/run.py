@@ -153,7 +153,12 @@ class JobRun:
         await self._reserve_disk(picture, float(self._num_frames / fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
         faces = [
-            JobFace(avatar, said, turns and turns.weight(job.options, replace(source.info, fps=fps), self._num_frames))
+            JobFace(
+                avatar,
+                said,
+                turns and turns.weight(job.options, replace(source.info, fps=fps), self._num_frames),
+                turns,
+            )
             for avatar, (turns, said) in zip(avatars, spoken, strict=True)
         ]
         cache = await asyncio.to_thread(self._plan_cache)

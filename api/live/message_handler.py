@@ -13,6 +13,7 @@ from api.live.audio_timeline import AudioTimeline
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import (
     GRANTABLE,
+    AvatarUpdate,
     Incoming,
     Interrupt,
     ListOutputs,
@@ -32,6 +33,7 @@ from api.live.session_clock import SessionClock
 from api.live.tts_queue import Synthesize, TtsQueue
 from config import LiveConfig
 from errors import CapacityError, ForbiddenError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
+from jobs.model.avatar_settings import StillSettings
 from jobs.model.browser_token import TokenGrant
 
 _POLL_S: Final = 0.05
@@ -65,6 +67,7 @@ class MessageHandler:
         synthesize: Text-to-speech for the caller.
         outputs: The outputs of the session.
         live: Limits.
+        act: Changes how the avatar behaves; raises OptionError.
         grant: What the client may do; None: everything.
 
     Attributes:
@@ -81,8 +84,10 @@ class MessageHandler:
         synthesize: Synthesize,
         outputs: SessionOutputs,
         live: LiveConfig,
+        act: Callable[[StillSettings], None],
         grant: TokenGrant | None = None,
     ) -> None:
+        self._act = act
         self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
         self._tts = TtsQueue(synthesize, self._push_synthesized, speech.end, self._report_tts_error)
         self._limits, self._grant = MessageLimits(live), grant
@@ -152,6 +157,8 @@ class MessageHandler:
             self._speech.end()
         elif isinstance(message, Interrupt):
             await self._interrupt()
+        elif isinstance(message, AvatarUpdate):
+            self._act(message)
         elif isinstance(message, StartOutput | StopOutput | ListOutputs):
             await self._handle_output(message)
 
