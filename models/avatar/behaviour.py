@@ -42,10 +42,10 @@ class Expression(NamedTuple):
 
 EXPRESSIONS: Final = {
     "neutral": Expression(pause_smiles=1),
-    "happy": Expression(brows=0.012, smile=0.9, pitch=-0.6, pause_smiles=1),
-    "sad": Expression(brows=-0.012, inner_brows=0.052, closing=0.2, smile=-0.9, pitch=1.5),
+    "happy": Expression(brows=0.012, smile=0.75, pitch=-0.6, pause_smiles=1),
+    "sad": Expression(brows=-0.012, inner_brows=0.052, closing=0.2, smile=-0.8, pitch=1.5),
     "angry": Expression(brows=-0.02, inner_brows=-0.052, closing=0.12, smile=-0.5, pitch=0.8),
-    "surprised": Expression(brows=0.075, closing=-0.25, pitch=-1.0),
+    "surprised": Expression(brows=0.05, closing=-0.25, pitch=-1.0),
     "serious": Expression(brows=-0.016, inner_brows=-0.024, closing=0.05, smile=-0.25),
 }
 HEADS: Final = {"still": 0.0, "calm": 0.55, "lively": 1.0}

@@ -41,7 +41,7 @@ _CREASE: Final = (*LID_CREASES[0][1:-1], *LID_CREASES[1][1:-1])
 _BROW_LOW: Final = (46, 53, 52, 65, 55, 276, 283, 282, 295, 285)
 _BROW_HIGH: Final = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
 # Eye distances over which the motion of a raised brow fades: above it, beside it, and the minimum below it.
-_ABOVE_BROWS, _BESIDE_BROWS, _MIN_LID = 0.4, 0.15, 0.05
+_ABOVE_BROWS, _BESIDE_BROWS, _MIN_LID = 0.4, 0.15, 0.1
 # Eye distances from the middle of the face: the inner ends of the brows, up to where they move alone. Lowered ones come
 # together by a share of that.
 _INNER_BROWS: Final = (0.14, 0.5)
@@ -50,7 +50,7 @@ _BORDER: Final = 0.35  # eye distances from the picture's border over which the 
 _MIN_FACING: Final = -0.3  # cosine of a head turned so far that depth and width cannot be separated
 _BAND: Final = 4  # rows of cells that are rendered together
 # What moves pixels far besides the head: lids, gaze, brows, their inner ends, breath, smile.
-_AT_MOST: Final = tuple(np.array([value]) for value in (0, [0, 0], 0.08, 0.056, 0.0152, 0))
+_AT_MOST: Final = tuple(np.array([value]) for value in (0, [0, 0], 0.063, 0.056, 0.0144, 0))
 _SAMPLED: Final = 2  # pixels around a place that are sampled
 _NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pixel portrait
 

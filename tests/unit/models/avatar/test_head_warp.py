@@ -20,7 +20,7 @@ _TURNS = (  # degrees
     {"pitch": -2.4, "yaw": 4.4, "roll": -2.4},
     {"pitch": 1.2, "yaw": -4.4, "roll": 2.4},
     {"yaw": 3.2, "breath": 0.014, "roll": 1.6},
-    {"pitch": -3.6, "brows": 0.08, "inner_brows": -0.035},
+    {"pitch": -3.6, "brows": 0.06, "inner_brows": -0.035},
 )
 
 

@@ -115,7 +115,7 @@ def test_still_frames_of_index_restores_the_values() -> None:
         rng.uniform(-1, 1, (num, 3)) * MAX_TURN,
         rng.uniform(-0.25, 1, num),
         rng.uniform(-0.026, 0.026, (num, 2)),
-        rng.uniform(-0.05, 0.08, num),
+        rng.uniform(-0.05, 0.063, num),
         rng.uniform(-0.035, 0.035, num),
         rng.uniform(0, 0.015, num),
         rng.uniform(-1, 1, num),
@@ -140,7 +140,7 @@ def test_still_frames_values_beyond_limits_are_clipped() -> None:
     )
     np.testing.assert_allclose(np.abs(far.turn[0, :2]), MAX_TURN[:2], atol=0.003)
     assert (far.closing[0], far.breath[0], far.smile[0]) == (1, 0, -1)
-    assert far.gaze[0].tolist() == pytest.approx([0.027, -0.027]) and far.brows[0] == pytest.approx(0.0825)
+    assert far.gaze[0].tolist() == pytest.approx([0.027, -0.027]) and far.brows[0] == pytest.approx(0.063)
 
 
 def test_turned_track_begins_with_the_still(still: Still, turned: FaceTrack) -> None:
