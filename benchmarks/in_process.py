@@ -28,7 +28,6 @@ from media.watermark.code import IDENTIFIER_BYTES
 from media.watermark.embedder import InvisibleWatermark
 from media.writer import SegmentWriter
 from models.avatar.avatar import Avatar
-from models.avatar.behaviour import Behaviour, TimedBehaviour
 from models.engines.protocol import ComputeResources, Engine, FaceGenerator, FrameSpan, Plan
 from models.mouth.motion import RunningStats
 from models.quality.findings import OutputFacts, make_report
@@ -63,11 +62,8 @@ class RenderedSegment(NamedTuple):
     report: QualityReport
 
 
-def render_staged(
-    cached: AnalysedAvatar, audio: Path, folder: Path, behaviour: Behaviour | None = None
-) -> RenderedSegment:
+def render_staged(cached: AnalysedAvatar, audio: Path, folder: Path) -> RenderedSegment:
     """Renders one job with a cached avatar on the CPU into `folder`/result.mp4."""
-    behaviours = (TimedBehaviour(0.0, behaviour or Behaviour()),)
     cv2.setNumThreads(0)  # as in a replica
     render, clock, avatar, engine = RenderConfig(), StageClock(), cached.avatar, cached.engine
     info = avatar.info
@@ -85,10 +81,9 @@ def render_staged(
                 heard = audio_encoder.encode(speech, level, span)
             with clock.stage("landmarks"):
                 prosody = file_prosody(speech, level, span.seconds)
-                frames = range(span.first, span.stop)
-                shown = avatar.shown_frames(frames, float(info.fps), Playback(), prosody, behaviours)
-                speaking = avatar.speaking(1.0, shown)
-                plan, state, measured = engine.plan(speaking, heard, span, avatar.rows(shown), state)
+                shown = avatar.shown_frames(range(span.first, span.stop), float(info.fps), Playback(), prosody)
+                said = avatar.speaking(1.0, shown)
+                plan, state, measured = engine.plan(said, heard, span, avatar.rows(shown), state)
                 measures.append(measured)
             for segment in block.segments:
                 piece = plan.slice(segment.start - block.start, segment.stop - block.start)

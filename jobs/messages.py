@@ -26,7 +26,7 @@ from media.playback import AfterEnd, Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
 from media.subtitles.texts import ShownText, shown_texts
-from models.avatar.behaviour import Behaviour, TimedBehaviour
+from models.avatar.behaviour import USUAL_BEHAVIOURS, Behaviour, TimedBehaviour
 from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.matting.report import MatteReport
 from models.mouth.motion import RunningStats
@@ -213,7 +213,7 @@ class BlockRequest:
     span: FrameSpan
     playback: Playback
     expressiveness: float = 1.0
-    behaviours: tuple[TimedBehaviour, ...] = ()
+    behaviours: tuple[TimedBehaviour, ...] = USUAL_BEHAVIOURS
 
 
 class ShownBlock(NamedTuple):

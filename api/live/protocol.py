@@ -115,18 +115,8 @@ class ListOutputs(_Message):
 
 GRANTABLE: Final = {"agent.speak": "audio", "agent.speak_text": "text"}
 """What a browser token must allow for a message. Messages about outputs are never allowed, other ones always."""
-Incoming = (
-    Speak
-    | SpeakText
-    | SpeakEnd
-    | Interrupt
-    | AvatarUpdate
-    | KeepAlive
-    | Playback
-    | StartOutput
-    | StopOutput
-    | ListOutputs
-)
+_OfOutput = StartOutput | StopOutput | ListOutputs
+Incoming = Speak | SpeakText | SpeakEnd | Interrupt | AvatarUpdate | KeepAlive | Playback | _OfOutput
 _ADAPTER: Final[TypeAdapter[Incoming]] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
 
 

@@ -74,7 +74,7 @@ class SessionStream:
         self._clock = SessionClock(live)
         self._num_sent = 0
         self._next_behaviour = shown.behaviour  # from the next chunk on
-        self._behaviours = (TimedBehaviour(0.0, shown.behaviour),)
+        self._behaviours: tuple[TimedBehaviour, ...] = (TimedBehaviour(0.0, shown.behaviour),)
         self._is_recovering = False
         self._ended_event_id: str | None = None
         self._head: tuple[str, bytes] | None = None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from media.frame_source import FrameSource
 from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
-from models.avatar.behaviour import Behaviour, EyePlace, TimedBehaviour
+from models.avatar.behaviour import USUAL_BEHAVIOURS, EyePlace, TimedBehaviour
 from models.avatar.folder import (
     AVATAR_VERSION,
     INFO_FILE,
@@ -115,7 +115,7 @@ class Avatar:
         fps: float,
         playback: Playback,
         prosody: Prosody,
-        behaviours: Sequence[TimedBehaviour] = (TimedBehaviour(0.0, Behaviour()),),
+        behaviours: Sequence[TimedBehaviour] = USUAL_BEHAVIOURS,
     ) -> NDArray[np.int64]:
         """Return what to read from `frames` for T output frames: (T,) source frames, or frames of a moving still.
 

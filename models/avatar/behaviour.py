@@ -29,6 +29,9 @@ class TimedBehaviour(NamedTuple):
     behaviour: Behaviour
 
 
+USUAL_BEHAVIOURS: Final = (TimedBehaviour(0.0, Behaviour()),)
+
+
 class Expression(NamedTuple):
     """Offsets from the still, chosen by eye on six portraits; lengths in eye distances, see `StillFrames`."""
 
