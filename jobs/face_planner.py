@@ -47,6 +47,17 @@ class JobFace:
         return self.weight is None or bool(self.weight[start:stop].any())
 
 
+def behaviours_of(options: JobOptions, turns: FaceTurns | None, span: FrameSpan) -> tuple[TimedBehaviour, ...]:
+    """Return how a still behaves in the frames of `span`, given the turns of its face."""
+    usual = behaviour_of(options)
+    changes = [TimedBehaviour(0.0, usual)]
+    for turn in () if turns is None else turns.turns:
+        if turn.start < span.stop_seconds:
+            own = replace(usual, expression=turn.expression or usual.expression)
+            changes.append(TimedBehaviour(turn.start, own))
+    return still_in_effect(changes, span.start_seconds)
+
+
 class PlannedFaces(NamedTuple):
     """The plans of one block, None for a face that it does not show."""
 
@@ -161,23 +172,12 @@ class FacePlanner:
             span,
             self._playback,
             self._options.expressiveness,
-            self._behaviours(face, block),
+            # All faces of a still would have to move alike, so with several it does not move.
+            behaviours_of(self._options, face.turns, span) if len(self._faces) == 1 else (),
         )
         return await self._cache.plan(
             face.speech, request, state, lambda: self._stages.plan(self._context, face.speech, request, state)
         )
-
-    def _behaviours(self, face: JobFace, block: Block) -> tuple[TimedBehaviour, ...]:
-        if len(self._faces) > 1:  # all faces of a still would have to move alike
-            return ()
-        usual, fps = behaviour_of(self._options), float(self._picture.info.fps)
-        changes = [TimedBehaviour(0.0, usual)]
-        for turn in () if face.turns is None else face.turns.turns:
-            if turn.start < block.stop / fps:
-                changes.append(
-                    TimedBehaviour(turn.start, replace(usual, expression=turn.expression or usual.expression))
-                )
-        return still_in_effect(changes, block.start / fps)
 
     def _measure(self, planned: PlannedFaces) -> None:
         for number, plan in enumerate(planned.plans):

@@ -145,7 +145,7 @@ def test_schemas_promise_no_default_that_an_avatar_may_replace() -> None:
 
 @pytest.mark.parametrize("fields", [{"expression": "sad"}, {"gaze": "0.50,1"}, {"head": "still"}])
 def test_check_source_of_a_video_refuses_options_of_stills(fields: dict[str, str]) -> None:
-    settings = AvatarSettings(**fields)  # type: ignore[arg-type]
+    settings = AvatarSettings(**fields)
     settings.check_source(is_still=True)
     with pytest.raises(OptionError, match=rf"^{next(iter(fields))}: .*only still pictures.*`expressiveness`"):
         settings.check_source(is_still=False)
