@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -254,10 +253,10 @@ class LandmarkGenerator(StageReplica):
             cached = self._avatars.take(request.avatar.folder, engine)
             try:
                 frames = range(request.span.first, request.span.stop)
-                motion = request.motion if self._config.render.still_idle_motion else 0.0
-                avatar = replace(cached.avatar, expressiveness=request.expressiveness)
-                fps = float(request.span.fps)
-                shown = avatar.shown_frames(frames, fps, request.playback, features.prosody, motion)
+                behaviours = request.behaviours if self._config.render.still_idle_motion else ()
+                fps, avatar = float(request.span.fps), cached.avatar
+                shown = avatar.shown_frames(frames, fps, request.playback, features.prosody, behaviours)
+                avatar = avatar.speaking(request.expressiveness, shown)
                 planned = engine.plan(avatar, features.features, request.span, avatar.rows(shown), state)
             except BaseException:
                 cached.close()  # it may be damaged; the next call loads it again

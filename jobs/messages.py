@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.model.avatar_settings import StillSettings
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import MUSIC
 from jobs.model.record import JobRecord
@@ -25,6 +26,7 @@ from media.playback import AfterEnd, ClipKind, Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
 from media.subtitles.texts import ShownText, shown_texts
+from models.avatar.behaviour import USUAL_BEHAVIOURS, Behaviour, TimedBehaviour
 from models.clips.graph import ClipGraph
 from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.matting.report import MatteReport
@@ -216,11 +218,16 @@ class MatteRef:
     report: MatteReport
 
 
+def behaviour_of(settings: StillSettings) -> Behaviour:
+    """Return how a still behaves with these settings."""
+    return Behaviour(settings.motion, settings.expression, settings.gaze, settings.head)
+
+
 @dataclass(frozen=True)
 class BlockRequest:
     """The output frames to plan, and how the source is played.
 
-    For `expressiveness` and `motion` see `models.avatar.avatar.Avatar`; the configuration may forbid motion.
+    For `expressiveness` and `behaviours` see `models.avatar.avatar.Avatar`; the configuration may forbid motion.
     """
 
     avatar: AvatarRef
@@ -228,7 +235,7 @@ class BlockRequest:
     span: FrameSpan
     playback: Playback
     expressiveness: float = 1.0
-    motion: float = 1.0
+    behaviours: tuple[TimedBehaviour, ...] = USUAL_BEHAVIOURS
 
 
 class ShownBlock(NamedTuple):
@@ -282,7 +289,7 @@ class ResolvedAvatar(NamedTuple):
     avatar: AvatarRef
     background: Background | None = None
     expressiveness: float = 1.0
-    motion: float = 1.0
+    behaviour: Behaviour = Behaviour()
     graph: ClipGraph | None = None
 
 

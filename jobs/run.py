@@ -158,8 +158,9 @@ class JobRun:
             playback = await asyncio.to_thread(clips.playback, playback, self._num_frames, float(source.info.fps))
         await self._reserve_disk(picture, float(self._num_frames / fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
+        video, num = replace(source.info, fps=fps), self._num_frames
         faces = [
-            JobFace(avatar, said, turns and turns.weight(job.options, replace(source.info, fps=fps), self._num_frames))
+            JobFace(avatar, said, turns and turns.weight(job.options, video, num), turns)
             for avatar, (turns, said) in zip(avatars, spoken, strict=True)
         ]
         cache = await asyncio.to_thread(self._plan_cache)

@@ -108,6 +108,7 @@ class Submissions:
         found = await self._probe(spec, context, video_key)
         if spec.video is not None:
             await self._avatars.check_picture(spec.face_image, video_key)
+        spec.check_source(is_still=found.source.is_still)
         if spec.background_gain_db is not None and not found.source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
         await self._check_background(spec, context.job_id)

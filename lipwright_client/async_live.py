@@ -199,6 +199,20 @@ class AsyncLiveSession:
         """Stop speaking at once."""
         await self._send(encode_message("agent.interrupt"))
 
+    async def update_avatar(
+        self,
+        *,
+        expression: str | None = None,
+        gaze: str | None = None,
+        head: str | None = None,
+        motion: float | None = None,
+    ) -> None:
+        """Change how a still picture behaves, within .3 s; see `AvatarSettings`. None leaves an option as it is."""
+        sent = {"expression": expression, "gaze": gaze, "head": head, "motion": motion}
+        sent = {name: value for name, value in sent.items() if value is not None}
+        self._more_options = {**self._more_options, **sent}  # a new connection begins with them
+        await self._send(encode_message("avatar.update", **sent))
+
     async def keep_alive(self) -> None:
         """Prevent the idle timeout."""
         await self._send(encode_message("session.keep_alive"))

@@ -26,6 +26,7 @@ class LiveSession(Blocking[AsyncLiveSession]):
     speak_end = blocking(AsyncLiveSession.speak_end)
     interrupt = blocking(AsyncLiveSession.interrupt)
     action = blocking(AsyncLiveSession.action)
+    update_avatar = blocking(AsyncLiveSession.update_avatar)
     keep_alive = blocking(AsyncLiveSession.keep_alive)
     start_output = blocking(AsyncLiveSession.start_output)
     stop_output = blocking(AsyncLiveSession.stop_output)

@@ -15,6 +15,7 @@ from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import (
     GRANTABLE,
     Action,
+    AvatarUpdate,
     Incoming,
     Interrupt,
     ListOutputs,
@@ -34,6 +35,7 @@ from api.live.session_clock import SessionClock
 from api.live.tts_queue import Synthesize, TtsQueue
 from config import LiveConfig
 from errors import CapacityError, ForbiddenError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
+from jobs.model.avatar_settings import StillSettings
 from jobs.model.browser_token import TokenGrant
 from media.live.mp4_boxes import AUDIO_RATE
 from media.subtitles.actions import ActedText, read_actions
@@ -69,6 +71,7 @@ class MessageHandler:
         synthesize: Text-to-speech for the caller.
         outputs: The outputs of the session.
         live: Limits.
+        act: Changes how the avatar behaves; raises OptionError.
         grant: What the client may do; None: everything.
         clips: The clips of the avatar.
 
@@ -86,9 +89,11 @@ class MessageHandler:
         synthesize: Synthesize,
         outputs: SessionOutputs,
         live: LiveConfig,
+        act: Callable[[StillSettings], None],
         grant: TokenGrant | None = None,
         clips: ClipPath | None = None,
     ) -> None:
+        self._act = act
         self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
         self._clips = clips or ClipPath(None, 1.0, 0)
         report = self._report_error
@@ -161,6 +166,8 @@ class MessageHandler:
             self._speech.end()
         elif isinstance(message, Interrupt):
             await self._interrupt()
+        elif isinstance(message, AvatarUpdate):
+            self._act(message)
         elif isinstance(message, StartOutput | StopOutput | ListOutputs):
             await self._handle_output(message)
 

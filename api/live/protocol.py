@@ -22,7 +22,7 @@ from api.forms.form_schema import validated
 from api.validation_message import describe
 from config import LiveConfig
 from errors import ForbiddenError, LipwrightError, OptionError
-from jobs.model.avatar_settings import AvatarOverrides, AvatarSettings, BackgroundSettings
+from jobs.model.avatar_settings import AvatarOverrides, AvatarSettings, BackgroundSettings, StillSettings
 from jobs.model.base import new_id
 from jobs.model.browser_token import TokenGrant
 from media.live.encoder import LiveFragment
@@ -83,6 +83,12 @@ class Interrupt(_Message):
     type: Literal["agent.interrupt"]
 
 
+class AvatarUpdate(_Message, StillSettings):
+    """Change how a still picture behaves; what is not sent stays as it is."""
+
+    type: Literal["avatar.update"]
+
+
 class KeepAlive(_Message):
     """Prevent the idle timeout."""
 
@@ -119,9 +125,8 @@ class ListOutputs(_Message):
 
 GRANTABLE: Final = {"agent.speak": "audio", "agent.speak_text": "text"}
 """What a browser token must allow for a message. Messages about outputs are never allowed, other ones always."""
-Incoming = (
-    Speak | SpeakText | Action | SpeakEnd | Interrupt | KeepAlive | Playback | StartOutput | StopOutput | ListOutputs
-)
+_OfOutput = StartOutput | StopOutput | ListOutputs
+Incoming = Speak | SpeakText | Action | SpeakEnd | Interrupt | AvatarUpdate | KeepAlive | Playback | _OfOutput
 _ADAPTER: Final[TypeAdapter[Incoming]] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
 
 

@@ -17,7 +17,7 @@ from pydantic import (
 
 from errors import OptionError
 from jobs.messages import PeopleScan
-from jobs.model.avatar_settings import AvatarFields
+from jobs.model.avatar_settings import AvatarFields, Expression, Head
 from jobs.model.base import ErrorRecord, FilePart, RequestModel, example, without_defaults
 from jobs.model.clip import AvatarClip, ClipName, ShownKind
 from jobs.model.job_settings import FACE
@@ -268,7 +268,10 @@ class AvatarView(BaseModel):
     face: str = Field(description="Which face of the source is animated.")
     info: AvatarInfo | None = Field(description="Properties found by the analysis; null until `ready`.")
     expressiveness: float = Field(description="Scale of its mouth movement, 0 to 2.")
-    motion: float = Field(description="How far it moves its head, brows and gaze if it is a still, 0 to 1.")
+    motion: float = Field(description="How far it moves if it is a still, 0 to 1.")
+    expression: Expression = Field(description="Its expression if it is a still.")
+    gaze: str = Field(description="Where it looks if it is a still: `free`, `camera` or a point `x,y`.")
+    head: Head = Field(description="How much it turns its head if it is a still.")
     background: str | None = Field(description="Colour behind it, or `blur`; null for what is in its source.")
     background_id: str | None = Field(description="Stored picture or video behind it; null if there is none.")
     background_loop: AfterEnd = Field(description="What follows the end of that video.")

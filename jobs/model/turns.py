@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jobs.model.avatar_settings import Expression
 from jobs.model.base import Frozen, RequestModel
 from media.subtitles.actions import TextAction, checked_action, marked, read_actions
 
@@ -42,6 +43,9 @@ class TurnOptions(RequestModel, Frozen):
     )
     gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
     voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
+    expression: Expression | None = Field(
+        None, description="Expression of a still picture from the start of the turn on; null: that of the job."
+    )
     speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
     action: str | None = Field(
         None, max_length=64, description="Action that an avatar with clips shows when the speech starts."
@@ -97,6 +101,7 @@ class PlannedTurn(Frozen):
     gain_db: float = 0.0
     text: str | None = None
     voice: str | None = None
+    expression: Expression | None = None
     speaker: str | None = None
     speed: float | None = Field(None, description="How much faster than normal the text is spoken, to end in time.")
     cut_seconds: float | None = Field(

@@ -18,6 +18,7 @@ from api.routing import Routes, route
 from api.v1.protocol import JobView
 from api.v1.waiting import NO_STORE, accepted
 from errors import NotFoundError, OptionError
+from jobs.model.avatar_settings import Expression
 from jobs.model.base import new_id
 from jobs.model.edits import NewTurn, Revision, TurnChange, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.record import JobRecord, JobStatus
@@ -40,6 +41,7 @@ class TurnView(BaseModel):
     voice: str | None = Field(description="Voice for the text; null for the default one.")
     gain_db: float
     action: str | None = Field(description="Action that is shown when it starts.")
+    expression: Expression | None = Field(description="Expression of a still picture; null for that of the job.")
     natural_seconds: float | None = Field(description="Length of the text as the voice speaks it.")
     speed: float | None = Field(description="How much faster it is played, to end in time; null: not faster.")
     cut_seconds: float | None = Field(description="What does not fit and is cut; null: nothing.")

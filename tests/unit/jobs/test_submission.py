@@ -206,6 +206,18 @@ async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> N
         await _avatar_job(bench, avatar, background_id=avatar.settings.background_id)
 
 
+async def test_create_with_an_expression_of_a_video_is_refused(bench: Bench) -> None:
+    bench.table.is_dying = False
+    with pytest.raises(OptionError, match="head: a video keeps"):
+        await bench.create(bench.spec(face_image=None, head="calm"))
+    film = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(expression="sad"))
+    with pytest.raises(OptionError, match="expression: a video keeps"):
+        await bench.avatars.create(film)
+    avatar = await bench.avatars.create(film.model_copy(update={"settings": AvatarSettings()}))
+    with pytest.raises(OptionError, match="gaze: a video keeps"):
+        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(gaze="camera")))
+
+
 async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) -> None:
     bench.table.is_dying = False
     calm = AvatarSettings(expressiveness=0.6, motion=0.2, background="blur")

@@ -33,6 +33,7 @@ from lipwright_client import (
     UploadError,
 )
 from lipwright_client.live_protocol import PacedAudio
+from models.avatar.behaviour import Behaviour, TimedBehaviour
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -86,7 +87,9 @@ def test_live_options_reach_the_renderer(tmp_path: Path) -> None:
         with client.live(AVATAR, **options) as session:  # type: ignore[arg-type]
             next(event for event in session if event.type == "session.fragment")
         assert live.settings == [AvatarSettings(expressiveness=1.5, motion=0.5, background="#ffffff", matte="person")]
-        assert {(request.expressiveness, request.motion) for request in live.requests} == {(1.5, 0.5)}
+        assert {(request.expressiveness, request.behaviours) for request in live.requests} == {
+            (1.5, (TimedBehaviour(0.0, Behaviour(motion=0.5)),))
+        }
         assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
         with pytest.raises(OptionError, match="expressiveness"), client.live(AVATAR, expressiveness=3):
             pass

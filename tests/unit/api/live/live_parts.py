@@ -12,7 +12,7 @@ import numpy as np
 
 from config import LiveConfig
 from errors import BusyError, LipwrightError, NotFoundError
-from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo
+from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo, behaviour_of
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.compute import ComputeTime, Metered, received
 from jobs.model.usage import LiveUsage
@@ -76,7 +76,7 @@ class GreyService:
         if settings.background is not None:
             report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
             background = Background(MatteRef("matte.mp4", matte_info(INFO), report), settings.background)
-        return ResolvedAvatar(avatar, background, settings.expressiveness, settings.motion, self.graph)
+        return ResolvedAvatar(avatar, background, settings.expressiveness, behaviour_of(settings), self.graph)
 
     async def admit(self, session_id: str, owner: str | None) -> None:
         if self.refusal is not None:

@@ -80,14 +80,19 @@ def live(files: FileStore, table: JobTable) -> Live:
 async def test_show_uses_avatar_settings_that_are_not_overridden(live: Live) -> None:
     live.change(CALM)
     shown = await live.show()
-    assert (shown.expressiveness, shown.motion, shown.background) == (0.6, 0.2, None)
+    assert (shown.expressiveness, shown.behaviour.motion, shown.background) == (0.6, 0.2, None)
     shown = await live.show(AvatarSettings(expressiveness=1))
-    assert (shown.expressiveness, shown.motion) == (1, 0.2)
+    assert (shown.expressiveness, shown.behaviour.motion) == (1, 0.2)
     assert (await live.show(engine="wav2lip")).expressiveness == 1, "it cannot scale the movement"
     assert (await live.show(engine="wav2lip:gan")).expressiveness == 1, "LiveSession may have its weights elsewhere"
     live.avatars.meanwhile = lambda: pytest.fail("analysed, although the session is refused")
     with pytest.raises(OptionError, match="wav2lip cannot scale the movement"):
         await live.show(AvatarSettings(expressiveness=0.6), engine="wav2lip")
+
+
+async def test_show_of_a_video_refuses_an_expression(live: Live) -> None:
+    with pytest.raises(OptionError, match="expression: a video keeps"):
+        await live.show(AvatarSettings(expression="angry"))
 
 
 async def test_show_uses_settings_that_changed_during_analysis(live: Live) -> None:
@@ -96,7 +101,7 @@ async def test_show_uses_settings_that_changed_during_analysis(live: Live) -> No
     live.avatars.meanwhile = lambda: live.replace(beach, AvatarSettings(background="blur", motion=0.2))
     shown = await live.show()
     assert shown.background is not None and (shown.background.colour, shown.background.file) == ("blur", None)
-    assert shown.motion == 0.2
+    assert shown.behaviour.motion == 0.2
 
 
 async def test_show_uses_background_that_changed_during_matting(live: Live) -> None:
