@@ -71,7 +71,7 @@ class MessageHandler:
         synthesize: Text-to-speech for the caller.
         outputs: The outputs of the session.
         live: Limits.
-        act: Changes how the avatar behaves; raises OptionError.
+        behave: Changes how the avatar behaves; raises OptionError.
         grant: What the client may do; None: everything.
         clips: The clips of the avatar.
 
@@ -89,11 +89,11 @@ class MessageHandler:
         synthesize: Synthesize,
         outputs: SessionOutputs,
         live: LiveConfig,
-        act: Callable[[StillSettings], None],
+        behave: Callable[[StillSettings], None],
         grant: TokenGrant | None = None,
         clips: ClipPath | None = None,
     ) -> None:
-        self._act = act
+        self._behave = behave
         self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
         self._clips = clips or ClipPath(None, 1.0, 0)
         report = self._report_error
@@ -161,17 +161,17 @@ class MessageHandler:
         elif isinstance(message, SpeakText):
             await self._speak_text(message)
         elif isinstance(message, Action):
-            await self._act(message)
+            await self._start_action(message)
         elif isinstance(message, SpeakEnd):
             self._speech.end()
         elif isinstance(message, Interrupt):
             await self._interrupt()
         elif isinstance(message, AvatarUpdate):
-            self._act(message)
+            self._behave(message)
         elif isinstance(message, StartOutput | StopOutput | ListOutputs):
             await self._handle_output(message)
 
-    async def _act(self, message: Action) -> None:
+    async def _start_action(self, message: Action) -> None:
         try:
             self._clips.add(message.name, message.event_id, self._speech.num_received if message.after_audio else None)
         except OptionError as error:  # does not count as an invalid message: language models make up names

@@ -90,7 +90,7 @@ class SessionStream:
             services.synthesize,
             self.outputs,
             live,
-            self._act,
+            self._behave,
             options.grant,
             self._clips,
         )
@@ -196,7 +196,7 @@ class SessionStream:
             await self._connection.send_text(event("session.state_updated", state=state))
         return frames.pictures, audio
 
-    def _act(self, change: StillSettings) -> None:
+    def _behave(self, change: StillSettings) -> None:
         """Change how the avatar behaves, from the next chunk on; OptionError if it is a video."""
         change.check_source(is_still=self._shown.avatar.source.info.is_still)
         sent = {name: getattr(change, name) for name in change.model_fields_set & StillSettings.model_fields.keys()}

@@ -27,6 +27,8 @@ _SPACINGS: Final = (np.inf, 4.0, 2.0, 1.0, 0.5)
 """Seconds between two exits of one clip to another; the narrower the spacing, the later it is added."""
 _ZONE_SECONDS: Final = 1.0
 """Before the end of a clip, in which there is a way out of it; at most a third of the clip."""
+_ACTION_ZONE_SECONDS: Final = 0.4
+"""The same of an action, and at its start, where it is entered; at most a sixth of it, so that most of it is shown."""
 _MAX_JUMP: Final = 12.0
 """Usual steps between neighbours to which a jump is limited if there is a better one between two clips."""
 _ACTION_SPACING: Final = 2.0
@@ -131,7 +133,8 @@ class _Bounds(NamedTuple):
 
     @classmethod
     def of(cls, clip: Clip, half: int, fps: float) -> _Bounds:
-        zone = min(round(_ZONE_SECONDS * fps), (clip.stop - clip.start) // 3)
+        seconds, share = (_ACTION_ZONE_SECONDS, 6) if clip.kind == "action" else (_ZONE_SECONDS, 3)
+        zone = max(half + 1, min(round(seconds * fps), (clip.stop - clip.start) // share))
         # Whatever is entered can still be left: after the bridge in, before that out of the zone.
         stop = max(clip.stop - zone - 2 * half - 1, clip.start + half + 1)
         first = clip.start + half + 1

@@ -141,7 +141,7 @@ class MemoryStages(NoStages):
 class FixedAvatars(Avatars):
     """One source that was analysed before."""
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
     async def record(self, key: str) -> AvatarRecord:
@@ -164,7 +164,7 @@ class IntactAvatars(FixedAvatars):
 class LonelyAvatars(IntactAvatars):
     """Nobody is seen but one person."""
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         if key == NOBODY:
             raise FaceNotFoundError("face: expected person:0 (1 person is seen in the video), found 'person:1'.")
         return await super().ensure(key, engine, on_progress, verify=verify)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from errors import OptionError
-from media.subtitles.actions import ActedText, marked, read_actions
+from media.subtitles.actions import ActedText, TextAction, marked, read_actions
 
 NAMES = ["nod", "wave"]
 
@@ -40,4 +40,4 @@ def test_read_actions_unknown_name_lists_the_names(text: str) -> None:
 
 def test_read_actions_of_subtitles_skips_sounds() -> None:
     found = read_actions("[door slams] Hi [wave] you", NAMES, skips_unknown=True)
-    assert found == ActedText("Hi you", ((3, "wave"),))
+    assert found == ActedText("Hi you", (TextAction(3, "wave"),))
