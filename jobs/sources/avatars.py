@@ -42,7 +42,7 @@ from media.audio_parts import AudioPart
 from media.output.backgrounds import MatteMode
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
-from models.clips.graph import ClipGraph
+from models.clips.graph import OWN, ClipGraph
 from models.face.choice import FaceChoice, is_reference, reference_sha256
 from models.people.report import PeopleReport
 from models.track.tracker import TrackState
@@ -153,13 +153,16 @@ class Avatars:
         return record.graph is not None and await asyncio.to_thread(self._files.has, source_key(key))
 
     async def _compose(self, key: str) -> None:
-        """Make the source of a composite from its parts, which are tracked first."""
+        """Make the source of a composite from its parts, which are tracked first. Clips that fail are left out."""
         record, parts = await self._update(key, status=AvatarStatus.ANALYSING, error=None), []
         for name, part in record.parts.items():
             try:
                 avatar = await self.ensure(part.key, None, ignore_progress)
             except InputError as error:
-                raise type(error)(f"Clip {name!r}: {error}" if name else str(error)) from error
+                if name == OWN:
+                    raise
+                logger.warning("composite %s is made without clip %r: %s", key, name, error)
+                continue
             parts.append(ClipPart(name, part.kind, avatar))
         self._files.stored.make_folder(avatar_folder(key))
         made = await self._stages.compose(CallContext(key), parts, source_key(key))

@@ -202,6 +202,15 @@ async def test_ensure_of_composite_that_cannot_be_made_fails(bench: Bench) -> No
     assert composite.error is not None and composite.error.message == "Clip 'wave': too dark"
 
 
+async def test_ensure_of_composite_leaves_out_a_failed_clip(bench: Bench) -> None:
+    wave, nod = await bench.add("wave"), await bench.add("nod")
+    bench.stages.strangers.add(source_key(nod))
+    key = store_composite(bench.table, bench.own, parts_of(bench.table, bench.own))
+    await bench.avatars.ensure(key, "warp", ignore_progress)
+    assert [name for name, *_ in bench.stages.composed[0]] == [OWN, "wave"]
+    assert bench.row(wave).status is AvatarStatus.READY
+
+
 async def test_composite_ahead_waits_for_all_clips(bench: Bench) -> None:
     first, second = await bench.add("wave"), await bench.add("nod")
     assert await bench.avatars.composite_of(bench.key) == bench.key
