@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -73,14 +74,14 @@ class TrackedVideo:
     fps: float
 
 
-def tracked_video(video: Path, max_seconds: float = math.inf) -> TrackedVideo:
-    """Tracks the face in the first seconds of a video."""
+def tracked_video(video: Path, max_seconds: float = math.inf, cuts: Sequence[int] = ()) -> TrackedVideo:
+    """Tracks the face in the first seconds of a video; `cuts` as in `models.avatar.avatar.own_track`."""
     cv2.setNumThreads(0)
     render = RenderConfig()
     info = probe_video(video, MediaLimits())
     num = int(min(info.num_frames, max_seconds * float(info.fps)))
     with FrameReader(video, info, render.reader_cache_bytes) as reader:
-        track, _ = own_track(_landmarks(reader, info, num), reader, replace(info, num_frames=num))
+        track, _ = own_track(_landmarks(reader, info, num), reader, replace(info, num_frames=num), cuts)
     return TrackedVideo(track, float(info.fps))
 
 

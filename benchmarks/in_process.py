@@ -82,7 +82,8 @@ def render_staged(cached: AnalysedAvatar, audio: Path, folder: Path) -> Rendered
             with clock.stage("landmarks"):
                 prosody = file_prosody(speech, level, span.seconds)
                 shown = avatar.shown_frames(range(span.first, span.stop), float(info.fps), Playback(), prosody)
-                plan, state, measured = engine.plan(avatar, heard, span, avatar.rows(shown), state)
+                said = avatar.speaking(1.0, shown)
+                plan, state, measured = engine.plan(said, heard, span, avatar.rows(shown), state)
                 measures.append(measured)
             for segment in block.segments:
                 piece = plan.slice(segment.start - block.start, segment.stop - block.start)

@@ -17,6 +17,8 @@ from jobs.model.avatar_settings import AvatarSettings
 from lipwright_client import calls
 
 app = commands(help="Manage the avatars of a running service.")
+clips = commands(help="Manage the clips of an avatar: further videos of the same person.")
+app.add_typer(clips, name="clips")
 
 
 @app.command("list")
@@ -98,3 +100,41 @@ def delete_avatar(avatar_id: str, server: Server = ANY_SERVER) -> None:
     """Delete an avatar."""
     service(server).avatars.delete(avatar_id)
     print(f"deleted {avatar_id}")
+
+
+@clips.command("list")
+def list_clips(avatar_id: str, server: Server = ANY_SERVER, as_json: AsJson = False) -> None:
+    """List the clips of an avatar, the oldest first."""
+    avatar = service(server).avatars.get(avatar_id)
+    if as_json:
+        print(json.dumps(avatar.raw["clips"], indent=2))
+        return
+    table = Table("name", "kind", "status", "seconds", "file", "error", box=None)
+    for clip in avatar.clips:
+        seconds = "" if clip.info is None else f"{clip.info.duration_seconds:.1f}"
+        error = "" if clip.error is None else clip.error.message
+        table.add_row(clip.name, clip.kind, clip.status, seconds, name(clip.label), error)
+    console().print(table)
+
+
+@clips.command("add")
+def add_clip(
+    avatar_id: str,
+    clip_name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the clip, such as wave.")],
+    video: Annotated[Path, typer.Argument(help="A video of the same person.", exists=True, dir_okay=False)],
+    kind: Annotated[str, typer.Option(help="When it is shown: idle, talk or action.")] = "action",
+    server: Server = ANY_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Add a clip to an avatar. It is analysed in the background; see `lipwright avatars clips list`."""
+    avatar = service(server).avatars.add_clip(avatar_id, clip_name, kind, video)
+    print(json.dumps(avatar.raw, indent=2) if as_json else f"added {clip_name}")
+
+
+@clips.command("delete")
+def delete_clip(
+    avatar_id: str, clip_name: Annotated[str, typer.Argument(metavar="NAME")], server: Server = ANY_SERVER
+) -> None:
+    """Delete a clip. Jobs and live sessions that use it continue."""
+    service(server).avatars.delete_clip(avatar_id, clip_name)
+    print(f"deleted {clip_name}")

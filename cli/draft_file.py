@@ -69,8 +69,9 @@ def draft_changes(turns: Sequence[Turn], content: bytes) -> DraftChanges:
         OptionError: It is not an SRT or WebVTT file.
     """
     texts = [turn for turn in turns if turn.text is not None]
-    cues = read_cues(content, {turn.speaker for turn in texts if turn.speaker is not None})
-    shown = {turn.number: _read_again(turn) for turn in texts}
+    acts = any("[" in (turn.text or "") for turn in texts)
+    cues = read_cues(content, {turn.speaker for turn in texts if turn.speaker is not None}, keeps_brackets=acts)
+    shown = {turn.number: _read_again(turn, acts) for turn in texts}
     matched = dict(_matches(shown, cues))
     by_number = {turn.number: turn for turn in texts}
     changes = {number: _change(by_number[number], shown[number], cue, texts) for number, cue in matched.items()}
@@ -123,10 +124,10 @@ def _cue_of(turn: Turn) -> Cue:
     return Cue(turn.start, end, f"{prefix}{turn.text}")
 
 
-def _read_again(turn: Turn) -> Cue:
-    """Return the cue of an unchanged turn as it is read from the file: readers leave out sounds in brackets."""
-    cue = _cue_of(turn)
-    cues = read_cues(subtitle_file([cue], "srt").encode(), {turn.speaker} if turn.speaker is not None else ())
+def _read_again(turn: Turn, keeps_brackets: bool) -> Cue:
+    """Return the cue of an unchanged turn as it is read from the file: readers leave out markup."""
+    cue, known = _cue_of(turn), {turn.speaker} if turn.speaker is not None else set[str]()
+    cues = read_cues(subtitle_file([cue], "srt").encode(), known, keeps_brackets)
     return cues[0] if len(cues) == 1 else cue
 
 

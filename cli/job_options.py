@@ -46,6 +46,7 @@ NOT_IN_DUB: Final[Mapping[str, str]] = {
     "avatar_id": _BY_VIDEO,
     "face_image": _BY_VIDEO,
     "loop": _BY_VIDEO,
+    "action": _BY_VIDEO,
     "max_audio_stretch": _BY_VIDEO,
     "speakers": "--face and --voice",
     **{name: NO_OPTIONS[name] for name in ("background_file", "format", "callback_url", "metadata")},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,18 @@ from deployments.runtime.replica import (
     make_decoders,
     stage_method,
 )
-from jobs.messages import AvatarRef, BlockFeatures, BlockRequest, CropRequest, PreparedSpeech, ShownBlock, SourceVideo
+from jobs.messages import (
+    AvatarRef,
+    BlockFeatures,
+    BlockRequest,
+    ClipPart,
+    Composite,
+    CropRequest,
+    PreparedSpeech,
+    ShownBlock,
+    SourceVideo,
+    num_frames_of,
+)
 from media.cancel_token import CancelToken
 from media.matte import ScreenColour
 from models.engines.catalog import EngineCatalog
@@ -33,6 +43,7 @@ from models.speech.features import FeatureBlock
 from models.track.tracker import FaceTracker, TrackState
 from rendering.avatar_builder import AvatarBuilder
 from rendering.avatar_cache import AvatarCache
+from rendering.clip_composer import ClipComposer
 from rendering.crop_planner import plan_crop
 from rendering.matte_builder import MatteBuilder
 from rendering.people_builder import PeopleBuilder
@@ -55,6 +66,7 @@ class LandmarkGenerator(StageReplica):
         self._engines.engine(config.engine)
         generator = MatteGenerator(PersonSegmenter(num_threads=num_threads, device=device))
         self._builder = AvatarBuilder(config.limits, files, decoders, tracker, generator, readers)
+        self._composer = ClipComposer(config.limits, files, decoders, readers)
         self._people = PeopleBuilder(files, PeopleScanner(tracker.finder), readers, num_threads)
         self._mattes = MatteBuilder(files, generator, readers, num_threads)
         self._avatars = AvatarCache(files)
@@ -87,13 +99,46 @@ class LandmarkGenerator(StageReplica):
         return await self._run(lambda token: self._builder.reference(picture, token), 1)
 
     @stage_method
-    async def build_avatar(self, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+    async def appearance(self, avatar: AvatarRef) -> FaceChoice:
+        """Return the choice of the person of a tracked avatar, by the appearance in some of its frames.
+
+        Raises:
+            FaceNotFoundError: No frame shows the face well enough.
+            MediaError: The video cannot be decoded.
+        """
+        num_frames = avatar.source.info.num_frames
+        return await self._run(lambda token: self._composer.appearance(avatar, token), num_frames)
+
+    @stage_method
+    async def check_fit(self, clip: ClipPart, own: AvatarRef) -> None:
+        """Check that a tracked clip shows the person of an avatar, and fits its video; see `models.clips.fitting`.
+
+        Raises:
+            FaceNotFoundError: It shows somebody else.
+            OptionError: It does not fit.
+        """
+        num_frames = num_frames_of([clip]) + own.source.info.num_frames
+        await self._run(lambda token: self._composer.check_fit(clip, own, token), num_frames)
+
+    @stage_method
+    async def compose(self, parts: Sequence[ClipPart], out: str) -> Composite:
+        """Write the source of a composite to the key `out`, completely or not at all; see `compose_clips`.
+
+        Raises:
+            OptionError: A clip does not fit.
+            MediaError: A video cannot be decoded.
+        """
+        return await self._run(lambda token: self._composer.compose(parts, out, token), num_frames_of(parts))
+
+    @stage_method
+    async def build_avatar(self, avatar: AvatarRef, tracks: Sequence[str], cuts: Sequence[int]) -> bool:
         """Smooth the whole track and write the avatar's folder; return whether the person in the source speaks.
 
         The folder is written completely or not at all. `tracks` are the keys of the results of `track`, in one folder
-        and in order, covering the whole video.
+        and in order, covering the whole video. For `cuts` see `Avatar.build`.
         """
-        return await self._run(lambda token: self._builder.build(avatar, tracks, token), avatar.source.info.num_frames)
+        num_frames = avatar.source.info.num_frames
+        return await self._run(lambda token: self._builder.build(avatar, tracks, token, cuts), num_frames)
 
     @stage_method
     async def is_analysed(self, engine: str, avatar: AvatarRef) -> bool:
@@ -208,10 +253,10 @@ class LandmarkGenerator(StageReplica):
             cached = self._avatars.take(request.avatar.folder, engine)
             try:
                 frames = range(request.span.first, request.span.stop)
-                motion = request.motion if self._config.render.still_idle_motion else 0.0
-                avatar = replace(cached.avatar, expressiveness=request.expressiveness)
-                fps = float(request.span.fps)
-                shown = avatar.shown_frames(frames, fps, request.playback, features.prosody, motion)
+                behaviours = request.behaviours if self._config.render.still_idle_motion else ()
+                fps, avatar = float(request.span.fps), cached.avatar
+                shown = avatar.shown_frames(frames, fps, request.playback, features.prosody, behaviours)
+                avatar = avatar.speaking(request.expressiveness, shown)
                 planned = engine.plan(avatar, features.features, request.span, avatar.rows(shown), state)
             except BaseException:
                 cached.close()  # it may be damaged; the next call loads it again

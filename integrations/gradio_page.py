@@ -126,7 +126,7 @@ def _options() -> list[Any]:
     """Return the inputs of a job that have defaults, the engine first."""
     engine = gr.Dropdown([], label="Engine", allow_custom_value=True)
     face = gr.Textbox("largest", label="Which face: largest, speaking, person:0, 0, point:x,y or box:x0,y0,x1,y1")
-    loops = ["pingpong", "loop", "hold", "cut", "source", "retime"]
+    loops = ["pingpong", "loop", "hold", "cut", "source", "retime", "natural"]
     loop = gr.Radio(loops, value="pingpong", label="Fit the video to the speech")
     backgrounds: list[Any] = [("as in the video, or as saved with the avatar", "")]
     backgrounds += ["source", "blur", "transparent", "white", "#00b140"]

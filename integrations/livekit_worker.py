@@ -24,6 +24,8 @@ from integrations.stream_frames import SOUND_RATE, Picture, StreamFrames
 from lipwright_client import AsyncLipwright, AsyncLiveSession, LiveEvent
 
 SPEECH_RATE: Final = 24_000
+ACTION_METHOD: Final = "lipwright.action"
+"""RPC method of the avatar's participant: shows the action that its payload names."""
 
 
 class LipwrightFace(VideoGenerator):
@@ -57,6 +59,10 @@ class LipwrightFace(VideoGenerator):
         if self._resampler is None or self._resampler[0] != mono.sample_rate:
             self._resampler = mono.sample_rate, rtc.AudioResampler(mono.sample_rate, SPEECH_RATE)
         await self._speak(self._resampler[1].push(mono))
+
+    async def act(self, name: str) -> None:
+        """Show an action of an avatar with clips, once what the agent has said before is spoken."""
+        await self._session.action(name, after_audio=True)
 
     async def clear_buffer(self) -> None:
         """Stop speaking at once."""
@@ -107,10 +113,17 @@ async def show_in(room: rtc.Room, server: str | None, avatar_id: str, receiver: 
     left = asyncio.Event()
     room.on("disconnected", lambda *_: left.set())
     async with AsyncLipwright(server) as client, client.live(avatar_id, SPEECH_RATE) as session:
+        face = LipwrightFace(session)
+
+        async def act(data: rtc.RpcInvocationData) -> str:
+            await face.act(data.payload)
+            return ""
+
+        room.local_participant.register_rpc_method(ACTION_METHOD, act)
         runner = AvatarRunner(
             room,
             audio_recv=receiver or DataStreamAudioReceiver(room),
-            video_gen=LipwrightFace(session),
+            video_gen=face,
             options=AvatarOptions(*_size(session), audio_sample_rate=SOUND_RATE, audio_channels=1),
         )
         await runner.start()

@@ -53,6 +53,7 @@ class SpeechTurn(BaseModel):
     gain_db: float | None = Field(None, description="Gain of the speech in dB.")
     text: str | None = Field(None, description="Text to speak instead of audio.")
     voice: str | None = Field(None, description="Voice for the text.")
+    action: str | None = Field(None, description="Action of an avatar with clips, shown when the speech starts.")
 
 
 class SpokenVideo(BaseModel):
@@ -138,7 +139,9 @@ class LipwrightTools:
         self,
         context: Context[Any, Any],
         audio: _Audio = None,
-        text: Annotated[str | None, Field(description="Text to speak instead of `audio`.")] = None,
+        text: Annotated[
+            str | None, Field(description="Text to speak instead of `audio`; may name actions: `Hello! [wave]`.")
+        ] = None,
         voice: Annotated[str | None, Field(description="Voice for the text. Default: the service's.")] = None,
         turns: Annotated[
             list[SpeechTurn] | None,
@@ -155,6 +158,9 @@ class LipwrightTools:
             str | None, Field(description="The face: a video or portrait in the shared folder, or a URL.")
         ] = None,
         avatar_id: Annotated[str | None, Field(description="ID of an avatar, instead of `video`.")] = None,
+        action: Annotated[
+            str | None, Field(description="Action that an avatar with clips shows at the start; an error lists them.")
+        ] = None,
         out: _Out = None,
         engine: Annotated[str | None, Field(description="One of `list_engines`.")] = None,
         face: Annotated[
@@ -189,7 +195,7 @@ class LipwrightTools:
         """Lip-sync a video, portrait or avatar to an audio file, a text or turns; returns a video."""
         with _report_errors():
             fields: JobFields = {"audio": self._source(audio, "audio"), "video": self._source(video, "video")}
-            fields |= {"text": text, "voice": voice, "avatar_id": avatar_id, "engine": engine}
+            fields |= {"text": text, "voice": voice, "avatar_id": avatar_id, "engine": engine, "action": action}
             fields |= {"face": face if video else None}
             fields |= {"background": background, "crop": crop, "format": format, "quality": quality}
             fields |= {"background_file": self._source(background_file, "background_file")}

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from pipecat.audio.utils import create_stream_resampler
 from pipecat.frames.frames import (
     CancelFrame,
+    DataFrame,
     EndFrame,
     Frame,
     InterruptionFrame,
@@ -33,12 +35,20 @@ from lipwright_client import AsyncLipwright, AsyncLiveSession, ClientError, Live
 SPEECH_RATE: Final = 24_000
 
 
+@dataclass
+class LipwrightActionFrame(DataFrame):
+    """Shows an action of an avatar with clips, once the audio before this frame is spoken."""
+
+    action: str = ""
+
+
 class LipwrightVideoService(AIService):
     """Shows the bot as an avatar of a Lipwright service.
 
-    Takes `TTSAudioRawFrame`, at any rate. Pushes `OutputImageRawFrame` (RGB) all the time, and while the bot speaks
-    `TTSAudioRawFrame` (48 kHz, mono), in time with the pictures. `TTSStoppedFrame` follows the last of them. An
-    `InterruptionFrame` closes the mouth at once. Errors of the session are pushed upstream as `ErrorFrame`.
+    Takes `TTSAudioRawFrame`, at any rate, and `LipwrightActionFrame`. Pushes `OutputImageRawFrame` (RGB) all the time,
+    and while the bot speaks `TTSAudioRawFrame` (48 kHz, mono), in time with the pictures. `TTSStoppedFrame` follows the
+    last of them. An `InterruptionFrame` closes the mouth at once. Errors of the session are pushed upstream as
+    `ErrorFrame`.
 
     Args:
         avatar_id: ID of the avatar.
@@ -88,6 +98,9 @@ class LipwrightVideoService(AIService):
         elif isinstance(frame, TTSStoppedFrame) and (session := await self._session()) is not None:
             self._stopped.append(frame)
             await self._send(session.speak_end())
+        elif isinstance(frame, LipwrightActionFrame):
+            if (session := await self._session()) is not None:
+                await self._send(session.action(frame.action, after_audio=True))
         else:
             if isinstance(frame, InterruptionFrame):
                 await self._interrupt()
@@ -152,6 +165,8 @@ class LipwrightVideoService(AIService):
                 self._is_speaking = False
                 while self._stopped:
                     await self.push_frame(self._stopped.pop(0))
+            elif event.type == "error":
+                await self.push_error(f"Lipwright: {event.raw.get('message')}")
             elif event.type == "session.fragment" and frames is not None:
                 await self._push_fragment(frames, event)
 

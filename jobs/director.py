@@ -29,6 +29,7 @@ from jobs.requests import (
     AvatarChange,
     AvatarRequest,
     BackgroundRequest,
+    ClipRequest,
     ReplicaStatus,
     RequestContext,
     ServiceStatus,
@@ -43,6 +44,7 @@ from jobs.single_flight import ignore_progress
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
+from jobs.sources.clips import Clips
 from jobs.sources.live_avatars import LiveAvatars
 from jobs.submission import Submissions
 from jobs.usage import StoredBytes, counted_compute, usage_rows
@@ -142,6 +144,7 @@ class JobDirector:
         self._avatar_submissions = AvatarSubmissions(
             stages, self._table, self._files, self._backgrounds, self._avatars.folder_lock
         )
+        self._clips = Clips(stages, self._table, self._files, self._avatar_submissions)
         return JobServices(
             config,
             stages,
@@ -352,6 +355,26 @@ class JobDirector:
         async with self._reservation(request.admission_id, request.owner):
             return await self._avatar_submissions.change(request)
 
+    async def add_clip(self, request: ClipRequest) -> AvatarRecord:
+        """Store a clip and analyse it in the background; see `Clips.add`."""
+        self._election.check()
+        async with self._reservation(request.admission_id, request.owner):
+            avatar, clip = await self._clips.add(request)
+        if clip.status is not AvatarStatus.READY:
+            self._in_background(self._analyse(clip))
+        return avatar
+
+    async def clips(self, avatar_id: str, owner: str | None) -> dict[str, AvatarRecord]:
+        """Return the rows of an avatar's clips and composites, by their keys."""
+        avatar = await self.get_avatar(avatar_id, owner)
+        return await self._table.run_in_thread(self._table.avatars_belonging_to, avatar.key)
+
+    async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
+        """Delete a clip, and its files unless a job or session needs them; see `Clips.delete`."""
+        self._election.check()
+        await self._clips.delete(avatar_id, name, owner)
+        await self._avatars.sweep()
+
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         """Return one avatar, or raise NotFoundError."""
         return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
@@ -413,7 +436,7 @@ class JobDirector:
         await self._backgrounds.delete(file_id, owner)
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
-        """Delete an avatar.
+        """Delete an avatar with its clips.
 
         Raises:
             StateError: An unfinished job uses it.
@@ -423,9 +446,12 @@ class JobDirector:
         async with self._avatars.folder_lock:
             await self._table.run_in_thread(self._forget_avatar, avatar)
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
+        with suppress(LipwrightError):  # they are swept later
+            await self._avatars.sweep()
 
     def _forget_avatar(self, avatar: AvatarRecord) -> None:
-        users = [job.id for job in self._table.unfinished_jobs() if avatar.key in job.avatar_keys]
+        keys = {avatar.key, *self._table.avatars_belonging_to(avatar.key)}
+        users = [job.id for job in self._table.unfinished_jobs() if keys & job.avatar_keys]
         if users:
             raise StateError(f"Avatar {avatar.id} is used by {len(users)} unfinished job(s), such as {users[0]}.")
         self._table.delete_avatar(avatar.key)
@@ -497,12 +523,17 @@ class JobDirector:
         context = CallContext(avatar.key, trace=current_trace() or trace_of_id(avatar.key))
         async with self._analysing, counted_compute(self._table, avatar.owner):
             with call_context(context), span("avatar"):
-                await self._analyse_with_retries(avatar.key)
+                if avatar.belongs_to is None or avatar.parts:
+                    await self._analyse_with_retries(avatar.key, self._engine)
+                    return
+                await self._analyse_with_retries(avatar.key, None)
+                composite = await self._avatars.composite_of(avatar.belongs_to, is_ahead=True)
+                await self._analyse_with_retries(composite, self._engine)
 
-    async def _analyse_with_retries(self, key: str) -> None:
+    async def _analyse_with_retries(self, key: str, engine: str | None) -> None:
         for _ in range(self._limits.max_restarts):
             try:
-                await self._avatars.ensure(key, self._engine, ignore_progress)
+                await self._avatars.ensure(key, engine, ignore_progress)
             except UnavailableError as error:
                 logger.warning("analysis of avatar %s will be retried: %s", key, error)
                 await asyncio.sleep(error.retry_after_s)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from errors import LipwrightError, NotFoundError, OptionError, StateError
 from jobs.model.base import utc_now
 from jobs.model.edits import AnyTurnEdit, NewTurn, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.model.turns import PlannedTurn
-from jobs.planning import video_seconds
+from jobs.planning import check_one_face, video_seconds
 from jobs.services import JobServices
 from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
 from jobs.speech_messages import with_name
@@ -74,11 +74,12 @@ class Drafts:
 
     async def _edit(self, job: JobRecord, edit: TurnEdit) -> JobRecord:
         source = (await self._services.avatars.source(job.avatar_key)).info
-        turns = edited(job.plan.turns, edit.number, edit.edit)
+        turns = edited(job.plan.turns, edit.number, edit.edit, job.plan.action_names)
+        check_one_face(job.plan, turns)
         record = await self._services.avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
         named = await with_one_face_per_person(turns, people, self._services.avatars)
-        turns = list(checked_turns(named, job.plan.audio_seconds, video_seconds(source)))
+        turns = list(checked_turns(named, job.plan.audio_seconds, video_seconds(source, job.plan)))
         new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
         if new:
             stages, context = self._services.stages, CallContext(job.id)
@@ -97,7 +98,7 @@ class Drafts:
     async def _store(self, job: JobRecord, turns: list[PlannedTurn], source: VideoInfo) -> JobRecord:
         record = await self._services.avatars.record(job.avatar_key)
         keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
-        plan = with_fits(job.plan.with_turns(turns), video_seconds(source))
+        plan = with_fits(job.plan.with_turns(turns), video_seconds(source, job.plan))
         num_cues = sum(turn.text is not None for turn in turns)
         return await self._update(
             job, plan=plan, turn_avatar_keys=keys, num_cues=num_cues, num_cues_done=num_cues, reviewed_at=utc_now()
@@ -108,13 +109,16 @@ class Drafts:
         return await self._table.run_in_thread(self._table.get_job, job.id)
 
 
-def edited(turns: Sequence[PlannedTurn], number: int, change: AnyTurnEdit) -> list[PlannedTurn]:
+def edited(
+    turns: Sequence[PlannedTurn], number: int, change: AnyTurnEdit, actions: Collection[str] | None = None
+) -> list[PlannedTurn]:
     """Return turns after an edit, in any order; texts that have to be spoken again have no `natural_seconds`.
 
     Args:
         turns: The turns.
         number: The turn to edit, from 0; not used for a new one.
         change: The edit.
+        actions: The actions that texts can name; None without any.
 
     Raises:
         NotFoundError: There is no turn of that number.
@@ -122,7 +126,7 @@ def edited(turns: Sequence[PlannedTurn], number: int, change: AnyTurnEdit) -> li
     """
     kept = list(turns)
     if isinstance(change, NewTurn):
-        return [*kept, PlannedTurn(**change.model_dump())]
+        return [*kept, PlannedTurn(**change.model_dump()).with_actions(actions)]
     if not 0 <= number < len(kept):
         raise NotFoundError(f"There is no turn {number}: expected 0 to {len(kept) - 1}.")
     turn = kept[number]
@@ -134,18 +138,14 @@ def edited(turns: Sequence[PlannedTurn], number: int, change: AnyTurnEdit) -> li
         if turn.text is None or not turn.start < change.start < (turn.end or change.start + 1):
             raise OptionError(f"turns[{number}]: only a text can be split, at a time between its start and its end.")
         first = _without_speech(turn, text=change.text, end=change.start)
-        return [
-            *kept[:number],
-            first,
-            _without_speech(turn, text=change.next_text, start=change.start),
-            *kept[number + 1 :],
-        ]
+        second = _without_speech(turn, text=change.next_text, start=change.start, action=None)
+        return [*kept[:number], *(part.with_actions(actions) for part in (first, second)), *kept[number + 1 :]]
     fields = {name: getattr(change, name) for name in change.model_fields_set}
     if turn.text is None and fields.keys() & {"text", "voice"}:
         raise OptionError(f"turns[{number}]: its speech is a file; text and voice cannot be changed.")
-    is_said_alike = all(fields.get(name, getattr(turn, name)) == getattr(turn, name) for name in ("text", "voice"))
-    changed = turn.model_copy(update=fields) if is_said_alike else _without_speech(turn, **fields)
-    return [*kept[:number], changed, *kept[number + 1 :]]
+    changed = turn.model_copy(update={"text": turn.marked_text, **fields}).with_actions(actions)
+    is_said_alike = (changed.text, changed.voice) == (turn.text, turn.voice)
+    return [*kept[:number], changed if is_said_alike else _without_speech(changed), *kept[number + 1 :]]
 
 
 def _without_speech(turn: PlannedTurn, **fields: object) -> PlannedTurn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from jobs.messages import (
     PreparedSpeech,
     SegmentRequest,
     ShownBlock,
+    behaviour_of,
 )
 from jobs.model.plan import JobOptions
 from jobs.ports import Stages
@@ -26,6 +27,7 @@ from jobs.segments.kept import PlanCache
 from jobs.segments.plan import Block, Segment
 from jobs.turns import FaceTurns, speaker_of_frames
 from media.playback import Playback
+from models.avatar.behaviour import TimedBehaviour, still_in_effect
 from models.engines.protocol import FrameSpan
 from models.quality.measures import BlockMeasures
 from telemetry.log_context import CallContext
@@ -38,10 +40,22 @@ class JobFace:
     avatar: AvatarRef
     speech: PreparedSpeech
     weight: NDArray[np.float32] | None
+    turns: FaceTurns | None = None
 
     def is_shown(self, start: int, stop: int) -> bool:
         """Return whether any of the frames [start, stop) shows the generated face."""
         return self.weight is None or bool(self.weight[start:stop].any())
+
+
+def behaviours_of(options: JobOptions, turns: FaceTurns | None, span: FrameSpan) -> tuple[TimedBehaviour, ...]:
+    """Return how a still behaves in the frames of `span`, given the turns of its face."""
+    usual = behaviour_of(options)
+    changes = [TimedBehaviour(0.0, usual)]
+    for turn in () if turns is None else turns.turns:
+        if turn.start < span.stop_seconds:
+            own = replace(usual, expression=turn.expression or usual.expression)
+            changes.append(TimedBehaviour(turn.start, own))
+    return still_in_effect(changes, span.start_seconds)
 
 
 class PlannedFaces(NamedTuple):
@@ -152,14 +166,14 @@ class FacePlanner:
         if not face.is_shown(block.start, block.stop):
             return None
         span = FrameSpan(self._picture.info.fps, block.start, block.stop - block.start, self._num_frames)
-        # All faces of a still would have to move alike, so with several it does not move.
         request = BlockRequest(
             face.avatar,
             self._options.engine,
             span,
-            self._playback,
+            self._playback.part(range(block.start, block.stop)),
             self._options.expressiveness,
-            self._options.motion if len(self._faces) == 1 else 0.0,
+            # All faces of a still would have to move alike, so with several it does not move.
+            behaviours_of(self._options, face.turns, span) if len(self._faces) == 1 else (),
         )
         return await self._cache.plan(
             face.speech, request, state, lambda: self._stages.plan(self._context, face.speech, request, state)

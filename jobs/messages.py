@@ -5,7 +5,7 @@ Files are named by their keys (`storage.file_keys`); each stage fetches them its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.model.avatar_settings import StillSettings
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import MUSIC
 from jobs.model.record import JobRecord
@@ -21,10 +22,12 @@ from media.labels.watermark import Corner
 from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, OutputFormat, Quality
 from media.output.framing import Framing, OutputSize, output_info, parse_aspect, parse_size
-from media.playback import AfterEnd, Playback
+from media.playback import AfterEnd, ClipKind, Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
 from media.subtitles.texts import ShownText, shown_texts
+from models.avatar.behaviour import USUAL_BEHAVIOURS, Behaviour, TimedBehaviour
+from models.clips.graph import ClipGraph
 from models.engines.protocol import FrameSpan, Plan, PlannedBlock
 from models.matting.report import MatteReport
 from models.mouth.motion import RunningStats
@@ -185,6 +188,27 @@ class AvatarRef:
     source: SourceVideo
 
 
+class ClipPart(NamedTuple):
+    """A part of a composite, tracked; see `models.clips.graph.Clip`."""
+
+    name: str
+    kind: ClipKind | None
+    avatar: AvatarRef
+
+
+def num_frames_of(parts: Sequence[ClipPart]) -> int:
+    """Return the frames of all parts together."""
+    return sum(part.avatar.source.info.num_frames for part in parts)
+
+
+class Composite(NamedTuple):
+    """The made source of a composite: what it holds, what the probe finds in it, and its SHA-256, hexadecimal."""
+
+    graph: ClipGraph
+    info: VideoInfo
+    sha256: str
+
+
 @dataclass(frozen=True)
 class MatteRef:
     """Where Studio finds the matte of a source: the key of its video, how that is read, and what is known of it."""
@@ -194,11 +218,16 @@ class MatteRef:
     report: MatteReport
 
 
+def behaviour_of(settings: StillSettings) -> Behaviour:
+    """Return how a still behaves with these settings."""
+    return Behaviour(settings.motion, settings.expression, settings.gaze, settings.head)
+
+
 @dataclass(frozen=True)
 class BlockRequest:
     """The output frames to plan, and how the source is played.
 
-    For `expressiveness` and `motion` see `models.avatar.avatar.Avatar`; the configuration may forbid motion.
+    For `expressiveness` and `behaviours` see `models.avatar.avatar.Avatar`; the configuration may forbid motion.
     """
 
     avatar: AvatarRef
@@ -206,7 +235,7 @@ class BlockRequest:
     span: FrameSpan
     playback: Playback
     expressiveness: float = 1.0
-    motion: float = 1.0
+    behaviours: tuple[TimedBehaviour, ...] = USUAL_BEHAVIOURS
 
 
 class ShownBlock(NamedTuple):
@@ -252,12 +281,16 @@ class Background:
 
 
 class ResolvedAvatar(NamedTuple):
-    """An analysed avatar, how it moves, and what is behind it; None: what is in its source."""
+    """An analysed avatar, how it moves, and what is behind it; None: what is in its source.
+
+    With a `graph`, it is a composite, whose frames are shown in the order of a path; see `models.clips.path`.
+    """
 
     avatar: AvatarRef
     background: Background | None = None
     expressiveness: float = 1.0
-    motion: float = 1.0
+    behaviour: Behaviour = Behaviour()
+    graph: ClipGraph | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jobs.forecast import result_bytes
 from jobs.messages import OutputPicture
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import UploadedFile
+from jobs.model.clip import AvatarClip, action_names
 from jobs.model.plan import MUSIC, JobOptions, JobPlan
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
@@ -20,6 +21,8 @@ from jobs.turns import checked_turns
 from media.language import language_name, language_of_file
 from media.playback import fit_audio
 from media.probe import VideoInfo
+from media.subtitles.actions import checked_action, read_actions
+from models.face.choice import OFF_SCREEN
 
 SPEECH_FIELD: Final = "audio"
 """Name of the speech; every complete plan has it."""
@@ -56,6 +59,38 @@ def sent_turns(spec: JobSpec, content: bytes | None) -> list[PlannedTurn]:
     return [
         turn.model_copy(update={"voice": turn.voice or spec.voice}) if turn.text is not None else turn for turn in turns
     ]
+
+
+def acted_text(text: str, plan: JobPlan, parts: Mapping[str, AvatarClip]) -> str:
+    """Return what is spoken of a text; OptionError for an action that the avatar lacks, or the job cannot show."""
+    check_shown_actions(text, plan, parts)
+    return read_actions(text, plan.action_names).text
+
+
+def check_one_face(plan: JobPlan, turns: Sequence[PlannedTurn]) -> None:
+    """Refuse turns of another face in a job that plays clips, which show one person."""
+    for number, turn in enumerate(turns):
+        if plan.clips and turn.face not in (None, OFF_SCREEN):
+            raise OptionError(f"turns[{number}].face: a job that plays the clips of an avatar has only one face.")
+
+
+def with_actions(turns: Sequence[PlannedTurn], plan: JobPlan, parts: Mapping[str, AvatarClip]) -> list[PlannedTurn]:
+    """Return turns with the actions in their texts; OptionError as for `acted_text`, with the number of the turn."""
+    found = []
+    for number, turn in enumerate(turns):
+        try:
+            check_shown_actions(turn.text or "", plan, parts)
+            found.append(turn.with_actions(plan.action_names))
+        except OptionError as error:
+            raise OptionError(f"turns[{number}].{error}") from error
+    return found
+
+
+def check_shown_actions(text: str, plan: JobPlan, parts: Mapping[str, AvatarClip]) -> None:
+    """Refuse a text with actions of an avatar whose clips the job does not play, rather than speak their names."""
+    if not plan.clips:
+        for action in read_actions(text, action_names(parts), skips_unknown=True).actions:
+            checked_action(action.name, None)
 
 
 def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str, has_visible_label: bool) -> JobPlan:
@@ -141,6 +176,21 @@ def with_audio_speed(
     return plan.with_options(audio_speed=speed), seconds / speed
 
 
+def with_clips(plan: JobPlan, spec: JobSpec, parts: Mapping[str, AvatarClip], source: VideoInfo) -> JobPlan:
+    """Return a plan that plays the composite of its avatar, if the job can: all clips, or the own video if it has none.
+
+    Jobs with the length or the sound of the avatar's own video, or with several of its faces, play that. With turns of
+    one face, the result lasts as long as these, and its mouth is closed between them.
+    """
+    options = plan.options
+    has_one_face = spec.turns is not None and all(turn.face in (None, OFF_SCREEN) for turn in spec.turns)
+    has_clips = options.loop == "natural" or (len(parts) > 1 and (options.loop == "pingpong" or has_one_face))
+    if not has_clips or source.is_still or options.background_gain_db is not None:
+        return plan
+    idle_mouths = None if options.idle_mouths is None else "closed"
+    return plan.with_options(loop="natural", idle_mouths=idle_mouths).model_copy(update={"clips": dict(parts)})
+
+
 def length_of(plan: JobPlan, seconds: float, source: VideoInfo) -> JobLength:
     """Return the length of a job whose speech takes `seconds`; without turns, that is at its own speed.
 
@@ -148,7 +198,7 @@ def length_of(plan: JobPlan, seconds: float, source: VideoInfo) -> JobLength:
     """
     if plan.turns:
         ends = [turn.end or turn.start + expected_seconds(turn.text or "") for turn in plan.turns]
-        seconds = video_seconds(source) or max(ends)
+        seconds = video_seconds(source, plan) or max(ends)
     picture = OutputPicture.of(plan.options, source)
     num_frames, _ = fit_to_speech(plan.options.loop, seconds, source, picture.info.fps)
     result_seconds = float(num_frames / picture.info.fps)
@@ -179,6 +229,6 @@ def expected_seconds(text: str) -> float:
     return 0.5 + len(text) / _CHARS_PER_SECOND
 
 
-def video_seconds(source: VideoInfo) -> float | None:
-    """Return the length of a video; None for a still, which lasts as long as what is spoken."""
-    return None if source.is_still else float(source.num_frames / source.fps)
+def video_seconds(source: VideoInfo, plan: JobPlan) -> float | None:
+    """Return the length of a video; None for a still and `loop=natural`, which last as long as what is spoken."""
+    return None if source.is_still or plan.options.loop == "natural" else float(source.num_frames / source.fps)

@@ -13,6 +13,8 @@ from jobs.admission import Admission, AdmitRequest
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
+    ClipPart,
+    Composite,
     CropRequest,
     OutputInfo,
     PeopleScan,
@@ -29,7 +31,7 @@ from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
 from jobs.model.usage import UsageRow
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext, ServiceStatus
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, ClipRequest, RequestContext, ServiceStatus
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from media.audio_parts import AudioPart
 from media.matte import ScreenColour
@@ -118,6 +120,15 @@ class JobService(Protocol):
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Delete an avatar; StateError while an unfinished job needs it."""
 
+    async def add_clip(self, request: ClipRequest) -> AvatarRecord:
+        """Store a clip of an avatar and start its analysis; return the avatar."""
+
+    async def clips(self, avatar_id: str, owner: str | None) -> dict[str, AvatarRecord]:
+        """Return the rows of an avatar's clips, which have their status, by their keys."""
+
+    async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
+        """Delete a clip; jobs and sessions that use it continue. NotFoundError if there is none."""
+
     async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
         """Return the people in the source of an avatar; the first call starts the search for them."""
 
@@ -196,6 +207,19 @@ class Stages(Protocol):
     async def reference(self, context: CallContext, picture: str) -> FaceChoice:
         """Return the face choice for the person whom a picture shows."""
 
+    async def appearance(self, context: CallContext, avatar: AvatarRef) -> FaceChoice:
+        """Return the face choice for the person of a tracked avatar."""
+
+    async def check_fit(self, context: CallContext, clip: ClipPart, own: AvatarRef) -> None:
+        """Raise FaceNotFoundError if a tracked clip shows somebody else, OptionError if it does not fit otherwise."""
+
+    async def compose(self, context: CallContext, parts: Sequence[ClipPart], out: str) -> Composite:
+        """Write the source of a composite to `out`; the first part is the avatar's own video.
+
+        Raises:
+            OptionError: A clip does not fit.
+        """
+
     async def track(
         self,
         context: CallContext,
@@ -243,8 +267,10 @@ class Stages(Protocol):
     ) -> None:
         """Store the matte and its report in a part of the avatar's folder, from what `matte` wrote."""
 
-    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
-        """Build the avatar from what `track` wrote; return whether it talks."""
+    async def build_avatar(
+        self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str], cuts: Sequence[int]
+    ) -> bool:
+        """Build the avatar from what `track` wrote; return whether it talks. For `cuts` see `ClipGraph.cuts`."""
 
     async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         """Return whether the files that an engine keeps of an avatar are intact."""

@@ -14,6 +14,7 @@ from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import Frozen, UploadedFile, new_id
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
+from media.playback import ClipKind
 from storage.file_store import FileStore
 
 
@@ -118,6 +119,17 @@ class AvatarChange(Frozen):
     avatar_id: str
     settings: AvatarSettings
     background_file: UploadedFile | None = None
+    owner: str | None = None
+
+
+class ClipRequest(Frozen):
+    """A clip of an avatar."""
+
+    admission_id: str | None = None
+    avatar_id: str
+    name: str
+    kind: ClipKind
+    video: UploadedFile
     owner: str | None = None
 
 

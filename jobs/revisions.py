@@ -13,7 +13,7 @@ from jobs.model.plan import MUSIC, JobPlan
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
-from jobs.planning import SPEECH_FIELD, length_of, video_seconds
+from jobs.planning import SPEECH_FIELD, check_one_face, length_of, video_seconds
 from jobs.services import JobServices
 from jobs.submission import Submissions
 from jobs.turn_faces import JobSource, with_one_face_per_person
@@ -52,9 +52,11 @@ class Revisions:
         """
         spec = checked_spec(job)
         await self._check_source(job)
-        source = (await self._services.avatars.source(job.avatar_key)).info
+        source = (await self._services.avatars.source(job.uploaded_avatar_keys[0])).info
         if revision.settings.background_gain_db is not None and not source.has_audio:
             raise OptionError("settings.background_gain_db: the video has no sound.")
+        if revision.settings.background_gain_db is not None and job.plan.clips:
+            raise OptionError("settings.background_gain_db: not possible with clips, or with loop=natural.")
         spec = revision.settings.revised_spec(spec, review=revision.review)
         plan, keys = revision.settings.revised_plan(job.plan), job.turn_avatar_keys
         if revision.changes_turns:
@@ -63,7 +65,7 @@ class Revisions:
             plan = plan.with_turns([turn.unrecorded() for turn in plan.turns], is_complete=False)
             if plan.options.subtitles == "burnt":
                 await asyncio.to_thread(check_fonts, texts)
-        plan = plan.model_copy(update={"needs_review": revision.review})
+        plan = plan.model_copy(update={"needs_review": revision.review, "actions": None})
         length = length_of(plan, job.audio_seconds, source)._asdict()
         revised = job.model_copy(update={"plan": plan, "turn_avatar_keys": keys, "disk_bytes": length["disk_bytes"]})
         return await self._submissions.store_copy(
@@ -72,8 +74,9 @@ class Revisions:
 
     async def _check_source(self, job: JobRecord) -> None:
         table, files = self._services.table, self._services.files
-        record = await table.run_in_thread(table.find_avatar, job.avatar_key)
-        if record is None or not await asyncio.to_thread(files.has, source_key(job.avatar_key)):
+        key = job.uploaded_avatar_keys[0]
+        record = await table.run_in_thread(table.find_avatar, key)
+        if record is None or not await asyncio.to_thread(files.has, source_key(key)):
             raise NotFoundError(f"The files of job {job.id} are gone. Submit them again.")
 
     async def _with_turns(
@@ -82,14 +85,15 @@ class Revisions:
         """Return the plan with the changed turns, and the avatars of their faces."""
         if not plan.turns:
             raise OptionError(f"turns: job {job.id} has none. Submit a new job to change its speech.")
-        avatars, turns = self._services.avatars, _apply_changes(plan.turns, revision)
+        avatars, turns = self._services.avatars, _apply_changes(plan, revision)
         self._check_texts(texts_of(turns))
+        check_one_face(plan, turns)
         record = await avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
         named = await with_one_face_per_person(turns, people, avatars)
         used = {turn.audio for turn in turns if turn.text is None}
         seconds = {field: length for field, length in plan.audio_seconds.items() if field in used}
-        turns = list(checked_turns(named, seconds, video_seconds(source)))
+        turns = list(checked_turns(named, seconds, video_seconds(source, plan)))
         keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
         audio = {
             field: file
@@ -109,13 +113,13 @@ def checked_spec(job: JobRecord) -> JobSpec:
     return job.spec
 
 
-def _apply_changes(planned: Sequence[PlannedTurn], revision: Revision) -> list[PlannedTurn]:
+def _apply_changes(plan: JobPlan, revision: Revision) -> list[PlannedTurn]:
     """Return turns after all changes; the numbers in them are those of the given turns."""
-    turns = [turn.unrecorded() for turn in planned]
+    turns, names = [turn.unrecorded() for turn in plan.turns], plan.action_names
     for change in revision.turns:
-        turns = edited(turns, change.number, change.change)
+        turns = edited(turns, change.number, change.change, names)
     for number in sorted(revision.removed_turns, reverse=True):
         turns = edited(turns, number, TurnRemoval())
     for turn in revision.added_turns:
-        turns = edited(turns, len(turns), turn)
+        turns = edited(turns, len(turns), turn, names)
     return turns

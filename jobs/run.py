@@ -10,6 +10,7 @@ from math import log10
 from typing import Final
 
 from errors import FaceNotFoundError, InputError, LipwrightError, StorageFullError, StoredFileError
+from jobs.actions import ClipTimes, planned_actions, speech_rows
 from jobs.face_planner import FacePlanner, JobFace
 from jobs.forecast import promised_bytes, result_bytes
 from jobs.messages import (
@@ -150,10 +151,16 @@ class JobRun:
         picture = OutputPicture.of(job.options, source.info)
         fps, spoken_seconds = picture.info.fps, speech.info.duration_seconds
         self._num_frames, playback = fit_to_speech(job.options.loop, spoken_seconds, source.info, fps)
+        if (graph := await services.avatars.graph(job.avatar_key)) is not None:
+            await self._plan_actions(speech)
+            rows = await asyncio.to_thread(speech_rows, files.stored, spoken[0][1])
+            clips = ClipTimes(graph, rows, self._job.plan.actions or (), self._job.plan.seed)
+            playback = await asyncio.to_thread(clips.playback, playback, self._num_frames, float(source.info.fps))
         await self._reserve_disk(picture, float(self._num_frames / fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
+        video, num = replace(source.info, fps=fps), self._num_frames
         faces = [
-            JobFace(avatar, said, turns and turns.weight(job.options, replace(source.info, fps=fps), self._num_frames))
+            JobFace(avatar, said, turns and turns.weight(job.options, video, num), turns)
             for avatar, (turns, said) in zip(avatars, spoken, strict=True)
         ]
         cache = await asyncio.to_thread(self._plan_cache)
@@ -197,6 +204,14 @@ class JobRun:
         await self._enter(JobStage.SPEAKING)
         source = await services.avatars.source(self._job.avatar_key)
         self._job = await SpeakingStage(services).complete(self._job, source.info)
+
+    async def _plan_actions(self, speech: PreparedSpeech) -> None:
+        """Store when the actions of the job start, in a job that plays clips; `speech` is all of it."""
+        if self._job.plan.actions is None:
+            rows = await asyncio.to_thread(speech_rows, self._services.files.stored, speech)
+            actions = await asyncio.to_thread(planned_actions, self._job, rows)
+            self._job = self._job.model_copy(update={"plan": self._job.plan.model_copy(update={"actions": actions})})
+            await self._update(plan=self._job.plan)
 
     async def _speech_of_faces(self, speech: PreparedSpeech) -> list[tuple[FaceTurns | None, PreparedSpeech]]:
         """The faces of the job, each with its speech; `speech` is that of the whole job."""

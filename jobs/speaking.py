@@ -23,6 +23,7 @@ from jobs.turns import check_overlaps, speech_slots, texts_of
 from jobs.voices import with_voices
 from media.dubbing.slots import SpeechSlot, fit
 from media.probe import VideoInfo
+from media.subtitles.actions import read_actions
 from media.subtitles.burnt import check_fonts
 from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key, source_key
@@ -60,10 +61,11 @@ class SpeakingStage:
             job = await self._with_faces(job, source)
         if not texts_of(job.plan.turns):
             return await self._completed(job, job.plan, job.plan.audio, length_of(job.plan, 0.0, source))
-        job = await self._with_voices(job, video_seconds(source))
-        spoken = await self._speak_turns(job, unrecorded_slots(job.plan.turns, video_seconds(source)))
+        video_length = video_seconds(source, job.plan)
+        job = await self._with_voices(job, video_length)
+        spoken = await self._speak_turns(job, unrecorded_slots(job.plan.turns, video_length))
         if job.plan.needs_review:
-            return await self._change(job, plan=with_fits(_measured(job.plan, spoken), video_seconds(source)))
+            return await self._change(job, plan=with_fits(_measured(job.plan, spoken), video_length))
         return await self._record(job, spoken, source)
 
     async def speak_turn(self, job: JobRecord, turn: PlannedTurn) -> SpokenCue:
@@ -74,6 +76,7 @@ class SpeakingStage:
 
     async def _complete_text(self, job: JobRecord, spec: JobSpec, text: str, source: VideoInfo) -> JobRecord:
         context = CallContext(job.id)
+        text, _ = read_actions(text, job.plan.action_names)
         turn = PlannedTurn(start=0.0, text=text, voice=spec.voice)
         (turn,), language = await with_voices(self._stages, context, [turn], spec.language)
         await self._change(job, num_cues=1)
@@ -83,7 +86,7 @@ class SpeakingStage:
         assert probed.audio is not None
         plan = job.plan.with_options(language=job.options.language or language)
         plan, seconds = with_audio_speed(
-            plan, spec.max_audio_stretch, probed.audio.duration_seconds, video_seconds(source)
+            plan, spec.max_audio_stretch, probed.audio.duration_seconds, video_seconds(source, plan)
         )
         speech = UploadedFile(key="", sha256=cue.sha256, num_bytes=cue.num_bytes, label=job.audio_label)
         length = length_of(plan, seconds, source)
@@ -94,7 +97,7 @@ class SpeakingStage:
         context = CallContext(job.id)
         said = await self._stages.transcribe(context, source_key(job.avatar_key), job.owner)
         lines = await self._stages.translate(context, said, translate_to)
-        turns = turns_of_transcript(lines, spec.speakers, spec.voice, video_seconds(source) or inf)
+        turns = turns_of_transcript(lines, spec.speakers, spec.voice, video_seconds(source, job.plan) or inf)
         if spec.subtitles_output == "burnt":
             await asyncio.to_thread(check_fonts, texts_of(turns))
         return await self._change(job, plan=job.plan.with_turns(turns, needs_transcript=False, needs_faces=True))
@@ -138,7 +141,7 @@ class SpeakingStage:
     async def _record(self, job: JobRecord, spoken: dict[int, SpokenCue], source: VideoInfo) -> JobRecord:
         """Record the spoken texts in their time slots, one after the other in one file; recorded ones stay there."""
         turns, audio = list(job.plan.turns), dict(job.plan.audio)
-        slots = unrecorded_slots(turns, video_seconds(source))
+        slots = unrecorded_slots(turns, video_seconds(source, job.plan))
         if slots:
             field = _recording_field(audio)
             cues = [PlacedCue(spoken[n].key, slot, turn_name(n, turns[n])) for n, slot in slots.items()]

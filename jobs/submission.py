@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.job_trace import trace_headers
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import utc_now
+from jobs.model.clip import AvatarClip
 from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import MAX_TURNS, PlannedTurn
 from jobs.planning import (
     JobLength,
+    acted_text,
     checked_plan,
     expected_seconds,
     first_plan,
@@ -25,20 +28,25 @@ from jobs.planning import (
     speech_label,
     stored_fields,
     video_seconds,
+    with_actions,
     with_audio_speed,
+    with_clips,
     with_stored_fields,
 )
 from jobs.requests import RequestContext, check_same_request
 from jobs.services import JobServices
 from jobs.sources.avatar_submission import Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
+from jobs.sources.clips import parts_of, store_composite
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turn_sources import with_faces
 from jobs.turns import texts_of
 from jobs.voices import with_voices
 from media.probe import VideoInfo
 from media.subtitles import diarization
+from media.subtitles.actions import checked_action
 from media.subtitles.burnt import check_fonts
+from models.clips.graph import OWN
 from models.face.choice import recorded_face
 from storage.file_keys import (
     background_source_key,
@@ -58,12 +66,16 @@ _COPIED_FIELDS: Final = (
 
 
 class _Probed(NamedTuple):
-    """The inputs of a job: length of each audio file by its field, the source, its digest, and its avatar's face."""
+    """The inputs of a job: length of each audio file by its field, the source, its digest, and its avatar's face.
+
+    For `parts` see `jobs.sources.clips.parts_of`.
+    """
 
     audio_seconds: dict[str, float]
     source: VideoInfo
     sha256: str
     face: str | None
+    parts: dict[str, AvatarClip]
 
 
 class Submissions:
@@ -93,9 +105,10 @@ class Submissions:
         self._engines.check(self._engine(spec), spec.expressiveness)
         face = recorded_face(spec.face, sha256_of(spec.face_image))
         video_key = "" if spec.video is None else key_of(spec.video.sha256, face, context.owner)
-        found = await self._probe(spec, context, source_key(video_key) if video_key else "")
+        found = await self._probe(spec, context, video_key)
         if spec.video is not None:
             await self._avatars.check_picture(spec.face_image, video_key)
+        spec.check_source(is_still=found.source.is_still)
         if spec.background_gain_db is not None and not found.source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
         await self._check_background(spec, context.job_id)
@@ -144,7 +157,7 @@ class Submissions:
             fields += [field for field in ("subtitles", "diarization") if field in job.spec.job_files]
         copies = {job_file_key(job.id, field): job_file_key(job_id, field) for field in fields}
         cues, copied_cues = job_cues_folder(job.id), job_cues_folder(job_id)
-        if not all(self._files.has(key) for key in (*copies, *map(source_key, job.avatar_keys))):
+        if not all(self._files.has(key) for key in (*copies, *map(source_key, job.uploaded_avatar_keys))):
             raise NotFoundError(f"The files of job {job.id} are gone. Submit them again.")
         copies |= {f"{cues}/{name}": f"{copied_cues}/{name}" for name in self._files.stored.entries(cues)}
         self._files.stored.make_folder(segments_folder(job_id))
@@ -153,19 +166,21 @@ class Submissions:
             self._files.stored.copy(key, copy)
 
     def _store_again(self, job: JobRecord, job_id: str, changes: Mapping[str, object]) -> JobRecord:
-        for key in job.avatar_keys:
+        for key in job.uploaded_avatar_keys:
             self._table.update_avatar(key, last_used_at=utc_now())
+        if (parts := job.plan.clips) and (own := self._table.find_avatar(parts[OWN].key)) is not None:
+            store_composite(self._table, own, parts)
         kept = {name: getattr(job, name) for name in _COPIED_FIELDS}
-        own = {"id": job_id, "trace": trace_headers(), "created_at": utc_now()}
-        return self._table.insert_job(JobRecord(**{**kept, **changes, **own}))
+        new = {"id": job_id, "trace": trace_headers(), "created_at": utc_now()}
+        return self._table.insert_job(JobRecord(**{**kept, **changes, **new}))
 
     def _engine(self, spec: JobSpec) -> str:
         return spec.engine or self._config.engine
 
-    async def _probe(self, spec: JobSpec, context: RequestContext, moved_video: str) -> _Probed:
-        """What the inputs of a request are. An earlier attempt may have moved them, the video to `moved_video`."""
+    async def _probe(self, spec: JobSpec, context: RequestContext, video_key: str) -> _Probed:
+        """What the inputs of a request are. An earlier attempt may have moved them, the video to avatar `video_key`."""
         call = CallContext(context.job_id)
-        fields = stored_fields(spec)
+        fields, moved_video = stored_fields(spec), source_key(video_key) if video_key else ""
         video = None if spec.video is None else await self._avatars.find_upload(spec.video, moved_video)
         info: VideoInfo | None = None
         seconds: dict[str, float] = {}
@@ -180,16 +195,24 @@ class Submissions:
                 info = (await self._stages.probe(call, video, None)).video
         if spec.video is not None:
             assert info is not None
-            return _Probed(seconds, info, spec.video.sha256, None)
+            own = AvatarClip(kind=None, key=video_key, created_at=utc_now())
+            return _Probed(seconds, info, spec.video.sha256, None, {OWN: own})
         avatar = await self._table.run_in_thread(self._avatars.usable, spec.avatar_id or "", context.owner)
-        return _Probed(seconds, await self._avatars.source_info(avatar), avatar.source_sha256, avatar.face)
+        parts = await self._table.run_in_thread(parts_of, self._table, avatar)
+        return _Probed(seconds, await self._avatars.source_info(avatar), avatar.source_sha256, avatar.face, parts)
 
     async def _make_plan(
         self, spec: JobSpec, context: RequestContext, found: _Probed, face: str
     ) -> tuple[JobPlan, JobLength]:
         """Return the plan as far as it is known before texts are spoken; OptionError for what cannot be spoken."""
-        own, video = spec.or_default(AvatarSettings()), video_seconds(found.source)
+        own = spec.or_default(AvatarSettings())
         plan = first_plan(spec, own, self._engine(spec), face, self._config.labels.visible)
+        plan = with_clips(plan, spec, found.parts, found.source)
+        if plan.clips:
+            plan = plan.model_copy(update={"seed": crc32(context.job_id.encode())})
+        if spec.action is not None:
+            checked_action(spec.action, plan.action_names)
+        video = video_seconds(found.source, plan)
         fields = stored_fields(spec)
         audio = {fields[field]: file for field, file in spec.audio_files.items()}
         if spec.translate_to is not None:
@@ -200,24 +223,26 @@ class Submissions:
             plan = checked_plan(plan.with_turns(()), (), audio, found.audio_seconds, video)
             return plan, length_of(plan, video or 0.0, found.source)
         if spec.has_turns:
-            turns, needs_faces = await self._turns(spec, context, found, face)
+            turns, needs_faces = await self._turns(spec, context, found, plan)
             turns = with_stored_fields(turns, fields)
             plan = checked_plan(plan, turns, audio, found.audio_seconds, video, needs_faces)
             return plan, length_of(plan, 0.0, found.source)
         plan = checked_plan(plan, (), audio, found.audio_seconds, video)
         if spec.text is not None:
-            self._check_texts([spec.text])
-            return plan, length_of(plan, expected_seconds(spec.text), found.source)
+            text = acted_text(spec.text, plan, found.parts)
+            self._check_texts([text])
+            return plan, length_of(plan, expected_seconds(text), found.source)
         plan, seconds = with_audio_speed(plan, spec.max_audio_stretch, found.audio_seconds["audio"], video)
         return plan, length_of(plan, seconds, found.source)
 
     async def _turns(
-        self, spec: JobSpec, context: RequestContext, found: _Probed, face: str
+        self, spec: JobSpec, context: RequestContext, found: _Probed, plan: JobPlan
     ) -> tuple[Sequence[PlannedTurn], bool]:
         """Return the turns, and whether faces are missing because the people in the source are not yet known."""
         turns: Sequence[PlannedTurn] = sent_turns(spec, await self._content(spec, context.job_id))
         if len(turns) > MAX_TURNS:
             raise OptionError(f"turns: expected at most {MAX_TURNS}, found {len(turns)}.")
+        turns = with_actions(turns, plan, found.parts)
         if texts := texts_of(turns):
             self._check_texts(texts)
             if spec.subtitles_output == "burnt":
@@ -232,7 +257,7 @@ class Submissions:
                 needs_faces = report is None
             if not needs_faces:
                 turns = await asyncio.to_thread(with_faces, turns, report)
-        source = JobSource(found.sha256, found.face or face, context.owner)
+        source = JobSource(found.sha256, found.face or plan.options.face, context.owner)
         named = await with_one_face_per_person(turns, source, self._people)
         return (turns if needs_faces else named), needs_faces
 
@@ -260,7 +285,16 @@ class Submissions:
         await asyncio.to_thread(self._move_files_of_job, spec, context.job_id, plan)
         avatar = await self._table.run_in_thread(self._store_source, spec, context.owner, face, source, is_new_source)
         keys = await self._avatars.store_faces(avatar, plan.turns, context.owner, source)
-        return await self._table.run_in_thread(self._store, spec, context, plan, length, avatar, keys)
+        key = await self._table.run_in_thread(self._played, plan, avatar)
+        return await self._table.run_in_thread(self._store, spec, context, plan, length, avatar, key, keys)
+
+    def _played(self, plan: JobPlan, avatar: AvatarRecord) -> str:
+        """Return the key of what a job plays: its avatar, or a composite."""
+        if not plan.clips:
+            return avatar.key
+        if any(self._table.find_avatar(part.key) is None for part in plan.clips.values()):
+            raise StateError(f"A clip of avatar {avatar.id} was deleted meanwhile. Submit the job again.")
+        return store_composite(self._table, avatar, plan.clips)
 
     def _settings(self, spec: JobSpec, owner: str | None) -> AvatarSettings:
         """The movement and background of a job: what it sets, and the settings of its avatar for the rest."""
@@ -295,6 +329,7 @@ class Submissions:
         plan: JobPlan,
         length: JobLength,
         avatar: AvatarRecord,
+        key: str,
         turn_avatar_keys: dict[str, str],
     ) -> JobRecord:
         """Insert the row of a job whose files have been moved."""
@@ -312,7 +347,7 @@ class Submissions:
             audio_label=speech_label(spec),
             source_label=avatar.label if spec.video is None else spec.video.label,
             upload_bytes=sum(file.num_bytes for file in spec.files),
-            avatar_key=avatar.key,
+            avatar_key=key,
             turn_avatar_keys=turn_avatar_keys,
             **length._asdict(),
             spec=spec,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import OptionError
+from jobs.model.avatar_settings import StillSettings
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord
 from jobs.model.turns import MAX_TURNS, PlannedTurn
@@ -222,6 +223,9 @@ def _check_turn(
             FaceChoice.parse(turn.face)
         except OptionError as error:
             raise OptionError(f"{name}.face: {error}") from error
+    StillSettings(expression=turn.expression or "neutral").check_source(
+        is_still=video_seconds is None, prefix=f"{name}."
+    )
     if video_seconds is not None and turn.start >= video_seconds:
         raise OptionError(f"{name}.start: the video ends at {video_seconds:g} s, before {turn.start:g} s.")
     available = inf if turn.text is not None else _available(name, turn, audio_seconds)

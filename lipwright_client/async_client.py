@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, Unpack
+from urllib.parse import quote
 
 import httpx
 
@@ -35,6 +36,8 @@ from lipwright_client.records import (
     Avatar,
     AvatarList,
     Background,
+    Clip,
+    ClipList,
     ClonedVoice,
     Engine,
     EngineList,
@@ -286,6 +289,32 @@ class AsyncAvatars:
             NotFoundError: There is no such avatar or background.
         """
         return await self._transport.run(upload(_avatar(avatar_id), reads(Avatar), fields, "PATCH"))
+
+    async def add_clip(self, avatar_id: str, name: str, kind: str, video: Source) -> Avatar:
+        """Add a further video of the avatar's person, 1 to 60 seconds long. Returns when the service has received it.
+
+        Args:
+            avatar_id: ID of the avatar, which was made from a video.
+            name: Name by which actions are called: `a-z`, `0-9`, `_` and `-`.
+            kind: When it is shown: while nobody speaks (`idle`), while somebody speaks (`talk`), or when it is named
+                (`action`).
+            video: The video.
+
+        Raises:
+            UploadError: The file does not exist.
+            InputError: The video does not fit, or the avatar is a still.
+            StateError: The avatar has a clip of that name, or too many.
+        """
+        fields = {"name": name, "kind": kind, "video": video}
+        return await self._transport.run(upload(f"{_avatar(avatar_id)}/clips", reads(Avatar), fields))
+
+    async def list_clips(self, avatar_id: str) -> tuple[Clip, ...]:
+        """List the clips of an avatar, the oldest first."""
+        return (await self._transport.run(Call("GET", f"{_avatar(avatar_id)}/clips", reads(ClipList)))).clips
+
+    async def delete_clip(self, avatar_id: str, name: str) -> None:
+        """Delete a clip. Jobs and live sessions that use it continue."""
+        await self._transport.run(delete(f"{_avatar(avatar_id)}/clips/{quote(name, safe='')}"))
 
     async def list(self) -> tuple[Avatar, ...]:
         """List kept avatars, newest first."""

@@ -180,6 +180,17 @@ class AsyncLiveSession:
         """Send a text to be spoken by the service's voice."""
         await self._send(encode_message("agent.speak_text", text=text, voice=voice))
 
+    async def action(self, name: str, after_audio: bool = False) -> None:
+        """Show an action of an avatar with clips; `connected["actions"]` names them.
+
+        An `agent.action_started` event reports its start. It is not sent again after a reconnection.
+
+        Args:
+            name: The action.
+            after_audio: Start when the audio that was sent before is spoken, not at once.
+        """
+        await self._send(encode_message("agent.action", name=name, after_audio=after_audio))
+
     async def speak_end(self) -> None:
         """Mark the end of the utterance."""
         await self._send(encode_message("agent.speak_end"))
@@ -187,6 +198,20 @@ class AsyncLiveSession:
     async def interrupt(self) -> None:
         """Stop speaking at once."""
         await self._send(encode_message("agent.interrupt"))
+
+    async def update_avatar(
+        self,
+        *,
+        expression: str | None = None,
+        gaze: str | None = None,
+        head: str | None = None,
+        motion: float | None = None,
+    ) -> None:
+        """Change how a still picture behaves, within .3 s; see `AvatarSettings`. None leaves an option as it is."""
+        sent = {"expression": expression, "gaze": gaze, "head": head, "motion": motion}
+        sent = {name: value for name, value in sent.items() if value is not None}
+        self._more_options = {**self._more_options, **sent}  # a new connection begins with them
+        await self._send(encode_message("avatar.update", **sent))
 
     async def keep_alive(self) -> None:
         """Prevent the idle timeout."""

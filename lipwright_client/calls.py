@@ -28,8 +28,9 @@ _UPLOAD_WRITE_S: Final = 120.0  # a busy service applies backpressure
 class AvatarSettings(TypedDict, total=False):
     """What an avatar's jobs and live sessions show unless they set it; None counts as absent.
 
-    `expressiveness` scales the mouth movement (0 to 2), and `motion` says how far a still picture moves its head, brows
-    and gaze (0 to 1); both are 1 by default.
+    `expressiveness` scales the mouth movement (0 to 2), and `motion` says how far a still picture moves (0 to 1); both
+    are 1 by default. Its `expression` is `neutral`, `happy`, `sad`, `angry`, `surprised` or `serious`, its `gaze` is
+    `free`, `camera` or a point `x,y` (shares of the picture), and its `head` is `lively`, `calm` or `still`.
     `background` is a colour (`#00b140`, `white`) or `blur`, and `source` removes the background. Instead,
     `background_file` is a picture or a video, or `background_id` the ID of a stored one; `background_loop` says what
     follows the end of a video (`loop`, `pingpong`, `hold`). `matte` says how the person is cut out: `auto`, `person` or
@@ -38,6 +39,9 @@ class AvatarSettings(TypedDict, total=False):
 
     expressiveness: float | None
     motion: float | None
+    expression: str | None
+    gaze: str | None
+    head: str | None
     background: str | None
     background_file: Source | None
     background_id: str | None
@@ -65,9 +69,9 @@ class JobFields(AvatarSettings, total=False):
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
     `voice`). `visible_label` and `visible_label_top` add a visible AI mark. `face` and `face_image` as for avatars;
     `loop` fits the video to
-    the speech: `pingpong`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits the speech
-    too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays under it, with
-    `music_gain_db`; `loudness_lufs` normalizes the result;
+    the speech: `pingpong`, `natural`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits
+    the speech too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays
+    under it, with `music_gain_db`; `loudness_lufs` normalizes the result;
     `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
     `mp4`, `webm` or `mov`, and its `quality` is `fast`, `balanced` or `best`;
     `background` is a colour (`#00b140`, `white`), `blur`, `transparent`, or `source` for an avatar with another
@@ -76,14 +80,16 @@ class JobFields(AvatarSettings, total=False):
     -1, 0 or 1; `callback_url` receives a signed webhook; `metadata` is returned with the job.
 
     Several people speak with `turns` instead of one speech: each is a mapping with `start` and `end` in seconds of the
-    video, a `face`, a `gain_db`, and a `text` with a `voice`, or `audio`, the name of a file: `audio`, or a key of
-    `more_audio` (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT, spoken by voices), or of
-    `audio` and its `diarization` (RTTM or JSON), or of what is said in the video, translated: `translate_to` (`de`,
-    `German`), if the service is configured for that. `speakers` then maps names of speakers to mappings with `face` and
-    `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`; `subtitles_output` is
-    `track` or `burnt`. `language` (`de`, `German`) chooses voices for texts without one, a different one for each
-    speaker, and marks the sound and the text track. With `review`, the job stops once its texts are spoken: see
-    `jobs.turns`, `jobs.edit_turn` and `jobs.approve`.
+    video, a `face`, a `gain_db`, an `expression` of a still picture, and a `text` with a `voice`, or `audio`, the name
+    of a file: `audio`, or a key of `more_audio` (`audio_NAME`). Turns can also be made of `subtitles` (SRT or WebVTT,
+    spoken by voices), or of `audio` and its `diarization` (RTTM or JSON), or of what is said in the video, translated:
+    `translate_to` (`de`, `German`), if the service is configured for that. `speakers` then maps names of speakers to
+    mappings with `face` and `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`;
+    `subtitles_output` is `track` or `burnt`. `language` (`de`, `German`) chooses voices for texts without one, a
+    different one for each speaker, and marks the sound and the text track. With `review`, the job stops once its texts
+    are spoken: see `jobs.turns`, `jobs.edit_turn` and `jobs.approve`.
+
+    An avatar with clips shows `action` at the start, and the actions that turns have or texts name: `Hello! [wave]`.
 
     Repeating a call with the same `idempotency_key` returns the same job; without
     one, each call creates a new job.
@@ -100,6 +106,7 @@ class JobFields(AvatarSettings, total=False):
     face: str | None
     face_image: Source | None
     loop: str | None
+    action: str | None
     turns: Sequence[Mapping[str, Any]] | None
     more_audio: Mapping[str, Source] | None
     subtitles: Source | None
@@ -130,7 +137,8 @@ class TurnOptions(TypedDict, total=False):
     """Fields that a new turn of a job in review may have; None is the default.
 
     The text is spoken by `voice`; `face` says who speaks, as in `turns` of a job; `speaker` is a name; the speech
-    should end at `end` seconds of the video; `gain_db` is its gain.
+    should end at `end` seconds of the video; `gain_db` is its gain; `action` is one that the avatar shows at its start;
+    `expression` is that of a still picture.
     """
 
     voice: str | None
@@ -138,6 +146,8 @@ class TurnOptions(TypedDict, total=False):
     speaker: str | None
     end: float | None
     gain_db: float | None
+    action: str | None
+    expression: str | None
 
 
 class TurnFields(TurnOptions, total=False):

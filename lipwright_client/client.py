@@ -25,6 +25,8 @@ class LiveSession(Blocking[AsyncLiveSession]):
     speak_text = blocking(AsyncLiveSession.speak_text)
     speak_end = blocking(AsyncLiveSession.speak_end)
     interrupt = blocking(AsyncLiveSession.interrupt)
+    action = blocking(AsyncLiveSession.action)
+    update_avatar = blocking(AsyncLiveSession.update_avatar)
     keep_alive = blocking(AsyncLiveSession.keep_alive)
     start_output = blocking(AsyncLiveSession.start_output)
     stop_output = blocking(AsyncLiveSession.stop_output)
@@ -83,6 +85,9 @@ class Avatars(Blocking[AsyncAvatars]):
     people = blocking(AsyncAvatars.people)
     list = blocking(AsyncAvatars.list)
     update = blocking(AsyncAvatars.update)
+    add_clip = blocking(AsyncAvatars.add_clip)
+    list_clips = blocking(AsyncAvatars.list_clips)
+    delete_clip = blocking(AsyncAvatars.delete_clip)
     delete = blocking(AsyncAvatars.delete)
 
 

@@ -25,7 +25,8 @@ class LiveEvent:
 
     Attributes:
         type: `session.state_updated`, `session.stream`, `session.fragment`, `agent.speak_started`, `agent.speak_ended`,
-            `agent.speak_interrupted`, `output.state_updated`, `output.list`, `session.ended` or `error`.
+            `agent.speak_interrupted`, `agent.action_started`, `output.state_updated`, `output.list`, `session.ended` or
+            `error`.
         raw: All fields.
         media: Fragmented MP4 data: the header with `session.stream`, fragments with `session.fragment`.
             Concatenated, they form one file. `session.stream` comes again after a reconnection and begins a new one.

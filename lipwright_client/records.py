@@ -128,6 +128,7 @@ class Turn(Record):
         original_text: What is said in the source, if it was sent.
         face: Who speaks; None for the face of the job.
         voice: Voice for the text; None for the default one.
+        expression: Expression of a still picture; None for that of the job.
         natural_seconds: Length of the text as the voice speaks it.
         speed: How much faster it is played, to end in time; None: not faster.
         cut_seconds: What does not fit and is cut; None: nothing.
@@ -142,6 +143,7 @@ class Turn(Record):
     face: str | None = None
     voice: str | None = None
     gain_db: float = 0.0
+    expression: str | None = None
     natural_seconds: float | None = None
     speed: float | None = None
     cut_seconds: float | None = None
@@ -184,6 +186,36 @@ class AvatarInfo:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A clip of an avatar.
+
+    Attributes:
+        name: Name by which actions are called.
+        kind: When it is shown: `idle`, `talk` or `action`.
+        status: `analysing`, `ready` or `failed`.
+        label: Name of the uploaded file.
+        info: Properties found by the analysis; None until `ready`.
+        thumbnail: Path or URL of a JPEG of its first frame; None until `ready`.
+    """
+
+    name: str
+    kind: Literal["idle", "talk", "action"]
+    status: AvatarStatus
+    label: str
+    created_at: datetime
+    info: AvatarInfo | None = None
+    error: Failure | None = None
+    thumbnail: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipList:
+    """The clips of an avatar, the oldest first."""
+
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
 class Avatar(Record):
     """An avatar.
 
@@ -196,10 +228,14 @@ class Avatar(Record):
         is_kept: Whether the avatar is listed and kept until it is deleted.
         expressiveness: Default scale of the mouth movement in its jobs and live sessions, 0 to 2.
         motion: How far it moves in them if it is a still, 0 to 1.
+        expression: Its expression in them if it is a still.
+        gaze: Where it looks in them if it is a still: `free`, `camera` or a point `x,y`.
+        head: How much it turns its head in them if it is a still: `lively`, `calm` or `still`.
         background: Default background of its jobs and live sessions: a colour or `blur`; None if there is none.
         background_id: ID of a stored picture or video that is the default background instead.
         background_loop: What follows the end of that video.
         matte: How the person is cut out for the background.
+        clips: Further videos of the same person, the oldest first.
     """
 
     id: str
@@ -213,10 +249,14 @@ class Avatar(Record):
     is_kept: bool = True
     expressiveness: float = 1.0
     motion: float = 1.0
+    expression: str = "neutral"
+    gaze: str = "free"
+    head: str = "lively"
     background: str | None = None
     background_id: str | None = None
     background_loop: str = "loop"
     matte: str = "auto"
+    clips: tuple[Clip, ...] = ()
 
     def check(self) -> Avatar:
         """Return this avatar if its analysis has not failed.

@@ -93,7 +93,8 @@ class SegmentWriter:
     Nothing refers across the ends. In MP4, the first frame is an IDR frame, and SPS and PPS are equal for all segments
     written with the same `info` (size, rate, colour, aspect), `crf`, `preset` and `quality`. They do not depend on
     `num_threads`, unlike the compressed bytes. With `in_band_headers` they are also in front of the first frame, so
-    that segments can be joined with copies of the source, see `media.result.stream_copy`.
+    that segments can be joined with copies of the source, see `media.result.stream_copy`. There is a keyframe at least
+    every `max_gop_frames`; None leaves that to the encoder.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class SegmentWriter:
         file_format: OutputFormat = MP4,
         has_alpha: bool = False,
         draw: DrawPicture = draw_whole,
+        max_gop_frames: int | None = None,
     ) -> None:
         self._num_frames, self._draw = 0, draw
         self._needs_headers = in_band_headers
@@ -119,6 +121,8 @@ class SegmentWriter:
         stream = container.add_stream(file_format.video_encoder, rate=info.fps, options=options)
         assert isinstance(stream, VideoStream)
         self._stream = stream
+        if max_gop_frames is not None:
+            self._stream.codec_context.gop_size = max_gop_frames
         self._stream.codec_context.thread_count = num_threads
         if in_band_headers:
             self._stream.codec_context.codec_tag = IN_BAND_TAG

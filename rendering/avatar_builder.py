@@ -67,7 +67,7 @@ class AvatarBuilder:
                 (frame,) = reader.read([0])
         return self._tracker.reference(frame, info.colour)
 
-    def build(self, avatar: AvatarRef, tracks: Sequence[str], token: CancelToken) -> bool:
+    def build(self, avatar: AvatarRef, tracks: Sequence[str], token: CancelToken, cuts: Sequence[int] = ()) -> bool:
         """Smooth the whole track and write the avatar's folder; return whether the person in the source speaks."""
         source, folder = avatar.source, split(tracks[0])[0]
         names = [split(track)[1] for track in tracks]
@@ -80,7 +80,7 @@ class AvatarBuilder:
             (frame,) = reader.read([0])
             picture = frame_thumbnail(frame, source.info.colour, pixel_aspect(source.info))
             (made / AVATAR_PICTURE).write_bytes(picture)
-            return Avatar.build(made, source.info, raw, reader, self._matting.cut_out).talks
+            return Avatar.build(made, source.info, raw, reader, self._matting.cut_out, cuts).talks
 
     def is_analysed(self, avatar: AvatarRef, engine: Engine) -> bool:
         """Return whether all files of the engine for an avatar are stored."""

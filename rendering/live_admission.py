@@ -16,6 +16,7 @@ from config import LiveConfig
 from errors import BusyError
 from jobs.messages import ResolvedAvatar
 from media.audio import SPEECH_SAMPLE_RATE
+from models.avatar.behaviour import TimedBehaviour
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 
@@ -58,7 +59,7 @@ async def measure_cost(renderer: ChunkRenderer, session_id: str, shown: Resolved
             num,
             state,
             shown.expressiveness,
-            shown.motion,
+            (TimedBehaviour(0.0, shown.behaviour),),
             shown.background,
             reference,
         )

@@ -9,6 +9,8 @@ from jobs.messages import AvatarRef, Background, ResolvedAvatar
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.usage import LiveUsage
 from media.live.encoder import EncodedPictures
+from media.playback import Playback
+from models.avatar.behaviour import USUAL_BEHAVIOURS, TimedBehaviour
 from models.speech.stream import SpeechWindow
 
 
@@ -23,11 +25,12 @@ class LiveChunkRequest:
     num_frames: int  # 1 or more
     state: object  # `LiveChunk.state` of the previous chunk, None for the first
     expressiveness: float = 1.0  # see `models.avatar.avatar.Avatar`
-    motion: float = 1.0  # how far a still moves, 0 to 1
+    behaviours: tuple[TimedBehaviour, ...] = USUAL_BEHAVIOURS  # how a still behaves; without any, it does not move
     background: Background | None = None  # what is behind the person; None: what is in the source
     # `LiveChunk.reference` of the chunk that was shown before, so that this one may refer to its pictures; None: begin
     # with a keyframe. It also begins with one if the process does not have that chunk's encoder.
     reference: str | None = None
+    playback: Playback = Playback()  # how the source is played; of a path, at least the part that the frames show
 
 
 class LiveChunk(NamedTuple):

@@ -7,7 +7,6 @@ import uuid
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -151,8 +150,8 @@ class LiveRenderer:
         began = self._clock()
         with ExitStack() as files:
             avatar, path = self._fetch(request, files)
-            avatar = replace(avatar, expressiveness=request.expressiveness)
             shown = self._shown_frames(avatar, request)
+            avatar = avatar.speaking(request.expressiveness, shown)
             plan, state = self._plan(avatar, request, avatar.rows(shown))
             of_session = request.session_id, request.avatar.source.key, *_files_of(request.background)
             readers = self._readers.take(of_session, lambda: self._open(path, avatar, request))
@@ -201,13 +200,13 @@ class LiveRenderer:
         return self._live.plan_live(avatar, features, span, index, request.state)
 
     def _shown_frames(self, avatar: Avatar, request: LiveChunkRequest) -> NDArray[np.int64]:
-        # "pingpong" plays the source forward and backward: no jumps. Speech moves the head of a still only;
+        # Without a path, the source is played forward and backward: no jumps. Speech moves the head of a still only;
         # frames after this chunk, which only serve as context, use as much of the speech as has arrived.
         frames = range(request.first_frame, request.first_frame + request.num_frames + self._live.look_ahead_frames)
         fps = float(avatar.info.fps)
         prosody = window_prosody(request.window, np.array(frames) / fps)
-        motion = request.motion if self._config.render.still_idle_motion else 0.0
-        return avatar.shown_frames(frames, fps, Playback(), prosody, motion)
+        behaviours = request.behaviours if self._config.render.still_idle_motion else ()
+        return avatar.shown_frames(frames, fps, request.playback, prosody, behaviours)
 
     def _encoder(self, request: LiveChunkRequest) -> SessionEncoder:
         """Return the encoder of a session, or a new one if it cannot continue with this chunk."""

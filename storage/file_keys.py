@@ -14,7 +14,7 @@
     jobs/{id}/segments/speech-{number}.npy  the speech of one face of a job with turns, 16 kHz mono
     jobs/{id}/segments/sound         the encoded sound in pieces, see `media.result.sound_pieces`
     jobs/{id}/result.mp4             the video; likewise
-    avatars/{key}/source             the video or still as uploaded
+    avatars/{key}/source             the video or still as uploaded, or all clips of an avatar in one video
     avatars/{key}/face               the reference picture of the person, if one was uploaded
     avatars/{key}/picture.jpg        its first frame, small
     avatars/{key}/speech.npy         the source's own audio, 16 kHz mono

@@ -24,7 +24,7 @@ from jobs.model.record import CallbackRecord, CallbackStatus, JobPage, JobQuery,
 from jobs.model.usage import Usage
 from storage.job_queue import JobQueue
 from storage.job_summaries import HEAD, JobSummaries
-from storage.protocols import MAX_INTEGER, Database, KeyTakenError, Row
+from storage.protocols import Database, KeyTakenError, Row
 from storage.row_codec import (
     AvatarRecord,
     AvatarStatus,
@@ -338,6 +338,11 @@ class JobTable:
         )
         return [from_row(AvatarRecord, row) for row in rows]
 
+    def avatars_belonging_to(self, key: str) -> dict[str, AvatarRecord]:
+        """Return the clips and composites of an avatar, by their keys."""
+        rows = self.database.query("SELECT * FROM avatars WHERE belongs_to = ?1", key)
+        return {row["key"]: from_row(AvatarRecord, row) for row in rows}
+
     def backgrounds_of_avatars(self) -> dict[str, list[str]]:
         """Return the IDs of the avatars that use each stored background, by the ID of the background."""
         avatars: dict[str, list[str]] = {}
@@ -366,18 +371,37 @@ class JobTable:
             self.database.execute("DELETE FROM avatars WHERE key = ?1", key)
 
     def surplus_avatars(self, max_cached: int) -> list[AvatarRecord]:
-        """Return the avatars to evict: beyond the `max_cached` last used, unpinned and not needed by a job."""
+        """Return the avatars to evict, the last used first: beyond the `max_cached` last used, and remains of clips.
+
+        None is pinned, needed by a job, part of a composite that a job needs, or a clip of an avatar. Remains are
+        deleted clips, composites with deleted clips, and what belonged to deleted avatars.
+        """
         rows = self.database.query(
             f"""
             SELECT * FROM avatars
             WHERE pinned = 0 AND key NOT IN (SELECT avatar_key FROM jobs WHERE status IN {_UNFINISHED}) AND NOT EXISTS (
                 SELECT 1 FROM jobs WHERE status IN {_UNFINISHED} AND turn_avatar_keys LIKE '%' || avatars.key || '%'
+            ) AND NOT EXISTS (
+                SELECT 1 FROM jobs JOIN avatars composite ON composite.key = jobs.avatar_key
+                WHERE jobs.status IN {_UNFINISHED} AND composite.parts LIKE '%' || avatars.key || '%'
+            ) AND NOT EXISTS (
+                SELECT 1 FROM avatars own
+                WHERE own.key = avatars.belongs_to AND own.clips LIKE '%' || avatars.key || '%'
             )
-            ORDER BY last_used_at DESC LIMIT {MAX_INTEGER} OFFSET ?1
-            """,
-            max_cached,
+            ORDER BY last_used_at DESC
+            """
         )
-        return [from_row(AvatarRecord, row) for row in rows]
+        avatars = [from_row(AvatarRecord, row) for row in rows]
+        kept = {avatar.key for avatar in [avatar for avatar in avatars if not self._remains(avatar)][:max_cached]}
+        return [avatar for avatar in avatars if avatar.key not in kept]
+
+    def _remains(self, avatar: AvatarRecord) -> bool:
+        """Return whether no avatar has this clip, or all parts of this composite, any more."""
+        if avatar.belongs_to is None:
+            return False
+        own = self.find_avatar(avatar.belongs_to)
+        known = set() if own is None else {own.key, *(clip.key for clip in own.clips.values())}
+        return not avatar.parts or any(part.key not in known for part in avatar.parts.values())
 
     def owners(self) -> dict[str, str | None]:
         """Return the owners of all jobs and avatars, by their folders."""

@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, Frozen, RequestModel
+from jobs.model.clip import AvatarClip
 from storage.protocols import Row
 
 
@@ -75,6 +76,16 @@ class AvatarRecord(Frozen):
         AvatarSettings(), description="Defaults of its jobs and live sessions; NULL in rows of older versions."
     )
     error: ErrorRecord | None = None
+    clips: dict[str, AvatarClip] = Field({}, description="Its clips, by name.")
+    belongs_to: str | None = Field(
+        None, description="Key of the avatar whose clip or composite it is; it shows the same person."
+    )
+    parts: dict[str, AvatarClip] = Field(
+        {}, description="Of a composite: what it is made of, by name; the avatar's own video first."
+    )
+    graph: list[Any] | None = Field(
+        None, description="Of a composite: `models.clips.graph.ClipGraph` as JSON; None until it is composed."
+    )
     created_at: datetime
     last_used_at: datetime
 
@@ -144,7 +155,7 @@ def timestamp(time: datetime) -> str:
 def _encode(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump_json(exclude_unset=isinstance(value, RequestModel))  # as it was sent
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return json.dumps(to_jsonable_python(value))
     if isinstance(value, Enum):
         return value.value
@@ -157,10 +168,10 @@ def _encode(value: object) -> object:
 
 @cache
 def _json_fields(kind: type[BaseModel]) -> frozenset[str]:
-    """Return the names of the fields that hold a model or a dict, or may be None instead."""
+    """Return the names of the fields that hold a model, a dict or a list, or may be None instead."""
 
     def is_json(part: object) -> bool:
-        return get_origin(part) is dict or (isinstance(part, type) and issubclass(part, BaseModel))
+        return get_origin(part) in (dict, list) or (isinstance(part, type) and issubclass(part, BaseModel))
 
     return frozenset(
         name

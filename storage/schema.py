@@ -221,6 +221,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE writer ADD COLUMN virtual_time REAL NOT NULL DEFAULT 0",
         "DROP INDEX jobs_by_turn",
     ),
+    (
+        "ALTER TABLE avatars ADD COLUMN clips TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE avatars ADD COLUMN parts TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE avatars ADD COLUMN graph TEXT",
+        "ALTER TABLE avatars ADD COLUMN belongs_to TEXT",
+        "CREATE INDEX avatars_by_avatar ON avatars (belongs_to) WHERE belongs_to IS NOT NULL",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

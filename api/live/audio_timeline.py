@@ -88,6 +88,18 @@ class AudioTimeline:
         return self._num_received / AUDIO_RATE - self.waiting_seconds
 
     @property
+    def num_received(self) -> int:
+        """Samples at 48 kHz that were received and not dropped."""
+        return self._num_received
+
+    def time_of(self, sample: int) -> float | None:
+        """Return the stream time at which a received sample is heard; None if that is not known before it begins."""
+        if self._num_waiting and not self._is_speaking:
+            return None
+        num_spoken = self._num_received - self._num_waiting - len(self._placed)
+        return (self._left + sample - num_spoken) / AUDIO_RATE
+
+    @property
     def left_seconds(self) -> float:
         """Stream time up to which audio was sent."""
         return self._left / AUDIO_RATE

@@ -127,8 +127,10 @@ class IdleFallback:
         self._state = chunk.state
         return chunk.pictures if chunk.pictures.is_key else None
 
-    async def show(self, request: LiveChunkRequest) -> ShownFrames:
+    async def show(self, request: LiveChunkRequest, is_idle: bool = True) -> ShownFrames:
         """Return the frames to show for a chunk; state and reference in `request` are ignored.
+
+        With `is_idle`, they may be shown again if nobody speaks in them.
 
         Raises:
             LipwrightError: The chunk cannot be rendered.
@@ -146,8 +148,8 @@ class IdleFallback:
             raise
         self._state, self._reference = chunk.state, chunk.reference
         self._since_key = request.num_frames + (0 if chunk.pictures.is_key else self._since_key)
-        if request.window.is_silent:
-            self._idle.keep(request.first_frame, chunk.pictures)
+        if request.window.is_silent and is_idle:
+            self._idle.keep(_position(request), chunk.pictures)
         return ShownFrames(chunk.pictures, False)
 
     async def close(self) -> None:
@@ -163,6 +165,14 @@ class IdleFallback:
 
     def _begin(self, request: LiveChunkRequest) -> ShownFrames | None:
         self._reference = None
-        self._idle.begin(request.first_frame)
+        self._idle.begin(_position(request))
         pictures = self._idle.take()
         return None if pictures is None else ShownFrames(pictures, True)
+
+
+def _position(request: LiveChunkRequest) -> int:
+    """Return what decides which frames a silent chunk shows: where it is in the loop, or its first source frame."""
+    first, playback = request.first_frame, request.playback
+    if not playback.path:
+        return first
+    return int(playback.source_frames(range(first, first + 1), request.avatar.source.info.num_frames)[0])

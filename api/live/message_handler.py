@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.live.audio_timeline import AudioTimeline
+from api.live.clip_path import ClipPath, WaitingAction
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import (
     GRANTABLE,
+    Action,
+    AvatarUpdate,
     Incoming,
     Interrupt,
     ListOutputs,
@@ -32,7 +35,10 @@ from api.live.session_clock import SessionClock
 from api.live.tts_queue import Synthesize, TtsQueue
 from config import LiveConfig
 from errors import CapacityError, ForbiddenError, LipwrightError, NotFoundError, OptionError, UrlRefusedError
+from jobs.model.avatar_settings import StillSettings
 from jobs.model.browser_token import TokenGrant
+from media.live.mp4_boxes import AUDIO_RATE
+from media.subtitles.actions import ActedText, read_actions
 
 _POLL_S: Final = 0.05
 
@@ -65,7 +71,9 @@ class MessageHandler:
         synthesize: Text-to-speech for the caller.
         outputs: The outputs of the session.
         live: Limits.
+        behave: Changes how the avatar behaves; raises OptionError.
         grant: What the client may do; None: everything.
+        clips: The clips of the avatar.
 
     Attributes:
         event_id: ID that the client gave to its latest message with one; that of a text counts when its speech is
@@ -81,10 +89,15 @@ class MessageHandler:
         synthesize: Synthesize,
         outputs: SessionOutputs,
         live: LiveConfig,
+        behave: Callable[[StillSettings], None],
         grant: TokenGrant | None = None,
+        clips: ClipPath | None = None,
     ) -> None:
+        self._behave = behave
         self._speech, self._clock, self._connection, self._outputs = speech, clock, connection, outputs
-        self._tts = TtsQueue(synthesize, self._push_synthesized, speech.end, self._report_tts_error)
+        self._clips = clips or ClipPath(None, 1.0, 0)
+        report = self._report_error
+        self._tts = TtsQueue(synthesize, self._push_synthesized, speech.end, report, self._place_actions)
         self._limits, self._grant = MessageLimits(live), grant
         self.event_id: str | None = None
         self.num_messages = 0
@@ -146,14 +159,47 @@ class MessageHandler:
         if isinstance(message, Speak):
             await self._speak(message.samples)
         elif isinstance(message, SpeakText):
-            voice = message.voice if self._grant is None else self._grant.voice
-            self._tts.add(message.model_copy(update={"voice": voice}))
+            await self._speak_text(message)
+        elif isinstance(message, Action):
+            await self._start_action(message)
         elif isinstance(message, SpeakEnd):
             self._speech.end()
         elif isinstance(message, Interrupt):
             await self._interrupt()
+        elif isinstance(message, AvatarUpdate):
+            self._behave(message)
         elif isinstance(message, StartOutput | StopOutput | ListOutputs):
             await self._handle_output(message)
+
+    async def _start_action(self, message: Action) -> None:
+        try:
+            self._clips.add(message.name, message.event_id, self._speech.num_received if message.after_audio else None)
+        except OptionError as error:  # does not count as an invalid message: language models make up names
+            await self._report_error(message, error)
+
+    async def _speak_text(self, message: SpeakText) -> None:
+        try:
+            text = read_actions(message.text, self._clips.names)
+        except OptionError as error:
+            await self._report_error(message, error)
+            return
+        if text.text.strip() or not text.actions:
+            voice = message.voice if self._grant is None else self._grant.voice
+            self._tts.add(message.model_copy(update={"voice": voice}), text)
+            return
+        for action in text.actions:
+            self._clips.add(action.name, message.event_id, self._speech.num_received)
+
+    def _place_actions(self, message: SpeakText, text: ActedText) -> Callable[[list[float]], None]:
+        start, waiting = self._speech.num_received, list[WaitingAction]()
+
+        def place(seconds: list[float]) -> None:
+            if not waiting:
+                waiting.extend(self._clips.add(action.name, message.event_id, start) for action in text.actions)
+            for action, due in zip(waiting, seconds, strict=True):
+                action.sample = start + round(due * AUDIO_RATE)
+
+        return place
 
     async def _handle_output(self, message: StartOutput | StopOutput | ListOutputs) -> None:
         if isinstance(message, StartOutput):
@@ -165,6 +211,7 @@ class MessageHandler:
 
     async def _interrupt(self) -> None:
         await self._tts.stop()
+        self._clips.drop_speech()
         if self._speech.interrupt():
             times = {"at_seconds": self._speech.left_seconds, "spoken_seconds": round(self._speech.spoken_seconds, 3)}
             self._clock.interrupted()
@@ -185,5 +232,5 @@ class MessageHandler:
         self.event_id = self._tts.event_id or self.event_id
         self._speech.push(samples, sample_rate)
 
-    async def _report_tts_error(self, message: SpeakText, error: LipwrightError) -> None:
+    async def _report_error(self, message: SpeakText | Action, error: LipwrightError) -> None:
         await self._connection.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))

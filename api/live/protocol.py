@@ -22,7 +22,7 @@ from api.forms.form_schema import validated
 from api.validation_message import describe
 from config import LiveConfig
 from errors import ForbiddenError, LipwrightError, OptionError
-from jobs.model.avatar_settings import AvatarOverrides, AvatarSettings, BackgroundSettings
+from jobs.model.avatar_settings import AvatarOverrides, AvatarSettings, BackgroundSettings, StillSettings
 from jobs.model.base import new_id
 from jobs.model.browser_token import TokenGrant
 from media.live.encoder import LiveFragment
@@ -57,8 +57,18 @@ class SpeakText(_Message):
     """Text for the service's text-to-speech."""
 
     type: Literal["agent.speak_text"]
-    text: str = Field(min_length=1, max_length=20_000, description="The text.")
+    text: str = Field(
+        min_length=1, max_length=20_000, description="The text, with `[actions]` of an avatar with clips."
+    )
     voice: str | None = Field(None, max_length=128, description="Voice; defaults to the service's.")
+
+
+class Action(_Message):
+    """Show an action of an avatar with clips."""
+
+    type: Literal["agent.action"]
+    name: str = Field(max_length=64, description="Name of the action.")
+    after_audio: bool = Field(False, description="Start when the audio that was sent before is spoken, not at once.")
 
 
 class SpeakEnd(_Message):
@@ -71,6 +81,12 @@ class Interrupt(_Message):
     """Stop speaking and drop buffered speech."""
 
     type: Literal["agent.interrupt"]
+
+
+class AvatarUpdate(_Message, StillSettings):
+    """Change how a still picture behaves; what is not sent stays as it is."""
+
+    type: Literal["avatar.update"]
 
 
 class KeepAlive(_Message):
@@ -109,7 +125,8 @@ class ListOutputs(_Message):
 
 GRANTABLE: Final = {"agent.speak": "audio", "agent.speak_text": "text"}
 """What a browser token must allow for a message. Messages about outputs are never allowed, other ones always."""
-Incoming = Speak | SpeakText | SpeakEnd | Interrupt | KeepAlive | Playback | StartOutput | StopOutput | ListOutputs
+_OfOutput = StartOutput | StopOutput | ListOutputs
+Incoming = Speak | SpeakText | Action | SpeakEnd | Interrupt | AvatarUpdate | KeepAlive | Playback | _OfOutput
 _ADAPTER: Final[TypeAdapter[Incoming]] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
 
 

@@ -123,7 +123,7 @@ class LiveRoutes:
         caller, avatar_id = _caller(socket), _avatar_id(socket)
         shown = await self._service.prepare(options.session_id, avatar_id, caller.owner, options.settings)
         info = shown.avatar.source.info
-        about = {
+        about: dict[str, object] = {
             "session_id": options.session_id,
             "width": info.width,
             "height": info.height,
@@ -133,6 +133,8 @@ class LiveRoutes:
             "max_ahead_seconds": self._live.max_ahead_seconds,
             "idle_timeout_s": self._live.idle_timeout_s,
         }
+        if shown.graph is not None:
+            about["actions"] = shown.graph.action_names
         await connection.send_text(event("session.state_updated", state="connected", **about))
         synthesize = partial(self._speech.synthesize, owner=caller.owner, purpose="live")
         services = SessionServices(self._service, synthesize, self._destinations)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
+from zlib import crc32
 
 from api.live.audio_timeline import AudioTimeline, ChunkAudio
 from api.live.chunk_spans import ChunkSpans
+from api.live.clip_path import ClipPath
 from api.live.idle_fallback import IdleFallback, IdleFrames
 from api.live.message_handler import Connection, MessageHandler
 from api.live.outputs.session_outputs import SessionOutputs
@@ -15,7 +18,9 @@ from api.live.tts_queue import Synthesize
 from api.live.viewers import Viewers
 from config import LiveConfig
 from jobs.messages import ResolvedAvatar
+from jobs.model.avatar_settings import StillSettings
 from media.live.encoder import EncodedPictures, LiveFragment, StreamWriter
+from models.avatar.behaviour import TimedBehaviour, still_in_effect
 from net.push.destination import Destinations
 from rendering.live_chunk import LiveChunkRequest, LiveService
 
@@ -70,13 +75,24 @@ class SessionStream:
         self._fallback = IdleFallback(services.renderer, idle, live.fallback_after_s)
         self._clock = SessionClock(live)
         self._num_sent = 0
+        self._next_behaviour = shown.behaviour  # from the next chunk on
+        self._behaviours: tuple[TimedBehaviour, ...] = (TimedBehaviour(0.0, shown.behaviour),)
         self._is_recovering = False
         self._ended_event_id: str | None = None
         self._head: tuple[str, bytes] | None = None
         self.outputs = SessionOutputs(services.destinations, live, connection.send_text)
         self.viewers = Viewers(live.max_viewers, live.push_buffer_seconds, lambda: self._head)
+        self._clips = ClipPath(shown.graph, float(fps), crc32(options.session_id.encode()))
         self._handler = MessageHandler(
-            self._speech, self._clock, connection, services.synthesize, self.outputs, live, options.grant
+            self._speech,
+            self._clock,
+            connection,
+            services.synthesize,
+            self.outputs,
+            live,
+            self._behave,
+            options.grant,
+            self._clips,
         )
         self.take_text, self.take_bytes = self._handler.take_text, self._handler.take_bytes
 
@@ -145,6 +161,9 @@ class SessionStream:
         if audio.has_begun:
             await self._connection.send_text(event("agent.speak_started", event_id=self._handler.event_id))
         await self._send(frame, pictures, audio)
+        for action, seconds in self._clips.take_started():
+            fields = {"name": action.name, "event_id": action.event_id, "at_seconds": round(seconds, 3)}
+            await self._connection.send_text(event("agent.action_started", **fields))
         if audio.has_ended:
             self._ended_event_id = self._handler.event_id
             await self._connection.send_text(event("agent.speak_ended", event_id=self._handler.event_id))
@@ -164,10 +183,11 @@ class SessionStream:
             num,
             None,
             shown.expressiveness,
-            shown.motion,
+            self._behaviours_at(float(frame / self._fps)),
             shown.background,
+            playback=self._clips.playback(frame, num, self._speech),
         )
-        frames = await self._fallback.show(request)
+        frames = await self._fallback.show(request, is_idle=not self._clips.is_acting)
         if frames.is_fallback:
             audio = self._speech.rollback_chunk(audio)
         if frames.is_fallback != self._is_recovering:
@@ -175,6 +195,18 @@ class SessionStream:
             state = "recovering" if self._is_recovering else "connected"
             await self._connection.send_text(event("session.state_updated", state=state))
         return frames.pictures, audio
+
+    def _behave(self, change: StillSettings) -> None:
+        """Change how the avatar behaves, from the next chunk on; OptionError if it is a video."""
+        change.check_source(is_still=self._shown.avatar.source.info.is_still)
+        sent = {name: getattr(change, name) for name in change.model_fields_set & StillSettings.model_fields.keys()}
+        self._next_behaviour = replace(self._next_behaviour, **sent)
+
+    def _behaviours_at(self, seconds: float) -> tuple[TimedBehaviour, ...]:
+        if self._behaviours[-1].behaviour != self._next_behaviour:
+            self._behaviours += (TimedBehaviour(seconds, self._next_behaviour),)
+        self._behaviours = still_in_effect(self._behaviours, seconds)
+        return self._behaviours
 
     async def _send(self, frame: int, pictures: EncodedPictures, audio: ChunkAudio) -> None:
         if self._head is None:

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.live.protocol import SpeakText
+from api.live.spoken_actions import SpokenActions
 from api.live.tasks import cancel_all
 from api.live.wav_stream import WavStream
 from errors import LipwrightError, OptionError
+from media.subtitles.actions import ActedText
 from telemetry.tracing import span
 
 MAX_TEXTS: Final = 8
@@ -24,6 +26,9 @@ Synthesize = Callable[[str, str | None], AsyncGenerator[bytes]]
 """Yields the chunks of a WAV file with a text, spoken by the named voice or the default one."""
 Push = Callable[[NDArray[np.int16], int], Awaitable[None]]
 """Receives samples and their rate; waits while the buffer is full."""
+
+PlaceActions = Callable[[SpeakText, ActedText], Callable[[list[float]], None]]
+"""Called when the speech of a text begins; what it returns is called with the times of its actions, again and again."""
 
 
 class TtsQueue:
@@ -35,6 +40,7 @@ class TtsQueue:
         push: Receives the audio.
         on_end: Called when the queue is empty.
         on_error: Called when a text cannot be spoken.
+        place_actions: Called for texts with actions.
 
     Attributes:
         event_id: ID that the client gave to the text whose audio is pushed.
@@ -46,21 +52,23 @@ class TtsQueue:
         push: Push,
         on_end: Callable[[], None],
         on_error: Callable[[SpeakText, LipwrightError], Awaitable[None]],
+        place_actions: PlaceActions = lambda message, text: lambda seconds: None,
     ) -> None:
         self._synthesize, self._push, self._on_end, self._on_error = synthesize, push, on_end, on_error
-        self._texts: deque[SpeakText] = deque()
+        self._place_actions = place_actions
+        self._texts: deque[tuple[SpeakText, ActedText]] = deque()
         self.event_id: str | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, message: SpeakText) -> None:
-        """Add a text.
+    def add(self, message: SpeakText, text: ActedText | None = None) -> None:
+        """Add a text, by default that of the message.
 
         Raises:
             OptionError: The queue is full.
         """
         if len(self._texts) >= MAX_TEXTS:
             raise OptionError(f"text: the queue is full ({MAX_TEXTS} texts).")
-        self._texts.append(message)
+        self._texts.append((message, text or ActedText(message.text)))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._speak_all())
 
@@ -72,20 +80,27 @@ class TtsQueue:
 
     async def _speak_all(self) -> None:
         while self._texts:
-            message = self._texts.popleft()
+            message, text = self._texts.popleft()
             self.event_id = message.event_id
             try:
-                with span("text", characters=len(message.text)):
-                    await self._speak(message)
+                with span("text", characters=len(text.text)):
+                    await self._speak(message, text)
             except LipwrightError as error:
                 await self._on_error(message, error)
         self._on_end()
 
-    async def _speak(self, message: SpeakText) -> None:
+    async def _speak(self, message: SpeakText, text: ActedText) -> None:
         wav = WavStream()
-        async with aclosing(self._synthesize(message.text, message.voice)) as pieces:
+        place, actions = self._place_actions(message, text), SpokenActions(text) if text.actions else None
+        async with aclosing(self._synthesize(text.text, message.voice)) as pieces:
             async for piece in pieces:
                 samples = wav.push(piece)
+                if actions is not None:
+                    actions.push(samples, wav.sample_rate)
                 size = round(_PIECE_SECONDS * wav.sample_rate) or 1
                 for start in range(0, len(samples), size):
                     await self._push(samples[start : start + size], wav.sample_rate)
+                    if actions is not None and start == 0:
+                        place(actions.seconds(is_whole=False))
+        if actions is not None:
+            place(actions.seconds(is_whole=True))

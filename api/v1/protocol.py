@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -16,15 +17,16 @@ from pydantic import (
 
 from errors import OptionError
 from jobs.messages import PeopleScan
-from jobs.model.avatar_settings import AvatarFields
+from jobs.model.avatar_settings import AvatarFields, Expression, Head
 from jobs.model.base import ErrorRecord, FilePart, RequestModel, example, without_defaults
+from jobs.model.clip import AvatarClip, ClipName, ShownKind
 from jobs.model.job_settings import FACE
 from jobs.model.plan import JobOptions
 from jobs.model.record import CallbackRecord, JobRecord, JobStage, JobStatus, JobSummary
 from jobs.model.spec import Metadata
 from jobs.turns import cues_of
 from media.output.backgrounds import MatteMode
-from media.playback import AfterEnd
+from media.playback import AfterEnd, ClipKind
 from models.people.report import SeenPerson, SpeakerTurn
 from models.quality.report import QualityReport
 from storage.backgrounds import BackgroundRecord
@@ -101,6 +103,16 @@ class AvatarChangeForm(AvatarFields):
         if not self.model_fields_set:
             raise ValueError("send a field to change; background=source removes the background")
         return self
+
+
+class ClipForm(RequestModel):
+    """Add a clip to an avatar. Send it as multipart form data or as JSON."""
+
+    model_config = example(video_url="https://example.com/wave.mp4", name="wave", kind="action")
+
+    video: FilePart = Field(description="A video of the same person, 1 to 60 seconds long; its sound is not used.")
+    name: ClipName
+    kind: ShownKind
 
 
 class BackgroundForm(RequestModel):
@@ -225,6 +237,28 @@ class AvatarLinks(BaseModel):
     source: str = Field(description="The video or picture of the face, as it was sent.")
 
 
+class ClipView(BaseModel):
+    """A clip of an avatar."""
+
+    name: str = Field(description="Name by which actions are called.")
+    kind: ClipKind = Field(description="When it is shown.")
+    status: AvatarStatus = Field(description="Jobs that begin while it is `analysing` wait for it.")
+    label: str = Field(description="Name of the uploaded file.")
+    info: AvatarInfo | None = Field(description="Properties found by the analysis; null until `ready`.")
+    error: ErrorRecord | None = Field(description="Why the analysis failed; null otherwise.")
+    created_at: datetime
+    thumbnail: str | None = Field(
+        description="JPEG of its first frame: a path on this server, or an absolute URL behind a proxy; null until"
+        " `ready`."
+    )
+
+
+class ClipList(BaseModel):
+    """The clips of an avatar, the oldest first."""
+
+    clips: list[ClipView]
+
+
 class AvatarView(BaseModel):
     """An avatar: a face that is analysed once and reused by many jobs."""
 
@@ -234,25 +268,44 @@ class AvatarView(BaseModel):
     face: str = Field(description="Which face of the source is animated.")
     info: AvatarInfo | None = Field(description="Properties found by the analysis; null until `ready`.")
     expressiveness: float = Field(description="Scale of its mouth movement, 0 to 2.")
-    motion: float = Field(description="How far it moves its head, brows and gaze if it is a still, 0 to 1.")
+    motion: float = Field(description="How far it moves if it is a still, 0 to 1.")
+    expression: Expression = Field(description="Its expression if it is a still.")
+    gaze: str = Field(description="Where it looks if it is a still: `free`, `camera` or a point `x,y`.")
+    head: Head = Field(description="How much it turns its head if it is a still.")
     background: str | None = Field(description="Colour behind it, or `blur`; null for what is in its source.")
     background_id: str | None = Field(description="Stored picture or video behind it; null if there is none.")
     background_loop: AfterEnd = Field(description="What follows the end of that video.")
     matte: MatteMode = Field(description="How the person is cut out for the background.")
     error: ErrorRecord | None = Field(description="Why the analysis failed; null otherwise.")
+    clips: list[ClipView] = Field(description="Further videos of the same person, the oldest first.")
     is_kept: bool = Field(description="Whether the avatar is listed and kept until it is deleted.")
     created_at: datetime
     last_used_at: datetime
     links: AvatarLinks
 
     @classmethod
-    def of(cls, avatar: AvatarRecord, base_url: str) -> AvatarView:
-        """Return the view of `avatar` with links that start with `base_url`."""
+    def of(cls, avatar: AvatarRecord, base_url: str, rows: Mapping[str, AvatarRecord]) -> AvatarView:
+        """Return the view of `avatar` with links that start with `base_url`; `rows` are those of its clips, by key."""
         here = f"{base_url}/v1/avatars/{avatar.id}"
         settings = avatar.settings.model_dump()
-        own = [name for name in cls.model_fields if name not in ("links", "is_kept", *settings)]
+        own = [name for name in cls.model_fields if name not in ("links", "is_kept", "clips", *settings)]
         shared = {name: getattr(avatar, name) for name in own} | settings
-        return cls(**shared, is_kept=avatar.pinned, links=AvatarLinks(self=here, source=f"{here}/source"))
+        links = AvatarLinks(self=here, source=f"{here}/source")
+        known = {name: clip for name, clip in avatar.clips.items() if clip.key in rows}
+        clips = [_clip_view(name, clip, rows[clip.key], here) for name, clip in known.items()]
+        return cls(**shared, is_kept=avatar.pinned, clips=clips, links=links)
+
+
+def _clip_view(name: str, clip: AvatarClip, row: AvatarRecord, avatar_path: str) -> ClipView:
+    assert clip.kind is not None
+    is_ready = row.status is AvatarStatus.READY
+    return ClipView(
+        name=name,
+        kind=clip.kind,
+        created_at=clip.created_at,
+        thumbnail=f"{avatar_path}/clips/{name}/thumbnail" if is_ready else None,
+        **{name: getattr(row, name) for name in ("status", "label", "info", "error")},
+    )
 
 
 class BackgroundView(BaseModel):

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from jobs.messages import AvatarRef, BlockRequest, PreparedSpeech, ShownBlock
+from jobs.messages import AvatarRef, BlockRequest, PreparedSpeech, ShownBlock, num_frames_of
 from jobs.ports import Stages
 from media.output.backgrounds import fitted_info
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
@@ -98,8 +98,15 @@ class ServeStages:
     join_matte = _forward(
         Stages.join_matte, "landmark_generator", lambda avatar, part, screen, pieces: avatar.source.info.num_frames
     )
+    appearance = _forward(Stages.appearance, "landmark_generator", lambda avatar: avatar.source.info.num_frames)
+    check_fit = _forward(
+        Stages.check_fit,
+        "landmark_generator",
+        lambda clip, own: num_frames_of([clip]) + own.source.info.num_frames,
+    )
+    compose = _forward(Stages.compose, "landmark_generator", lambda parts, out: num_frames_of(parts))
     build_avatar = _forward(
-        Stages.build_avatar, "landmark_generator", lambda avatar, tracks: avatar.source.info.num_frames
+        Stages.build_avatar, "landmark_generator", lambda avatar, tracks, cuts: avatar.source.info.num_frames
     )
     is_analysed = _forward(Stages.is_analysed, "landmark_generator")
     crop_path = _forward(Stages.crop_path, "landmark_generator")

@@ -50,7 +50,7 @@ class LipwrightSpeak(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "loop",
-                    options=["pingpong", "loop", "hold", "cut", "source", "retime"],
+                    options=["pingpong", "loop", "hold", "cut", "source", "retime", "natural"],
                     default="pingpong",
                     optional=True,
                     tooltip="How to fit the video to the speech. Has no effect with turns, subtitles or a diarization.",

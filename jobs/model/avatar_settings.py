@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -13,8 +13,69 @@ from media.playback import AfterEnd
 
 MAX_EXPRESSIVENESS: Final = 2
 
+Expression = Literal["neutral", "happy", "sad", "angry", "surprised", "serious"]
+Head = Literal["still", "calm", "lively"]
 
-class MovementSettings(BaseModel):
+
+def _checked_gaze(text: str) -> str:
+    """Return a gaze; ValueError if it is neither `camera` nor `free` nor a point."""
+    if text in ("camera", "free"):
+        return text
+    try:
+        x, y = map(float, text.split(","))
+        if not (0 <= x <= 1 and 0 <= y <= 1):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"expected camera, free, or a point x,y from 0,0 (upper left) to 1,1 (lower right), found {text!r}"
+        ) from None
+    return f"{x:g},{y:g}"
+
+
+class StillSettings(BaseModel):
+    """How a still picture moves. A field that is not set takes the value of the avatar."""
+
+    motion: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="How far a still picture moves: 0 (not at all, and it does not blink) to 1 (as people do while they"
+        " speak). It scales head, brows, gaze and expression. Videos ignore it. Default: that of the avatar,"
+        " otherwise 1.",
+        json_schema_extra=without_default,
+    )
+    expression: Expression = Field(
+        "neutral",
+        description="Expression of a still picture: brows, lids and corners of the mouth. `neutral` is that of the"
+        " picture. Default: that of the avatar, otherwise `neutral`.",
+        json_schema_extra=without_default,
+    )
+    gaze: Annotated[str, AfterValidator(_checked_gaze)] = Field(
+        "free",
+        max_length=32,
+        description="Where a still picture looks: `free` (at the viewer, and sometimes elsewhere), `camera` (always at"
+        " the viewer) or `x,y`, a point as shares of the picture's width and height. Default: that of the avatar,"
+        " otherwise `free`.",
+        json_schema_extra=without_default,
+    )
+    head: Head = Field(
+        "lively",
+        description="How much a still picture turns its head at `motion` 1: `lively` (as people do while they speak),"
+        " `calm` (about half as far) or `still`. Default: that of the avatar, otherwise `lively`.",
+        json_schema_extra=without_default,
+    )
+
+    def check_source(self, *, is_still: bool, prefix: str = "") -> None:
+        """Raise OptionError if the settings change what only a still picture can change; `prefix` is in the message."""
+        for name in ("expression", "gaze", "head"):
+            if not is_still and getattr(self, name) != StillSettings.model_fields[name].default:
+                raise OptionError(
+                    f"{prefix}{name}: a video keeps that of the person in it; only still pictures can have another. "
+                    "For videos, `expressiveness` scales the mouth movement."
+                )
+
+
+class MovementSettings(StillSettings):
     """How far the face moves. A field that is not set takes the value of the avatar."""
 
     expressiveness: float = Field(
@@ -23,14 +84,6 @@ class MovementSettings(BaseModel):
         le=MAX_EXPRESSIVENESS,
         description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
         "closed. Engines other than `warp` only accept 1. Default: that of the avatar, otherwise 1.",
-        json_schema_extra=without_default,
-    )
-    motion: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="How far a still picture moves its head, brows and gaze: 0 (not at all, and it does not blink) to 1"
-        " (as people do while they speak). Videos ignore it. Default: that of the avatar, otherwise 1.",
         json_schema_extra=without_default,
     )
 

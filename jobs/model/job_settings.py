@@ -44,7 +44,14 @@ class VideoSettings(BaseModel):
         "pingpong",
         description="How to fit the video to the speech. `pingpong`, `loop` and `hold` continue a shorter video"
         " backwards and forwards, from its start, or on its last frame; `cut` ends with the shorter of the two,"
-        " `source` with the video; `retime` plays it at half to twice its speed, so that it ends with the speech.",
+        " `source` with the video; `retime` plays it at half to twice its speed, so that it ends with the speech;"
+        " `natural` continues it without visible jumps, from frames at which the person looks alike. An avatar with"
+        " clips plays its clips, with `pingpong` (the default) and `natural`.",
+    )
+    action: str | None = Field(
+        None,
+        max_length=64,
+        description="Action that an avatar with clips shows at the start; texts name others inline: `Hello! [wave]`.",
     )
     visible_label: bool = Field(False, description="Add a visible mark to the picture saying that it is AI-generated.")
     visible_label_top: bool = Field(False, description="Add the same mark in the top right corner.")
@@ -91,6 +98,8 @@ class JobSettings(AvatarSettings, VideoSettings):
     def _check_output(self) -> Self:
         if self.background == TRANSPARENT and FORMATS[self.format].alpha_pixel_format is None:
             raise ValueError(f"background: transparent is not possible in {self.format}; choose format webm or mov")
+        if self.loop == "natural" and self.background_gain_db is not None:
+            raise ValueError("background_gain_db: not possible with loop=natural, which reorders the video")
         if self.size is not None and self.crop is not None:
             check_same_aspect(parse_size(self.size), parse_aspect(self.crop))
         return self

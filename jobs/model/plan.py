@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from jobs.model.base import Frozen, UploadedFile
+from jobs.model.clip import AvatarClip, action_names
 from jobs.model.job_settings import JobSettings
 from jobs.model.turns import PlannedTurn, SubtitlePlace
 
@@ -43,6 +44,13 @@ class StoredLevel(Frozen):
     speech_db: float
 
 
+class PlannedAction(Frozen):
+    """An action and when it should start."""
+
+    seconds: float
+    name: str
+
+
 class JobPlan(Frozen):
     """The plan of a job. Until it is complete, texts are not spoken, or the faces of speakers are not known."""
 
@@ -60,6 +68,18 @@ class JobPlan(Frozen):
         {},
         description="Level of the speech of each face, by its name in `turns`; a revision keeps it if it is similar.",
     )
+    clips: dict[str, AvatarClip] = Field(
+        {}, description="Parts of the composite that the job plays; empty if it plays the avatar's own video."
+    )
+    seed: int = Field(0, description="Chooses among clips that fit equally well.")
+    actions: tuple[PlannedAction, ...] | None = Field(
+        None, description="All actions of the speech; None before that is prepared, and without clips."
+    )
+
+    @property
+    def action_names(self) -> list[str] | None:
+        """The actions that texts can name; None if the avatar has no clips, or the job does not play them."""
+        return action_names(self.clips)
 
     @property
     def has_background(self) -> bool:

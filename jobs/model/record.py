@@ -125,6 +125,12 @@ class JobRecord(JobSummary):
     plan: JobPlan
 
     @property
+    def uploaded_avatar_keys(self) -> list[str]:
+        """Keys of the avatars whose sources were sent, the job's own first; a composite is made of them."""
+        own = [clip.key for clip in self.plan.clips.values()] or [self.avatar_key]
+        return [*own, *self.turn_avatar_keys.values()]
+
+    @property
     def options(self) -> JobOptions:
         """The options of the plan."""
         return self.plan.options
@@ -146,6 +152,7 @@ class JobRecord(JobSummary):
         text = f"{self.plan.audio['audio'].sha256}\n{self.avatar_key}\n{options}"
         text += "".join(f"\n{name} {file.sha256}" for name, file in sorted(more_audio.items()))
         text += "" if self.plan.background_file is None else f"\nbackground {self.plan.background_file.sha256}"
+        text += f"\nclips {self.plan.seed}" if self.plan.clips else ""  # which decides what is shown of them when
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def with_watermark(self) -> Self:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jobs.model.avatar_settings import Expression
 from jobs.model.base import Frozen, RequestModel
+from media.subtitles.actions import TextAction, checked_action, marked, read_actions
 
 MAX_TURNS: Final = 5000
 MAX_TEXT_CHARS: Final = 4096
@@ -40,7 +43,13 @@ class TurnOptions(RequestModel, Frozen):
     )
     gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
     voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
+    expression: Expression | None = Field(
+        None, description="Expression of a still picture from the start of the turn on; null: that of the job."
+    )
     speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
+    action: str | None = Field(
+        None, max_length=64, description="Action that an avatar with clips shows when the speech starts."
+    )
 
 
 class Turn(TurnOptions):
@@ -92,6 +101,7 @@ class PlannedTurn(Frozen):
     gain_db: float = 0.0
     text: str | None = None
     voice: str | None = None
+    expression: Expression | None = None
     speaker: str | None = None
     speed: float | None = Field(None, description="How much faster than normal the text is spoken, to end in time.")
     cut_seconds: float | None = Field(
@@ -101,11 +111,29 @@ class PlannedTurn(Frozen):
     cue: str | None = Field(None, description="Name of the file with the spoken text.")
     original_text: str | None = Field(None, description="What is said in the source.")
     recorded: Recording | None = Field(None, description="The recording of the text, also in a revision of the job.")
+    action: str | None = None
+    actions: tuple[TextAction, ...] | None = Field(
+        None, description="Actions in the text, which has no marks; None: brackets are text."
+    )
 
     @classmethod
     def of(cls, turn: Turn) -> Self:
         """Return a turn as it was sent."""
         return cls(**turn.model_dump())
+
+    def with_actions(self, names: Collection[str] | None) -> Self:
+        """Return a turn as it was sent, with the actions in its text; OptionError for one that does not exist."""
+        if self.action is not None:
+            checked_action(self.action, names)
+        if self.text is None or names is None:
+            return self
+        text, actions = read_actions(self.text, names)
+        return self.model_copy(update={"text": text, "actions": actions})
+
+    @property
+    def marked_text(self) -> str | None:
+        """The text with its actions, as it can be sent again."""
+        return self.text if self.text is None or self.actions is None else marked(self.text, self.actions)
 
     def unrecorded(self) -> PlannedTurn:
         """Return a text with the times that were sent, before it was recorded; `recorded` is kept, to find it again."""

@@ -67,6 +67,8 @@ class AvatarSubmissions:
         source = await self.find_upload(request.video, source_key(key))
         with client_names(request.video):
             probed = await self._stages.probe(CallContext(request.video.key), source, None)
+        assert probed.video is not None
+        request.settings.check_source(is_still=probed.video.is_still)
         await self.check_picture(request.face_image, key)
         change = await self.backgrounds.stored(request.settings, request.background_file, request.owner)
         async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
@@ -94,12 +96,13 @@ class AvatarSubmissions:
             InputError: The background is invalid.
             NotFoundError: There is no such avatar or background.
         """
-        key = (await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)).key
+        known = await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)
+        request.settings.check_source(is_still=(await self.source_info(known)).is_still)
         change = await self.backgrounds.stored(request.settings, request.background_file, request.owner)
         async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
             avatar = await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)
             settings = changed_settings(avatar.settings, change)
-            return await self._table.run_in_thread(self._table.update_avatar, key, settings=settings)
+            return await self._table.run_in_thread(self._table.update_avatar, known.key, settings=settings)
 
     async def find_upload(self, upload: UploadedFile, taken_to: str) -> str:
         """Return the key of an upload: its own, or the one to which an earlier attempt moved it."""
@@ -165,6 +168,7 @@ class AvatarSubmissions:
         is_new: bool,
         pinned: bool = False,
         analyse_on_create: bool = False,
+        belongs_to: str | None = None,
     ) -> AvatarRecord:
         """Insert the row of an avatar whose source has been moved, or touch that of a known avatar."""
         key = key_of(source.sha256, face, owner)
@@ -189,6 +193,8 @@ class AvatarSubmissions:
                 source_sha256=source.sha256,
                 source_info=None if source.info is None else encode_source_info(source.info),
                 settings=AvatarSettings() if known is None else known.settings,
+                clips={} if known is None else known.clips,
+                belongs_to=belongs_to,
                 created_at=now,
                 last_used_at=now,
             )

@@ -5,14 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from config import PipelineConfig
-from errors import InputError, LipwrightError, NotFoundError, StorageFullError, StoredFileError, UnavailableError
+from errors import (
+    FaceNotFoundError,
+    InputError,
+    LipwrightError,
+    NotFoundError,
+    StorageFullError,
+    StoredFileError,
+    UnavailableError,
+)
 from jobs.messages import (
     PIN_S,
     AvatarRef,
+    ClipPart,
     MatteRef,
     PeopleScan,
     PreparedSpeech,
@@ -24,13 +34,15 @@ from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, utc_now
 from jobs.ports import Stages
 from jobs.retry import retry
-from jobs.single_flight import Progress, SingleFlight
+from jobs.single_flight import Progress, SingleFlight, ignore_progress
+from jobs.sources.clips import parts_of, store_composite
 from jobs.sources.mattes import Mattes
 from jobs.sources.people import People
 from media.audio_parts import AudioPart
 from media.output.backgrounds import MatteMode
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
+from models.clips.graph import OWN, ClipGraph
 from models.face.choice import FaceChoice, is_reference, reference_sha256
 from models.people.report import PeopleReport
 from models.track.tracker import TrackState
@@ -42,12 +54,16 @@ from telemetry.log_context import CallContext
 
 logger = logging.getLogger(__name__)
 
+_OTHER_PERSON: Final = (
+    "The clip does not show the person of the avatar. Send a clip of the same person, with the face to the camera."
+)
+
 
 class _AnalysisKey(NamedTuple):
-    """Identifies an analysis: an avatar for an engine."""
+    """Identifies an analysis: an avatar for an engine; without an engine, it is only tracked."""
 
     key: str
-    engine: str
+    engine: str | None
 
 
 class Avatars:
@@ -61,14 +77,17 @@ class Avatars:
         """Prepare; analyses start on demand."""
         self._config, self._stages, self._table, self._files = config, stages, table, files
         self._analyses: SingleFlight[_AnalysisKey, None] = SingleFlight()
+        self._composing: SingleFlight[str, None] = SingleFlight()
         self._tracking: dict[str, asyncio.Lock] = {}
         self._pinned: dict[str, float] = {}  # until when, by the monotonic clock
         self._people = People(config, stages, table, files)
         self._mattes = Mattes(config, stages, files)
         self.folder_lock = asyncio.Lock()
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         """Return avatar `key`, analysed for `engine`; analyse it first if nobody else is doing so.
+
+        Without an engine, it is only tracked. The source of a composite is made first.
 
         Callers share an analysis: it runs while anybody waits for it and is cancelled with its last waiter. All engines
         share one track. With `verify`, a replica checks the engine's files now. Otherwise the row is trusted, and
@@ -79,6 +98,8 @@ class Avatars:
             LipwrightError: Whatever else ended the analysis.
         """
         await self._table.run_in_thread(self._table.touch_avatar, key)
+        if not await self._is_composed(key):
+            await self._composing.run(key, lambda report: self._finish(key, lambda: self._compose(key)))
         avatar = await self._find(key)
         if await self._is_ready(key, engine, avatar, verify):
             return avatar
@@ -87,7 +108,7 @@ class Avatars:
         return avatar
 
     async def pin(self, key: str) -> None:
-        """Protect avatar `key` from eviction for another `PIN_S`, because it is shown live."""
+        """Protect avatar `key`, its clips and composites from eviction for another `PIN_S`: it is shown live."""
         now = time.monotonic()
         self._pinned = {pinned: until for pinned, until in self._pinned.items() if until > now} | {key: now + PIN_S}
         await self._table.run_in_thread(self._table.touch_avatar, key)
@@ -100,7 +121,53 @@ class Avatars:
 
     async def is_intact(self, key: str, engine: str) -> bool:
         """Return whether track and engine files of avatar `key` are intact; StoredFileError if its source is gone."""
-        return await self._is_ready(key, engine, await self._find(key), verify=True)
+        return await self._is_composed(key) and await self._is_ready(key, engine, await self._find(key), verify=True)
+
+    async def graph(self, key: str) -> ClipGraph | None:
+        """Return what a composite holds; None for an avatar that is none, or is not made."""
+        record = await self._table.run_in_thread(self._table.find_avatar, key)
+        return None if record is None or record.graph is None else ClipGraph.from_json(record.graph)
+
+    async def composite_of(self, key: str, *, is_ahead: bool = False) -> str:
+        """Return the key of the composite with all ready clips of an avatar, or that of the avatar without any.
+
+        Args:
+            key: The avatar.
+            is_ahead: It is made before anybody needs it, and no other clip of the avatar may be analysed then.
+        """
+
+        def store() -> str:
+            avatar = self._table.find_avatar(key)
+            parts = {} if avatar is None else parts_of(self._table, avatar, ready_only=True)
+            if avatar is None or len(parts) == 1 or (is_ahead and parts != parts_of(self._table, avatar)):
+                return key
+            return store_composite(self._table, avatar, parts, analyse_on_create=is_ahead)
+
+        return await self._table.run_in_thread(store)
+
+    async def _is_composed(self, key: str) -> bool:
+        """Return whether an avatar is no composite, or one whose source is made."""
+        record = await self._table.run_in_thread(self._table.find_avatar, key)
+        if record is None or not record.parts:
+            return True
+        return record.graph is not None and await asyncio.to_thread(self._files.has, source_key(key))
+
+    async def _compose(self, key: str) -> None:
+        """Make the source of a composite from its parts, which are tracked first. Clips that fail are left out."""
+        record, parts = await self._update(key, status=AvatarStatus.ANALYSING, error=None), []
+        for name, part in record.parts.items():
+            try:
+                avatar = await self.ensure(part.key, None, ignore_progress)
+            except InputError as error:
+                if name == OWN:
+                    raise
+                logger.warning("composite %s is made without clip %r: %s", key, name, error)
+                continue
+            parts.append(ClipPart(name, part.kind, avatar))
+        self._files.stored.make_folder(avatar_folder(key))
+        made = await self._stages.compose(CallContext(key), parts, source_key(key))
+        info = encode_source_info(made.info)
+        await self._update(key, graph=made.graph.to_json(), source_info=info, source_sha256=made.sha256)
 
     async def _find(self, key: str) -> AvatarRef:
         source = source_key(key)
@@ -123,11 +190,11 @@ class Avatars:
         assert probed.video is not None
         return probed.video
 
-    async def _is_ready(self, key: str, engine: str, avatar: AvatarRef, verify: bool) -> bool:
+    async def _is_ready(self, key: str, engine: str | None, avatar: AvatarRef, verify: bool) -> bool:
         record = await self._table.run_in_thread(self._table.find_avatar, key)
         if record is None or not await self._is_tracked(record, avatar):
             return False
-        if not verify and engine in record.analysed_for:
+        if engine is None or (not verify and engine in record.analysed_for):
             return True
         is_analysed = await self._stages.is_analysed(CallContext(key), engine, avatar)
         await self._table.run_in_thread(self._record_analysis, key, engine, is_analysed)
@@ -150,9 +217,13 @@ class Avatars:
             return is_tracked(folder)
 
     async def _analyse(self, wanted: _AnalysisKey, avatar: AvatarRef, report: Progress) -> None:
-        key = wanted.key
+        await self._finish(wanted.key, lambda: self._make(wanted, avatar, report))
+        await self.sweep()
+
+    async def _finish(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a part of the analysis of an avatar, with retries; record the error that ends it."""
         try:
-            await retry(lambda: self._make(wanted, avatar, report), self._config.jobs)
+            await retry(work, self._config.jobs)
         except UnavailableError:
             raise  # an outage says nothing about the source
         except LipwrightError as error:
@@ -160,18 +231,19 @@ class Avatars:
             await asyncio.to_thread(self._files.delete_tracks, key)  # frees space for the row on a full disk
             await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
             raise cause from error
-        await self.sweep()
 
     async def explain_input_error(self, key: str, error: LipwrightError) -> LipwrightError:
         """Return the error, or a StoredFileError if the stored source or reference picture was lost or damaged."""
         record = await self._table.run_in_thread(self._table.find_avatar, key)
-        if record is None:
+        if record is None or (record.parts and record.graph is None):
             return error
         kept = [(source_key(key), record.source_sha256)]
         if (sha256 := reference_sha256(record.face)) is not None:
             kept.append((face_key(key), sha256))
         for file, sha256 in kept:
             error = await asyncio.to_thread(self._files.explain_input_error, error, file, sha256)
+        if record.parts and isinstance(error, StoredFileError):
+            await self._update(key, graph=None)  # the next caller has it made again
         return error
 
     async def _make(self, wanted: _AnalysisKey, avatar: AvatarRef, report: Progress) -> None:
@@ -181,11 +253,28 @@ class Avatars:
             record = await self.record(key)
             if not await self._is_tracked(record, avatar):
                 record = await self._update(key, status=AvatarStatus.ANALYSING, error=None)
-                talks = await self._track(record, avatar, report)
+                if record.belongs_to is not None:
+                    await self.ensure(record.belongs_to, None, ignore_progress)  # its errors are not those of the clip
+                try:
+                    talks = await self._track(record, avatar, report)
+                    await self._check_clip(record, avatar)
+                except FaceNotFoundError as error:
+                    if record.belongs_to is None:
+                        raise
+                    raise FaceNotFoundError(_OTHER_PERSON) from error
                 await self._update(key, status=AvatarStatus.READY, info=_facts(avatar.source.info, talks))
+        if wanted.engine is None:
+            return
         if not await self._stages.is_analysed(context, wanted.engine, avatar):
             await self._stages.analyse(context, wanted.engine, avatar, await self._own_speech(key, avatar))
         await self._table.run_in_thread(self._record_analysis, key, wanted.engine, True)
+
+    async def _check_clip(self, record: AvatarRecord, avatar: AvatarRef) -> None:
+        """Refuse a tracked clip that does not belong to its avatar; other avatars and composites pass."""
+        if record.belongs_to is not None and not record.parts:
+            own = await self.ensure(record.belongs_to, None, ignore_progress)
+            clip = ClipPart(record.label or record.id, None, avatar)
+            await self._stages.check_fit(CallContext(record.key), clip, own)
 
     async def _update(self, key: str, **fields: object) -> AvatarRecord:
         return await self._table.run_in_thread(self._table.update_avatar, key, **fields)
@@ -212,11 +301,15 @@ class Avatars:
             tracks.append(track_key(record.key, start))
             state = await self._stages.track(context, source, choice, start, stop, state, tracks[-1])
             await report(0.9 * stop / num_frames)
-        talks = await self._stages.build_avatar(context, avatar, tracks)
+        graph = await self.graph(record.key)
+        talks = await self._stages.build_avatar(context, avatar, tracks, [] if graph is None else graph.cuts)
         await asyncio.to_thread(self._files.delete_tracks, record.key)
         return talks
 
     async def _choice(self, record: AvatarRecord, source: SourceVideo) -> FaceChoice:
+        if record.belongs_to is not None:
+            own = await self.ensure(record.belongs_to, None, ignore_progress)
+            return await self._stages.appearance(CallContext(record.key), own)
         if is_reference(record.face):
             return await self._stages.reference(CallContext(record.key), face_key(record.key))
         return await self._people.choice(record, source, FaceChoice.parse(record.face))
@@ -234,8 +327,10 @@ class Avatars:
         return await self._people.find(record, await self.source(record.key))
 
     async def source(self, key: str) -> SourceVideo:
-        """Return the source of avatar `key`; StoredFileError if it is gone."""
-        return (await self._find(key)).source
+        """Return the source of avatar `key`, or of the avatar of a composite; StoredFileError if it is gone."""
+        record = await self._table.run_in_thread(self._table.find_avatar, key)
+        own = record.belongs_to if record is not None and record.parts else None
+        return (await self._find(own or key)).source
 
     async def record(self, key: str) -> AvatarRecord:
         """Return the row of an avatar that a job needs, which is therefore kept."""
@@ -275,7 +370,7 @@ class Avatars:
                 if (
                     self._people.is_searching(record)
                     or self._is_being_analysed(record.key)
-                    or self._pinned.get(record.key, 0.0) > time.monotonic()
+                    or self._pinned.get(record.belongs_to or record.key, 0.0) > time.monotonic()
                 ):
                     continue
                 with suppress(StorageFullError):  # removing the files makes room for the change of the table
@@ -295,7 +390,7 @@ class Avatars:
                     await asyncio.to_thread(self._files.delete_avatar, key)
 
     def _is_being_analysed(self, key: str) -> bool:
-        return any(wanted.key == key for wanted in self._analyses)
+        return key in self._composing or any(wanted.key == key for wanted in self._analyses)
 
 
 def _facts(info: VideoInfo, talks: bool) -> AvatarInfo:

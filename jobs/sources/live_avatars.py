@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from errors import NotFoundError, StoredFileError
-from jobs.messages import AvatarRef, Background, ResolvedAvatar
+from jobs.messages import AvatarRef, Background, ResolvedAvatar, behaviour_of
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
@@ -37,11 +37,14 @@ class LiveAvatars:
         `Avatars.ensure`, `Avatars.matte` and `Backgrounds.ensure`.
 
         Raises:
-            OptionError: The engine cannot scale the movement, and the `expressiveness` of `settings` is not 1.
+            OptionError: The engine cannot scale the movement, and the `expressiveness` of `settings` is not 1, or the
+                source is a video, which cannot have another expression.
         """
         self._engines.check_expressiveness(engine, settings.expressiveness)
         async with self._analysing:
-            avatar = await self._avatars.ensure(record.key, engine, ignore_progress, verify=True)
+            key = await self._avatars.composite_of(record.key)
+            avatar = await self._avatars.ensure(key, engine, ignore_progress, verify=True)
+            settings.check_source(is_still=avatar.source.info.is_still)
             default = await self._default(record.key, engine)
             for _ in range(_MAX_CHANGES):  # the background and its matte may take minutes
                 used, failure = default, None
@@ -55,7 +58,7 @@ class LiveAvatars:
             if failure is not None:  # it was not the background that the avatar had before, deleted in the meantime
                 raise failure
         await self._avatars.pin(record.key)
-        return shown
+        return shown._replace(graph=await self._avatars.graph(key))
 
     async def _default(self, key: str, engine: str) -> AvatarSettings:
         """Return what a session of an avatar shows that sets nothing; NotFoundError if the avatar was deleted."""
@@ -70,7 +73,7 @@ class LiveAvatars:
         if chosen.names_background:
             # The background of an avatar may be another caller's, if the service had no API keys when it was sent.
             background = await self._background(avatar, owner if settings.names_background else None, chosen)
-        return ResolvedAvatar(avatar, background, chosen.expressiveness, chosen.motion)
+        return ResolvedAvatar(avatar, background, chosen.expressiveness, behaviour_of(chosen))
 
     async def _background(self, avatar: AvatarRef, owner: str | None, settings: AvatarSettings) -> Background:
         file, after_end = None, settings.background_loop

@@ -145,7 +145,7 @@ _ALPHA_MODE: Final = "alpha_mode"
 
 def concat_segments(
     segments: Sequence[Path],
-    sound: ResultSound,
+    sound: ResultSound | None,
     out: Path,
     info: VideoInfo,
     num_frames: int,
@@ -158,7 +158,7 @@ def concat_segments(
     Args:
         segments: Files that `media.writer.SegmentWriter` made with the same settings, in order; those of
             `media.result.stream_copy` may be among them if all have in-band headers.
-        sound: Keeps its sample rate if AAC supports it, and up to two channels.
+        sound: Keeps its sample rate if AAC supports it, and up to two channels; None: there is none.
         out: The file to write; it is created atomically.
         info: The format of the segments.
         num_frames: Frames that all segments together must have. Sound beyond the last one is cut; silence follows
@@ -188,7 +188,7 @@ def concat_segments(
 def _mux(
     container: OutputContainer,
     segments: Sequence[Path],
-    sound: ResultSound,
+    sound: ResultSound | None,
     info: VideoInfo,
     num_frames: int,
     texts: Sequence[ShownText],
@@ -205,11 +205,14 @@ def _mux(
             video.metadata[_ALPHA_MODE] = alpha_mode
     if is_in_band:  # segments may be copies of the source
         depth = max(depth, _reorder_depth(segments[1:]))
-    stream = add_sound_track(container, sound, file_format.audio_encoder)
     video_packets = _video_packets(segments, video, None if is_in_band else headers, depth, info)
-    others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = sound_packets(sound, stream, num_frames, info.fps)
+    others: Iterator[Packet[AudioStream] | Packet[SubtitleStream]] = iter(())
+    if sound is not None:
+        stream = add_sound_track(container, sound, file_format.audio_encoder)
+        others = sound_packets(sound, stream, num_frames, info.fps)
     if texts:
-        subtitles = text_packets(texts, add_text_track(container, sound.language), num_frames / info.fps)
+        language = None if sound is None else sound.language
+        subtitles = text_packets(texts, add_text_track(container, language), num_frames / info.fps)
         others = heapq.merge(others, subtitles, key=_seconds)
     # The muxer buffers packets until it has some of each stream, so all are fed in step.
     pending = next(others, None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from media.frame_source import FrameSource
 from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
+from models.avatar.behaviour import USUAL_BEHAVIOURS, EyePlace, TimedBehaviour
 from models.avatar.folder import (
     AVATAR_VERSION,
     INFO_FILE,
@@ -30,9 +31,10 @@ from models.avatar.folder import (
     write_whole,
 )
 from models.avatar.moving_still import MovingMatte, MovingStill
-from models.avatar.still_frame import NUM_ROWS, turned_track
+from models.avatar.still_frame import NUM_ROWS, StillFrames, turned_track
 from models.avatar.still_layers import CutOut, StillLayers
 from models.avatar.still_motion import StillMotion
+from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from models.speech.prosody import Prosody
 from models.track.face_track import FaceTrack, finish_track
@@ -53,10 +55,13 @@ def opens(track: FaceTrack) -> bool:
     return bool(track.visible.sum() > 1 and track.shape[track.visible, 0].std() > _TALKING_STD)
 
 
-def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> tuple[FaceTrack, Occluders | None]:
+def own_track(
+    raw: RawLandmarks, reader: FrameSource, info: VideoInfo, cuts: Sequence[int] = ()
+) -> tuple[FaceTrack, Occluders | None]:
     """Return the track of a source, and the occluders of the mouth, if any.
 
-    Covered frames are read again, and a few others if the mouth is closed and never moves.
+    Covered frames are read again, and a few others if the mouth is closed and never moves. `cuts` are frames that do
+    not follow those before them, however alike they are.
 
     Raises:
         FaceNotFoundError: The face is in no frame.
@@ -67,7 +72,7 @@ def own_track(raw: RawLandmarks, reader: FrameSource, info: VideoInfo) -> tuple[
     finish = partial(
         finish_track,
         present=raw.present,
-        shot=judged.shot,
+        shot=judged.shot + np.searchsorted(cuts, np.arange(len(judged.shot)), side="right").astype(np.int32),
         skip_reason=judged.skip_reason,
         visible=judged.visible,
         facing=judged.facing,
@@ -99,6 +104,7 @@ class Avatar:
     occluders: Occluders | None = None  # occluders of the mouth; None: none
     layers: StillLayers | None = None  # person and background of a still; None: the background moves with the head
     expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
+    smile: NDArray[np.float64] | None = None  # (T,) `StillFrames.smile` in the frames of a plan; None: as in the source
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -107,7 +113,12 @@ class Avatar:
         return opens(self.track)
 
     def shown_frames(
-        self, frames: range, fps: float, playback: Playback, prosody: Prosody, motion: float = 1.0
+        self,
+        frames: range,
+        fps: float,
+        playback: Playback,
+        prosody: Prosody,
+        behaviours: Sequence[TimedBehaviour] = USUAL_BEHAVIOURS,
     ) -> NDArray[np.int64]:
         """Return what to read from `frames` for T output frames: (T,) source frames, or frames of a moving still.
 
@@ -116,11 +127,21 @@ class Avatar:
             fps: Their number per second.
             playback: How the source is played.
             prosody: Of the speech in each frame; a still moves with it.
-            motion: How far a still moves, 0 to 1.
+            behaviours: How a still behaves, in order of time; without any, it does not move.
         """
         if self.motion is None:
             return playback.source_frames(frames, self.info.num_frames).astype(np.int64)
-        return self.motion.frames(np.array(frames) / fps, fps, prosody, motion).index()
+        return self.motion.frames(np.array(frames) / fps, fps, prosody, behaviours, self._eyes()).index()
+
+    def _eyes(self) -> EyePlace:
+        size = np.array([self.info.width, self.info.height], np.float64)
+        middle = self.track.points[0, [EYE_LEFT, EYE_RIGHT], :2].mean(0)
+        return EyePlace(middle / size, size / float(self.track.scale[0]))
+
+    def speaking(self, expressiveness: float, shown: NDArray[np.int64]) -> Avatar:
+        """Return this avatar for the plan of (T,) frames of `shown_frames`; see `expressiveness` and `smile`."""
+        smile = None if self.motion is None else StillFrames.of(shown).smile
+        return replace(self, expressiveness=expressiveness, smile=smile)
 
     def rows(self, shown: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the (T,) rows of `track`, the source frames of engines, that `shown_frames` stand for."""
@@ -147,12 +168,18 @@ class Avatar:
 
     @classmethod
     def build(
-        cls, folder: Path, info: VideoInfo, raw: RawLandmarks, reader: FrameSource, cut_out: CutOut | None = None
+        cls,
+        folder: Path,
+        info: VideoInfo,
+        raw: RawLandmarks,
+        reader: FrameSource,
+        cut_out: CutOut | None = None,
+        cuts: Sequence[int] = (),
     ) -> Avatar:
         """Build an avatar from the landmarks of all frames and write its folder, `avatar.json` last.
 
         A few frames of the source are read again, and those in which something covers the mouth. The background of a
-        still from which `cut_out` cannot cut the person, or without it, moves with the head.
+        still from which `cut_out` cannot cut the person, or without it, moves with the head. `cuts` as in `own_track`.
 
         Raises:
             FaceNotFoundError: No frame shows the face.
@@ -160,7 +187,7 @@ class Avatar:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (INFO_FILE, OLD_INFO_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE):
             (folder / stale).unlink(missing_ok=True)
-        (track, occluders), motion, layers = own_track(raw, reader, info), None, None
+        (track, occluders), motion, layers = own_track(raw, reader, info, cuts), None, None
         track.save(folder / TRACK_FILE)
         names = [TRACK_FILE]
         if occluders is not None:

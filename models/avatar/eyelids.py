@@ -54,7 +54,8 @@ _SOFT_LASHES: Final = 3.0  # multiple of _FEATHER over which the lid skin blends
 _WHITE: Final = 0.28  # of the eye's width: its ends, which stretch or shrink when the iris moves
 # Lids follow the gaze up and down: shares of the shift of the iris by which the upper and the lower one move.
 _UPPER_FOLLOWS, _LOWER_FOLLOWS = 0.75, 0.3
-_SQUINT: Final = 0.012  # eye distances by which a full smile raises the lower lid
+_SQUINT: Final = 0.018  # eye distances by which a full smile raises the lower lid
+_RAISE: Final = 0.1  # eye distances by which the upper lid would rise at a `closing` of -1
 _NUM_COLUMNS: Final = 65
 _SMOOTHING: Final = 2.5  # columns
 # Candidate positions of the lashes between the mesh's lid edge (0) and crease (1).
@@ -65,10 +66,10 @@ _LASH_USUAL, _LASH_SPREAD = 0.30, 0.35
 class EyeState(NamedTuple):
     """What both eyes of a portrait do."""
 
-    closing: float = 0.0  # how far the lids are closed, 0 to 1
+    closing: float = 0.0  # how far the lids are closed, 0 to 1; below 0, the upper ones are raised
     right: float = 0.0  # shift of the irises to the right, in eye distances
     down: float = 0.0  # shift of the irises down, in eye distances; the lids follow it
-    smile: float = 0.0  # how far the portrait smiles, 0 to 1; raises the lower lids
+    smile: float = 0.0  # how far the portrait smiles, -1 to 1; above 0 it raises the lower lids
 
 
 class _Curves(NamedTuple):
@@ -93,6 +94,7 @@ class _Pixels(NamedTuple):
     places: NDArray[np.float32]  # (h, w, 2) x and y of each pixel in the plane
     iris: NDArray[np.float32]  # (h, w, 2) share of a shift of the iris along and down by which a pixel moves
     squint: NDArray[np.float32]  # (h, w) share of the rise of the lower lid by which a pixel moves
+    widen: NDArray[np.float32]  # (h, w) the same of the upper lid
     tones: NDArray[np.float32]  # (3, h, w) Y, U and V of the unfolded lid
 
 
@@ -129,13 +131,15 @@ class _Eye:
         """Draw this eye into `target`."""
         for number, (source, skin, plane, step) in enumerate(zip(still, soft, target, _STEPS, strict=True)):
             x0, y0, x1, y1 = (side // step for side in self.box)
-            eye = self._move_iris(source, step, state) if any(state[1:]) else source[y0:y1, x0:x1]
+            moves = any(state[1:]) or state.closing < 0
+            eye = self._move_iris(source, step, state) if moves else source[y0:y1, x0:x1]
             plane[y0:y1, x0:x1] = self._draw_lids(source, skin, eye, number, state) if state.closing > 0 else eye
 
     def _move_iris(self, plane: NDArray[np.uint8], step: int, state: EyeState) -> NDArray[np.uint8]:
         pixels, unit = self._pixels[step], self._unit / step
         moved = pixels.iris * np.array([state.right * unit, state.down * unit], np.float32)
-        moved[..., 1] -= np.float32(state.smile * _SQUINT * unit) * pixels.squint
+        moved[..., 1] -= np.float32(max(state.smile, 0) * _SQUINT * unit) * pixels.squint
+        moved[..., 1] += np.float32(min(state.closing, 0) * _RAISE * unit) * pixels.widen
         moved = moved @ self._axes.astype(np.float32)
         # x and y are in one map; OpenCV's type stubs do not allow the second one to be None.
         shown = cv2.remap(  # type: ignore[call-overload]
@@ -223,8 +227,8 @@ class _Eye:
 
     def _shares(
         self, local: NDArray[np.float64], lines: list[NDArray[np.float64]], step: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the (h, w, 2) and (h, w) shares by which pixels move with iris and lower lid, see `_Pixels`."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the (h, w, 2), (h, w) and (h, w) shares by which pixels move with iris and lids, see `_Pixels`."""
         along, down = np.moveaxis(local, -1, 0)
         top, _, edge, lower = lines
         place = along / self._width
@@ -237,7 +241,7 @@ class _Eye:
         middle = 1 - (_UPPER_FOLLOWS + _LOWER_FOLLOWS) / 2
         follow = _UPPER_FOLLOWS + part * (_LOWER_FOLLOWS - _UPPER_FOLLOWS) + 4 * middle * part * (1 - part)
         iris = np.stack([across, follow * above * below], -1)
-        return ends[..., None] * iris, ends * part**2 * below
+        return ends[..., None] * iris, ends * part**2 * below, ends * (1 - part) ** 2 * above
 
     def _curve(self, line: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
         along, down = ((line - self._corner) @ self._axes.T).T

@@ -19,7 +19,7 @@ from models.avatar.still_frame import MAX_TURN, PIVOT, StillFrames, head_shift, 
 from models.avatar.still_layers import BackgroundPlane, Outline, StillLayers
 from models.geometry import thin_plate
 from models.geometry.arrays import smooth_step
-from models.geometry.head_frame import CORNER_LEFT, CORNER_RIGHT, LID_CREASES
+from models.geometry.head_frame import LID_CREASES
 from models.track.face_track import FaceTrack
 
 _CELLS_PER_EYE_DISTANCE: Final = 16
@@ -41,17 +41,16 @@ _CREASE: Final = (*LID_CREASES[0][1:-1], *LID_CREASES[1][1:-1])
 _BROW_LOW: Final = (46, 53, 52, 65, 55, 276, 283, 282, 295, 285)
 _BROW_HIGH: Final = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
 # Eye distances over which the motion of a raised brow fades: above it, beside it, and the minimum below it.
-_ABOVE_BROWS, _BESIDE_BROWS, _MIN_LID = 0.4, 0.15, 0.05
-# Eye distances by which the corners of the mouth move outwards and up in a full smile. The motion fades out in the
-# middle of the lips, at this many half widths of the mouth from it, and above and below the corners, beyond the cheeks.
-_SMILE: Final = (0.02, 0.045)
-_BESIDE_SMILE: Final = 2.2
-_CORNER, _ABOVE_CORNERS, _BELOW_CORNERS = 0.05, 0.65, 0.4
+_ABOVE_BROWS, _BESIDE_BROWS, _MIN_LID = 0.4, 0.15, 0.1
+# Eye distances from the middle of the face: the inner ends of the brows, up to where they move alone. Lowered ones come
+# together by a share of that.
+_INNER_BROWS: Final = (0.14, 0.5)
+_TOGETHER: Final = 0.5
 _BORDER: Final = 0.35  # eye distances from the picture's border over which the motion fades, at most up to the face
 _MIN_FACING: Final = -0.3  # cosine of a head turned so far that depth and width cannot be separated
 _BAND: Final = 4  # rows of cells that are rendered together
-# What moves pixels far besides the head: lids, gaze, brows, breath, smile.
-_AT_MOST: Final = tuple(np.array([value]) for value in (0, [0, 0], 0.06, 0.02, 1))
+# What moves pixels far besides the head: lids, gaze, brows, their inner ends, breath, smile.
+_AT_MOST: Final = tuple(np.array([value]) for value in (0, [0, 0], 0.063, 0.056, 0.0144, 0))
 _SAMPLED: Final = 2  # pixels around a place that are sampled
 _NOTHING: Final = 0.015  # smaller weights count as zero: 1/15 pixel in a 512 pixel portrait
 
@@ -78,8 +77,9 @@ class HeadWarp:
         self.box = x0, y0, x1, y1
         self._head, self._shoulders = head[part][..., None], shoulders[part][..., None]
         self._brows = (_brow_weight(track.head_points[0], surface) * fade)[part][..., None]
-        smile = _smile(track.head_points[0], surface) @ self._rotation[:2, :2].T
-        self._smile = (smile * fade[..., None])[part]  # (gh, gw, 2) eye distances in the picture
+        across = surface[part][..., :1]
+        self._inner_brows = self._brows * (1 - _ease(abs(across), *_INNER_BROWS))
+        self._together = self._inner_brows * (-across / _INNER_BROWS[0]).clip(-1, 1)
         self._lever = self._head * (surface[part] - PIVOT)  # (gh, gw, 3)
         self._pixels = {step: _pixel_grid(tuple(side // step for side in self.box)) for step in (1, 2)}
         self._layers, self._outlines = layers, dict[int, Outline]()
@@ -152,7 +152,9 @@ class HeadWarp:
         turn, breath = shown.turn[0], np.array([0, shown.breath[0]])
         shift = head_shift(turn)
         turned = self._lever @ (self._rotation[:2] @ (rotation(turn) - np.eye(3))).T
-        turned += self._brows * (shown.brows[0] * self._rotation[:2, 1]) + self._smile * shown.smile[0]
+        inner, (right, up) = shown.inner_brows[0], self._rotation[:2, :2].T
+        turned += (self._brows * shown.brows[0] + self._inner_brows * inner) * up
+        turned += self._together * (_TOGETHER * max(-inner, 0.0)) * right
         shifted = self._head * (shift - _HEAD_BREATH * breath) + self._shoulders * (_SHOULDER_SHIFT * shift - breath)
         return np.asarray(self._scale * (turned + shifted), np.float32)
 
@@ -266,16 +268,6 @@ def _brow_weight(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArr
     ends = face[list(_BROW_HIGH), 0].astype(np.float64)
     beside = 1 - _ease(np.maximum(ends.min() - x, x - ends.max()), 0, _BESIDE_BROWS)
     return beside * _ease(y, crease, np.maximum(low, crease + _MIN_LID)) * (1 - _ease(y, high, high + _ABOVE_BROWS))
-
-
-def _smile(face: NDArray[np.floating], head: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (gh, gw, 2) shift of head-frame points in a full smile of (468, 3), to the right and up."""
-    corners = face[[CORNER_LEFT, CORNER_RIGHT], :2].astype(np.float64)
-    middle, half = corners.mean(0), np.ptp(corners[:, 0]) / 2
-    across, above = (head[..., 0] - middle[0]) / half, head[..., 1] - middle[1]
-    share = _ease(abs(across), 0, 1) * (1 - _ease(abs(across), 1, _BESIDE_SMILE))
-    share *= (1 - _ease(above, _CORNER, _ABOVE_CORNERS)) * (1 - _ease(-above, _CORNER, _BELOW_CORNERS))
-    return np.stack([share * np.sign(across) * _SMILE[0], share * _SMILE[1]], -1)
 
 
 def _fade_at_borders(track: FaceTrack, places: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:

@@ -25,17 +25,23 @@ PIVOT: Final = (0.0, -1.5, -0.7)
 # Pitch, yaw and roll: radians between rows, and numbers of rows. Even a mouth at the chin's distance from the pivot
 # moves by .005 eye distances within half a step.
 _ROW_STEPS: Final = np.radians([0.4, 0.4, 0.8])
-_ROW_COUNTS: Final = (21, 25, 9)
-_FINE_STEPS: Final = _ROW_STEPS / 32
-# Detail: (step, number of steps); numbers of signed values are centred on 0.
-_CLOSING: Final = (1 / 31, 32)
-_GAZE: Final = (0.001, 64)
-_BROWS: Final = (0.001, 128)
-_BREATH: Final = (0.0008, 32)
-_SMILE: Final = (1 / 31, 32)
-_DETAIL_COUNTS: Final = (32, 32, 32, _CLOSING[1], _GAZE[1], _GAZE[1], _BROWS[1], _BREATH[1], _SMILE[1])
-_COUNTS: Final = (*_ROW_COUNTS, *_DETAIL_COUNTS)
-_UNSIGNED: Final = (6, 10, 11)  # places of closing, breath and smile
+_ROW_COUNTS: Final = (25, 25, 9)
+_FINE: Final = 17  # steps around a row
+_FINE_STEPS: Final = _ROW_STEPS / (_FINE - 1)
+# Detail: size of a step, and first and last step. Together with the rows they use 62.9 of 63 bits.
+_DETAILS: Final = {
+    "closing": (1 / 31, -8, 31),
+    "right": (0.001, -27, 27),
+    "down": (0.001, -27, 27),
+    "brows": (0.0015, -40, 42),
+    "inner_brows": (0.004, -14, 14),
+    "breath": (0.0008, 0, 18),
+    "smile": (1 / 24, -24, 24),
+}
+_STEPS: Final = np.array([step for step, _, _ in _DETAILS.values()])
+_FIRST, _LAST = (np.array([limits[end] for limits in _DETAILS.values()]) for end in (1, 2))
+_SIGNED: Final = (*_ROW_COUNTS, _FINE, _FINE, _FINE)
+_COUNTS: Final = (*_SIGNED, *(_LAST - _FIRST + 1).tolist())
 
 NUM_ROWS: Final = int(np.prod(_ROW_COUNTS))
 """Number of head poses with landmarks."""
@@ -55,26 +61,25 @@ class StillFrames:
     """What T frames of a moving still show, relative to the still."""
 
     turn: NDArray[np.float64]  # (T, 3) radians: pitch (positive: down), yaw (to the right), roll (counter-clockwise)
-    closing: NDArray[np.float64]  # (T,) closure of the lids, 0 to 1
+    closing: NDArray[np.float64]  # (T,) closure of the lids, 0 to 1; below 0, down to -.25, they are raised
     gaze: NDArray[np.float64]  # (T, 2) shift of the irises in eye distances, right and down
     brows: NDArray[np.float64]  # (T,) rise of the brows in eye distances
+    inner_brows: NDArray[np.float64]  # (T,) rise of their inner ends besides; below 0 they also come together
     breath: NDArray[np.float64]  # (T,) rise of the shoulders in eye distances
-    smile: NDArray[np.float64]  # (T,) 0 to 1, see `models.avatar.head_warp`
+    smile: NDArray[np.float64]  # (T,) height of the corners of the mouth, -1 to 1, see `models.mouth.motion`
 
     @classmethod
     def of(cls, index: NDArray[np.int64]) -> StillFrames:
         """Return what (T,) frames show."""
         # The row is the last digit; within it, pitch changes fastest.
-        digits = np.unravel_index(index, _COUNTS[::-1])[::-1]
-        values = [_to_signed(digit, count) for digit, count in zip(digits, _COUNTS, strict=True)]
-        return cls(
-            turn=np.stack(values[:3], -1) * _ROW_STEPS + np.stack(values[3:6], -1) * _FINE_STEPS,
-            closing=np.asarray(digits[6], np.float64) * _CLOSING[0],
-            gaze=np.stack(values[7:9], -1) * _GAZE[0],
-            brows=values[9] * _BROWS[0],
-            breath=np.asarray(digits[10], np.float64) * _BREATH[0],
-            smile=np.asarray(digits[11], np.float64) * _SMILE[0],
-        )
+        digits = np.stack(np.unravel_index(index, _COUNTS[::-1])[::-1], -1)  # (T, 13)
+        turned, details = digits[:, : len(_SIGNED)], digits[:, len(_SIGNED) :]
+        turned = np.where(turned > np.array(_SIGNED) // 2, turned - _SIGNED, turned)
+        # Modulo, so that the still itself is number 0.
+        steps = (details - _FIRST) % (_LAST - _FIRST + 1) + _FIRST
+        closing, right, down, *rest = (steps * _STEPS).T
+        turn = turned[:, :3] * _ROW_STEPS + turned[:, 3:] * _FINE_STEPS
+        return cls(turn, closing, np.stack([right, down], -1), *rest)
 
     def index(self) -> NDArray[np.int64]:
         """Return the (T,) numbers of the nearest frames; what is beyond the limits is clipped."""
@@ -82,24 +87,11 @@ class StillFrames:
         turn = self.turn.clip(-MAX_TURN, MAX_TURN)
         coarse = np.rint(turn / _ROW_STEPS).clip(-half, half)
         fine = np.rint((turn - coarse * _ROW_STEPS) / _FINE_STEPS)
-        values = [
-            *coarse.T,
-            *fine.T,
-            np.rint(self.closing / _CLOSING[0]),
-            *np.rint(self.gaze.T / _GAZE[0]),
-            np.rint(self.brows / _BROWS[0]),
-            np.rint(self.breath / _BREATH[0]),
-            np.rint(self.smile / _SMILE[0]),
-        ]
-        digits = []
-        for place, (value, count) in enumerate(zip(values, _COUNTS, strict=True)):
-            limits = (0, count - 1) if place in _UNSIGNED else (-(count // 2), (count - 1) // 2)
-            digits.append(value.clip(*limits).astype(np.int64) % count)
-        return np.asarray(np.ravel_multi_index(tuple(digits[::-1]), _COUNTS[::-1]), np.int64)
-
-
-def _to_signed(digit: NDArray[np.integer], count: int) -> NDArray[np.float64]:
-    return np.where(digit > (count - 1) // 2, digit - count, digit).astype(np.float64)
+        details = np.stack([self.closing, *self.gaze.T, *(getattr(self, name) for name in list(_DETAILS)[3:])], -1)
+        steps = np.rint(details / _STEPS).clip(_FIRST, _LAST)
+        fine = fine.clip(-(_FINE // 2), _FINE // 2)
+        digits = np.concatenate([coarse, fine, steps], -1).astype(np.int64) % _COUNTS
+        return np.asarray(np.ravel_multi_index(tuple(digits.T[::-1]), _COUNTS[::-1]), np.int64)
 
 
 def rotation(turn: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -116,7 +108,7 @@ def head_shift(turn: NDArray[np.float64]) -> NDArray[np.float64]:
 def turned_track(track: FaceTrack) -> FaceTrack:
     """Return the track of the `NUM_ROWS` head poses of a still, given its one-frame track.
 
-    Arrays that are the same in all rows are read-only broadcasts. The points take 27 MB.
+    Arrays that are the same in all rows are read-only broadcasts. The points take 32 MB.
     """
     if track.num_frames != 1:
         raise ValueError(f"Expected a track of one frame, got {track.num_frames = }.")

@@ -5,6 +5,7 @@ is the same in every run and process, however a result is split into blocks, and
 
 The head wanders, and moves faster and farther while the portrait speaks; it lifts before and drops with stressed
 syllables, lifts at the start of a phrase and sinks at its end. Brows rise with it. In some pauses the portrait smiles.
+`models.avatar.behaviour` says how much of that it does, with which expression, and where it looks.
 `benchmarks.stills` compares that with real speakers.
 `models.avatar.moving_still` draws it.
 """
@@ -12,7 +13,7 @@ syllables, lifts at the start of a phrase and sinks at its end. Brows rise with 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from media.array_files import load_arrays
 from media.yuv_frame import YuvFrame
+from models.avatar.behaviour import Blended, EyePlace, TimedBehaviour, blend
 from models.avatar.blinks import blinks
 from models.avatar.still_frame import MAX_TURN, StillFrames
 from models.geometry.arrays import smooth_step
@@ -31,9 +33,10 @@ from models.speech.prosody import AHEAD_SECONDS, REACH_SECONDS, Prosody
 from models.track.face_track import FaceTrack
 
 # Standard deviations in degrees of pitch, yaw and roll in four bands of speech: medians of twelve speakers in the wild
-# (`python -m benchmarks.stills`); nods add to the pitch above 1 Hz. `MAX_TURN` bounds the sum.
+# (`python -m benchmarks.stills`), but for the slowest pitch: `MAX_TURN`, pauses and the face tracker take two fifths of
+# it. Nods add to the pitch above 1 Hz.
 _BANDS: Final = ((0.08, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.5))  # Hz
-_BAND_STDS: Final = ((2.0, 1.2, 1.25), (1.0, 1.15, 1.1), (0.5, 0.9, 0.7), (0.3, 0.5, 0.25))
+_BAND_STDS: Final = ((3.5, 1.2, 1.25), (1.0, 1.15, 1.1), (0.5, 0.9, 0.7), (0.3, 0.5, 0.25))
 # Share of each band that is left in silence.
 _IDLE: Final = np.array([0.6, 0.4, 0.25, 0.1])
 _TONES: Final = 7  # sines per band
@@ -61,8 +64,8 @@ _EYEBALL: Final = 0.12  # eye distances between the centre of an eye and its iri
 _COMPENSATION: Final = 0.85  # share of a turn of the head that eyes fixed on the viewer compensate
 
 # Smiles in pauses, chosen by eye: seconds between changes, seconds that a change takes, share of time without a smile,
-# and smallest smile.
-_SMILE_EVERY, _SMILE_SECONDS, _NO_SMILE, _LEAST_SMILE = 4.5, 1.2, 0.5, 0.5
+# smallest and largest smile.
+_SMILE_EVERY, _SMILE_SECONDS, _NO_SMILE, _LEAST_SMILE, _MOST_SMILE = 4.5, 1.2, 0.5, 0.35, 0.7
 # No smile where `Prosody.speaking` is above this: from .1 s after the start of a phrase to .35 s after its end. From
 # then on a smile grows, until `REACH_SECONDS` after the end.
 _SPEAKING: Final = 0.3
@@ -95,30 +98,42 @@ class StillMotion:
         smile = float(np.clip(1 - track.shape[0, 0] / _NO_SMILE_OPENING, 0, 1))
         return cls(int.from_bytes(content[:4], "little"), _motion_share(track, width, height), smile)
 
-    def frames(self, seconds: NDArray[np.float64], fps: float, prosody: Prosody, amount: float = 1.0) -> StillFrames:
+    def frames(
+        self,
+        seconds: NDArray[np.float64],
+        fps: float,
+        prosody: Prosody,
+        behaviours: Sequence[TimedBehaviour],
+        eyes: EyePlace,
+    ) -> StillFrames:
         """Return what (T,) frames show.
 
         Args:
             seconds: (T,) ascending times of the frames.
             fps: Frames per second.
             prosody: Of the speech in these frames.
-            amount: 0 (the still itself) to 1.
+            behaviours: In order of time; without any, the frames are the still itself.
+            eyes: Where the eyes are in the picture.
         """
+        wanted = blend(seconds, behaviours, eyes)
         # A face at the border of the picture keeps its place, but blinks, looks around and smiles.
-        start = amount * smooth_step(seconds / _START_SECONDS)
-        turn = self.share * start[:, None] * np.radians(self._turn(seconds, prosody))
+        start = wanted.motion * smooth_step(seconds / _START_SECONDS)
+        degrees = self._turn(seconds, prosody)
+        degrees[:, :2] += np.stack([wanted.pitch, wanted.yaw], -1)
+        turn = self.share * (start * wanted.head)[:, None] * np.radians(degrees)
         turn = MAX_TURN * np.tanh(turn / MAX_TURN)
-        gaze = self._shifts(1, seconds, (_FIXATION, _SACCADE_SECONDS), _fixation) * start[:, None]
-        gaze -= _COMPENSATION * _EYEBALL * turn[:, [1, 0]]
         wave = 0.5 - 0.5 * np.cos(2 * np.pi * seconds / _BREATH_SECONDS)
-        is_moving = float(amount > 0)
+        closing = wanted.motion * wanted.closing
+        blink = (wanted.motion > 0) * blinks(self.seed, seconds, fps, prosody)
+        smile = wanted.smile + (1 - wanted.smile) * wanted.pause_smiles * self._smile(seconds, prosody)
         return StillFrames(
             turn,
-            is_moving * blinks(self.seed, seconds, fps, prosody),
-            gaze.clip(-_MAX_GAZE, _MAX_GAZE),
-            start * self._brows(seconds, prosody),
-            amount * self.share * _BREATH * wave,
-            start * self._smile(seconds, prosody),
+            closing + blink * (1 - closing),
+            self._gaze(seconds, start, turn, wanted),
+            start * self._brows(seconds, prosody) + wanted.motion * wanted.brows,
+            wanted.motion * wanted.inner_brows,
+            wanted.motion * self.share * _BREATH * wave,
+            start * smile,
         )
 
     def save(self, path: Path) -> None:
@@ -143,6 +158,19 @@ class StillMotion:
         turn[:, 0] -= _LIFT * _pulses(prosody.starts, seconds, _AT_START)
         turn[:, 0] += _SINK * _pulses(prosody.ends, seconds, (0.0, 0.45, REACH_SECONDS))
         return turn
+
+    def _gaze(
+        self,
+        seconds: NDArray[np.float64],
+        start: NDArray[np.float64],
+        turn: NDArray[np.float64],
+        wanted: Blended,
+    ) -> NDArray[np.float64]:
+        """Return (T, 2) shifts of the irises in eye distances; `start` is the (T,) share of the motion."""
+        shift = wanted.free[:, None] * self._shifts(1, seconds, (_FIXATION, _SACCADE_SECONDS), _fixation)
+        shift += _EYEBALL * np.sin(np.radians(np.stack([wanted.right, wanted.down], -1)))
+        gaze = start[:, None] * shift - _COMPENSATION * _EYEBALL * turn[:, [1, 0]]
+        return np.asarray(gaze.clip(-_MAX_GAZE, _MAX_GAZE), np.float64)
 
     def _brows(self, seconds: NDArray[np.float64], prosody: Prosody) -> NDArray[np.float64]:
         """Return (T,) eye distances by which the brows rise."""
@@ -200,7 +228,7 @@ def _fixation(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _smile_size(rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw a (1,) smile, 0 to 1."""
-    size = rng.uniform(_LEAST_SMILE, 1, 1)
+    size = rng.uniform(_LEAST_SMILE, _MOST_SMILE, 1)
     return np.zeros(1) if rng.random() < _NO_SMILE else size
 
 

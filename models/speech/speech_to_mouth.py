@@ -46,11 +46,13 @@ class MouthBlock:
         gate: (T,) float32: 1 in speech, 0 in silence, in between while fading.
         hidden: (T, H) float32 last hidden layer of the network, attenuated like the shape and 0 in silence (see
             `models.avatar.speaker_adaptation`). (0, 0) if the shape does not come from the network.
+        smile: (T,) how far the face smiles besides, see `models.mouth.motion.smiling`; None: not at all.
     """
 
     shape: NDArray[np.float32]
     gate: NDArray[np.float32]
     hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    smile: NDArray[np.float64] | None = None
 
     def scaled(self, factor: float) -> MouthBlock:
         """Return the mouth with its movement multiplied by `factor`; lips that are nearly closed stay so."""

@@ -43,6 +43,12 @@ class SquarePixels(NamedTuple):
             return replace(choice, first_seen=(choice.first_seen[0], *_x_scaled(choice.first_seen[1:], scale)))
         return choice
 
+    def points(self, points: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+        """Convert (..., 3) points from frames of `width` to frames with square pixels; depth is unchanged."""
+        square = points.copy()
+        square[..., 0] = (points[..., 0] + 0.5) * (self._width(width) / width) - 0.5
+        return square
+
     def points_back(self, points: NDArray[np.float32], width: int) -> NDArray[np.float32]:
         """Convert (..., 3) points from frames with square pixels to pixels of frames of `width`; depth is unchanged."""
         scale = self._width(width) / width

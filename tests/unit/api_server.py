@@ -28,13 +28,14 @@ from config import (
     SubtitlesConfig,
     TtsConfig,
 )
-from errors import CapacityError, LipwrightError, OptionError, StateError
+from errors import CapacityError, LipwrightError, NotFoundError, OptionError, StateError
 from jobs.admission import Admission, AdmitRequest
 from jobs.drafts import edited
 from jobs.messages import PeopleScan
 from jobs.model.avatar_settings import AvatarSettings, changed_settings
 from jobs.model.base import ErrorRecord, new_id, utc_now
 from jobs.model.browser_token import TokenGrant
+from jobs.model.clip import AvatarClip
 from jobs.model.edits import Revision, TurnEdit
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
@@ -49,7 +50,15 @@ from jobs.planning import (
     stored_fields,
     with_stored_fields,
 )
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, QueueStatus, RequestContext, ServiceStatus
+from jobs.requests import (
+    AvatarChange,
+    AvatarRequest,
+    BackgroundRequest,
+    ClipRequest,
+    QueueStatus,
+    RequestContext,
+    ServiceStatus,
+)
 from jobs.revisions import checked_spec
 from jobs.usage import StoredBytes, usage_rows
 from rendering.live_chunk import LiveService
@@ -307,6 +316,24 @@ class MemoryService:
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         return self.table.get_avatar(avatar_id, owner)
+
+    async def add_clip(self, request: ClipRequest) -> AvatarRecord:
+        own = self.table.get_avatar(request.avatar_id, request.owner)
+        if request.name in own.clips:
+            raise StateError("has a clip of that name already")
+        avatar = await self.create_avatar(AvatarRequest(video=request.video, keep=False, owner=request.owner))
+        row = self.table.update_avatar(avatar.key, belongs_to=own.key)
+        clip = AvatarClip(kind=request.kind, key=row.key, created_at=row.created_at)
+        return self.table.update_avatar(own.key, clips={**own.clips, request.name: clip})
+
+    async def clips(self, avatar_id: str, owner: str | None) -> dict[str, AvatarRecord]:
+        return self.table.avatars_belonging_to(self.table.get_avatar(avatar_id, owner).key)
+
+    async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
+        own = self.table.get_avatar(avatar_id, owner)
+        if name not in own.clips:
+            raise NotFoundError("has no clip of that name")
+        self.table.update_avatar(own.key, clips={key: clip for key, clip in own.clips.items() if key != name})
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
         return self.table.list_avatars(owner=owner)

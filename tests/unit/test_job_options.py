@@ -30,7 +30,7 @@ _TURNS = "one speech per job"
 _RARE: dict[str, str] = dict.fromkeys(
     ("background_gain_db", "loudness_lufs", "fps", "visible_label_top", "music", "music_gain_db", "max_audio_stretch")
     + ("background_id", "background_loop", "matte", "expressiveness", "motion", "visible_label", "face_image")
-    + ("language", "priority", "metadata"),
+    + ("language", "priority", "metadata", "action", "expression", "gaze", "head"),
     _FEW,
 )
 
@@ -99,7 +99,7 @@ SURFACES = {
     "client": Surface(lambda: get_type_hints(JobFields)),
     "mcp": Surface(
         lambda: _arguments(LipwrightTools.speak, LipwrightTools.dub),
-        {name: why for name, why in _RARE.items() if name != "background_gain_db"}
+        {name: why for name, why in _RARE.items() if name not in ("background_gain_db", "action")}
         | {"more_audio": "turns name files", "callback_url": _WAITS, "review": _WAITS}
         | dict.fromkeys(("loop", "size", "idle_mouths"), _FEW),
     ),

@@ -6,6 +6,7 @@ import { h, notice } from "./dom.js";
 import { isVideo } from "./file_picker.js";
 import { t } from "./i18n.js";
 import { setValue, showsValue } from "./slider.js";
+import { addStillChoices } from "./still_choices.js";
 
 const SLIDERS = { expressiveness: 2, motion: 1 }; // name and largest value
 
@@ -22,6 +23,7 @@ export class AvatarSettings {
       fields.append(h("label", {}, h("span", { "data-text": name }, t(name)), slider));
       this.sliders[name] = showsValue(slider);
     }
+    this.acting = addStillChoices(fields, "avatar-", () => this.changed());
     this.button = h("button", { type: "button", id: "avatar-save", "data-text": "saveSettings", onclick: () => this.save() }, t("saveSettings"));
     this.note = h("p", { class: "hint", role: "status", hidden: true });
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
@@ -39,8 +41,8 @@ export class AvatarSettings {
     this.place.hidden = !avatar;
     if (!avatar) return;
     this.background.begin(avatar);
-    for (const [name, slider] of Object.entries(this.sliders)) setValue(slider, avatar[name]);
-    this.sliders.motion.parentElement.hidden = isVideo(avatar);
+    for (const [name, input] of Object.entries({ ...this.sliders, ...this.acting })) setValue(input, avatar[name]);
+    for (const input of [this.sliders.motion, ...Object.values(this.acting)]) input.parentElement.hidden = isVideo(avatar);
     this.changed();
   }
 
@@ -56,7 +58,8 @@ export class AvatarSettings {
     }
     const { id } = this.avatar;
     const tell = (place, text) => this.avatar?.id === id && notice(place, text); // another one may have been chosen
-    const movement = Object.fromEntries(Object.entries(this.sliders).map(([name, slider]) => [name, slider.value]));
+    const inputs = isVideo(this.avatar) ? this.sliders : { ...this.sliders, ...this.acting };
+    const movement = Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value]));
     this.button.disabled = true;
     try {
       const avatar = await send(`/v1/avatars/${id}`, { ...movement, ...this.background.fields }, () => {}, "PATCH");

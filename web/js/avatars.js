@@ -10,10 +10,9 @@ const LOOK_MS = 3000;
 
 /** The row of kept avatars. */
 export class Avatars {
-  /** @param onChange Called with the chosen avatar, null for none. */
-  constructor(place, onChange) {
-    this.place = place;
-    this.onChange = onChange;
+  /** @param onChange Called with the chosen avatar, null for none. @param onLoaded Called with it as it is now. */
+  constructor(place, onChange, onLoaded) {
+    Object.assign(this, { place, onChange, onLoaded });
     this.avatars = [];
     this.pictures = new Map();
     this.chosen = null;
@@ -27,7 +26,9 @@ export class Avatars {
     // Keep a valid choice as it is: choosing again would clear the messages of the form.
     if (this.chosen && !this.avatars.some((avatar) => avatar.id === this.chosen.id)) this.choose(null);
     this.show();
-    if (this.avatars.some((avatar) => avatar.status === "analysing")) {
+    const now = this.chosen && this.avatars.find((avatar) => avatar.id === this.chosen.id);
+    if (now) this.onLoaded(now);
+    if (this.avatars.some((avatar) => [avatar, ...avatar.clips].some(({ status }) => status === "analysing"))) {
       this.timer = setTimeout(() => this.refresh().catch(() => {}), LOOK_MS);
     }
   }

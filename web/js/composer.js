@@ -6,12 +6,14 @@ import { knows, onLanguage, t } from "./i18n.js";
 import { FilePicker, isVideo } from "./file_picker.js";
 import { AvatarSettings } from "./avatar_settings.js";
 import { Avatars } from "./avatars.js";
+import { Clips } from "./clips.js";
 import { PictureOptions } from "./picture_options.js";
 import { SeveralPeople } from "./several_people.js";
 import { setValue, showsValue } from "./slider.js";
 import { SpeechInput } from "./speech_input.js";
+import { addStillChoices } from "./still_choices.js";
 
-const MOVEMENT = ["expressiveness", "motion"];
+const MOVEMENT = { expressiveness: 1, motion: 1, expression: "neutral", head: "lively" }; // with the usual values
 
 /** The form of a new job. */
 export class Composer {
@@ -27,21 +29,24 @@ export class Composer {
     byId("speech").append(single, everyone);
     this.speechParts = { single, everyone };
     this.speech = new SpeechInput(single, () => this.showParts());
-    const [avatars, face, settings, several] = [h("div", { class: "avatars", hidden: true }), h("div"), h("div"), h("div")];
-    byId("face").append(avatars, face, settings, several, this.keepBox());
+    const [avatars, face, clips, settings, several] = [h("div", { class: "avatars", hidden: true }), h("div"), h("div"), h("div"), h("div")];
+    byId("face").append(avatars, face, clips, settings, several, this.keepBox());
     this.avatars = new Avatars(avatars, (avatar) => {
       face.hidden = Boolean(avatar);
+      this.clips.use(avatar);
       this.settings.use(avatar);
       this.useSettings(avatar);
       this.faceChanged();
-    });
+    }, (avatar) => this.clips.use(avatar));
+    this.clips = new Clips(clips, () => this.avatars.refresh());
     this.settings = new AvatarSettings(settings, async (avatar) => {
       await this.avatars.refresh();
       if (this.avatars.chosen?.id === avatar.id) this.avatars.choose(avatar);
     });
     this.face = new FilePicker(face, "video", () => this.faceChanged());
     this.several = new SeveralPeople(several, everyone, () => this.showParts());
-    for (const name of MOVEMENT) showsValue(byId(name));
+    for (const name of ["expressiveness", "motion"]) showsValue(byId(name));
+    this.acting = addStillChoices(byId("still-motion").parentElement);
     this.picture = new PictureOptions(() => notice(byId("composer-error"), ""));
     this.showParts();
     form.addEventListener("submit", (event) => {
@@ -104,7 +109,7 @@ export class Composer {
       byId(id).value = value;
       byId(id).dispatchEvent(new Event("change"));
     }
-    for (const name of MOVEMENT) setValue(byId(name), options[name]);
+    for (const name of Object.keys(MOVEMENT)) setValue(byId(name), options[name]);
     byId("keep-sound").checked = options.background_gain_db !== null;
     byId("visible-label").checked = options.visible_label;
     this.picture.use(options);
@@ -125,7 +130,7 @@ export class Composer {
   /** Begin with what the chosen avatar is saved with; null without an avatar. */
   useSettings(avatar) {
     this.picture.background.useAvatar(avatar);
-    for (const name of MOVEMENT) setValue(byId(name), avatar?.[name] ?? 1);
+    for (const [name, usual] of Object.entries(MOVEMENT)) setValue(byId(name), avatar?.[name] ?? usual);
   }
 
   /** Offer what the chosen face allows. */
@@ -143,6 +148,7 @@ export class Composer {
     const source = avatar ?? this.face.file;
     const isStill = Boolean(source) && !isVideo(source);
     byId("still-motion").hidden = !isStill; // only stills have a motion of their own
+    for (const select of Object.values(this.acting)) select.parentElement.hidden = !isStill;
     byId("length").hidden = isOn || isStill || this.speech.kind === "translation"; // the result is as long as the video, or as the speech
     byId("keep-sound").parentElement.hidden = isStill;
     byId("idle").hidden = byId("texts").hidden = !isOn;
@@ -251,7 +257,7 @@ export class Composer {
 
   /** What is chosen of how the face moves. */
   movement() {
-    return Object.fromEntries(MOVEMENT.filter((name) => !byId(name).parentElement.hidden).map((name) => [name, byId(name).value]));
+    return Object.fromEntries(Object.keys(MOVEMENT).filter((name) => !byId(name).parentElement.hidden).map((name) => [name, byId(name).value]));
   }
 
   /** Options of a job with one speech. */

@@ -8,6 +8,7 @@ import { canRecord, record } from "./recorder.js";
 const KINDS = {
   audio: { accept: "audio/*,video/*", unfit: ["image", "notSpeech"], drop: "dropSpeech", hint: "fileKinds", record: "recordSpeech" },
   video: { accept: "video/*,image/*", unfit: ["audio", "notFace"], drop: "dropFace", hint: "faceKinds", record: "recordFace" },
+  clip: { accept: "video/*", unfit: ["image", "notClip"], drop: "dropClip", hint: "clipKinds", record: "recordFace" },
   background: { accept: "video/*,image/*", unfit: ["audio", "notBackground"], drop: "dropBackground", hint: "backgroundKinds" },
   subtitles: { accept: ".srt,.vtt", drop: "dropSubtitles", hint: "subtitlesKinds" },
 };
@@ -37,7 +38,7 @@ export function dropTarget(element, onFile) {
 export class FilePicker {
   /**
    * @param place The element to fill.
-   * @param kind "audio", "video", "background" or "subtitles".
+   * @param kind "audio", "video", "clip", "background" or "subtitles".
    * @param onChange Called after each change.
    * @param passOn Gets each file if given; the place is then free for the next one.
    */
@@ -136,7 +137,7 @@ export class FilePicker {
     }
     notice(this.error, "");
     try {
-      this.take(await record(this.kind, this.body));
+      this.take(await record(this.kind === "audio" ? "audio" : "video", this.body));
     } catch {
       this.show();
       notice(this.error, t("noMicrophone"));

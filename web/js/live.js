@@ -29,6 +29,7 @@ export class Live {
     this.written = byId("live-written");
     this.text = byId("live-text");
     this.hasVoice = false;
+    this.actions = []; // of the avatar that is live
     this.avatars = [];
     this.source = null; // the file, or the ID and the motion of the avatar, that the slider shows
     this.hasChosenMotion = false; // whether the slider was moved since
@@ -139,6 +140,7 @@ export class Live {
   }
 
   onEvent(event) {
+    if (event.type === "session.state_updated" && event.state === "connected") this.actions = event.actions ?? [];
     if (event.type === "session.fragment" && this.state === "connecting") this.enter("idle");
     if (event.type === "session.state_updated" && ["recovering", "reconnecting"].includes(event.state)) this.enter(event.state);
     if (event.type === "session.state_updated" && event.state === "connected" && ["recovering", "reconnecting"].includes(this.state)) this.enter(this.link.isSpeaking ? "speaking" : "idle");
@@ -175,7 +177,8 @@ export class Live {
     const buttons = !isOn ? [button("start", () => this.start(), "main"), ...(this.listing === "failed" ? [button("retry", () => this.refresh(), "", "retry")] : [])]
       : !this.link ? [stop()]
       : [this.microphone ? button("mute", () => this.mute()) : button("talk", () => this.talk(), "main"),
-        button("interrupt", () => this.interrupt()), stop()];
+        button("interrupt", () => this.interrupt()), stop(),
+        ...this.actions.map((name) => h("button", { type: "button", onclick: () => this.link?.act(name) }, name))];
     this.place.dataset.state = this.state;
     const isListening = this.state === "idle" && this.microphone;
     this.status.textContent = this.doing ? t(...this.doing) : t(`live.${isListening ? "listening" : this.state}`);
@@ -193,7 +196,7 @@ export class Live {
     }
     byId("live-motion").disabled = isOn;
     this.written.hidden = !this.link || !this.hasVoice;
-    const shown = [isOn, Boolean(this.link), Boolean(this.microphone), this.listing === "failed", document.documentElement.lang].join();
+    const shown = [isOn, Boolean(this.link), Boolean(this.microphone), this.listing === "failed", this.actions, document.documentElement.lang].join();
     if (this.buttons.dataset.shown !== shown) {
       this.buttons.dataset.shown = shown;
       this.buttons.replaceChildren(...buttons); // a focused button stays the same element otherwise

@@ -83,6 +83,11 @@ export class LiveSession {
     this.tell("agent.speak_text", said);
   }
 
+  /** Show an action of an avatar with clips. */
+  act(name) {
+    this.tell("agent.action", { name });
+  }
+
   /** All that was to be said has been sent. */
   speakEnd() {
     this.tell("agent.speak_end");

@@ -14,11 +14,12 @@ from api.forms.form_schema import form_body
 from api.openapi import headers_of
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.v1.protocol import AvatarChangeForm, AvatarForm, AvatarList, AvatarView, PeopleView
+from api.v1.protocol import AvatarChangeForm, AvatarForm, AvatarList, AvatarView, ClipForm, ClipList, PeopleView
 from config import PipelineConfig
 from jobs.ports import JobService
-from jobs.requests import AvatarChange, AvatarRequest
+from jobs.requests import AvatarChange, AvatarRequest, ClipRequest
 from storage.file_store import FileStore
+from storage.row_codec import AvatarRecord
 
 _POLL_AGAIN_S: Final = 1
 
@@ -60,20 +61,20 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
                     owner=owner,
                 )
             )
-        view = AvatarView.of(avatar, base_url(request))
+        view = await self._view(avatar, request)
         return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self})
 
     @route("", summary="List avatars")
     async def list_avatars(self, request: Request) -> AvatarList:
         """List kept avatars, newest first."""
-        avatars, base = await self._service.list_avatars(caller_of(request).owner), base_url(request)
-        return AvatarList(avatars=[AvatarView.of(avatar, base) for avatar in avatars])
+        avatars = await self._service.list_avatars(caller_of(request).owner)
+        return AvatarList(avatars=[await self._view(avatar, request) for avatar in avatars])
 
     @route("/{avatar_id}", summary="Get an avatar", responses=problem_responses(404))
     async def get_avatar(self, avatar_id: str, request: Request) -> AvatarView:
         """Return the current state of the avatar."""
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
-        return AvatarView.of(avatar, base_url(request))
+        return await self._view(avatar, request)
 
     @route(
         "/{avatar_id}",
@@ -99,12 +100,58 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
                     owner=owner,
                 )
             )
-        return AvatarView.of(avatar, base_url(request))
+        return await self._view(avatar, request)
 
     @route("/{avatar_id}", "DELETE", status_code=204, summary="Delete an avatar", responses=problem_responses(404, 409))
     async def delete_avatar(self, avatar_id: str, request: Request) -> None:
-        """Delete the avatar and its source. Fails while an unfinished job uses it."""
+        """Delete the avatar, its source and its clips. Fails while an unfinished job uses it."""
         await self._service.delete_avatar(avatar_id, caller_of(request).owner)
+
+    @route(
+        "/{avatar_id}/clips",
+        "POST",
+        status_code=202,
+        response_model=AvatarView,
+        summary="Add a clip to an avatar",
+        openapi_extra=form_body(ClipForm),
+        responses=problem_responses(404, 409, 413, 422, 429, 504, 507),
+    )
+    async def add_clip(self, avatar_id: str, request: Request) -> Response:
+        """Upload a further video of the avatar's person, which is shown in jobs and live sessions of the avatar.
+
+        It gets the size and the frame rate of the avatar. A clip of somebody else becomes `failed`.
+        """
+        owner = caller_of(request).owner
+        await self._service.get_avatar(avatar_id, owner)  # before the body is read
+        async with self._receiver.receive(request, ClipForm) as (form, admission_id):
+            avatar = await self._service.add_clip(
+                ClipRequest(
+                    admission_id=admission_id,
+                    avatar_id=avatar_id,
+                    name=form.name,
+                    kind=form.kind,
+                    video=form.video,
+                    owner=owner,
+                )
+            )
+        return JSONResponse((await self._view(avatar, request)).model_dump(mode="json"), 202)
+
+    @route("/{avatar_id}/clips", summary="List the clips of an avatar", responses=problem_responses(404))
+    async def list_clips(self, avatar_id: str, request: Request) -> ClipList:
+        """List the clips of the avatar, the oldest first."""
+        avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
+        return ClipList(clips=(await self._view(avatar, request)).clips)
+
+    @route(
+        "/{avatar_id}/clips/{name}",
+        "DELETE",
+        status_code=204,
+        summary="Delete a clip",
+        responses=problem_responses(404),
+    )
+    async def delete_clip(self, avatar_id: str, name: str, request: Request) -> None:
+        """Delete a clip of the avatar. Jobs and live sessions that use it continue."""
+        await self._service.delete_clip(avatar_id, name, caller_of(request).owner)
 
     @route(
         "/{avatar_id}/people",
@@ -127,3 +174,7 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
             response.status_code = 202
             response.headers["Retry-After"] = str(_POLL_AGAIN_S)
         return view
+
+    async def _view(self, avatar: AvatarRecord, request: Request) -> AvatarView:
+        rows = await self._service.clips(avatar.id, avatar.owner) if avatar.clips else {}
+        return AvatarView.of(avatar, base_url(request), rows)

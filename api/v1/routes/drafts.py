@@ -18,6 +18,7 @@ from api.routing import Routes, route
 from api.v1.protocol import JobView
 from api.v1.waiting import NO_STORE, accepted
 from errors import NotFoundError, OptionError
+from jobs.model.avatar_settings import Expression
 from jobs.model.base import new_id
 from jobs.model.edits import NewTurn, Revision, TurnChange, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.record import JobRecord, JobStatus
@@ -35,10 +36,12 @@ class TurnView(BaseModel):
     speaker: str | None = Field(description="Name of the speaker.")
     start: float = Field(description="When it starts, in seconds of the video.")
     end: float | None = Field(description="When it should end; null if it may take as long as it needs.")
-    text: str | None = Field(description="What is said; null if the speech is a file.")
+    text: str | None = Field(description="What is said, with `[actions]`; null if the speech is a file.")
     original_text: str | None = Field(description="What is said in the source, if it was sent.")
     voice: str | None = Field(description="Voice for the text; null for the default one.")
     gain_db: float
+    action: str | None = Field(description="Action that is shown when it starts.")
+    expression: Expression | None = Field(description="Expression of a still picture; null for that of the job.")
     natural_seconds: float | None = Field(description="Length of the text as the voice speaks it.")
     speed: float | None = Field(description="How much faster it is played, to end in time; null: not faster.")
     cut_seconds: float | None = Field(description="What does not fit and is cut; null: nothing.")
@@ -60,7 +63,7 @@ class TurnsView(BaseModel):
         turns = [
             TurnView(
                 number=number,
-                **turn.model_dump(include=set(own)),
+                **turn.model_dump(include=set(own)) | {"text": turn.marked_text},
                 audio=None if turn.cue is None else f"{here}/{number}/audio",
             )
             for number, turn in enumerate(job.plan.turns)

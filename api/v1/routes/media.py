@@ -136,7 +136,7 @@ class MediaRoutes(Routes, prefix="/v1"):
     async def get_job_source(self, job_id: str, request: Request) -> Response:
         """Return the video or image of the job as uploaded."""
         job = await self._service.get_job(job_id, caller_of(request).owner)
-        return await self._upload(request, source_key(job.avatar_key))
+        return await self._upload(request, source_key(job.uploaded_avatar_keys[0]))
 
     @route("/avatars/{avatar_id}/source", summary="Get the source", tags=["avatars"], **_UPLOADED)
     async def get_avatar_source(self, avatar_id: str, request: Request) -> Response:
@@ -169,6 +169,17 @@ class MediaRoutes(Routes, prefix="/v1"):
         avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
         missing = f"Avatar {avatar.id} has no picture of a person {number}; see its list of people."
         return await self._picture(request, person_picture_key(avatar.key, number), missing)
+
+    @route(
+        "/avatars/{avatar_id}/clips/{name}/thumbnail", summary="Get a picture of a clip", tags=["avatars"], **_PICTURE
+    )
+    async def get_clip_thumbnail(self, avatar_id: str, name: str, request: Request) -> Response:
+        """Return a JPEG of the first frame of a clip (640 pixels on the longer side) once it is analysed."""
+        avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
+        missing = f"Avatar {avatar.id} has no clip {name[:80]!r} with a picture; see its list of clips."
+        if (clip := avatar.clips.get(name)) is None:
+            raise NotFoundError(missing)
+        return await self._picture(request, avatar_picture_key(clip.key), missing)
 
     async def _picture(self, request: Request, key: str, missing: str) -> Response:
         if (state := await self._find(key)) is None:

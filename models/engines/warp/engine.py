@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -148,7 +149,7 @@ class WarpEngine:
 
     def _mouth(self, avatar: Avatar, features: FeatureBlock, span: FrameSpan) -> MouthBlock:
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
-        return mouth.scaled(avatar.expressiveness)
+        return replace(mouth.scaled(avatar.expressiveness), smile=avatar.smile)
 
     def _warp_avatar(self, avatar: Avatar) -> WarpAvatar:
         return avatar.remember(self, lambda: WarpAvatar.load(avatar, avatar.folder_of(self)))

@@ -15,7 +15,7 @@ from models.engines.warp.exemplars import ExemplarBank
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.head_frame import MOVED
 from models.mouth.lip_form import round_lips, rounding
-from models.mouth.motion import REFERENCE_FPS, smile_release
+from models.mouth.motion import REFERENCE_FPS, smile_release, smiling
 from models.mouth.shape import CHANNELS
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.face_track import mouth_share
@@ -265,7 +265,8 @@ def plan_block(
     """Plan T output frames from the mouth predicted for the average speaker; see `plan_mouth`."""
     source_index = np.asarray(source_index, np.int32)
     calibrated = avatar.calibration.apply(mouth)
-    shape = shown_shape(avatar, calibrated, source_index)
+    shape = calibrated if mouth.smile is None else calibrated + smiling(mouth.smile)
+    shape = shown_shape(avatar, shape, source_index)
     # A held mouth stays held next to gaps, where only its patch fades out: the source's own mouth may be open there.
     hold = (1 - mouth.gate).astype(np.float32)
     return plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold, spoken=calibrated)

@@ -48,6 +48,7 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
             "visible_label": "true",
             "expressiveness": "1.5",
             "motion": "0.4",
+            "gaze": "camera",
         },
     )
     assert answer.status_code == 202, answer.text
@@ -59,6 +60,7 @@ def test_submit_streams_files_and_answers_with_the_job(http: httpx.Client, servi
     sound = {"background_gain_db": None, "music_gain_db": None, "loudness_lufs": None}
     turns = {"turns": None, "idle_mouths": None, "subtitles": None, "audio_speed": None}
     chosen = {"engine": "warp", "face": "1", "loop": "hold", "expressiveness": 1.5, "motion": 0.4}
+    chosen |= {"gaze": "camera", "expression": "neutral", "head": "lively", "action": None}
     picture = {"size": None, "crop": None, "fps": None, "format": "mp4", "quality": "balanced", "language": None}
     behind = {"background": None, "background_id": None, "background_loop": "loop", "matte": "auto"}
     assert job["options"] == {**chosen, **marks, **sound, **turns, **picture, **behind}

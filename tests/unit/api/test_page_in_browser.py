@@ -310,7 +310,7 @@ def test_live_with_uploaded_face_creates_an_unkept_avatar(browser: Any, tmp_path
             assert visitor.text("#live-status") in ("Listening", "Speaking")
             visitor.page.click("#live-stop")
             visitor.until("document.querySelector('#live').dataset.state === 'off'")
-        assert {request.motion for request in live.requests} == {0.3}
+        assert {request.behaviours[-1].behaviour.motion for request in live.requests} == {0.3}
         assert len(service.asked) == 1, "it is sent once"
         (avatar,) = service.table.list_avatars(pinned_only=False)
         assert not avatar.pinned

@@ -98,7 +98,9 @@ def test_only_the_motion_of_stills_can_be_set(
     assert visitor.text("#movement").split() == ["Mouth", "movement", "130%", "0%", "200%"]
     assert visitor.page.get_attribute("#expressiveness", "aria-valuetext") == "130%"
     assert not visitor.page.is_visible("#loop") and not visitor.page.is_visible("#keep-sound"), "of videos"
-    assert _sent(visitor, service).options.motion == 0.3
+    visitor.page.select_option("#expression", "sad")
+    options = _sent(visitor, service).options
+    assert (options.motion, options.expression, options.head) == (0.3, "sad", "lively")
     visitor.page.click("#face .chosen button")
     assert not visitor.page.is_visible("#motion"), "no face is chosen"
     visitor.page.set_input_files("#face input[type=file]", sample_video)
@@ -108,6 +110,7 @@ def test_only_the_motion_of_stills_can_be_set(
     visitor.page.check("#keep-sound")
     options = _sent(visitor, service).options
     assert (options.motion, options.loop, options.background_gain_db) == (1, "hold", -6)
+    assert options.expression == "neutral" and not visitor.page.is_visible("#expression")
     visitor.page.click("#face .chosen button")
     visitor.page.set_input_files("#face input[type=file]", sample_portrait)
     assert _sent(visitor, service).options.background_gain_db is None

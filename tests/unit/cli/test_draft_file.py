@@ -82,3 +82,9 @@ def test_draft_that_is_no_subtitle_file_is_refused() -> None:
 def test_shifted_turns_are_changed_in_an_order_without_overlaps(shift: float, order: list[int]) -> None:
     starts = {turn.number: turn.start for turn in TURNS}
     assert _order_of_changes({number: {"start": starts[number] + shift} for number in (0, 1, 3)}, starts) == order
+
+
+def test_changed_text_keeps_its_actions() -> None:
+    turns = [Turn(0, 0.0, None, "Hi [wave] you", natural_seconds=1.5), Turn(1, 4.0, None, "Bye.", natural_seconds=1.0)]
+    content = draft_text(turns).replace("you", "all")
+    assert draft_changes(turns, content.encode()).changed == {0: {"text": "Hi [wave] all"}}

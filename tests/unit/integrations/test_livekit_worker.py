@@ -21,7 +21,7 @@ pytest.importorskip("livekit.agents", reason="needs livekit-agents (pip install 
 from livekit import rtc  # noqa: E402
 from livekit.agents.voice.avatar import AudioSegmentEnd  # noqa: E402
 
-from integrations.livekit_worker import SPEECH_RATE, LipwrightFace, show_in  # noqa: E402
+from integrations.livekit_worker import ACTION_METHOD, SPEECH_RATE, LipwrightFace, show_in  # noqa: E402
 
 VOICE = (8000 * np.sin(np.arange(48000) / 20)).astype("<i2")  # a second at 48 kHz
 
@@ -140,6 +140,7 @@ async def test_show_in_reports_playback_and_interrupts(url: str) -> None:
         showing = asyncio.create_task(show_in(room, url, AVATAR))
         await _until(lambda: room.stream_handler is not None or showing.done())
         assert not showing.done(), showing.exception()
+        assert await room.rpc[ACTION_METHOD](SimpleNamespace(payload="wave")) == ""
         room.says(VOICE.tobytes())
         await _until(lambda: room.of("lk.playback_finished"))
         room.says(np.tile(VOICE, 20).tobytes())

@@ -27,7 +27,7 @@ from pipecat.frames.frames import (  # noqa: E402
 )
 from pipecat.tests.utils import SleepFrame, run_test  # noqa: E402
 
-from integrations.pipecat_video import LipwrightVideoService  # noqa: E402
+from integrations.pipecat_video import LipwrightActionFrame, LipwrightVideoService  # noqa: E402
 
 RATE = 16000
 VOICE = (8000 * np.sin(np.arange(RATE) / 10)).astype("<i2")  # a second
@@ -96,6 +96,11 @@ def test_video_service_speaks_after_an_interruption(url: str) -> None:
     loud = np.flatnonzero(np.abs(heard(after).astype(int)) > 800) / 48000
     assert loud[-1] - loud[0] == pytest.approx(1.0, abs=0.15)
     assert TTSStoppedFrame in kinds
+
+
+def test_video_service_action_without_clips_is_an_error(url: str) -> None:
+    _, up = run(url, [LipwrightActionFrame(action="wave"), SleepFrame(1.0)])
+    assert any(isinstance(frame, ErrorFrame) and "need an avatar with clips" in frame.error for frame in up)
 
 
 def test_video_service_unknown_avatar_is_reported_upstream(url: str, tmp_path: Path) -> None:

@@ -176,7 +176,9 @@ def test_run_with_damaged_avatar_makes_it_again(bench: Bench) -> None:
     asked: list[str] = []
 
     class Damaged(FixedAvatars):
-        async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+        async def ensure(
+            self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False
+        ) -> AvatarRef:
             asked.append("ensure")
             return AvatarRef("avatar", SourceVideo("source", VIDEO))
 

@@ -14,7 +14,8 @@ import pytest
 from errors import NotFoundError, OptionError, StateError
 from jobs.admission import AdmissionController
 from jobs.messages import BlockRequest, OutputInfo, PreparedSpeech, ShownBlock, SourceVideo
-from jobs.model.base import new_id
+from jobs.model.base import new_id, utc_now
+from jobs.model.clip import AvatarClip
 from jobs.model.edits import Revision
 from jobs.model.plan import JobOptions, StoredLevel
 from jobs.model.record import JobRecord, JobStatus
@@ -386,3 +387,18 @@ def test_revise_impossible_changes_are_refused(
 def test_revision_without_a_valid_change_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Revision(**changes)
+
+
+def test_revise_with_clips_plans_its_actions_again(bench: Bench) -> None:
+    job = bench.finished()
+    clips = {
+        name: AvatarClip(kind=kind, key=KEY, created_at=utc_now()) for name, kind in (("", None), ("wave", "action"))
+    }
+    plan = job.plan.with_options(loop="natural").model_copy(update={"clips": clips, "actions": (), "seed": 3})
+    job = job.model_copy(update={"plan": plan})
+    revised = bench.revise(job, turns=[{"number": 1, "text": "Other. [wave] Yes."}])
+    complete = bench.complete(revised)
+    assert "Other. Yes." in bench.stages.spoken
+    assert (complete.plan.turns[1].actions, complete.plan.actions, complete.plan.seed) == (((7, "wave"),), None, 3)
+    with pytest.raises(OptionError, match="has only one face"):
+        bench.revise(job, turns=[{"number": 1, "face": "person:1"}])

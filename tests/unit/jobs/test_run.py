@@ -36,10 +36,12 @@ from jobs.messages import (
     SourceVideo,
 )
 from jobs.model.base import new_id, utc_now
+from jobs.model.clip import AvatarClip
 from jobs.model.compute import ComputeTime, Metered, received
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
+from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
 from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
@@ -48,6 +50,7 @@ from jobs.sources.avatars import Avatars
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.result.sound_mix import SoundSettings
+from models.clips.graph import ClipGraph
 from models.engines.protocol import PlannedBlock
 from models.engines.warp.plan import MouthPlan
 from models.face.choice import FaceChoice
@@ -60,6 +63,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
+from tests.unit.clip_graphs import NOD, WAVE, acting_graph
 from tests.unit.job_records import avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
@@ -137,7 +141,7 @@ class MemoryStages(NoStages):
 class FixedAvatars(Avatars):
     """One source that was analysed before."""
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
     async def record(self, key: str) -> AvatarRecord:
@@ -160,7 +164,7 @@ class IntactAvatars(FixedAvatars):
 class LonelyAvatars(IntactAvatars):
     """Nobody is seen but one person."""
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         if key == NOBODY:
             raise FaceNotFoundError("face: expected person:0 (1 person is seen in the video), found 'person:1'.")
         return await super().ensure(key, engine, on_progress, verify=verify)
@@ -351,3 +355,33 @@ def test_run_of_a_finished_job_outputs_nothing_again(job: JobRecord, table: JobT
         raise AssertionError("a segment was output again")
 
     run(table.get_job(job.id), table, tmp_path, never)
+
+
+class ActingAvatars(IntactAvatars):
+    """A composite with two actions."""
+
+    async def graph(self, key: str) -> ClipGraph | None:
+        return acting_graph()
+
+
+def test_run_with_clips_shows_actions_and_sends_parts_of_the_path(
+    job: JobRecord, table: JobTable, tmp_path: Path
+) -> None:
+    spec = JobSpec(text="Hello. [wave] Welcome.", avatar_id="a")
+    clips = {name: AvatarClip(kind="action", key=name, created_at=utc_now()) for name in ("wave", "nod")}
+    plan = job.plan.with_options(loop="natural", action="nod").model_copy(update={"clips": clips, "seed": 5})
+    acting = job.model_copy(update={"plan": plan, "spec": spec})
+    table.update_job(job.id, spec=spec)
+    stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment")
+    run(acting, table, tmp_path, lambda first: b"", stages=stages, avatars=ActingAvatars)
+
+    actions = table.get_job(job.id).plan.actions
+    assert actions is not None and [action.name for action in actions] == ["nod", "wave"]
+    firsts = sorted(playback.path[0][0] for playback in stages.playbacks)
+    assert firsts == [0, 50, 100, 150], "each block has its part"
+    shown = {position: frame for playback in stages.playbacks for position, frame in playback.path}
+    assert [frame for _, frame in sorted(shown.items()) if frame in (NOD.start, WAVE.start)] == [NOD.start, WAVE.start]
+
+    again = MemoryStages(FileStore(tmp_path / "again" / "data"), lambda first: b"segment")
+    run(acting, table, tmp_path / "again", lambda first: b"", stages=again, avatars=ActingAvatars)
+    assert again.playbacks == stages.playbacks

@@ -19,26 +19,29 @@ from jobs.forecast import result_bytes
 from jobs.messages import OutputInfo, OutputPicture, ProbeResult
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, UploadedFile, new_id
+from jobs.model.clip import AvatarClip
 from jobs.model.plan import MUSIC
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import Turn
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.sources.avatars import Avatars
+from jobs.sources.clips import composite_key
 from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, ColourTags, VideoInfo
+from models.clips.graph import OWN
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport
 from speech.limits import check_texts
 from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord
+from storage.row_codec import AvatarRecord, AvatarStatus
 from storage.sqlite.database import Database
 from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
-from tests.unit.job_records import job_services
+from tests.unit.job_records import avatar_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -201,6 +204,18 @@ async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> N
     assert not again.plan.has_background, "it sent the video itself"
     with pytest.raises(NotFoundError, match="no background"):
         await _avatar_job(bench, avatar, background_id=avatar.settings.background_id)
+
+
+async def test_create_with_an_expression_of_a_video_is_refused(bench: Bench) -> None:
+    bench.table.is_dying = False
+    with pytest.raises(OptionError, match="head: a video keeps"):
+        await bench.create(bench.spec(face_image=None, head="calm"))
+    film = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(expression="sad"))
+    with pytest.raises(OptionError, match="expression: a video keeps"):
+        await bench.avatars.create(film)
+    avatar = await bench.avatars.create(film.model_copy(update={"settings": AvatarSettings()}))
+    with pytest.raises(OptionError, match="gaze: a video keeps"):
+        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(gaze="camera")))
 
 
 async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) -> None:
@@ -515,3 +530,101 @@ def test_create_job_with_a_diarization_is_complete(dub: Bench) -> None:
         ("speaking", 1.6, 1.6, 2.0),
     ]
     assert job.plan.is_complete and job.watermark_id == job.produce_id[:16]
+
+
+async def _avatar_with_clip(bench: Bench) -> AvatarRecord:
+    """An avatar with a clip that is ready, and one whose analysis has failed."""
+    bench.table.is_dying = False
+    upload = bench.upload(b"film of an avatar")
+    avatar = await bench.avatars.create(AvatarRequest(video=upload))
+    clips = {}
+    for name, status in (("wave", AvatarStatus.READY), ("nod", AvatarStatus.FAILED)):
+        row = avatar_record(belongs_to=avatar.key, status=status)
+        on_disk(bench.files, source_key(bench.table.put_avatar(row).key)).write_bytes(b"clip")
+        clips[name] = AvatarClip(kind="action", key=row.key, created_at=row.created_at)
+    return bench.table.update_avatar(avatar.key, clips=clips)
+
+
+async def test_create_job_on_avatar_with_clips_plays_them(bench: Bench) -> None:
+    avatar = await _avatar_with_clip(bench)
+    job = await _avatar_job(bench, avatar)
+    assert list(job.plan.clips) == [OWN, "wave"]
+    assert (job.options.loop, job.avatar_key) == ("natural", composite_key(job.plan.clips))
+    composite = bench.table.find_avatar(job.avatar_key)
+    assert composite is not None
+    assert (composite.parts, composite.belongs_to) == (job.plan.clips, avatar.key)
+    assert job.uploaded_avatar_keys == [avatar.key, avatar.clips["wave"].key]
+    bench.table.update_job(job.id, status=JobStatus.FAILED)
+    bench.table.delete_avatar(job.avatar_key)  # composites are a cache
+    again = await bench.submissions.retry_job(bench.table.get_job(job.id), new_id())
+    assert again.avatar_key == job.avatar_key and bench.table.find_avatar(job.avatar_key) is not None
+
+
+@pytest.mark.parametrize(
+    "options", [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0, face="0")]}]
+)
+async def test_create_job_bound_to_the_video_plays_no_clips(bench: Bench, options: dict[str, Any]) -> None:
+    bench.stages.video = replace(VIDEO, has_audio=True)
+    avatar = await _avatar_with_clip(bench)
+    job = await _avatar_job(bench, avatar, **options)
+    assert (job.avatar_key, job.plan.clips) == (avatar.key, {})
+
+
+@pytest.mark.parametrize("is_still", [False, True])
+async def test_create_job_with_loop_natural_plays_a_composite(bench: Bench, is_still: bool) -> None:
+    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, is_still=is_still)
+    job = await bench.create(bench.spec(loop="natural"))
+    composite = bench.table.find_avatar(job.avatar_key)
+    assert composite is not None
+    assert list(composite.parts) == ([] if is_still else [OWN])
+    assert job.options.loop == "natural"
+
+
+async def test_create_job_after_its_clip_was_deleted_is_refused(bench: Bench) -> None:
+    own = await _avatar_with_clip(bench)
+    source_info = bench.avatars.source_info
+
+    async def delete_clip(avatar: AvatarRecord) -> VideoInfo:
+        bench.table.delete_avatar(own.clips["wave"].key)  # after the parts of the job are chosen
+        return await source_info(avatar)
+
+    bench.avatars.source_info = delete_clip  # type: ignore[method-assign]
+    with pytest.raises(StateError, match="was deleted meanwhile"):
+        await _avatar_job(bench, own)
+
+
+async def test_create_job_with_turns_of_one_face_plays_clips(bench: Bench) -> None:
+    avatar = await _avatar_with_clip(bench)
+    turns = (Turn(start=5, text="Hi [wave] you"), Turn(start=9, text="No.", face="offscreen", action="wave"))
+    job = await bench.create(bench.spec(video=None, face_image=None, audio=None, avatar_id=avatar.id, turns=turns))
+    first, second = job.plan.turns
+    assert (job.options.loop, job.options.idle_mouths, first.end) == ("natural", "closed", None)
+    assert (first.text, first.actions, first.marked_text) == ("Hi you", ((3, "wave"),), "Hi [wave] you")
+    assert second.action == "wave"
+    assert job.result_seconds > 9, "as long as the turns, not as the video"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": "Hi [wawe] you"}, "no action 'wawe'. Actions of this avatar: wave"),
+        ({"text": "Hi", "action": "bow"}, "no action 'bow'"),
+        ({"turns": (Turn(start=0, text="Hi"), Turn(start=1, text="[bow] Hi"))}, r"turns\[1\].action: .* 'bow'"),
+        ({"turns": (Turn(start=0, text="[wave] Hi", face="person:1"),)}, r"turns\[0\].action: actions need"),
+        ({"text": "Hi [wave] you", "loop": "hold"}, "actions need an avatar with clips"),
+    ],
+)
+async def test_create_job_with_impossible_action_is_refused(bench: Bench, fields: dict[str, Any], message: str) -> None:
+    avatar = await _avatar_with_clip(bench)
+    with pytest.raises(OptionError, match=message):
+        await bench.create(bench.spec(video=None, face_image=None, audio=None, avatar_id=avatar.id, **fields))
+    assert bench.table.list_jobs(JobQuery(limit=9)).jobs == []
+
+
+async def test_create_job_without_clips_speaks_brackets(bench: Bench) -> None:
+    bench.table.is_dying, spoken = False, list[str]()
+    submissions = bench.submissions_with(spoken.extend)
+    await submissions.create_job(bench.spec(audio=None, text="Hi [wave]"), RequestContext())
+    assert spoken == ["Hi [wave]"]
+    with pytest.raises(OptionError, match="actions need an avatar with clips"):
+        await bench.create(bench.spec(action="wave"))

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from errors import OptionError
+from jobs.face_planner import behaviours_of
 from jobs.model.plan import JobOptions
 from jobs.model.turns import MAX_TURNS, PlannedTurn
 from jobs.turns import MAX_FACES, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames
 from media.subtitles.cues import Cue
+from models.engines.protocol import FrameSpan
 from models.quality.report import TruncatedText
 from tests.unit.media.clips import info_of
 
@@ -42,6 +44,21 @@ def test_turns_come_back_in_order_of_time_with_their_ends() -> None:
     turns = _checked(until_the_videos, until_its_end)
     assert [(turn.start, turn.end) for turn in turns] == [(2.5, 6.5), (7, 10)]
     assert [turn.end for turn in _checked(until_the_videos, until_its_end, video_seconds=None)] == [6.5, 12]
+
+
+def test_behaviours_of_turns_have_their_expressions() -> None:
+    sad, plain = PlannedTurn(start=2, end=4, expression="sad"), PlannedTurn(start=5, end=6, audio="audio_2")
+    (turns,) = faces_of(_checked(sad, plain, video_seconds=None))
+    options = _options(sad, plain, expression="happy", head="calm")
+
+    def expressions(first: int, num: int) -> list[tuple[float, str, str]]:
+        behaviours = behaviours_of(options, turns, FrameSpan(Fraction(25), first, num, 200))
+        return [(start, each.expression, each.head) for start, each in behaviours]
+
+    assert expressions(0, 75) == [(0, "happy", "calm"), (2, "sad", "calm")]
+    assert expressions(75, 100) == [(2, "sad", "calm"), (5, "happy", "calm")]
+    with pytest.raises(OptionError, match=r"turns\[0\].expression: a video keeps"):
+        _checked(sad)
 
 
 def test_faces_may_speak_at_the_same_time() -> None:

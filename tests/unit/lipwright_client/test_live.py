@@ -33,9 +33,11 @@ from lipwright_client import (
     UploadError,
 )
 from lipwright_client.live_protocol import PacedAudio
+from models.avatar.behaviour import Behaviour, TimedBehaviour
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.clip_graphs import acting_graph
 
 RATE = 24000
 VOICE = (8000 * np.sin(np.arange(RATE) / 20)).astype("<i2").tobytes()
@@ -85,7 +87,9 @@ def test_live_options_reach_the_renderer(tmp_path: Path) -> None:
         with client.live(AVATAR, **options) as session:  # type: ignore[arg-type]
             next(event for event in session if event.type == "session.fragment")
         assert live.settings == [AvatarSettings(expressiveness=1.5, motion=0.5, background="#ffffff", matte="person")]
-        assert {(request.expressiveness, request.motion) for request in live.requests} == {(1.5, 0.5)}
+        assert {(request.expressiveness, request.behaviours) for request in live.requests} == {
+            (1.5, (TimedBehaviour(0.0, Behaviour(motion=0.5)),))
+        }
         assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
         with pytest.raises(OptionError, match="expressiveness"), client.live(AVATAR, expressiveness=3):
             pass
@@ -232,3 +236,17 @@ def test_paced_audio_counts_sent_audio() -> None:
     assert early[0] == 5.0
     assert sum(early) <= 5 + 38 * 0.08 + 0.5, "and not five seconds for each"
     assert sum(sent_after(number, 4.6) for number in range(38, 100)) > 3, "as fast as it is spoken from then on"
+
+
+def test_action_is_shown_and_reported(tmp_path: Path) -> None:
+    shown = GreyService()
+    shown.graph = acting_graph()
+    with (
+        serving(MemoryService(tmp_path), live=shown) as url,
+        Lipwright(url) as client,
+        client.live(AVATAR) as session,
+    ):
+        assert session.connected["actions"] == ["wave", "nod"]
+        session.action("nod")
+        event = next(event for event in session if event.type == "agent.action_started")
+    assert event.raw["name"] == "nod"

@@ -59,3 +59,17 @@ def test_fit_retime_is_between_half_and_double_speed() -> None:
 )
 def test_fit_audio_speed_is_limited(speech: float, video: float, expected: float) -> None:
     assert fit_audio(speech, video, 1.35) == pytest.approx(expected)
+
+
+def test_source_frames_of_a_path_continue_from_each_of_its_pairs() -> None:
+    playback = Playback(path=((0, 10), (3, 40), (4, 20)))
+    assert playback.source_frames(range(7), 100).tolist() == [10, 11, 12, 40, 20, 21, 22]
+    assert playback.source_frames(range(3, 5), 100).tolist() == [40, 20]
+
+
+def test_source_frames_of_a_path_obey_the_speed() -> None:
+    assert Playback("loop", 0.5, ((0, 10), (2, 40))).source_frames(range(6), 100).tolist() == [10, 10, 11, 11, 40, 40]
+
+
+def test_source_frames_of_a_path_end_with_the_source() -> None:
+    assert Playback("loop", 1, ((0, 8),)).source_frames(range(4), 10).tolist() == [8, 9, 9, 9]

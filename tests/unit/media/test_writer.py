@@ -85,6 +85,16 @@ def test_segment_starts_with_a_keyframe_and_has_b_frames(tmp_path: Path) -> None
     assert any((a.pts or 0) > (b.pts or 0) for a, b in zip(packets, packets[1:], strict=False))
 
 
+def test_segment_max_gop_frames_limits_distance_of_keyframes(tmp_path: Path) -> None:
+    writer = SegmentWriter(info_of(192, 128), 20, "veryfast", max_gop_frames=12)
+    for number in range(60):
+        writer.write(planes_of(number, 192, 128))
+    (tmp_path / "segment.mp4").write_bytes(writer.finish())
+    with av.open(tmp_path / "segment.mp4") as container:
+        keys = [packet.pts * packet.time_base * 25 for packet in container.demux(video=0) if packet.is_keyframe]  # type: ignore[operator]
+    assert keys == [0, 12, 24, 36, 48]
+
+
 def test_segment_keeps_colour_tags_and_pixel_aspect(tmp_path: Path) -> None:
     colour = ColourTags(matrix=9, full_range=True, primaries=9, transfer=16)
     path = _segment(tmp_path / "s.mp4", 3, colour=colour, sample_aspect_ratio=Fraction(16, 11))

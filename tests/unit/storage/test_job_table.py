@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from errors import ConfigError, NotFoundError, StateError, StorageFullError
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, new_id, utc_now
+from jobs.model.clip import AvatarClip
 from jobs.model.plan import JobOptions
 from jobs.model.record import CallbackStatus, JobQuery, JobStage, JobStatus
 from jobs.model.spec import JobSpec
@@ -317,6 +318,41 @@ def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -
     assert keys[1] in [avatar.key for avatar in table.surplus_avatars(1)]
 
 
+def test_surplus_avatars_keep_clips_and_parts_that_jobs_need(table: JobTable) -> None:
+    own, clip, old_clip, composite, old_composite = (
+        avatar_record(avatar_key(name, "largest", "1"))
+        for name in ("own", "clip", "old clip", "composite", "old composite")
+    )
+    parts = {
+        name: AvatarClip(kind="idle", key=row.key, created_at=row.created_at)
+        for name, row in (("", own), ("a", clip), ("b", old_clip))
+    }
+    table.put_avatar(own.model_copy(update={"clips": {"a": parts["a"]}}))
+    for row in (clip, old_clip):
+        table.put_avatar(row.model_copy(update={"belongs_to": own.key}))
+    for row, names in ((composite, ["", "a"]), (old_composite, ["", "b"])):
+        made = {
+            "parts": {name: parts[name] for name in names},
+            "belongs_to": own.key,
+            "graph": [[["a", None, 0, 1.5]], []],
+        }
+        table.put_avatar(row.model_copy(update=made))
+    stored = table.find_avatar(composite.key)
+    assert stored is not None and stored.graph == [[["a", None, 0, 1.5]], []]
+
+    def surplus(max_cached: int) -> set[str]:
+        return {avatar.key for avatar in table.surplus_avatars(max_cached)}
+
+    remains = {old_clip.key, old_composite.key}
+    assert surplus(9) == remains, "a deleted clip, and what was made with it"
+    assert surplus(0) == {own.key, composite.key} | remains
+    job = table.insert_job(job_record(avatar_key=old_composite.key))
+    assert surplus(0) == {composite.key}, "the job needs the composite and its parts"
+    table.update_job(job.id, status=JobStatus.FAILED)
+    table.delete_avatar(own.key)
+    assert surplus(9) == {clip.key, composite.key} | remains, "they belonged to an avatar that is deleted"
+
+
 def test_newer_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t"
     JobTable(FileDatabase(path)).close()
@@ -369,12 +405,18 @@ def old_table(again: Again, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], 
     return opened
 
 
+_OF_CLIPS = ("clips", "parts", "graph", "belongs_to")
+"""Columns that old tables do not have."""
+
+
 def test_open_table_of_first_version_upgrades_it(again: Again, old_table: Callable[[int], Database]) -> None:
     database, row = old_table(1), _old_row()
     with database.transaction():
         database.insert("jobs", row)
         for avatar in (avatar_record("1" * 32, pinned=True), avatar_record("2" * 32)):
-            database.insert("avatars", to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings"}))
+            database.insert(
+                "avatars", to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings", *_OF_CLIPS})
+            )
     database.close()
     table = JobTable(again())
     job = table.get_job(str(row["id"]))
@@ -422,7 +464,7 @@ def test_open_table_of_previous_version_keeps_plans(again: Again, old_table: Cal
 def test_open_table_before_renamed_columns_keeps_values(again: Again, old_table: Callable[[int], Database]) -> None:
     version = next(number for number, step in enumerate(MIGRATIONS) if any("RENAME COLUMN" in text for text in step))
     database = old_table(version)
-    row = to_row(avatar_record("1" * 32), {"analyse_on_create", "settings"})
+    row = to_row(avatar_record("1" * 32), {"analyse_on_create", "settings", *_OF_CLIPS})
     with database.transaction():
         database.insert("avatars", {**row, "awaited": 1, "background": '{"background_id": "b"}'})
         database.execute("UPDATE writer SET heir = 'newest'")

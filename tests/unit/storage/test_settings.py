@@ -126,13 +126,28 @@ def test_what_an_avatar_cannot_have(known: AvatarSettings, fields: dict[str, Any
         {"expressiveness": 2.1},
         {"expressiveness": float("nan")},
         {"motion": -0.1},
+        {"expression": "bored"},
+        {"head": "wild"},
+        {"gaze": "left"},
+        {"gaze": "0.2,1.5"},
+        {"gaze": "nan,0"},
     ],
 )
 def test_what_cannot_be_set(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=r"not both|expressiveness|motion"):
+    with pytest.raises(ValidationError, match=r"not both|expressiveness|motion|expression|head|gaze"):
         AvatarSettings(**fields)
 
 
 def test_schemas_promise_no_default_that_an_avatar_may_replace() -> None:
     properties = AvatarSettings.model_json_schema()["properties"]
-    assert all("default" not in properties[name] for name in ("expressiveness", "motion"))
+    assert all("default" not in properties[name] for name in ("expressiveness", "motion", "expression", "gaze", "head"))
+
+
+@pytest.mark.parametrize("fields", [{"expression": "sad"}, {"gaze": "0.50,1"}, {"head": "still"}])
+def test_check_source_of_a_video_refuses_options_of_stills(fields: dict[str, str]) -> None:
+    settings = AvatarSettings(**fields)
+    settings.check_source(is_still=True)
+    with pytest.raises(OptionError, match=rf"^{next(iter(fields))}: .*only still pictures.*`expressiveness`"):
+        settings.check_source(is_still=False)
+    AvatarSettings(expression="neutral", gaze="free", motion=0.5).check_source(is_still=False)
+    assert AvatarSettings(gaze="0.50,1").gaze == "0.5,1"

@@ -12,7 +12,7 @@ import numpy as np
 
 from config import LiveConfig
 from errors import BusyError, LipwrightError, NotFoundError
-from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo
+from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo, behaviour_of
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.compute import ComputeTime, Metered, received
 from jobs.model.usage import LiveUsage
@@ -20,6 +20,7 @@ from media.live.encoder import LiveEncoder
 from media.matte import matte_info
 from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame
+from models.clips.graph import ClipGraph
 from models.matting.report import MatteReport
 from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
@@ -59,6 +60,7 @@ class GreyService:
         self.held: list[tuple[str, str | None]] = []
         self.reports: list[LiveUsage] = []
         self.refusal: LipwrightError | None = None  # of the next sessions
+        self.graph: ClipGraph | None = None  # of the avatar
         self.moves = asyncio.Event()  # sessions move to another node
         self._encoders: dict[str, tuple[str, LiveEncoder]] = {}  # with the reference of its last picture
 
@@ -74,7 +76,7 @@ class GreyService:
         if settings.background is not None:
             report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
             background = Background(MatteRef("matte.mp4", matte_info(INFO), report), settings.background)
-        return ResolvedAvatar(avatar, background, settings.expressiveness, settings.motion)
+        return ResolvedAvatar(avatar, background, settings.expressiveness, behaviour_of(settings), self.graph)
 
     async def admit(self, session_id: str, owner: str | None) -> None:
         if self.refusal is not None:

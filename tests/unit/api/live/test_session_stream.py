@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import av
@@ -19,6 +20,7 @@ from api.live.session_clock import StreamPacer
 from api.live.session_stream import SessionServices, SessionStream
 from config import LiveConfig, NetworkConfig, TtsConfig
 from jobs.model.avatar_settings import AvatarSettings
+from models.avatar.behaviour import Behaviour, TimedBehaviour
 from net.push.destination import Destinations
 from speech.service import TtsBackend, TtsService
 from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
@@ -29,7 +31,14 @@ RATE = 24000
 class Talk:
     """A session with a client that shows everything at once."""
 
-    def __init__(self, live: LiveConfig | None = None, shows: bool = True, voice: TtsBackend | None = None) -> None:
+    def __init__(
+        self,
+        live: LiveConfig | None = None,
+        shows: bool = True,
+        voice: TtsBackend | None = None,
+        is_still: bool = False,
+    ) -> None:
+        self.is_still = is_still
         self.service, self.line = GreyService(), Collected()
         tts = TtsService(TtsConfig(max_chars=100), voice, "beep")
         self.synthesize = partial(tts.synthesize, owner=None, purpose="live")
@@ -40,6 +49,10 @@ class Talk:
     async def session(self) -> AsyncIterator[SessionStream]:
         """Run a session for the block, which fails if it lasts longer than two minutes."""
         shown = await self.service.prepare("s", AVATAR, None, AvatarSettings())
+        if self.is_still:
+            source = shown.avatar.source
+            still = replace(source, info=replace(source.info, is_still=True))
+            shown = shown._replace(avatar=replace(shown.avatar, source=still))
         services = SessionServices(self.service, self.synthesize, Destinations((), NetworkConfig()))
         session = SessionStream(SessionOptions("s", RATE), shown, self.live, services, self.line)
         self.running = asyncio.create_task(session.run())
@@ -137,6 +150,30 @@ async def test_interrupt_is_confirmed_and_ends_speech() -> None:
     assert later and not any(each["is_speaking"] for each in later[1:])
     assert later[0]["start_seconds"] == pytest.approx(interrupted["at_seconds"])
     assert not talk.service.requests[-1].window.samples[-1500:].any()
+
+
+async def test_avatar_update_changes_a_still_from_the_next_chunk() -> None:
+    talk, message = Talk(is_still=True), {"type": "avatar.update", "expression": "happy"}
+    async with talk.session() as session:
+        await talk.until(lambda: len(talk.service.requests) > 2)
+        await session.take_text(json.dumps(message))
+        num = len(talk.service.requests)
+        await talk.until(lambda: len(talk.service.requests) > num + 6)
+    first, *_ = [request for request in talk.service.requests if len(request.behaviours) > 1]
+    assert first.behaviours[1] == TimedBehaviour(first.first_frame / 25, Behaviour(expression="happy"))
+    assert talk.service.requests[-1].behaviours == first.behaviours[1:], "it is blended in"
+
+
+async def test_avatar_update_of_a_video_is_reported_as_an_error() -> None:
+    talk = Talk()
+    async with talk.session() as session:
+        await session.take_text(json.dumps({"type": "avatar.update", "gaze": "camera"}))
+        await session.take_text(json.dumps({"type": "avatar.update", "expression": "bored"}))
+        await talk.until(lambda: len(talk.line.of("error")) == 2)
+        num = len(talk.service.requests)
+        await talk.until(lambda: len(talk.service.requests) > num + 1)
+    assert [error["code"] for error in talk.line.of("error")] == ["option_invalid"] * 2
+    assert {request.behaviours for request in talk.service.requests} == {(TimedBehaviour(0.0, Behaviour()),)}
 
 
 async def test_client_without_playback_position_is_closed() -> None:

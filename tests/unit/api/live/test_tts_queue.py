@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from api.live.wav_stream import WavStream
+from config import LiveConfig
 from errors import VoiceError
 from tests.unit.api.live.test_session_stream import Talk
+from tests.unit.clip_graphs import NOD, WAVE, acting_graph
 
 RATE = 22050
 
@@ -143,3 +145,47 @@ def test_a_wav_file_is_read_in_any_pieces(size: int) -> None:
 def test_what_is_no_such_wav_is_refused(data: bytes) -> None:
     with pytest.raises(VoiceError):
         WavStream().push(data)
+
+
+class HelloThere(Beep):
+    """A voice that speaks for one second, is silent for one, and speaks for two."""
+
+    async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
+        self.texts.append((text, voice))
+        sound = np.concatenate([np.full(RATE, 6000), np.zeros(RATE), np.full(2 * RATE, 6000)])
+        header = wav(4.0)[:44]
+        yield header + sound.astype("<i2").tobytes()
+
+
+async def test_action_in_a_text_starts_on_its_word() -> None:
+    talk = Talk(LiveConfig(max_speed=4.0), voice=(voice := HelloThere()))
+    talk.service.graph = acting_graph()
+    async with talk.session() as session:
+        await session.take_text(text("Hello! [wave] Welcome to us.", event_id="e1"))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+    assert voice.texts == [("Hello! Welcome to us.", "beep")]
+    (started,) = talk.line.of("agent.action_started")
+    kinds = [each["type"] for each in talk.line.texts]
+    begun = kinds.index("agent.speak_started")
+    before = [each for each in talk.line.texts[:begun] if each["type"] == "session.fragment"]
+    start = sum(each["duration_seconds"] for each in before)
+    assert (started["name"], started["event_id"]) == ("wave", "e1")
+    assert started["at_seconds"] == pytest.approx(start + 2, abs=0.4)
+
+
+async def test_action_message_reaches_the_renderer_and_unknown_ones_are_errors() -> None:
+    talk = Talk(voice=(voice := Beep()))
+    talk.service.graph = acting_graph()
+    async with talk.session() as session:
+        for _ in range(20):  # more than the invalid messages that end a session
+            await session.take_text(json.dumps({"type": "agent.action", "name": "wawe", "event_id": "e1"}))
+        await session.take_text(text("[wawe] Hello", event_id="e2"))
+        await session.take_text(json.dumps({"type": "agent.action", "name": "wave"}))
+        await session.take_text(text("[nod]"))
+        await talk.until(lambda: len(talk.line.of("agent.action_started")) == 2)
+    errors = talk.line.of("error")
+    assert {(each["code"], each["event_id"]) for each in errors} == {("option_invalid", "e1"), ("option_invalid", "e2")}
+    assert all("Actions of this avatar: nod, wave" in each["message"] for each in errors)
+    assert voice.texts == [], "a text with an unknown action, or without words, is not spoken"
+    frames = [frame for request in talk.service.requests for _, frame in request.playback.path]
+    assert WAVE.start in frames and NOD.start in frames

@@ -63,8 +63,8 @@ def test_turns_of_a_draft_say_how_long_they_are(http: httpx.Client, draft: JobRe
     assert (answer.json()["status"], answer.json()["version"]) == ("review", draft.version)
     assert answer.json()["turns"][0] == {
         **{"number": 0, "face": None, "speaker": "ANNA", "start": 1, "end": 2, "text": "Hello"},
-        **{"original_text": None, "voice": None, "gain_db": 0, "speed": None, "cut_seconds": None},
-        **{"natural_seconds": draft.plan.turns[0].natural_seconds, "audio": f"{turns}/0/audio"},
+        **{"original_text": None, "voice": None, "gain_db": 0, "expression": None, "speed": None, "cut_seconds": None},
+        **{"natural_seconds": draft.plan.turns[0].natural_seconds, "audio": f"{turns}/0/audio", "action": None},
     }
 
 

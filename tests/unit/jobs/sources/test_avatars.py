@@ -69,7 +69,9 @@ class CountingStages(NoStages):
     async def reference(self, *_: Any) -> FaceChoice:
         return FaceChoice("like", (0.0,))
 
-    async def build_avatar(self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str]) -> bool:
+    async def build_avatar(
+        self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str], cuts: Sequence[int]
+    ) -> bool:
         self.counts["build"] += 1
         with self.files.stored.written_folder(avatar.folder, "", INFO_FILE) as folder:
             (folder / "track.npz").write_bytes(b"landmarks")

@@ -11,8 +11,10 @@ from config import PipelineConfig
 from errors import NotFoundError, OptionError
 from jobs.messages import AvatarRef, MatteRef, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.clip import AvatarClip
 from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
+from jobs.sources.clips import parts_of, store_composite
 from jobs.sources.live_avatars import LiveAvatars
 from media.matte import matte_info
 from media.output.backgrounds import MatteMode
@@ -21,8 +23,10 @@ from models.matting.report import MatteReport
 from storage.file_keys import avatar_folder, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
+from storage.row_codec import AvatarStatus
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.sources.test_backgrounds import CONFIG, SHOWN, Bench
+from tests.unit.jobs.sources.test_clips import GRAPH
 
 NOTHING = AvatarSettings()
 KEY = "a" * 32
@@ -35,7 +39,7 @@ class SlowAvatars(Avatars):
     meanwhile: Callable[[], Awaitable[object]] | None = None
     while_matting: Callable[[], Awaitable[object]] | None = None
 
-    async def ensure(self, key: str, engine: str, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
         if self.meanwhile is not None:
             await self.meanwhile()
         return AvatarRef(avatar_folder(key), SourceVideo(source_key(key), SHOWN))
@@ -76,14 +80,19 @@ def live(files: FileStore, table: JobTable) -> Live:
 async def test_show_uses_avatar_settings_that_are_not_overridden(live: Live) -> None:
     live.change(CALM)
     shown = await live.show()
-    assert (shown.expressiveness, shown.motion, shown.background) == (0.6, 0.2, None)
+    assert (shown.expressiveness, shown.behaviour.motion, shown.background) == (0.6, 0.2, None)
     shown = await live.show(AvatarSettings(expressiveness=1))
-    assert (shown.expressiveness, shown.motion) == (1, 0.2)
+    assert (shown.expressiveness, shown.behaviour.motion) == (1, 0.2)
     assert (await live.show(engine="wav2lip")).expressiveness == 1, "it cannot scale the movement"
     assert (await live.show(engine="wav2lip:gan")).expressiveness == 1, "LiveSession may have its weights elsewhere"
     live.avatars.meanwhile = lambda: pytest.fail("analysed, although the session is refused")
     with pytest.raises(OptionError, match="wav2lip cannot scale the movement"):
         await live.show(AvatarSettings(expressiveness=0.6), engine="wav2lip")
+
+
+async def test_show_of_a_video_refuses_an_expression(live: Live) -> None:
+    with pytest.raises(OptionError, match="expression: a video keeps"):
+        await live.show(AvatarSettings(expression="angry"))
 
 
 async def test_show_uses_settings_that_changed_during_analysis(live: Live) -> None:
@@ -92,7 +101,7 @@ async def test_show_uses_settings_that_changed_during_analysis(live: Live) -> No
     live.avatars.meanwhile = lambda: live.replace(beach, AvatarSettings(background="blur", motion=0.2))
     shown = await live.show()
     assert shown.background is not None and (shown.background.colour, shown.background.file) == ("blur", None)
-    assert shown.motion == 0.2
+    assert shown.behaviour.motion == 0.2
 
 
 async def test_show_uses_background_that_changed_during_matting(live: Live) -> None:
@@ -113,3 +122,15 @@ async def test_show_with_deleted_background_or_avatar_is_not_found(live: Live) -
     live.avatars.while_matting = lambda: asyncio.to_thread(live.table.delete_avatar, KEY)
     with pytest.raises(NotFoundError, match="avatar was deleted"):
         await live.show(AvatarSettings(background="blur"))
+
+
+async def test_show_with_ready_clips_shows_their_composite(live: Live) -> None:
+    clip = live.table.put_avatar(avatar_record("c" * 32, belongs_to=KEY))
+    clips = {"wave": AvatarClip(kind="action", key=clip.key, created_at=clip.created_at)}
+    avatar = live.table.update_avatar(KEY, clips=clips)
+    assert (await live.show()).avatar.folder == avatar_folder(KEY), "the clip is still analysed"
+    live.table.update_avatar(clip.key, status=AvatarStatus.READY)
+    key = store_composite(live.table, avatar, parts_of(live.table, avatar))
+    live.table.update_avatar(key, graph=GRAPH.to_json())
+    shown = await live.show()
+    assert (shown.avatar.folder, shown.graph) == (avatar_folder(key), GRAPH)

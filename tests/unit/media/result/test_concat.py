@@ -81,6 +81,12 @@ def test_concat_audio_keeps_rate_channels_and_sync(
     assert 0 <= ends[0] - ends[1] < 1 / 25
 
 
+def test_concat_without_sound_has_no_audio_track(tmp_path: Path) -> None:
+    concat_segments(_segments(tmp_path, [5, 3]), None, tmp_path / "out.mp4", info_of(192, 128), 8)
+    info = probe_video(tmp_path / "out.mp4", LIMITS)
+    assert (info.num_frames, info.has_audio) == (8, False)
+
+
 def test_concat_cuts_audio_to_the_video_and_writes_moov_first(tmp_path: Path) -> None:
     out, sound = tmp_path / "out.mp4", ResultSound([AudioPart(_wav(tmp_path, 3.0, 16000))])
     concat_segments(_segments(tmp_path, [25]), sound, out, info_of(192, 128), 25)

@@ -17,11 +17,12 @@ def frame_of(
     closing: float = 0.0,
     gaze: tuple[float, float] = (0.0, 0.0),
     brows: float = 0.0,
+    inner_brows: float = 0.0,
     breath: float = 0.0,
     smile: float = 0.0,
 ) -> NDArray[np.int64]:
     """Returns the (1,) number of a frame; angles are in degrees."""
-    values = (np.array([value]) for value in (closing, gaze, brows, breath, smile))
+    values = (np.array([value]) for value in (closing, gaze, brows, inner_brows, breath, smile))
     return StillFrames(np.radians([[pitch, yaw, roll]]), *values).index()
 
 

@@ -77,16 +77,24 @@ def test_eyelids_follow_gaze_and_smile(still: Still, eye: int) -> None:
     for name, place in (("upper", upper), ("middle", (upper + lower) / 2), ("lower", lower)):
         spotted = replace(still, planes=with_spots(still, place[None]))
         rest = _height(spotted.planes.y, place)
-        for state, down, smile in (("down", 0.026, 0), ("up", -0.026, 0), ("smile", 0, 1)):
-            drawn = _drawn(spotted, 0, down=down, smile=smile)
+        for state, closing, down, smile in (
+            ("down", 0, 0.026, 0),
+            ("up", 0, -0.026, 0),
+            ("smile", 0, 0, 1),
+            ("wide", -0.25, 0, 0),
+        ):
+            drawn = _drawn(spotted, closing, down=down, smile=smile)
             moved[name, state] = (_height(drawn.y, place) - rest) / _unit(still)
     for state, sign in (("down", 1), ("up", -1)):
         assert sign * moved["middle", state] > sign * moved["upper", state] > 0.005
         assert 0.002 < sign * moved["lower", state] < sign * moved["middle", state]
+    assert moved["upper", "wide"] < -0.01 and abs(moved["lower", "wide"]) < 0.006
     assert moved["lower", "smile"] < -0.005 < moved["middle", "smile"] < moved["upper", "smile"] + 0.002
 
 
-@pytest.mark.parametrize("state", [EyeState(1.0), EyeState(down=0.026, smile=1.0), EyeState(down=-0.026)])
+@pytest.mark.parametrize(
+    "state", [EyeState(1.0), EyeState(down=0.026, smile=1.0), EyeState(down=-0.026), EyeState(-0.25)]
+)
 def test_eyelids_change_only_the_eyes(still: Still, state: EyeState) -> None:
     drawn = _drawn(still, state.closing, down=state.down, smile=state.smile)
     changed = np.flatnonzero((drawn.y != still.planes.y).any(1))

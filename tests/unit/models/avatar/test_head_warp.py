@@ -20,7 +20,7 @@ _TURNS = (  # degrees
     {"pitch": -2.4, "yaw": 4.4, "roll": -2.4},
     {"pitch": 1.2, "yaw": -4.4, "roll": 2.4},
     {"yaw": 3.2, "breath": 0.014, "roll": 1.6},
-    {"pitch": -3.6, "brows": 0.06, "smile": 1.0},
+    {"pitch": -3.6, "brows": 0.06, "inner_brows": -0.035},
 )
 
 
@@ -65,18 +65,19 @@ def test_head_warp_brows_rise_and_eyes_stay(still: Still) -> None:
         assert np.abs(raised[eye].astype(int) - noise.y[eye]).mean() < 6, "gaze and lids stay"
 
 
-def test_head_warp_smile_lifts_corners_and_cheeks(still: Still) -> None:
-    unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
-    warp, names = _warp(still), ("corners", "cheeks", "middle", "chin", "lid")
-    shifts = {}
-    for name, points in zip(names, ((61, 291), (205, 425), (13,), (152,), (145, 374)), strict=True):
-        spots = [(warp.render(with_spots(still, face[[p]]), shown(smile=1.0)).y, face[p]) for p in points]
-        shifts[name] = np.array([_centre(luma, place) - place for luma, place in spots]) / unit
-    assert (shifts["corners"][:, 1] > -0.055).all() and (shifts["corners"][:, 1] < -0.03).all()
-    assert shifts["corners"][0, 0] < -0.01 and shifts["corners"][1, 0] > 0.01, "outwards"
-    assert (shifts["cheeks"][:, 1] > -0.04).all() and (shifts["cheeks"][:, 1] < -0.005).all()
-    for name in ("middle", "chin", "lid"):
-        assert np.abs(shifts[name]).max() < 0.006, name
+@pytest.mark.parametrize("inner", [0.03, -0.03])
+def test_head_warp_inner_brows_move_alone(still: Still, inner: float) -> None:
+    unit, face, warp = float(still.track.scale[0]), still.track.points[0, :, :2], _warp(still)
+
+    def shift(point: int) -> NDArray[np.float64]:
+        moved = warp.render(with_spots(still, face[[point]]), shown(inner_brows=inner)).y
+        return np.asarray((_centre(moved, face[point]) - face[point]) / unit)
+
+    inner_ends = np.array([shift(107), shift(336)])
+    assert (-inner_ends[:, 1] / inner > 0.6).all() and (-inner_ends[:, 1] / inner < 1.2).all()
+    assert np.abs([shift(46), shift(276), shift(133), shift(362)]).max() < 0.006, "outer ends and eyes stay"
+    together = inner_ends[0, 0] - inner_ends[1, 0]
+    assert together > 0.01 if inner < 0 else abs(together) < 0.008
 
 
 def test_head_warp_yaw_moves_nose_more_than_hair(still: Still) -> None:

@@ -71,3 +71,16 @@ def test_avatar_load_ignores_occluders_of_an_earlier_build(tmp_path: Path) -> No
         Avatar.build(tmp_path / "avatar", filmed.info, filmed.raw, reader)
     (tmp_path / "avatar" / OCCLUDERS_FILE).write_bytes(b"stale")  # as buckets keep files that a build does not replace
     assert Avatar.load(tmp_path / "avatar").occluders is None
+
+
+def test_own_track_does_not_smooth_across_cuts(tmp_path: Path) -> None:
+    filmed = make_avatar(tmp_path, 0.14)
+    points = filmed.raw.points.copy()
+    points[10:, :, 0] += 4  # of 96 pixels between the eyes: a jump that could be motion
+    with filmed.reader() as reader:
+        raw = RawLandmarks(points, filmed.raw.present)
+        plain, cut = (own_track(raw, reader, filmed.info, cuts)[0] for cuts in ((), [10]))
+    steps = [track.translation[10, 0] - track.translation[9, 0] for track in (plain, cut)]
+    assert steps[0] < 3
+    assert steps[1] > 3.8
+    assert cut.shot.tolist() == [0] * 10 + [1] * 30

@@ -10,7 +10,16 @@ from config import MediaLimits
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
-from models.face.appearance import APPEARANCE_SIZE, CLEAR_LEAD, SAME_PERSON, STILL_SAME, Person, appearance_of, likeness
+from models.face.appearance import (
+    APPEARANCE_SIZE,
+    CLEAR_LEAD,
+    SAME_PERSON,
+    STILL_SAME,
+    Person,
+    appearance_of,
+    is_same_person,
+    likeness,
+)
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder
 from tests.unit.models.conftest import COLOUR, Scene
@@ -81,3 +90,10 @@ def test_learn_adds_new_views_of_the_person_only() -> None:
     for number in range(3, 30):
         learnt = learnt.learn(unit(1, *[0] * number, 1))
     assert len(learnt.appearances) == 6
+
+
+@pytest.mark.parametrize(("num_alike", "is_same"), [(6, True), (4, True), (2, False), (0, False)])
+def test_is_same_person_needs_most_frames_to_be_alike(num_alike: int, is_same: bool) -> None:
+    known, other = np.eye(APPEARANCE_SIZE)[:2]
+    seen = np.array([0.6 * known + 0.8 * other] * num_alike + [other] * (6 - num_alike))
+    assert is_same_person(seen, known[None]) is is_same

@@ -76,6 +76,19 @@ def test_plan_block_smiling_still_has_a_reduced_smile(sample_portrait: Path, tmp
     assert (plan.target_head[:, [left, right], 1] < warp_avatar.track.rest[list(_CORNERS), 1] - 0.02).all()
 
 
+def test_plan_block_smile_moves_the_corners_in_speech(sample_portrait: Path, tmp_path: Path) -> None:
+    still = make_still(sample_portrait)
+    with still.reader() as reader:
+        avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
+        warp_avatar = WarpAvatar.analyse(avatar, tmp_path / "warp", avatar.frames(reader), 10)
+    smile = np.array([-1.0, 0.0, 1.0])
+    spoken = MouthBlock(np.tile(0.5 * DEFAULT_SCALE, (3, 1)), np.ones(3, np.float32), smile=smile)
+    plan, _ = plan_block(warp_avatar, spoken, np.zeros(3, np.int32), 0, None)
+    corners = plan.target_head[:, [list(CONTROL_IDS).index(corner) for corner in _CORNERS]]
+    assert (np.diff(corners[..., 1], axis=0) > 0.03).all(), "down, as they are, up"
+    assert np.ptp(corners[:, 1, 0] - corners[:, 0, 0]) < 0.005, "this smile has no room left to spread"
+
+
 FPS = Fraction(25)
 
 

@@ -1,0 +1,1 @@
+"""Several clips of one avatar: transitions between them, and which frames are shown when."""

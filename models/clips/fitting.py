@@ -1,0 +1,145 @@
+"""Fits clips to the avatar's own video: length, frame rate, size, colours, and the size of the face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import OptionError
+from media.frame_source import FrameSource
+from media.output.backdrop import fitted
+from media.playback import Playback
+from media.probe import VideoInfo
+from media.yuv_frame import YuvFrame
+from models.clips.graph import OWN
+from models.track.face_track import FaceTrack
+from models.track.raw_landmarks import SkipReason
+
+MIN_SECONDS: Final = 1.0
+MAX_SECONDS: Final = 60.0
+_MIN_FRAMES: Final = 12
+MAX_OWN_SECONDS: Final = 300.0
+"""What is used of the avatar's own video."""
+_MIN_SEEN: Final = 0.5
+"""Share of the frames of a clip in which the face is seen."""
+_SAME_SIZE: Final = 1.15
+"""Ratio of the sizes of two faces up to which the whole picture of a clip is shown."""
+_MAX_ZOOM: Final = 2.0
+_MAX_LARGER: Final = 1.5
+
+
+class _Crop(NamedTuple):
+    """The part of a clip's frames that is shown, in pixels, all even, and its size in the composite."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    shown: tuple[int, int]
+
+    def cut(self, frame: YuvFrame) -> YuvFrame:
+        parts = []
+        for plane, step in zip(frame, (1, 2, 2), strict=True):
+            x, y = self.x // step, self.y // step
+            parts.append(plane[y : y + self.height // step, x : x + self.width // step])
+        return YuvFrame(*parts)
+
+    def place(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Convert (..., 2) pixels of the clip to pixels of the composite."""
+        factor = np.array([self.shown[0] / self.width, self.shown[1] / self.height])
+        return np.asarray((points - [self.x, self.y] + 0.5) * factor - 0.5, np.float32)
+
+
+@dataclass(frozen=True)
+class FittedClip:
+    """A clip as the composite shows it, N frames.
+
+    Attributes:
+        points: (N, 468, 2) landmarks in pixels.
+        eyes: Pixels per eye distance in the middle of the clip, by height.
+        is_seen: (N,) whether the face is seen.
+        shot: (N,) number of the shot.
+    """
+
+    points: NDArray[np.float32]
+    eyes: float
+    is_seen: NDArray[np.bool_]
+    shot: NDArray[np.int32]
+    _rows: NDArray[np.int32]
+    _crop: _Crop
+    _info: VideoInfo
+    _shown: VideoInfo
+
+    def frames(self, reader: FrameSource) -> Iterator[YuvFrame]:
+        """Yield the frames, given those of the clip."""
+        shape = self._shown.height, self._shown.width
+        for frame in reader.read(self._rows.tolist()):
+            yield fitted(self._crop.cut(frame), self._info, shape, self._shown.colour)
+
+
+def fit_clip(name: str, info: VideoInfo, track: FaceTrack, shown: VideoInfo, own: FaceTrack) -> FittedClip:
+    """Fit a clip to the avatar's own video, which `shown` and `own` describe.
+
+    A clip of other proportions is cropped. If the face is as large in both, the rest of the picture is kept as it is;
+    a smaller face is enlarged and moved to where it is in the avatar's own video.
+
+    Raises:
+        OptionError: The clip is too short or too long, does not show the face, or shows it too large or too small.
+    """
+    rows = _rows(name, info, shown)
+    is_seen = track.skip_reason == SkipReason.NONE
+    if is_seen[rows].mean() < _MIN_SEEN and name != OWN:
+        raise OptionError(
+            f"Clip {name!r}: the face is seen in {is_seen[rows].mean():.0%} of the frames; expected at least "
+            f"{_MIN_SEEN:.0%}. Send a clip in which it is not turned away or covered."
+        )
+    # Pixels of the composite may not be square, either.
+    aspect = info.sample_aspect_ratio / shown.sample_aspect_ratio
+    crop = _crop(name, replace(info, sample_aspect_ratio=aspect), track, shown, own)
+    return FittedClip(
+        points=crop.place(track.points[rows, :, :2]),
+        eyes=float(np.median(track.scale[rows])) * crop.shown[1] / crop.height,
+        is_seen=is_seen[rows],
+        shot=track.shot[rows],
+        _rows=rows,
+        _crop=crop,
+        _info=replace(info, sample_aspect_ratio=aspect),
+        _shown=shown,
+    )
+
+
+def _rows(name: str, info: VideoInfo, shown: VideoInfo) -> NDArray[np.int32]:
+    """Return the frames of a clip, at the rate of the composite."""
+    seconds = info.duration_seconds
+    num = round(min(seconds, MAX_OWN_SECONDS) * float(shown.fps))
+    if num < _MIN_FRAMES or seconds < MIN_SECONDS or (seconds > MAX_SECONDS and name != OWN):
+        raise OptionError(
+            f"{f'Clip {name!r}' if name else 'The video of the avatar'}: expected a video of {MIN_SECONDS:g} to "
+            f"{MAX_SECONDS:g} s and at least {_MIN_FRAMES} frames, found {seconds:.1f} s."
+        )
+    return Playback("hold", float(info.fps / shown.fps)).source_frames(range(num), info.num_frames)
+
+
+def _crop(name: str, info: VideoInfo, track: FaceTrack, shown: VideoInfo, own: FaceTrack) -> _Crop:
+    aspect = float(info.sample_aspect_ratio)
+    cover = max(shown.width / (info.width * aspect), shown.height / info.height)
+    ratio = float(np.median(own.scale) / np.median(track.scale)) / cover
+    if not 1 / _MAX_LARGER <= ratio <= _MAX_ZOOM:
+        raise OptionError(
+            f"Clip {name!r}: the face is {1 / ratio:.2g} times as large as in the avatar's own video; expected "
+            f"{1 / _MAX_ZOOM:.2g} to {_MAX_LARGER:.2g} times. Film both from the same distance."
+        )
+    zoom = cover * (ratio if ratio > _SAME_SIZE else 1.0)
+    width = min(info.width, 2 * round(shown.width / zoom / aspect / 2))
+    height = min(info.height, 2 * round(shown.height / zoom / 2))
+    x, y = (info.width - width) / 2, (info.height - height) / 2
+    if zoom > cover:
+        there, here = (np.median(each.points[..., :2], (0, 1)) for each in (own, track))
+        x = here[0] - there[0] * width / shown.width
+        y = here[1] - there[1] * height / shown.height
+    left, top = np.clip([x, y], 0, [info.width - width, info.height - height])
+    return _Crop(int(left) // 2 * 2, int(top) // 2 * 2, width, height, (shown.width, shown.height))

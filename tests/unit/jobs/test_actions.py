@@ -1,0 +1,126 @@
+"""Times of the actions of a job, and the path through the clips of its avatar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.actions import ClipTimes, planned_actions, speech_rows
+from jobs.messages import PreparedSpeech
+from jobs.model.base import utc_now
+from jobs.model.clip import AvatarClip
+from jobs.model.plan import PlannedAction
+from jobs.model.record import JobRecord
+from jobs.model.spec import JobSpec
+from jobs.model.turns import PlannedTurn
+from media.playback import Playback
+from media.probe import AudioInfo
+from models.speech.level import SpeechLevel
+from storage.file_store import FileStore
+from tests.unit.clip_graphs import NOD, WAVE, acting_graph, starts_of
+from tests.unit.job_records import job_record
+
+CLIPS = {
+    name: AvatarClip(kind=kind, key=name, created_at=utc_now())
+    for name, kind in (("", None), ("wave", "action"), ("nod", "action"))
+}
+
+
+def acting_job(*turns: PlannedTurn, text: str | None = None, action: str | None = None) -> JobRecord:
+    job = job_record()
+    plan = job.plan.with_options(turns=turns or None, action=action).model_copy(update={"clips": CLIPS})
+    spec = None if text is None else JobSpec(text=text, avatar_id="a")
+    return job.model_copy(update={"plan": plan, "spec": spec})
+
+
+def rows(*seconds: tuple[float, float], total: float = 8.0) -> np.ndarray:
+    speaks = np.zeros(round(total * 50), bool)
+    for start, stop in seconds:
+        speaks[round(start * 50) : round(stop * 50)] = True
+    return speaks
+
+
+def test_planned_actions_of_a_text_are_at_their_words() -> None:
+    job = acting_job(text="Hello! [wave] Welcome. [nod]", action="nod")
+    found = planned_actions(job, rows((0.5, 1), (2, 4), total=4))
+    assert [(each.name, each.seconds) for each in found] == [
+        ("nod", 0),
+        ("wave", pytest.approx(2, abs=0.05)),
+        ("nod", 4),
+    ]
+
+
+def test_planned_actions_of_turns_are_in_their_time() -> None:
+    text = PlannedTurn(start=4, end=7, text="Hi! [nod] You.", action="wave").with_actions(["nod", "wave"])
+    job = acting_job(PlannedTurn(start=1, end=2, action="nod"), text)
+    found = planned_actions(job, rows((1, 2), (4, 4.5), (6, 7)))
+    assert [(each.name, round(each.seconds, 1)) for each in found] == [("nod", 1), ("wave", 4), ("nod", 6)]
+
+
+def test_planned_actions_of_cut_words_are_at_the_end_of_the_turn() -> None:
+    turn = PlannedTurn(start=0, end=2, cut_seconds=2, text="One two three [nod] four").with_actions(["nod"])
+    (found,) = planned_actions(acting_job(turn), rows((0, 2)))
+    assert found.seconds == 2
+
+
+def playback(actions: list[tuple[float, str]], num_frames: int = 200, speed: float = 1.0) -> Playback:
+    planned = tuple(PlannedAction(seconds=seconds, name=name) for seconds, name in actions)
+    return ClipTimes(acting_graph(), rows((0, 8)), planned, 7).playback(Playback(speed=speed), num_frames, 25.0)
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.0])
+def test_playback_shows_an_action_at_its_time(speed: float) -> None:
+    found = playback([(3.0, "wave")], speed=speed)
+    (start,) = starts_of(found.path, WAVE)
+    assert start == pytest.approx(75, abs=5)
+    shown = found.source_frames(range(round(start / speed), round((start + 50) / speed)), 170)
+    assert set(shown.tolist()) == set(WAVE)
+
+
+def test_playback_ten_actions_in_a_second_show_whole_clips() -> None:
+    found = playback([(3 + number / 10, "nod") for number in range(10)])
+    starts = starts_of(found.path, NOD)
+    assert 1 <= len(starts) < 10
+    assert all(np.diff(starts) >= len(NOD))
+
+
+def test_playback_action_longer_than_the_speech_ends_with_it() -> None:
+    found = playback([(1.0, "wave")], num_frames=40)
+    assert len(starts_of(found.path, WAVE)) == 1
+    assert found.source_frames(range(40), 170)[-1] in WAVE
+
+
+def test_playback_ignores_an_action_whose_clip_is_gone() -> None:
+    assert playback([(3.0, "bow")]) == playback([])
+
+
+def test_part_of_a_playback_shows_the_same_frames() -> None:
+    found = playback([(1.0, "wave"), (5.0, "nod")], speed=0.8)
+    for first in range(0, 200, 25):
+        frames = range(first, first + 25)
+        part = found.part(frames)
+        assert len(part.path) < len(found.path)
+        assert part.source_frames(frames, 170).tolist() == found.source_frames(frames, 170).tolist()
+
+
+def test_speech_rows_are_true_where_somebody_is_heard(tmp_path: Path) -> None:
+    files = FileStore(tmp_path)
+    samples = np.zeros(32000, np.int16)
+    samples[16000:] = 6000 * np.sin(np.arange(16000) / 5)
+    with files.stored.written("speech.npy") as path, path.open("wb") as file:
+        np.save(file, samples)
+    speech = PreparedSpeech("speech.npy", AudioInfo(16000, 1, 2.0, "pcm_s16le"), SpeechLevel(32000, 1.0, -15.0))
+    found = speech_rows(files.stored, speech)
+    assert not found[:48].any()
+    assert found[52:98].all()
+
+
+def test_produce_id_with_clips_depends_on_the_seed() -> None:
+    def with_seed(seed: int, clips: dict[str, AvatarClip]) -> str:
+        job = job_record(avatar_key="a")
+        return job.model_copy(update={"plan": job.plan.model_copy(update={"clips": clips, "seed": seed})}).produce_id
+
+    assert with_seed(1, CLIPS) != with_seed(2, CLIPS)
+    assert with_seed(1, {}) == with_seed(2, {})

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import MediaLimits
+from errors import OptionError
+from media.probe import probe_video
+from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
+from models.avatar.avatar import own_track
+from models.clips.compose import ClipSource, compose_clips
+from models.clips.graph import ClipGraph
+from tests.unit.models.synthetic_avatar import FilmedAvatar, make_avatar
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
+    return make_avatar(tmp_path_factory.mktemp("filmed"), 0.2)
+
+
+@pytest.fixture(scope="module")
+def sources(filmed: FilmedAvatar) -> list[ClipSource]:
+    track, _ = own_track(filmed.raw, filmed.reader(), filmed.info)
+    names = ("", None), ("talk", "talk"), ("wave", "action")
+    return [ClipSource(name, kind, filmed.reader(), filmed.info, track) for name, kind in names]  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def composed(sources: list[ClipSource], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ClipGraph]:
+    path = tmp_path_factory.mktemp("composed") / "composite.mp4"
+    return path, compose_clips(sources, path)
+
+
+def _frames(path: Path, indices: list[int]) -> list[YuvFrame]:
+    info = probe_video(path, MediaLimits())
+    with FrameReader(path, info, 2**24) as reader:
+        return list(reader.read(indices))
+
+
+def test_compose_clips_writes_all_clips_and_bridges(
+    composed: tuple[Path, ClipGraph], sources: list[ClipSource], filmed: FilmedAvatar
+) -> None:
+    path, graph = composed
+    info, num = probe_video(path, MediaLimits()), filmed.info.num_frames
+    assert [(clip.name, clip.start, clip.stop) for clip in graph.clips] == [
+        (source.name, number * num, (number + 1) * num) for number, source in enumerate(sources)
+    ]
+    assert info.num_frames == 3 * num + sum(each.num_bridge for each in graph.transitions)
+    assert (info.width, info.height, info.fps, info.colour) == (
+        filmed.info.width,
+        filmed.info.height,
+        filmed.info.fps,
+        filmed.info.colour,
+    )
+    shown = _frames(path, list(range(3 * num)))
+    original = _frames(filmed.path, list(range(num)))
+    for number, frame in enumerate(shown):
+        assert np.abs(frame.y.astype(int) - original[number % num].y).mean() < 1.5
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_compose_clips_bridges_are_between_their_frames(composed: tuple[Path, ClipGraph]) -> None:
+    path, graph = composed
+    bridged = [each for each in graph.transitions if each.num_bridge]
+    assert bridged
+    assert [each.leave for each in graph.transitions] == sorted(each.leave for each in graph.transitions)
+    first = graph.clips[-1].stop
+    for each in bridged:
+        assert each.bridge == first
+        first += each.num_bridge
+        indices = [each.leave, each.bridge, each.bridge + each.num_bridge - 1, each.enter]
+        leave, start, end, enter = (frame.y.astype(float) for frame in _frames(path, indices))
+        jump = np.abs(leave - enter).mean()
+        assert np.abs(leave - start).mean() <= jump + 0.5
+        assert np.abs(end - enter).mean() <= jump + 0.5
+
+
+def test_compose_clips_clip_that_does_not_fit_raises(sources: list[ClipSource], tmp_path: Path) -> None:
+    short = sources[1]
+    info = short.info.__class__(**{**vars(short.info), "num_frames": 3, "duration_seconds": 0.12})
+    with pytest.raises(OptionError, match="'talk': expected a video of 1 to 60 s and at least 12 frames, found 0.1 s"):
+        compose_clips([sources[0], ClipSource("talk", "talk", short.reader, info, short.track)], tmp_path / "out.mp4")
+    assert not list(tmp_path.iterdir())
