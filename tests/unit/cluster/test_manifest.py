@@ -90,7 +90,7 @@ def test_read_manifest_turns_and_diarization(inputs: Path) -> None:
         ({"video": "a.mp4", "diarization": "a.rttm", "out": "b.mp4"}, "diarization needs audio"),
         (GOOD | {"speakers": {"A": {"face": "1"}}}, "speakers needs diarization, subtitles or translate_to"),
         (GOOD | {"review": True}, "review: unknown field"),
-        (GOOD | {"loop": "backwards"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source' or 'retime'"),
+        (GOOD | {"loop": "backwards"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source', 'retime' or 'natural'"),
     ],
 )
 def test_read_manifest_invalid_line_is_named(inputs: Path, line: object, complaint: str) -> None:
@@ -135,7 +135,7 @@ def test_read_manifest_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("m.csv", "video,sound,out\na.mp4,a.wav,x.mp4", "m.csv:1: unknown column 'sound'; expected audio, "),
+        ("m.csv", "video,sound,out\na.mp4,a.wav,x.mp4", "m.csv:1: unknown column 'sound'; expected action, audio, "),
         ("m.csv", "video,audio,out\na.mp4,a.wav,x.mp4,y", "m.csv:2: has more cells than the header"),
         ("m.csv", "video,audio,out\na.mp4,a.wav,", "m.csv:2: out: is required"),
         ("m.csv", "video,turns,out\na.mp4,[,x.mp4", "m.csv:2: Expecting value"),
