@@ -23,7 +23,7 @@ from tests.s3_server import S3Server
 UP_S, JOB_S = 240.0, 240.0
 RENDER = {"block_seconds": 2.0, "segment_seconds": 0.8, "first_segment_seconds": 0.4, "segment_window": 2}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.endurance]
 
 
 @dataclass(frozen=True)
