@@ -90,6 +90,18 @@ class ClipTimes(NamedTuple):
         path, _ = extend_path(self.graph, PathState(), stop, speaking, cues, self.seed)
         return playback._replace(path=path)
 
+    def missing(self, playback: Playback) -> tuple[PlannedAction, ...]:
+        """Return the actions that a playback does not show: no transition to their clips was near enough."""
+        clips = (self.graph.clip_at(frame) for _, frame in playback.path)
+        started = [clip.name for clip in clips if clip is not None and clip.kind == "action"]
+        missing = []
+        for action in self.actions:
+            if action.name in started:
+                started.remove(action.name)
+            else:
+                missing.append(action)
+        return tuple(missing)
+
 
 def _ranges(speaks: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return the rows [start, stop) in which somebody speaks, with short pauses."""

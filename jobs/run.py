@@ -24,7 +24,7 @@ from jobs.messages import (
     SourceVideo,
 )
 from jobs.model.compute import metered
-from jobs.model.plan import StoredLevel
+from jobs.model.plan import PlannedAction, StoredLevel
 from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.retry import first_leaf_error
 from jobs.segments.finished import FinishedSegments
@@ -151,11 +151,13 @@ class JobRun:
         picture = OutputPicture.of(job.options, source.info)
         fps, spoken_seconds = picture.info.fps, speech.info.duration_seconds
         self._num_frames, playback = fit_to_speech(job.options.loop, spoken_seconds, source.info, fps)
+        missing: tuple[PlannedAction, ...] = ()
         if (graph := await services.avatars.graph(job.avatar_key)) is not None:
             await self._plan_actions(speech)
             rows = await asyncio.to_thread(speech_rows, files.stored, spoken[0][1])
             clips = ClipTimes(graph, rows, self._job.plan.actions or (), self._job.plan.seed)
             playback = await asyncio.to_thread(clips.playback, playback, self._num_frames, float(source.info.fps))
+            missing = clips.missing(playback)
         await self._reserve_disk(picture, float(self._num_frames / fps))
         await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
         video, num = replace(source.info, fps=fps), self._num_frames
@@ -178,6 +180,7 @@ class JobRun:
             playback.speed * float(fps / source.info.fps),
             job.options.audio_speed or 1.0,
             cut_texts(job.options),
+            tuple(f"{action.name} at {action.seconds:.1f} s" for action in missing),
         )
         names = [None if turns is None else turns.face for turns, _ in spoken]
         report = make_report(output, planner.measures, self._segments.silent_motion, names)

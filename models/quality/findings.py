@@ -46,7 +46,7 @@ _OPEN_SHARE: Final = 0.05
 # Relative brightness variation of the mouth in silence. On twelve clips in the wild: .002 to .034 for a mouth that is
 # held, .044 or more if the source's own mouth shows in three of 96 frames, and .07 to .28 where the source talks.
 STILL: Final = 0.04
-_MAX_NAMED_TEXTS: Final = 10
+_MAX_NAMED: Final = 10
 _NOTHING: Final = RunningStats()
 _JITTER_RATIO: Final = (0.5, 1.5)  # predicted mouths are slightly smoother than tracked ones: 0.7 to 0.9
 _DRAWN_SHARE: Final = 0.25
@@ -63,6 +63,7 @@ class OutputFacts:
         speed: Source frames per frame of the result.
         audio_speed: Speed of the speech.
         cut_texts: Texts that did not fit into their time.
+        missing_actions: Names and times of actions that are not shown.
     """
 
     num_frames: int
@@ -71,6 +72,7 @@ class OutputFacts:
     speed: float = 1.0
     audio_speed: float = 1.0
     cut_texts: tuple[TruncatedText, ...] = ()
+    missing_actions: tuple[str, ...] = ()
 
 
 def make_report(
@@ -281,9 +283,17 @@ def _warnings(report: QualityReport) -> Iterator[str]:
 
 def _output_warnings(output: OutputFacts) -> Iterator[str]:
     if num := len(output.cut_texts):
-        times = ", ".join(f"{cut.start_seconds:.1f} s" for cut in output.cut_texts[:_MAX_NAMED_TEXTS])
-        more = f" and {num - _MAX_NAMED_TEXTS} more" if num > _MAX_NAMED_TEXTS else ""
-        yield f"{num} {'text is' if num == 1 else 'texts are'} too long for the time and cut off: at {times}{more}."
+        times = _named([f"{cut.start_seconds:.1f} s" for cut in output.cut_texts])
+        yield f"{num} {'text is' if num == 1 else 'texts are'} too long for the time and cut off: at {times}."
+    if output.missing_actions:
+        names = _named(output.missing_actions)
+        yield f"Actions that are not shown because their clips could not start in time: {names}."
+
+
+def _named(items: Sequence[str]) -> str:
+    """Return the first items, and how many more there are."""
+    more = f" and {len(items) - _MAX_NAMED} more" if len(items) > _MAX_NAMED else ""
+    return ", ".join(items[:_MAX_NAMED]) + more
 
 
 def _source_warnings(source: SourceReport) -> Iterator[str]:

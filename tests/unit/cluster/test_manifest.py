@@ -90,7 +90,10 @@ def test_read_manifest_turns_and_diarization(inputs: Path) -> None:
         ({"video": "a.mp4", "diarization": "a.rttm", "out": "b.mp4"}, "diarization needs audio"),
         (GOOD | {"speakers": {"A": {"face": "1"}}}, "speakers needs diarization, subtitles or translate_to"),
         (GOOD | {"review": True}, "review: unknown field"),
-        (GOOD | {"loop": "backwards"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source', 'retime' or 'natural'"),
+        (
+            GOOD | {"loop": "backwards"},
+            "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source', 'retime' or 'natural'",
+        ),
     ],
 )
 def test_read_manifest_invalid_line_is_named(inputs: Path, line: object, complaint: str) -> None:

@@ -86,6 +86,15 @@ def test_playback_ten_actions_in_a_second_show_whole_clips() -> None:
     assert all(np.diff(starts) >= len(NOD))
 
 
+def test_missing_of_playback_names_actions_without_room() -> None:
+    actions = tuple(PlannedAction(seconds=3 + number / 10, name="nod") for number in range(10))
+    times = ClipTimes(acting_graph(), rows((0, 8)), (*actions, PlannedAction(seconds=5, name="bow")), 7)
+    found = times.playback(Playback(), 200, 25.0)
+    missing = times.missing(found)
+    assert len(missing) == 11 - len(starts_of(found.path, NOD)) and missing[-1].name == "bow"
+    assert times._replace(actions=actions[:1]).missing(found) == ()
+
+
 def test_playback_action_longer_than_the_speech_ends_with_it() -> None:
     found = playback([(1.0, "wave")], num_frames=40)
     assert len(starts_of(found.path, WAVE)) == 1

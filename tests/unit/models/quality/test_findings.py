@@ -204,6 +204,13 @@ def test_report_lists_truncated_texts() -> None:
     assert several.warnings == ["1 text is too long for the time and cut off: at 0.0 s."]
 
 
+def test_report_names_actions_that_are_not_shown() -> None:
+    found = make_report(replace(OUTPUT, missing_actions=("wave at 3.1 s", "nod at 4.0 s")), [GOOD])
+    assert found.warnings == [
+        "Actions that are not shown because their clips could not start in time: wave at 3.1 s, nod at 4.0 s."
+    ]
+
+
 def test_report_of_an_older_version_is_read() -> None:
     report = QualityReport.model_validate(example_report())
     stored = report.model_dump(mode="json")
