@@ -364,7 +364,7 @@ class ActingAvatars(IntactAvatars):
         return acting_graph()
 
 
-def test_run_with_clips_shows_actions_and_sends_parts_of_the_path(
+def test_run_with_clips_shows_actions_and_splits_the_path(
     job: JobRecord, table: JobTable, tmp_path: Path
 ) -> None:
     spec = JobSpec(text="Hello. [wave] Welcome.", avatar_id="a")

@@ -173,7 +173,7 @@ async def test_action_in_a_text_starts_on_its_word() -> None:
     assert started["at_seconds"] == pytest.approx(start + 2, abs=0.4)
 
 
-async def test_action_message_reaches_the_renderer_and_unknown_ones_are_errors() -> None:
+async def test_action_message_is_rendered_and_unknown_name_is_error() -> None:
     talk = Talk(voice=(voice := Beep()))
     talk.service.graph = acting_graph()
     async with talk.session() as session:

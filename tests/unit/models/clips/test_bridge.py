@@ -67,7 +67,7 @@ def test_morph_moves_what_is_beside_the_face_by_flow() -> None:
     assert error < 0.3 * np.abs(frames[0].y[part].astype(float) - frames[1].y[part]).mean()
 
 
-def test_bridge_frames_start_as_the_first_and_end_as_the_second_clip() -> None:
+def test_bridge_frames_start_as_one_clip_and_end_as_other() -> None:
     before, after = [80, 82, 84, 86], [92, 94, 96, 98]
     tracks = [np.array([face_at(x, 80) for x in places]) for places in (before, after)]
     films = [[frame_at(x, 80) for x in places] for places in (before, after)]

@@ -120,7 +120,7 @@ def test_extend_path_clip_that_cannot_be_left_raises() -> None:
         extend_path(graph, PathState(), 10, [], [], 0)
 
 
-def test_extend_path_leaves_a_clip_before_its_last_exit_leads_to_an_action() -> None:
+def test_extend_path_leaves_clip_before_exit_to_action_only() -> None:
     start = CLIPS[-1].start
     kept = [each for each in GRAPH.transitions if each.leave % 250 < 200 or max(each.leave, each.enter) >= start]
     graph = ClipGraph(CLIPS, tuple(kept))
