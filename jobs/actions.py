@@ -32,7 +32,8 @@ def speech_rows(files: StoredFiles, speech: PreparedSpeech) -> NDArray[np.bool_]
     ends = [
         (first, min(first + _ROWS_AT_A_TIME, level.num_rows)) for first in range(0, level.num_rows, _ROWS_AT_A_TIME)
     ]
-    with files.fetched(speech.key) as path:  # mapped again and again: pages that were read count as memory until then
+    # Each part has a mapping of its own: pages that were read count as memory until it is closed.
+    with files.fetched(speech.key) as path:
         return np.concatenate([is_speech(open_measured_speech(path, level), level, *each) for each in ends])
 
 

@@ -36,6 +36,7 @@ from jobs.speaking import SPOKEN_SHARE, SpeakingStage
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import FaceTurns, all_parts, check_overlaps, cut_texts, faces_of
 from media.result.stream_copy import copied_ranges
+from models.clips.graph import ClipGraph
 from models.engines.protocol import speech_context_seconds
 from models.quality.findings import OutputFacts, make_report
 from models.speech.level import SpeechLevel
@@ -153,9 +154,7 @@ class JobRun:
         self._num_frames, playback = fit_to_speech(job.options.loop, spoken_seconds, source.info, fps)
         missing: tuple[PlannedAction, ...] = ()
         if (graph := await services.avatars.graph(job.avatar_key)) is not None:
-            await self._plan_actions(speech)
-            rows = await asyncio.to_thread(speech_rows, files.stored, spoken[0][1])
-            clips = ClipTimes(graph, rows, self._job.plan.actions or (), self._job.plan.seed)
+            clips = await self._clip_times(graph, speech, spoken[0][1])
             playback = await asyncio.to_thread(clips.playback, playback, self._num_frames, float(source.info.fps))
             missing = clips.missing(playback)
         await self._reserve_disk(picture, float(self._num_frames / fps))
@@ -208,13 +207,19 @@ class JobRun:
         source = await services.avatars.source(self._job.avatar_key)
         self._job = await SpeakingStage(services).complete(self._job, source.info)
 
-    async def _plan_actions(self, speech: PreparedSpeech) -> None:
-        """Store when the actions of the job start, in a job that plays clips; `speech` is all of it."""
+    async def _clip_times(self, graph: ClipGraph, speech: PreparedSpeech, own: PreparedSpeech) -> ClipTimes:
+        """Return when which clips are shown; `speech` is all of it, and `own` that of the face.
+
+        The times of the actions are stored.
+        """
+        stored = self._services.files.stored
+        rows = await asyncio.to_thread(speech_rows, stored, own)
         if self._job.plan.actions is None:
-            rows = await asyncio.to_thread(speech_rows, self._services.files.stored, speech)
-            actions = await asyncio.to_thread(planned_actions, self._job, rows)
+            heard = rows if own.key == speech.key else await asyncio.to_thread(speech_rows, stored, speech)
+            actions = await asyncio.to_thread(planned_actions, self._job, heard)
             self._job = self._job.model_copy(update={"plan": self._job.plan.model_copy(update={"actions": actions})})
             await self._update(plan=self._job.plan)
+        return ClipTimes(graph, rows, self._job.plan.actions or (), self._job.plan.seed)
 
     async def _speech_of_faces(self, speech: PreparedSpeech) -> list[tuple[FaceTurns | None, PreparedSpeech]]:
         """The faces of the job, each with its speech; `speech` is that of the whole job."""

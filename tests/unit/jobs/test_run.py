@@ -364,9 +364,7 @@ class ActingAvatars(IntactAvatars):
         return acting_graph()
 
 
-def test_run_with_clips_shows_actions_and_splits_the_path(
-    job: JobRecord, table: JobTable, tmp_path: Path
-) -> None:
+def test_run_with_clips_shows_actions_and_splits_the_path(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
     spec = JobSpec(text="Hello. [wave] Welcome.", avatar_id="a")
     clips = {name: AvatarClip(kind="action", key=name, created_at=utc_now()) for name in ("wave", "nod")}
     plan = job.plan.with_options(loop="natural", action="nod").model_copy(update={"clips": clips, "seed": 5})
