@@ -44,10 +44,10 @@ def main(
         speech = make_speech(seconds, folder)
         for width, height in SIZES:
             avatar = create_avatar(client, make_avatar(width, height, seconds, folder))
-            _measure(client, avatar, make_speech(1.0, folder), 1, 1.0)  # opens files and warms caches
-            alone = [_measure(client, avatar, speech, 1, seconds) for _ in range(rounds)]
+            measure_jobs(client, avatar, make_speech(1.0, folder), 1, 1.0)  # opens files and warms caches
+            alone = [measure_jobs(client, avatar, speech, 1, seconds) for _ in range(rounds)]
             single = Throughput(*map(statistics.median, zip(*alone, strict=True)))
-            both = {"1": single, str(jobs): _measure(client, avatar, speech, jobs, seconds)}
+            both = {"1": single, str(jobs): measure_jobs(client, avatar, speech, jobs, seconds)}
             sections.append([(f"{width}x{height}", num, *_cells(found, single)) for num, found in both.items()])
     print_table(("size", "jobs", "frames per second", "CPU ms per frame"), *sections)
 
@@ -57,7 +57,8 @@ def _cells(found: Throughput, single: Throughput) -> tuple[str, str]:
     return f"{found.frames_per_second:.1f} (x {ratio:.2f})", f"{found.cpu_ms_per_frame:.1f}"
 
 
-def _measure(client: Lipwright, avatar: str, speech: Path, num_jobs: int, seconds: float) -> Throughput:
+def measure_jobs(client: Lipwright, avatar: str, speech: Path, num_jobs: int, seconds: float) -> Throughput:
+    """Runs jobs of so many seconds of speech at the same time."""
     before, start = cpu_seconds(), time.monotonic()
     ids = [client.jobs.create(audio=speech, avatar_id=avatar).id for _ in range(num_jobs)]
     for each in ids:
