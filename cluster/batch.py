@@ -98,15 +98,10 @@ class DirectorRenderer:
 
 
 def _store(files: FileStore, location: Location) -> UploadedFile:
-    writer = files.new_upload(file_name(location))
-    try:
-        with open_location(location) as source:
-            while piece := source.read(_PIECE_BYTES):
-                writer.write(piece)
+    with files.new_upload(file_name(location)) as writer, open_location(location) as source:
+        while piece := source.read(_PIECE_BYTES):
+            writer.write(piece)
         return writer.finish()
-    except BaseException:
-        writer.discard()
-        raise
 
 
 def main(

@@ -8,10 +8,12 @@ network. Methods of a remote store raise `StorageUnreachableError` while it does
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from errors import StoredFileError
 
 
 @dataclass(frozen=True)
@@ -103,3 +105,11 @@ class StoredFiles(Protocol):
 
     def free_bytes(self) -> int | None:
         """Return the free space in bytes; None if it is unlimited."""
+
+
+def read_whole(files: StoredFiles, key: str) -> bytes | None:
+    """Return the content of a small file; None if it does not exist, or is removed in the meantime."""
+    with suppress(StoredFileError):
+        if (state := files.find(key)) is not None:
+            return files.read(key, 0, state.num_bytes, state.tag)
+    return None
