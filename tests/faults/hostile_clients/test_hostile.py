@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import wave
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.media_files import read_wav
 from tests.faults.health_probe import Canary, listening_canary
 from tests.faults.hostile import Case, Outcome, Sender, foreign_files
 from tests.faults.service_process import ServiceProcess
@@ -67,9 +67,7 @@ def test_inputs_made_on_the_spot(
     client: httpx.Client, canary: Canary, data_dir: Path, samples: Path, sample_video: Path, tmp_path: Path
 ) -> None:
     short = samples / "speech_short.wav"
-    with wave.open(str(short)) as file:
-        assert file.getframerate() == 16000
-        voice = np.frombuffer(file.readframes(16000), np.int16).astype(np.float32) / np.float32(32768)
+    voice = read_wav(short)[0][:16000].astype(np.float32) / np.float32(32768)
     cases = SmallCorpus(tmp_path, sample_video, voice, canary.port).make()
     check(send_all(Sender(client, short, sample_video, tmp_path), cases), canary, data_dir)
     assert not Path("/tmp/hostile_name.mp4").exists()
