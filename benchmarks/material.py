@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import wave
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.media_files import read_wav, write_film, write_wav
 from config import MediaLimits
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
@@ -84,30 +84,23 @@ def make_avatar(width: int, height: int, seconds: float, folder: Path) -> Path:
         return path
     frames = _avatar_frames()
     num_frames = round(seconds * FPS)
-    partial = path.with_suffix(".part.mp4")
-    with av.open(str(partial), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+
+    def pictures() -> Iterator[av.VideoFrame]:
         for index in range(num_frames):
             step = index % max(2 * len(frames) - 2, 1)
             rgb = frames[min(step, 2 * len(frames) - 2 - step)] if len(frames) > 1 else frames[0]
-            picture = av.VideoFrame.from_ndarray(_place_picture(rgb, width, height, index / FPS), format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+            yield av.VideoFrame.from_ndarray(_place_picture(rgb, width, height, index / FPS), format="rgb24")
+
+    partial = path.with_suffix(".part.mp4")
+    write_film(partial, pictures(), FPS, {"crf": "18", "preset": "veryfast"})
     partial.replace(path)
     return path
 
 
 def make_speech(seconds: float, folder: Path) -> Path:
     """Writes samples/speech.wav, repeated to exactly `seconds`, as a 16-bit WAV file."""
-    path = folder / f"speech_{seconds:g}s.wav"
-    with wave.open(str(SAMPLES / "speech.wav")) as source:
-        settings, once = source.getparams(), source.readframes(source.getnframes())
-    num_bytes = round(seconds * settings.framerate) * settings.sampwidth * settings.nchannels
-    with wave.open(str(path), "wb") as target:
-        target.setparams(settings)
-        target.writeframes((once * math.ceil(num_bytes / len(once)))[:num_bytes])
-    return path
+    samples, rate = read_wav(SAMPLES / "speech.wav")
+    return write_wav(folder / f"speech_{seconds:g}s.wav", np.resize(samples, round(seconds * rate)), rate)
 
 
 def num_frames_of(seconds: float) -> int:

@@ -17,6 +17,7 @@ import httpx
 import psutil
 import typer
 
+from benchmarks.media_files import write_film
 from benchmarks.process_tree import name_of
 from launch.service import private_config, running_service
 
@@ -79,13 +80,7 @@ def _repeat(clip: Path, film: Path, seconds: float) -> None:
     with av.open(str(clip)) as source:
         stream = source.streams.video[0]
         fps, pictures = Fraction(stream.average_rate or 25), list(source.decode(video=0))
-    with av.open(str(film), "w") as out:
-        video: Any = out.add_stream("libx264", rate=fps, options={"preset": "superfast", "crf": "18"})
-        video.width, video.height, video.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
-        for number, picture in enumerate(islice(cycle(pictures), round(seconds * fps))):
-            picture.pts, picture.time_base, picture.pict_type = number, 1 / fps, 0
-            out.mux(video.encode(picture))
-        out.mux(video.encode())
+    write_film(film, islice(cycle(pictures), round(seconds * fps)), fps, {"preset": "superfast", "crf": "18"})
 
 
 def _cpu_by_name() -> dict[str, float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import wave
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import islice
@@ -19,12 +18,14 @@ from statistics import median
 from typing import Annotated, Any
 
 import av
+import numpy as np
 import typer
 
 from benchmarks.analysis import analyse
 from benchmarks.in_process import render_staged
 from benchmarks.judge import Judge
 from benchmarks.material import Clip, find_clips
+from benchmarks.media_files import write_film, write_wav
 from benchmarks.report import number, print_table
 from media.audio import SPEECH_SAMPLE_RATE
 
@@ -72,7 +73,8 @@ def _render_silent(clip: Clip, frames: int, folder: Path) -> tuple[Path, Path, P
     target.mkdir(parents=True, exist_ok=True)
     excerpt, silence = target / "excerpt.mp4", target / "silence.wav"
     if not silence.exists():  # written last
-        _write_silence(silence, float(_excerpt(clip.path, excerpt, frames)))
+        seconds = float(_excerpt(clip.path, excerpt, frames))
+        write_wav(silence, np.zeros(round(seconds * SPEECH_SAMPLE_RATE), np.int16), SPEECH_SAMPLE_RATE)
     with tempfile.TemporaryDirectory() as scratch:
         cached, _ = analyse(excerpt, Path(scratch) / "avatar")
         render_staged(cached, silence, Path(scratch))
@@ -87,29 +89,19 @@ def _score(judge: Judge, result: Path, excerpt: Path, silence: Path) -> Figures:
 
 def _excerpt(clip: Path, path: Path, frames: int) -> Fraction:
     """Writes the first `frames` frames of a clip at high quality, without audio; returns their seconds."""
-    num, partial = 0, path.with_suffix(".part.mp4")
-    with av.open(str(clip)) as source, av.open(str(partial), "w") as target:
+    partial = path.with_suffix(".part.mp4")
+    with av.open(str(clip)) as source:
         seen = source.streams.video[0]
         rate = Fraction(seen.average_rate or 25)
         scale = min(1.0, _MAX_SIDE / max(seen.width, seen.height))
-        stream = target.add_stream("libx264", rate=rate, options={"crf": "10", "preset": "veryfast"})
-        stream.width, stream.height = (int(side * scale) // 2 * 2 for side in (seen.width, seen.height))
-        stream.pix_fmt, stream.codec_context.thread_count = "yuv420p", 1
-        for frame in islice(source.decode(seen), frames):
-            smaller = frame.reformat(stream.width, stream.height, "yuv420p", interpolation="AREA")
-            smaller.pts, smaller.time_base, num = num, 1 / rate, num + 1
-            target.mux(stream.encode(smaller))
-        target.mux(stream.encode(None))
+        width, height = (int(side * scale) // 2 * 2 for side in (seen.width, seen.height))
+        smaller = [
+            frame.reformat(width, height, "yuv420p", interpolation="AREA")
+            for frame in islice(source.decode(seen), frames)
+        ]
+    write_film(partial, smaller, rate, {"crf": "10", "preset": "veryfast", "threads": "1"})
     partial.replace(path)
-    return num / rate
-
-
-def _write_silence(path: Path, seconds: float) -> None:
-    with wave.open(str(path), "wb") as target:
-        target.setnchannels(1)
-        target.setsampwidth(2)
-        target.setframerate(SPEECH_SAMPLE_RATE)
-        target.writeframes(bytes(2 * round(seconds * SPEECH_SAMPLE_RATE)))
+    return len(smaller) / rate
 
 
 def _print(label: str, figures: dict[str, Figures]) -> None:

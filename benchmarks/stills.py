@@ -8,7 +8,6 @@ Everything is rendered in one process.
 from __future__ import annotations
 
 import tempfile
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.analysis import AnalysedAvatar, analyse, tracked_video
 from benchmarks.in_process import render_staged
 from benchmarks.material import SAMPLES, FramesInMemory, find_clips
+from benchmarks.media_files import read_wav, write_wav
 from benchmarks.report import print_table
 from config import MediaLimits
 from media.audio import extract_speech
@@ -179,13 +179,8 @@ def _render(avatar: AnalysedAvatar, folder: Path) -> Path:
 
 def _speech_with_pauses(path: Path) -> Path:
     """Writes the sample speech twice, with a pause after each, and returns its path."""
-    with wave.open(str(SAMPLES / "speech.wav")) as source:
-        settings, said = source.getparams(), source.readframes(source.getnframes())
-    pause = bytes(round(_PAUSE_SECONDS * settings.framerate) * settings.sampwidth * settings.nchannels)
-    with wave.open(str(path), "wb") as target:
-        target.setparams(settings)
-        target.writeframes(2 * (said + pause))
-    return path
+    said, rate = read_wav(SAMPLES / "speech.wav")
+    return write_wav(path, np.tile(np.pad(said, (0, round(_PAUSE_SECONDS * rate))), 2), rate)
 
 
 def _measure(video: Path) -> FaceMotion:

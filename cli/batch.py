@@ -54,10 +54,8 @@ def batch(
 
         async def run() -> int:
             async with AsyncLipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_FULL_S)) as client:
-                limits = BatchLimits(max_in_flight, pair_timeout_s)
-                return await run_and_print(
-                    Batch(HttpRenderer(client), known, limits), known, pairs, retry_failed, as_json
-                )
+                made = Batch(HttpRenderer(client), known, BatchLimits(max_in_flight, pair_timeout_s))
+                return await run_and_print(made, pairs, retry_failed, as_json)
 
         num_failed = asyncio.run(run())
     if num_failed:

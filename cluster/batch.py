@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster.application import RunningApplication, running_application
+from cluster.application import running_application
 from cluster.batch_options import (
     INVALID_MANIFEST,
     AsJson,
@@ -26,7 +25,7 @@ from cluster.batch_options import (
     RecordPath,
     RetryFailed,
 )
-from cluster.batch_record import BatchRecord, next_name, open_record, record_path
+from cluster.batch_record import next_name, open_record, record_path
 from cluster.batch_run import Batch, BatchLimits, Outcome, run_and_print
 from cluster.manifest import Location, Pair, copy_atomic, file_name, open_location, read_manifest
 from errors import CapacityError, InputError, LipwrightError, NotFoundError, UnavailableError
@@ -98,15 +97,10 @@ class DirectorRenderer:
 
 
 def _store(files: FileStore, location: Location) -> UploadedFile:
-    writer = files.new_upload(file_name(location))
-    try:
-        with open_location(location) as source:
-            while piece := source.read(_PIECE_BYTES):
-                writer.write(piece)
+    with files.new_upload(file_name(location)) as writer, open_location(location) as source:
+        while piece := source.read(_PIECE_BYTES):
+            writer.write(piece)
         return writer.finish()
-    except BaseException:
-        writer.discard()
-        raise
 
 
 def main(
@@ -122,30 +116,19 @@ def main(
     as_json: AsJson = False,
 ) -> None:
     """Render every pair of MANIFEST that is not done yet. The exit status is 0 only if all succeeded."""
-    limits = BatchLimits(max_in_flight, pair_timeout_s)
     try:
         pairs = read_manifest(manifest, out)
         with (
             open_record(record or record_path(manifest, out)) as known,
             running_application(serve_config) as application,
         ):
-            num_failed = asyncio.run(_run(application, known, pairs, limits, retry_failed, as_json))
+            renderer = DirectorRenderer(application.director, open_store(application.pipeline))
+            batch = Batch(renderer, known, BatchLimits(max_in_flight, pair_timeout_s))
+            num_failed = asyncio.run(run_and_print(batch, pairs, retry_failed, as_json))
     except LipwrightError as error:
         print(error, file=sys.stderr)
         raise SystemExit(INVALID_MANIFEST if isinstance(error, InputError) else 1) from None
     raise SystemExit(1 if num_failed else 0)
-
-
-async def _run(
-    application: RunningApplication,
-    record: BatchRecord,
-    pairs: Sequence[Pair],
-    limits: BatchLimits,
-    again: bool,
-    as_json: bool,
-) -> int:
-    renderer = DirectorRenderer(application.director, open_store(application.pipeline))
-    return await run_and_print(Batch(renderer, record, limits), record, pairs, again, as_json)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Batch:
 
     def __init__(self, renderer: Renderer, record: BatchRecord, limits: BatchLimits) -> None:
         self._renderer = renderer
-        self._record = record
+        self.record = record
         self._limits = limits
 
     async def run(self, pairs: Sequence[Pair]) -> AsyncIterator[dict[str, Any]]:
@@ -85,7 +85,7 @@ class Batch:
         report: dict[str, Any] = {"line": pair.line, "out": str(pair.out)}
         try:
             async with asyncio.timeout(self._limits.pair_timeout_s):
-                made = await self._renderer.render(pair, self._record.name(pair))
+                made = await self._renderer.render(pair, self.record.name(pair))
             report |= {"job_id": made.job_id, "status": made.status, "num_frames": made.num_frames}
             report |= {"error": made.error, "quality": made.quality}
         except TimeoutError as error:
@@ -94,7 +94,7 @@ class Batch:
         except (LipwrightError, OSError) as error:
             report |= _failure(error)
         report["seconds"] = round(time.monotonic() - started, 2)
-        self._record.add(pair, report)
+        self.record.add(pair, report)
         return report
 
 
@@ -103,14 +103,12 @@ def _failure(error: LipwrightError | OSError) -> dict[str, Any]:
     return {"status": "failed", "error": {"code": code, "message": str(error), "retryable": retryable}}
 
 
-async def run_and_print(
-    batch: Batch, record: BatchRecord, pairs: Sequence[Pair], again: bool = False, as_json: bool = False
-) -> int:
+async def run_and_print(batch: Batch, pairs: Sequence[Pair], again: bool = False, as_json: bool = False) -> int:
     """Render the pairs of a manifest that are not done yet; return the number of pairs that failed, now or earlier.
 
     With `again`, pairs whose failure was final are retried. With `as_json`, prints each pair's whole report.
     """
-    done = {pair.line: record.done(pair, again) for pair in pairs}
+    done = {pair.line: batch.record.done(pair, again) for pair in pairs}
     rest = [pair for pair in pairs if done[pair.line] is None]
     failed = [report | {"line": line} for line, report in done.items() if report and report["status"] != "succeeded"]
     progress = _Progress(len(pairs), len(pairs) - len(rest), len(failed))

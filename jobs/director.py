@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager, suppress
 from datetime import date
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError, StorageFullError, UnavailableError
@@ -62,6 +62,7 @@ from telemetry.tracing import span, trace_of_id
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _UPKEEP_PERIOD_S = 5.0
@@ -76,7 +77,9 @@ class ReplicaCounts(Protocol):
 
 
 class JobDirector:
-    """Implements `jobs.ports.JobService`. Its state is the job table; of the services that share one, one leads.
+    """Implements `jobs.ports.JobService`, and what live sessions need of the Director.
+
+    Its state is the job table; of the services that share one, one leads.
 
     `name` is a name of this service that sorts by its start time; `webhook_view` makes the body of a webhook of a job;
     `check_texts` raises OptionError for texts that no voice can speak.
@@ -132,6 +135,7 @@ class JobDirector:
         self._files = open_store(config)
         policies = KeyPolicies(open_keys(config.state, config.data_dir))
         self._table = open_table(config.state, self._files, self._announce, policies.weight_of)
+        self._in_table = self._table.run_in_thread
         self._stored = StoredBytes(self._table, self._files)
         self._checks = LimitChecks(policies.limits_of, self._table, self._stored)
         self._token_sessions = TokenSessions(self._table.database)
@@ -164,7 +168,7 @@ class JobDirector:
     async def _on_elected(self) -> None:
         """Resume every unfinished analysis and start the periodic work, which also resumes unfinished jobs."""
         with suppress(UnavailableError):
-            for avatar in await self._table.run_in_thread(self._table.analysing_avatars):
+            for avatar in await self._in_table(self._table.analysing_avatars):
                 self._in_background(self._analyse(avatar))
         loops = (self._housekeeping.run(), self._webhooks.run(), self._upkeep())
         self._loops = [self._in_background(loop) for loop in loops]
@@ -198,7 +202,7 @@ class JobDirector:
     async def check(self) -> None:
         """Raise if another Director has taken over the table, its file is lost, or a background loop has ended."""
         if not self._table.database.is_shared:
-            await self._table.run_in_thread(self._table.database.check_claim)
+            await self._in_table(self._table.database.check_claim)
         for loop in (self._election_loop, *self._loops):
             if loop.done():
                 raise LipwrightError(
@@ -206,67 +210,51 @@ class JobDirector:
                 ) from loop.exception()
 
     async def admit(self, request: AdmitRequest) -> Admission:
-        """Reserve space for one body; see `AdmissionController.admit`."""
         self._election.check()
-        await self._table.run_in_thread(
-            self._table.database.check_claim
-        )  # before reading a body that could not be stored
+        await self._in_table(self._table.database.check_claim)  # before reading a body that could not be stored
         await asyncio.to_thread(self._checks.measure, request.owner)
-        return await self._with_space(lambda: self._table.run_in_thread(self._admission.admit, request))
+        return await self._with_space(self._in_table, self._admission.admit, request)
 
     async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
-        """Give a reservation more bytes; see `AdmissionController.grow_reservation`."""
-        return await self._with_space(
-            lambda: self._table.run_in_thread(self._admission.grow_reservation, request, admission_id)
-        )
+        return await self._with_space(self._in_table, self._admission.grow_reservation, request, admission_id)
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
-        """Reserve the next bytes of a body; see `AdmissionController.extend`."""
-        return await self._with_space(
-            lambda: self._table.run_in_thread(self._admission.extend, admission_id, num_bytes)
-        )
+        return await self._with_space(self._in_table, self._admission.extend, admission_id, num_bytes)
 
     async def release(self, admission_id: str) -> None:
-        """Cancel an unused reservation."""
-        await self._table.run_in_thread(self._admission.release, admission_id)
+        await self._in_table(self._admission.release, admission_id)
 
     async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
-        """Check the inputs, store the job durably and return its row; see `Submissions.create_job`."""
         with suppress(LookupError):
-            return await self._table.run_in_thread(self._table.get_job, context.job_id)
+            return await self._in_table(self._table.get_job, context.job_id)
         self._election.check()
         call = CallContext(context.job_id, trace=current_trace() or trace_of_id(context.job_id))
         async with self._reservation(context.admission_id, context.owner, is_job=True):
             with call_context(call):
-                job = await self._with_space(lambda: self._submissions.create_job(spec, context))
+                job = await self._with_space(self._submissions.create_job, spec, context)
         await self._scheduler.start_waiting()
-        return await self._table.run_in_thread(self._table.get_job, job.id)
+        return await self._in_table(self._table.get_job, job.id)
 
     async def get_job(self, job_id: str, owner: str | None) -> JobRecord:
-        """Return one job, or raise NotFoundError."""
-        return await self._table.run_in_thread(self._table.get_job, job_id, owner)
+        return await self._in_table(self._table.get_job, job_id, owner)
 
     async def find_job(self, idempotency_key: str, owner: str | None) -> JobRecord | None:
-        """Return the job that was created with this key, if any."""
-        return await self._table.run_in_thread(self._table.find_job, owner, idempotency_key)
+        return await self._in_table(self._table.find_job, owner, idempotency_key)
 
     async def release_idempotency_key(self, job_id: str, owner: str | None) -> None:
-        """Remove the idempotency key of a finished job; see `JobTable.release_idempotency_key`."""
         job = await self.get_job(job_id, owner)
-        await self._table.run_in_thread(self._table.release_idempotency_key, job.id)
+        await self._in_table(self._table.release_idempotency_key, job.id)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
-        """Return a page of jobs, newest first."""
-        return await self._table.run_in_thread(self._table.list_jobs, query)
+        return await self._in_table(self._table.list_jobs, query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        """Return the job once it is newer than `version` or final, or after `timeout_s`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
             changed = self._changed.setdefault(job_id, asyncio.Event())  # first, so that no change is missed
             try:
-                job = await self._table.run_in_thread(self._table.get_job, job_id)
+                job = await self._in_table(self._table.get_job, job_id)
             except NotFoundError:
                 self._forget(job_id, changed)
                 raise
@@ -285,7 +273,6 @@ class JobDirector:
             del self._changed[job_id]
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
-        """Cancel an unfinished job; a finished one is returned unchanged."""
         job = await self.get_job(job_id, owner)
         if job.status.is_final:
             return job
@@ -293,35 +280,32 @@ class JobDirector:
         return await self._scheduler.cancel(job)
 
     async def retry_job(self, job_id: str, new_id: str, owner: str | None) -> JobRecord:
-        """Submit a failed job again as the job `new_id`; see `Submissions.retry_job`."""
-        with suppress(LookupError):
-            return await self.get_job(new_id, owner)
-        self._election.check()
-        job = await self.get_job(job_id, owner)
-        async with self._reservation(None, owner, is_job=True):
-            await self._submissions.retry_job(job, new_id)
-        await self._scheduler.start_waiting()
-        return await self.get_job(new_id, owner)
+        return await self._make_of(job_id, new_id, owner, lambda job: self._submissions.retry_job(job, new_id))
 
     async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
-        """Make the job `new_id` of a finished one; see `Revisions.revise`."""
+        return await self._make_of(
+            job_id, new_id, owner, lambda job: self._with_space(self._revisions.revise, job, new_id, revision)
+        )
+
+    async def _make_of(
+        self, job_id: str, new_id: str, owner: str | None, make: Callable[[JobRecord], Awaitable[object]]
+    ) -> JobRecord:
+        """Return the job `new_id`. If it does not exist, `make` stores it, given the job `job_id`."""
         with suppress(LookupError):
             return await self.get_job(new_id, owner)
         self._election.check()
         job = await self.get_job(job_id, owner)
         async with self._reservation(None, owner, is_job=True):
-            await self._with_space(lambda: self._revisions.revise(job, new_id, revision))
+            await make(job)
         await self._scheduler.start_waiting()
         return await self.get_job(new_id, owner)
 
     async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
-        """Change the turns of a job in review; see `Drafts.edit`."""
         self._election.check()
         job = await self.get_job(job_id, owner)
         return await self._drafts.edit(job.id, edit)
 
     async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
-        """Render a job in review; see `Drafts.approve`."""
         self._election.check()
         job = await self.get_job(job_id, owner)
         await self._drafts.approve(job.id)
@@ -329,19 +313,16 @@ class JobDirector:
         return await self.get_job(job.id, owner)
 
     async def delete_job(self, job_id: str, owner: str | None) -> None:
-        """Delete a finished job with its files; see `JobScheduler.delete`."""
         with suppress(NotFoundError):
             job = await self.get_job(job_id, owner)
             self._election.check()
             await self._scheduler.delete(job)
 
     async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
-        """Return the finished segments of a job."""
         job = await self.get_job(job_id, owner)
-        return await self._table.run_in_thread(self._table.finished_segments, job.id)
+        return await self._in_table(self._table.finished_segments, job.id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        """Store an avatar and analyse it in the background; see `AvatarSubmissions.create`."""
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
             avatar = await self._avatar_submissions.create(request)
@@ -350,13 +331,11 @@ class JobDirector:
         return avatar
 
     async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
-        """Change the settings of an avatar; see `AvatarSubmissions.change`."""
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
             return await self._avatar_submissions.change(request)
 
     async def add_clip(self, request: ClipRequest) -> AvatarRecord:
-        """Store a clip and analyse it in the background; see `Clips.add`."""
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
             avatar, clip = await self._clips.add(request)
@@ -365,19 +344,16 @@ class JobDirector:
         return avatar
 
     async def clips(self, avatar_id: str, owner: str | None) -> dict[str, AvatarRecord]:
-        """Return the rows of an avatar's clips and composites, by their keys."""
         avatar = await self.get_avatar(avatar_id, owner)
-        return await self._table.run_in_thread(self._table.avatars_belonging_to, avatar.key)
+        return await self._in_table(self._table.avatars_belonging_to, avatar.key)
 
     async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
-        """Delete a clip, and its files unless a job or session needs them; see `Clips.delete`."""
         self._election.check()
         await self._clips.delete(avatar_id, name, owner)
         await self._avatars.sweep()
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
-        """Return one avatar, or raise NotFoundError."""
-        return await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
+        return await self._in_table(self._table.get_avatar, avatar_id, owner)
 
     async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ResolvedAvatar:
         """Return how a session shows an avatar, analysed for an engine and pinned; see `LiveAvatars.present`."""
@@ -393,10 +369,9 @@ class JobDirector:
         """
         self._election.check()
         check = partial(self._checks.check_live, usage.owner)
-        await self._table.run_in_thread(self._table.usage.record_live, usage, check)
+        await self._in_table(self._table.usage.record_live, usage, check)
 
     async def usage(self, first: date | None, last: date | None, owner: str | None) -> list[UsageRow]:
-        """Return the usage of some days; see `jobs.usage.usage_rows`."""
         return await asyncio.to_thread(usage_rows, self._table, self._stored, first, last, owner)
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
@@ -406,45 +381,34 @@ class JobDirector:
         await self._avatars.pin(avatar.key)
 
     async def start_token_session(self, session_id: str, grant: TokenGrant) -> int:
-        """Count a live session of a browser token; see `TokenSessions.start`."""
         self._election.check()
-        return await self._table.run_in_thread(self._token_sessions.start, session_id, grant)
+        return await self._in_table(self._token_sessions.start, session_id, grant)
 
     async def end_token_session(self, session_id: str, seconds: int) -> None:
-        """Count only the seconds that the session has lasted."""
         self._election.check()
-        await self._table.run_in_thread(self._token_sessions.end, session_id, seconds)
+        await self._in_table(self._token_sessions.end, session_id, seconds)
 
     async def list_avatars(self, owner: str | None) -> list[AvatarRecord]:
-        """Return the pinned avatars."""
-        return await self._table.run_in_thread(self._table.list_avatars, owner=owner)
+        return await self._in_table(self._table.list_avatars, owner=owner)
 
     async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
-        """Return the people in the source of an avatar, or start the search for them; see `People.poll`."""
         self._election.check()
         return await self._avatars.people(await self.get_avatar(avatar_id, owner))
 
     async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
-        """Store a picture or video behind the person; see `Backgrounds.create`."""
         self._election.check()
         async with self._reservation(request.admission_id, request.owner):
             return await self._backgrounds.create(request)
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
-        """Delete a stored background; see `Backgrounds.delete`."""
         self._election.check()
         await self._backgrounds.delete(file_id, owner)
 
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
-        """Delete an avatar with its clips.
-
-        Raises:
-            StateError: An unfinished job uses it.
-        """
         self._election.check()
         avatar = await self.get_avatar(avatar_id, owner)
         async with self._avatars.folder_lock:
-            await self._table.run_in_thread(self._forget_avatar, avatar)
+            await self._in_table(self._forget_avatar, avatar)
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
         with suppress(LipwrightError):  # they are swept later
             await self._avatars.sweep()
@@ -457,16 +421,10 @@ class JobDirector:
         self._table.delete_avatar(avatar.key)
 
     async def status(self) -> ServiceStatus:
-        """Return the queue, the running jobs, and how long a new job would wait."""
         replicas = await self._replicas.read()
-        return await self._table.run_in_thread(service_status, self._admission, self._limits, self._files, replicas)
+        return await self._in_table(service_status, self._admission, self._limits, self._files, replicas)
 
     async def ready(self) -> bool:
-        """Return whether every stage answers.
-
-        Raises:
-            StandbyError: Another Director leads.
-        """
         self._election.check()
         try:
             return await self._stages.ready()
@@ -481,11 +439,11 @@ class JobDirector:
         if (changed := self._changed.pop(job_id, None)) is not None:
             changed.set()
 
-    async def _with_space(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `work()`, which can be repeated; while the disk is too full, delete what is cached."""
+    async def _with_space(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of `work`, which can be repeated; while the disk is too full, delete what is cached."""
         while True:
             try:
-                return await work()
+                return await work(*args, **kwargs)
             except StorageFullError:
                 if not await self._evict_oldest():
                     raise
@@ -495,13 +453,13 @@ class JobDirector:
         self, admission_id: str | None, owner: str | None, is_job: bool = False
     ) -> AsyncIterator[None]:
         """Use up a reservation; a request without one, from a batch or after a restart, makes one now."""
-        if not await self._table.run_in_thread(self._admission.holds, admission_id):
+        if not await self._in_table(self._admission.holds, admission_id):
             request = AdmitRequest(owner=owner, num_bytes=1, max_bytes=1, is_job=is_job)
-            admission_id = (await self._table.run_in_thread(self._admission.admit, request)).id
+            admission_id = (await self._in_table(self._admission.admit, request)).id
         try:
             yield
         finally:
-            await self._table.run_in_thread(self._admission.release, admission_id)
+            await self._in_table(self._admission.release, admission_id)
 
     async def _evict_oldest(self) -> bool:
         """Delete the segments of a finished job, or a cached avatar; return whether there was any."""
@@ -554,7 +512,7 @@ class JobDirector:
         while True:
             try:
                 await self._scheduler.resume_unfinished()
-                self._report_load(await self._table.run_in_thread(self._admission.state))
+                self._report_load(await self._in_table(self._admission.state))
                 await self._free_space()
             except LipwrightError as error:
                 # Usually a full disk: reads still work, and jobs continue once there is space.

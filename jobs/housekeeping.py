@@ -8,9 +8,9 @@ import time
 from datetime import timedelta
 
 from config import JobConfig
-from errors import CancelledJobError, LipwrightError, NotFoundError
+from errors import CancelledJobError, LipwrightError
 from jobs.model.base import ErrorRecord, utc_now
-from jobs.model.record import JobRecord, JobStatus
+from jobs.model.record import JobStatus
 from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
@@ -88,7 +88,7 @@ class Housekeeping:
         for job_id in job_ids:
             if job_id in self._ended:
                 continue
-            job = self._find(job_id)
+            job = self._table.known_job(job_id)
             if job is None or job.status is JobStatus.CANCELLED:
                 self._files.delete_job(job_id)
             elif job.status.is_final:
@@ -113,9 +113,3 @@ class Housekeeping:
                 self._files.delete_job(job.id)
                 self._table.delete_job(job.id)
             logger.info("removed %d finished jobs after %.0f s", len(jobs), self._limits.retention_s)
-
-    def _find(self, job_id: str) -> JobRecord | None:
-        try:
-            return self._table.get_job(job_id)
-        except NotFoundError:
-            return None

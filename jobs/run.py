@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from math import log10
-from typing import Final
+from typing import Final, NamedTuple
 
 from errors import FaceNotFoundError, InputError, LipwrightError, StorageFullError, StoredFileError
 from jobs.actions import ClipTimes, planned_actions, speech_rows
@@ -35,10 +36,13 @@ from jobs.services import JobServices
 from jobs.speaking import SPOKEN_SHARE, SpeakingStage
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import FaceTurns, all_parts, check_overlaps, cut_texts, faces_of
+from media.playback import Playback
+from media.probe import VideoInfo
 from media.result.stream_copy import copied_ranges
 from models.clips.graph import ClipGraph
 from models.engines.protocol import speech_context_seconds
 from models.quality.findings import OutputFacts, make_report
+from models.quality.report import QualityReport
 from models.speech.level import SpeechLevel
 from storage.file_keys import (
     face_speech_key,
@@ -61,6 +65,20 @@ _BEGIN = {JobStage.PREPARING_AUDIO: 0.0, JobStage.ANALYSING: 0.02, JobStage.REND
 _MAX_COPY_SECONDS = 15.0  # a copied segment is held in memory
 _SIMILAR_DB: Final = 1.0
 """By how much the speech of a revision may differ in level from that of the job that it revises."""
+
+
+_Spoken = tuple[FaceTurns | None, PreparedSpeech]
+"""A face of a job, None for the only one, and its speech."""
+
+
+class _FittedVideo(NamedTuple):
+    """What a result shows of its source, and the actions that have no room in it."""
+
+    source: VideoInfo
+    picture: OutputPicture
+    spoken_seconds: float
+    playback: Playback
+    missing: tuple[PlannedAction, ...]
 
 
 class JobRun:
@@ -125,7 +143,7 @@ class JobRun:
         return not all([await self._services.avatars.is_intact(key, engine) for key in self._analysed])
 
     async def _make(self) -> JobStatus:
-        services, files, stages, context = self._services, self._services.files, self._services.stages, self._context
+        services, files = self._services, self._services.files
         self._job = await services.table.run_in_thread(services.table.get_job, self._job.id)
         if not self._job.plan.is_complete:
             await self._complete_plan()
@@ -134,60 +152,83 @@ class JobRun:
         job = self._job
         if job.report is not None and await asyncio.to_thread(files.has, result_key(job.id, job.format)):
             return JobStatus.SUCCEEDED  # an earlier run stored the video, but ended before it could record that
+        speech, spoken = await self._prepare_speech()
+        avatars, background = await self._analyse(spoken)
+        source = avatars[0].source
+        video = await self._fit_to_speech(source.info, speech, spoken[0][1])
+        await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
+        planner = await self._planner(video, avatars, spoken)
+        copied = await self._copied_ranges(planner, source, video.picture) if background is None else []
+        blocks = plan_blocks(self._num_frames, video.picture.info.fps, services.config.render, copied)
+        await self._render(blocks, planner, background)
+        report = self._report_quality(video, planner, spoken)
+        await asyncio.to_thread(self._segments.check, blocks)
+
+        await self._enter(JobStage.MUXING, report=report.model_dump(mode="json"))
+        await self._mux(blocks, source, video.picture)
+        return JobStatus.SUCCEEDED
+
+    async def _prepare_speech(self) -> tuple[PreparedSpeech, list[_Spoken]]:
+        """Return the speech of the job, and its faces with their speech."""
+        job, files = self._job, self._services.files
         files.stored.make_folder(segments_folder(job.id))
         await self._enter(JobStage.PREPARING_AUDIO)
         for field, file in job.audio_files.items():
             await asyncio.to_thread(files.check_size, job_file_key(job.id, field), file.num_bytes)
-        speech = await stages.prepare_speech(context, all_parts(job), speech_key(job.id), job.audio_seconds)
-        spoken = await self._speech_of_faces(speech)
+        prepare = self._services.stages.prepare_speech
+        speech = await prepare(self._context, all_parts(job), speech_key(job.id), job.audio_seconds)
+        return speech, await self._speech_of_faces(speech)
 
+    async def _analyse(self, spoken: Sequence[_Spoken]) -> tuple[list[AvatarRef], Background | None]:
+        """Return the avatar of each face, and what is behind the person."""
+        services, job = self._services, self._job
         await self._enter(JobStage.ANALYSING)
         num = len(spoken) + job.plan.has_background
         avatars = [await self._analysed_avatar(number, num, face) for number, (face, _) in enumerate(spoken)]
         await self._check_people()
-        source = avatars[0].source
         self._source_sha256 = (await services.avatars.record(job.avatar_key)).source_sha256
         self._engine = await asyncio.to_thread(services.engines.fingerprint, job.options.engine)
-        background = await self._background(num - 1, num, avatars[0])
-        picture = OutputPicture.of(job.options, source.info)
-        fps, spoken_seconds = picture.info.fps, speech.info.duration_seconds
-        self._num_frames, playback = fit_to_speech(job.options.loop, spoken_seconds, source.info, fps)
+        return avatars, await self._background(num - 1, num, avatars[0])
+
+    async def _fit_to_speech(self, source: VideoInfo, speech: PreparedSpeech, own: PreparedSpeech) -> _FittedVideo:
+        """Decide how long the result is and how its source is played; `own` is the speech of the first face."""
+        picture, seconds = OutputPicture.of(self._job.options, source), speech.info.duration_seconds
+        self._num_frames, playback = fit_to_speech(self._job.options.loop, seconds, source, picture.info.fps)
         missing: tuple[PlannedAction, ...] = ()
-        if (graph := await services.avatars.graph(job.avatar_key)) is not None:
-            clips = await self._clip_times(graph, speech, spoken[0][1])
-            playback = await asyncio.to_thread(clips.playback, playback, self._num_frames, float(source.info.fps))
+        if (graph := await self._services.avatars.graph(self._job.avatar_key)) is not None:
+            clips = await self._clip_times(graph, speech, own)
+            playback = await asyncio.to_thread(clips.playback, playback, self._num_frames, float(source.fps))
             missing = clips.missing(playback)
-        await self._reserve_disk(picture, float(self._num_frames / fps))
-        await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
-        video, num = replace(source.info, fps=fps), self._num_frames
+        await self._reserve_disk(picture, float(self._num_frames / picture.info.fps))
+        return _FittedVideo(source, picture, seconds, playback, missing)
+
+    async def _planner(
+        self, video: _FittedVideo, avatars: Sequence[AvatarRef], spoken: Sequence[_Spoken]
+    ) -> FacePlanner:
+        options, num, shown = self._job.options, self._num_frames, replace(video.source, fps=video.picture.info.fps)
         faces = [
-            JobFace(avatar, said, turns and turns.weight(job.options, video, num), turns)
+            JobFace(avatar, said, turns and turns.weight(options, shown, num), turns)
             for avatar, (turns, said) in zip(avatars, spoken, strict=True)
         ]
         cache = await asyncio.to_thread(self._plan_cache)
-        planner = FacePlanner(stages, context, job.options, faces, playback, self._num_frames, picture, cache)
+        stages, context = self._services.stages, self._context
+        planner = FacePlanner(stages, context, options, faces, video.playback, num, video.picture, cache)
         await planner.follow([turns for turns, _ in spoken])
-        copied = (
-            await self._copied_ranges(planner, source) if picture.is_source(source.info) and background is None else []
-        )
-        blocks = plan_blocks(self._num_frames, fps, self._services.config.render, copied)
-        await self._render(blocks, planner, background)
+        return planner
+
+    def _report_quality(self, video: _FittedVideo, planner: FacePlanner, spoken: Sequence[_Spoken]) -> QualityReport:
+        options, fps = self._job.options, video.picture.info.fps
         output = OutputFacts(
             self._num_frames,
             fps,
-            spoken_seconds,
-            playback.speed * float(fps / source.info.fps),
-            job.options.audio_speed or 1.0,
-            cut_texts(job.options),
-            tuple(f"{action.name} at {action.seconds:.1f} s" for action in missing),
+            video.spoken_seconds,
+            video.playback.speed * float(fps / video.source.fps),
+            options.audio_speed or 1.0,
+            cut_texts(options),
+            tuple(f"{action.name} at {action.seconds:.1f} s" for action in video.missing),
         )
         names = [None if turns is None else turns.face for turns, _ in spoken]
-        report = make_report(output, planner.measures, self._segments.silent_motion, names)
-        await asyncio.to_thread(self._segments.check, blocks)
-
-        await self._enter(JobStage.MUXING, report=report.model_dump(mode="json"))
-        await self._mux(blocks, source, picture)
-        return JobStatus.SUCCEEDED
+        return make_report(output, planner.measures, self._segments.silent_motion, names)
 
     async def _mux(self, blocks: list[Block], source: SourceVideo, picture: OutputPicture) -> None:
         """Join the segments and the sound."""
@@ -221,7 +262,7 @@ class JobRun:
             await self._update(plan=self._job.plan)
         return ClipTimes(graph, rows, self._job.plan.actions or (), self._job.plan.seed)
 
-    async def _speech_of_faces(self, speech: PreparedSpeech) -> list[tuple[FaceTurns | None, PreparedSpeech]]:
+    async def _speech_of_faces(self, speech: PreparedSpeech) -> list[_Spoken]:
         """The faces of the job, each with its speech; `speech` is that of the whole job."""
         job, turns = self._job, self._job.options.turns
         if turns is None:
@@ -237,9 +278,7 @@ class JobRun:
             ]
         )
 
-    async def _with_levels(
-        self, spoken: list[tuple[FaceTurns, PreparedSpeech]]
-    ) -> list[tuple[FaceTurns | None, PreparedSpeech]]:
+    async def _with_levels(self, spoken: list[tuple[FaceTurns, PreparedSpeech]]) -> list[_Spoken]:
         """Give each face the level of the job that this one revises, if it is similar: all mouths depend on it."""
         plan = self._job.plan
         levels = {
@@ -327,11 +366,13 @@ class JobRun:
             )
         await self._update(result_seconds=seconds, disk_bytes=needed)
 
-    async def _copied_ranges(self, planner: FacePlanner, source: SourceVideo) -> list[tuple[int, int]]:
+    async def _copied_ranges(
+        self, planner: FacePlanner, source: SourceVideo, picture: OutputPicture
+    ) -> list[tuple[int, int]]:
         """The ranges of frames that are copied from the source: nobody speaks in them, and nothing is drawn on them."""
-        options, unchanged = self._job.options, planner.unchanged()
+        options = self._job.options
         is_drawn_on = options.visible_label or options.visible_label_top or options.subtitles == "burnt"
-        if not unchanged or is_drawn_on:
+        if is_drawn_on or not picture.is_source(source.info) or not (unchanged := planner.unchanged()):
             return []
         keys = await self._services.stages.copyable_keys(self._context, source)
         return copied_ranges(keys, unchanged, round(_MAX_COPY_SECONDS * source.info.fps))

@@ -1,4 +1,4 @@
-"""The synchronous client: `async_client` and `async_live` over blocking I/O, without an event loop."""
+"""The synchronous client: `async_client`, `async_jobs` and `async_live` over blocking I/O, without an event loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import httpx
 
-from lipwright_client.async_client import AsyncAvatars, AsyncEngines, AsyncJobs, Service
+from lipwright_client.async_client import AsyncAvatars, AsyncEngines, Service
+from lipwright_client.async_jobs import AsyncJobs
 from lipwright_client.async_live import AsyncLiveSession
 from lipwright_client.blocking import Blocking, blocking, converted, finish, iterating
 from lipwright_client.retry import DEFAULT_RETRY, RetryPolicy

@@ -21,8 +21,8 @@ from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker, TrackState
 from rendering.source_readers import SourceReaders
-from storage.file_keys import AVATAR_PICTURE, split
-from storage.files import StoredFiles
+from storage.file_keys import AVATAR_PICTURE
+from storage.files import StoredFiles, load_together
 
 
 class AvatarBuilder:
@@ -69,10 +69,8 @@ class AvatarBuilder:
 
     def build(self, avatar: AvatarRef, tracks: Sequence[str], token: CancelToken, cuts: Sequence[int] = ()) -> bool:
         """Smooth the whole track and write the avatar's folder; return whether the person in the source speaks."""
-        source, folder = avatar.source, split(tracks[0])[0]
-        names = [split(track)[1] for track in tracks]
-        with self._files.fetched_folder(folder, names) as tracked:
-            raw = RawLandmarks.concatenate([RawLandmarks.load(tracked / name) for name in names])
+        source = avatar.source
+        raw = RawLandmarks.concatenate(load_together(self._files, tracks, RawLandmarks.load))
         with (
             self._files.written_folder(avatar.folder, "", INFO_FILE) as made,
             self._readers.whole(source, token) as reader,

@@ -14,8 +14,8 @@ from models.matting.generator import MatteGenerator, MattePiece, shares_of
 from models.matting.person import Heads
 from models.matting.report import PRESENCE_SIDE, MatteReport, person_box, presence, uncertain_ranges
 from rendering.source_readers import SourceReaders
-from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, split
-from storage.files import StoredFiles
+from storage.file_keys import MATTE_REPORT, MATTE_VIDEO
+from storage.files import StoredFiles, load_together
 
 _NUM_LOOKED_AT = 5  # frames in which a screen is looked for
 
@@ -69,9 +69,7 @@ class MatteBuilder:
 
     def join(self, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]) -> None:
         """Write the matte and its report to a part of the avatar's folder; see `LandmarkGenerator.join_matte`."""
-        names = [split(piece)[1] for piece in pieces]
-        with self._files.fetched_folder(split(pieces[0])[0], names) as folder:
-            loaded = [MattePiece.load(folder / name) for name in names]
+        loaded = load_together(self._files, pieces, MattePiece.load)
         info = avatar.source.info
         shares = np.concatenate([piece.shares for piece in loaded])
         people, uncertain = shares.T.astype(float)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -23,10 +21,8 @@ from models.speech.speech_to_mouth import SpeechToMouth
 from models.speech.voice_detector import VoiceDetector
 from models.track.square_pixels import pixel_aspect
 from rendering.source_readers import SourceReaders
-from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, person_picture, split
-from storage.files import StoredFiles
-
-T = TypeVar("T")
+from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, person_picture
+from storage.files import StoredFiles, load_together
 
 
 class PeopleBuilder:
@@ -66,8 +62,8 @@ class PeopleBuilder:
     ) -> None:
         """Decide who the people are and who speaks, and store that; see `LandmarkGenerator.find_people`."""
         info = source.info
-        rows = FaceRows.concatenate(self._load(scans, FaceRows.load))
-        sound = SourceMouth.concatenate(self._load(mouths, SourceMouth.load)) if mouths else None
+        rows = FaceRows.concatenate(load_together(self._files, scans, FaceRows.load))
+        sound = SourceMouth.concatenate(load_together(self._files, mouths, SourceMouth.load)) if mouths else None
         found = find_people(rows, info.fps, sound)
         with (
             self._files.fetched(source.key) as path,
@@ -88,8 +84,3 @@ class PeopleBuilder:
                     **{f"first_seen-{number}": each for number, each in enumerate(found.first_seen)},  # type: ignore[arg-type]
                 )
             write_whole(part / PEOPLE_REPORT, found.report.model_dump(mode="json"))
-
-    def _load(self, keys: Sequence[str], load: Callable[[Path], T]) -> list[T]:
-        names = [split(key)[1] for key in keys]
-        with self._files.fetched_folder(split(keys[0])[0], names) as folder:
-            return [load(folder / name) for name in names]

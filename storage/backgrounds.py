@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from errors import NotFoundError, StoredFileError
+from errors import NotFoundError
 from jobs.model.base import Frozen, UploadedFile, utc_now
 from storage.file_keys import BACKGROUNDS, background_folder, background_id, background_source_key, is_name
 from storage.file_store import FileStore
+from storage.files import read_whole
 
 _RECORD: Final = "background.json"
 
@@ -77,17 +78,8 @@ class BackgroundStore:
         self._files.stored.put(f"{folder}/{_RECORD}", record.model_dump_json().encode())
 
     def _find(self, file_id: str, owner: str | None) -> BackgroundRecord:
-        missing = NotFoundError(f"There is no background {file_id[:40]!r}. Send it with POST /v1/backgrounds.")
-        if not is_name(file_id):
-            raise missing
-        key = f"{background_folder(file_id)}/{_RECORD}"
-        if (state := self._files.stored.find(key)) is None:
-            raise missing
-        try:
-            content = self._files.stored.read(key, 0, state.num_bytes, state.tag)
-        except StoredFileError:  # deleted in the meantime
-            raise missing from None
-        record = BackgroundRecord.model_validate_json(content)
-        if owner is not None and record.owner != owner:
-            raise missing
-        return record
+        if is_name(file_id) and (content := read_whole(self._files.stored, f"{background_folder(file_id)}/{_RECORD}")):
+            record = BackgroundRecord.model_validate_json(content)
+            if owner in (None, record.owner):
+                return record
+        raise NotFoundError(f"There is no background {file_id[:40]!r}. Send it with POST /v1/backgrounds.")

@@ -15,7 +15,7 @@ from config import PipelineConfig
 from errors import StoredFileError
 from jobs.model.base import Frozen, UploadedFile
 from storage.file_keys import CUES, cue_key, cues_folder, upload_key
-from storage.files import StoredFiles
+from storage.files import StoredFiles, read_whole
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +59,11 @@ class CueStore:
 
     def record(self, key: str) -> SpokenCue | None:
         """Return what is recorded of a spoken text, if anything."""
-        record_key = key + _RECORD
-        if (state := self._files.find(record_key)) is None:
+        if (content := read_whole(self._files, key + _RECORD)) is None:
             return None
         try:
-            return SpokenCue(key=key, **json.loads(self._files.read(record_key, 0, state.num_bytes, state.tag)))
-        except (StoredFileError, ValueError, TypeError):  # removed in the meantime, or damaged
+            return SpokenCue(key=key, **json.loads(content))
+        except (ValueError, TypeError):  # damaged
             return None
 
     def take(self, owner: str | None, digest: str, folder: str) -> SpokenCue | None:

@@ -121,10 +121,6 @@ class FileStore:
         """Return the ids of jobs with files, all unchanged for `min_age_s`."""
         return list(filter(is_name, _older(self.stored.entries(JOBS), min_age_s)))
 
-    def has_segments(self, job_id: str) -> bool:
-        """Return whether a job has segments."""
-        return split(segments_folder(job_id))[1] in self.stored.entries(job_folder(job_id))
-
     def delete_segments(self, job_id: str) -> None:
         """Remove what is only needed until the segments are joined: them and the 16 kHz copy."""
         self.stored.remove_folder(segments_folder(job_id))

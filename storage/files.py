@@ -7,11 +7,16 @@ network. Methods of a remote store raise `StorageUnreachableError` while it does
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from errors import StoredFileError
+from storage.file_keys import split
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,3 +108,18 @@ class StoredFiles(Protocol):
 
     def free_bytes(self) -> int | None:
         """Return the free space in bytes; None if it is unlimited."""
+
+
+def read_whole(files: StoredFiles, key: str) -> bytes | None:
+    """Return the content of a small file; None if it does not exist, or is removed in the meantime."""
+    with suppress(StoredFileError):
+        if (state := files.find(key)) is not None:
+            return files.read(key, 0, state.num_bytes, state.tag)
+    return None
+
+
+def load_together(files: StoredFiles, keys: Sequence[str], load: Callable[[Path], T]) -> list[T]:
+    """Return what `load` makes of each of these files of one folder."""
+    names = [split(key)[1] for key in keys]
+    with files.fetched_folder(split(keys[0])[0], names) as folder:
+        return [load(folder / name) for name in names]

@@ -140,10 +140,14 @@ class JobTable:
 
     def get_job(self, job_id: str, owner: str | None = None) -> JobRecord:
         """Return one job; with `owner`, only if it is that owner's. NotFoundError if there is none."""
-        rows = self.database.query("SELECT * FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", job_id, owner)
-        if not rows:
+        if (job := self.known_job(job_id, owner)) is None:
             raise NotFoundError(f"There is no job {job_id[:80]!r}.")
-        return self._job(rows[0])
+        return job
+
+    def known_job(self, job_id: str, owner: str | None = None) -> JobRecord | None:
+        """Return one job as `get_job` does; None if there is none."""
+        rows = self.database.query("SELECT * FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", job_id, owner)
+        return self._job(rows[0]) if rows else None
 
     def find_job(self, owner: str | None, idempotency_key: str) -> JobRecord | None:
         """Return the job that this owner submitted with this key, if any."""

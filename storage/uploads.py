@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from contextlib import suppress
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol, Self
 
 from jobs.model.base import UploadedFile
 from storage.file_keys import split
@@ -29,7 +29,7 @@ def clean_label(file_name: str) -> str:
 
 
 class UploadWriter:
-    """Writes and hashes an upload on the local disk. End it with `finish` or `discard`.
+    """Writes and hashes an upload on the local disk. End it with `finish` or `discard`; a block that fails discards it.
 
     A remote store gets the whole file at the end, so that slow or aborted clients do not affect it, and a failed
     transfer can be repeated without the client.
@@ -45,6 +45,13 @@ class UploadWriter:
             self._file: BinaryIO = open(self._path, "xb", opener=open_private)  # noqa: SIM115  # until `finish` or `discard`
         self._sha256 = hashlib.sha256()
         self._num_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            self.discard()
 
     def write(self, piece: bytes | memoryview) -> None:
         """Append `piece`; StorageFullError if the disk is full. Blocks."""

@@ -11,10 +11,10 @@ from typing import Final
 
 from pydantic import Field
 
-from errors import NotFoundError, StateError, StoredFileError
+from errors import NotFoundError, StateError
 from jobs.model.base import Frozen
 from storage.file_keys import is_name, voice_folder, voice_id, voices_folder
-from storage.files import StoredFiles
+from storage.files import StoredFiles, read_whole
 
 _SAMPLE: Final = "sample.wav"
 _RECORD: Final = "voice.json"
@@ -124,10 +124,5 @@ class VoiceStore:
             self._files.remove_folder(voice_folder(owner, name))
 
     def _record(self, folder: str) -> VoiceRecord | None:
-        key = f"{folder}/{_RECORD}"
-        if (state := self._files.find(key)) is None:
-            return None
-        try:
-            return VoiceRecord.model_validate_json(self._files.read(key, 0, state.num_bytes, state.tag))
-        except StoredFileError:  # deleted in the meantime
-            return None
+        content = read_whole(self._files, f"{folder}/{_RECORD}")
+        return None if content is None else VoiceRecord.model_validate_json(content)

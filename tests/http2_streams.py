@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+
+from tests.threads import repeating
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS = 0x0, 0x1, 0x4  # RFC 9113, 6
@@ -63,24 +64,15 @@ def unread_streams(
             connection.close()
 
 
-@contextmanager
-def dripping(streams: list[tuple[Http2Connection, int]], every_s: float) -> Iterator[None]:
+def dripping(streams: list[tuple[Http2Connection, int]], every_s: float) -> AbstractContextManager[None]:
     """Send a few more bytes on all streams now and then, for the block."""
-    is_over = threading.Event()
 
-    def run() -> None:
-        while not is_over.wait(every_s):
-            for connection, stream in streams:
-                with suppress(OSError):
-                    connection.send(stream, b"abc")
+    def send() -> None:
+        for connection, stream in streams:
+            with suppress(OSError):
+                connection.send(stream, b"abc")
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join(30)
+    return repeating(send, every_s)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.threads import QuietHandler, http_server
 
 _CONFIG = """
 [tsa]
@@ -41,29 +41,18 @@ def timestamp_authority(folder: Path) -> Iterator[str]:
     (folder / "serial").write_text("01\n", encoding="ascii")
     _make_certificates(folder)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
-            (folder / "query").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            (folder / "query").write_bytes(self.body())
             _openssl(
                 *("ts", "-reply", "-queryfile", "query", "-config", "tsa.cnf", "-section", "tsa"),
                 *("-signer", "tsa.pem", "-inkey", "tsa.key", "-chain", "ca.pem", "-out", "reply"),
                 folder=folder,
             )
-            reply = (folder / "reply").read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/timestamp-reply")
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
+            self.answer((folder / "reply").read_bytes(), Content_Type="application/timestamp-reply")
 
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/"
-        finally:
-            server.shutdown()
+    with http_server(Handler) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 def _make_certificates(folder: Path) -> None:

@@ -66,14 +66,10 @@ class UrlInputs:
 
     async def _fetch(self, url: str, max_bytes: int, on_bytes: OnBytes) -> UploadedFile:
         target = self._guard.check(url)
-        writer = await asyncio.to_thread(self._files.new_upload, target.file_name)
-        try:
+        with await asyncio.to_thread(self._files.new_upload, target.file_name) as writer:
             if not await fetch(url, writer, max_bytes, self._guard, on_bytes):
                 raise MediaError(f"{target} is empty.")
             return await asyncio.to_thread(writer.finish)
-        except BaseException:
-            writer.discard()
-            raise
 
 
 @contextmanager

@@ -90,8 +90,7 @@ class HeygemInputs:
         return file
 
     async def _copy(self, use: str, file: BinaryIO, name: str, grant: BodyGrant) -> UploadedFile:
-        writer = self._files.new_upload(PurePosixPath(name).name)
-        try:
+        with self._files.new_upload(PurePosixPath(name).name) as writer:
             num_bytes = 0
             while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
                 num_bytes += len(piece)
@@ -102,6 +101,3 @@ class HeygemInputs:
             if not num_bytes:
                 raise MediaError(f"{use}_url: {name[:200]!r} is empty.")
             return await asyncio.to_thread(writer.finish)
-        except BaseException:
-            writer.discard()
-            raise

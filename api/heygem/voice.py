@@ -97,10 +97,6 @@ class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
             content = file.read(max_bytes + 1)
         if len(content) > max_bytes:
             raise MediaLimitError(f"reference_audio: expected at most {max_bytes} bytes, found more.")
-        writer = self._files.new_upload(PurePosixPath(reference).name)
-        try:
+        with self._files.new_upload(PurePosixPath(reference).name) as writer:
             writer.write(content)
             return writer.finish()
-        except BaseException:
-            writer.discard()
-            raise

@@ -14,13 +14,13 @@ import base64
 import json
 import os
 import statistics
-import wave
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from benchmarks.material import SAMPLES
+from benchmarks.media_files import read_wav
 from lipwright_client import Lipwright
 from tests.browser import Visitor, chromium
 
@@ -102,9 +102,8 @@ SCRIPT = """async ({module, avatar, pcm, turns, pace, rate, shutSeconds}) => {
 
 def speech() -> bytes:
     """Returns the sample speech at 24 kHz, from its first loud sample on."""
-    with wave.open(str(SAMPLES / "speech.wav")) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(float)
-        places = np.arange(len(samples) * RATE // file.getframerate()) * file.getframerate() / RATE
+    samples, rate = read_wav(SAMPLES / "speech.wav")
+    places = np.arange(len(samples) * RATE // rate) * rate / RATE
     resampled = np.interp(places, np.arange(len(samples)), samples).astype("<i2")
     first = int(np.flatnonzero(np.abs(resampled) > LOUD)[0])
     return bytes(resampled[first:].tobytes())

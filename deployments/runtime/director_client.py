@@ -82,21 +82,17 @@ class DirectorClient:
     status = _forward(JobService.status)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        """See `JobService`."""
         arguments = (job_id, version, timeout_s)
         return cast(JobRecord, await self._call("wait_job", *arguments, timeout_s=timeout_s + _QUICK_S))
 
     async def present(self, avatar_id: str, owner: str | None, engine: str, settings: AvatarSettings) -> ResolvedAvatar:
-        """See `JobDirector.present`."""
         arguments = (avatar_id, owner, engine, settings)
         return cast(ResolvedAvatar, await self._call("present", *arguments, timeout_s=_PROBE_S))
 
     async def report_live(self, usage: LiveUsage) -> None:
-        """See `JobDirector.report_live`."""
         await self._call("report_live", usage)
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
-        """See `JobDirector.pin`."""
         await self._call("pin", avatar_id, owner)
 
     async def ready(self) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from config import PipelineConfig
-from deployments.runtime.calls import CallBounds, call_stage
+from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.node_drain import NodeDrain
 from errors import BusyError, LipwrightError
@@ -63,12 +63,7 @@ class LiveClient:
         for number in range(_MAX_ROUTES):
             self._routes[session_id] = f"{session_id}-{number}"
             try:
-                await call_stage(
-                    "LiveSession.admit",
-                    CallContext(session_id),
-                    lambda context: self._of(session_id).admit.remote(context, session_id, owner),
-                    self._brief,
-                )
+                await self._call("admit", session_id, self._brief, session_id, owner)
                 return
             except BusyError:
                 if number == _MAX_ROUTES - 1:
@@ -78,58 +73,42 @@ class LiveClient:
     async def prepare(
         self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
     ) -> ResolvedAvatar:
-        """See `LiveService`."""
         shown = await self._director.present(avatar_id, owner, self._engine, settings)
-        await call_stage(
-            "LiveSession.prepare",
-            CallContext(session_id),
-            lambda context: self._of(session_id).prepare.remote(context, session_id, shown),
-            self._bounds,
-        )
+        await self._call("prepare", session_id, self._bounds, session_id, shown)
         self._warm_spares(session_id)
         return shown
 
     async def report(self, usage: LiveUsage) -> None:
-        """See `LiveService`."""
         await self._director.report_live(usage)
 
     async def leave(self, usage: LiveUsage) -> None:
-        """See `LiveService`."""
         session_id = usage.session_id
         with suppress(LipwrightError):  # what it used since the last report is not recorded
             await self._director.report_live(usage)
         with suppress(LipwrightError):  # the replica died, or forgets the session later
-            await call_stage(
-                "LiveSession.leave",
-                CallContext(session_id),
-                lambda context: self._of(session_id).leave.remote(context, session_id),
-                self._brief,
-            )
+            await self._call("leave", session_id, self._brief, session_id)
         self._routes.pop(session_id, None)
 
     async def until_moved(self) -> NoReturn:
-        """See `LiveService`."""
         await self._drain.until_successor()
         raise _moved()
 
     async def pin(self, avatar_id: str, owner: str | None) -> None:
-        """See `LiveService`."""
         await self._director.pin(avatar_id, owner)
 
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
-        """See `LiveSession.render`."""
         if time.monotonic() - self._warmed_at > _WARM_EVERY_S:
             self._warm_spares(request.session_id)
-        return await call_stage(
-            "LiveSession.render",
-            CallContext(request.session_id),
-            lambda context: self._of(request.session_id).render.remote(context, request),
-            self._bounds,
-        )
+        return cast(LiveChunk, await self._call("render", request.session_id, self._bounds, request))
 
-    def _of(self, session_id: str) -> DeploymentHandle[Any]:
-        """Return the handle of one session, which routes to the replica with its avatar and decoder."""
-        return self._live_session.options(session_id=self._routes.get(session_id, session_id))
+    async def _call(self, method: str, session_id: str, bounds: CallBounds, *args: object) -> object:
+        """Call a method of LiveSession in the replica with the avatar and the decoder of a session."""
+
+        def send(context: CallContext) -> Sent[object]:
+            handle: Any = self._live_session.options(session_id=self._routes.get(session_id, session_id))
+            return cast(Sent[object], getattr(handle, method).remote(context, *args))
+
+        return await call_stage(f"LiveSession.{method}", CallContext(session_id), send, bounds)
 
     def _warm_spares(self, session_id: str) -> None:
         """Have every replica load its networks, so that it can take over a session at once."""

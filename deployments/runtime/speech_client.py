@@ -32,7 +32,6 @@ class SpeechClient:
         self._timeout_s = _START_S + settings.max_wait_s + settings.timeout_s
 
     async def voices(self) -> list[str]:
-        """See `TextToSpeech`."""
         response: Any = self._handle.voices.remote()
         try:
             async with asyncio.timeout(_LIST_S):

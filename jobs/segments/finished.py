@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from config import RenderConfig
-from errors import NotFoundError, StoredFileError
+from errors import StoredFileError
 from jobs.messages import RenderedSegment
 from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.plan import Block, Segment
@@ -45,9 +45,7 @@ class FinishedSegments:
         """The ids of the jobs that this one revises, the latest first."""
         found, job_id = list[str](), self._revision_of
         while job_id is not None and len(found) < _MAX_REVISIONS:
-            try:
-                job = self._table.get_job(job_id)
-            except NotFoundError:
+            if (job := self._table.known_job(job_id)) is None:
                 break
             if job.status is JobStatus.SUCCEEDED and job.format == self._suffix:
                 found.append(job_id)

@@ -14,9 +14,9 @@ from enum import Enum
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
-from errors import NotFoundError, StoredFileError
+from errors import StoredFileError
 from jobs.messages import BlockRequest, PreparedSpeech, ShownBlock
-from jobs.model.record import JobStatus, JobSummary
+from jobs.model.record import JobStatus
 from jobs.segments.identity import code_revision, digest
 from models.speech.level import open_speech
 from storage.file_keys import plan_key
@@ -64,7 +64,7 @@ class KeptSegments:
         job_ids = self._files.job_ids()
         self._kept = {job_id: self._kept[job_id] for job_id in job_ids if job_id in self._kept}
         for job_id in job_ids:
-            job = None if job_id in self._kept else self._find(job_id)
+            job = None if job_id in self._kept else self._table.known_job(job_id)
             if job is None or job.finished_at is None:
                 continue
             if job.status is JobStatus.SUCCEEDED:
@@ -72,12 +72,6 @@ class KeptSegments:
             else:  # they could not be deleted when the job ended
                 self._files.delete_segments(job_id)
                 self._kept[job_id] = _Segments(job.finished_at, 0)
-
-    def _find(self, job_id: str) -> JobSummary | None:
-        try:
-            return self._table.get_job(job_id)
-        except NotFoundError:
-            return None
 
     def _oldest_first(self) -> list[str]:
         return sorted(self._kept, key=lambda job_id: self._kept[job_id].ended_at)

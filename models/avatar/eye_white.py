@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame
+from models.geometry.arrays import sample_plane
 from models.geometry.head_frame import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES
 from models.track.face_track import FaceTrack
 
@@ -96,11 +96,5 @@ def _white(planes: YuvFrame, points: Floats, eye: tuple[tuple[int, ...], tuple[i
 def _colours(planes: YuvFrame, places: Floats) -> Floats:
     """Sample (P, 3) Y, U, V at (P, 2) positions in luma pixels."""
     at_half = ((places + 0.5) / 2 - 0.5).astype(np.float32)
-    read = [_sample(planes.y, places), _sample(planes.u, at_half), _sample(planes.v, at_half)]
+    read = [sample_plane(planes.y, places), sample_plane(planes.u, at_half), sample_plane(planes.v, at_half)]
     return np.stack(read, 1)
-
-
-def _sample(plane: NDArray[np.uint8], places: Floats) -> Floats:
-    x, y = (np.ascontiguousarray(axis, np.float32) for axis in places.T)
-    read = cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(read, np.float32).ravel()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.geometry.arrays import smooth_step
+from models.geometry.arrays import sample_plane, smooth_step
 from models.geometry.head_frame import EYES, LID_CREASES
 
 # Mesh ids of each eye from its image-left to its image-right corner: below the brow, crease, upper lid edge, lower lid
@@ -203,7 +203,7 @@ class _Eye:
         self, plane: NDArray[np.uint8], pixels: _Pixels, down: NDArray[np.float32], step: int
     ) -> NDArray[np.float32]:
         places = self._corner + np.stack([pixels.along, down], -1) @ self._axes
-        return _sample(plane, *np.moveaxis((places + 0.5) / step - 0.5, -1, 0))
+        return sample_plane(plane, (places + 0.5) / step - 0.5, cv2.INTER_CUBIC)
 
     def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the even left, top, right and bottom of the pixels that may change, clipped to the image."""
@@ -260,7 +260,7 @@ class _Eye:
         def taken(down: NDArray[np.float64], number: int) -> NDArray[np.float64]:
             step = _STEPS[number]
             places = self._corner + np.stack([np.broadcast_to(columns, down.shape), down], -1) @ self._axes
-            return _sample(still[number], *np.moveaxis((places + 0.5) / step - 0.5, -1, 0)).astype(np.float64)
+            return sample_plane(still[number], (places + 0.5) / step - 0.5, cv2.INTER_CUBIC).astype(np.float64)
 
         strip = [taken(top + _STRIP[:, None] * (lashes - top), number) for number in range(3)]
         bright = np.percentile(strip[0], _BRIGHT, axis=0)
@@ -282,7 +282,7 @@ class _Eye:
         down = upper + _LASH_SHARES[:, None] * (crease - upper)  # (S, C)
         along = np.broadcast_to(columns, down.shape)
         places = self._corner + np.stack([along, down], -1) @ self._axes
-        light = _sample(luma, places[..., 0], places[..., 1])[:, inside].mean(1)
+        light = sample_plane(luma, places, cv2.INTER_CUBIC)[:, inside].mean(1)
         likely = np.exp(-(((_LASH_SHARES - _LASH_USUAL) / _LASH_SPREAD) ** 2) / 2)
         dark = (light.max() - light) * likely
         darkest = float(_LASH_SHARES[dark.argmax()])
@@ -326,9 +326,3 @@ def _smooth(tone: NDArray[np.float64], num: int) -> NDArray[np.float64]:
     steady = np.interp(np.arange(num), inner, tone[inner])
     ends = np.percentile(steady, [30, 70])
     return np.asarray(cv2.GaussianBlur(steady.clip(*ends)[None], (0, 0), _TONE_SMOOTHING)[0], np.float64)
-
-
-def _sample(plane: NDArray[np.uint8], x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float32]:
-    columns, rows = (np.ascontiguousarray(axis, np.float32) for axis in (x, y))
-    sampled = cv2.remap(plane, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(sampled, np.float32)

@@ -176,6 +176,8 @@ class RtmpPublisher:
         self._write(Message(AMF0_COMMAND, stream_id, 0, rtmp_messages.encode(name, transaction, *values)))
 
     def _write(self, *messages: Message) -> None:
+        if self._writer.transport.is_closing():  # uvloop would raise RuntimeError
+            raise ConnectionResetError("the connection is closed")
         self._writer.write(b"".join(chunks(message, _channel(message)) for message in messages))
 
 

@@ -6,7 +6,6 @@ import copy
 import json
 import re
 import subprocess
-import wave
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import psutil
 import pytest
 import yaml
 
+from benchmarks.media_files import read_wav, write_wav
 from tests.cluster.local_cluster import LocalCluster, is_ready
 from tests.waiting import wait_until
 
@@ -94,9 +94,8 @@ def test_submitted_batch_after_kill_makes_the_missing_outputs(
     """Beside a running application, whose data folder nobody names."""
     url = cluster.deploy(serve_config)
     (tmp_path / "noise.wav").write_bytes(np.random.default_rng(1).bytes(3000))
-    with wave.open(str(samples / "speech_short.wav")) as source, wave.open(str(tmp_path / "word.wav"), "wb") as word:
-        word.setparams(source.getparams())
-        word.writeframes(source.readframes(source.getframerate() // 2))
+    spoken, rate = read_wav(samples / "speech_short.wav")
+    write_wav(tmp_path / "word.wav", spoken[: rate // 2], rate)
     sounds = ["noise.wav" if number == 7 else "word.wav" for number in range(1, NUM_PAIRS + 1)]
     manifest = _manifest(
         tmp_path,

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from lipwright_client import Lipwright
 from tests.cluster.local_cluster import LocalCluster, cpu_config, is_ready
-from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames
+from tests.faults.load import Caller, Pair, SegmentWatch, digest, num_frames
 from tests.waiting import wait_until
 
 UP_S, JOBS_S = 180.0, 300.0
@@ -73,41 +72,10 @@ def _config(repo_root: Path, data_dir: Path, api_node: str) -> dict[str, Any]:
     return config
 
 
-class SegmentWatch:
-    """Sees each segment file appear, and whether one is ever written again."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self.results = ResultWatch(data_dir)
-        self._times: dict[tuple[str, int], set[int]] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(20)
-        self.results.look()
-
-    def finished(self) -> set[tuple[str, int]]:
-        """Job and number of each segment that the table has as done."""
-        with sqlite3.connect(f"file:{self._data_dir / 'jobs.sqlite3'}?mode=ro", uri=True) as table:
-            return set(table.execute("SELECT job_id, number FROM segments WHERE status = 'done'"))
-
-    def num_writings(self, segment: tuple[str, int]) -> int:
-        """How often this segment was seen newly written."""
-        return len(self._times.get(segment, ()))
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.02):
-            self.results.look()
-            for path in self._data_dir.glob("jobs/*/segments/[0-9]*.mp4"):
-                with suppress(FileNotFoundError):
-                    segment = path.parents[1].name, int(path.stem)
-                    self._times.setdefault(segment, set()).add(path.stat().st_mtime_ns)
+def _finished(data_dir: Path) -> set[tuple[str, int]]:
+    """Job and number of each segment that the table has as done."""
+    with sqlite3.connect(f"file:{data_dir / 'jobs.sqlite3'}?mode=ro", uri=True) as table:
+        return set(table.execute("SELECT job_id, number FROM segments WHERE status = 'done'"))
 
 
 @pytest.mark.timeout(400 + 120 * NUM_DEATHS)
@@ -134,11 +102,11 @@ def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_video:
 def _lose_node(running: Running, node: int, pair: Pair, quiet: bytes, what: str) -> None:
     """Kill a node in the middle of some jobs, and check that each comes to the end of a quiet run."""
     with SegmentWatch(running.data_dir) as watch:
-        before = watch.finished()
+        before = _finished(running.data_dir)
         ids = [running.caller.accepted(pair) for _ in range(NUM_JOBS)]
-        wait_until(lambda: len(watch.finished() - before) >= 3, JOBS_S, 0.02)
+        wait_until(lambda: len(_finished(running.data_dir) - before) >= 3, JOBS_S, 0.02)
         num_killed = running.cluster.kill_node(node)
-        finished = watch.finished() - before
+        finished = _finished(running.data_dir) - before
         killed_at = time.monotonic()
         final = running.caller.wait(ids, JOBS_S)
         took_s = time.monotonic() - killed_at
@@ -151,8 +119,8 @@ def _lose_node(running: Running, node: int, pair: Pair, quiet: bytes, what: str)
         video = running.caller.video(job_id)
         assert num_frames(video) == final[job_id]["num_frames"] == num_frames(quiet)
         assert digest(video) == digest(quiet)
-    again = {segment for segment in finished if watch.num_writings(segment) > 1}
-    assert not again, "segments that were finished are not made again"
+    watch.results.look()
+    assert not watch.written_again(finished), "segments that were finished are not made again"
     assert set(watch.results.num_writings()) == {1}, "no job was run to the end twice"
     assert any(job_id in ids for job_id, _ in finished)
 
@@ -229,16 +197,16 @@ def test_drained_nodes_lose_no_work(running: Running, sample_video: Path, sample
 def _drain_node(running: Running, node: int, drain: Callable[[int], None], pair: Pair, quiet: bytes) -> None:
     """Drain a node in the middle of some jobs, and check that each is rendered once, as in a quiet run."""
     with SegmentWatch(running.data_dir) as watch:
-        before = watch.finished()
+        before = _finished(running.data_dir)
         ids = [running.caller.accepted(pair) for _ in range(NUM_JOBS)]
-        wait_until(lambda: len(watch.finished() - before) >= 3, JOBS_S, 0.02)
+        wait_until(lambda: len(_finished(running.data_dir) - before) >= 3, JOBS_S, 0.02)
         begin = time.monotonic()
         drain(node)
         wait_until(lambda: running.cluster.has_ended(node), DRAIN_S, 0.2)
         took_s = time.monotonic() - begin
         final = running.caller.wait(ids, JOBS_S)
-    segments = watch.finished() - before
+    segments = _finished(running.data_dir) - before
     print(f"\ndrain: the node ended after {took_s:.1f} s; {len(segments)} segments of {NUM_JOBS} jobs")
     assert Counter(job["status"] for job in final.values()) == {"succeeded": NUM_JOBS}
     assert {digest(running.caller.video(job_id)) for job_id in ids} == {digest(quiet)}
-    assert [segment for segment in segments if watch.num_writings(segment) > 1] == []
+    assert watch.written_again(segments) == []

@@ -14,15 +14,16 @@ import selectors
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
+
+from tests.threads import Repeating, repeating
 
 PIECE = bytes(1 << 20)
 
@@ -67,47 +68,26 @@ def announced_upload(url: str, num_bytes: int, key: str | None = None) -> Iterat
         yield line
 
 
-class Drip:
-    """Sends a byte on each of these lines now and then, until they end."""
+def dripping(lines: list[socket.socket], every_s: float) -> AbstractContextManager[None]:
+    """Send a byte on each of these lines now and then, for the block."""
 
-    def __init__(self, lines: list[socket.socket], every_s: float) -> None:
-        self._lines = lines
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def send() -> None:
+        for line in lines:
+            with suppress(OSError):
+                line.sendall(b"a")
 
-    def __enter__(self) -> Drip:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(20)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            for line in self._lines:
-                with suppress(OSError):
-                    line.sendall(b"a")
+    return repeating(send, every_s)
 
 
-class MemoryWatch:
+class MemoryWatch(Repeating):
     """The most memory of their own that processes had, over what they had at the start, in MiB."""
+
+    period_s = 0.05
 
     def __init__(self, processes: dict[str, psutil.Process]) -> None:
         self._processes = processes
-        self._first = self._look()
+        self._first = self._used()
         self._most = dict(self._first)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> MemoryWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(20)
 
     @property
     def grown_mib(self) -> dict[str, float]:
@@ -117,15 +97,14 @@ class MemoryWatch:
     @property
     def kept_mib(self) -> dict[str, float]:
         """Their use now minus their use at the start, by name."""
-        return {name: (now - self._first[name]) / (1 << 20) for name, now in self._look().items()}
+        return {name: (now - self._first[name]) / (1 << 20) for name, now in self._used().items()}
 
-    def _look(self) -> dict[str, int]:
+    def _used(self) -> dict[str, int]:
         return {name: process.memory_full_info().uss for name, process in self._processes.items()}
 
-    def _run(self) -> None:
-        while not self._stop.wait(0.05):
-            for name, now in self._look().items():
-                self._most[name] = max(self._most[name], now)
+    def look(self) -> None:
+        for name, now in self._used().items():
+            self._most[name] = max(self._most[name], now)
 
 
 _REPO_ROOT = Path(__file__).resolve().parents[2]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.media_files import read_wav, wav_bytes
 from tests.faults.load import Pair
 
 
@@ -25,10 +24,7 @@ def sample_pair(sample_video: Path, sample_speech: Path) -> Pair:
 
 
 @pytest.fixture(scope="session")
-def long_pair(sample_pair: Pair) -> Pair:
+def long_pair(sample_video: Path, sample_speech: Path) -> Pair:
     """A talking avatar and 15 s of speech: 375 frames in four segments."""
-    tiled = io.BytesIO()
-    with wave.open(io.BytesIO(sample_pair.audio)) as source, wave.open(tiled, "wb") as target:
-        target.setparams(source.getparams())
-        target.writeframes(np.tile(np.frombuffer(source.readframes(source.getnframes()), np.int16), 3).tobytes())
-    return Pair(sample_pair.video, tiled.getvalue())
+    samples, rate = read_wav(sample_speech)
+    return Pair(sample_video.read_bytes(), wav_bytes(np.tile(samples, 3), rate))

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import av
 import httpx
 
 from tests.manifest_box import without_manifest
+from tests.threads import Repeating
 from tests.waiting import wait_until
 
 IS_ENDURANCE = os.environ.get("LIPWRIGHT_ENDURANCE") == "1"
@@ -136,3 +138,25 @@ class ResultWatch:
     def num_writings(self) -> Counter[int]:
         """How many results were written how often."""
         return Counter(len(times) for times in self._seen.values())
+
+
+class SegmentWatch(Repeating):
+    """Sees each segment file of a data folder appear, and each result, and whether one is ever written again."""
+
+    period_s = 0.02
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._times: dict[tuple[str, int], set[int]] = {}
+        self.results = ResultWatch(data_dir)
+
+    def look(self) -> None:
+        self.results.look()
+        for path in self._data_dir.glob("jobs/*/segments/[0-9]*.mp4"):
+            with suppress(FileNotFoundError):
+                segment = path.parents[1].name, int(path.stem)
+                self._times.setdefault(segment, set()).add(path.stat().st_mtime_ns)
+
+    def written_again(self, segments: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those of these segments, by job and number, that were seen newly written more than once."""
+        return [segment for segment in segments if len(self._times.get(segment, ())) > 1]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self
 
 import psutil
 
 from benchmarks.process_tree import name_of
 from tests.faults.service_process import ServiceProcess
+from tests.threads import Repeating
 
 DECODERS = "decoders of "
 """How names of decoders and what they are forked from begin; the replica that they work for follows."""
-_PERIOD_S = 0.5
 _FORKSERVER = "media.decoding.forkserver"
 
 
@@ -31,23 +29,15 @@ class Sample:
     mib: float
 
 
-class MemoryWatch:
+class MemoryWatch(Repeating):
     """Looks at every process of the service twice a second while the block lasts."""
+
+    period_s = 0.5
 
     def __init__(self, service: ServiceProcess) -> None:
         self._service = service
         self._started = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
         self.samples: list[Sample] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(20)
 
     def peaks(self, from_s: float = 0.0, until_s: float = float("inf")) -> dict[str, float]:
         """Highest MiB of any process of a name, among the samples of a half-open range of seconds."""
@@ -62,18 +52,17 @@ class MemoryWatch:
         part_s = max((sample.at_s for sample in self.samples), default=0.0) / num_parts + 1e-3
         return [self.peaks(part_s * part, part_s * (part + 1)).get(name, 0.0) for part in range(num_parts)]
 
-    def _watch(self) -> None:
-        while not self._stop.wait(_PERIOD_S):
-            at_s = time.monotonic() - self._started
-            families: dict[str, float] = {}
-            for process in self._service.processes():
-                with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    memory = process.memory_full_info()
-                    if (owner := decodes_for(process)) is None:
-                        self.samples.append(Sample(at_s, name_of(process), memory.uss / 2**20))
-                    else:
-                        families[owner] = families.get(owner, 0.0) + memory.pss / 2**20
-            self.samples += [Sample(at_s, owner, mib) for owner, mib in families.items()]
+    def look(self) -> None:
+        at_s = time.monotonic() - self._started
+        families: dict[str, float] = {}
+        for process in self._service.processes():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                memory = process.memory_full_info()
+                if (owner := decodes_for(process)) is None:
+                    self.samples.append(Sample(at_s, name_of(process), memory.uss / 2**20))
+                else:
+                    families[owner] = families.get(owner, 0.0) + memory.pss / 2**20
+        self.samples += [Sample(at_s, owner, mib) for owner, mib in families.items()]
 
 
 def decodes_for(process: psutil.Process) -> str | None:

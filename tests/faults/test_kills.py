@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, num_frames, submit_all
 from tests.faults.service_process import KINDS, ServiceProcess, served
+from tests.threads import Repeating
 
 PERIOD_S = 3.0
 MAX_PAUSE_S = 30.0
@@ -20,41 +20,31 @@ NUM_JOBS = 6  # a round; rounds follow each other until there were enough kills
 MIN_KILLS = 50 if IS_ENDURANCE else 3
 
 
-class Killer:
+class Killer(Repeating):
     """Kills a random replica every few seconds, each kind in turn, until the block ends.
 
     It waits until the service stands again, though not for ever: where a machine is so busy that replicas come back
     more slowly than they die, no job could ever end.
     """
 
+    period_s = 0.05
+
     def __init__(self, service: ServiceProcess, watch: ResultWatch, seed: int = 1) -> None:
         self._service, self._watch = service, watch
         self._random = random.Random(seed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._last, self._turn = time.monotonic(), list[str]()
         self.killed: Counter[str] = Counter()
 
-    def __enter__(self) -> Killer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(20)
-
-    def _run(self) -> None:
-        last = time.monotonic()
-        turn: list[str] = []
-        while not self._stop.wait(0.05):
-            self._watch.look()
-            pause_s = time.monotonic() - last
-            if pause_s < PERIOD_S or (pause_s < MAX_PAUSE_S and not self._service.is_ready()):
-                continue
-            last = time.monotonic()
-            turn = turn or self._random.sample(KINDS, len(KINDS))
-            if replicas := self._service.replicas(turn[-1]):
-                self._random.choice(replicas).kill()
-                self.killed[turn.pop()] += 1
+    def look(self) -> None:
+        self._watch.look()
+        pause_s = time.monotonic() - self._last
+        if pause_s < PERIOD_S or (pause_s < MAX_PAUSE_S and not self._service.is_ready()):
+            return
+        self._last = time.monotonic()
+        self._turn = self._turn or self._random.sample(KINDS, len(KINDS))
+        if replicas := self._service.replicas(self._turn[-1]):
+            self._random.choice(replicas).kill()
+            self.killed[self._turn.pop()] += 1
 
 
 @pytest.mark.timeout(3000)

@@ -6,9 +6,7 @@ import io
 import os
 import subprocess
 import time
-import wave
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,6 +14,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from benchmarks.media_files import read_wav, write_film, write_wav
 from config import MediaLimits
 from tests.faults.load import Caller, Pair
 from tests.faults.memory import DECODERS, MemoryWatch
@@ -164,11 +163,8 @@ def _followed(caller: Caller, data_dir: Path, pair: Pair, num_minutes: int) -> R
 
 def tiled(speech: Path, out: Path, num_seconds: int) -> Path:
     """`speech` over and over, cut at so many seconds."""
-    with wave.open(str(speech)) as source, wave.open(str(out), "wb") as target:
-        target.setparams(source.getparams())
-        samples = np.frombuffer(source.readframes(source.getnframes()), np.int16)
-        target.writeframes(np.resize(samples, num_seconds * source.getframerate()).tobytes())
-    return out
+    samples, rate = read_wav(speech)
+    return write_wav(out, np.resize(samples, num_seconds * rate), rate)
 
 
 def opus(speech: Path, out: Path, num_seconds: int) -> Path:
@@ -184,13 +180,5 @@ def ping_pong(video: Path, out: Path) -> Path:
     with av.open(str(video)) as source:
         frames = [frame.reformat(SIZE, SIZE, "yuv420p") for frame in source.decode(video=0)]
     turn = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
-    with av.open(str(out), "w") as target:
-        stream = target.add_stream("libx264", rate=FPS, options={"crf": "18"})
-        assert isinstance(stream, av.video.stream.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
-        for number in range(SOURCE_SECONDS * FPS):
-            frame = frames[turn[number % len(turn)]]
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
-            target.mux(stream.encode(frame))
-        target.mux(stream.encode(None))
+    write_film(out, (frames[turn[number % len(turn)]] for number in range(SOURCE_SECONDS * FPS)), FPS, {"crf": "18"})
     return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from tests.faults.load import IS_ENDURANCE, Caller, Pair, digest, num_frames
 from tests.faults.service_process import served
+from tests.threads import repeating
 from tests.waiting import wait_until
 
 NUM_JOBS = 10 if IS_ENDURANCE else 3
@@ -97,19 +97,13 @@ def _zero(path: Path) -> None:
 @contextmanager
 def _remade(data_dir: Path, made: set[tuple[str, int]]) -> Iterator[set[str]]:
     """The paths of segments that are made again in the block; they are deleted soon, so a thread looks for them."""
-    paths, remade, is_over = {path for path, _ in made}, set[str](), threading.Event()
+    paths, remade = {path for path, _ in made}, set[str]()
 
     def look() -> None:
-        while not is_over.wait(0.01):
-            remade.update(path for path, _ in _segments(data_dir) - made if path in paths)
+        remade.update(path for path, _ in _segments(data_dir) - made if path in paths)
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with repeating(look, 0.01):
         yield remade
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _finished(data_dir: Path, job_ids: Sequence[str]) -> set[str]:

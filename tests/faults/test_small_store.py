@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.media_files import write_film
 from tests.faults.load import Caller, Pair, digest, num_frames
 from tests.faults.service_process import REPO_ROOT, config_with, served
 from tests.ports import quiet_port
@@ -144,13 +145,7 @@ def _wait_for_spilled_bytes(metrics_port: int) -> None:
 
 def enlarged(video: Path, out: Path) -> Path:
     """`video`, its face filling a frame of 1080p."""
-    with av.open(str(video)) as source, av.open(str(out), "w") as target:
-        stream = target.add_stream("libx264", rate=25, options={"crf": "20", "preset": "ultrafast"})
-        assert isinstance(stream, av.video.stream.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for frame in source.decode(video=0):
-            larger = frame.reformat(WIDTH, HEIGHT, "yuv420p")
-            larger.pts = None
-            target.mux(stream.encode(larger))
-        target.mux(stream.encode(None))
+    with av.open(str(video)) as source:
+        larger = (frame.reformat(WIDTH, HEIGHT, "yuv420p") for frame in source.decode(video=0))
+        write_film(out, larger, 25, {"crf": "20", "preset": "ultrafast"})
     return out

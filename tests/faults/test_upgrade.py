@@ -8,8 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +18,10 @@ from PIL import Image
 
 from lipwright_client import Job, Lipwright
 from storage.postgres.database import Database
-from tests.faults.load import Caller, Pair, ResultWatch, digest, num_frames
+from tests.faults.load import Caller, Pair, SegmentWatch, digest, num_frames
 from tests.faults.service_process import ServiceProcess, served
 from tests.postgres import NO_SERVER, running_postgres, server_programs
+from tests.threads import repeating
 from tests.waiting import wait_until
 
 NUM_JOBS = 8
@@ -43,7 +42,7 @@ class Answer:
 
 @dataclass
 class Witness:
-    """Asks a service all the time for what only the leader does, and sees every file that is written."""
+    """Asks a service all the time for what only the leader does."""
 
     url: str
     pair: Pair
@@ -65,34 +64,6 @@ class Witness:
         return next(answer.at for answer in self.answers if answer.at > since and answer.status in (200, 202)) - since
 
 
-@contextmanager
-def witnessed(results: ResultWatch, segments: dict[Path, set[int]], data_dir: Path, *asked: Witness) -> Iterator[None]:
-    """Have all of it watched for the block."""
-    stop = threading.Event()
-
-    def ask(witness: Witness) -> None:
-        while not stop.wait(_ASK_S):
-            witness.ask()
-
-    def look() -> None:
-        while not stop.wait(0.02):
-            results.look()
-            for path in data_dir.glob("jobs/*/segments/[0-9]*.mp4"):
-                with suppress(FileNotFoundError):
-                    segments.setdefault(path, set()).add(path.stat().st_mtime_ns)
-
-    threads = [threading.Thread(target=ask, args=(witness,), daemon=True) for witness in asked]
-    threads.append(threading.Thread(target=look, daemon=True))
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(60)
-
-
 def _nobody(folder: Path) -> bytes:
     """A picture without a face."""
     path = folder / "nobody.png"
@@ -100,12 +71,12 @@ def _nobody(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def _recorded(url: str, data_dir: Path) -> set[Path]:
-    """Files of the segments that the table has as done."""
+def _recorded(url: str) -> set[tuple[str, int]]:
+    """Job and number of each segment that the table has as done."""
     database = Database(url)
     try:
         rows = database.query("SELECT job_id, number FROM segments WHERE status = 'done'")
-        return {data_dir / "jobs" / row["job_id"] / "segments" / f"{row['number']:06d}.mp4" for row in rows}
+        return {(row["job_id"], row["number"]) for row in rows}
     finally:
         database.close()
 
@@ -160,17 +131,16 @@ class Upgrade:
 def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: Upgrade) -> None:
     """Have the new service take over in the middle of the jobs, and check what callers got meanwhile."""
     before, after = Witness(old.url, upgrade.known), Witness(new.url, upgrade.known)
-    results, segments = ResultWatch(upgrade.data_dir), dict[Path, set[int]]()
     followed: list[Job] = []
     follower = threading.Thread(
         target=lambda: followed.append(Lipwright(new.url).jobs.wait(ids[-1], _JOBS_S)), daemon=True
     )
-    with witnessed(results, segments, upgrade.data_dir, before, after):
+    with SegmentWatch(upgrade.data_dir) as watch, repeating(before.ask, _ASK_S), repeating(after.ask, _ASK_S):
         follower.start()
         caller = Caller(new.url)
-        wait_until(lambda: len(_recorded(upgrade.state, upgrade.data_dir)) >= 4)
+        wait_until(lambda: len(_recorded(upgrade.state)) >= 4)
         assert not any(answer.status in (200, 202) for answer in after.answers), "the old one leads for as long"
-        recorded, began = _recorded(upgrade.state, upgrade.data_dir), time.monotonic()
+        recorded, began = _recorded(upgrade.state), time.monotonic()
         old.stop()
         unfinished = [job_id for job_id in ids if caller.job(job_id)["status"] in ("queued", "running")]
         caller.wait(ids, _JOBS_S)
@@ -183,9 +153,8 @@ def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: 
     )
     assert len(unfinished) > 1, "it was in the middle of them"
     assert [job.status for job in followed] == ["succeeded"], "followers get the final event"
-    again = {path for path in recorded if len(segments.get(path, ())) > 1}
-    assert recorded and not again, "segments that were recorded are not made again"
-    assert set(results.num_writings()) == {1}, "no job was run to the end twice"
+    assert recorded and not watch.written_again(recorded), "segments that were recorded are not made again"
+    assert set(watch.results.num_writings()) == {1}, "no job was run to the end twice"
     refusals = [answer for answer in (*before.answers, *after.answers) if answer.status not in (0, 200, 202)]
     assert all(1 <= answer.retry_after_s <= _PROMISED_S for answer in refusals), refusals
     codes = {answer.status: answer.code for answer in after.answers if answer in refusals}

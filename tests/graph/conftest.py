@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.media_files import read_wav, write_wav
 from launch.service import private_config, running_service
 from tests.faults.service_process import ServiceProcess, config_with, served
 from tests.otlp_collector import Collector, collecting
@@ -115,9 +115,5 @@ def short_speech(samples: Path) -> Path:
 @pytest.fixture(scope="session")
 def long_speech(sample_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample speech, eight times over: long enough to be cancelled in the middle."""
-    path = tmp_path_factory.mktemp("long") / "long.wav"
-    with wave.open(str(sample_speech)) as source, wave.open(str(path), "wb") as target:
-        target.setparams(source.getparams())
-        samples = np.frombuffer(source.readframes(source.getnframes()), np.int16)
-        target.writeframes(np.tile(samples, 8).tobytes())
-    return path
+    samples, rate = read_wav(sample_speech)
+    return write_wav(tmp_path_factory.mktemp("long") / "long.wav", np.tile(samples, 8), rate)

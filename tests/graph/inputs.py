@@ -8,7 +8,7 @@ import socket
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
+from http.client import HTTPResponse
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.media_files import read_wav, write_film
 from tests.faults.load import Pair
 
 SPEECH_RATE = 16000
@@ -26,9 +27,7 @@ SPEECH_RATE = 16000
 
 def speech_samples(speech: Path, num_samples: int) -> NDArray[np.int16]:
     """The speech of a 16 kHz WAV file, over and over: (num_samples,) int16."""
-    with wave.open(str(speech)) as source:
-        samples = np.frombuffer(source.readframes(source.getnframes()), np.int16)
-    return np.resize(samples, num_samples)
+    return np.resize(read_wav(speech)[0], num_samples)
 
 
 def long_wav(speech: Path, seconds: float, sample_rate: int = SPEECH_RATE, num_channels: int = 1) -> bytes:
@@ -46,20 +45,8 @@ def long_video(sample_video: Path, num_frames: int, fps: int = 25, sound: Path |
     target = io.BytesIO()
     with av.open(str(sample_video)) as source:
         pictures = list(source.decode(video=0))
-    with av.open(target, "w", format="mp4") as out:
-        video: Any = out.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
-        voice: Any = out.add_stream("aac", rate=SPEECH_RATE, layout="mono") if sound is not None else None
-        for number, picture in enumerate(islice(cycle(pictures), num_frames)):
-            picture.pts, picture.time_base, picture.pict_type = number, Fraction(1, fps), 0
-            out.mux(video.encode(picture))
-        out.mux(video.encode())
-        if sound is not None:
-            samples = speech_samples(sound, num_frames * SPEECH_RATE // fps)
-            block = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
-            block.sample_rate, block.pts = SPEECH_RATE, 0
-            out.mux(voice.encode(block))
-            out.mux(voice.encode())
+    samples = None if sound is None else speech_samples(sound, num_frames * SPEECH_RATE // fps)
+    write_film(target, islice(cycle(pictures), num_frames), fps, {"preset": "ultrafast"}, samples)
     return target.getvalue()
 
 
@@ -83,20 +70,9 @@ class RawUpload:
     def answer(self, timeout_s: float = 60.0) -> tuple[int, dict[str, str], dict[str, Any]]:
         """Status, headers and JSON of the answer."""
         self._line.settimeout(timeout_s)
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += self._more()
-        head, _, body = received.partition(b"\r\n\r\n")
-        status, *lines = head.decode().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        while len(body) < int(headers["content-length"]):
-            body += self._more()
-        return int(status.split(" ")[1]), headers, json.loads(body)
-
-    def _more(self) -> bytes:
-        piece = self._line.recv(65536)
-        assert piece, "the line ended before the answer"
-        return piece
+        answer = HTTPResponse(self._line)
+        answer.begin()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, json.load(answer)
 
 
 @contextmanager

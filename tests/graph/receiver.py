@@ -6,14 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.threads import QuietHandler, http_server
 from tests.waiting import wait_until
 
 
@@ -58,23 +57,12 @@ def receiving(port: int = 0, statuses: tuple[int, ...] = ()) -> Iterator[Receive
     """A receiver for the block."""
     receiver = Receiver("", list(statuses))
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.hooks.append(Hook(self.path, headers, body))
-            self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
-            self.end_headers()
+            receiver.hooks.append(Hook(self.path, headers, self.body()))
+            self.answer(status=receiver.statuses.pop(0) if receiver.statuses else 204)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Keep the terminal quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        receiver.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join(10)
+    with http_server(Handler, port) as used_port:
+        receiver.url = f"http://127.0.0.1:{used_port}"
+        yield receiver

@@ -10,6 +10,7 @@ import cv2
 import httpx
 import numpy as np
 
+from benchmarks.media_files import write_film
 from storage.file_keys import AVATARS
 from tests.graph.test_main_job import DEADLINE_S, submit, wait_until_final
 from tests.waiting import wait_until
@@ -20,13 +21,8 @@ def _film(picture: Path, out: Path) -> Path:
     bgr = cv2.imread(str(picture))
     assert bgr is not None
     small = np.asarray(cv2.resize(bgr, (256, 256), interpolation=cv2.INTER_AREA), np.uint8)
-    with av.open(str(out), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
-        for number in range(26):
-            moved = np.roll(small, number % 3, 0)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="bgr24")))
-        container.mux(stream.encode())
+    moved = (av.VideoFrame.from_ndarray(np.roll(small, number % 3, 0), format="bgr24") for number in range(26))
+    write_film(out, moved, 25, {"preset": "veryfast"})
     return out
 
 

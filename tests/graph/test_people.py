@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.media_files import write_film
 from config import MediaLimits
 from media.audio import extract_speech
 from models.speech.level import open_speech
@@ -42,20 +42,9 @@ def film(tmp_path_factory: pytest.TempPathFactory, portrait: Path, sample_video:
             _square(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)) for frame in container.decode(video=0)
         ][:NUM_FRAMES]
     extract_speech(sample_video, folder / "speech.npy", MediaLimits())
-    sound = np.array(open_speech(folder / "speech.npy"))[None, : 16000 * NUM_FRAMES // FPS]
-    with av.open(str(folder / "film.mp4"), "w") as container:
-        video = container.add_stream("libx264", rate=FPS, options={"crf": "12", "preset": "veryfast"})
-        video.width, video.height, video.pix_fmt = 2 * SIDE, SIDE, "yuv420p"
-        audio = container.add_stream("aac", rate=16000)
-        audio.layout = "mono"
-        for each in speaker:
-            both = np.ascontiguousarray(np.concatenate([silent, each], 1))
-            container.mux(video.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
-        container.mux(video.encode())
-        block = av.AudioFrame.from_ndarray(sound, "s16", "mono")
-        block.sample_rate, block.pts, block.time_base = 16000, 0, Fraction(1, 16000)
-        container.mux(audio.encode(block))
-        container.mux(audio.encode())
+    sound = np.array(open_speech(folder / "speech.npy"))[: 16000 * NUM_FRAMES // FPS]
+    both = (av.VideoFrame.from_ndarray(np.concatenate([silent, each], 1), format="rgb24") for each in speaker)
+    write_film(folder / "film.mp4", both, FPS, {"crf": "12", "preset": "veryfast"}, sound)
     return folder / "film.mp4"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import av
 import httpx
 import numpy as np
 import pytest
-from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from benchmarks.media_files import write_film
 from config import MediaLimits
 from media.audio import extract_speech, read_speech
 from tests.browser import Visitor, chromium
@@ -45,21 +44,11 @@ def film(tmp_path_factory: pytest.TempPathFactory, sample_video: Path, portrait:
     with av.open(str(portrait)) as container:
         right = _square(next(container.decode(video=0)))
     path = tmp_path_factory.mktemp("film") / "film.mp4"
-    with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=FPS, options={"crf": "10", "preset": "ultrafast", "g": str(FPS)})
-        video.width, video.height, video.pix_fmt = 2 * SIDE, SIDE, "yuv420p"
-        sound = out.add_stream("aac", rate=16000)
-        sound.codec_context.layout = "mono"
-        for number in range(NUM_FRAMES):
-            both = np.concatenate([left[number % len(left)], right], axis=1)
-            out.mux(video.encode(VideoFrame.from_ndarray(both, format="rgb24")))
-        out.mux(video.encode(None))
-        tone = 0.2 * np.sin(2 * np.pi * 1000 * np.arange(16000 * SECONDS) / 16000)
-        for start in range(0, len(tone), 1024):
-            frame = AudioFrame.from_ndarray(tone[None, start : start + 1024].astype(np.float32), "fltp", "mono")
-            frame.sample_rate, frame.pts, frame.time_base = 16000, start, Fraction(1, 16000)
-            out.mux(sound.encode(frame))
-        out.mux(sound.encode(None))
+    both = (np.concatenate([left[number % len(left)], right], axis=1) for number in range(NUM_FRAMES))
+    pictures = (VideoFrame.from_ndarray(each, format="rgb24") for each in both)
+    tone = 0.2 * np.sin(2 * np.pi * 1000 * np.arange(16000 * SECONDS) / 16000)
+    options = {"crf": "10", "preset": "ultrafast", "g": str(FPS)}
+    write_film(path, pictures, FPS, options, (32767 * tone).astype(np.int16))
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from pydantic import BaseModel, Field
 
@@ -38,15 +39,7 @@ class EngineView(BaseModel):
     @classmethod
     def of(cls, engine: EngineRecord, default: str) -> EngineView:
         """Return the view of `engine` for a service whose default engine is `default`."""
-        return cls(
-            name=engine.name,
-            title=engine.title,
-            is_default=engine.name == default,
-            is_installed=engine.is_installed,
-            missing=[MissingWeightsView(**vars(role)) for role in engine.missing],
-            licences=list(engine.licences),
-            scales_movement=engine.scales_movement,
-        )
+        return cls(**asdict(engine), is_default=engine.name == default)
 
 
 class EngineList(BaseModel):

@@ -174,11 +174,9 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         self.version = "-".join(["1", self._kind.version, *self._finders])
 
     def audio_encoder(self, resources: ComputeResources) -> AudioEncoder[DinetFeatures]:
-        """Load the audio encoder, see `protocol.Engine`."""
         return self._kind.audio_encoder(self._weights, resources)
 
     def face_generator(self, resources: ComputeResources) -> FaceGenerator[BoxChunk]:
-        """Load the generator, see `protocol.Engine`."""
         from models.engines.dinet.generator import DinetFaceGenerator
 
         generator = self._kind.generator(self._weights, resources)
@@ -212,7 +210,6 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         return BoxPlan(span.first, source_index, features.windows)
 
     def crop(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Crop the faces out of full frames, see `protocol.Engine`."""
         crops, references = avatar.remember(self, lambda: self._open(avatar.folder_of(self)))
         extra = {} if references is None else {REFERENCES: references}
         return crop_boxes(crops, avatar.info.colour, plan, frames, extra)

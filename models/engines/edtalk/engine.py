@@ -147,7 +147,6 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
         return MelAudioEncoder()
 
     def face_generator(self, resources: ComputeResources) -> EdTalkFaceGenerator:
-        """Load the generator; see `models.engines.protocol.Engine.face_generator`."""
         # Imported here: the rest of the engine runs without onnxruntime.
         from models.engines.edtalk.engine import EdTalkFaceGenerator, EdTalkGenerator
 
@@ -169,6 +168,5 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
         return plan_windows(features, span, source_index, self._options.mel_offset)
 
     def crop(self, avatar: Avatar, plan: BoxPlan, frames: Sequence[YuvFrame]) -> BoxChunk:
-        """Crop the regions around the faces out of full frames."""
         track: AlignedTrack = avatar.remember(self, lambda: AlignedTrack.load(avatar.folder_of(self)))
         return track.crop(avatar.info.colour, plan, frames)

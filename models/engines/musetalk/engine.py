@@ -102,19 +102,16 @@ class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
         self.version = f"{_ANALYSIS_VERSION}-{self.options.model}-{self.options.bbox_shift:g}"
 
     def audio_encoder(self, resources: ComputeResources) -> WhisperAudioEncoder:
-        """Load Whisper's encoder."""
         from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
 
         return WhisperAudioEncoder(load_encoder(self._weights, resources))
 
     def live_audio_encoder(self, resources: ComputeResources) -> WhisperLiveAudioEncoder:
-        """Load Whisper's encoder for live sessions."""
         from models.engines.musetalk.audio import WhisperLiveAudioEncoder, load_encoder
 
         return WhisperLiveAudioEncoder(load_encoder(self._weights, resources))
 
     def face_generator(self, resources: ComputeResources) -> MuseTalkFaceGenerator:
-        """Load the U-Net and the VAE."""
         from models.engines.musetalk.generator import load_face_generator
 
         return load_face_generator(self._weights, self.options, resources)

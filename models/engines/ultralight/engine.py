@@ -109,7 +109,6 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
         self.audio_features = f"ultralight-{self._kind}:{self._weights.fingerprint(self._kind)}"
 
     def audio_encoder(self, resources: ComputeResources) -> AudioEncoder[UltralightFeatures]:
-        """Load HuBERT or WeNet; see `protocol.Engine.audio_encoder`."""
         path = self._weights.path(self._kind)
         if self._kind == "hubert":
             from models.engines.ultralight.hubert import HubertAudioEncoder, load_hubert
@@ -120,7 +119,6 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
         return WenetAudioEncoder(OnnxWenet(path, resources))
 
     def face_generator(self, resources: ComputeResources) -> FaceGenerator[BoxChunk]:
-        """Load the generator; see `protocol.Engine.face_generator`."""
         # Imported here: the rest of the engine needs neither PyTorch nor onnxruntime.
         from models.engines.ultralight.generator import UltralightFaceGenerator, load_generator
 
@@ -134,7 +132,6 @@ class UltralightEngine(BoxEngine[UltralightFeatures, UltralightPlan]):
         return UltralightPlan(span.first, source_index, features)
 
     def box_track(self, avatar: Avatar) -> BoxTrack:
-        """Return the boxes of an avatar."""
         return box_track(avatar.track)
 
     def box_plan(self, plan: UltralightPlan) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:

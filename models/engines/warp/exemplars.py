@@ -18,6 +18,7 @@ from media.array_files import load_array, load_arrays
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.engines.warp.visible_gap import visible_gap
+from models.geometry.arrays import sample_plane
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
 from models.mouth.shape import CHANNELS, CLOSED_SHARE, OPEN_MOUTH
 from models.track.face_track import FaceTrack
@@ -174,9 +175,8 @@ def bite_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
     `points` are (468, 2) landmarks in pixels. Return the fraction of the lip gap from above, .3 to 1.
     """
     upper, lower = (points[list(ids[2:-2])].astype(np.float64) for ids in (INNER_UPPER, INNER_LOWER))
-    places = (upper[:, None] + _BITE_SHARES[:, None] * (lower - upper)[:, None]).astype(np.float32)  # (7, S, 2)
-    x, y = np.ascontiguousarray(places[..., 0]), np.ascontiguousarray(places[..., 1])
-    profile = cv2.remap(luma, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).mean(0)
+    places = upper[:, None] + _BITE_SHARES[:, None] * (lower - upper)[:, None]  # (7, S, 2)
+    profile = sample_plane(luma, places).mean(0, dtype=np.float64)
     light = (profile - profile.min()) / (np.ptp(profile) + 4)
     unusual = _BITE_PRIOR * ((_BITE_SHARES - USUAL_BITE) / _BITE_SPREAD) ** 2
     return float(_BITE_SHARES[(light + unusual).argmin()])

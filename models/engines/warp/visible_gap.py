@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
+from models.geometry.arrays import sample_plane
 from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT, MIDDLE_LOWER, MIDDLE_UPPER
 
 _UPPER, _LOWER = (list(row[3:-3]) for row in (MIDDLE_UPPER, MIDDLE_LOWER))  # the middle half of the mouth
@@ -31,13 +31,8 @@ def visible_gap(planes: YuvFrame, points: NDArray[np.floating]) -> float:
     """
     upper, lower = (np.asarray(points[ids, :2], np.float32) for ids in (_UPPER, _LOWER))
     place = upper + np.linspace(0, 1, _SAMPLES)[:, None, None] * (lower - upper)  # (S, C, 2)
-    luma, red = _sample(planes.y, place), _sample(planes.v, place / 2 - 0.25) - 128
+    luma, red = sample_plane(planes.y, place), sample_plane(planes.v, place / 2 - 0.25) - 128
     lips = [np.concatenate([each[:_LIP_SAMPLES], each[-_LIP_SAMPLES:]]).mean(0) for each in (luma, red)]
     shows = (luma < lips[0] / 2) | ((red < lips[1] / 2) & (lips[1] > _MIN_RED))
     heights = shows.mean(0) * np.linalg.norm(lower - upper, axis=1)
     return float(np.median(heights) / np.linalg.norm(points[EYE_LEFT, :2] - points[EYE_RIGHT, :2]))
-
-
-def _sample(plane: NDArray[np.uint8], place: NDArray[np.floating]) -> NDArray[np.float32]:
-    x, y = (np.ascontiguousarray(place[..., axis], np.float32) for axis in range(2))
-    return np.asarray(cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)

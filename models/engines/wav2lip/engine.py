@@ -86,11 +86,9 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
         return MelAudioEncoder()
 
     def live_audio_encoder(self, resources: ComputeResources) -> MelLiveAudioEncoder:
-        """Return the mel spectrum's encoder for live sessions."""
         return MelLiveAudioEncoder()
 
     def face_generator(self, resources: ComputeResources) -> Wav2LipFaceGenerator:
-        """Load the generator; see `models.engines.protocol.Engine.face_generator`."""
         # Imported here: the rest of the engine needs no PyTorch.
         from models.engines.wav2lip.generator import Wav2LipFaceGenerator, load_generator
 
@@ -103,9 +101,7 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
         return plan_windows(features, span, source_index, self._options.mel_offset)
 
     def box_track(self, avatar: Avatar) -> BoxTrack:
-        """Return the positions of the boxes of an avatar."""
         return track_boxes(avatar.track, avatar.info.width, avatar.info.height)
 
     def box_plan(self, plan: BoxPlan) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:
-        """Return the plan unchanged."""
         return plan, {}

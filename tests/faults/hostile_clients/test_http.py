@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.faults.attacker import PIECE, Drip, MemoryWatch, announced_upload, connect, endless_head, status_of
+from tests.faults.attacker import PIECE, MemoryWatch, announced_upload, connect, dripping, endless_head, status_of
 from tests.faults.health_probe import HealthProbe
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess
@@ -68,7 +68,7 @@ def test_idle_uploads_keep_nobody_out(
         ExitStack() as stack,
     ):
         lines = [stack.enter_context(announced_upload(service.url, 5_700_000_000)) for _ in range(5)]
-        stack.enter_context(Drip(lines, upload_pause_s / 3))
+        stack.enter_context(dripping(lines, upload_pause_s / 3))
         statuses = []
         started = time.monotonic()
         for _ in range(16 if IS_ENDURANCE else 4):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -36,6 +34,7 @@ from models.weights import FOLDER
 from tests.ports import quiet_port
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
+from tests.threads import QuietHandler, http_server
 from tests.unit.doctor.results import is_mended
 
 # Software
@@ -155,21 +154,12 @@ def test_check_free_space_too_little_is_reported(tmp_path: Path) -> None:
 def other_server() -> Iterator[int]:
     """The port of a server that is not ours, though it is alive."""
 
-    class Alive(BaseHTTPRequestHandler):
+    class Alive(QuietHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"status": "ok", "info": {"title": "Another"}}')
+            self.answer(b'{"status": "ok", "info": {"title": "Another"}}')
 
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Alive)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(Alive) as port:
+        yield port
 
 
 def test_check_port_used_by_another_server_is_a_problem(url: str, other_server: int) -> None:

@@ -16,7 +16,7 @@ from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSumma
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
-from storage.file_keys import face_speech_key, job_file_key, result_key, segment_key, speech_key
+from storage.file_keys import face_speech_key, job_file_key, result_key, segment_key, segments_folder, speech_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
@@ -120,7 +120,8 @@ async def test_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytes
     await bench.scheduler.start_waiting()
     await until(lambda: bench.table.num_refused >= 2)  # it tries again
     assert bench.table.get_job(job.id).status is JobStatus.RUNNING
-    assert bench.files.has_segments(job.id), "what is finished is kept"
+    segments = on_disk(bench.files, segments_folder(job.id))
+    assert segments.is_dir(), "what is finished is kept"
     bench.table.full_at = None
     await bench.run_out()
     ended = bench.table.get_job(job.id)
@@ -135,7 +136,7 @@ async def test_final_status_with_full_disk_is_stored_later(bench: Bench) -> None
     bench.table.is_full = True
     await bench.run_out()
     assert bench.table.get_job(job.id).status is JobStatus.RUNNING
-    assert not bench.files.has_segments(job.id), "they make room"
+    assert not on_disk(bench.files, segments_folder(job.id)).exists(), "they make room"
     bench.table.is_full = False
     await bench.scheduler.resume_unfinished()
     await bench.run_out()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from api.body_window import ProxyWindow
 from launch.front_config import FrontLimits
 from tests.ports import quiet_port
+from tests.unit.api_server import running
 from tests.unit.launch.fronted_api import needs_haproxy, running_front
 from tests.waiting import wait_until
 
@@ -40,18 +39,11 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 @contextmanager
 def fronted(**limits: Any) -> Iterator[int]:
     serve_port = quiet_port()
-    server = uvicorn.Server(
-        uvicorn.Config(ProxyWindow(refuse), host="127.0.0.1", port=serve_port, log_level="error", lifespan="off")
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        wait_until(lambda: server.started, 60)
-        with running_front(serve_port, limits=FrontLimits(**limits)) as (_, port):
-            yield port
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with (
+        running(ProxyWindow(refuse), serve_port),
+        running_front(serve_port, limits=FrontLimits(**limits)) as (_, port),
+    ):
+        yield port
 
 
 def test_front_refused_body_ends_its_connection() -> None:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from launch.front_config import FrontLimits
 from launch.front_proxy import FrontProxy, haproxy_binary
 from net.access_rule import FRONT_HEADER
 from tests.ports import quiet_port
+from tests.threads import QuietHandler, http_server
 from tests.unit.launch.fronted_api import needs_haproxy, running_front
 from tests.waiting import wait_until
 
@@ -34,40 +34,26 @@ REPO_ROOT = Path(__file__).resolve().parents[3]
 pytestmark = needs_haproxy
 
 
-class _Echo(BaseHTTPRequestHandler):
+class _Echo(QuietHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         body = json.dumps(dict(self.headers.items())).encode()
-        is_missing = self.path.startswith("/missing")
-        self.send_response(404 if is_missing else 200)
-        if self.path == "/missing-in-ingress":
-            self.send_header("X-Frame-Options", "DENY")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        status = 404 if self.path.startswith("/missing") else 200
+        fields = {"X_Frame_Options": "DENY"} if self.path == "/missing-in-ingress" else {}
+        self.answer(body, status, **fields)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.body()
         time.sleep(2.5)
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+        self.answer()
 
 
 @pytest.fixture
 def behind() -> Iterator[int]:
     """The port of a server that answers with the fields it got."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
+    with http_server(_Echo) as port:
+        yield port
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tests.unit.net.web import read_request
+
 Answer = Callable[[str, dict[str, str]], bytes | None]
 
 
@@ -52,19 +54,5 @@ def http(status: str, body: bytes = b"", **headers: str) -> bytes:
 
 
 def _read(line: socket.socket) -> tuple[str, dict[str, str]]:
-    received = b""
-    while b"\r\n\r\n" not in received:
-        piece = line.recv(65536)
-        if not piece:
-            return "", {}
-        received += piece
-    head, _, body = received.partition(b"\r\n\r\n")
-    first, *rest = head.decode().split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in rest)}
-    missing = int(headers.get("content-length", 0)) - len(body)
-    while missing > 0:
-        piece = line.recv(65536)
-        if not piece:
-            break
-        missing -= len(piece)
-    return first, headers
+    first, *rest = read_request(line.recv).partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    return first, {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in rest)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -43,18 +42,3 @@ def make_still(path: Path) -> Still:
         (planes,) = reader.read([0])
     raw, _ = FaceTracker(1, "cpu").track_chunk([planes], info.colour, FaceChoice.parse("largest"), None)
     return Still(path, info, planes, raw, finish_track(raw.points, raw.present))
-
-
-class OneFrame:
-    """A `FrameSource` of one picture."""
-
-    def __init__(self, frame: YuvFrame) -> None:
-        self._frame = frame
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        for index in indices:
-            assert index == 0
-            yield self._frame
-
-    def close(self) -> None:
-        pass

@@ -42,7 +42,7 @@ def serving(script: Script, tls: ssl.SSLContext | None = None, host: str = "127.
             web.num_connections += 1
             with contextlib.suppress(OSError):
                 line = self.request if tls is None else tls.wrap_socket(self.request, server_side=True)
-                web.requests.append(_request(line.recv))
+                web.requests.append(read_request(line.recv))
                 script(web.requests[-1].split(b" ")[1].decode(), line.sendall)
                 line.close()
             web.closed.set()
@@ -61,8 +61,8 @@ def serving(script: Script, tls: ssl.SSLContext | None = None, host: str = "127.
             server.shutdown()
 
 
-def _request(recv: Callable[[int], bytes]) -> bytes:
-    """One request with its body."""
+def read_request(recv: Callable[[int], bytes]) -> bytes:
+    """One request with its body; what came of it, if the line ends early."""
     data = b""
     while b"\r\n\r\n" not in data:
         if not (piece := recv(65536)):
@@ -72,8 +72,8 @@ def _request(recv: Callable[[int], bytes]) -> bytes:
     length = next(
         (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
     )
-    while len(body) < length:
-        body += recv(65536)
+    while len(body) < length and (piece := recv(65536)):
+        body += piece
     return head + b"\r\n\r\n" + body
 
 

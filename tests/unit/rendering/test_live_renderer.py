@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import wave
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ import pytest
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
+from benchmarks.media_files import read_wav
 from config import LabelsConfig, LiveConfig, PipelineConfig
 from errors import ConfigError, MediaError, StoredFileError
 from jobs.messages import AvatarRef, SourceVideo
@@ -125,8 +125,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
 
 @pytest.fixture(scope="module")
 def voice(sample_speech: Path) -> NDArray[np.int16]:
-    with wave.open(str(sample_speech)) as file:
-        return np.frombuffer(file.readframes(file.getnframes()), np.int16)[RATE // 2 :]
+    return read_wav(sample_speech)[0][RATE // 2 :]
 
 
 @pytest.fixture(scope="module")

@@ -36,11 +36,6 @@ def test_docs_metrics_has_one_row_per_metric(repo_root: Path) -> None:
     assert sorted(rows) == sorted(map(documented_row, METRICS.values()))
 
 
-def test_names_for_autoscalers_are_exported() -> None:
-    names = {"jobs_running", "jobs_waiting", "segments_running", "segments_waiting", "live_sessions"}
-    assert {f"ray_lipwright_{name}" for name in names} <= exported_names()
-
-
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [

@@ -165,17 +165,6 @@ def lower_layer_weight(coords: LipCoords, hard: Array = 0.0) -> Array:
     return ((y - middle) / width + 0.5).clip(0, 1)
 
 
-def side_weight(axes: LipAxes, columns: Array, rows: Array, hard: float) -> tuple[Array, Array]:
-    """Return `lower_layer_weight` beside the mouth, where both lips are on one line.
-
-    Returns:
-        (T, h, w) weight, valid beside the mouth, and (T, h, w) bool: whether the pixel is between the corners instead.
-    """
-    half_width = axes.half_width[:, None, None]
-    x, y = _along_across(axes, columns, rows)
-    return (y / _side_width(x, half_width, hard) + 0.5).clip(0, 1), abs(x) < 1
-
-
 def _side_width(x: Array, half_width: Array, hard: Array) -> Array:
     """Return the minimum width of the transition across the mouth, in pixels."""
     return 0.02 + 0.78 * (1.0 - hard) + 0.9 * (abs(x) - 1).clip(min=0) * half_width

@@ -111,7 +111,7 @@ def _clip(value: Real) -> Real:
 
 @kernel("void(f4[::1], f4[::1], f4, f4, f4[:,::1])")
 def _weigh_sides(centre: F32, along: F32, half_width: float, hard: float, share: F32) -> None:
-    """Fill `share` with the weight of the lower layer as it is beside the mouth, see `side_weight`."""
+    """Fill `share` with the weight of the lower layer as `lower_layer_weight` is beside the mouth."""
     one, half, growth = np.float32(1), np.float32(0.5), np.float32(0.9)
     least, unit = np.float32(0.02 + 0.78 * (1 - hard)), np.float32(1 / half_width)
     for row in range(share.shape[0]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import wave
 from contextlib import closing
 from pathlib import Path
 from struct import Struct
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.media_files import write_wav
 from config import MediaLimits
 from errors import MediaError
 from media.audio import AudioTrack
@@ -23,10 +23,7 @@ def _voice(path: Path, seconds: float, silence: float = 0.0, rate: int = 24000) 
     """A tone of `seconds`, between silences."""
     tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(round(seconds * rate)) / rate)
     samples = np.pad(tone, round(silence * rate))
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-    return path
+    return write_wav(path, (samples * 32767).astype(np.int16), rate)
 
 
 def _fitted(path: Path, slot: SpeechSlot) -> FittedSpeech:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import wave
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from benchmarks.media_files import write_wav
 from media.audio import AudioTrack, num_output_frames
 from media.audio_parts import AudioPart
 from media.playback import fit, fit_audio
@@ -29,14 +29,10 @@ CLICKS = range(30, 600, 60)
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Silence with a tone of 20 ms in every minute."""
-    samples = np.zeros(round(SPEECH_SECONDS * RATE), "<i2")
+    samples = np.zeros(round(SPEECH_SECONDS * RATE), np.int16)
     for second in CLICKS:
         samples[second * RATE : second * RATE + 320] = 12000 * np.sin(np.arange(320) * 0.4)
-    path = tmp_path_factory.mktemp("speech") / "a.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes(samples.tobytes())
-    return path
+    return write_wav(tmp_path_factory.mktemp("speech") / "a.wav", samples, RATE)
 
 
 @pytest.mark.parametrize("fps", RATES)

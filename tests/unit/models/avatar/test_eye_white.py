@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
 from media.yuv_frame import YuvFrame
 from models.avatar.eye_white import eye_white, measure_eye_white
 from models.avatar.eyelids import Eyelids, EyeState
 from models.geometry.head_frame import EYES
-from tests.unit.models.still import OneFrame, Still
+from tests.unit.models.still import Still
 
 
 def _copy(planes: YuvFrame) -> YuvFrame:
@@ -71,4 +72,4 @@ def test_eye_white_of_closed_eyes_is_the_default(still: Still) -> None:
 def test_measure_eye_white_dark_or_glaring_eyes_are_bounded(still: Still, luma: int, light: float) -> None:
     planes = _painted(still, (luma, 128, 128), (luma, 128, 128))
     planes.y[:] = np.where(planes.y == luma, luma, planes.y // 2)
-    assert measure_eye_white(still.track, 25.0, OneFrame(planes)).light == pytest.approx(light, abs=0.01)
+    assert measure_eye_white(still.track, 25.0, FramesInMemory([planes])).light == pytest.approx(light, abs=0.01)

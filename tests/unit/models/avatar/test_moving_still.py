@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.material import FramesInMemory
 from media.playback import Playback
 from models.avatar.avatar import Avatar
 from models.avatar.face_region import FaceRegion
@@ -18,7 +19,7 @@ from models.geometry.head_frame import RIGID, fit_head_pose
 from models.speech.prosody import Prosody
 from models.track.face_track import FaceTrack
 from tests.unit.models.avatar.frames import frame_of
-from tests.unit.models.still import FPS, OneFrame, Still
+from tests.unit.models.still import FPS, Still
 
 _AWAKE = int(frame_of(pitch=2.0, yaw=-2.0, roll=1.0, gaze=(0.01, 0.0))[0])
 _ASLEEP = int(frame_of(pitch=2.0, yaw=-2.0, roll=1.0, closing=1.0)[0])
@@ -95,7 +96,7 @@ def test_moving_matte_moves_with_the_picture(still: Still) -> None:
     indices = [int(frame_of(pitch=2.0, yaw=-2.0)[0]), int(frame_of(roll=2.0, breath=0.01, brows=0.02)[0]), _ASLEEP]
     with (
         closing(MovingStill(still.reader(), still.track)) as frames,
-        closing(MovingMatte(OneFrame(still.planes), still.track)) as mattes,
+        closing(MovingMatte(FramesInMemory([still.planes]), still.track)) as mattes,
     ):
         pairs = list(zip(frames.read(indices), mattes.read(indices), strict=True))
     for frame, matte in pairs[:-1]:

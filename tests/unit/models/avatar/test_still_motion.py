@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
 from jobs.model.avatar_settings import Expression, Head
 from media.matte import Foreground
 from media.yuv_frame import YuvFrame
@@ -27,7 +28,7 @@ from models.matting.generator import MatteGenerator
 from models.matting.person import PersonSegmenter
 from models.speech.prosody import Prosody
 from tests.unit.models.avatar.frames import frame_of
-from tests.unit.models.still import FPS, OneFrame, Still, make_still
+from tests.unit.models.still import FPS, Still, make_still
 
 _TURNED = [
     int(frame_of(pitch=4.0, yaw=-4.5, roll=3.0, breath=0.014)[0]),
@@ -58,9 +59,9 @@ def layers(still: Still, picture: YuvFrame, alpha: NDArray[np.uint8]) -> StillLa
 
 
 def test_still_layers_turned_head_keeps_the_background(still: Still, picture: YuvFrame, layers: StillLayers) -> None:
-    matte = OneFrame(still.planes._replace(y=layers.alpha))
+    matte = FramesInMemory([still.planes._replace(y=layers.alpha)])
     with (
-        closing(MovingStill(OneFrame(picture), still.track, layers)) as frames,
+        closing(MovingStill(FramesInMemory([picture]), still.track, layers)) as frames,
         closing(MovingMatte(matte, still.track, layers)) as mattes,
     ):
         pairs = list(zip(frames.read(_TURNED), mattes.read(_TURNED), strict=True))
@@ -75,13 +76,14 @@ def test_still_layers_head_moves_as_without_layers(still: Still, picture: YuvFra
     eyes_and_mouth = still.track.points[0, [33, 263, 61, 291], :2]
     (x0, y0), (x1, y1) = eyes_and_mouth.min(0).astype(int), eyes_and_mouth.max(0).astype(int)
     bent, layered = (
-        next(MovingStill(OneFrame(picture), still.track, separated).read(_TURNED)) for separated in (None, layers)
+        next(MovingStill(FramesInMemory([picture]), still.track, separated).read(_TURNED))
+        for separated in (None, layers)
     )
     np.testing.assert_array_equal(layered.y[y0:y1, x0:x1], bent.y[y0:y1, x0:x1])
 
 
 def test_still_layers_at_rest_equal_the_still(still: Still, picture: YuvFrame, layers: StillLayers) -> None:
-    (frame,) = MovingStill(OneFrame(picture), still.track, layers).read([0])
+    (frame,) = MovingStill(FramesInMemory([picture]), still.track, layers).read([0])
     for plane, own in zip(frame, picture, strict=True):
         np.testing.assert_array_equal(plane, own)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from config import NetworkConfig
 from media.live.flv import FlvMuxer
@@ -146,6 +148,30 @@ async def test_send_answers_pings_and_notices_unpublish() -> None:
             await publisher.send([(8, 0, b"sound")])
             await asyncio.sleep(0.01)
     assert pongs == [b"\0\x07\1\2\3\4"]
+
+
+def test_close_after_a_reset_raises_nothing_under_uvloop() -> None:
+    """Serve runs on uvloop, whose transports raise RuntimeError when they are written to after a reset."""
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(command("_result", 1.0, {}, {}) + command("_result", 4.0, None, 1.0))
+        writer.write(status("NetStream.Publish.Start"))
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        linger = struct.pack("ii", 1, 0)  # closing sends a reset
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    async def scene() -> None:
+        publisher = await with_server(reset)
+        with pytest.raises(PushError, match="cut off"):
+            while True:
+                await publisher.send([(8, 0, b"sound")])
+                await asyncio.sleep(0.01)
+        await publisher.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scene())
 
 
 def test_connect_url_without_a_key_opens_no_connection() -> None:

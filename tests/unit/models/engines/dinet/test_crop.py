@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
 from errors import CancelledJobError, FaceNotFoundError
 from models.engines.dinet.crop import (
     choose_references,
@@ -26,8 +27,9 @@ from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources
 from tests.random_weights.dinet_exports import export_detector, export_landmarks
 from tests.unit.models.engines.dinet.scenes import make_talker
-from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, SIDE, Frames
+from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, SIDE, make_frames
 
+FRAMES = FramesInMemory(make_frames())
 HEYGEM, ORIGINAL = HeyGemVariant(DinetOptions()).layout, OriginalVariant.layout
 
 
@@ -162,10 +164,10 @@ def test_points_68_maps_wflw_to_ibug() -> None:
 
 def test_find_points_uses_added_networks(tmp_path: Path) -> None:
     track = make_talker(tmp_path).track
-    own = find_points(track, Frames(), COLOUR, None, None, lambda: False)
+    own = find_points(track, FRAMES, COLOUR, None, None, lambda: False)
     np.testing.assert_array_equal(own, ibug_points(track.points))
     landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), ComputeResources())
-    by_track = find_points(track, Frames(), COLOUR, None, landmarks, lambda: False)
+    by_track = find_points(track, FRAMES, COLOUR, None, landmarks, lambda: False)
     np.testing.assert_allclose(by_track[ABSENT], own[ABSENT], atol=0.5)
     assert np.abs(by_track[0] - own[0]).max() > 5
     # The detector's box is our face moved by 4 pixels in the frame; another face far off is somebody else.
@@ -173,12 +175,12 @@ def test_find_points_uses_added_networks(tmp_path: Path) -> None:
     scale = 640 / SIDE
     mine = (*((low + 4) * scale), *((high + 4) * scale), 0.6)
     detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", [mine, (0, 0, 40, 40, 0.9)]), ComputeResources())
-    by_both = find_points(track, Frames(), COLOUR, detector, landmarks, lambda: False)
+    by_both = find_points(track, FRAMES, COLOUR, detector, landmarks, lambda: False)
     moved = by_both[track.visible].mean((0, 1)) - by_track[track.visible].mean((0, 1))
     assert (moved > 2).all()
     assert (moved < 6).all()
     with pytest.raises(CancelledJobError):
-        find_points(track, Frames(), COLOUR, None, landmarks, lambda: True)
+        find_points(track, FRAMES, COLOUR, None, landmarks, lambda: True)
 
 
 def test_find_points_still_detects_each_frame_once(tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_find_points_still_detects_each_frame_once(tmp_path: Path) -> None:
     }
     twice["points"][num:] += np.float32(3)
     landmarks = FaceLandmarks98(export_landmarks(tmp_path / "pfpld.onnx", POINTS_98), ComputeResources())
-    once = find_points(track, Frames(), COLOUR, None, landmarks, lambda: False)
-    both = find_points(replace(track, **twice), Frames(), COLOUR, None, landmarks, lambda: False, num)
+    once = find_points(track, FRAMES, COLOUR, None, landmarks, lambda: False)
+    both = find_points(replace(track, **twice), FRAMES, COLOUR, None, landmarks, lambda: False, num)
     np.testing.assert_array_equal(both[:num], once)
     np.testing.assert_allclose(both[num:], once + 3, atol=1e-3)

@@ -21,7 +21,7 @@ from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources
 from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_engine, make_speech, make_talker, spans
-from tests.unit.models.engines.paste.face_scene import NUM_FRAMES, Frames, analyse
+from tests.unit.models.engines.paste.face_scene import NUM_FRAMES, analyse, make_frames
 from tests.unit.models.engines.reference import fill
 
 ALL = np.arange(NUM_FRAMES, dtype=np.int32)
@@ -56,7 +56,9 @@ def chunk_of(engine: DinetEngine, avatar: Avatar, shown: NDArray[np.int32], wind
     features = DinetFeatures(windows, np.ones(len(shown), np.float32))
     (span,) = spans(len(shown), [len(shown)])
     plan = engine.plan_frames(features, span, shown)
-    chunk: BoxChunk = pickle.loads(pickle.dumps(engine.crop(avatar, plan, list(Frames().read(shown.tolist())))))
+    pictures = make_frames()
+    frames = [pictures[number] for number in shown]
+    chunk: BoxChunk = pickle.loads(pickle.dumps(engine.crop(avatar, plan, frames)))
     return chunk
 
 

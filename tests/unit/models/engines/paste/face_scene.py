@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
@@ -54,22 +54,10 @@ def make_avatar(folder: Path, track: FaceTrack | None = None) -> Avatar:
     return Avatar(folder, info, make_track() if track is None else track)
 
 
-class Frames:
-    """Satisfies `FrameSource` with the pictures of `make_frames`."""
-
-    def __init__(self) -> None:
-        self._frames = make_frames()
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        return (self._frames[index] for index in indices)
-
-    def close(self) -> None: ...
-
-
 def analyse(engine: Engine, avatar: Avatar) -> None:
     """Let an engine write what it keeps of an avatar, in a folder that is there."""
     avatar.folder_of(engine).mkdir(parents=True, exist_ok=True)
-    engine.analyse(avatar, Frames(), None, lambda: False)
+    engine.analyse(avatar, FramesInMemory(make_frames()), None, lambda: False)
 
 
 def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> BoxChunk:

@@ -11,7 +11,7 @@ from media.probe import ColourTags
 from media.yuv_frame import from_rgb, paste_back, to_rgb
 from models.engines.paste.blend import paste, rgb_to_yuv444, soft_mask
 from models.engines.paste.crop import BoxPlan, BoxTrack, crop_boxes
-from models.engines.paste.landmarks68 import IBUG_POINTS, LOWER_FACE, NUM_IBUG_POINTS, ibug_points, lower_face_outline
+from models.engines.paste.landmarks68 import IBUG_POINTS, LOWER_FACE, ibug_points, lower_face_outline
 from models.engines.paste.resample import box_rgb, region_rgb, resize_box
 from tests.unit.models.engines.paste.scenes import BT601_FULL, BT709, HEIGHT, WIDTH, make_chunk, make_track, smooth_rgb
 
@@ -21,7 +21,7 @@ BOXES = np.array([[40, 20, 104, 90], [41.3, 20.6, 105.3, 90.6], [-6, 60, 50, 124
 def test_ibug_points_lie_where_named() -> None:
     mean = np.load("models/weights/mean_face_468.npy")
     points = ibug_points(mean[None] * [1, -1, 1])[0]  # y down
-    assert len(set(IBUG_POINTS)) == NUM_IBUG_POINTS
+    assert len(set(IBUG_POINTS)) == 68
     jaw, nose, lips = points[:17], points[27:36], points[48:60]
     assert (np.diff(jaw[1:16, 0]) > 0).all()
     assert jaw[:, 1].argmax() == 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.analysis import AnalysedAvatar, analyse
 from benchmarks.in_process import render_staged
+from benchmarks.media_files import write_wav
 from config import MediaLimits
 from media.audio import SPEECH_SAMPLE_RATE
 from media.probe import probe_video
@@ -89,13 +89,7 @@ def cached(film: Path, tmp_path_factory: pytest.TempPathFactory) -> AnalysedAvat
 
 def _spoken(cached: AnalysedAvatar, sound: NDArray[np.int16], folder: Path) -> tuple[QualityReport, Path]:
     """A job with this sound: its report, and its film."""
-    wav = folder / "sound.wav"
-    with wave.open(str(wav), "wb") as target:
-        target.setnchannels(1)
-        target.setsampwidth(2)
-        target.setframerate(SPEECH_SAMPLE_RATE)
-        target.writeframes(sound.tobytes())
-    rendered = render_staged(cached, wav, folder)
+    rendered = render_staged(cached, write_wav(folder / "sound.wav", sound, SPEECH_SAMPLE_RATE), folder)
     return rendered.report, folder / "result.mp4"
 
 

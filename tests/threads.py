@@ -1,0 +1,80 @@
+"""What runs on a thread for the length of a block."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+
+@contextmanager
+def repeating(work: Callable[[], object], period_s: float) -> Iterator[None]:
+    """Do something again and again, with a pause before each time."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(period_s):
+            work()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+class Repeating:
+    """Looks at something again and again while it is entered."""
+
+    period_s: float
+
+    def look(self) -> None:
+        """Look once."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._repeated = repeating(self.look, self.period_s)
+        self._repeated.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._repeated.__exit__(kind, error, trace)
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers requests without a word on the terminal."""
+
+    def body(self) -> bytes:
+        """The body of the request."""
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def answer(self, body: bytes = b"", status: int = 200, **fields: str) -> None:
+        """Send an answer with these header fields, whose hyphens are underscores here."""
+        self.send_response(status)
+        for name, value in {**fields, "Content_Length": str(len(body))}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the terminal quiet."""
+
+
+@contextmanager
+def http_server(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[int]:
+    """A server on loopback; gives its port."""
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join(10)
