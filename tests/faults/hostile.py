@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,6 +70,36 @@ class Outcome:
 
 class Wrong(Exception):
     """The service answered in a way that no input may bring about."""
+
+
+def load_manifest(folder: Path) -> list[Case]:
+    """The cases of a corpus that make_hostile.py wrote."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert not manifest["skipped"], f"the corpus is not whole: {manifest['skipped']}"
+    cases = []
+    for entry in manifest["entries"]:
+        name = entry.get("file") or entry.get("content")
+        text = entry.get("value", entry.get("file", "")).encode("utf-8", "surrogatepass")
+        mouth = _mouth_of(entry) if entry["role"] == "audio" else "any"
+        cases.append(Case(entry["id"], entry["role"], entry["expect"], folder / name if name else None, text, mouth))
+    return cases
+
+
+def _mouth_of(entry: dict[str, Any]) -> Literal["moves", "rests", "any"]:
+    if entry["id"].startswith(("silence", "noise")):
+        return "rests"
+    return "moves" if entry["expect"] == "accept" or entry["id"] == "antiphase.wav" else "any"
+
+
+def make_corpus(maker: Path, ffmpeg: str, folder: Path, port: int) -> list[Case]:
+    """Runs make_hostile.py; `port` is the canary's. `ffmpeg` only writes files."""
+    tools = folder / "tools"
+    tools.mkdir(parents=True)
+    (tools / "ffmpeg").symlink_to(ffmpeg)
+    command = [sys.executable, str(maker), str(folder / "corpus"), "--port", str(port)]
+    env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(command, env=env, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    return load_manifest(folder / "corpus")
 
 
 class Sender:

@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from benchmarks.media_files import read_wav
 from tests.faults.health_probe import Canary, listening_canary
-from tests.faults.hostile import Case, Outcome, Sender, foreign_files
+from tests.faults.hostile import Case, Outcome, Sender, foreign_files, make_corpus
 from tests.faults.service_process import ServiceProcess
-from tests.faults.small_corpus import SmallCorpus
+from tests.faults.small_corpus import SmallCorpus, wav
 
 AT_ONCE = 3
 
@@ -25,6 +26,24 @@ AT_ONCE = 3
 def client(service: ServiceProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def ffmpeg() -> str:
+    """An ffmpeg command, which only writes files here."""
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        pytest.skip(f"needs an ffmpeg command to write the corpus: {error}")
+
+
+@pytest.fixture(scope="module")
+def maker(repo_root: Path) -> Path:
+    """The script that writes the whole corpus."""
+    path = repo_root.parent / "shared" / "eval" / "hostile" / "make_hostile.py"
+    if not path.is_file():
+        pytest.skip(f"needs the corpus that does not ship with the repository (looked for {path.name} in ../shared)")
+    return path
 
 
 @pytest.fixture
@@ -72,3 +91,18 @@ def test_inputs_made_on_the_spot(
     check(send_all(Sender(client, short, sample_video, tmp_path), cases), canary, data_dir)
     assert not Path("/tmp/hostile_name.mp4").exists()
     assert not Path("/tmp/hostile_name").exists()
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(1200)
+def test_the_whole_corpus(
+    maker: Path, ffmpeg: str, client: httpx.Client, canary: Canary, data_dir: Path, tmp_path: Path
+) -> None:
+    cases = make_corpus(maker, ffmpeg, tmp_path, canary.port)
+    assert len(cases) == 189
+    corpus = tmp_path / "corpus"
+    speech = tmp_path / "speech.wav"
+    with wave.open(str(corpus / "good_audio.wav")) as file:
+        speech.write_bytes(wav(file.readframes(file.getframerate()), rate=file.getframerate()))
+    check(send_all(Sender(client, speech, corpus / "good_face.mp4", tmp_path), cases), canary, data_dir)
+    assert not list(Path("/tmp").glob("eval_pwned*"))
