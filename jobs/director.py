@@ -364,10 +364,9 @@ class JobDirector:
             self._in_background(self._analyse(clip))
         return avatar
 
-    async def clips(self, avatar_id: str, owner: str | None) -> dict[str, AvatarRecord]:
-        """Return the rows of an avatar's clips and composites, by their keys."""
-        avatar = await self.get_avatar(avatar_id, owner)
-        return await self._table.run_in_thread(self._table.avatars_belonging_to, avatar.key)
+    async def clips(self, keys: Sequence[str]) -> dict[str, AvatarRecord]:
+        """Return the rows of the clips of avatars, by their keys."""
+        return await self._table.run_in_thread(self._table.clips_of, *keys)
 
     async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
         """Delete a clip, and its files unless a job or session needs them; see `Clips.delete`."""

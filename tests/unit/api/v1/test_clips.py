@@ -50,6 +50,23 @@ def test_clip_is_added_listed_shown_and_deleted(http: httpx.Client, service: Mem
     assert not service.uploads()
 
 
+def test_list_avatars_reads_all_clips_at_once(
+    http: httpx.Client, service: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, queries = service.table.database, list[str]()
+    query = database.query
+    monkeypatch.setattr(database, "query", lambda sql, *values: queries.append(sql) or query(sql, *values))
+    counts = []
+    for number in range(3):
+        avatar = http.post("/v1/avatars", files={"video": ("a.mp4", b"face%d" % number)}).json()["id"]
+        _add(http, f"/v1/avatars/{avatar}", f"wave{number}")
+        queries.clear()
+        listed = http.get("/v1/avatars").json()["avatars"]
+        assert [len(each["clips"]) for each in listed] == [1] * (number + 1)
+        counts.append(len(queries))
+    assert len(set(counts)) == 1
+
+
 @pytest.mark.parametrize(("name", "kind"), [("Wave", "action"), ("a" * 33, "idle"), ("a b", "talk"), ("wave", "jump")])
 def test_add_clip_with_invalid_name_or_kind_is_refused(
     http: httpx.Client, service: MemoryService, name: str, kind: str
