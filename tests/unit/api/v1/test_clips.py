@@ -44,6 +44,7 @@ def test_clip_is_added_listed_shown_and_deleted(http: httpx.Client, service: Mem
     own = service.table.list_avatars()[0]
     on_disk(service.files, avatar_picture_key(own.clips["wave"].key)).write_bytes(b"jpeg")
     assert http.get(listed[0]["thumbnail"]).content == b"jpeg"
+    assert http.get(f"{avatar}/clips/wave/source").content == b"wave"
     assert listed[1]["thumbnail"] is None and http.get(f"{avatar}/clips/nod/thumbnail").status_code == 404
     assert [http.delete(f"{avatar}/clips/wave").status_code for _ in range(2)] == [204, 404]
     assert [clip["name"] for clip in http.get(f"{avatar}/clips").json()["clips"]] == ["nod"]
@@ -86,9 +87,10 @@ def test_clips_of_another_key_are_unknown(service: MemoryService) -> None:
             _add(http, avatar, "nod", **second),
             http.get(f"{avatar}/clips", headers=second),
             http.get(f"{avatar}/clips/wave/thumbnail", headers=second),
+            http.get(f"{avatar}/clips/wave/source", headers=second),
             http.delete(f"{avatar}/clips/wave", headers=second),
         ]
-        assert [answer.status_code for answer in answers] == [404] * 4
+        assert [answer.status_code for answer in answers] == [404] * 5
         assert len(http.get(f"{avatar}/clips", headers=first).json()["clips"]) == 1
 
 
