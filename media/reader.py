@@ -26,8 +26,8 @@ class FrameReader:
     A video whose frames all fit `cache_bytes` is decoded once, however often it is read. In a longer one, ascending
     indices continue decoding where the last `read` stopped. A step back decodes from the previous keyframe and keeps as
     many frames as fit, at least one, so that reverse playback decodes a GOP once if it fits, and once per cache size
-    otherwise. After a jump back, as in a loop or between clips, the frames that were read last are kept. No frame is held
-    beyond that cache and the decoder's own reference frames. `limits` are enforced again on every frame.
+    otherwise. After a jump back, as in a loop or between clips, the frames that were read last are kept. No frame is
+    held beyond that cache and the decoder's own reference frames. `limits` are enforced again on every frame.
 
     Raises:
         MediaError: The file can no longer be opened.

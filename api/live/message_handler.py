@@ -135,7 +135,9 @@ class MessageHandler:
             raise SessionEndedError(str(error), 1008) from error
         except (OptionError, UrlRefusedError, NotFoundError, ForbiddenError) as error:
             self._limits.count_invalid()
-            await self._connection.send_text(event("error", code=error.code, message=str(error), event_id=event_id_of(text)))
+            await self._connection.send_text(
+                event("error", code=error.code, message=str(error), event_id=event_id_of(text))
+            )
 
     def _check(self, kind: str) -> None:
         """Raise ForbiddenError if the token of the client does not allow messages of a kind."""

@@ -259,8 +259,8 @@ def test_refused_update_is_not_repeated_after_reconnecting(tmp_path: Path) -> No
         client.live(AVATAR, RATE) as session,
     ):
         events = iter(session)
-        for update in ({"gaze": "camera"}, {"expression": "bored"}):  # of a video, and unknown
-            session.update_avatar(**update)
+        for gaze in ("camera", "up"):  # of a video, and unknown
+            session.update_avatar(gaze=gaze)
             next(event for event in events if event.type == "error")
         proxy.cut()
         next(event for event in events if event.raw.get("state") == "reconnecting")

@@ -117,7 +117,9 @@ def test_refused_updates_and_outputs_are_not_sent_again() -> None:
     assert again(unspoken, num_messages=13) == ["avatar.update"], "only what was not sent"
     unspoken.pause()
     unspoken.resume({})
-    sent = [json.loads(message) for message in iter(unspoken.next_unsent, None)]
+    sent = []
+    while (message := unspoken.next_unsent()) is not None:
+        sent.append(json.loads(message))
     assert (sent[0]["motion"], [message["expression"] for message in sent[-2:]]) == (0.5, ["10", "late"])
     assert len(sent) <= 9
 

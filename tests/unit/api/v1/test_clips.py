@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from errors import FaceNotFoundError
 from lipwright_client import Lipwright, NotFoundError, StateError
 from storage.file_keys import avatar_picture_key
 from storage.local.api_keys import FileKeyRing
+from storage.protocols import Row
 from tests.unit.api_server import MemoryService, api_client
 from tests.unit.on_disk import on_disk
 
@@ -56,7 +58,12 @@ def test_list_avatars_reads_all_clips_at_once(
 ) -> None:
     database, queries = service.table.database, list[str]()
     query = database.query
-    monkeypatch.setattr(database, "query", lambda sql, *values: queries.append(sql) or query(sql, *values))
+
+    def counted(sql: str, *values: object) -> Sequence[Row]:
+        queries.append(sql)
+        return query(sql, *values)
+
+    monkeypatch.setattr(database, "query", counted)
     counts = []
     for number in range(3):
         avatar = http.post("/v1/avatars", files={"video": ("a.mp4", b"face%d" % number)}).json()["id"]
