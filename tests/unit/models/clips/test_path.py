@@ -128,12 +128,12 @@ def test_extend_path_leaves_clip_before_exit_to_action_only() -> None:
     path, _ = extend_path(graph, PathState(), MINUTE, [(0, MINUTE)], [], 0)
     check_steps(graph, shown(path, MINUTE))
     assert not entered(path, "wave")
-    for cue in (200, 220, 240):
-        state, one_way = PathState(), list[tuple[int, int]]()
-        for stop in range(2, 300, 2):
-            path, state = extend_path(graph, state, stop, [(0, 400)], [ActionCue(cue, "wave")], 0)
-            one_way += path
-        check_steps(graph, shown(tuple(one_way), 300))
+    for step in (2, 25):
+        state, chunks = PathState(), list[tuple[int, int]]()
+        for stop in range(step, 320, step):
+            path, state = extend_path(graph, state, stop, [(0, 400)], [ActionCue(240, "wave")], 0)
+            chunks += path
+        check_steps(graph, shown(tuple(chunks), 300))
 
 
 def test_extend_path_takes_little_time() -> None:
