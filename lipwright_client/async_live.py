@@ -212,6 +212,7 @@ class AsyncLiveSession:
         A new connection begins with the changes that the service has not refused.
         """
         sent = {"expression": expression, "gaze": gaze, "head": head, "motion": motion}
+        sent = {name: value for name, value in sent.items() if value is not None}
         await self._send(encode_message("avatar.update", **sent))
 
     async def keep_alive(self) -> None:

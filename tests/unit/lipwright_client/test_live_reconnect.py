@@ -261,7 +261,8 @@ def test_refused_update_is_not_repeated_after_reconnecting(tmp_path: Path) -> No
         events = iter(session)
         for gaze in ("camera", "up"):  # of a video, and unknown
             session.update_avatar(gaze=gaze)
-            next(event for event in events if event.type == "error")
+            refused = next(event for event in events if event.type == "error")
+            assert "gaze" in refused.raw["message"]
         proxy.cut()
         next(event for event in events if event.raw.get("state") == "reconnecting")
         seen: list[LiveEvent] = []
