@@ -70,7 +70,7 @@ def draft_changes(turns: Sequence[Turn], content: bytes) -> DraftChanges:
     """
     texts = [turn for turn in turns if turn.text is not None]
     acts = any("[" in (turn.text or "") for turn in texts)
-    cues = read_cues(content, {turn.speaker for turn in texts if turn.speaker is not None}, keeps_brackets=acts)
+    cues = read_cues(content, {turn.speaker for turn in texts if turn.speaker is not None}, lambda _: acts)
     shown = {turn.number: _read_again(turn, acts) for turn in texts}
     matched = dict(_matches(shown, cues))
     by_number = {turn.number: turn for turn in texts}
@@ -124,10 +124,10 @@ def _cue_of(turn: Turn) -> Cue:
     return Cue(turn.start, end, f"{prefix}{turn.text}")
 
 
-def _read_again(turn: Turn, keeps_brackets: bool) -> Cue:
+def _read_again(turn: Turn, acts: bool) -> Cue:
     """Return the cue of an unchanged turn as it is read from the file: readers leave out markup."""
     cue, known = _cue_of(turn), {turn.speaker} if turn.speaker is not None else set[str]()
-    cues = read_cues(subtitle_file([cue], "srt").encode(), known, keeps_brackets)
+    cues = read_cues(subtitle_file([cue], "srt").encode(), known, lambda _: acts)
     return cues[0] if len(cues) == 1 else cue
 
 

@@ -46,7 +46,7 @@ def planned_actions(job: JobRecord, speaks: NDArray[np.bool_]) -> tuple[PlannedA
         end = len(speaks) / ROWS_PER_SECOND
         turns.append(PlannedTurn(start=0.0, end=end, text=spoken.text, actions=spoken.actions))
     found = [] if options.action is None else [PlannedAction(seconds=0.0, name=options.action)]
-    found += [action for turn in turns for action in _actions_of(turn, speaks)]
+    found += [*job.plan.cue_actions, *(action for turn in turns for action in _actions_of(turn, speaks))]
     return tuple(sorted(found, key=lambda action: action.seconds))
 
 

@@ -343,9 +343,8 @@ class JobDirector:
             self._in_background(self._analyse(clip))
         return avatar
 
-    async def clips(self, avatar_id: str, owner: str | None) -> dict[str, AvatarRecord]:
-        avatar = await self.get_avatar(avatar_id, owner)
-        return await self._in_table(self._table.avatars_belonging_to, avatar.key)
+    async def clips(self, keys: Sequence[str]) -> dict[str, AvatarRecord]:
+        return await self._in_table(self._table.clips_of, *keys)
 
     async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
         self._election.check()

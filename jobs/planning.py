@@ -12,7 +12,7 @@ from jobs.messages import OutputPicture
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import UploadedFile
 from jobs.model.clip import AvatarClip, action_names
-from jobs.model.plan import MUSIC, JobOptions, JobPlan
+from jobs.model.plan import MUSIC, JobOptions, JobPlan, PlannedAction
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
 from jobs.segments.plan import fit_to_speech
@@ -41,24 +41,42 @@ class JobLength(NamedTuple):
     disk_bytes: int
 
 
-def sent_turns(spec: JobSpec, content: bytes | None) -> list[PlannedTurn]:
-    """Return the turns that a spec names, as they were sent; those of subtitles and diarizations may lack a face.
+def sent_turns(
+    spec: JobSpec, content: bytes | None, plan: JobPlan, parts: Mapping[str, AvatarClip]
+) -> tuple[list[PlannedTurn], tuple[PlannedAction, ...]]:
+    """Return the turns that a spec names, and the actions of cues without words.
+
+    Those of subtitles and diarizations may lack a face.
 
     Args:
         spec: What was asked for.
         content: The subtitles or the diarization, if there are any.
+        plan: The plan, with the clips that the job plays.
+        parts: The clips of the avatar.
 
     Raises:
-        OptionError: The file cannot be used.
+        OptionError: The file cannot be used, or a text names an action that the job cannot show.
     """
     if spec.subtitles is not None:
-        return turns_of_subtitles(content or b"", spec.speakers, spec.voice)
+        cues = turns_of_subtitles(content or b"", spec.speakers, spec.voice, plan.action_names)
+        return _without_words(cues)
     if spec.diarization is not None:
-        return turns_of_diarization(content or b"", spec.speakers)
+        return turns_of_diarization(content or b"", spec.speakers), ()
     turns = [PlannedTurn.of(turn) for turn in spec.turns or ()]
-    return [
+    turns = [
         turn.model_copy(update={"voice": turn.voice or spec.voice}) if turn.text is not None else turn for turn in turns
     ]
+    return with_actions(turns, plan, parts), ()
+
+
+def _without_words(cues: Sequence[PlannedTurn]) -> tuple[list[PlannedTurn], tuple[PlannedAction, ...]]:
+    """Return the cues that are spoken, and the actions of the other ones, which start with their cues."""
+    spoken = [any(map(str.isalnum, cue.text or "")) for cue in cues]
+    if not any(spoken):
+        raise OptionError("subtitles: the file has no cue with words.")
+    silent = [cue for cue, speaks in zip(cues, spoken, strict=True) if not speaks]
+    actions = [PlannedAction(seconds=cue.start, name=action.name) for cue in silent for action in cue.actions or ()]
+    return [cue for cue, speaks in zip(cues, spoken, strict=True) if speaks], tuple(actions)
 
 
 def acted_text(text: str, plan: JobPlan, parts: Mapping[str, AvatarClip]) -> str:
@@ -182,8 +200,12 @@ def with_clips(plan: JobPlan, spec: JobSpec, parts: Mapping[str, AvatarClip], so
     Jobs with the length or the sound of the avatar's own video, or with several of its faces, play that. With turns of
     one face, the result lasts as long as these, and its mouth is closed between them.
     """
-    options = plan.options
-    has_one_face = spec.turns is not None and all(turn.face in (None, OFF_SCREEN) for turn in spec.turns)
+    options, faces = plan.options, None
+    if spec.turns is not None:
+        faces = [turn.face for turn in spec.turns]
+    elif spec.subtitles is not None:
+        faces = [speaker.face for speaker in spec.speakers.values()]
+    has_one_face = faces is not None and {None, OFF_SCREEN}.issuperset(faces)
     has_clips = options.loop == "natural" or (len(parts) > 1 and (options.loop == "pingpong" or has_one_face))
     if not has_clips or source.is_still or options.background_gain_db is not None:
         return plan

@@ -123,8 +123,8 @@ class JobService(Protocol):
     async def add_clip(self, request: ClipRequest) -> AvatarRecord:
         """Store a clip of an avatar and start its analysis; return the avatar."""
 
-    async def clips(self, avatar_id: str, owner: str | None) -> dict[str, AvatarRecord]:
-        """Return the rows of an avatar's clips, which have their status, by their keys."""
+    async def clips(self, keys: Sequence[str]) -> dict[str, AvatarRecord]:
+        """Return the rows of the clips of avatars with these keys, which have their status, by their keys."""
 
     async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
         """Delete a clip; jobs and sessions that use it continue. NotFoundError if there is none."""

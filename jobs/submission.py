@@ -28,7 +28,6 @@ from jobs.planning import (
     speech_label,
     stored_fields,
     video_seconds,
-    with_actions,
     with_audio_speed,
     with_clips,
     with_stored_fields,
@@ -39,7 +38,7 @@ from jobs.sources.avatar_submission import Source, key_of, sha256_of
 from jobs.sources.client_names import client_names
 from jobs.sources.clips import parts_of, store_composite
 from jobs.turn_faces import JobSource, with_one_face_per_person
-from jobs.turn_sources import with_faces
+from jobs.turn_sources import MAIN_SPEAKER, with_faces
 from jobs.turns import texts_of
 from jobs.voices import with_voices
 from media.probe import VideoInfo
@@ -223,7 +222,10 @@ class Submissions:
             plan = checked_plan(plan.with_turns(()), (), audio, found.audio_seconds, video)
             return plan, length_of(plan, video or 0.0, found.source)
         if spec.has_turns:
-            turns, needs_faces = await self._turns(spec, context, found, plan)
+            content = await self._content(spec, context.job_id)
+            sent, actions = sent_turns(spec, content, plan, found.parts)
+            plan = plan.model_copy(update={"cue_actions": actions})
+            turns, needs_faces = await self._turns(spec, context, found, plan, sent)
             turns = with_stored_fields(turns, fields)
             plan = checked_plan(plan, turns, audio, found.audio_seconds, video, needs_faces)
             return plan, length_of(plan, 0.0, found.source)
@@ -236,13 +238,11 @@ class Submissions:
         return plan, length_of(plan, seconds, found.source)
 
     async def _turns(
-        self, spec: JobSpec, context: RequestContext, found: _Probed, plan: JobPlan
+        self, spec: JobSpec, context: RequestContext, found: _Probed, plan: JobPlan, turns: Sequence[PlannedTurn]
     ) -> tuple[Sequence[PlannedTurn], bool]:
-        """Return the turns, and whether faces are missing because the people in the source are not yet known."""
-        turns: Sequence[PlannedTurn] = sent_turns(spec, await self._content(spec, context.job_id))
+        """Return the turns with faces and voices, and whether faces are missing: the people are not yet known."""
         if len(turns) > MAX_TURNS:
             raise OptionError(f"turns: expected at most {MAX_TURNS}, found {len(turns)}.")
-        turns = with_actions(turns, plan, found.parts)
         if texts := texts_of(turns):
             self._check_texts(texts)
             if spec.subtitles_output == "burnt":
@@ -252,11 +252,12 @@ class Submissions:
         needs_faces = False
         if spec.turns is None:
             report = None
-            if spec.avatar_id is not None and any(turn.face is None for turn in turns):
+            if spec.avatar_id is not None and not plan.clips and any(turn.face is None for turn in turns):
                 report = await self._people.known_people(found.sha256, context.owner)
                 needs_faces = report is None
             if not needs_faces:
-                turns = await asyncio.to_thread(with_faces, turns, report)
+                main = None if plan.clips else MAIN_SPEAKER
+                turns = await asyncio.to_thread(with_faces, turns, report, main)
         source = JobSource(found.sha256, found.face or plan.options.face, context.owner)
         named = await with_one_face_per_person(turns, source, self._people)
         return (turns if needs_faces else named), needs_faces

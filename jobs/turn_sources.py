@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,21 +19,27 @@ _MAX_OVERLAP_SECONDS: Final = 0.3
 """Cues of one face may overlap by so much; the first one then ends earlier."""
 _MAX_PAUSE_SECONDS: Final = 0.5
 """Segments of one face that are closer are one turn: a mouth that stops for so short a time looks broken."""
-_MAIN_SPEAKER: Final = "speaking"
+MAIN_SPEAKER: Final = "speaking"
 
 
-def turns_of_subtitles(content: bytes, speakers: Mapping[str, SpeakerChoice], voice: str | None) -> list[PlannedTurn]:
+def turns_of_subtitles(
+    content: bytes, speakers: Mapping[str, SpeakerChoice], voice: str | None, actions: Collection[str] | None = None
+) -> list[PlannedTurn]:
     """Return one turn per cue of an SRT or WebVTT file, in order; those of speakers without a face have none.
+
+    The text of a cue with nothing but actions is empty.
 
     Args:
         content: The file.
         speakers: Faces and voices, by the names of speakers, whatever their case.
         voice: Voice of speakers that have none; None for the service's voice.
+        actions: The actions that cues can name, if there are any.
 
     Raises:
         OptionError: The file is invalid, or `speakers` names a speaker that it does not have.
     """
-    return _turns_of_cues(read_cues(content, speakers), "subtitle file", speakers, voice)
+    cues = read_cues(content, speakers, lambda name: name in (actions or ()))
+    return [turn.with_actions(actions) for turn in _turns_of_cues(cues, "subtitle file", speakers, voice)]
 
 
 def turns_of_transcript(
@@ -93,13 +99,15 @@ def turns_of_diarization(content: bytes, speakers: Mapping[str, SpeakerChoice]) 
     ]
 
 
-def with_faces(turns: Sequence[PlannedTurn], report: PeopleReport | None) -> list[PlannedTurn]:
+def with_faces(
+    turns: Sequence[PlannedTurn], report: PeopleReport | None, main: str | None = MAIN_SPEAKER
+) -> list[PlannedTurn]:
     """Return turns of which each has a face. A sentence of a transcript ends where the next one of its face starts.
 
     Args:
         turns: Turns in order.
-        report: The people in the source, of whom those who speak at the same times are chosen; None if unknown: then
-            the person who speaks most in the source.
+        report: The people in the source, of whom those who speak at the same times are chosen; None if unknown.
+        main: The face of turns for which nobody is chosen.
 
     Raises:
         OptionError: Two cues of subtitles have one face and overlap.
@@ -107,9 +115,9 @@ def with_faces(turns: Sequence[PlannedTurn], report: PeopleReport | None) -> lis
     found: Sequence[str | None] = [None] * len(turns)
     if report is not None:
         found = cast([SpokenTime(turn.start, turn.end or turn.start, turn.speaker) for turn in turns], report)
-    of_faces: defaultdict[str, list[PlannedTurn]] = defaultdict(list)
+    of_faces: defaultdict[str | None, list[PlannedTurn]] = defaultdict(list)
     for turn, face in zip(turns, found, strict=True):
-        choice = turn.face or face or _MAIN_SPEAKER
+        choice = turn.face or face or main
         of_faces[choice].append(turn.model_copy(update={"face": choice}))
     fitted = [turn for of_face in of_faces.values() for turn in _without_overlaps(of_face)]
     return sorted(fitted, key=lambda turn: turn.start)
@@ -148,9 +156,10 @@ def _without_overlaps(turns: Iterable[PlannedTurn]) -> list[PlannedTurn]:
             fitted[-1] = before.model_copy(update={"end": min(before.end, turn.start)})
             fitted.append(turn)
         else:
+            face = "" if turn.face is None else f", {turn.face!r}"
             raise OptionError(
-                f"subtitles: the cues at {_clock(before)} and {_clock(turn)} overlap and have the same face, "
-                f"{turn.face!r}. Name their speakers in the file, and their faces in `speakers`."
+                f"subtitles: the cues at {_clock(before)} and {_clock(turn)} overlap and have the same face{face}. "
+                "Name their speakers in the file, and their faces in `speakers`."
             )
     return fitted
 

@@ -207,10 +207,12 @@ class AsyncLiveSession:
         head: str | None = None,
         motion: float | None = None,
     ) -> None:
-        """Change how a still picture behaves, within .3 s; see `AvatarSettings`. None leaves an option as it is."""
+        """Change how a still picture behaves, within .3 s; see `AvatarSettings`. None leaves an option as it is.
+
+        A new connection begins with the changes that the service has not refused.
+        """
         sent = {"expression": expression, "gaze": gaze, "head": head, "motion": motion}
         sent = {name: value for name, value in sent.items() if value is not None}
-        self._more_options = {**self._more_options, **sent}  # a new connection begins with them
         await self._send(encode_message("avatar.update", **sent))
 
     async def keep_alive(self) -> None:

@@ -14,6 +14,8 @@ from lipwright_client.live_protocol import SAMPLE_BYTES, LiveEvent, encode_messa
 
 _PIECE_SECONDS: Final = 1.0  # of audio that is sent again: the service limits the messages per second
 _SPEECH: Final = ("agent.speak_text", "agent.speak_end", "agent.interrupt")
+_LASTING: Final = ("output.start", "avatar.update")
+_MAX_UPDATES: Final = 8  # older ones are accepted: if they were refused, that is known by then
 
 
 @dataclass(eq=False)
@@ -44,7 +46,7 @@ class Unspoken:
         self._rate = SAMPLE_BYTES * sample_rate  # bytes per second
         self._lock = threading.Lock()
         self._messages: deque[_Message] = deque()
-        self._outputs: dict[str, _Message] = {}
+        self._lasting: dict[str, _Message] = {}  # what a new session is told first
         self._num_ids = self._num_sent = 0
         self._spoken = 0.0  # seconds of this session
         self._is_open = True
@@ -77,14 +79,15 @@ class Unspoken:
                 self._spoken = float(raw.get("spoken_seconds", self._spoken))
                 self._forget_until(raw.get("event_id"))
             elif event.type == "output.state_updated" and raw.get("state") == "ended":
-                self._outputs.pop(str(raw.get("event_id")), None)
+                self._lasting.pop(str(raw.get("event_id")), None)
             elif event.type == "error" and (failed := raw.get("event_id")) is not None:
+                self._lasting.pop(failed, None)
                 self._messages = deque(message for message in self._messages if message.event_id != failed)
 
     @property
     def has_outputs(self) -> bool:
         """Whether outputs were started."""
-        return bool(self._outputs)
+        return any(message.kind == "output.start" for message in self._lasting.values())
 
     def pause(self) -> None:
         """Keep new messages without sending them."""
@@ -109,7 +112,7 @@ class Unspoken:
                 ends = [message.event_id for message in self._messages if message.kind == "agent.speak_end"]
                 is_spoken = not any(message.kind in ("agent.speak", "agent.speak_text") for message in self._messages)
                 ended = self._forget_until(ends[-1]) if ends and is_spoken else None
-            for message in (*self._messages, *self._outputs.values()):
+            for message in (*self._messages, *self._lasting.values()):
                 if "num_messages" not in connected or message.number > self._num_sent:
                     message.number = 0
             return ended
@@ -117,7 +120,7 @@ class Unspoken:
     def next_unsent(self) -> str | bytes | None:
         """Return the next message that the service does not have; None when it has all, and new ones go out at once."""
         with self._lock:
-            kept = (*self._outputs.values(), *self._messages)
+            kept = (*self._lasting.values(), *self._messages)
             waiting = [message for message in kept if not message.number]
             if not waiting:
                 self._is_open = True
@@ -140,14 +143,22 @@ class Unspoken:
             return _Message(content, "", "agent.speak")
         fields = json.loads(content)
         kind = str(fields.pop("type"))
-        if kind not in (*_SPEECH, "output.start"):
+        if kind not in (*_SPEECH, *_LASTING):
             return _Message(content, "", kind)
         self._num_ids += 1
         event_id = f"client-{self._num_ids}"
         message = _Message(encode_message(kind, **fields, event_id=event_id), event_id, kind)
-        if kind == "output.start":
-            self._outputs[event_id] = message
+        if kind in _LASTING:
+            self._lasting[event_id] = message
+            self._merge_updates()
         return message
+
+    def _merge_updates(self) -> None:
+        updates = [message for message in self._lasting.values() if message.kind == "avatar.update"]
+        if len(updates) > _MAX_UPDATES:
+            first, second = updates[:2]
+            second.content = json.dumps({**json.loads(first.content), **json.loads(second.content)})
+            del self._lasting[first.event_id]
 
     def _forget_spoken(self, spoken: float) -> None:
         """Forget the audio up to a position of the session, and before the next text or interruption.

@@ -26,8 +26,8 @@ class FrameReader:
     A video whose frames all fit `cache_bytes` is decoded once, however often it is read. In a longer one, ascending
     indices continue decoding where the last `read` stopped. A step back decodes from the previous keyframe and keeps as
     many frames as fit, at least one, so that reverse playback decodes a GOP once if it fits, and once per cache size
-    otherwise. No frame is held beyond that cache and the decoder's own reference frames. `limits` are enforced again on
-    every frame.
+    otherwise. After a jump back, as in a loop or between clips, the frames that were read last are kept. No frame is
+    held beyond that cache and the decoder's own reference frames. `limits` are enforced again on every frame.
 
     Raises:
         MediaError: The file can no longer be opened.
@@ -45,6 +45,8 @@ class FrameReader:
         self._kept: dict[int, YuvFrame] = {}
         self._num_decodable = len(self._table.pts)
         self._keeps_all = self._num_decodable <= self._max_kept
+        self._last = -1  # the frame that was read last
+        self._jumps = False
 
     def __enter__(self) -> Self:
         return self
@@ -63,17 +65,20 @@ class FrameReader:
             MediaError: Nothing can be decoded there.
             MediaLimitError: A frame has more pixels than allowed.
         """
-        before = -1
         for index in indices:
             if not 0 <= index < self._info.num_frames:
                 raise ValueError(f"Expected an index in [0, {self._info.num_frames}), got {index = }.")
             frame = min(self._table.source_frame(index), self._num_decodable - 1)
+            is_jump = frame < self._last - _FRAMES_PER_SEEK
+            self._jumps = self._jumps or is_jump
             if frame not in self._kept:
-                self._decode_to(frame)
-            if frame < before and not self._keeps_all:
+                self._decode_to(frame, is_jump)
+            if frame < self._last and not (self._keeps_all or self._jumps):
                 self._drop_after(frame)
-            before = frame
-            yield self._kept[min(frame, self._num_decodable - 1)]
+            self._last = frame
+            frame = min(frame, self._num_decodable - 1)
+            self._kept[frame] = self._kept.pop(frame)  # the least recently read one comes first
+            yield self._kept[frame]
 
     def close(self) -> None:
         """Close the file; frames already returned stay valid."""
@@ -85,15 +90,16 @@ class FrameReader:
         for passed in [kept for kept in self._kept if kept > frame]:
             del self._kept[passed]
 
-    def _decode_to(self, frame: int) -> None:
-        """Decode until `frame` is cached, and drop the previous cache if not all frames fit."""
+    def _decode_to(self, frame: int, is_jump: bool) -> None:
+        """Decode until `frame` is cached. Without jumps, drop the previous cache if not all frames fit."""
         key = self._table.key_before(frame)
         is_ahead = frame >= self._decoder.position
         if self._keeps_all:
             keep_from = 0
         else:
-            self._kept.clear()
-            keep_from = frame if is_ahead else max(frame - self._max_kept + 1, key)
+            if not self._jumps:
+                self._kept.clear()
+            keep_from = frame if is_ahead or is_jump else max(frame - self._max_kept + 1, key)
         if not is_ahead or key > self._decoder.position + _FRAMES_PER_SEEK:
             self._decoder.seek(frame)
         if not self._walk(frame, keep_from):
@@ -105,6 +111,8 @@ class FrameReader:
             index, picture = step
             if index >= keep_from:
                 self._kept[index] = upright_planes(picture, self._info)
+                if len(self._kept) > self._max_kept:
+                    del self._kept[next(iter(self._kept))]
             if index >= frame:
                 # A damaged frame is replaced by the next one that decodes.
                 self._kept.setdefault(frame, self._kept[index])

@@ -347,6 +347,12 @@ class JobTable:
         rows = self.database.query("SELECT * FROM avatars WHERE belongs_to = ?1", key)
         return {row["key"]: from_row(AvatarRecord, row) for row in rows}
 
+    def clips_of(self, *keys: str) -> dict[str, AvatarRecord]:
+        """Return the clips of avatars, by their keys."""
+        places = ", ".join(f"?{number}" for number in range(1, len(keys) + 1))
+        rows = self.database.query(f"SELECT * FROM avatars WHERE belongs_to IN ({places}) AND parts = '{{}}'", *keys)
+        return {row["key"]: from_row(AvatarRecord, row) for row in rows}
+
     def backgrounds_of_avatars(self) -> dict[str, list[str]]:
         """Return the IDs of the avatars that use each stored background, by the ID of the background."""
         avatars: dict[str, list[str]] = {}

@@ -28,6 +28,7 @@ from api.live.protocol import (
     StartOutput,
     StopOutput,
     event,
+    event_id_of,
     pcm,
     read_message,
 )
@@ -110,7 +111,7 @@ class MessageHandler:
         """
         self.num_messages += 1
         self._limits.count(len(text))
-        await self._reporting_errors(lambda: self._handle(read_message(text)))
+        await self._reporting_errors(lambda: self._handle(read_message(text)), text)
 
     async def take_bytes(self, data: bytes) -> None:
         """Handle a binary message: raw PCM.
@@ -126,15 +127,17 @@ class MessageHandler:
         """Stop the text-to-speech."""
         await self._tts.stop()
 
-    async def _reporting_errors(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work` and report invalid messages to the client; too many end the session."""
+    async def _reporting_errors(self, work: Callable[[], Awaitable[None]], text: str = "") -> None:
+        """Run `work`, which handles `text`, and report invalid messages to the client; too many end the session."""
         try:
             await work()
         except CapacityError as error:
             raise SessionEndedError(str(error), 1008) from error
         except (OptionError, UrlRefusedError, NotFoundError, ForbiddenError) as error:
             self._limits.count_invalid()
-            await self._connection.send_text(event("error", code=error.code, message=str(error)))
+            await self._connection.send_text(
+                event("error", code=error.code, message=str(error), event_id=event_id_of(text))
+            )
 
     def _check(self, kind: str) -> None:
         """Raise ForbiddenError if the token of the client does not allow messages of a kind."""

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
@@ -140,6 +141,13 @@ def read_message(text: str) -> Incoming:
         return _ADAPTER.validate_json(text)
     except ValidationError as error:
         raise OptionError(f"message: {describe(error.errors()[:1])}"[:300]) from None
+
+
+def event_id_of(text: str) -> str | None:
+    """Return the `event_id` of a text message, even of an invalid one."""
+    with suppress(ValidationError):
+        return _Message.model_validate_json(text).event_id
+    return None
 
 
 def pcm(data: bytes) -> NDArray[np.int16]:

@@ -72,6 +72,7 @@ class JobPlan(Frozen):
         {}, description="Parts of the composite that the job plays; empty if it plays the avatar's own video."
     )
     seed: int = Field(0, description="Chooses among clips that fit equally well.")
+    cue_actions: tuple[PlannedAction, ...] = Field((), description="Actions of subtitle cues without words.")
     actions: tuple[PlannedAction, ...] | None = Field(
         None, description="All actions of the speech; None before that is prepared, and without clips."
     )

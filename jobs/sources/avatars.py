@@ -266,7 +266,7 @@ class Avatars:
         if wanted.engine is None:
             return
         if not await self._stages.is_analysed(context, wanted.engine, avatar):
-            await self._stages.analyse(context, wanted.engine, avatar, await self._own_speech(key, avatar))
+            await self._stages.analyse(context, wanted.engine, avatar, await self._own_speech(key))
         await self._table.run_in_thread(self._record_analysis, key, wanted.engine, True)
 
     async def _check_clip(self, record: AvatarRecord, avatar: AvatarRef) -> None:
@@ -279,14 +279,14 @@ class Avatars:
     async def _update(self, key: str, **fields: object) -> AvatarRecord:
         return await self._table.run_in_thread(self._table.update_avatar, key, **fields)
 
-    async def _own_speech(self, key: str, avatar: AvatarRef) -> PreparedSpeech | None:
-        source = avatar.source
+    async def _own_speech(self, key: str) -> PreparedSpeech | None:
+        """Return the speech in the source; a composite, which begins with the avatar's own video, has that of it."""
+        source = await self.source(key)
         if not source.info.has_audio:
             return None
         seconds = source.info.duration_seconds
-        return await self._stages.prepare_speech(
-            CallContext(key), [AudioPart(source.key)], own_speech_key(key), seconds
-        )
+        part = AudioPart(source.key, stop=None if source.key == source_key(key) else seconds)
+        return await self._stages.prepare_speech(CallContext(key), [part], own_speech_key(key), seconds)
 
     async def _track(self, record: AvatarRecord, avatar: AvatarRef, report: Progress) -> bool:
         """Track the face through the source and build the avatar; returns whether it talks."""

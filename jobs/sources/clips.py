@@ -108,7 +108,7 @@ def composite_key(parts: Mapping[str, AvatarClip]) -> str:
 
 def parts_of(table: JobTable, avatar: AvatarRecord, *, ready_only: bool = False) -> dict[str, AvatarClip]:
     """Return the parts of an avatar's composite: its own video, and the clips whose analysis has not failed."""
-    rows = table.avatars_belonging_to(avatar.key) if avatar.clips else {}
+    rows = table.clips_of(avatar.key) if avatar.clips else {}
     usable = {AvatarStatus.READY} if ready_only else {AvatarStatus.READY, AvatarStatus.ANALYSING}
     clips = {name: clip for name, clip in avatar.clips.items() if clip.key in rows and rows[clip.key].status in usable}
     return {OWN: AvatarClip(kind=None, key=avatar.key, created_at=avatar.created_at), **clips}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from typing import Final
@@ -29,9 +29,9 @@ _VOICE: Final = re.compile(r"<v(?:\.[^\s>]{0,99})?\s+([^<>]{1,99})>")  # WebVTT,
 _TAG: Final = re.compile(
     r"<[^<>]{0,199}>|\{\\[^{}]{0,199}\}"
 )  # HTML and WebVTT tags; the style codes of SSA in SRT files
-_NOTES: Final = re.compile(r"[♪♫#]+")
-_SOUND: Final = re.compile(r"\[[^\[\]]*\]|[♪♫#]+")  # [door slams]: a sound, not speech
-_NAME: Final = re.compile(r"(?:[-–]\s*)?([^\W\d_][^:：<>]{0,39}?)\s*[:：]\s*(?=\S)")
+_SOUND: Final = re.compile(r"(\[[^\[\]]*\])|[♪♫#]+")  # [door slams]: a sound, not speech
+_NAME: Final = re.compile(r"(?:[-–]\s*)?((?:\[[^\[\]]*\]\s*)*)([^\W\d_][^:：<>]{0,39}?)\s*[:：]\s*(?=\S)")
+"""Actions, then the name of the speaker."""
 _DASH: Final = re.compile(r"[-–](?:\s+|$)")
 
 
@@ -52,7 +52,13 @@ class Cue:
     speaker: str | None = None
 
 
-def read_cues(content: bytes, known_speakers: Collection[str] = (), keeps_brackets: bool = False) -> list[Cue]:
+def _is_sound(name: str) -> bool:
+    return False
+
+
+def read_cues(
+    content: bytes, known_speakers: Collection[str] = (), is_action: Callable[[str], bool] = _is_sound
+) -> list[Cue]:
     """Return the cues of an SRT or WebVTT file, by their start. Sound descriptions in square brackets are left out.
 
     The speaker of a cue is its WebVTT voice (`<v Anna>`), or a name and a colon at the start of a line: in capitals
@@ -61,7 +67,7 @@ def read_cues(content: bytes, known_speakers: Collection[str] = (), keeps_bracke
     Args:
         content: The file, in UTF-8 or in UTF-16 with a byte order mark.
         known_speakers: Names of speakers, in any case.
-        keeps_brackets: Whether square brackets stay, as they name actions.
+        is_action: Whether what is in square brackets stays, because it is the name of an action.
 
     Raises:
         OptionError: The file is too large, in another encoding or malformed, or a cue has no duration.
@@ -79,8 +85,7 @@ def read_cues(content: bytes, known_speakers: Collection[str] = (), keeps_bracke
     if len(captions) != num_timings:
         raise OptionError(f"subtitles: expected {num_timings} cues, one per `-->`, found {len(captions)}.")
     known = {name.casefold() for name in known_speakers}
-    sound = _NOTES if keeps_brackets else _SOUND
-    cues = [cue for caption in captions for cue in _split(caption, known, sound)]
+    cues = [cue for caption in captions for cue in _split(caption, known, is_action)]
     if not cues:
         raise OptionError("subtitles: the file has no cue with text.")
     return sorted(cues, key=lambda cue: cue.start)
@@ -115,14 +120,14 @@ def _checked_lines(text: str) -> list[str]:
     return lines
 
 
-def _split(caption: Caption, known: Collection[str], sound: re.Pattern[str]) -> Iterator[Cue]:
+def _split(caption: Caption, known: Collection[str], is_action: Callable[[str], bool]) -> Iterator[Cue]:
     """Yield the cues of a caption, one per speaker."""
     start, end = (time.in_milliseconds() / 1000 for time in (caption.start_time, caption.end_time))
     if not 0 <= start < end <= _MAX_SECONDS:
         raise OptionError(f"subtitles: the cue at {caption.start} must end after its start and within 24 hours.")
     if len(caption.raw_text) > _MAX_CUE_CHARS:
         raise OptionError(f"subtitles: the cue at {caption.start} has more than {_MAX_CUE_CHARS} characters.")
-    parts = list(_by_speaker(caption.raw_text, known, sound))
+    parts = list(_by_speaker(caption.raw_text, known, is_action))
     num_chars = sum(len(text) for _, text in parts)
     num_done = 0
     for speaker, text in parts:
@@ -132,18 +137,20 @@ def _split(caption: Caption, known: Collection[str], sound: re.Pattern[str]) -> 
         yield Cue(begin, stop, text=text, speaker=speaker)
 
 
-def _by_speaker(raw_text: str, known: Collection[str], sound: re.Pattern[str]) -> Iterator[tuple[str | None, str]]:
+def _by_speaker(
+    raw_text: str, known: Collection[str], is_action: Callable[[str], bool]
+) -> Iterator[tuple[str | None, str]]:
     """Yield speakers and their non-empty texts, in order."""
     before, *spans = _VOICE.split(raw_text)
-    spoken = [(None, before), *zip((_plain(name, sound) for name in spans[::2]), spans[1::2], strict=True)]
+    spoken = [(None, before), *zip((_plain(name, _is_sound) for name in spans[::2]), spans[1::2], strict=True)]
     parts: list[tuple[str | None, list[str]]] = []
     for voice, span in spoken:
         parts.append((voice, []))
-        for line in _plain(span, sound).splitlines():
+        for line in _plain(span, is_action).splitlines():
             named = None if voice is not None else _NAME.match(line)
-            if named is not None and (named[1].isupper() or named[1].casefold() in known):
-                parts.append((named[1], []))
-                line = line[named.end() :]
+            if named is not None and (named[2].isupper() or named[2].casefold() in known):
+                parts.append((named[2], []))
+                line = named[1] + line[named.end() :]
             line = line.strip()
             parts[-1][1].append(line[dash.end() :] if (dash := _DASH.match(line)) else line)
     for speaker, texts in parts:
@@ -152,6 +159,7 @@ def _by_speaker(raw_text: str, known: Collection[str], sound: re.Pattern[str]) -
             yield speaker, text
 
 
-def _plain(text: str, sound: re.Pattern[str]) -> str:
+def _plain(text: str, is_action: Callable[[str], bool]) -> str:
     """Return text without markup and sound descriptions."""
-    return sound.sub("", html.unescape(_TAG.sub("", text))).strip()
+    plain = html.unescape(_TAG.sub("", text))
+    return _SOUND.sub(lambda found: found[0] if found[1] and is_action(found[1].strip("[] ")) else "", plain).strip()

@@ -133,6 +133,7 @@ class _Table(NamedTuple):
     target: _Ints
     starts: _Ints  # first frame of each clip
     last: _Ints  # the last frame of each clip at which it can be left without starting an action; -1: none
+    in_time: NDArray[np.bool_]  # whether a clip can still be left in another way if the action is cancelled
     kinds: list[str]
 
 
@@ -146,7 +147,7 @@ def _table(graph: ClipGraph) -> _Table:
     kinds: list[str] = [clip.kind or "own" for clip in graph.clips]
     free = np.array([kinds[clip] != "action" for clip in target], bool)
     np.maximum.at(last, source[free], leave[free])
-    return _Table(leave, enter, num_bridge, columns[4], source, target, starts, last, kinds)
+    return _Table(leave, enter, num_bridge, columns[4], source, target, starts, last, leave <= last[source], kinds)
 
 
 class _Labels(NamedTuple):
@@ -265,7 +266,10 @@ class _Planner:
         table = self._table
         leave_at = (labels.position - labels.frame + 1)[:, None] + table.leave  # (W, K)
         plans, taken = np.nonzero(
-            (table.source == labels.clip[:, None]) & (table.leave >= labels.frame[:, None]) & (leave_at < end)
+            (table.source == labels.clip[:, None])
+            & table.in_time
+            & (table.leave >= labels.frame[:, None])
+            & (leave_at < end)
         )
         leave_at = leave_at[plans, taken]
         enter_at = leave_at + table.num_bridge[taken]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -162,13 +162,13 @@ class MemoryService:
             raise OptionError("engine: expected warp, found 'nonesuch'.")
         self.places.discard(context.admission_id or "")
         job_id = context.job_id
-        turns = sent_turns(spec, self._content(spec)) if spec.has_turns else None
+        plan = first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face, False)
+        turns = sent_turns(spec, self._content(spec), plan, {})[0] if spec.has_turns else None
         fields = stored_fields(spec)
         for field, file in spec.job_files.items():
             self.files.take_upload(file.key, job_file_key(job_id, fields.get(field, field)))
         audio = {fields[field]: file for field, file in spec.audio_files.items()}
         key = avatar_key(spec.video.sha256, spec.face, "1") if spec.video else "0" * 32
-        plan = first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face, False)
         plan = plan.model_copy(update={"audio": audio, "background_file": spec.background_file})
         if turns is not None:
             plan = plan.with_turns(with_stored_fields(turns, fields))
@@ -326,8 +326,8 @@ class MemoryService:
         clip = AvatarClip(kind=request.kind, key=row.key, created_at=row.created_at)
         return self.table.update_avatar(own.key, clips={**own.clips, request.name: clip})
 
-    async def clips(self, avatar_id: str, owner: str | None) -> dict[str, AvatarRecord]:
-        return self.table.avatars_belonging_to(self.table.get_avatar(avatar_id, owner).key)
+    async def clips(self, keys: Sequence[str]) -> dict[str, AvatarRecord]:
+        return self.table.clips_of(*keys)
 
     async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
         own = self.table.get_avatar(avatar_id, owner)

@@ -40,11 +40,13 @@ export class Avatars {
   }
 
   show() {
+    const focused = [...this.place.querySelectorAll("button")].indexOf(document.activeElement);
     const cards = this.avatars.map((avatar) => this.card(avatar));
     const none = h("button", { type: "button", class: "face", "aria-pressed": String(!this.chosen), onclick: () => this.choose(null) },
       h("span", { class: "thumb", "aria-hidden": "true" }, "+"), h("span", { class: "name" }, t("newFace")));
     this.place.hidden = cards.length === 0;
     this.place.replaceChildren(h("p", { class: "hint" }, t("avatars")), h("ul", { class: "faces" }, h("li", {}, none), cards));
+    this.place.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
   }
 
   card(avatar) {

@@ -1,6 +1,6 @@
 // The clips of the chosen avatar: further videos of the same person.
 
-import { request, send } from "./api.js";
+import { request, ROOT, send } from "./api.js";
 import { ask } from "./confirm.js";
 import { h, notice } from "./dom.js";
 import { FilePicker, isVideo } from "./file_picker.js";
@@ -47,6 +47,9 @@ export class Clips {
   }
 
   show() {
+    const shown = JSON.stringify([this.avatar?.id, this.avatar?.clips, document.documentElement.lang]);
+    if (this.list.dataset.shown === shown) return; // keeps the focus, and what is played
+    this.list.dataset.shown = shown;
     const hadFocus = this.list.contains(document.activeElement);
     this.list.replaceChildren(...(this.avatar?.clips ?? []).map((clip) => this.card(clip)));
     this.list.hidden = !this.list.childElementCount;
@@ -57,10 +60,24 @@ export class Clips {
 
   card({ name, kind, status, error, thumbnail }) {
     const state = { analysing: t("avatarAnalysing"), failed: t("avatarFailed") }[status] ?? t(KINDS[kind]);
+    const picture = thumbnail && h("img", { src: thumbnail, alt: "" });
+    const place = h("span", { class: "thumb" }, picture);
+    const film = h("video", { muted: true, loop: true, playsInline: true, poster: thumbnail ?? "" });
+    const play = () => {
+      if (!picture || film.isConnected) return;
+      film.src = `${ROOT}/v1/avatars/${this.avatar.id}/clips/${name}/source`;
+      place.replaceChildren(film);
+      film.play().catch(() => {}); // a film that this browser cannot show stays a picture
+    };
+    const stop = () => {
+      if (!film.isConnected) return;
+      film.removeAttribute("src");
+      film.load(); // gives the connection back
+      place.replaceChildren(picture);
+    };
     return h("li", {},
-      h("div", { class: "face", title: error?.message ?? name },
-        h("span", { class: "thumb" }, thumbnail && h("img", { src: thumbnail, alt: "" })),
-        h("span", { class: "name" }, name), h("span", { class: "state" }, state)),
+      h("button", { type: "button", class: "face", title: error?.message ?? name, onmouseenter: play, onfocus: play, onclick: play, onmouseleave: stop, onblur: stop },
+        place, h("span", { class: "name" }, name), h("span", { class: "state" }, state)),
       h("button", { type: "button", class: "quiet close", "aria-label": t("deleteClip", { name }), onclick: () => this.remove(name) }, "✕"));
   }
 

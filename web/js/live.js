@@ -131,6 +131,7 @@ export class Live {
 
   say() {
     if (!this.text.value.trim()) return;
+    notice(this.error, "");
     this.link?.speakText(this.text.value);
     this.text.value = "";
   }
@@ -146,6 +147,7 @@ export class Live {
     if (event.type === "session.state_updated" && event.state === "connected" && ["recovering", "reconnecting"].includes(this.state)) this.enter(this.link.isSpeaking ? "speaking" : "idle");
     if (event.type === "agent.speak_started") this.enter("speaking");
     if (["agent.speak_ended", "agent.speak_interrupted"].includes(event.type)) this.enter("idle");
+    if (event.type === "error") this.text.value ||= event.text ?? ""; // to be corrected
     if (event.type === "error") notice(this.error, event.code === "browser" ? t("liveNotHere") : refusal(event));
     if (event.type === "session.ended") notice(this.error, explain(event.code, event.message));
     if (event.type === "closed") {
@@ -178,7 +180,8 @@ export class Live {
       : !this.link ? [stop()]
       : [this.microphone ? button("mute", () => this.mute()) : button("talk", () => this.talk(), "main"),
         button("interrupt", () => this.interrupt()), stop(),
-        ...this.actions.map((name) => h("button", { type: "button", onclick: () => this.link?.act(name) }, name))];
+        this.actions.length && h("div", { class: "actions row", role: "group", "aria-label": t("live.actions") },
+          this.actions.map((name) => h("button", { type: "button", onclick: () => this.link?.act(name) }, name)))];
     this.place.dataset.state = this.state;
     const isListening = this.state === "idle" && this.microphone;
     this.status.textContent = this.doing ? t(...this.doing) : t(`live.${isListening ? "listening" : this.state}`);
@@ -199,7 +202,7 @@ export class Live {
     const shown = [isOn, Boolean(this.link), Boolean(this.microphone), this.listing === "failed", this.actions, document.documentElement.lang].join();
     if (this.buttons.dataset.shown !== shown) {
       this.buttons.dataset.shown = shown;
-      this.buttons.replaceChildren(...buttons); // a focused button stays the same element otherwise
+      this.buttons.replaceChildren(...buttons.filter(Boolean)); // a focused button stays the same element otherwise
     }
     const start = this.buttons.querySelector("#live-start");
     if (start) start.disabled = !this.who.value || (this.isOwn && !this.own.file);

@@ -114,7 +114,10 @@ export class LiveSession {
     if (event.type === "session.stream") this.begin(event.media_type);
     if (event.type === "agent.speak_interrupted") this.cutAt = event.at_seconds;
     if (event.type === "agent.speak_ended") this.texts = this.texts.slice(this.texts.findIndex((text) => text.event_id === event.event_id) + 1);
-    if (event.type === "error") this.texts = this.texts.filter((text) => text.event_id !== event.event_id);
+    if (event.type === "error") {
+      event.text = this.texts.find((text) => text.event_id === event.event_id)?.text; // what was refused
+      this.texts = this.texts.filter((text) => text.event_id !== event.event_id);
+    }
     if (event.type === "session.state_updated" && event.state === "connected") this.connectedAt ??= performance.now();
     if (event.type === "error" && this.lost && event.retryable) return; // it is tried again
     this.onEvent(event);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from fastapi import Request, Response
@@ -68,7 +69,7 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
     async def list_avatars(self, request: Request) -> AvatarList:
         """List kept avatars, newest first."""
         avatars = await self._service.list_avatars(caller_of(request).owner)
-        return AvatarList(avatars=[await self._view(avatar, request) for avatar in avatars])
+        return AvatarList(avatars=await self._views(avatars, request))
 
     @route("/{avatar_id}", summary="Get an avatar", responses=problem_responses(404))
     async def get_avatar(self, avatar_id: str, request: Request) -> AvatarView:
@@ -176,5 +177,9 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         return view
 
     async def _view(self, avatar: AvatarRecord, request: Request) -> AvatarView:
-        rows = await self._service.clips(avatar.id, avatar.owner) if avatar.clips else {}
-        return AvatarView.of(avatar, base_url(request), rows)
+        return (await self._views([avatar], request))[0]
+
+    async def _views(self, avatars: Sequence[AvatarRecord], request: Request) -> list[AvatarView]:
+        keys = [avatar.key for avatar in avatars if avatar.clips]
+        rows = await self._service.clips(keys) if keys else {}
+        return [AvatarView.of(avatar, base_url(request), rows) for avatar in avatars]

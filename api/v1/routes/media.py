@@ -18,6 +18,7 @@ from api.v1.preview import Previews
 from api.v1.routes.subtitles import SUBTITLE_TYPES
 from config import LabelsConfig
 from errors import NotFoundError
+from jobs.model.clip import AvatarClip
 from jobs.model.record import JobStatus
 from jobs.ports import JobService
 from jobs.turns import cues_of
@@ -175,11 +176,20 @@ class MediaRoutes(Routes, prefix="/v1"):
     )
     async def get_clip_thumbnail(self, avatar_id: str, name: str, request: Request) -> Response:
         """Return a JPEG of the first frame of a clip (640 pixels on the longer side) once it is analysed."""
-        avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
-        missing = f"Avatar {avatar.id} has no clip {name[:80]!r} with a picture; see its list of clips."
-        if (clip := avatar.clips.get(name)) is None:
-            raise NotFoundError(missing)
+        clip = await self._clip(avatar_id, name, request)
+        missing = f"Clip {name[:80]!r} has no picture: it is not analysed yet."
         return await self._picture(request, avatar_picture_key(clip.key), missing)
+
+    @route("/avatars/{avatar_id}/clips/{name}/source", summary="Get a clip", tags=["avatars"], **_UPLOADED)
+    async def get_clip_source(self, avatar_id: str, name: str, request: Request) -> Response:
+        """Return the video of a clip as uploaded."""
+        return await self._upload(request, source_key((await self._clip(avatar_id, name, request)).key))
+
+    async def _clip(self, avatar_id: str, name: str, request: Request) -> AvatarClip:
+        avatar = await self._service.get_avatar(avatar_id, caller_of(request).owner)
+        if name not in avatar.clips:
+            raise NotFoundError(f"Avatar {avatar.id} has no clip {name[:80]!r}; see its list of clips.")
+        return avatar.clips[name]
 
     async def _picture(self, request: Request, key: str, missing: str) -> Response:
         if (state := await self._find(key)) is None:

@@ -43,6 +43,15 @@ def test_clips_are_added_and_deleted_with_the_keyboard(browser: Any, url: str, s
     page.click("#clip-add")
     visitor.until(f"{NAMES} === 'wave,nod'")
     assert "does not show the person" in visitor.text(".avatar-clips .notice:not([hidden])")
+    film = "document.querySelector('.clips video')?.getAttribute('src')"
+    page.hover(".clips .face:has-text('wave')")
+    assert visitor.until(film).endswith(f"/{avatar.id}/clips/wave/source")
+    page.hover("#clip-name")
+    visitor.until(f"!{film}")
+    page.focus(".clips .face:has-text('wave')")
+    visitor.until(film)
+    page.keyboard.press("Tab")
+    visitor.until(f"!{film}")
     visitor.picture("clips")
     assert visitor.serious_violations() == []
     page.focus("button[aria-label='Delete clip wave']")

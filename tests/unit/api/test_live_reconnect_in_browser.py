@@ -10,6 +10,7 @@ from config import LiveConfig
 from tests.browser import Visitor
 from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.clip_graphs import acting_graph
 from tests.unit.lipwright_client.breaking_proxy import breaking_proxy
 
 STATE = "document.querySelector('#live').dataset.state"
@@ -20,6 +21,7 @@ def test_live_card_reconnects_and_sends_text_again(browser: Any, tmp_path: Path,
     service = MemoryService(tmp_path)
     service.looked_at = "face"
     live = GreyAvatars(service.table)
+    live.graph = acting_graph()
     live.admission = type(live.admission)(LiveConfig(max_sessions=4))
     with serving(service, live=live) as url, breaking_proxy(url) as proxy:
         visitor = Visitor(browser, proxy.url)
@@ -32,6 +34,15 @@ def test_live_card_reconnects_and_sends_text_again(browser: Any, tmp_path: Path,
         visitor.page.click("#live-start")
         visitor.until(f"{STATE} === 'idle' && document.querySelector('#live-video').currentTime > 1")
         first = visitor.page.evaluate("document.querySelector('#live-video').src")
+        assert visitor.page.get_by_role("group", name="Actions").get_by_role("button").all_text_contents() == [
+            "wave",
+            "nod",
+        ]
+        visitor.page.fill("#live-text", "Hi [wawe]")
+        visitor.page.click("#live-written button")
+        visitor.until("document.querySelector('#live-error').textContent.includes(\"no action 'wawe'\")")
+        assert visitor.page.input_value("#live-text") == "Hi [wawe]", "to be corrected"
+        sent.clear()
         visitor.page.fill("#live-text", "Good day.")
         proxy.answers.clear()  # the page does not learn what has become of the text
         visitor.page.click("#live-written button")

@@ -55,8 +55,10 @@ def test_planned_actions_of_a_text_are_at_their_words() -> None:
 def test_planned_actions_of_turns_are_in_their_time() -> None:
     text = PlannedTurn(start=4, end=7, text="Hi! [nod] You.", action="wave").with_actions(["nod", "wave"])
     job = acting_job(PlannedTurn(start=1, end=2, action="nod"), text)
-    found = planned_actions(job, rows((1, 2), (4, 4.5), (6, 7)))
-    assert [(each.name, round(each.seconds, 1)) for each in found] == [("nod", 1), ("wave", 4), ("nod", 6)]
+    plan = job.plan.model_copy(update={"cue_actions": (PlannedAction(seconds=3, name="wave"),)})
+    found = planned_actions(job.model_copy(update={"plan": plan}), rows((1, 2), (4, 4.5), (6, 7)))
+    expected = [("nod", 1), ("wave", 3), ("wave", 4), ("nod", 6)]
+    assert [(each.name, round(each.seconds, 1)) for each in found] == expected
 
 
 def test_planned_actions_of_cut_words_are_at_the_end_of_the_turn() -> None:

@@ -604,6 +604,34 @@ async def test_create_job_with_turns_of_one_face_plays_clips(bench: Bench) -> No
     assert job.result_seconds > 9, "as long as the turns, not as the video"
 
 
+ACTED = (
+    b"1\n00:00:00,500 --> 00:00:01,000\nANNA: Hi [wave] you [applause]\n\n"
+    b"2\n00:00:00,900 --> 00:00:01,200\n[laughs] No.\n\n"
+    b"3\n00:00:01,300 --> 00:00:01,400\n[wave] ...\n\n"
+    b"4\n00:00:01,500 --> 00:00:01,900\nBOB: [door slams] Bye!\n"
+)
+
+
+async def test_create_job_with_subtitles_on_clips_reads_actions(bench: Bench) -> None:
+    avatar = await _avatar_with_clip(bench)
+
+    async def create(**speakers: dict[str, str]) -> JobRecord:
+        sent = {"video": None, "face_image": None, "audio": None, "avatar_id": avatar.id}
+        return await bench.create(bench.spec(**sent, subtitles=bench.upload(ACTED), speakers=speakers))
+
+    job = await create(Bob={"face": "offscreen"})
+    assert (job.avatar_key, job.options.loop) == (composite_key(job.plan.clips), "natural")
+    assert [(turn.face, turn.text, turn.end) for turn in job.plan.turns] == [
+        (None, "Hi you", 0.9),
+        (None, "No.", 1.2),
+        ("offscreen", "Bye!", 1.9),
+    ]
+    assert job.plan.turns[0].actions == ((3, "wave"),) and not job.plan.turns[2].actions
+    assert [(action.seconds, action.name) for action in job.plan.cue_actions] == [(1.3, "wave")]
+    dub = await create(Anna={"face": "0"})
+    assert dub.plan.clips == {} and [turn.text for turn in dub.plan.turns] == ["Hi  you", "No.", "Bye!"]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

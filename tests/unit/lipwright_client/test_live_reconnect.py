@@ -250,6 +250,28 @@ def test_refusal_while_reconnecting_is_raised(tmp_path: Path) -> None:
             list(events)
 
 
+def test_refused_update_is_not_repeated_after_reconnecting(tmp_path: Path) -> None:
+    live = GreyService(8)
+    with (
+        serving(MemoryService(tmp_path / "data"), live=live, live_config=LIVE) as url,
+        breaking_proxy(url) as proxy,
+        Lipwright(proxy.url) as client,
+        client.live(AVATAR, RATE) as session,
+    ):
+        events = iter(session)
+        for gaze in ("camera", "up"):  # of a video, and unknown
+            session.update_avatar(gaze=gaze)
+            refused = next(event for event in events if event.type == "error")
+            assert "gaze" in refused.raw["message"]
+        proxy.cut()
+        next(event for event in events if event.raw.get("state") == "reconnecting")
+        seen: list[LiveEvent] = []
+        while sum(event.type == "session.fragment" for event in seen) < 5:
+            seen.append(next(events))
+    assert not any(event.type == "error" for event in seen)
+    assert live.settings[-1] == live.settings[0]
+
+
 def _gone() -> Exception:
     from errors import NotFoundError
 

@@ -104,6 +104,26 @@ def test_interrupt_ends_the_count_of_spoken_audio() -> None:
         assert again(unspoken) == [SECOND[500:]]
 
 
+def test_refused_updates_and_outputs_are_not_sent_again() -> None:
+    unspoken = Unspoken(RATE)
+    for number in range(12):
+        unspoken.add(encode_message("avatar.update", expression=str(number), **({"motion": 0.5} if not number else {})))
+    unspoken.add(encode_message("output.start", url="rtmp://a"))
+    for failed in ("client-12", "client-13"):
+        unspoken.handle(LiveEvent("error", {"code": "option_invalid", "event_id": failed}))
+    assert not unspoken.has_outputs
+    unspoken.pause()
+    unspoken.add(encode_message("avatar.update", expression="late"))
+    assert again(unspoken, num_messages=13) == ["avatar.update"], "only what was not sent"
+    unspoken.pause()
+    unspoken.resume({})
+    sent = []
+    while (message := unspoken.next_unsent()) is not None:
+        sent.append(json.loads(message))
+    assert (sent[0]["motion"], [message["expression"] for message in sent[-2:]]) == (0.5, ["10", "late"])
+    assert len(sent) <= 9
+
+
 def test_audio_while_paused_beyond_max_seconds_is_dropped() -> None:
     unspoken = speaking(SECOND)
     unspoken.max_seconds = 1.5

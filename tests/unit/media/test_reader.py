@@ -116,8 +116,8 @@ def test_reader_ascending_reads_do_not_seek(h264: Path, monkeypatch: pytest.Monk
         assert seeks == [3, 50]
 
 
-def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In any order: forward and backward, in a loop, and from the middle."""
+def _watch_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The frames that are decoded from now on."""
     decoded: list[int] = []
     plain_step = ForwardDecoder.step
 
@@ -128,6 +128,26 @@ def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.
         return made
 
     monkeypatch.setattr(ForwardDecoder, "step", step)
+    return decoded
+
+
+def test_reader_clips_of_a_long_video_are_decoded_once(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info, frame_bytes, decoded = probe_video(long_gop, LIMITS), 192 * 128 * 3 // 2, _watch_steps(monkeypatch)
+    clips = [*range(5, 25), *range(60, 80), *range(100, 110)]
+    with FrameReader(long_gop, info, 50 * frame_bytes) as reader:
+        for number in range(6):
+            assert [number_of(planes) for planes in reader.read(clips)] == clips
+            assert len(reader._kept) <= 50
+            if number == 1:
+                decoded.clear()
+        assert decoded == [], "what both clips show is kept"
+        assert [number_of(planes) for planes in reader.read(range(120))] == list(range(120))
+        assert len(reader._kept) <= 50
+
+
+def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any order: forward and backward, in a loop, and from the middle."""
+    decoded = _watch_steps(monkeypatch)
     info, frame_bytes = probe_video(h264, LIMITS), 192 * 128 * 3 // 2
     order = [*range(60), *range(58, 0, -1), *range(60), *random.Random(7).sample(range(60), 60)]
     with FrameReader(h264, info, 60 * frame_bytes) as reader:

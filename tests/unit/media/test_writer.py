@@ -93,6 +93,7 @@ def test_segment_max_gop_frames_limits_distance_of_keyframes(tmp_path: Path) -> 
     with av.open(tmp_path / "segment.mp4") as container:
         keys = [packet.pts * packet.time_base * 25 for packet in container.demux(video=0) if packet.is_keyframe]  # type: ignore[operator]
     assert keys == [0, 12, 24, 36, 48]
+    assert b"cabac=0" in (tmp_path / "segment.mp4").read_bytes(), "decoding is fast"
 
 
 def test_segment_keeps_colour_tags_and_pixel_aspect(tmp_path: Path) -> None:

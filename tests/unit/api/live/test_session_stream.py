@@ -168,11 +168,12 @@ async def test_avatar_update_of_a_video_is_reported_as_an_error() -> None:
     talk = Talk()
     async with talk.session() as session:
         await session.take_text(json.dumps({"type": "avatar.update", "gaze": "camera"}))
-        await session.take_text(json.dumps({"type": "avatar.update", "expression": "bored"}))
+        await session.take_text(json.dumps({"type": "avatar.update", "expression": "bored", "event_id": "7"}))
         await talk.until(lambda: len(talk.line.of("error")) == 2)
         num = len(talk.service.requests)
         await talk.until(lambda: len(talk.service.requests) > num + 1)
-    assert [error["code"] for error in talk.line.of("error")] == ["option_invalid"] * 2
+    errors = [(error["code"], error.get("event_id")) for error in talk.line.of("error")]
+    assert errors == [("option_invalid", None), ("option_invalid", "7")]
     assert {request.behaviours for request in talk.service.requests} == {(TimedBehaviour(0.0, Behaviour()),)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from errors import FaceNotFoundError
 from lipwright_client import Lipwright, NotFoundError, StateError
 from storage.file_keys import avatar_picture_key
 from storage.local.api_keys import FileKeyRing
+from storage.protocols import Row
 from tests.unit.api_server import MemoryService, api_client
 from tests.unit.on_disk import on_disk
 
@@ -44,10 +46,33 @@ def test_clip_is_added_listed_shown_and_deleted(http: httpx.Client, service: Mem
     own = service.table.list_avatars()[0]
     on_disk(service.files, avatar_picture_key(own.clips["wave"].key)).write_bytes(b"jpeg")
     assert http.get(listed[0]["thumbnail"]).content == b"jpeg"
+    assert http.get(f"{avatar}/clips/wave/source").content == b"wave"
     assert listed[1]["thumbnail"] is None and http.get(f"{avatar}/clips/nod/thumbnail").status_code == 404
     assert [http.delete(f"{avatar}/clips/wave").status_code for _ in range(2)] == [204, 404]
     assert [clip["name"] for clip in http.get(f"{avatar}/clips").json()["clips"]] == ["nod"]
     assert not service.uploads()
+
+
+def test_list_avatars_reads_all_clips_at_once(
+    http: httpx.Client, service: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, queries = service.table.database, list[str]()
+    query = database.query
+
+    def counted(sql: str, *values: object) -> Sequence[Row]:
+        queries.append(sql)
+        return query(sql, *values)
+
+    monkeypatch.setattr(database, "query", counted)
+    counts = []
+    for number in range(3):
+        avatar = http.post("/v1/avatars", files={"video": ("a.mp4", b"face%d" % number)}).json()["id"]
+        _add(http, f"/v1/avatars/{avatar}", f"wave{number}")
+        queries.clear()
+        listed = http.get("/v1/avatars").json()["avatars"]
+        assert [len(each["clips"]) for each in listed] == [1] * (number + 1)
+        counts.append(len(queries))
+    assert len(set(counts)) == 1
 
 
 @pytest.mark.parametrize(("name", "kind"), [("Wave", "action"), ("a" * 33, "idle"), ("a b", "talk"), ("wave", "jump")])
@@ -69,9 +94,10 @@ def test_clips_of_another_key_are_unknown(service: MemoryService) -> None:
             _add(http, avatar, "nod", **second),
             http.get(f"{avatar}/clips", headers=second),
             http.get(f"{avatar}/clips/wave/thumbnail", headers=second),
+            http.get(f"{avatar}/clips/wave/source", headers=second),
             http.delete(f"{avatar}/clips/wave", headers=second),
         ]
-        assert [answer.status_code for answer in answers] == [404] * 4
+        assert [answer.status_code for answer in answers] == [404] * 5
         assert len(http.get(f"{avatar}/clips", headers=first).json()["clips"]) == 1
 
 

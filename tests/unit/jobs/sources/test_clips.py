@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 
 from errors import FaceNotFoundError, LipwrightError, NotFoundError, OptionError, StateError
-from jobs.messages import AvatarRef, ClipPart, Composite, encode_source_info
+from jobs.messages import AvatarRef, ClipPart, Composite, PreparedSpeech, encode_source_info
 from jobs.model.plan import JobOptions
 from jobs.requests import ClipRequest
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.clips import Clips, composite_key, parts_of, store_composite
+from media.audio_parts import AudioPart
 from media.playback import ClipKind
 from models.clips.graph import OWN, Clip, ClipGraph
 from models.face.choice import FaceChoice
-from storage.file_keys import source_key
+from storage.file_keys import own_speech_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus
@@ -41,6 +42,7 @@ class ComposingStages(CountingStages):
         super().__init__(files)
         self.composed: list[list[tuple[str, ClipKind | None, str]]] = []
         self.choices: list[FaceChoice] = []
+        self.heard: list[tuple[AudioPart[str], str]] = []  # and what was made of it
         self.cuts: Sequence[int] = ()  # of the last avatar that was built
         self.strangers: set[str] = set()  # sources without the person
         self.refusal: LipwrightError | None = None
@@ -49,6 +51,10 @@ class ComposingStages(CountingStages):
 
     async def appearance(self, context: CallContext, avatar: AvatarRef) -> FaceChoice:
         return PERSON
+
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *rest: Any) -> PreparedSpeech:
+        self.heard.append((parts[0], speech))
+        return await super().prepare_speech(context, parts, speech, *rest)
 
     async def track(self, context: CallContext, source: Any, choice: FaceChoice, *rest: Any) -> Any:
         self.choices.append(choice)
@@ -69,7 +75,7 @@ class ComposingStages(CountingStages):
             raise self.refusal
         self.composed.append([(part.name, part.kind, part.avatar.source.key) for part in parts])
         on_disk(self.files, out).write_bytes(b"composite")
-        return Composite(GRAPH, VIDEO, hashlib.sha256(b"composite").hexdigest())
+        return Composite(GRAPH, replace(VIDEO, has_audio=False), hashlib.sha256(b"composite").hexdigest())
 
 
 class Bench(AvatarBench):
@@ -192,6 +198,13 @@ async def test_ensure_of_composite_composes_it_once(bench: Bench) -> None:
     assert not await bench.avatars.is_intact(key, "warp")
     await bench.avatars.ensure(key, "warp", ignore_progress)
     assert len(bench.stages.composed) == 2, "its source was lost"
+
+
+async def test_ensure_of_composite_hears_the_speech_of_its_avatar(bench: Bench) -> None:
+    key = await bench.composite()
+    own = AudioPart(source_key(bench.key), stop=VIDEO.duration_seconds)  # sound after it belongs to no frame
+    assert bench.stages.heard == [(own, own_speech_key(key))]
+    assert [speech and speech.key for speech in bench.stages.source_speech] == [own_speech_key(key)]
 
 
 async def test_ensure_of_composite_that_cannot_be_made_fails(bench: Bench) -> None:

@@ -86,6 +86,19 @@ def test_read_cues_cue_of_two_speakers_is_divided(content: str) -> None:
     assert (first.start, first.end, second.start, second.end) == pytest.approx((1, 2.2, 2.2, 4))
 
 
+@pytest.mark.parametrize(
+    ("line", "speaker", "text"),
+    [
+        ("Hi [wave] you [applause] there ♪", None, "Hi [wave] you  there"),
+        ("[wave] ANNA: hi", "ANNA", "[wave] hi"),
+        ("- [ wave ] [wave] bob: hi", "bob", "[ wave ] [wave] hi"),
+    ],
+)
+def test_read_cues_keeps_brackets_of_actions(line: str, speaker: str | None, text: str) -> None:
+    (cue,) = read_cues(_cue("00:00:01,000 --> 00:00:02,000", line), ["bob"], {"wave"}.__contains__)
+    assert (cue.speaker, cue.text) == (speaker, text)
+
+
 def test_read_cues_drops_empty_cues_and_sorts() -> None:
     content = "1\n00:00:05,000 --> 00:00:06,000\nlate\n\n2\n00:00:01,000 --> 00:00:02,000\n♪ [music] ♪\n"
     assert [cue.text for cue in read_cues(content.encode())] == ["late"]

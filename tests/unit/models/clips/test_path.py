@@ -120,6 +120,7 @@ def test_extend_path_clip_that_cannot_be_left_raises() -> None:
         extend_path(graph, PathState(), 10, [], [], 0)
 
 
+@pytest.mark.timeout(60)
 def test_extend_path_leaves_clip_before_exit_to_action_only() -> None:
     start = CLIPS[-1].start
     kept = [each for each in GRAPH.transitions if each.leave % 250 < 200 or max(each.leave, each.enter) >= start]
@@ -127,6 +128,12 @@ def test_extend_path_leaves_clip_before_exit_to_action_only() -> None:
     path, _ = extend_path(graph, PathState(), MINUTE, [(0, MINUTE)], [], 0)
     check_steps(graph, shown(path, MINUTE))
     assert not entered(path, "wave")
+    for step in (2, 25):
+        state, chunks = PathState(), list[tuple[int, int]]()
+        for stop in range(step, 320, step):
+            path, state = extend_path(graph, state, stop, [(0, 400)], [ActionCue(240, "wave")], 0)
+            chunks += path
+        check_steps(graph, shown(tuple(chunks), 300))
 
 
 def test_extend_path_takes_little_time() -> None:
