@@ -55,6 +55,8 @@ def compose_clips(sources: Sequence[ClipSource], path: Path) -> ClipGraph:
     """
     own = sources[0]
     fitted = [fit_clip(each.name, each.info, each.track, own.info, own.track) for each in sources]
+    moved = (clip.aligned(each.reader, fitted[0], own.reader) for each, clip in zip(sources[1:], fitted[1:], strict=True))
+    fitted = [fitted[0], *moved]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         writer = _VideoWriter(Path(folder), own.info)
         clips, pictures = [], []
@@ -81,8 +83,9 @@ def _write_bridges(
         for match in sorted(matches, key=lambda match: (match.leave, match.enter)):
             first = writer.num_frames
             pair = match.replaced, match.replacing
-            frames = bridge_frames(before.read(pair[0]), after.read(pair[1]), points[pair[0]], points[pair[1]])
-            num = sum(1 for _ in writer.written(frames))
+            frames = before.read(pair[0]), after.read(pair[1])
+            bridge = bridge_frames(*frames, points[pair[0]], points[pair[1]], match.cost + 1)
+            num = sum(1 for _ in writer.written(bridge))
             transitions.append(Transition(match.leave, first, num, match.enter, match.cost))
     return transitions
 

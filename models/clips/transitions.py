@@ -40,7 +40,7 @@ _MIN_MOTION, _MIN_CHANGE = 0.003, 0.5
 _LITTLE: Final = 1e-3  # weight of the face, which may fill the picture
 _STEPS_AT_ONCE: Final = 250
 
-_CELLS: Final = (32, 18)
+_CELLS: Final = (64, 36)
 _POINTS: Final = (*RIGID, *(point for eye in EYES for row in eye for point in row))
 
 
@@ -48,8 +48,8 @@ class FrameFeatures(NamedTuple):
     """A small picture of one frame.
 
     Attributes:
-        picture: (3, 576) uint8, luma, Cb and Cr.
-        is_beside: (576,) bool, whether a cell is beside the face.
+        picture: (2304,) uint8, luma.
+        is_beside: (2304,) bool, whether a cell is beside the face.
     """
 
     picture: NDArray[np.uint8]
@@ -58,12 +58,12 @@ class FrameFeatures(NamedTuple):
     @classmethod
     def of(cls, frame: YuvFrame, points: NDArray[np.float32]) -> FrameFeatures:
         """Return the features of a frame with a face at (468, 2) points."""
-        small = [cv2.resize(plane, _CELLS, interpolation=cv2.INTER_AREA).ravel() for plane in frame]
+        picture = cv2.resize(frame.y, _CELLS, interpolation=cv2.INTER_AREA).ravel()
         height, width = frame.y.shape
         cells = points * [_CELLS[0] / width, _CELLS[1] / height]
         hull = cv2.convexHull(np.rint(cells).astype(np.int32))
         face = cv2.fillConvexPoly(np.zeros(_CELLS[::-1], np.uint8), hull, 1)
-        return cls(np.array(small, np.uint8), face.ravel() == 0)
+        return cls(np.asarray(picture, np.uint8), face.ravel() == 0)
 
 
 class Match(NamedTuple):
@@ -169,18 +169,17 @@ class _Frames:
     """All frames as vectors, so that differences are products of matrices."""
 
     face: NDArray[np.float32]  # (N, P * 2) eye distances
-    picture: NDArray[np.float32]  # (N, 3 * 576) levels; 0 in the face
-    energy: NDArray[np.float32]  # (N, 576) squared levels, of all three planes
-    beside: NDArray[np.float32]  # (N, 576) 1 beside the face, about 0 in it
+    picture: NDArray[np.float32]  # (N, 2304) levels; about 0 in the face
+    energy: NDArray[np.float32]  # (N, 2304) squared levels; about 0 in the face
+    beside: NDArray[np.float32]  # (N, 2304) 1 beside the face, about 0 in it
 
     @classmethod
     def of(cls, fitted: Sequence[FittedClip], features: Sequence[FrameFeatures]) -> _Frames:
         face = np.concatenate([clip.points[:, list(_POINTS)].reshape(len(clip.points), -1) for clip in fitted])
         face = (face - face.mean(0)) / fitted[0].eyes
         beside = np.array([each.is_beside for each in features], np.float32) + np.float32(_LITTLE)
-        levels = np.array([each.picture for each in features], np.float32) - 128  # (N, 3, 576)
-        picture = (levels * beside[:, None]).reshape(len(features), -1)
-        return cls(face, picture, (levels**2).sum(1) * beside, beside)
+        levels = np.array([each.picture for each in features], np.float32) - 128
+        return cls(face, levels * beside, levels**2 * beside, beside)
 
     def differences(self, rows: slice, others: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (R, M) mean squared differences of faces (eye distances), and of the pictures beside them (levels)."""
@@ -188,7 +187,7 @@ class _Frames:
         face = (ours**2).sum(1)[:, None] + (theirs**2).sum(1) - 2 * ours @ theirs.T
         energy = self.energy[rows] @ self.beside[others].T + self.beside[rows] @ self.energy[others].T
         picture = energy - 2 * self.picture[rows] @ self.picture[others].T
-        return face / len(_POINTS), picture / (3 * self.beside[rows] @ self.beside[others].T)
+        return face / len(_POINTS), picture / (self.beside[rows] @ self.beside[others].T)
 
     def usual_steps(self, clip: Clip) -> tuple[float, float]:
         """Return the usual squared differences between neighbouring frames of a clip."""
