@@ -30,9 +30,9 @@ _ZONE_SECONDS: Final = 1.0
 _ACTION_ZONE_SECONDS: Final = 0.4
 """The same of an action, and at its start, where it is entered; at most a sixth of it, so that most of it is shown."""
 _MAX_JUMP: Final = 12.0
-"""Usual steps between neighbours to which a jump is limited if there is a better one between two clips."""
+"""Usual steps between neighbours to which jumps are limited that are not needed to leave a clip or start an action."""
 _ACTION_SPACING: Final = 2.0
-"""Seconds between two ways to an action, whatever their jumps."""
+"""Seconds between two ways to an action from another clip, whatever their jumps."""
 _UNUSABLE: Final = 1e6
 _MIN_MOTION, _MIN_CHANGE = 0.003, 0.5
 """Least usual step, in eye distances, and least usual change of the picture, in levels: those of trackers and noise."""
@@ -189,13 +189,13 @@ class _Frames:
         picture = energy - 2 * self.picture[rows] @ self.picture[others].T
         return face / len(_POINTS), picture / (self.beside[rows] @ self.beside[others].T)
 
-    def usual_steps(self, clip: Clip) -> tuple[float, float]:
-        """Return the usual squared differences between neighbouring frames of a clip."""
+    def steps(self, clip: Clip) -> NDArray[np.float32]:
+        """Return (2, N) squared differences of each frame of a clip and the one before it, the first two alike."""
         firsts = range(clip.start, clip.stop - 1, _STEPS_AT_ONCE)
         blocks = [slice(first, min(first + _STEPS_AT_ONCE, clip.stop - 1) + 1) for first in firsts]
         steps = [[np.diagonal(part, 1) for part in self.differences(block, block)] for block in blocks]
-        motion, change = (float(np.median(np.concatenate(parts))) for parts in zip(*steps, strict=True))
-        return max(motion, _MIN_MOTION**2), max(change, _MIN_CHANGE**2)
+        least = np.array([[_MIN_MOTION**2], [_MIN_CHANGE**2]], np.float32)
+        return np.maximum(np.pad(np.concatenate(steps, 1), ((0, 0), (1, 0)), "edge"), least)
 
 
 def _is_steady(clip: FittedClip, half: int) -> NDArray[np.bool_]:
@@ -204,6 +204,13 @@ def _is_steady(clip: FittedClip, half: int) -> NDArray[np.bool_]:
     first, last = (np.clip(np.arange(num) + shift, 0, num - 1) for shift in (-half - 1, half))
     seen = np.concatenate([[0], np.cumsum(clip.is_seen)])
     return np.asarray((seen[last + 1] - seen[first] == last + 1 - first) & (clip.shot[first] == clip.shot[last]))
+
+
+def _haste(steps: NDArray[np.float32], half: int) -> NDArray[np.float32]:
+    """Return (N,) by how much the largest squared step around each frame exceeds the usual largest one."""
+    padded = np.pad(steps, half, "edge")
+    largest = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).max(1)
+    return np.asarray(np.maximum(largest - np.median(largest), 0), np.float32)
 
 
 class _Search:
@@ -218,9 +225,11 @@ class _Search:
         half: int,
     ) -> None:
         self._frames, self._bounds, self._half = frames, bounds, half
-        usual = np.array([frames.usual_steps(clip) for clip in clips], np.float32)
+        steps = [frames.steps(clip) for clip in clips]
         # (2, N) usual squared steps in the clip of each frame: of the face, of the picture.
-        self._usual = np.repeat(usual, [clip.stop - clip.start for clip in clips], axis=0).T
+        self._usual = np.concatenate([np.broadcast_to(np.median(each, 1, keepdims=True), each.shape) for each in steps], 1)
+        usual = np.split(self._usual, [clip.start for clip in clips[1:]], axis=1)
+        self._haste = np.concatenate([_haste((own / each).max(0), half) for own, each in zip(steps, usual, strict=True)])
         self._is_steady = np.concatenate([_is_steady(clip, half) for clip in fitted])
 
     def best(self, slot: range, source: int) -> Iterator[_Candidate]:
@@ -239,14 +248,18 @@ class _Search:
                 yield _Candidate(source, (target, first), before, after, float(part[row, column]))
 
     def _jumps(self, slot: range) -> NDArray[np.float32]:
-        """Return (S, N) differences of windows around the frames of a slot and around all frames, in usual steps."""
+        """Return (S, N) differences of windows around the frames of a slot and around all frames, in usual steps.
+
+        To the jump, which a bridge divides among its steps, comes what the clips move faster than usual in it.
+        """
         half, num = self._half, len(self._is_steady)
         rows = slice(slot.start - half, slot.stop + half - 1)
         squared = np.zeros((rows.stop - rows.start, num + 2 * half), np.float32)
         for difference, usual in zip(self._frames.differences(rows, slice(None)), self._usual, strict=True):
             squared[:, half : num + half] += difference.clip(0) / (usual[rows, None] + usual)
         window = sum(squared[k : k + len(slot), k : k + num] for k in range(2 * half))
-        jumps = np.sqrt(np.asarray(window, np.float32) / (2 * half))
+        haste = np.maximum(self._haste[slot.start : slot.stop, None], self._haste)
+        jumps = np.sqrt(np.asarray(window, np.float32) / (2 * half) + (2 * half + 1) ** 2 * haste)
         jumps[~self._is_steady[slot.start : slot.stop]] += _UNUSABLE
         jumps[:, ~self._is_steady] += _UNUSABLE
         return jumps
@@ -283,9 +296,10 @@ def _by_importance(
     for seconds in _SPACINGS:
         taken = set()
         for each in ordered:
-            is_first, is_action = seconds == np.inf, clips[each.target[0]].kind == "action"
-            limit = _UNUSABLE if is_first or (is_action and seconds >= _ACTION_SPACING) else _MAX_JUMP
-            part = each.source, each.target[: 1 if is_first else 2], int(each.before / fps / seconds)
+            kinds = clips[each.source].kind, clips[each.target[0]].kind
+            is_start = kinds[1] == "action" != kinds[0] and seconds >= _ACTION_SPACING
+            limit = _UNUSABLE if is_start else _MAX_JUMP
+            part = each.source, each.target[: 1 if seconds == np.inf else 2], int(each.before / fps / seconds)
             if part not in taken and each.jump < limit:
                 taken.add(part)
                 yield each
