@@ -23,7 +23,7 @@ from models.clips.graph import Clip, ClipGraph, ClipKind, Transition
 from models.clips.transitions import FrameFeatures, Match, find_matches
 from models.track.face_track import FaceTrack
 
-COMPOSITE_VERSION: Final = "1"
+COMPOSITE_VERSION: Final = "2"
 """Increment it when a change here or in the modules beside it invalidates composites that are stored."""
 
 _CRF, _PRESET = 12, "veryfast"
@@ -55,7 +55,9 @@ def compose_clips(sources: Sequence[ClipSource], path: Path) -> ClipGraph:
     """
     own = sources[0]
     fitted = [fit_clip(each.name, each.info, each.track, own.info, own.track) for each in sources]
-    moved = (clip.aligned(each.reader, fitted[0], own.reader) for each, clip in zip(sources[1:], fitted[1:], strict=True))
+    moved = (
+        clip.aligned(each.reader, fitted[0], own.reader) for each, clip in zip(sources[1:], fitted[1:], strict=True)
+    )
     fitted = [fitted[0], *moved]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         writer = _VideoWriter(Path(folder), own.info)

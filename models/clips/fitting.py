@@ -37,7 +37,7 @@ _BETTER: Final = 0.9
 """Ratio to which moving a clip must reduce its difference to the avatar's own video."""
 _ECC_STOP: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-4)
 _EDGE: Final = 4  # pixels at the edges of frames, often black, that are not shown in moved clips
-_NUM_COMPARED: Final = 8
+_NUM_COMPARED, _COMPARED_WIDTH = 8, 320
 
 
 class _Crop(NamedTuple):
@@ -99,19 +99,29 @@ class FittedClip:
             )
         except cv2.error:  # nothing in common
             return self
-        size = target.shape[::-1]
-        corners = np.array([[0, 0], [size[0], 0], [0, size[1]], size], np.float64)
-        move = cv2.invertAffineTransform(back)
-        if np.abs(_transform(move, corners) - corners).max() > _MAX_SHIFT * size[1]:
-            return self
-        covering = cv2.warpAffine(picture, move, size, borderMode=cv2.BORDER_REPLICATE)
+        covering = cv2.warpAffine(
+            picture,
+            back,
+            target.shape[::-1],
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         before, after = (float(((each - target) ** 2).mean()) for each in (picture, covering))
-        return self if after > _BETTER**2 * before else replace(self, points=_transform(move, self.points), _move=move)
+        move, factor = cv2.invertAffineTransform(back), self._shown.width / target.shape[1]
+        move[:, 2] = factor * move[:, 2] + (factor - 1) / 2 * (1 - move[:, :2].sum(1))
+        corners = np.array([[0, 0], [self._shown.width, 0], [0, self._shown.height]], np.float64)
+        is_far = np.abs(_transform(move, corners) - corners).max() > _MAX_SHIFT * self._shown.height
+        if is_far or after > _BETTER**2 * before:
+            return self
+        return replace(self, points=_transform(move, self.points), _move=move)
 
     def _mean_picture(self, reader: FrameSource) -> NDArray[np.float32]:
-        """Return the mean luma of frames from all over the clip."""
+        """Return the small mean luma of frames from all over the clip."""
         rows = self._rows[np.linspace(0, len(self._rows) - 1, _NUM_COMPARED).astype(int)]
-        return np.asarray(np.mean([frame.y for frame in self._frames(reader, rows)], axis=0), np.float32)
+        factor = max(1.0, self._shown.width / _COMPARED_WIDTH)
+        size = round(self._shown.width / factor), round(self._shown.height / factor)
+        pictures = (cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA) for frame in self._frames(reader, rows))
+        return np.asarray(np.mean(list(pictures), axis=0), np.float32)
 
     def _frames(self, reader: FrameSource, rows: NDArray[np.int32]) -> Iterator[YuvFrame]:
         shape = self._shown.height, self._shown.width

@@ -30,7 +30,7 @@ _ZONE_SECONDS: Final = 1.0
 _ACTION_ZONE_SECONDS: Final = 0.4
 """The same of an action, and at its start, where it is entered; at most a sixth of it, so that most of it is shown."""
 _MAX_JUMP: Final = 12.0
-"""Usual steps between neighbours to which jumps are limited that are not needed to leave a clip or start an action."""
+"""Usual steps to which transitions are limited that are not needed to leave a clip or to start an action."""
 _ACTION_SPACING: Final = 2.0
 """Seconds between two ways to an action from another clip, whatever their jumps."""
 _UNUSABLE: Final = 1e6
@@ -162,6 +162,7 @@ class _Candidate(NamedTuple):
     before: int
     after: int
     jump: float
+    steps: float  # what a bridge changes, if all its steps are like the largest
 
 
 @dataclass(frozen=True)
@@ -227,39 +228,43 @@ class _Search:
         self._frames, self._bounds, self._half = frames, bounds, half
         steps = [frames.steps(clip) for clip in clips]
         # (2, N) usual squared steps in the clip of each frame: of the face, of the picture.
-        self._usual = np.concatenate([np.broadcast_to(np.median(each, 1, keepdims=True), each.shape) for each in steps], 1)
+        self._usual = np.concatenate(
+            [np.broadcast_to(np.median(each, 1, keepdims=True), each.shape) for each in steps], 1
+        )
         usual = np.split(self._usual, [clip.start for clip in clips[1:]], axis=1)
-        self._haste = np.concatenate([_haste((own / each).max(0), half) for own, each in zip(steps, usual, strict=True)])
+        self._haste = np.concatenate(
+            [_haste((own / each).max(0), half) for own, each in zip(steps, usual, strict=True)]
+        )
         self._is_steady = np.concatenate([_is_steady(clip, half) for clip in fitted])
 
     def best(self, slot: range, source: int) -> Iterator[_Candidate]:
         """Yield the best transition from a range of frames of a clip into each clip."""
         jumps = self._jumps(slot)
+        # A bridge divides the jump among its steps; to each comes by how much the clips move faster than usual in it.
+        haste = np.maximum(self._haste[slot.start : slot.stop, None], self._haste)
+        steps = np.sqrt(jumps**2 + (2 * self._half + 1) ** 2 * haste)
         # The start of a clip, too, where it can go on for long.
         enter = [(target, part) for target, bound in enumerate(self._bounds) for part in bound.parts()]
         for target, (first, stop) in enter:
-            part = jumps[:, first:stop].copy()
+            part = steps[:, first:stop].copy()
             if target == source:  # neither forwards, nor back by so little that it is a stutter
                 latest = np.array(slot)[:, None] - self._bounds[target].zone
                 part[np.arange(first, stop) > latest] = np.inf
             row, column = np.unravel_index(np.argmin(part), part.shape)
             if np.isfinite(part[row, column]):
                 before, after = slot.start + int(row), first + int(column)
-                yield _Candidate(source, (target, first), before, after, float(part[row, column]))
+                jump, step = float(jumps[row, first + column]), float(part[row, column])
+                yield _Candidate(source, (target, first), before, after, jump, step)
 
     def _jumps(self, slot: range) -> NDArray[np.float32]:
-        """Return (S, N) differences of windows around the frames of a slot and around all frames, in usual steps.
-
-        To the jump, which a bridge divides among its steps, comes what the clips move faster than usual in it.
-        """
+        """Return (S, N) differences of windows around the frames of a slot and around all frames, in usual steps."""
         half, num = self._half, len(self._is_steady)
         rows = slice(slot.start - half, slot.stop + half - 1)
         squared = np.zeros((rows.stop - rows.start, num + 2 * half), np.float32)
         for difference, usual in zip(self._frames.differences(rows, slice(None)), self._usual, strict=True):
             squared[:, half : num + half] += difference.clip(0) / (usual[rows, None] + usual)
         window = sum(squared[k : k + len(slot), k : k + num] for k in range(2 * half))
-        haste = np.maximum(self._haste[slot.start : slot.stop, None], self._haste)
-        jumps = np.sqrt(np.asarray(window, np.float32) / (2 * half) + (2 * half + 1) ** 2 * haste)
+        jumps = np.sqrt(np.asarray(window, np.float32) / (2 * half))
         jumps[~self._is_steady[slot.start : slot.stop]] += _UNUSABLE
         jumps[:, ~self._is_steady] += _UNUSABLE
         return jumps
@@ -287,7 +292,7 @@ def _by_importance(
 
     One at the end leads to the avatar's own video, and from the end of that to each clip: so each leads to each.
     """
-    ordered = sorted(candidates, key=lambda each: each.jump)
+    ordered = sorted(candidates, key=lambda each: each.steps)
     for number, clip in enumerate(clips):
         at_end = [each for each in ordered if each.source == number and each.before >= clip.stop - bounds[number].zone]
         yield next(each for each in at_end if clips[each.target[0]].kind != "action")
@@ -300,6 +305,6 @@ def _by_importance(
             is_start = kinds[1] == "action" != kinds[0] and seconds >= _ACTION_SPACING
             limit = _UNUSABLE if is_start else _MAX_JUMP
             part = each.source, each.target[: 1 if seconds == np.inf else 2], int(each.before / fps / seconds)
-            if part not in taken and each.jump < limit:
+            if part not in taken and each.steps < limit:
                 taken.add(part)
                 yield each
