@@ -48,7 +48,8 @@ def compose_clips(sources: Sequence[ClipSource], path: Path) -> ClipGraph:
     """Write the composite source to `path`, and return what it holds.
 
     It has the size, the frame rate and the colours of the first clip, and no sound. A clip with other proportions is
-    cropped, and one whose face is smaller is enlarged; see `models.clips.fitting`.
+    cropped, and one whose face is smaller is enlarged; see `models.clips.fitting`. If clips are moved to align them,
+    all are enlarged until no edge of a picture shows.
 
     Raises:
         OptionError: A clip does not fit, with its name and the reason.

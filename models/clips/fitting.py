@@ -115,6 +115,28 @@ class FittedClip:
             return self
         return replace(self, points=_transform(move, self.points), _move=move)
 
+    @property
+    def margin(self) -> float:
+        """Share of a side of the picture that moving the clip has left empty, at most."""
+        if self._move is None:
+            return 0.0
+        size = np.array([self._shown.width, self._shown.height], np.float64)
+        first, last = np.full(2, float(_EDGE)), size - 1 - _EDGE
+        corners = _transform(self._move, np.array([first, (last[0], first[1]), (first[0], last[1]), last]))
+        (a, b, c, d), (width, height) = corners, size
+        inner = max(a[0], c[0]) / width, max(a[1], b[1]) / height
+        outer = 1 - min(b[0], d[0]) / width, 1 - min(c[1], d[1]) / height
+        return float(max(0.0, *inner, *outer))
+
+    def enlarged(self, margin: float) -> FittedClip:
+        """Return the clip without a margin of its picture, a share of each side."""
+        zoom = 1 / (1 - 2 * margin)
+        centre = np.array([self._shown.width - 1, self._shown.height - 1]) / 2
+        enlarge = np.c_[np.eye(2) * zoom, centre * (1 - zoom)]
+        move = np.eye(2, 3) if self._move is None else self._move
+        both = np.c_[zoom * move[:, :2], zoom * move[:, 2] + enlarge[:, 2]]
+        return replace(self, points=_transform(enlarge, self.points), eyes=self.eyes * zoom, _move=both)
+
     def _mean_picture(self, reader: FrameSource) -> NDArray[np.float32]:
         """Return the small mean luma of frames from all over the clip."""
         rows = self._rows[np.linspace(0, len(self._rows) - 1, _NUM_COMPARED).astype(int)]
@@ -135,7 +157,7 @@ def _transform(move: NDArray[np.float64], points: NDArray[np.floating]) -> NDArr
 
 
 def _moved(frame: YuvFrame, move: NDArray[np.float64]) -> YuvFrame:
-    """Return a frame that has moved; what enters the picture repeats its edges."""
+    """Return a frame that has moved; its edges, which `enlarged` hides, repeat."""
     planes = []
     for plane, step in zip(frame, (1, 2, 2), strict=True):
         edge = _EDGE // step

@@ -117,3 +117,6 @@ def test_aligned_moves_people_but_not_backgrounds(stripes: int, moves: bool) -> 
     (shown, *_), (wanted, *_) = aligned.frames(here), own.frames(there)
     error = np.abs(shown.y.astype(int) - wanted.y)[8:-8, 8:-8].mean()
     assert error < 2 or not moves
+    larger = aligned.enlarged(aligned.margin)
+    assert aligned.margin > 0.03 or not moves
+    assert larger.margin < 0.001 or not moves
