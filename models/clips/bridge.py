@@ -134,7 +134,7 @@ def _flow(one: NDArray[np.uint8], other: NDArray[np.uint8], share: float) -> _Fi
 def _agreement(flow: _Field, reverse: _Field) -> NDArray[np.float32]:
     """Return (h, w, 1) 1 where the reverse flow leads back, and 0 where it does not."""
     apart = flow + _sampled(reverse, flow)
-    return np.exp(-(apart**2).sum(2, keepdims=True))
+    return np.asarray(np.exp(-(apart**2).sum(2, keepdims=True)), np.float32)
 
 
 def _sampled(picture: NDArray[np.float32], move: _Field) -> NDArray[np.float32]:

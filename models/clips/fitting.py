@@ -94,7 +94,7 @@ class FittedClip:
         """
         target, picture = own._mean_picture(own_reader), self._mean_picture(reader)
         try:
-            _, back = cv2.findTransformECC(
+            _, back = cv2.findTransformECC(  # type: ignore[call-overload]
                 target, picture, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _ECC_STOP, None, 5
             )
         except cv2.error:  # nothing in common

@@ -196,7 +196,7 @@ class _Frames:
         blocks = [slice(first, min(first + _STEPS_AT_ONCE, clip.stop - 1) + 1) for first in firsts]
         steps = [[np.diagonal(part, 1) for part in self.differences(block, block)] for block in blocks]
         least = np.array([[_MIN_MOTION**2], [_MIN_CHANGE**2]], np.float32)
-        return np.maximum(np.pad(np.concatenate(steps, 1), ((0, 0), (1, 0)), "edge"), least)
+        return np.asarray(np.maximum(np.pad(np.concatenate(steps, 1), ((0, 0), (1, 0)), "edge"), least), np.float32)
 
 
 def _is_steady(clip: FittedClip, half: int) -> NDArray[np.bool_]:
