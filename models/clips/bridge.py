@@ -29,19 +29,36 @@ def bridge_frames(
     after: Iterable[YuvFrame],
     points_before: NDArray[np.float32],
     points_after: NDArray[np.float32],
+    jump: float,
 ) -> Iterator[YuvFrame]:
-    """Yield T frames that start as `before` and end as `after`.
+    """Yield T frames that start as `before` and end as `after`, and change evenly.
 
     Args:
         before: T frames of the clip that is left.
         after: T frames of the clip that is entered, of the same size.
         points_before: (T, 468, 2) landmarks in pixels.
         points_after: The same of `after`.
+        jump: How much the two clips differ, in usual changes between neighbouring frames.
     """
-    num = len(points_before)
-    pairs = zip(before, after, points_before, points_after, strict=True)
-    for number, (one, other, here, there) in enumerate(pairs, 1):
-        yield morph(one, other, here, there, number / (num + 1))
+    pairs = zip(before, after, points_before, points_after, _shares(len(points_before), jump), strict=True)
+    for one, other, here, there, share in pairs:
+        yield morph(one, other, here, there, share)
+
+
+def _shares(num: int, jump: float) -> list[float]:
+    """Return the shares of the second clip in `num` frames.
+
+    The mean of two clips that move independently moves less than each. So the first and the last of the steps, in which
+    one clip is seen with all its motion, are the shortest.
+    """
+    mean = jump / (num + 1)
+    shares = np.linspace(0, 1, num + 2)
+    for _ in range(4):
+        middle = (shares[1:] + shares[:-1]) / 2
+        moves = (1 - middle) ** 2 + middle**2
+        steps = np.sqrt(np.maximum(moves.mean() - moves + mean**2, (mean / 3) ** 2))
+        shares = np.concatenate([[0], np.cumsum(steps) / steps.sum()])
+    return [float(share) for share in shares[1:-1]]
 
 
 def morph(
@@ -104,13 +121,20 @@ def _face_motion(
 
 
 def _flow(one: NDArray[np.uint8], other: NDArray[np.uint8], share: float) -> _Field:
-    """Return the optical flow at the places of the frame between two."""
+    """Return the optical flow at the places of the frame between two, about 0 where the two directions disagree."""
     estimate = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     there = np.asarray(estimate.calc(one, other, None), np.float32)  # type: ignore[call-overload]
-    back = -np.asarray(estimate.calc(other, one, None), np.float32)  # type: ignore[call-overload]
+    back = np.asarray(estimate.calc(other, one, None), np.float32)  # type: ignore[call-overload]
+    there, back = there * _agreement(there, back), -back * _agreement(back, there)
     there = _sampled(there, -share * there)
     back = _sampled(back, (1 - share) * back)
     return np.asarray((1 - share) * there + share * back, np.float32)
+
+
+def _agreement(flow: _Field, reverse: _Field) -> NDArray[np.float32]:
+    """Return (h, w, 1) 1 where the reverse flow leads back, and 0 where it does not."""
+    apart = flow + _sampled(reverse, flow)
+    return np.asarray(np.exp(-(apart**2).sum(2, keepdims=True)), np.float32)
 
 
 def _sampled(picture: NDArray[np.float32], move: _Field) -> NDArray[np.float32]:

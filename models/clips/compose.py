@@ -48,13 +48,18 @@ def compose_clips(sources: Sequence[ClipSource], path: Path) -> ClipGraph:
     """Write the composite source to `path`, and return what it holds.
 
     It has the size, the frame rate and the colours of the first clip, and no sound. A clip with other proportions is
-    cropped, and one whose face is smaller is enlarged; see `models.clips.fitting`.
+    cropped, and one whose face is smaller is enlarged; see `models.clips.fitting`. If clips are moved to align them,
+    all are enlarged until no edge of a picture shows.
 
     Raises:
         OptionError: A clip does not fit, with its name and the reason.
     """
     own = sources[0]
     fitted = [fit_clip(each.name, each.info, each.track, own.info, own.track) for each in sources]
+    moved = (
+        clip.aligned(each.reader, fitted[0], own.reader) for each, clip in zip(sources[1:], fitted[1:], strict=True)
+    )
+    fitted = [fitted[0], *moved]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         writer = _VideoWriter(Path(folder), own.info)
         clips, pictures = [], []
@@ -81,8 +86,9 @@ def _write_bridges(
         for match in sorted(matches, key=lambda match: (match.leave, match.enter)):
             first = writer.num_frames
             pair = match.replaced, match.replacing
-            frames = bridge_frames(before.read(pair[0]), after.read(pair[1]), points[pair[0]], points[pair[1]])
-            num = sum(1 for _ in writer.written(frames))
+            frames = before.read(pair[0]), after.read(pair[1])
+            bridge = bridge_frames(*frames, points[pair[0]], points[pair[1]], match.cost + 1)
+            num = sum(1 for _ in writer.written(bridge))
             transitions.append(Transition(match.leave, first, num, match.enter, match.cost))
     return transitions
 

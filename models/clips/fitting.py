@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +31,13 @@ _SAME_SIZE: Final = 1.15
 """Ratio of the sizes of two faces up to which the whole picture of a clip is shown."""
 _MAX_ZOOM: Final = 2.0
 _MAX_LARGER: Final = 1.5
+_MAX_SHIFT: Final = 0.1
+"""Share of the height of the picture by which a clip is moved at most."""
+_BETTER: Final = 0.9
+"""Ratio to which moving a clip must reduce its difference to the avatar's own video."""
+_ECC_STOP: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-4)
+_EDGE: Final = 4  # pixels at the edges of frames, often black, that are not shown in moved clips
+_NUM_COMPARED, _COMPARED_WIDTH = 8, 320
 
 
 class _Crop(NamedTuple):
@@ -73,12 +81,94 @@ class FittedClip:
     _crop: _Crop
     _info: VideoInfo
     _shown: VideoInfo
+    _move: NDArray[np.float64] | None = None  # (2, 3) affine map of pixels
 
     def frames(self, reader: FrameSource) -> Iterator[YuvFrame]:
         """Yield the frames, given those of the clip."""
+        yield from self._frames(reader, self._rows)
+
+    def aligned(self, reader: FrameSource, own: FittedClip, own_reader: FrameSource) -> FittedClip:
+        """Return the clip, its pictures moved so that they cover those of the avatar's own video best.
+
+        Aligns pictures of people in front of a plain background by head and shoulders, others by the background.
+        """
+        target, picture = own._mean_picture(own_reader), self._mean_picture(reader)
+        try:
+            _, back = cv2.findTransformECC(  # type: ignore[call-overload]
+                target, picture, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _ECC_STOP, None, 5
+            )
+        except cv2.error:  # nothing in common
+            return self
+        covering = cv2.warpAffine(
+            picture,
+            back,
+            target.shape[::-1],
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        before, after = (float(((each - target) ** 2).mean()) for each in (picture, covering))
+        move, factor = cv2.invertAffineTransform(back), self._shown.width / target.shape[1]
+        move[:, 2] = factor * move[:, 2] + (factor - 1) / 2 * (1 - move[:, :2].sum(1))
+        corners = np.array([[0, 0], [self._shown.width, 0], [0, self._shown.height]], np.float64)
+        is_far = np.abs(_transform(move, corners) - corners).max() > _MAX_SHIFT * self._shown.height
+        if is_far or after > _BETTER**2 * before:
+            return self
+        return replace(self, points=_transform(move, self.points), _move=move)
+
+    @property
+    def margin(self) -> float:
+        """Share of a side of the picture that moving the clip has left empty, at most."""
+        if self._move is None:
+            return 0.0
+        size = np.array([self._shown.width, self._shown.height], np.float64)
+        first, last = np.full(2, float(_EDGE)), size - 1 - _EDGE
+        corners = _transform(self._move, np.array([first, (last[0], first[1]), (first[0], last[1]), last]))
+        (a, b, c, d), (width, height) = corners, size
+        inner = max(a[0], c[0]) / width, max(a[1], b[1]) / height
+        outer = 1 - min(b[0], d[0]) / width, 1 - min(c[1], d[1]) / height
+        return float(max(0.0, *inner, *outer))
+
+    def enlarged(self, margin: float) -> FittedClip:
+        """Return the clip without a margin of its picture, a share of each side."""
+        zoom = 1 / (1 - 2 * margin)
+        centre = np.array([self._shown.width - 1, self._shown.height - 1]) / 2
+        enlarge = np.c_[np.eye(2) * zoom, centre * (1 - zoom)]
+        move = np.eye(2, 3) if self._move is None else self._move
+        both = np.c_[zoom * move[:, :2], zoom * move[:, 2] + enlarge[:, 2]]
+        return replace(self, points=_transform(enlarge, self.points), eyes=self.eyes * zoom, _move=both)
+
+    def _mean_picture(self, reader: FrameSource) -> NDArray[np.float32]:
+        """Return the small mean luma of frames from all over the clip."""
+        rows = self._rows[np.linspace(0, len(self._rows) - 1, _NUM_COMPARED).astype(int)]
+        factor = max(1.0, self._shown.width / _COMPARED_WIDTH)
+        size = round(self._shown.width / factor), round(self._shown.height / factor)
+        pictures = (cv2.resize(frame.y, size, interpolation=cv2.INTER_AREA) for frame in self._frames(reader, rows))
+        return np.asarray(np.mean(list(pictures), axis=0), np.float32)
+
+    def _frames(self, reader: FrameSource, rows: NDArray[np.int32]) -> Iterator[YuvFrame]:
         shape = self._shown.height, self._shown.width
-        for frame in reader.read(self._rows.tolist()):
-            yield fitted(self._crop.cut(frame), self._info, shape, self._shown.colour)
+        for frame in reader.read(rows.tolist()):
+            shown = fitted(self._crop.cut(frame), self._info, shape, self._shown.colour)
+            yield shown if self._move is None else _moved(shown, self._move)
+
+
+def _transform(move: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float32]:
+    return np.asarray(points @ move[:, :2].T + move[:, 2], np.float32)
+
+
+def _moved(frame: YuvFrame, move: NDArray[np.float64]) -> YuvFrame:
+    """Return a frame that has moved; its edges, which `enlarged` hides, repeat."""
+    planes = []
+    for plane, step in zip(frame, (1, 2, 2), strict=True):
+        edge = _EDGE // step
+        inner = plane[edge:-edge, edge:-edge]
+        # The centre of a chroma sample is that of the luma pixels it covers.
+        centre = np.full(2, (step - 1) / 2)
+        shift = (move[:, :2] @ (centre + _EDGE) + move[:, 2] - centre) / step
+        matrix = np.c_[move[:, :2], shift]
+        size = plane.shape[1], plane.shape[0]
+        planes.append(cv2.warpAffine(inner, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    return YuvFrame(*(np.asarray(plane, np.uint8) for plane in planes))
 
 
 def fit_clip(name: str, info: VideoInfo, track: FaceTrack, shown: VideoInfo, own: FaceTrack) -> FittedClip:

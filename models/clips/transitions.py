@@ -30,9 +30,9 @@ _ZONE_SECONDS: Final = 1.0
 _ACTION_ZONE_SECONDS: Final = 0.4
 """The same of an action, and at its start, where it is entered; at most a sixth of it, so that most of it is shown."""
 _MAX_JUMP: Final = 12.0
-"""Usual steps between neighbours to which a jump is limited if there is a better one between two clips."""
+"""Usual steps to which transitions are limited that are not needed to leave a clip or to start an action."""
 _ACTION_SPACING: Final = 2.0
-"""Seconds between two ways to an action, whatever their jumps."""
+"""Seconds between two ways to an action from another clip, whatever their jumps."""
 _UNUSABLE: Final = 1e6
 _MIN_MOTION, _MIN_CHANGE = 0.003, 0.5
 """Least usual step, in eye distances, and least usual change of the picture, in levels: those of trackers and noise."""
@@ -40,7 +40,7 @@ _MIN_MOTION, _MIN_CHANGE = 0.003, 0.5
 _LITTLE: Final = 1e-3  # weight of the face, which may fill the picture
 _STEPS_AT_ONCE: Final = 250
 
-_CELLS: Final = (32, 18)
+_CELLS: Final = (64, 36)
 _POINTS: Final = (*RIGID, *(point for eye in EYES for row in eye for point in row))
 
 
@@ -48,8 +48,8 @@ class FrameFeatures(NamedTuple):
     """A small picture of one frame.
 
     Attributes:
-        picture: (3, 576) uint8, luma, Cb and Cr.
-        is_beside: (576,) bool, whether a cell is beside the face.
+        picture: (2304,) uint8, luma.
+        is_beside: (2304,) bool, whether a cell is beside the face.
     """
 
     picture: NDArray[np.uint8]
@@ -58,12 +58,12 @@ class FrameFeatures(NamedTuple):
     @classmethod
     def of(cls, frame: YuvFrame, points: NDArray[np.float32]) -> FrameFeatures:
         """Return the features of a frame with a face at (468, 2) points."""
-        small = [cv2.resize(plane, _CELLS, interpolation=cv2.INTER_AREA).ravel() for plane in frame]
+        picture = cv2.resize(frame.y, _CELLS, interpolation=cv2.INTER_AREA).ravel()
         height, width = frame.y.shape
         cells = points * [_CELLS[0] / width, _CELLS[1] / height]
         hull = cv2.convexHull(np.rint(cells).astype(np.int32))
         face = cv2.fillConvexPoly(np.zeros(_CELLS[::-1], np.uint8), hull, 1)
-        return cls(np.array(small, np.uint8), face.ravel() == 0)
+        return cls(np.asarray(picture, np.uint8), face.ravel() == 0)
 
 
 class Match(NamedTuple):
@@ -162,6 +162,7 @@ class _Candidate(NamedTuple):
     before: int
     after: int
     jump: float
+    steps: float  # what a bridge changes, if all its steps are like the largest
 
 
 @dataclass(frozen=True)
@@ -169,18 +170,17 @@ class _Frames:
     """All frames as vectors, so that differences are products of matrices."""
 
     face: NDArray[np.float32]  # (N, P * 2) eye distances
-    picture: NDArray[np.float32]  # (N, 3 * 576) levels; 0 in the face
-    energy: NDArray[np.float32]  # (N, 576) squared levels, of all three planes
-    beside: NDArray[np.float32]  # (N, 576) 1 beside the face, about 0 in it
+    picture: NDArray[np.float32]  # (N, 2304) levels; about 0 in the face
+    energy: NDArray[np.float32]  # (N, 2304) squared levels; about 0 in the face
+    beside: NDArray[np.float32]  # (N, 2304) 1 beside the face, about 0 in it
 
     @classmethod
     def of(cls, fitted: Sequence[FittedClip], features: Sequence[FrameFeatures]) -> _Frames:
         face = np.concatenate([clip.points[:, list(_POINTS)].reshape(len(clip.points), -1) for clip in fitted])
         face = (face - face.mean(0)) / fitted[0].eyes
         beside = np.array([each.is_beside for each in features], np.float32) + np.float32(_LITTLE)
-        levels = np.array([each.picture for each in features], np.float32) - 128  # (N, 3, 576)
-        picture = (levels * beside[:, None]).reshape(len(features), -1)
-        return cls(face, picture, (levels**2).sum(1) * beside, beside)
+        levels = np.array([each.picture for each in features], np.float32) - 128
+        return cls(face, levels * beside, levels**2 * beside, beside)
 
     def differences(self, rows: slice, others: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (R, M) mean squared differences of faces (eye distances), and of the pictures beside them (levels)."""
@@ -188,15 +188,15 @@ class _Frames:
         face = (ours**2).sum(1)[:, None] + (theirs**2).sum(1) - 2 * ours @ theirs.T
         energy = self.energy[rows] @ self.beside[others].T + self.beside[rows] @ self.energy[others].T
         picture = energy - 2 * self.picture[rows] @ self.picture[others].T
-        return face / len(_POINTS), picture / (3 * self.beside[rows] @ self.beside[others].T)
+        return face / len(_POINTS), picture / (self.beside[rows] @ self.beside[others].T)
 
-    def usual_steps(self, clip: Clip) -> tuple[float, float]:
-        """Return the usual squared differences between neighbouring frames of a clip."""
+    def steps(self, clip: Clip) -> NDArray[np.float32]:
+        """Return (2, N) squared differences of each frame of a clip and the one before it, the first two alike."""
         firsts = range(clip.start, clip.stop - 1, _STEPS_AT_ONCE)
         blocks = [slice(first, min(first + _STEPS_AT_ONCE, clip.stop - 1) + 1) for first in firsts]
         steps = [[np.diagonal(part, 1) for part in self.differences(block, block)] for block in blocks]
-        motion, change = (float(np.median(np.concatenate(parts))) for parts in zip(*steps, strict=True))
-        return max(motion, _MIN_MOTION**2), max(change, _MIN_CHANGE**2)
+        least = np.array([[_MIN_MOTION**2], [_MIN_CHANGE**2]], np.float32)
+        return np.asarray(np.maximum(np.pad(np.concatenate(steps, 1), ((0, 0), (1, 0)), "edge"), least), np.float32)
 
 
 def _is_steady(clip: FittedClip, half: int) -> NDArray[np.bool_]:
@@ -205,6 +205,13 @@ def _is_steady(clip: FittedClip, half: int) -> NDArray[np.bool_]:
     first, last = (np.clip(np.arange(num) + shift, 0, num - 1) for shift in (-half - 1, half))
     seen = np.concatenate([[0], np.cumsum(clip.is_seen)])
     return np.asarray((seen[last + 1] - seen[first] == last + 1 - first) & (clip.shot[first] == clip.shot[last]))
+
+
+def _haste(steps: NDArray[np.float32], half: int) -> NDArray[np.float32]:
+    """Return (N,) by how much the largest squared step around each frame exceeds the usual largest one."""
+    padded = np.pad(steps, half, "edge")
+    largest = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).max(1)
+    return np.asarray(np.maximum(largest - np.median(largest), 0), np.float32)
 
 
 class _Search:
@@ -219,25 +226,35 @@ class _Search:
         half: int,
     ) -> None:
         self._frames, self._bounds, self._half = frames, bounds, half
-        usual = np.array([frames.usual_steps(clip) for clip in clips], np.float32)
+        steps = [frames.steps(clip) for clip in clips]
         # (2, N) usual squared steps in the clip of each frame: of the face, of the picture.
-        self._usual = np.repeat(usual, [clip.stop - clip.start for clip in clips], axis=0).T
+        self._usual = np.concatenate(
+            [np.broadcast_to(np.median(each, 1, keepdims=True), each.shape) for each in steps], 1
+        )
+        usual = np.split(self._usual, [clip.start for clip in clips[1:]], axis=1)
+        self._haste = np.concatenate(
+            [_haste((own / each).max(0), half) for own, each in zip(steps, usual, strict=True)]
+        )
         self._is_steady = np.concatenate([_is_steady(clip, half) for clip in fitted])
 
     def best(self, slot: range, source: int) -> Iterator[_Candidate]:
         """Yield the best transition from a range of frames of a clip into each clip."""
         jumps = self._jumps(slot)
+        # A bridge divides the jump among its steps; to each comes by how much the clips move faster than usual in it.
+        haste = np.maximum(self._haste[slot.start : slot.stop, None], self._haste)
+        steps = np.sqrt(jumps**2 + (2 * self._half + 1) ** 2 * haste)
         # The start of a clip, too, where it can go on for long.
         enter = [(target, part) for target, bound in enumerate(self._bounds) for part in bound.parts()]
         for target, (first, stop) in enter:
-            part = jumps[:, first:stop].copy()
+            part = steps[:, first:stop].copy()
             if target == source:  # neither forwards, nor back by so little that it is a stutter
                 latest = np.array(slot)[:, None] - self._bounds[target].zone
                 part[np.arange(first, stop) > latest] = np.inf
             row, column = np.unravel_index(np.argmin(part), part.shape)
             if np.isfinite(part[row, column]):
                 before, after = slot.start + int(row), first + int(column)
-                yield _Candidate(source, (target, first), before, after, float(part[row, column]))
+                jump, step = float(jumps[row, first + column]), float(part[row, column])
+                yield _Candidate(source, (target, first), before, after, jump, step)
 
     def _jumps(self, slot: range) -> NDArray[np.float32]:
         """Return (S, N) differences of windows around the frames of a slot and around all frames, in usual steps."""
@@ -275,7 +292,7 @@ def _by_importance(
 
     One at the end leads to the avatar's own video, and from the end of that to each clip: so each leads to each.
     """
-    ordered = sorted(candidates, key=lambda each: each.jump)
+    ordered = sorted(candidates, key=lambda each: each.steps)
     for number, clip in enumerate(clips):
         at_end = [each for each in ordered if each.source == number and each.before >= clip.stop - bounds[number].zone]
         yield next(each for each in at_end if clips[each.target[0]].kind != "action")
@@ -284,9 +301,10 @@ def _by_importance(
     for seconds in _SPACINGS:
         taken = set()
         for each in ordered:
-            is_first, is_action = seconds == np.inf, clips[each.target[0]].kind == "action"
-            limit = _UNUSABLE if is_first or (is_action and seconds >= _ACTION_SPACING) else _MAX_JUMP
-            part = each.source, each.target[: 1 if is_first else 2], int(each.before / fps / seconds)
-            if part not in taken and each.jump < limit:
+            kinds = clips[each.source].kind, clips[each.target[0]].kind
+            is_start = kinds[1] == "action" != kinds[0] and seconds >= _ACTION_SPACING
+            limit = _UNUSABLE if is_start else _MAX_JUMP
+            part = each.source, each.target[: 1 if seconds == np.inf else 2], int(each.before / fps / seconds)
+            if part not in taken and each.steps < limit:
                 taken.add(part)
                 yield each

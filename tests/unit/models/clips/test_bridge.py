@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
-from models.clips.bridge import bridge_frames, morph
+from models.clips.bridge import _shares, bridge_frames, morph
 from models.geometry.head_frame import HeadPose, mean_face
 
 SIDE, EYES = 192, 50.0
@@ -71,7 +71,13 @@ def test_bridge_frames_start_as_one_clip_and_end_as_other() -> None:
     before, after = [80, 82, 84, 86], [92, 94, 96, 98]
     tracks = [np.array([face_at(x, 80) for x in places]) for places in (before, after)]
     films = [[frame_at(x, 80) for x in places] for places in (before, after)]
-    made = list(bridge_frames(films[0], films[1], tracks[0], tracks[1]))
+    made = list(bridge_frames(films[0], films[1], tracks[0], tracks[1], 100.0))
     wanted = [x + (y - x) * number / 5 for number, (x, y) in enumerate(zip(before, after, strict=True), 1)]
     assert len(made) == 4
     assert max(difference(frame, frame_at(x, 80)) for frame, x in zip(made, wanted, strict=True)) < 5
+
+
+def test_bridge_frames_small_jump_steps_least_at_the_ends() -> None:
+    small, large = (np.diff([0.0, *_shares(6, jump), 1.0]) for jump in (4.0, 100.0))
+    assert small[0] < 0.8 * small[3]
+    assert np.ptp(large) < 0.01

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
 from errors import OptionError
 from media.probe import ColourTags
+from media.yuv_frame import YuvFrame
 from models.clips.fitting import FittedClip, fit_clip
 from models.track.raw_landmarks import SkipReason
 from tests.unit.media.clips import NumberedFrames, info_of, number_of
@@ -85,3 +88,35 @@ def test_fit_clip_converts_the_colours() -> None:
     made = fit_clip("wave", info, TRACK, OWN, TRACK)
     (full, *_), (limited, *_) = (each.frames(NumberedFrames(size=(192, 160))) for each in (made, fit(60)))
     assert int(full.y.max()) == pytest.approx(16 + int(limited.y.max()) * 219 / 255, abs=2)
+
+
+class _Pictures:
+    """Frames of a dark figure, and of vertical stripes behind it."""
+
+    def __init__(self, x: int, y: int, stripes: int) -> None:
+        luma = np.full((160, 192), 150, np.float32)
+        luma[:, np.arange(192) ** 2 // 150 % 2 == 0] += stripes
+        luma[y - 40 : y + 30, x - 30 : x + 30] = 60
+        luma[y + 40 :, x - 60 : x + 60] = 90
+        half = np.full((80, 96), 128, np.uint8)
+        self._frame = YuvFrame(cv2.GaussianBlur(luma, (0, 0), 1).clip(0, 255).astype(np.uint8), half, half)
+
+    def read(self, indices: Sequence[int]) -> Iterator[YuvFrame]:
+        return (self._frame for _ in indices)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("stripes", "moves"), [(0, True), (140, False)])
+def test_aligned_moves_people_but_not_backgrounds(stripes: int, moves: bool) -> None:
+    own, clip = fit(60), fit(60, at=(104.0, 75.0))
+    there, here = _Pictures(96, 70, stripes), _Pictures(104, 75, stripes)
+    aligned = clip.aligned(here, own, there)
+    assert (np.abs(aligned.points - own.points)[..., 0].mean() < 1) == moves  # stripes do not tell how high they are
+    (shown, *_), (wanted, *_) = aligned.frames(here), own.frames(there)
+    error = np.abs(shown.y.astype(int) - wanted.y)[8:-8, 8:-8].mean()
+    assert error < 2 or not moves
+    larger = aligned.enlarged(aligned.margin)
+    assert aligned.margin > 0.03 or not moves
+    assert larger.margin < 0.001 or not moves

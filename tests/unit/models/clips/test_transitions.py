@@ -48,7 +48,7 @@ def test_find_matches_joins_frames_of_equal_place_and_direction() -> None:
     assert len(pairs) >= 8
     for match in pairs:
         assert (match.after - 150 + 13 - match.before) % PERIOD in (0, 1, PERIOD - 1)  # the mirrored phase moves back
-        assert (match.half, match.cost) == (0, 0)
+        assert (match.half, match.cost) <= (1, 0.1)
 
 
 def test_find_matches_every_clip_can_be_left_near_its_end() -> None:
@@ -121,3 +121,11 @@ def test_find_matches_every_clip_leads_to_every_other() -> None:
     for match in matches:
         frames = reached(match.enter, {match.enter})
         assert all(any(clip.start <= frame < clip.stop for frame in frames) for clip in clips)
+
+
+def test_find_matches_prefers_slow_moments() -> None:
+    fast = np.where((np.arange(150) % 50 > 20) & (np.arange(150) % 50 < 30), 12 * np.sin(np.arange(150) * 1.3), 0.0)
+    _, matches = find(90 + fast, np.full(150, 90.5), kinds=(None, "talk"))
+    pairs = [match for match in matches if match.before < 130 and match.after >= 150]
+    assert pairs
+    assert all(match.before % 50 < 21 or match.before % 50 > 30 for match in pairs)

@@ -95,5 +95,5 @@ def test_learn_adds_new_views_of_the_person_only() -> None:
 @pytest.mark.parametrize(("num_alike", "is_same"), [(6, True), (4, True), (2, False), (0, False)])
 def test_is_same_person_needs_most_frames_to_be_alike(num_alike: int, is_same: bool) -> None:
     known, other = np.eye(APPEARANCE_SIZE)[:2]
-    seen = np.array([0.6 * known + 0.8 * other] * num_alike + [other] * (6 - num_alike))
+    seen = np.array([0.8 * known + 0.6 * other] * num_alike + [other] * (6 - num_alike))
     assert is_same_person(seen, known[None]) is is_same
