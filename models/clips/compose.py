@@ -23,7 +23,7 @@ from models.clips.graph import Clip, ClipGraph, ClipKind, Transition
 from models.clips.transitions import FrameFeatures, Match, find_matches
 from models.track.face_track import FaceTrack
 
-COMPOSITE_VERSION: Final = "2"
+COMPOSITE_VERSION: Final = "3"
 """Increment it when a change here or in the modules beside it invalidates composites that are stored."""
 
 _CRF, _PRESET = 12, "veryfast"
