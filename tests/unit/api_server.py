@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,7 +72,6 @@ from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
 from storage.sqlite.database import Database
 from storage.token_sessions import TokenSessions
-from tests.ports import quiet_port
 
 VIDEO_BYTES = bytes(range(256)) * 40
 MAX_UPLOAD_BYTES = 300_000
@@ -425,14 +425,14 @@ def serving(
     subtitles: SubtitlesConfig | None = None,
 ) -> Iterator[str]:
     """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
-    port = quiet_port()
+    listener = socket.create_server(("127.0.0.1", 0))
     config = PipelineConfig(
         limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
         network=network or NetworkConfig(),
         jobs=jobs or JobConfig(),
         heygem=heygem or HeygemConfig(),
         access=access or AccessConfig(),
-        gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{port}"),
+        gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{listener.getsockname()[1]}"),
         tts=tts or TtsConfig(use_builtin=False),
         live=live_config or LiveConfig(),
         subtitles=subtitles or SubtitlesConfig(),
@@ -440,17 +440,19 @@ def serving(
     app = make_app(service, service.files, config, tts_service(config.tts, service.files), live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
     try:
-        with running(app, port, lifespan) as url:
+        with running(app, 0, lifespan, listener) as url:
             yield url
     finally:
         service.table.close()
 
 
 @contextmanager
-def running(app: ASGIApp, port: int = 0, lifespan: Literal["on", "off"] = "off") -> Iterator[str]:
-    """Run an app on loopback by uvicorn in a thread; gives its URL."""
+def running(
+    app: ASGIApp, port: int = 0, lifespan: Literal["on", "off"] = "off", listener: socket.socket | None = None
+) -> Iterator[str]:
+    """Run an app on loopback, or on a socket that listens there, by uvicorn in a thread; gives its URL."""
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan=lifespan))
-    thread = threading.Thread(target=server.run, daemon=True)
+    thread = threading.Thread(target=server.run, args=[[listener] if listener else None], daemon=True)
     thread.start()
     try:
         while not (server.started and server.servers):

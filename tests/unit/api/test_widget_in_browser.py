@@ -29,8 +29,14 @@ PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=de
 <main><h1>A shop</h1><lipwright-avatar avatar="{avatar}" token-url="/token"></lipwright-avatar></main></html>"""
 
 # Chromium's policy without a click; for it, every `evaluate` is a click.
-NO_AUTOPLAY = """() => { const { play } = HTMLMediaElement.prototype; HTMLMediaElement.prototype.play = function () {
-  return this.muted ? play.call(this) : Promise.reject(new DOMException("", "NotAllowedError")); }; }"""
+NO_AUTOPLAY = """() => {
+  const { play } = HTMLMediaElement.prototype;
+  let wasClicked = false;
+  addEventListener("click", () => (wasClicked = true), true);
+  HTMLMediaElement.prototype.play = function () {
+    return this.muted || wasClicked ? play.call(this) : Promise.reject(new DOMException("", "NotAllowedError"));
+  };
+}"""
 
 
 @dataclass

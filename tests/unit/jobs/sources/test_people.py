@@ -205,7 +205,8 @@ async def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytes
     monkeypatch.setattr("jobs.sources.people._POLL_S", 0.05)
     record = bench.avatar()
     bench.stages.may_go_on.clear()
-    before = await bench.people.poll(record, bench.source(record))
+    while (before := await bench.people.poll(record, bench.source(record))).progress == 0:
+        pass
     assert bench.people.is_searching(record)
     bench.stages.may_go_on.set()
     while (after := await bench.people.poll(record, bench.source(record))).report is None:
