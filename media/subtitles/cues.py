@@ -29,7 +29,7 @@ _VOICE: Final = re.compile(r"<v(?:\.[^\s>]{0,99})?\s+([^<>]{1,99})>")  # WebVTT,
 _TAG: Final = re.compile(
     r"<[^<>]{0,199}>|\{\\[^{}]{0,199}\}"
 )  # HTML and WebVTT tags; the style codes of SSA in SRT files
-_SOUND: Final = re.compile(r"(\[[^\[\]]*\])|[♪♫#]+")  # [door slams]: a sound, not speech
+_SOUND: Final = re.compile(r"(?:(\[[^\[\]]*\])|[♪♫#]+)[ \t]*")  # [door slams]: a sound, not speech
 _NAME: Final = re.compile(r"(?:[-–]\s*)?((?:\[[^\[\]]*\]\s*)*)([^\W\d_][^:：<>]{0,39}?)\s*[:：]\s*(?=\S)")
 """Actions, then the name of the speaker."""
 _DASH: Final = re.compile(r"[-–](?:\s+|$)")

@@ -89,7 +89,7 @@ def test_read_cues_cue_of_two_speakers_is_divided(content: str) -> None:
 @pytest.mark.parametrize(
     ("line", "speaker", "text"),
     [
-        ("Hi [wave] you [applause] there ♪", None, "Hi [wave] you  there"),
+        ("Hi [wave] you [applause] there ♪", None, "Hi [wave] you there"),
         ("[wave] ANNA: hi", "ANNA", "[wave] hi"),
         ("- [ wave ] [wave] bob: hi", "bob", "[ wave ] [wave] hi"),
     ],
