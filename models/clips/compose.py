@@ -60,6 +60,8 @@ def compose_clips(sources: Sequence[ClipSource], path: Path) -> ClipGraph:
         clip.aligned(each.reader, fitted[0], own.reader) for each, clip in zip(sources[1:], fitted[1:], strict=True)
     )
     fitted = [fitted[0], *moved]
+    if margin := max(clip.margin for clip in fitted):
+        fitted = [clip.enlarged(margin) for clip in fitted]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         writer = _VideoWriter(Path(folder), own.info)
         clips, pictures = [], []

@@ -111,7 +111,7 @@ class FittedClip:
         move[:, 2] = factor * move[:, 2] + (factor - 1) / 2 * (1 - move[:, :2].sum(1))
         corners = np.array([[0, 0], [self._shown.width, 0], [0, self._shown.height]], np.float64)
         is_far = np.abs(_transform(move, corners) - corners).max() > _MAX_SHIFT * self._shown.height
-        if is_far or after > _BETTER**2 * before:
+        if is_far or after >= _BETTER**2 * before:
             return self
         return replace(self, points=_transform(move, self.points), _move=move)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from config import MediaLimits
 from errors import OptionError
+from media.frame_source import FrameSource
 from media.probe import probe_video
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
@@ -76,6 +79,30 @@ def test_compose_clips_bridges_are_between_their_frames(composed: tuple[Path, Cl
         jump = np.abs(leave - enter).mean()
         assert np.abs(leave - start).mean() <= jump + 0.5
         assert np.abs(end - enter).mean() <= jump + 0.5
+
+
+class _Shifted:
+    """Frames that are shown 12 pixels further right; the columns that leave the picture come back on the left."""
+
+    def __init__(self, frames: FrameSource) -> None:
+        self._frames = frames
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        for frame in self._frames.read(indices):
+            yield YuvFrame(*(np.roll(plane, 12 // step, 1) for plane, step in zip(frame, (1, 2, 2), strict=True)))
+
+    def close(self) -> None:
+        self._frames.close()
+
+
+def test_compose_clips_enlarges_until_no_edge_shows(sources: list[ClipSource], tmp_path: Path) -> None:
+    own, talk, _ = sources
+    track = replace(talk.track, points=talk.track.points + np.array([12, 0, 0], np.float32))
+    path = tmp_path / "composite.mp4"
+    graph = compose_clips([own, replace(talk, reader=_Shifted(talk.reader), track=track)], path)
+    there, here = (_frames(path, [clip.start])[0].y.astype(int) for clip in graph.clips)
+    for side in (slice(0, 8), slice(-8, None)):
+        assert np.abs(there - here)[:, side].mean() < 3
 
 
 def test_compose_clips_clip_that_does_not_fit_raises(sources: list[ClipSource], tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -101,7 +101,7 @@ class _Pictures:
         half = np.full((80, 96), 128, np.uint8)
         self._frame = YuvFrame(cv2.GaussianBlur(luma, (0, 0), 1).clip(0, 255).astype(np.uint8), half, half)
 
-    def read(self, indices: Sequence[int]) -> Iterator[YuvFrame]:
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         return (self._frame for _ in indices)
 
     def close(self) -> None:
