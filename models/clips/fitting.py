@@ -33,6 +33,8 @@ _MAX_ZOOM: Final = 2.0
 _MAX_LARGER: Final = 1.5
 _MAX_SHIFT: Final = 0.1
 """Share of the height of the picture by which a clip is moved at most."""
+_APART: Final = 2.0
+"""How far apart two places of a person are if a clip is moved, in the sum of how far it moves around each."""
 _BETTER: Final = 0.9
 """Ratio to which moving a clip must reduce its difference to the avatar's own video."""
 _ECC_STOP: Final = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-4)
@@ -90,8 +92,13 @@ class FittedClip:
     def aligned(self, reader: FrameSource, own: FittedClip, own_reader: FrameSource) -> FittedClip:
         """Return the clip, its pictures moved so that they cover those of the avatar's own video best.
 
-        Aligns pictures of people in front of a plain background by head and shoulders, others by the background.
+        Aligns pictures of people in front of a plain background by head and shoulders, others by the background. A clip
+        in which the person is about where it is in the avatar's own video is not moved.
         """
+        here, there = (clip.points.mean(1) for clip in (self, own))
+        spread = sum(float(np.sqrt(places.var(0).sum())) for places in (here, there))
+        if float(np.linalg.norm(here.mean(0) - there.mean(0))) < _APART * spread:
+            return self
         target, picture = own._mean_picture(own_reader), self._mean_picture(reader)
         try:
             _, back = cv2.findTransformECC(  # type: ignore[call-overload]

@@ -120,3 +120,11 @@ def test_aligned_moves_people_but_not_backgrounds(stripes: int, moves: bool) -> 
     larger = aligned.enlarged(aligned.margin)
     assert aligned.margin > 0.03 or not moves
     assert larger.margin < 0.001 or not moves
+
+
+def test_aligned_person_who_moves_that_far_is_not_moved() -> None:
+    own, clip = fit(60), fit(60, at=(104.0, 75.0))
+    sway = np.linspace(-20, 20, len(own.points), dtype=np.float32)[:, None, None]
+    there, here = _Pictures(96, 70, 0), _Pictures(104, 75, 0)
+    assert clip.aligned(here, own, there) is not clip
+    assert clip.aligned(here, replace(own, points=own.points + sway), there) is clip
