@@ -72,7 +72,7 @@ _Spoken = tuple[FaceTurns | None, PreparedSpeech]
 
 
 class _FittedVideo(NamedTuple):
-    """What a result shows of its source, and the actions that have no room in it."""
+    """What a result shows of its source, and the actions that are not shown in it."""
 
     source: VideoInfo
     picture: OutputPicture

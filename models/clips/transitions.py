@@ -207,7 +207,7 @@ def _is_steady(clip: FittedClip, half: int) -> NDArray[np.bool_]:
     return np.asarray((seen[last + 1] - seen[first] == last + 1 - first) & (clip.shot[first] == clip.shot[last]))
 
 
-def _haste(steps: NDArray[np.float32], half: int) -> NDArray[np.float32]:
+def _extra_motion(steps: NDArray[np.float32], half: int) -> NDArray[np.float32]:
     """Return (N,) by how much the largest squared step around each frame exceeds the usual largest one."""
     padded = np.pad(steps, half, "edge")
     largest = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1).max(1)
@@ -232,8 +232,8 @@ class _Search:
             [np.broadcast_to(np.median(each, 1, keepdims=True), each.shape) for each in steps], 1
         )
         usual = np.split(self._usual, [clip.start for clip in clips[1:]], axis=1)
-        self._haste = np.concatenate(
-            [_haste((own / each).max(0), half) for own, each in zip(steps, usual, strict=True)]
+        self._extra_motion = np.concatenate(
+            [_extra_motion((own / each).max(0), half) for own, each in zip(steps, usual, strict=True)]
         )
         self._is_steady = np.concatenate([_is_steady(clip, half) for clip in fitted])
 
@@ -241,8 +241,8 @@ class _Search:
         """Yield the best transition from a range of frames of a clip into each clip."""
         jumps = self._jumps(slot)
         # A bridge divides the jump among its steps; to each comes by how much the clips move faster than usual in it.
-        haste = np.maximum(self._haste[slot.start : slot.stop, None], self._haste)
-        steps = np.sqrt(jumps**2 + (2 * self._half + 1) ** 2 * haste)
+        extra = np.maximum(self._extra_motion[slot.start : slot.stop, None], self._extra_motion)
+        steps = np.sqrt(jumps**2 + (2 * self._half + 1) ** 2 * extra)
         # The start of a clip, too, where it can go on for long.
         enter = [(target, part) for target, bound in enumerate(self._bounds) for part in bound.parts()]
         for target, (first, stop) in enter:
