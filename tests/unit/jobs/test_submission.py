@@ -629,7 +629,7 @@ async def test_create_job_with_subtitles_on_clips_reads_actions(bench: Bench) ->
     assert job.plan.turns[0].actions == ((3, "wave"),) and not job.plan.turns[2].actions
     assert [(action.seconds, action.name) for action in job.plan.cue_actions] == [(1.3, "wave")]
     dub = await create(Anna={"face": "0"})
-    assert dub.plan.clips == {} and [turn.text for turn in dub.plan.turns] == ["Hi  you", "No.", "Bye!"]
+    assert dub.plan.clips == {} and [turn.text for turn in dub.plan.turns] == ["Hi you", "No.", "Bye!"]
 
 
 @pytest.mark.parametrize(
