@@ -29,7 +29,7 @@ def repeating(work: Callable[[], object], period_s: float) -> Iterator[None]:
 
 
 class Repeating:
-    """Looks at something again and again while it is entered."""
+    """Calls `look` every `period_s` seconds in a thread, for a block."""
 
     period_s: float
 
@@ -49,7 +49,7 @@ class Repeating:
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Answers requests without a word on the terminal."""
+    """Answers requests without logging them."""
 
     def body(self) -> bytes:
         """The body of the request."""

@@ -52,12 +52,12 @@ class Cue:
     speaker: str | None = None
 
 
-def _is_sound(name: str) -> bool:
+def _names_no_action(name: str) -> bool:
     return False
 
 
 def read_cues(
-    content: bytes, known_speakers: Collection[str] = (), is_action: Callable[[str], bool] = _is_sound
+    content: bytes, known_speakers: Collection[str] = (), is_action: Callable[[str], bool] = _names_no_action
 ) -> list[Cue]:
     """Return the cues of an SRT or WebVTT file, by their start. Sound descriptions in square brackets are left out.
 
@@ -142,7 +142,7 @@ def _by_speaker(
 ) -> Iterator[tuple[str | None, str]]:
     """Yield speakers and their non-empty texts, in order."""
     before, *spans = _VOICE.split(raw_text)
-    spoken = [(None, before), *zip((_plain(name, _is_sound) for name in spans[::2]), spans[1::2], strict=True)]
+    spoken = [(None, before), *zip((_plain(name, _names_no_action) for name in spans[::2]), spans[1::2], strict=True)]
     parts: list[tuple[str | None, list[str]]] = []
     for voice, span in spoken:
         parts.append((voice, []))

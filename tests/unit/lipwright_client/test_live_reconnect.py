@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -230,14 +231,20 @@ def test_session_that_service_ends_is_not_reconnected(tmp_path: Path) -> None:
     assert events[-1].type == "session.ended" and "reconnecting" not in states(events)
 
 
-def test_refusal_while_reconnecting_is_raised(tmp_path: Path) -> None:
-    live = GreyService(8)
+@contextmanager
+def _session_through_proxy(tmp_path: Path, live: GreyService) -> Iterator[tuple[LiveSession, BreakingProxy]]:
     with (
         serving(MemoryService(tmp_path / "data"), live=live, live_config=LIVE) as url,
         breaking_proxy(url) as proxy,
         Lipwright(proxy.url) as client,
         client.live(AVATAR, RATE) as session,
     ):
+        yield session, proxy
+
+
+def test_refusal_while_reconnecting_is_raised(tmp_path: Path) -> None:
+    live = GreyService(8)
+    with _session_through_proxy(tmp_path, live) as (session, proxy):
         events = iter(session)
         next(event for event in events if event.type == "session.fragment")
 
@@ -252,12 +259,7 @@ def test_refusal_while_reconnecting_is_raised(tmp_path: Path) -> None:
 
 def test_refused_update_is_not_repeated_after_reconnecting(tmp_path: Path) -> None:
     live = GreyService(8)
-    with (
-        serving(MemoryService(tmp_path / "data"), live=live, live_config=LIVE) as url,
-        breaking_proxy(url) as proxy,
-        Lipwright(proxy.url) as client,
-        client.live(AVATAR, RATE) as session,
-    ):
+    with _session_through_proxy(tmp_path, live) as (session, proxy):
         events = iter(session)
         for gaze in ("camera", "up"):  # of a video, and unknown
             session.update_avatar(gaze=gaze)
