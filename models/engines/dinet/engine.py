@@ -27,7 +27,7 @@ from models.engines.dinet.crop import (
     read_references,
     runs_of,
 )
-from models.engines.dinet.landmarks import find_points
+from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points
 from models.engines.dinet.options import DinetOptions
 from models.engines.dinet.weights import ROLES, kind_of
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
@@ -220,8 +220,6 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
 
     def _load_finders(self) -> tuple[Any, Any]:
         """HeyGem's detector and landmarks where the user added them; an avatar is analysed once, on the CPU."""
-        from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98
-
         resources, path = ComputeResources(num_threads=self._num_threads), self._weights.path
         detector = FaceDetector(path("detector"), resources) if "detector" in self._finders else None
         return detector, FaceLandmarks98(path("landmarks"), resources) if "landmarks" in self._finders else None

@@ -147,9 +147,6 @@ class EdTalkEngine(StatelessEngine[MelFeatures, BoxPlan, BoxChunk]):
         return MelAudioEncoder()
 
     def face_generator(self, resources: ComputeResources) -> EdTalkFaceGenerator:
-        # Imported here: the rest of the engine runs without onnxruntime.
-        from models.engines.edtalk.engine import EdTalkFaceGenerator, EdTalkGenerator
-
         generator = EdTalkGenerator(self._weights.path(GENERATOR), resources, self._options.weight)
         return EdTalkFaceGenerator(generator, self._options)
 

@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from errors import KeyLimitError
+from errors import KeyLimitError, ReplicaLostError
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -149,8 +149,6 @@ def test_live_socket_with_invalid_options_is_refused(url: str, query: str, code:
 
 
 def test_unexpected_error_ends_the_session_with_an_error_event(url: str, live: GreyService) -> None:
-    from errors import ReplicaLostError
-
     with socket(url) as line:
         first(line, "session.fragment")
         live.errors.append(ReplicaLostError("LiveSession.render: the replica died in each of 3 tries."))

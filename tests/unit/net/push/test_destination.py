@@ -14,7 +14,7 @@ from api.live.outputs.output import open_sink
 from config import LiveConfig, NetworkConfig
 from errors import UrlRefusedError
 from media.live.mp4_boxes import ParameterSets
-from net.push.destination import Destinations, PushError
+from net.push.destination import Destination, Destinations, PushError
 from tests.unit.net.test_ssrf_guard import PRIVATE
 
 SECRET = "sEcReT"
@@ -133,8 +133,6 @@ def _watched(base: type[socket.socket], name: str, connected: list[object]) -> t
 
 
 async def opened(destination: object) -> None:
-    from net.push.destination import Destination
-
     assert isinstance(destination, Destination)
     async with asyncio.timeout(10):
         sink = await open_sink(destination, None, ParameterSets(b"\x67\x42\xc0\x1e", b"\x68"), 2.0)

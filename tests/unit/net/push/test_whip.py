@@ -12,7 +12,7 @@ from config import NetworkConfig
 from errors import UrlRefusedError
 from media.live.mpeg_ts import rtp_packets
 from net.push.destination import Destinations, PushError, PushRefusedError
-from net.push.whip import WhipPublisher
+from net.push.whip import WhipPublisher, _allowed_candidates
 from tests.unit.flashing_stream import FlashingStream
 from tests.unit.net.push.whip_server import WhipServer, whip_server
 
@@ -60,7 +60,6 @@ def test_connect_redirect_to_another_path_is_refused(server: WhipServer) -> None
 
 
 def test_allowed_candidates_drops_private_addresses() -> None:
-    from net.push.whip import _allowed_candidates
     from net.ssrf_guard import SsrfGuard
 
     lines = [

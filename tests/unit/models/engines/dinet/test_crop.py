@@ -79,8 +79,6 @@ def test_crop_layout_masks_published_rectangle() -> None:
 
 def test_crop_layout_outline_stays_inside_masked_box(tmp_path: Path) -> None:
     track = make_talker(tmp_path).track
-    from models.engines.paste.landmarks68 import ibug_points
-
     points = ibug_points(track.points)
     for kind in (HeyGemVariant(DinetOptions()), OriginalVariant(DinetOptions())):
         boxes = kind.boxes(points, track)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from media.yuv_frame import YuvFrame, from_rgb, paste_back
 from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
@@ -70,8 +70,6 @@ def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> B
 
 def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:
     """(H, W) luma with a patch in it."""
-    from media.yuv_frame import paste_back
-
     copy = YuvFrame(*(plane.copy() for plane in frame))
     paste_back(copy, patch)
     return copy.y
