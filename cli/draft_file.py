@@ -233,9 +233,10 @@ def print_result(job: Job, out: Path, num_bytes: int, as_json: bool) -> None:
 def voices_of(job: Job) -> Sequence[str]:
     """Return a line that says which voice speaks for whom."""
     turns = job.raw.get("options", {}).get("turns") or ()
-    speakers = [turn.get("speaker") or turn.get("face") or "everybody" for turn in turns]
+    faces = {"speaking": "who speaks most", None: "everybody"}
+    speakers = [turn.get("speaker") or faces.get(turn.get("face"), turn.get("face")) for turn in turns]
     voices = {name: turn.get("voice") or "the default voice" for name, turn in zip(speakers, turns, strict=True)}
-    return ["Voices: " + ", ".join(f"{name}={voice}" for name, voice in voices.items())] if voices else []
+    return ["Voices: " + "; ".join(f"{name}: {voice}" for name, voice in voices.items())] if voices else []
 
 
 def _cut_texts(job: Job) -> Sequence[str]:

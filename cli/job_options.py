@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_
 
 import typer
 from pydantic.fields import FieldInfo
+from rich.markup import escape
 
 from cli.terminal import OPTION_NAMES, with_commands
 from jobs.model.base import UploadedFile
@@ -142,7 +143,8 @@ def _help(name: str, field: FieldInfo, kind: object) -> str:
     if kind is UploadedFile or name == "background":
         text = f"{text} File or URL." if kind is UploadedFile else f"{text} Can be a file or URL."
     is_plain = isinstance(field.default, str | int | float) and kind is not bool
-    return f"{text} Default: {field.default}." if is_plain and "Default" not in text else text
+    # Escaped, because Typer reads what is in brackets as markup.
+    return escape(f"{text} Default: {field.default}." if is_plain and "Default" not in text else text)
 
 
 def _option_of(name: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from cli.terminal import AsJson, DataDir, UsageError, commands, console, timesta
 from config import PipelineConfig, is_state_url
 from jobs.model.usage import USAGE_COLUMNS, usage_csv
 from jobs.usage import StoredBytes, usage_rows
+from launch.data_folder import holder_of
 from launch.serve_config import read_serve_config
 from storage.key_ring import KeyLimits, KeyRing, no_key
 from storage.state import open_keys, open_store, open_table, webhook_secrets
@@ -50,17 +53,19 @@ def add(
     state: _State = None,
 ) -> None:
     """Create a key and print it on standard output. It is not shown again."""
-    ring = _keys(data_dir, state)
+    settings = _settings(data_dir, state)
+    ring = open_keys(settings.state, settings.data_dir)
     is_first = not ring.list()
     _, key = ring.add(name[:120], max_priority, weight or 1)
     print(key)
-    print("Store the key now: it is not shown again.", file=sys.stderr)
+    notes = [f"Store the key now: it is not shown again. It is valid for services with {_place(settings)}."]
     if is_first:
-        print(
-            "This is the first key: from now on, every request needs one, on this machine too. The command line and "
-            "the Python client send the one in LIPWRIGHT_API_KEY.",
-            file=sys.stderr,
+        notes.append(
+            "This is the first key: from now on, every request to them needs one, on this machine too. The command "
+            "line and the Python client send the one in LIPWRIGHT_API_KEY. Jobs and avatars that were made without a "
+            "key are not visible with one."
         )
+    print("\n".join([*notes, *_other_service(settings)]), file=sys.stderr)
 
 
 @app.command("list")
@@ -170,6 +175,18 @@ def show_webhook_secret(
 def _keys(data_dir: Path | None, state: str | None) -> KeyRing:
     settings = _settings(data_dir, state)
     return open_keys(settings.state, settings.data_dir)
+
+
+def _place(settings: PipelineConfig) -> str:
+    return f"the data folder {settings.data_dir}" if settings.state is None else "this state"
+
+
+def _other_service(settings: PipelineConfig) -> Iterator[str]:
+    """Yield a warning if the environment names a service that does not use these keys."""
+    url = os.environ.get("LIPWRIGHT_SERVER") or os.environ.get("LIPWRIGHT_URL")
+    holder = holder_of(settings.data_dir)
+    if url and settings.state is None and (holder is None or holder.url != url.rstrip("/")):
+        yield f"LIPWRIGHT_SERVER names {url}, which does not use this folder: pass the --data-dir of that service."
 
 
 def _settings(data_dir: Path | None, state: str | None) -> PipelineConfig:

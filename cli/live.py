@@ -16,7 +16,7 @@ import typer
 from cli.job_options import with_job_options
 from cli.local_service import ANY_SERVER, Server
 from cli.run_job import check_input, check_writable
-from cli.terminal import UsageError, service
+from cli.terminal import CommandError, UsageError, service
 from jobs.model.avatar_settings import AvatarSettings
 from lipwright_client import LiveEvent, LiveSession, calls
 from lipwright_client.async_live import DEFAULT_RATE
@@ -167,7 +167,7 @@ def _write(events: Iterator[LiveEvent], stream: JoinedStream, target: Writable) 
         elif event.type == "output.state_updated":
             _report_output(event)
         elif event.type == "error":
-            raise UsageError(str(event.raw["code"]), str(event.raw["message"]))
+            raise CommandError(str(event.raw["code"]), str(event.raw["message"]))
     return stream.seconds
 
 
@@ -176,7 +176,7 @@ def _report_output(event: LiveEvent) -> None:
     raw = event.raw
     about = f"{raw['destination']}: {raw['state']}"
     if raw["state"] == "ended" and raw.get("message"):
-        raise UsageError(str(raw["code"]), str(raw["message"]))
+        raise CommandError(str(raw["code"]), str(raw["message"]))
     print(f"{about} ({raw['message']})" if raw.get("message") else about, file=sys.stderr)
 
 

@@ -46,8 +46,8 @@ OPTION_NAMES: Final[Mapping[str, str]] = {
     "translate_to": "--language",
 }
 """Fields of the API whose options have other names."""
-_OTHER_NAMES: Final = (("background_gain_db", "--ambience-gain"), ("speakers", "--face"))
-"""Further names of such options, in single commands."""
+_OTHER_NAMES: Final = (("background_gain_db", "--ambience-gain"), ("speakers", "--face, --voice"))
+"""Further names of such options, in single commands that have them all."""
 _OF_A_FOLDER: Final[Mapping[str, Sequence[str]]] = {
     "keys": ("--data-dir", "--state"),
     "models": ("--data-dir", "--config"),
@@ -108,7 +108,11 @@ class Invocation:
 
     def _with_option_names(self, message: str) -> str:
         own = set(self.options.values())
-        others = {name: option for name, option in (*OPTION_NAMES.items(), *_OTHER_NAMES) if option in own}
+        others = {
+            name: option
+            for name, option in (*OPTION_NAMES.items(), *_OTHER_NAMES)
+            if own.issuperset(option.split(", "))
+        }
         named = {**others, **self.options}
         listed = re.match(r"\w+ needs .*?\.", message)
         end = listed.end() if listed else 0
@@ -156,8 +160,12 @@ def name(text: str) -> Text:
     return Text("".join(each if each.isprintable() else " " for each in text))
 
 
-class UsageError(Exception):
-    """Invalid use of a command. Arguments: code, message."""
+class CommandError(Exception):
+    """A command has failed. Arguments: code, message."""
+
+
+class UsageError(CommandError):
+    """Invalid use of a command: nothing was done."""
 
 
 def console() -> Console:
@@ -198,12 +206,12 @@ def _one_line_errors() -> Iterator[None]:
 
     try:
         yield
-    except UsageError as error:
+    except CommandError as error:
         code, message = error.args
-        fail(code, message, exit_code=_EXIT_USAGE)
+        fail(code, message, exit_code=_EXIT_USAGE if isinstance(error, UsageError) else _EXIT_FAILED)
     except ConnectionFailedError as error:
         hint = "`lipwright serve` starts one; --server or LIPWRIGHT_SERVER names another."
-        fail(error.code, f"{error.detail}.", hint)
+        fail(error.code, f"{error.detail.rstrip('.')}.", "See `lipwright jobs list`." if error.is_timeout else hint)
     except UnauthorizedError as error:
         hint = "The command line sends the key in LIPWRIGHT_API_KEY; `lipwright keys add NAME` creates one."
         fail(error.code, error.detail, hint)

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, Self, cast
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from api.forms.form_schema import accepted_fields, validated
 from errors import InputError, OptionError
 from jobs.model.base import UploadedFile
 from jobs.model.spec import JobSpec
+from media.output.formats import FORMATS
 
 Location = Path | str
 """A path, or a URL with a scheme."""
@@ -127,6 +128,8 @@ class Pair:
         out = _location("out", fields.pop("out", None))
         inputs = {name: _location(name, value) for name, value in fields.items() if name in _ACCEPTED.files}
         others = {name: value for name, value in fields.items() if name not in inputs}
+        if (suffix := PurePath(str(out)).suffix.removeprefix(".")) in FORMATS:
+            others.setdefault("format", suffix)
         asked = validated(JobSpec, {**others, **_ACCEPTED.content(dict.fromkeys(inputs, _UNREAD), {})})
         if not str(out).endswith(f".{asked.format}"):
             raise OptionError(f"out: expected a name that ends in .{asked.format}")

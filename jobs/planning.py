@@ -29,6 +29,7 @@ SPEECH_FIELD: Final = "audio"
 TEXT_FIELD: Final = "audio_synthesized"
 """Name of the spoken texts, where turns use audio files too."""
 _MAX_TITLE_CHARS: Final = 48
+_ACTION: Final = re.compile(r"(?<!\\)\[[^\[\]\n]*\]")
 _CHARS_PER_SECOND: Final = 12.0
 """Of speech; for the forecast of a text that is not yet spoken."""
 
@@ -238,8 +239,8 @@ def speech_label(spec: JobSpec) -> str:
 
 
 def speech_title(text: str) -> str:
-    """Return the first words of a text, as a name for its speech."""
-    words = " ".join(re.findall(r"\w+", text))
+    """Return the first words of a text without its actions, as a name for its speech, of which files can be named."""
+    words = " ".join(re.findall(r"[\w,'’!-]*\w[\w,'’!-]*", _ACTION.sub(" ", text))).rstrip(",!-")
     if len(words) <= _MAX_TITLE_CHARS:
         return words or "speech"
     head, space, _ = words[:_MAX_TITLE_CHARS].rpartition(" ")

@@ -107,7 +107,7 @@ def checked_spec(job: JobRecord) -> JobSpec:
     """Return the spec of a job that can be revised; StateError for another."""
     if job.status is not JobStatus.SUCCEEDED:
         advice = _OTHER_STATES.get(job.status, "Wait until it has succeeded.")
-        raise StateError(f"Job {job.id} cannot be revised: it is {job.status}. {advice}")
+        raise StateError(f"Job {job.id} cannot be revised: its status is {job.status}. {advice}")
     if job.spec is None:
         raise StateError(f"Job {job.id} cannot be revised: an older version of the service made it. Submit it again.")
     return job.spec

@@ -135,7 +135,7 @@ class Submissions:
             StorageFullError: The disk would not hold the result.
         """
         if job.status is not JobStatus.FAILED:
-            raise StateError(f"Job {job.id} cannot be retried: it is {job.status}, not failed.")
+            raise StateError(f"Job {job.id} cannot be retried: its status is {job.status}, not failed.")
         return await self.store_copy(job, job_id)
 
     async def store_copy(self, job: JobRecord, job_id: str, **changes: object) -> JobRecord:
@@ -233,6 +233,9 @@ class Submissions:
         if spec.text is not None:
             text = acted_text(spec.text, plan, found.parts)
             self._check_texts([text])
+            if spec.voice is not None:
+                turn = PlannedTurn(start=0.0, text=text, voice=spec.voice)
+                await with_voices(self._stages, CallContext(context.job_id), [turn], None)
             return plan, length_of(plan, expected_seconds(text), found.source)
         plan, seconds = with_audio_speed(plan, spec.max_audio_stretch, found.audio_seconds["audio"], video)
         return plan, length_of(plan, seconds, found.source)
@@ -247,7 +250,7 @@ class Submissions:
             self._check_texts(texts)
             if spec.subtitles_output == "burnt":
                 await asyncio.to_thread(check_fonts, texts)
-            if spec.language is not None:
+            if spec.language is not None or any(turn.voice is not None for turn in turns):
                 turns, _ = await with_voices(self._stages, CallContext(context.job_id), turns, spec.language)
         needs_faces = False
         if spec.turns is None:

@@ -25,7 +25,7 @@ from lipwright_client.calls import (
     upload,
 )
 from lipwright_client.errors import ClientError, ConnectionFailedError, UploadError, WaitTimeoutError
-from lipwright_client.files import Source, Target, suffix_of
+from lipwright_client.files import Source, Target, check_folder, suffix_of
 from lipwright_client.records import (
     Avatar,
     AvatarList,
@@ -185,9 +185,10 @@ class Service:
 
         Raises:
             ProblemError: The request was rejected or the job failed; the subclass depends on the code.
-            UploadError: A file does not exist, or `out` has the suffix of another format.
+            UploadError: A file or the folder of `out` does not exist, or `out` has the suffix of another format.
             WaitTimeoutError: It took longer than `timeout_s`.
         """
+        check_folder(out)
         if (suffix := suffix_of(out)) is not None:
             fields["format"] = format_of(suffix, fields.get("format"))
         job = await self.jobs.create(**fields)

@@ -251,7 +251,7 @@ class AsyncLiveSession:
             **self._more_options,
         )
         protocol, first = LiveProtocol(self._receives_video), []
-        with _client_errors():
+        with _client_errors(f"The service at {self._settings.base_url} cannot be reached"):
             async with AsyncExitStack() as opened:
                 socket = await opened.enter_async_context(self._io.connect(address, **self._options()))
                 while protocol.connected is None:
@@ -362,8 +362,8 @@ class AsyncLiveSession:
 
 
 @contextmanager
-def _client_errors() -> Iterator[None]:
-    """Translate exceptions of websockets into the client's errors."""
+def _client_errors(lost: str = "The live session was disconnected") -> Iterator[None]:
+    """Translate exceptions of websockets into the client's errors; `lost` begins those of lost connections."""
     try:
         yield
     except InvalidStatus as error:
@@ -372,7 +372,7 @@ def _client_errors() -> Iterator[None]:
             raise problem_error(Problem("unauthorized", "Unauthorized", _REJECTED, status)) from None
         raise ConnectionFailedError(f"The service rejected the live session with status {status}.") from None
     except (OSError, InvalidHandshake, ConnectionClosed) as error:
-        failed = ConnectionFailedError(f"The live session was disconnected: {error or type(error).__name__}.")
+        failed = ConnectionFailedError(f"{lost}: {str(error) or type(error).__name__}")
         if isinstance(error, ConnectionClosed) and error.rcvd is not None:
             failed.close_code = error.rcvd.code
         raise failed from None

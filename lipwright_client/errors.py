@@ -134,11 +134,13 @@ class ConnectionFailedError(ClientError, ConnectionError):
 
     Attributes:
         close_code: Code with which the service closed a live session (RFC 6455); None if there is none.
+        is_timeout: Whether the service was reached, but did not answer in time.
     """
 
     code = "connection_failed"
     retryable = True
     close_code: int | None = None
+    is_timeout: bool = False
 
 
 class UnexpectedAnswerError(ClientError):

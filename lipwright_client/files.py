@@ -125,6 +125,12 @@ def suffix_of(out: Target | None) -> str | None:
     return PurePath(out).suffix or None if isinstance(out, str | os.PathLike) else None
 
 
+def check_folder(out: Target | None) -> None:
+    """Raise UploadError if `out` is a path in a folder that does not exist."""
+    if isinstance(out, str | os.PathLike) and not Path(out).parent.is_dir():
+        raise UploadError(f"out: the folder of {os.fspath(out)} does not exist.")
+
+
 @contextlib.contextmanager
 def atomic_target(out: Target) -> Iterator[Writable]:
     """Yield a file to write to. A path is replaced if the block succeeds, and left unchanged otherwise."""

@@ -125,4 +125,9 @@ def checked(answer: httpx.Response) -> httpx.Response:
 def connection_error(error: httpx.RequestError) -> ConnectionFailedError:
     """Return the exception for a connection error."""
     reason, url = str(error) or type(error).__name__, error.request.url
-    return ConnectionFailedError(f"The service at {url.scheme}://{url.netloc.decode()} cannot be reached: {reason}")
+    service = f"The service at {url.scheme}://{url.netloc.decode()}"
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+        late = ConnectionFailedError(f"{service} did not answer {error.request.method} {url.path} in time")
+        late.is_timeout = True
+        return late
+    return ConnectionFailedError(f"{service} cannot be reached: {reason}")

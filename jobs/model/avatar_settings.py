@@ -95,8 +95,8 @@ class BackgroundSettings(BaseModel):
         None,
         max_length=64,
         description="What is behind the person: a colour (`#00b140`, `white`), `blur`, `transparent`, which needs"
-        " `format` `webm` or `mov`, or `source`, the source's own. For a picture or video, see `background_file`"
-        " and `background_id`. Default: the background of the avatar, otherwise `source`.",
+        " `format` `webm` or `mov`, or `source`, the source's own. `background_file` and `background_id` take a"
+        " picture or video. Default: the background of the avatar, otherwise `source`.",
     )
     background_id: str | None = Field(
         None, max_length=64, description="ID of a picture or video behind the person; see `POST /v1/backgrounds`."

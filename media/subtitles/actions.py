@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from errors import OptionError
 
+_AS_TEXT: Final = r" A bracket that is spoken is written \[."
 _MARK: Final = re.compile(r"\\\[|\[([^\[\]\n]*)\]")
 _MAX_SHOWN: Final = 40
 """Characters of an unknown name, and known names, that an error shows."""
@@ -46,7 +47,7 @@ def read_actions(text: str, names: Collection[str] | None, skips_unknown: bool =
         if mark[1] is None:
             plain += "["
         elif not skips_unknown or mark[1].strip() in names:
-            actions.append((len(plain), checked_action(mark[1].strip(), names)))
+            actions.append((len(plain), checked_action(mark[1].strip(), names, _AS_TEXT)))
     plain = _joined(plain, text[end:]).rstrip() if actions else plain + text[end:]
     return ActedText(plain, tuple(TextAction(_next_word(plain, start), name) for start, name in actions))
 
@@ -60,16 +61,13 @@ def marked(text: str, actions: Iterable[TextAction]) -> str:
     return "".join([*parts, text[end:].replace("[", r"\[")]).strip()
 
 
-def checked_action(name: str, names: Collection[str] | None) -> str:
-    """Return the name of an action; OptionError if the avatar does not have it."""
+def checked_action(name: str, names: Collection[str] | None, advice: str = "") -> str:
+    """Return the name of an action; OptionError, with some advice, if the avatar does not have it."""
     if names is None:
         raise OptionError("action: actions need an avatar with clips, and a job or session that plays them.")
     if name not in names:
         known = ", ".join(sorted(names)[:_MAX_SHOWN]) or "none"
-        raise OptionError(
-            f"action: there is no action {name[:_MAX_SHOWN]!r}. Actions of this avatar: {known}. "
-            r"A bracket that is spoken is written \[."
-        )
+        raise OptionError(f"action: there is no action {name[:_MAX_SHOWN]!r}. Actions of this avatar: {known}.{advice}")
     return name
 
 

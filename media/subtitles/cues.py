@@ -25,6 +25,7 @@ _BOMS: Final = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xb
 _ARROW: Final = "-->"
 _TIME: Final = r"\s*(?:\d{1,6}:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
 _TIMING: Final = re.compile(rf"{_TIME}\s*-->{_TIME}\b")
+_LIKE_TIMING: Final = re.compile(r"\d:\d\d.*->|->.*\d:\d\d")
 _VOICE: Final = re.compile(r"<v(?:\.[^\s>]{0,99})?\s+([^<>]{1,99})>")  # WebVTT, section 4.2.2: <v.class Name>
 _TAG: Final = re.compile(
     r"<[^<>]{0,199}>|\{\\[^{}]{0,199}\}"
@@ -80,7 +81,12 @@ def read_cues(
     try:
         captions = WebVTT.from_buffer(StringIO(text), format="vtt" if is_webvtt else "srt").captions
     except (MalformedFileError, MalformedCaptionError) as error:
-        raise OptionError("subtitles: expected an SRT or WebVTT file, found another one.") from error
+        near = next((number for number, line in enumerate(lines, 1) if _LIKE_TIMING.search(line)), None)
+        found = "no times" if near is None else f"line {near}: {lines[near - 1][:60]!r}"
+        raise OptionError(
+            "subtitles: expected an SRT or WebVTT file, with times such as 00:01:02,345 --> 00:01:04,000; found "
+            f"{found}."
+        ) from error
     num_timings = sum(_ARROW in line for line in lines)
     if len(captions) != num_timings:
         raise OptionError(f"subtitles: expected {num_timings} cues, one per `-->`, found {len(captions)}.")

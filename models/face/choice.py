@@ -80,8 +80,8 @@ class FaceChoice:
                     raise OptionError(f"Expected a face box x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text!r}.")
                 return cls(kind, numbers)  # type: ignore[arg-type]
         raise OptionError(
-            "Expected a face as 'largest', 'speaking', 'person:N', 'index:N', 'point:x,y' or 'box:x0,y0,x1,y1', "
-            f"got {text!r}."
+            "face: expected 'largest', 'speaking', 'person:N', a number N, 'point:x,y' or 'box:x0,y0,x1,y1', "
+            f"found {text!r}."
         )
 
     def __str__(self) -> str:

@@ -58,6 +58,7 @@ export class LipwrightAvatar extends HTMLElement {
   #session = null;
   #microphone = null;
   #failure = null; // the last error or reason, as it is shown
+  #reason = null; // why the service has ended the session
   #isBusy = false; // whether that says so
 
   constructor() {
@@ -108,7 +109,7 @@ export class LipwrightAvatar extends HTMLElement {
   /** Start a session, unless there is one. */
   connect() {
     if (this.#session) return;
-    this.#failure = null;
+    this.#failure = this.#reason = null;
     if (!canLive()) {
       this.#fail({ code: "unsupported", message: this.#texts.unsupported });
       this.#enter("error");
@@ -219,7 +220,7 @@ export class LipwrightAvatar extends HTMLElement {
     else if (type === "agent.speak_ended" || type === "agent.speak_interrupted") this.#enter("ready", "silent");
     else if (type === "refused" && name === "NotAllowedError") this.#mute(true); // browsers play no sound before a click
     else if (type === "error") this.#fail({ ...event, message: this.#explain(event) });
-    else if (type === "session.ended") this.#failure = event.message;
+    else if (type === "session.ended") this.#failure = this.#reason = event.message;
     else if (type === "closed") this.#ended(event.code);
   }
 
@@ -236,8 +237,9 @@ export class LipwrightAvatar extends HTMLElement {
     video.classList.remove("shown");
     video.removeAttribute("src");
     video.load();
-    if (code !== 1000 && !this.#failure) this.#fail({ code: "connection_lost", message: this.#texts.lost });
-    const reason = (this.#failure ??= this.#texts.ended);
+    if (code === 1000) this.#failure = this.#reason ?? this.#texts.ended;
+    else if (!this.#failure) this.#fail({ code: "connection_lost", message: this.#texts.lost });
+    const reason = this.#failure;
     this.#enter(code === 1000 ? "ended" : this.#isBusy ? "busy" : "error");
     this.#tell("ended", { code, reason });
   }

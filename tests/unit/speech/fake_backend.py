@@ -24,6 +24,9 @@ class FakeBackend:
     async def voices(self) -> list[str]:
         return [voice for voices in (self.languages or {}).values() for voice in voices]
 
+    async def check_voice(self, voice: str) -> None:
+        pass
+
     async def voices_of(self, language: str) -> list[str] | None:
         return None if self.languages is None else list(self.languages.get(language, ()))
 

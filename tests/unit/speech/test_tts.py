@@ -60,7 +60,8 @@ def test_a_text_is_accepted_without_asking_the_voice(service: MemoryService, voi
     ("text", "title"),
     [
         ("Good day!", "Good day"),
-        ("One, two, three. " * 9, "One two three One two three One two three One..."),
+        ("One, two, three. " * 9, "One, two, three One, two, three One, two, three..."),
+        ("Hello! [wave] Don't go.", "Hello! Don't go"),
         ("字" * 60, "字" * 48 + "..."),
         ("?!", "speech"),
     ],

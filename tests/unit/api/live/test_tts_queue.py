@@ -51,6 +51,9 @@ class Beep:
     async def voices(self) -> list[str]:
         return ["beep"]
 
+    async def check_voice(self, voice: str) -> None:
+        pass
+
     async def voices_of(self, language: str) -> list[str] | None:
         return None
 
