@@ -9,8 +9,11 @@ from typing import Any
 
 def describe(pydantic_errors: Iterable[Mapping[str, Any]]) -> str:
     """Return pydantic's list of errors as one line: `limit: must be less than or equal to 100; status: ...`."""
-    lines = []
-    for item in pydantic_errors:
+    lines, errors = [], list(pydantic_errors)
+    outer = {error["loc"][:length] for error in errors for length in range(1, len(error["loc"]))}
+    for item in errors:
+        if item["loc"] in outer:
+            continue  # only says that a part is wrong, as the error of that part does
         field = ".".join(str(part) for part in item["loc"] if part not in ("body", "query", "path", "header"))
         message = _plain_message(item)
         lines.append(f"{field}: {message}" if field else message)
