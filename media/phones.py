@@ -1,0 +1,33 @@
+"""Phones in WAV files: our voices write what they say when, as JSON in a chunk `phon` before the samples."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+Closures = tuple[tuple[float, float], ...]
+"""Start and end, in seconds, of the sounds for which lips close, in order."""
+
+_PHONES: Final = TypeAdapter(list[tuple[str, float, float]])
+_BILABIAL: Final = ("m", "b", "p")
+"""First characters of the bilabial nasals and plosives in IPA."""
+
+
+def read_closures(path: Path) -> Closures:
+    """Return the closures of a WAV file; none if the file has another format, or no phones."""
+    with path.open("rb") as file:
+        if file.read(12)[::8] != b"RW":
+            return ()
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"phon":
+                try:
+                    phones = _PHONES.validate_json(file.read(size))
+                except ValidationError:
+                    return ()
+                return tuple((start, end) for phone, start, end in phones if phone.startswith(_BILABIAL))
+            file.seek(size + size % 2, 1)
+    return ()
