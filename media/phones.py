@@ -28,6 +28,7 @@ def read_closures(path: Path) -> Closures:
                     phones = _PHONES.validate_json(file.read(size))
                 except ValidationError:
                     return ()
-                return tuple((start, end) for phone, start, end in phones if phone.startswith(_BILABIAL))
+                found = [times for phone, *times in phones if phone.startswith(_BILABIAL)]
+                return tuple((round(start, 3), round(end, 3)) for start, end in found)
             file.seek(size + size % 2, 1)
     return ()

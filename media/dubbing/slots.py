@@ -82,8 +82,8 @@ class FittedSpeech(NamedTuple):
 
     def placed(self, closures: Closures, start: float) -> Closures:
         """Return the closures of the synthesized file in this speech, which starts at `start` seconds."""
-        times = ((np.array(closures).reshape(-1, 2) - self.lead_seconds) / self.speed).round(3)
-        return tuple((start + first, start + last) for first, last in times.tolist() if 0 <= first < self.seconds)
+        times = ((np.array(closures).reshape(-1, 2) - self.lead_seconds) / self.speed).clip(0).round(3)
+        return tuple((start + first, start + last) for first, last in times.tolist() if first < self.seconds and last)
 
 
 def fit(seconds: float, slot: SpeechSlot) -> tuple[float, float, float]:

@@ -114,7 +114,7 @@ def test_record_places_the_closures_of_cues(
 ) -> None:
     store = open_cues(config, files.stored)
     for number, (placed, seconds) in enumerate(zip(cues, LENGTHS, strict=True)):
-        cue, closures = store.record(placed.key), ((0.39, 0.5), (0.4 + seconds / 2, 0.6 + seconds / 2))
+        cue, closures = store.record(placed.key), ((0.34, 0.5), (0.4 + seconds / 2, 0.6 + seconds / 2))
         assert cue is not None
         store._put(cue.model_copy(update={"closures": closures if number else ()}))
     fits, faster, cut, free = _record(config, files, decoders, cues, CancelToken()).cues
