@@ -12,8 +12,9 @@ from media.phones import Closures
 from models.geometry.arrays import smooth_step
 from models.mouth.shape import CHANNELS
 
-# Time in which the lips approach a closure, and part after it.
-_FADE_SECONDS: Final = 0.06
+# Lips close this long after the start of a closure and until this long before its end; they approach and part in this
+# time. At closures that the speech-to-mouth network predicts by itself, its lips move alike (six synthetic voices).
+_INSIDE_SECONDS, _FADE_SECONDS = 0.015, 0.08
 _NEAR_SECONDS: Final = 0.2  # more than that and half a frame
 # Closing the lips raises the lower lip. These channels change together: open_in + open_out = 2 (upper + lower).
 _CLOSING = [CHANNELS.index(name) for name in ("open_in", "open_out", "lower")]
@@ -37,6 +38,6 @@ def closed_share(closures: Closures, seconds: NDArray[np.float64], fps: Fraction
     if not closures:
         return None
     starts, ends = np.array(closures, np.float64).T[..., None]
-    half = np.maximum(ends - starts, 1 / float(fps)) / 2
+    half = np.maximum((ends - starts) / 2 - _INSIDE_SECONDS, 0.5 / float(fps))
     distance = (np.abs(seconds - (starts + ends) / 2) - half).min(0)
     return (1 - smooth_step(distance / _FADE_SECONDS)).astype(np.float32)

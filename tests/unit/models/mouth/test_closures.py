@@ -17,8 +17,8 @@ def test_closed_share_short_closure_reaches_one_frame(fps: int) -> None:
         share = closed_share(((start, start + 0.005), (1.5, 1.6)), seconds, Fraction(fps))
         assert share is not None
         assert share[np.abs(seconds - start) < 0.1].max() == 1
-        assert (share[(seconds > 1.5) & (seconds < 1.6)] == 1).all()
-        assert not share[(seconds < start - 0.1) | (seconds > 1.7)].any()
+        assert (share[(seconds > 1.52) & (seconds < 1.58)] == 1).all()
+        assert not share[(seconds < start - 0.12) | (seconds > 1.72)].any()
 
 
 def test_closures_near_gives_all_that_affect_a_span() -> None:
