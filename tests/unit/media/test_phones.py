@@ -13,11 +13,10 @@ from media.phones import read_closures
 PHONES = [["", 0, 0.1], ["b", 0.1, 0.15], ["\u02c8\u0252", 0.15, 0.3], ["b", 0.3, 0.36], ["p\u02b0", 0.4, 0.5]]
 
 
-def wav_with_phones(content: bytes) -> bytes:
-    """A WAV file of 50 zeros with a chunk `phon`."""
+def wav_with_phones(content: bytes, chunks: bytes = b"") -> bytes:
+    """A WAV file with a chunk `phon` before others."""
     content += b" " * (len(content) % 2)
-    chunks = ((b"fmt ", struct.pack("<HHIIHH", 1, 1, 16000, 32000, 2, 16)), (b"phon", content), (b"data", bytes(100)))
-    body = b"WAVE" + b"".join(struct.pack("<4sI", name, len(each)) + each for name, each in chunks)
+    body = b"WAVE" + struct.pack("<4sI", b"phon", len(content)) + content + chunks
     return struct.pack("<4sI", b"RIFF", len(body)) + body
 
 
