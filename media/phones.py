@@ -6,12 +6,12 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 Closures = tuple[tuple[float, float], ...]
 """Start and end, in seconds, of the sounds for which lips close, in order."""
 
-_PHONES: Final = TypeAdapter(list[tuple[str, float, float]])
+_PHONES: Final = TypeAdapter(list[tuple[str, FiniteFloat, FiniteFloat]])
 _BILABIAL: Final = ("m", "b", "p")
 """First characters of the bilabial nasals and plosives in IPA."""
 
@@ -29,6 +29,6 @@ def read_closures(path: Path) -> Closures:
                 except ValidationError:
                     return ()
                 found = [times for phone, *times in phones if phone.startswith(_BILABIAL)]
-                return tuple((round(start, 3), round(end, 3)) for start, end in found)
+                return tuple(sorted((round(start, 3), round(end, 3)) for start, end in found))
             file.seek(size + size % 2, 1)
     return ()

@@ -71,7 +71,7 @@ class EspeakBackend:
             raise VoiceError(f"The voice process exited with status {status}.")
         if len(wav) < _HEAD_BYTES + _NOTHING_BYTES:
             raise OptionError("text: contains nothing that this voice can speak.")
-        if wav[_HEAD_BYTES - 8 :].startswith(b"data"):  # the program does not know the length when it writes the header
+        if wav[_HEAD_BYTES - 8 : _HEAD_BYTES - 4] == b"data":  # of the program, which did not know the length
             struct.pack_into("<I", wav, 4, len(wav) - 8)
             struct.pack_into("<I", wav, _HEAD_BYTES - 4, len(wav) - _HEAD_BYTES)
         yield bytes(wav)

@@ -24,7 +24,9 @@ def wav_with_phones(content: bytes, chunks: bytes = b"") -> bytes:
     ("content", "closures"),
     [
         (wav_with_phones(json.dumps(PHONES).encode()), ((0.1, 0.15), (0.3, 0.36), (0.4, 0.5))),
-        (wav_with_phones(b'[["m", "now"]]'), ()),
+        (wav_with_phones(b'[["m", 2, 2.1], ["b", 1, 1.1]]'), ((1, 1.1), (2, 2.1))),
+        (wav_with_phones(b'[["m", "now", 1]]'), ()),
+        (wav_with_phones(b'[["m", NaN, 1]]'), ()),
         (wav_with_phones(b"[").replace(b"phon", b"LIST"), ()),
         (b"RIFF....WAVEfmt \xff\xff\xff\xff", ()),
         (b"fLaC" + bytes(99), ()),
