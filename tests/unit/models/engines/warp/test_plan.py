@@ -236,7 +236,7 @@ def test_plan_block_closes_lips_at_known_times(warp_avatar: WarpAvatar) -> None:
         _gaps(plan_block(warp_avatar, replace(mouth, closed=each), index, 0, None)[0].target_head)
         for each in (None, closed)
     ]
-    assert gaps[0][10:13].min() > 0.05 and np.abs(gaps[1][10:13]).max() < 0.01
+    assert gaps[0][10:13].min() > 0.05 and np.abs(gaps[1][10:13]).max() < 0.02
     assert np.abs(gaps[1] - gaps[0])[16:].max() < 0.03, "other frames may show another exemplar"
 
 
