@@ -150,7 +150,7 @@ def test_speak_by_the_builtin_voice_stores_closures(texts: TextSpeaker) -> None:
     with wave.open(str(texts.path(cue))) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float64)
         loud = [samples[round(12000 * (a + b)) : round(24000 * b)].std() for a, b in cue.closures]
-    assert len(loud) == 4 and max(loud) < 0.7 * samples.std(), "plosives are quiet"
+    assert len(loud) == 4 and max(loud) < 0.5 * samples[np.abs(samples) > 500].std(), "plosives are quiet"
 
 
 @needs_espeak
