@@ -215,6 +215,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     path.chmod(0o755)
     os.mkfifo(tmp_path / "fifo")
+    (path.parent / "libespeak-ng.so.1").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(path.parent))
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
     return path
 
