@@ -112,9 +112,8 @@ def _espeak(program: str, language: str, cpu_seconds: str) -> int:
         library = ctypes.CDLL("libespeak-ng.so.1")
     except OSError:
         os.execv(program, [program, "--stdin", "--stdout", "-b", "1", "-v", language])
-    pcm, events_heard = bytearray(), []
+    pcm, events_heard = bytearray(), list[tuple[str, float]]()
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
     def hear(samples: int | None, num_samples: int, events: Any) -> int:
         if samples and num_samples > 0:
             pcm.extend(ctypes.string_at(samples, 2 * num_samples))
@@ -129,7 +128,8 @@ def _espeak(program: str, language: str, cpu_seconds: str) -> int:
     voice = _Voice(languages=language.encode())
     if library.espeak_SetVoiceByName(voice.languages) and library.espeak_SetVoiceByProperties(ctypes.byref(voice)):
         return 1
-    library.espeak_SetSynthCallback(hear)
+    callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))(hear)
+    library.espeak_SetSynthCallback(callback)
     text = sys.stdin.buffer.read()
     flags = _CHARS_UTF8 | _PHONEMES | _ENDPAUSE
     if library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 1, 0, flags, None, None):
@@ -143,7 +143,7 @@ def _espeak(program: str, language: str, cpu_seconds: str) -> int:
             end = max(start, end - _BURST_SECONDS)
             start -= (len(before) - len(before.rstrip(b"\0"))) / 2 / sample_rate
         phones.append((phone, start, end))
-    _write(pcm, sample_rate, phones)
+    _write(bytes(pcm), sample_rate, phones)
     return 0
 
 
@@ -163,10 +163,13 @@ class _TimedSession:
     """
 
     def __init__(self, session: Any) -> None:
-        self._session, self.ids, self.ends = session, [], [0.0]
+        self._session = session
+        self.ids: list[int] = []
+        self.ends = [0.0]
 
     def run(self, outputs: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        *results, ends = self._session.run(outputs, inputs)
+        results: list[np.ndarray] = self._session.run(outputs, inputs)
+        ends = results.pop()
         self.ids += inputs["ids"][0].tolist()
         self.ends += (ends + self.ends[-1]).tolist()
         return results

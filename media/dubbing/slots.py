@@ -101,7 +101,7 @@ def fit(seconds: float, slot: SpeechSlot) -> tuple[float, float, float]:
 
 def count_samples(path: Path, limits: MediaLimits) -> int:
     """Returns the length of synthesized speech, trimmed as by `fit_speech`, in samples at `RATE`; errors likewise."""
-    return _decode(path, limits)[0].shape[1]
+    return len(_decode(path, limits)[0][0])
 
 
 def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
