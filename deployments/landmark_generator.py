@@ -256,7 +256,7 @@ class LandmarkGenerator(StageReplica):
                 behaviours = request.behaviours if self._config.render.still_idle_motion else ()
                 fps, avatar = float(request.span.fps), cached.avatar
                 shown = avatar.shown_frames(frames, fps, request.playback, features.prosody, behaviours)
-                avatar = avatar.speaking(request.expressiveness, shown)
+                avatar = avatar.speaking(request.expressiveness, shown, request.closures)
                 planned = engine.plan(avatar, features.features, request.span, avatar.rows(shown), state)
             except BaseException:
                 cached.close()  # it may be damaged; the next call loads it again

@@ -26,21 +26,27 @@ from jobs.ports import Stages
 from jobs.segments.kept import PlanCache
 from jobs.segments.plan import Block, Segment
 from jobs.turns import FaceTurns, speaker_of_frames
+from media.phones import Closures
 from media.playback import Playback
 from models.avatar.behaviour import TimedBehaviour, still_in_effect
 from models.engines.protocol import FrameSpan
+from models.mouth.closures import closures_near
 from models.quality.measures import BlockMeasures
 from telemetry.log_context import CallContext
 
 
 @dataclass(frozen=True)
 class JobFace:
-    """One face of a job: its avatar, what it says, and its weight in each frame, see `jobs.messages.FacePlan`."""
+    """One face of a job: its avatar, what it says, and its weight in each frame, see `jobs.messages.FacePlan`.
+
+    `closures` are when its lips are known to close, in seconds of the job.
+    """
 
     avatar: AvatarRef
     speech: PreparedSpeech
     weight: NDArray[np.float32] | None
     turns: FaceTurns | None = None
+    closures: Closures = ()
 
     def is_shown(self, start: int, stop: int) -> bool:
         """Return whether any of the frames [start, stop) shows the generated face."""
@@ -174,6 +180,7 @@ class FacePlanner:
             self._options.expressiveness,
             # All faces of a still would have to move alike, so with several it does not move.
             behaviours_of(self._options, face.turns, span) if len(self._faces) == 1 else (),
+            closures_near(face.closures, span.start_seconds, span.stop_seconds),
         )
         return await self._cache.plan(
             face.speech, request, state, lambda: self._stages.plan(self._context, face.speech, request, state)

@@ -22,6 +22,7 @@ from media.labels.watermark import Corner
 from media.output.backgrounds import TRANSPARENT
 from media.output.formats import FORMATS, FormatName, OutputFormat, Quality
 from media.output.framing import Framing, OutputSize, output_info, parse_aspect, parse_size
+from media.phones import Closures
 from media.playback import AfterEnd, ClipKind, Playback
 from media.probe import AudioInfo, VideoInfo
 from media.result.sound_mix import SoundSettings
@@ -227,7 +228,8 @@ def behaviour_of(settings: StillSettings) -> Behaviour:
 class BlockRequest:
     """The output frames to plan, and how the source is played.
 
-    For `expressiveness` and `behaviours` see `models.avatar.avatar.Avatar`; the configuration may forbid motion.
+    For `expressiveness`, `behaviours` and `closures` see `models.avatar.avatar.Avatar`; the configuration may forbid
+    motion.
     """
 
     avatar: AvatarRef
@@ -236,6 +238,7 @@ class BlockRequest:
     playback: Playback
     expressiveness: float = 1.0
     behaviours: tuple[TimedBehaviour, ...] = USUAL_BEHAVIOURS
+    closures: Closures = ()
 
 
 class ShownBlock(NamedTuple):

@@ -35,7 +35,7 @@ from jobs.segments.plan import Block, Segment, fit_to_speech, plan_blocks, segme
 from jobs.services import JobServices
 from jobs.speaking import SPOKEN_SHARE, SpeakingStage
 from jobs.turn_faces import JobSource, with_one_face_per_person
-from jobs.turns import FaceTurns, all_parts, check_overlaps, cut_texts, faces_of
+from jobs.turns import FaceTurns, all_parts, check_overlaps, closures_of, cut_texts, faces_of
 from media.playback import Playback
 from media.probe import VideoInfo
 from media.result.stream_copy import copied_ranges
@@ -207,7 +207,7 @@ class JobRun:
     ) -> FacePlanner:
         options, num, shown = self._job.options, self._num_frames, replace(video.source, fps=video.picture.info.fps)
         faces = [
-            JobFace(avatar, said, turns and turns.weight(options, shown, num), turns)
+            JobFace(avatar, said, turns and turns.weight(options, shown, num), turns, closures_of(self._job, turns))
             for avatar, (turns, said) in zip(avatars, spoken, strict=True)
         ]
         cache = await asyncio.to_thread(self._plan_cache)

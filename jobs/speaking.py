@@ -88,7 +88,9 @@ class SpeakingStage:
         plan, seconds = with_audio_speed(
             plan, spec.max_audio_stretch, probed.audio.duration_seconds, video_seconds(source, plan)
         )
-        speech = UploadedFile(key="", sha256=cue.sha256, num_bytes=cue.num_bytes, label=job.audio_label)
+        speech = UploadedFile(
+            key="", sha256=cue.sha256, num_bytes=cue.num_bytes, label=job.audio_label, closures=cue.closures
+        )
         length = length_of(plan, seconds, source)
         return await self._completed(job, plan, {SPEECH_FIELD: speech}, length, num_cues_done=1)
 
@@ -146,7 +148,10 @@ class SpeakingStage:
             field = _recording_field(audio)
             cues = [PlacedCue(spoken[n].key, slot, turn_name(n, turns[n])) for n, slot in slots.items()]
             recorded = await self._stages.record_speech(CallContext(job.id), cues, job_file_key(job.id, field))
-            audio[field] = UploadedFile(key="", sha256=recorded.sha256, num_bytes=recorded.num_bytes, label=_RECORDING)
+            closures = tuple(sorted(chain.from_iterable(cue.closures for cue in recorded.cues)))
+            audio[field] = UploadedFile(
+                key="", sha256=recorded.sha256, num_bytes=recorded.num_bytes, label=_RECORDING, closures=closures
+            )
             for (number, slot), cue in zip(slots.items(), recorded.cues, strict=True):
                 recording = _recording(slot, field, cue)
                 turns[number] = measured(turns[number], spoken[number]).model_copy(update={"recorded": recording})

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from errors import LipwrightError
 from media.dubbing.slots import SpeechSlot
+from media.phones import Closures
 from media.subtitles.cues import Cue
 
 E = TypeVar("E", bound=LipwrightError)
@@ -37,12 +38,14 @@ class RecordedCue:
         seconds: How long it takes there, with the silence that fills its slot.
         speed: How much faster it is played than it was synthesized, 1 or more.
         cut_seconds: How much of it does not fit and is cut off, in seconds of the video.
+        closures: Closures of the lips, in seconds of the recording.
     """
 
     audio_start: float
     seconds: float
     speed: float
     cut_seconds: float
+    closures: Closures = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from jobs.model.turns import MAX_TURNS, PlannedTurn
 from media.audio_parts import AudioPart
 from media.dubbing.slots import MAX_SLOT_SECONDS, SpeechSlot
 from media.output.crop_path import PAN_SECONDS
+from media.phones import Closures
 from media.probe import VideoInfo
 from media.subtitles.cues import Cue
 from models.face.choice import OFF_SCREEN, FaceChoice
@@ -116,6 +117,20 @@ def all_parts(job: JobRecord) -> list[AudioPart[str]]:
     if job.options.turns is None:
         return [AudioPart(job_file_key(job.id), speed=job.options.audio_speed or 1.0)]
     return [part for face in _speakers(job.options.turns) for part in face.parts(job.id)]
+
+
+def closures_of(job: JobRecord, face: FaceTurns | None) -> Closures:
+    """Return when the lips of a face are known to close, in seconds of the job; None is the only face of one speech."""
+    known = {job_file_key(job.id, field): np.array(file.closures) for field, file in job.audio_files.items()}
+    found: list[tuple[float, float]] = []
+    for part in all_parts(job) if face is None else face.parts(job.id):
+        if not len(times := known[part.file]):
+            continue
+        stop = inf if part.stop is None else part.file_start + (part.stop - part.start) * part.speed
+        first, last = np.searchsorted(times[:, 0], (part.file_start, stop))
+        placed = part.start + (times[first:last] - part.file_start) / part.speed
+        found += [(start, end) for start, end in placed.round(3).tolist()]
+    return tuple(found)
 
 
 def texts_of(turns: Sequence[PlannedTurn]) -> list[str]:

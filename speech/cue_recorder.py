@@ -13,6 +13,7 @@ from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_na
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import MAX_SLOT_SECONDS, DubWriter, FittedSpeech, fit_speech
+from media.phones import Closures
 from storage.cues import CueStore
 from storage.files import StoredFiles
 from storage.local.folder import has_content
@@ -48,10 +49,13 @@ class CueRecorder:
             with DubWriter(path) as writer:
                 for number, cue in sorted(enumerate(cues), key=lambda each: each[1].slot.start):
                     try:
-                        fitted = self._fitted(cue, token)
+                        fitted, closures = self._fitted(cue, token)
                     except LipwrightError as error:
                         raise with_name(error, cue.name) from error
-                    recorded[number] = RecordedCue(writer.seconds, fitted.seconds, fitted.speed, fitted.cut_seconds)
+                    placed = fitted.placed(closures, writer.seconds)
+                    recorded[number] = RecordedCue(
+                        writer.seconds, fitted.seconds, fitted.speed, fitted.cut_seconds, placed
+                    )
                     writer.write(fitted.samples)
                     if writer.seconds > limit:
                         raise MediaLimitError(f"turns: expected texts of at most {limit:g} s in all, found more.")
@@ -60,7 +64,8 @@ class CueRecorder:
             num_bytes = path.stat().st_size
         return RecordedSpeech(sha256, num_bytes, tuple(recorded[number] for number in range(len(cues))))
 
-    def _fitted(self, cue: PlacedCue, token: CancelToken) -> FittedSpeech:
+    def _fitted(self, cue: PlacedCue, token: CancelToken) -> tuple[FittedSpeech, Closures]:
+        """Return a cue in its slot, and the closures of the lips in its file."""
         limits = self._config.limits.model_copy(update={"max_audio_seconds": MAX_SLOT_SECONDS})
         timeout_s = self._config.jobs.sound_timeout_s(MAX_SLOT_SECONDS)
         stored = self._cues.record(cue.key)
@@ -70,7 +75,7 @@ class CueRecorder:
             work = partial(fit_speech, path, cue.slot, limits)
             try:
                 answer = self._decoders.run(work, file=path, timeout_s=timeout_s, token=token)
-                return FittedSpeech.from_bytes(answer)
+                return FittedSpeech.from_bytes(answer), stored.closures
             except ValueError as error:  # an InputError is one
                 raise VoiceError("The voice returned audio that cannot be used.") from error
 

@@ -18,6 +18,7 @@ from jobs.single_flight import SingleFlight
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import MAX_SLOT_SECONDS, RATE, count_samples
+from media.phones import Closures, read_closures
 from speech.service import FoundVoice, TtsService
 from storage.cues import SpokenCue, open_cues
 from storage.file_keys import cue_key, upload_key
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 """Part of every digest; a change makes all cached texts spoken again."""
 RETRY_PAUSES_S: Final = (1.0, 5.0, 15.0, 30.0)
 """Pauses before an unreachable voice server is asked again: long enough for it to restart."""
@@ -88,6 +89,7 @@ class CueSpeaker:
         upload = await when_reachable(partial(self._upload, text, voice, owner))
         try:
             seconds = await self._seconds(upload)
+            upload = upload.model_copy(update={"closures": await self._blocking(partial(self._closures, upload))})
             return await self._blocking(partial(self._cues.add, upload, seconds, owner, digest, folder))
         except BaseException:
             await asyncio.shield(self._blocking(partial(self._files.drop_uploads, upload)))
@@ -117,6 +119,10 @@ class CueSpeaker:
             return await self._run(decode, timeout_s) / RATE
         except ValueError as error:  # an InputError is one
             raise VoiceError("The voice returned audio that cannot be used.") from error
+
+    def _closures(self, upload: UploadedFile) -> Closures:
+        with self._files.stored.fetched(upload_key(upload.key)) as path:
+            return read_closures(path)
 
     async def _blocking(self, work: Callable[[], T]) -> T:
         return await self._run(lambda token: work(), self._config.jobs.min_call_timeout_s)

@@ -18,7 +18,7 @@ from typing import Final
 from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
 from media.language import parse_language
-from speech import espeak_process
+from speech import voice_process
 from speech.child_process import kill
 from speech.package_backend import unknown_voice
 
@@ -55,7 +55,7 @@ class EspeakBackend:
         if not _NAME.fullmatch(name):
             raise unknown_voice(voice)
         limits = self._settings
-        launcher = str(Path(espeak_process.__file__))
+        launcher = str(Path(voice_process.__file__))
         cpu_seconds = str(math.ceil(limits.timeout_s))
         try:
             async with (
@@ -72,9 +72,9 @@ class EspeakBackend:
             raise VoiceError(f"The voice process exited with status {status}.")
         if len(wav) < _HEAD_BYTES + _NOTHING_BYTES:
             raise OptionError("text: contains nothing that this voice can speak.")
-        # espeak-ng does not know the length when it writes the header.
-        struct.pack_into("<I", wav, 4, len(wav) - 8)
-        struct.pack_into("<I", wav, _HEAD_BYTES - 4, len(wav) - _HEAD_BYTES)
+        if wav[_HEAD_BYTES - 8 : _HEAD_BYTES - 4] == b"data":  # of the program, which did not know the length
+            struct.pack_into("<I", wav, 4, len(wav) - 8)
+            struct.pack_into("<I", wav, _HEAD_BYTES - 4, len(wav) - _HEAD_BYTES)
         yield bytes(wav)
 
     async def check_voice(self, voice: str) -> None:

@@ -21,7 +21,7 @@ from typing import Final
 
 from config import TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
-from speech import package_process
+from speech import voice_process
 from speech.child_process import kill
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class VoicePackage:
     """A Python package with voices.
 
     Attributes:
-        module: Its module, which `package_process` can use.
+        module: Its module, which `voice_process` can use.
         distribution: Its name in package registries.
         language: The language that it speaks.
         default_voice: A voice that is part of the package.
@@ -71,7 +71,7 @@ class PackageBackend:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
-                str(Path(package_process.__file__)),
+                str(Path(voice_process.__file__)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -96,9 +96,9 @@ class PackageBackend:
                 raise self._failure(voice, status, log.read(_MAX_LOG_BYTES).decode(errors="replace"))
 
     def _failure(self, voice: str, status: int, log: str) -> OptionError | VoiceError:
-        if status == package_process.UNKNOWN_VOICE:
+        if status == voice_process.UNKNOWN_VOICE:
             return unknown_voice(voice)
-        if status == package_process.NOTHING_TO_SAY:
+        if status == voice_process.NOTHING_TO_SAY:
             return OptionError(
                 f"text: contains nothing that this voice can speak. It speaks {self._package.language}; GET /v1/voices "
                 "lists all voices."

@@ -30,12 +30,14 @@ class SpokenCue(Frozen):
         sha256: SHA-256 of the file, hexadecimal.
         num_bytes: Its size.
         seconds: Duration of the speech at its own speed, without the silence before and after it.
+        closures: Closures of the lips in the file, if the voice tells them; see `media.phones`.
     """
 
     key: str
     sha256: str
     num_bytes: int
     seconds: float
+    closures: tuple[tuple[float, float], ...] = ()
 
 
 class CueStore:
@@ -87,7 +89,8 @@ class CueStore:
     def add(self, upload: UploadedFile, seconds: float, owner: str | None, digest: str, folder: str) -> SpokenCue:
         """Move a new file to `folder`, and add it to the cache."""
         key = cue_key(folder, digest)
-        cue = SpokenCue(key=key, sha256=upload.sha256, num_bytes=upload.num_bytes, seconds=seconds)
+        sha256, num_bytes, closures = upload.sha256, upload.num_bytes, upload.closures
+        cue = SpokenCue(key=key, sha256=sha256, num_bytes=num_bytes, seconds=seconds, closures=closures)
         self._files.move(upload_key(upload.key), key)
         self._put(cue)
         if self._max_cache_bytes:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from errors import VoiceError
 
-_MAX_HEAD_BYTES: Final = 4096
+_MAX_HEAD_BYTES: Final = 1 << 20  # with the phones of a text, see `media.phones`
 _PCM, _EXTENSIBLE = 1, 0xFFFE
 _RATES: Final = range(8000, 48001)
 _MAX_CHANNELS: Final = 2

@@ -10,6 +10,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from errors import LipwrightError
+from media.phones import Closures
 
 
 class Frozen(BaseModel):
@@ -25,6 +26,7 @@ class UploadedFile(Frozen):
     sha256: str = Field(description="SHA-256 of the content, hexadecimal.")
     num_bytes: int
     label: str = Field(description="The client's file name, cleaned; only shown, never opened.")
+    closures: Closures = Field((), description="When lips close in it, in seconds; known of spoken texts.")
 
 
 # A binary string in OpenAPI; in Python, the upload that is already on disk.

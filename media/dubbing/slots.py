@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from media.audio import AudioTrack
 from media.dubbing.time_stretch import stretch
+from media.phones import Closures
 from media.playback import MAX_SPEED
 
 MAX_SLOT_SECONDS: Final = 600.0
@@ -28,7 +29,7 @@ _SILENCE: Final = 10 ** (-40 / 20)
 """Level of silence around speech, relative to its loudest block."""
 _FADE_SECONDS: Final = 0.03
 _FLAC_BLOCK: Final = 4096
-_NUMBERS: Final = Struct("<dd")
+_NUMBERS: Final = Struct("<ddd")
 
 
 class SpeechSlot(NamedTuple):
@@ -52,11 +53,13 @@ class FittedSpeech(NamedTuple):
         samples: (n,) int16 at `RATE`.
         speed: How much faster it is played than it was synthesized, 1 or more.
         cut_seconds: How much of it does not fit and is cut off, in seconds of the video.
+        lead_seconds: How much silence was trimmed before it.
     """
 
     samples: NDArray[np.int16]
     speed: float
     cut_seconds: float
+    lead_seconds: float
 
     @property
     def seconds(self) -> float:
@@ -65,17 +68,22 @@ class FittedSpeech(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Return bytes, in which a sandboxed process can answer."""
-        return _NUMBERS.pack(self.speed, self.cut_seconds) + self.samples.astype("<i2").tobytes()
+        return _NUMBERS.pack(self.speed, self.cut_seconds, self.lead_seconds) + self.samples.astype("<i2").tobytes()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Return the speech of `to_bytes`; ValueError for other bytes."""
         if len(content) < _NUMBERS.size or len(content) % 2:
-            raise ValueError("expected two numbers and 16-bit samples")
-        speed, cut_seconds = _NUMBERS.unpack_from(content)
-        if not (1 <= speed <= MAX_SPEED and 0 <= cut_seconds < inf):
-            raise ValueError(f"expected a speed and a duration, found {speed:g} and {cut_seconds:g}")
-        return cls(np.frombuffer(content, "<i2", offset=_NUMBERS.size), speed, cut_seconds)
+            raise ValueError("expected three numbers and 16-bit samples")
+        speed, cut_seconds, lead_seconds = _NUMBERS.unpack_from(content)
+        if not (1 <= speed <= MAX_SPEED and 0 <= cut_seconds < inf and 0 <= lead_seconds < inf):
+            raise ValueError(f"expected a speed and durations, found {speed:g}, {cut_seconds:g} and {lead_seconds:g}")
+        return cls(np.frombuffer(content, "<i2", offset=_NUMBERS.size), speed, cut_seconds, lead_seconds)
+
+    def placed(self, closures: Closures, start: float) -> Closures:
+        """Return the closures of the synthesized file in this speech, which starts at `start` seconds."""
+        times = ((np.array(closures).reshape(-1, 2) - self.lead_seconds) / self.speed).clip(0).round(3)
+        return tuple((start + first, start + last) for first, last in times.tolist() if first < self.seconds and last)
 
 
 def fit(seconds: float, slot: SpeechSlot) -> tuple[float, float, float]:
@@ -93,7 +101,7 @@ def fit(seconds: float, slot: SpeechSlot) -> tuple[float, float, float]:
 
 def count_samples(path: Path, limits: MediaLimits) -> int:
     """Returns the length of synthesized speech, trimmed as by `fit_speech`, in samples at `RATE`; errors likewise."""
-    return len(_decode(path, limits)[0])
+    return len(_decode(path, limits)[0][0])
 
 
 def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
@@ -111,7 +119,7 @@ def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
         MediaError: The file has no usable audio.
         MediaLimitError: It is longer than allowed.
     """
-    speech = _decode(path, limits)
+    speech, lead_seconds = _decode(path, limits)
     speed, kept, cut = fit(speech.shape[1] / RATE, slot)
     num_kept = round(kept * RATE)
     speech = np.concatenate(list(stretch([speech], RATE, speed)), axis=1)[:, :num_kept]
@@ -121,24 +129,28 @@ def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
     num_samples = num_kept if slot.end is None else max(round((slot.end - slot.start) * RATE), num_kept)
     samples = np.zeros(num_samples, np.int16)
     samples[: speech.shape[1]] = np.rint(speech[0].clip(-1, 1) * 32767)
-    return FittedSpeech(samples, speed, cut).to_bytes()
+    return FittedSpeech(samples, speed, cut, lead_seconds).to_bytes()
 
 
-def _decode(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
-    """Returns (1, n) trimmed speech at `RATE`."""
+def _decode(path: Path, limits: MediaLimits) -> tuple[NDArray[np.float32], float]:
+    """Returns (1, n) trimmed speech at `RATE`, and the seconds that were trimmed before it."""
     with closing(AudioTrack(path, limits)) as track:
         return _trim(np.concatenate(list(track.blocks(RATE, "mono", "fltp")), axis=1))
 
 
-def _trim(speech: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (1, n) speech without the silence before and after it; one block of silence is kept on each side."""
+def _trim(speech: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """Return (1, n) speech without the silence before and after it, and the seconds before it.
+
+    One block of silence is kept on each side.
+    """
     size = round(_BLOCK_SECONDS * RATE)
     blocks = np.pad(speech[0], (0, -speech.shape[1] % size)).reshape(-1, size)
     levels = np.sqrt(np.mean(np.square(blocks, dtype=np.float64), axis=1))
     loud = np.flatnonzero(levels > _SILENCE * levels.max(initial=0.0))
     if not len(loud):
-        return speech[:, :size]
-    return speech[:, max(int(loud[0]) - 1, 0) * size : (int(loud[-1]) + 2) * size]
+        return speech[:, :size], 0.0
+    first = max(int(loud[0]) - 1, 0)
+    return speech[:, first * size : (int(loud[-1]) + 2) * size], first * _BLOCK_SECONDS
 
 
 class DubWriter:

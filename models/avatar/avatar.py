@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.frame_source import FrameSource
+from media.phones import Closures
 from media.playback import Playback
 from media.probe import ColourTags, VideoInfo
 from models.avatar.behaviour import USUAL_BEHAVIOURS, EyePlace, TimedBehaviour
@@ -105,6 +106,7 @@ class Avatar:
     layers: StillLayers | None = None  # person and background of a still; None: the background moves with the head
     expressiveness: float = 1.0  # factor of the mouth's movement in one job or session, 0 to 2; closed lips stay closed
     smile: NDArray[np.float64] | None = None  # (T,) `StillFrames.smile` in the frames of a plan; None: as in the source
+    closures: Closures = ()  # when the lips are known to close, in seconds of the speech
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -138,10 +140,10 @@ class Avatar:
         middle = self.track.points[0, [EYE_LEFT, EYE_RIGHT], :2].mean(0)
         return EyePlace(middle / size, size / float(self.track.scale[0]))
 
-    def speaking(self, expressiveness: float, shown: NDArray[np.int64]) -> Avatar:
-        """Return this avatar for the plan of (T,) frames of `shown_frames`; see `expressiveness` and `smile`."""
+    def speaking(self, expressiveness: float, shown: NDArray[np.int64], closures: Closures = ()) -> Avatar:
+        """Return this avatar for the plan of (T,) frames of `shown_frames`; see its attributes."""
         smile = None if self.motion is None else StillFrames.of(shown).smile
-        return replace(self, expressiveness=expressiveness, smile=smile)
+        return replace(self, expressiveness=expressiveness, smile=smile, closures=closures)
 
     def rows(self, shown: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the (T,) rows of `track`, the source frames of engines, that `shown_frames` stand for."""

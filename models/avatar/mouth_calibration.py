@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from media.array_files import load_arrays
 from models.avatar.source_sync import SourceSync, fast_part, measure_sync, sample_rows
 from models.avatar.speaker_adaptation import SpeakerAdaptation, learn
+from models.mouth.closures import close_lips
 from models.mouth.motion import lip_jitter
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.level import ROWS_PER_SECOND
@@ -137,12 +138,17 @@ class MouthCalibration:
         return cls(_gains(_OPENING_PRIOR.ratio, _WIDTH_PRIOR.ratio), np.zeros(NUM_CHANNELS, np.float32))
 
     def apply(self, mouth: MouthBlock) -> NDArray[np.float32]:
-        """Return the corrected (T, 8) float32 shapes of a predicted mouth; silence stays at rest."""
+        """Return the corrected (T, 8) float32 shapes of a predicted mouth; silence stays at rest.
+
+        Lips that are known to be closed are closed afterwards.
+        """
         scaled = self.adaptation.applied(mouth.shape, mouth.hidden) * self.gain
         following = scaled[:, _COMPARED, None] * self.follow
         shape = np.asarray(scaled + following + mouth.gate[:, None] * self.bias, np.float32)
         narrowed = np.minimum(shape[:, _WIDTH], 0)
         shape[:, _WIDTH] += _NARROWEST * np.tanh(narrowed / _NARROWEST) - narrowed
+        if mouth.closed is not None:
+            close_lips(shape, shape[:, _COMPARED, None].clip(0) * mouth.closed[:, None])
         return shape
 
     def save(self, path: Path) -> None:

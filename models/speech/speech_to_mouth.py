@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.mouth.closures import close_lips
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, OPEN_MOUTH
 from models.speech.activity import SpeechActivity, fade, spread
 from models.speech.features import FeatureBlock
@@ -20,8 +21,6 @@ from models.weights.onnx_session import make_session
 _TOLERANCE_SECONDS = 1e-4
 _SHUT = 1e-3  # eye distances: lips closer than this touch, and are left unchanged
 _OPEN = CHANNELS.index("open_in")
-# Closing the lips raises the lower lip. These channels change together: open_in + open_out = 2 (upper + lower).
-_CLOSING = [CHANNELS.index(name) for name in ("open_in", "open_out", "lower")]
 # The average mouth in speech: median over 16 speakers of the GRID corpus where speech is audible.
 _PARTED = np.array([0.066, 0.0855, -0.0127, 0.0075, 0.0686, 0.0426, 0.0, -0.0204], np.float32)
 # Lips open by less than this share of that are closed; lips closed for longer than any speech sound takes are at rest.
@@ -47,12 +46,14 @@ class MouthBlock:
         hidden: (T, H) float32 last hidden layer of the network, attenuated like the shape and 0 in silence (see
             `models.avatar.speaker_adaptation`). (0, 0) if the shape does not come from the network.
         smile: (T,) how far the face smiles besides, see `models.mouth.motion.smiling`; None: not at all.
+        closed: (T,) how far the lips are known to be closed, 0 to 1, whatever `shape` is; None: not known.
     """
 
     shape: NDArray[np.float32]
     gate: NDArray[np.float32]
     hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     smile: NDArray[np.float64] | None = None
+    closed: NDArray[np.float32] | None = None
 
     def scaled(self, factor: float) -> MouthBlock:
         """Return the mouth with its movement multiplied by `factor`; lips that are nearly closed stay so."""
@@ -61,7 +62,7 @@ class MouthBlock:
         shape = self.shape * np.float32(factor)
         opening = self.shape[:, _OPEN, None]
         is_near = (1 - opening / (2 * OPEN_MOUTH)).clip(0, 1)
-        shape[:, _CLOSING] -= max(factor - 1, 0) * opening.clip(0) * is_near
+        close_lips(shape, max(factor - 1, 0) * opening.clip(0) * is_near)
         return replace(self, shape=shape, hidden=self.hidden * np.float32(factor))
 
 
@@ -133,7 +134,7 @@ def _part_and_touch(
     opening = shape[:, _OPEN, None].clip(0)
     waiting = _waits(opening[:, 0])[:, None] * (1 - opening / _PARTED[_OPEN]).clip(0) * (1 - touch)
     met: NDArray[np.float32] = shape + waiting * _PARTED
-    met[:, _CLOSING] -= opening * touch
+    close_lips(met, opening * touch)
     return met, np.asarray(hidden * (1 - waiting), np.float32)
 
 

@@ -33,6 +33,7 @@ from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.measures import measure_block
 from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block
+from models.mouth.closures import closed_share
 from models.speech.features import FeatureBlock, SpeechFeatures
 from models.speech.level import SpeechLevel
 from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
@@ -149,7 +150,8 @@ class WarpEngine:
 
     def _mouth(self, avatar: Avatar, features: FeatureBlock, span: FrameSpan) -> MouthBlock:
         mouth = self._speech_to_mouth.predict(features, span.fps, span.first, span.num)
-        return replace(mouth.scaled(avatar.expressiveness), smile=avatar.smile)
+        closed = closed_share(avatar.closures, span.seconds, span.fps)
+        return replace(mouth.scaled(avatar.expressiveness), smile=avatar.smile, closed=closed)
 
     def _warp_avatar(self, avatar: Avatar) -> WarpAvatar:
         return avatar.remember(self, lambda: WarpAvatar.load(avatar, avatar.folder_of(self)))

@@ -47,6 +47,7 @@ from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
 from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
+from media.phones import Closures
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.result.sound_mix import SoundSettings
@@ -64,7 +65,7 @@ from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
 from tests.unit.clip_graphs import NOD, WAVE, acting_graph
-from tests.unit.job_records import avatar_record, job_record, job_services
+from tests.unit.job_records import SOUND, avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 
@@ -102,6 +103,7 @@ class MemoryStages(NoStages):
     def __init__(self, files: FileStore, make_segment: Callable[[int], bytes], num_frames: int = 175) -> None:
         self._files, self._make_segment, self._num_frames = files, make_segment, num_frames
         self.playbacks: set[Playback] = set()
+        self.closures: list[Closures] = []
         self.sound: SoundSettings | None = None
 
     async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *_: Any) -> PreparedSpeech:
@@ -113,6 +115,7 @@ class MemoryStages(NoStages):
         span = request.span
         assert (span.fps, span.total) == (Fraction(25), self._num_frames)
         self.playbacks.add(request.playback)
+        self.closures.append(request.closures)
         arrays = {
             field.name: np.zeros(span.num, np.int32) for field in fields(MouthPlan) if field.name != "first_frame"
         }
@@ -243,6 +246,15 @@ def test_run_with_changed_audio_is_a_stored_file_error(
 
     with pytest.raises(kind, match="^audio:"):
         run(job, table, tmp_path, refuse, audio)
+
+
+def test_run_plans_blocks_with_known_closures(table: JobTable, tmp_path: Path) -> None:
+    spoken = SOUND.model_copy(update={"closures": ((0.5, 0.6), (1.95, 2.0), (5.0, 5.1))})
+    job = table.insert_job(job_record(audio=spoken, status=JobStatus.RUNNING))
+    stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment")
+    run(job, table, tmp_path, lambda first: b"segment", stages=stages)
+    first, second, third = spoken.closures
+    assert stages.closures == [(first, second), (second,), (third,), ()]
 
 
 def test_run_counts_audio_for_length_and_disk_bytes(job: JobRecord, table: JobTable, tmp_path: Path) -> None:

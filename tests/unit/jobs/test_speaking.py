@@ -29,6 +29,7 @@ from jobs.sources.avatars import Avatars
 from jobs.speaking import SpeakingStage, _recording_field
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from jobs.submission import Submissions
+from jobs.turns import closures_of, faces_of
 from media.dubbing.slots import fit
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.subtitles.cues import Cue
@@ -82,7 +83,8 @@ class SpeakingStages(NoStages):
         if not self._files.has(key):
             self.spoken.append((text, voice))
             self._files.stored.put(key, content)
-        return SpokenCue(key=key, sha256=digest, num_bytes=len(content), seconds=len(text) * SECONDS_PER_LETTER)
+        seconds = len(text) * SECONDS_PER_LETTER
+        return SpokenCue(key=key, sha256=digest, num_bytes=len(content), seconds=seconds, closures=((0.2, 0.3),))
 
     async def transcribe(self, context: CallContext, video: str, owner: str | None) -> list[Cue]:
         self.transcribed.append(video)
@@ -98,7 +100,7 @@ class SpeakingStages(NoStages):
         for cue in cues:
             text = on_disk(self._files, cue.key).read_bytes().partition(b"|")[0]
             speed, seconds, cut = fit(len(text) * SECONDS_PER_LETTER, cue.slot)
-            recorded.append(RecordedCue(start, seconds, speed, cut))
+            recorded.append(RecordedCue(start, seconds, speed, cut, ((start + 0.2 / speed, start + 0.3 / speed),)))
             start += seconds
         return RecordedSpeech(hashlib.sha256(b"recording").hexdigest(), 9, tuple(recorded))
 
@@ -189,6 +191,17 @@ async def test_complete_speaks_turns_into_their_slots(bench: Bench) -> None:
     assert (third.audio, third.end) == ("audio", 8.0)
     assert set(job.plan.audio) == {"audio", "audio_synthesized"} and job.result_seconds == 10.0
     assert job.num_cues_done == 2
+
+
+async def test_complete_keeps_closures_in_seconds_of_the_job(bench: Bench) -> None:
+    job = await bench.speak(await bench.submit(turns=texts("a" * 10, "b" * 30)))
+    (face,) = faces_of(job.plan.turns)
+    assert closures_of(job, face) == ((0.2, 0.3), (2.2, 2.3))
+    job = await bench.speak(await bench.submit(text="abc"))
+    assert closures_of(job, None) == ((0.2, 0.3),)
+    assert closures_of(job.model_copy(update={"plan": job.plan.with_options(audio_speed=0.5)}), None) == ((0.4, 0.6),)
+    job = await bench.speak(await bench.submit(audio=bench.upload(b"sound")))
+    assert closures_of(job, None) == ()
 
 
 async def test_complete_after_failure_speaks_only_what_is_missing(bench: Bench) -> None:

@@ -109,6 +109,23 @@ def test_record_writes_fitted_cues_in_slot_order(
     assert cut.cut_seconds > 0.5 and free.speed == 1 and free.seconds == pytest.approx(2, abs=0.03)
 
 
+def test_record_places_the_closures_of_cues(
+    config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
+) -> None:
+    store = open_cues(config, files.stored)
+    for number, (placed, seconds) in enumerate(zip(cues, LENGTHS, strict=True)):
+        cue, closures = store.record(placed.key), ((0.34, 0.5), (0.4 + seconds / 2, 0.6 + seconds / 2))
+        assert cue is not None
+        store._put(cue.model_copy(update={"closures": closures if number else ()}))
+    fits, faster, cut, free = _record(config, files, decoders, cues, CancelToken()).cues
+    assert fits.closures == ()
+    first, second = faster.closures
+    assert first[0] == pytest.approx(0, abs=0.02) and second[0] == pytest.approx(0.85 / faster.speed, abs=0.02)
+    assert second[1] - second[0] == pytest.approx(0.2 / faster.speed, abs=0.002)
+    assert cut.closures[0][0] == pytest.approx(cut.audio_start, abs=0.02)
+    assert free.closures[1][0] == pytest.approx(free.audio_start + 1.0, abs=0.02)
+
+
 def test_record_with_a_missing_or_damaged_cue_names_it(
     config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
 ) -> None:

@@ -27,6 +27,7 @@ from storage.cues import CueStore, SpokenCue
 from storage.file_keys import CUES, cues_folder, job_folder
 from storage.state import open_store
 from storage.voices import VoiceRecord, VoiceStore
+from tests.unit.media.test_phones import wav_with_phones
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 from tests.waiting import until
 
@@ -81,6 +82,16 @@ async def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: Spee
     assert (cue.sha256, cue.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
     assert cue.seconds == pytest.approx(0.5)
     assert service.files.stored.entries("uploads") == {}
+
+
+async def test_speak_keeps_the_closures_of_the_voice(service: Service, voice: SpeechServer) -> None:
+    phones = b'[["m", 0.12, 0.2], ["a", 0.2, 0.4]]'
+    plain, voice.sound = voice.sound, wav_with_phones(phones, voice.sound[12:])
+    first, again, copied = [await service.speak(folder=folder) for folder in (FIRST, FIRST, SECOND)]
+    assert first.closures == again.closures == copied.closures == ((0.12, 0.2),)
+    assert first.seconds == pytest.approx(0.5) and len(voice.asked) == 1
+    voice.sound = plain
+    assert (await service.speak("Good night.")).closures == ()
 
 
 async def test_speak_again_asks_no_voice_and_decodes_nothing(
@@ -204,6 +215,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     path.chmod(0o755)
     os.mkfifo(tmp_path / "fifo")
+    (path.parent / "libespeak-ng.so.1").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(path.parent))
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
     return path
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import shutil
+import struct
+import subprocess
 import sys
 import wave
 from collections.abc import Iterator
@@ -12,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from config import MediaLimits, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
 from jobs.speech_messages import ChosenVoices, VoiceRequest
+from media.phones import read_closures
 from media.probe import probe_audio
 from speech import package_backend
 from speech.espeak_backend import EspeakBackend
@@ -49,7 +53,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     program = folder / "espeak-ng"
     program.touch(0o755)
+    (folder / "libespeak-ng.so.1").touch()
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
     return program
 
 
@@ -77,7 +83,7 @@ def test_a_text_in_a_language_without_builtin_voice_is_spoken(http: httpx.Client
     info = probe_audio(sound, MediaLimits())
     assert (info.sample_rate, info.num_channels, 1 < info.duration_seconds < 6) == (22050, 1, True)
     with wave.open(str(sound)) as file:  # the header has the real length
-        assert file.getnframes() * 2 == sound.stat().st_size - 44
+        assert sound.read_bytes()[-2 * file.getnframes() - 4 :][:4] == struct.pack("<I", file.getnframes() * 2)
 
 
 @needs_espeak
@@ -90,6 +96,22 @@ def test_speak_is_deterministic_and_reads_no_options_or_markup() -> None:
     for sound in (options, marked):
         with wave.open(io.BytesIO(sound)) as file:
             assert file.getnframes() / file.getframerate() > 0.3
+
+
+@needs_espeak
+@pytest.mark.parametrize("voice", ["espeak:en", "espeak:fr-fr"])
+def test_synthesize_sounds_like_the_program_and_tells_closures(tmp_path: Path, voice: str) -> None:
+    text, sound = "A papa, a mama. A papa.", tmp_path / "a.wav"
+    sound.write_bytes(_said(EspeakBackend(TtsConfig()), text, voice))
+    command = ["espeak-ng", "--stdin", "--stdout", "-b", "1", "-v", voice.removeprefix("espeak:")]
+    expected = subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout[44:]
+    with wave.open(str(sound)) as file:
+        assert file.readframes(file.getnframes()) == expected
+    samples = np.abs(np.frombuffer(expected, "<i2").astype(np.float64))
+    loud = [samples[round(start * 22050) : round(end * 22050)].mean() for start, end in read_closures(sound)]
+    assert len(loud) == 6
+    papa, mama = loud[:2] + loud[4:], loud[2:4]
+    assert max(papa) < 0.1 * min(mama) < 0.1 * samples[samples > 100].mean()
 
 
 @needs_espeak
@@ -121,6 +143,14 @@ def test_language_gives_each_speaker_a_voice_that_speaks_it(texts: TextSpeaker) 
 
 def test_choose_voices_without_language_uses_that_of_the_voice(texts: TextSpeaker) -> None:
     assert texts.choose_voices(VoiceRequest("0", None), language=None) == ChosenVoices((None,), "eng")
+
+
+def test_speak_by_the_builtin_voice_stores_closures(texts: TextSpeaker) -> None:
+    cue = texts.run(texts.cue("A baby, a puppy."))
+    with wave.open(str(texts.path(cue))) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float64)
+        loud = [samples[round(12000 * (a + b)) : round(24000 * b)].std() for a, b in cue.closures]
+    assert len(loud) == 4 and max(loud) < 0.5 * samples[np.abs(samples) > 500].std(), "plosives are quiet"
 
 
 @needs_espeak

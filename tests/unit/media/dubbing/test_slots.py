@@ -94,7 +94,7 @@ def test_fit_speech_silence_fills_the_slot_and_no_audio_raises(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"x" * 17, bytes(18), Struct("<dd").pack(math.nan, 0), Struct("<dd").pack(1, -1)]
+    "content", [b"", b"x" * 25, bytes(26), Struct("<ddd").pack(math.nan, 0, 0), Struct("<ddd").pack(1, 0, -1)]
 )
 def test_fitted_speech_from_other_bytes_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="expected"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block, plan_in_shots, plan_mouth
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
+from models.mouth.closures import closed_share
 from models.mouth.shape import CHANNELS
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
@@ -223,6 +225,19 @@ def _mouth(num_frames: int) -> MouthBlock:
     gate = np.ones(num_frames, np.float32)
     gate[-8:] = 0
     return MouthBlock(shape * gate[:, None], gate)
+
+
+def test_plan_block_closes_lips_at_known_times(warp_avatar: WarpAvatar) -> None:
+    num = NUM_FRAMES
+    shape = np.repeat(mouth_shapes(num, 0.1).max(0, keepdims=True), num, 0)
+    mouth, index = MouthBlock(shape, np.ones(num, np.float32)), np.arange(num, dtype=np.int32)
+    closed = closed_share(((0.4, 0.5),), index / 25, Fraction(25))
+    gaps = [
+        _gaps(plan_block(warp_avatar, replace(mouth, closed=each), index, 0, None)[0].target_head)
+        for each in (None, closed)
+    ]
+    assert gaps[0][10:13].min() > 0.05 and np.abs(gaps[1][10:13]).max() < 0.02
+    assert np.abs(gaps[1] - gaps[0])[16:].max() < 0.03, "other frames may show another exemplar"
 
 
 def _piece(mouth: MouthBlock, start: int, stop: int) -> MouthBlock:
