@@ -46,19 +46,6 @@ def test_add_recognises_and_stores_file(store: WeightsStore, tmp_path: Path) -> 
     assert WeightsStore(store.folder, ENGINES).list() == (entry,)
 
 
-def test_index_keeps_serialised_field_names(store: WeightsStore, tmp_path: Path) -> None:
-    """Indices that earlier versions wrote are read, and they can read ours."""
-    source = external_onnx(tmp_path / "c.onnx", "c.data")
-    (tmp_path / "c.data").write_bytes(bytes(72))
-    entry = store.add(source, engine="toy")
-    (written,) = json.loads((store.folder / "index.json").read_text())["entries"]
-    assert [each["location"] for each in written["companions"]] == ["c.data"]
-    assert set(written) == {
-        *("name", "role", "label", "format", "sha256", "num_bytes", "companions", "source", "added_at")
-    }
-    assert WeightsStore(store.folder, ENGINES).list() == (entry,)
-
-
 def test_add_second_role_joins_variant(store: WeightsStore, tmp_path: Path) -> None:
     first = store.add(safetensors_file(tmp_path / "a.safetensors"))
     gan = store.add(safetensors_file(tmp_path / "b.pth", fill=1), name="gan")
@@ -78,16 +65,12 @@ def test_path_missing_role_names_add_command(store: WeightsStore) -> None:
     )
 
 
-def test_add_same_file_returns_known_entry(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.pth")
+def test_add_file_of_known_role_changes_nothing(store: WeightsStore, tmp_path: Path) -> None:
+    source = safetensors_file(tmp_path / "a.pth")
     entry = store.add(source)
     inode = store.path_of(entry).stat().st_ino
     assert store.add(source) == entry
     assert store.path_of(entry).stat().st_ino == inode, "readers are not disturbed"
-
-
-def test_add_second_file_of_role_raises_state_error(store: WeightsStore, tmp_path: Path) -> None:
-    entry = store.add(safetensors_file(tmp_path / "a.pth"))
     with pytest.raises(StateError, match=r"has another generator already \(a.pth\).*--name VARIANT.*remove toy"):
         store.add(safetensors_file(tmp_path / "b.pth", fill=1))
     assert store.list() == (entry,)
@@ -116,19 +99,14 @@ def test_verify_finds_changed_file_and_add_repairs(store: WeightsStore, tmp_path
 
 
 def test_verify_applies_current_engine_mismatch(store: WeightsStore, tmp_path: Path) -> None:
-    entry = store.add(safetensors_file(tmp_path / "w.pth"))
-    changed = WeightsStore(store.folder, {"toy": _changed()})
-    assert changed.verify()[entry] == "toy generator: expected other weights"
-    assert "expected one of other" in (WeightsStore(store.folder, {"other": TwinEngine}).verify()[entry] or "")
-
-
-def _changed() -> EngineClass:
     class Changed(TwinEngine):
         weights: ClassVar[tuple[WeightsSpec, ...]] = (
             WeightsSpec("generator", "Toy generator", "MIT.", lambda table: "expected other weights"),
         )
 
-    return Changed
+    entry = store.add(safetensors_file(tmp_path / "w.pth"))
+    assert WeightsStore(store.folder, {"toy": Changed}).verify()[entry] == "toy generator: expected other weights"
+    assert "expected one of other" in (WeightsStore(store.folder, {"other": TwinEngine}).verify()[entry] or "")
 
 
 def test_remove_deletes_file_and_entry(store: WeightsStore, tmp_path: Path) -> None:
@@ -151,12 +129,7 @@ def test_add_unknown_file_reports_reason_of_each_engine(store: WeightsStore, tmp
         store.add(source)
     assert "toy generator: expected face.weight of (4, 6, 3, 3), found (4, 3, 3, 3)" in str(refused.value)
     assert "toy mixer: expected a mel and a face, found ()" in str(refused.value)
-    assert _leftovers(store) == []
-
-
-def _leftovers(store: WeightsStore) -> list[str]:
-    kept = (".lock", "index.json")
-    return sorted(path.name for path in store.folder.rglob("*") if path.is_file() and path.name not in kept)
+    assert {path.name for path in store.folder.rglob("*") if path.is_file()} <= {".lock", "index.json"}
 
 
 def test_add_uses_requested_engine_and_role(store: WeightsStore, tmp_path: Path) -> None:
@@ -188,16 +161,25 @@ def _bring(store: WeightsStore, source: Path, request: AddRequest) -> None:
 
 
 def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:
-    source = external_onnx(tmp_path / "m.onnx", "parts/w.bin")
+    source, data = external_onnx(tmp_path / "m.onnx", "parts/w.bin"), tmp_path / "parts" / "w.bin"
+    with store.stage() as staged, pytest.raises(WeightsError, match="all its data in one file"):
+        staged.write(source.read_bytes())
+        store.recognise(staged, "m.onnx", AddRequest())
     with pytest.raises(WeightsError, match="in parts/w.bin beside it, found none"):
         store.add(source)
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "w.bin").write_bytes(bytes(72))
+    data.parent.mkdir()
+    data.write_bytes(bytes(72))
     entry = store.add(source)
     kept = store.path_of(entry).parent / "parts" / "w.bin"
     assert kept.read_bytes() == bytes(72)
     assert store.verify() == {entry: None}
-    (tmp_path / "parts" / "w.bin").write_bytes(bytes([1]) * 72)
+    # Earlier versions wrote such indices, and can read this one.
+    (written,) = json.loads((store.folder / "index.json").read_text())["entries"]
+    assert [each["location"] for each in written["companions"]] == ["parts/w.bin"]
+    names = "name", "role", "label", "format", "sha256", "num_bytes", "companions", "source", "added_at"
+    assert set(written) == set(names)
+    assert WeightsStore(store.folder, ENGINES).list() == (entry,)
+    data.write_bytes(bytes([1]) * 72)
     with pytest.raises(StateError, match="has another mixer already"):
         store.add(source)
     kept.write_bytes(bytes([1]) * 72)
@@ -206,20 +188,10 @@ def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:
         store.for_engine("toy").path("mixer")
 
 
-def test_add_stream_with_external_data_raises(store: WeightsStore, tmp_path: Path) -> None:
-    source = external_onnx(tmp_path / "m.onnx", "w.bin")
-    with store.stage() as staged, pytest.raises(WeightsError, match="all its data in one file"):
-        staged.write(source.read_bytes())
-        store.recognise(staged, "m.onnx", AddRequest())
-
-
-def test_add_missing_or_special_file_raises(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_unusable_file_raises(store: WeightsStore, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing", Path("/dev/zero")):
         with pytest.raises(InputError, match="expected a file"):
             store.add(path)
-
-
-def test_add_without_disk_space_raises_storage_full_error(store: WeightsStore, tmp_path: Path) -> None:
     source = safetensors_file(tmp_path / "w.safetensors")
     os.truncate(source, shutil.disk_usage(tmp_path).free + 1024**3)  # takes no room itself
     with pytest.raises(StorageFullError, match="w.safetensors: needs "):
@@ -255,8 +227,7 @@ def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> N
     ]
     try:
         for run in runs:
-            assert run.stdout is not None
-            assert run.stdout.readline() == "ready\n"
+            assert run.stdout is not None and run.stdout.readline() == "ready\n"
         for run in runs:
             assert run.stdin is not None
             run.stdin.write("\n")
