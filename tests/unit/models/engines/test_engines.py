@@ -26,7 +26,6 @@ from models.engines.dinet.wenet import WenetAudioEncoder
 from models.engines.edtalk.engine import EdTalkGenerator
 from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
 from models.engines.musetalk.generator import load_face_generator
-from models.engines.patches import FacePatches
 from models.engines.protocol import AudioEncoder, ComputeResources, Engine, EngineSettings, FaceGenerator, FrameSpan
 from models.engines.registry import engine_class
 from models.engines.restoration.restorer import OnnxRestoration
@@ -44,7 +43,7 @@ from tests.random_weights.edtalk import save_edtalk
 from tests.random_weights.ultralight import random_network, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, small_files, small_whisper  # noqa: F401
-from tests.unit.models.engines.paste.face_scene import ABSENT, analyse
+from tests.unit.models.engines.paste.face_scene import ABSENT, analyse, patch_bytes
 from tests.unit.models.engines.wav2lip.networks import save_onnx
 
 ENGINES = ("dinet", "edtalk", "musetalk", "ultralight", "wav2lip")
@@ -104,11 +103,6 @@ def setup(request: pytest.FixtureRequest, weights: dict[str, dict[str, Path]]) -
     )
 
 
-def patches_of(patches: FacePatches) -> list[bytes | None]:
-    """The bytes of every frame's patch."""
-    return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
-
-
 def test_encode_plan_crop_generate_in_parts_gives_same_bytes(
     setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: tuple[Path, SpeechLevel]
 ) -> None:
@@ -124,7 +118,7 @@ def test_encode_plan_crop_generate_in_parts_gives_same_bytes(
         for start in range(0, span.num, size):
             part = pickle.loads(pickle.dumps(planned.plan.slice(start, min(start + size, span.num))))
             chunk = setup.engine.crop(avatar, part, [frames[i] for i in part.source_index])
-            made += patches_of(face_generator.generate(pickle.loads(pickle.dumps(chunk))))
+            made += patch_bytes(face_generator.generate(pickle.loads(pickle.dumps(chunk))))
         return made
 
     whole = generate(setup.face_generator(), 0, NUM, NUM)

@@ -39,6 +39,8 @@ def test_heygem_boxes_are_squares_of_1_5_face_heights() -> None:
     np.testing.assert_allclose(boxes, np.tile([148.5 - 75, 35, 148.5 + 75, 185], (3, 1)))
     cut = heygem_boxes(points, np.ones(3, bool), fit="crop")
     np.testing.assert_allclose(cut - boxes, np.tile([1, 1, -1, -1], (3, 1)) * 150 * 5 / 266, atol=1e-9)
+    wide = heygem_boxes(points / [2, 1], np.ones(3, bool), pixel_aspect=2.0)  # pixels twice as wide as high
+    np.testing.assert_allclose(wide * [2, 1, 2, 1], boxes)
 
 
 def test_heygem_boxes_open_mouth_keeps_side() -> None:
@@ -47,13 +49,6 @@ def test_heygem_boxes_open_mouth_keeps_side() -> None:
     boxes = heygem_boxes(points, np.array([True, True, False]))
     np.testing.assert_allclose(boxes[0], boxes[1])
     assert boxes[0, 3] - boxes[0, 1] == pytest.approx(150, abs=0.5)
-
-
-def test_heygem_boxes_pixel_aspect_keeps_shape() -> None:
-    points = _face(100, 50, 97, 100)[None]
-    wide = points / [2, 1]  # pixels twice as wide as high
-    box = heygem_boxes(wide, np.ones(1, bool), pixel_aspect=2.0)[0]
-    np.testing.assert_allclose(box * [2, 1, 2, 1], heygem_boxes(points, np.ones(1, bool))[0])
 
 
 def test_dinet_boxes_follow_published_radius() -> None:
@@ -75,12 +70,13 @@ def test_crop_layout_masks_published_rectangle() -> None:
     rows, columns = np.nonzero(masked == 0)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (128, 383, 32, 287)
     np.testing.assert_allclose(HEYGEM.masked_box(np.array([[0, 0, 256, 256]])), [[37, 86, 218, 252]])
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
+    np.testing.assert_array_equal(to_levels(to_planes(pictures)), pictures)
+    assert corners(np.array([[1, 2, 3, 4]])).tolist() == [[[1, 2], [3, 2], [3, 4], [1, 4]]]
 
 
 def test_crop_layout_outline_stays_inside_masked_box(tmp_path: Path) -> None:
     track = make_talker(tmp_path).track
-    from models.engines.paste.landmarks68 import ibug_points
-
     points = ibug_points(track.points)
     for kind in (HeyGemVariant(DinetOptions()), OriginalVariant(DinetOptions())):
         boxes = kind.boxes(points, track)
@@ -92,12 +88,6 @@ def test_crop_layout_outline_stays_inside_masked_box(tmp_path: Path) -> None:
         lips = points[:, 48:60]
         assert (lips > masked[:, None, :2]).all()
         assert (lips < masked[:, None, 2:]).all()
-
-
-def test_to_levels_inverts_to_planes() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
-    np.testing.assert_array_equal(to_levels(to_planes(pictures)), pictures)
-    assert corners(np.array([[1, 2, 3, 4]])).tolist() == [[[1, 2], [3, 2], [3, 4], [1, 4]]]
 
 
 def test_smooth_rows_smooths_within_runs_and_follows_jumps() -> None:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from models.engines.dinet.weights import (
 from models.engines.protocol import TensorTable
 from models.engines.runtime.torch_device import fold_batch_norm
 from models.engines.weights.inspection import inspect_weights
-from tests.conftest import REPO_ROOT
 from tests.random_weights.dinet_exports import (
     export_deepspeech,
     export_detector,
@@ -31,8 +31,6 @@ from tests.random_weights.dinet_exports import (
     export_wenet,
 )
 from tests.unit.models.engines.reference import fill, random_pictures
-
-REFERENCE = REPO_ROOT.parent / "shared" / "reference" / "dinet_core.npz"
 
 
 def test_channel_warp_equals_published_3d_sampling() -> None:
@@ -60,9 +58,8 @@ def test_fold_batch_norm_keeps_dinet_output() -> None:
         expected = network(*inputs)
         assert fold_batch_norm(network) == 24 + 11  # convolutions with a normalisation of their own, residual blocks
         np.testing.assert_allclose(network(*inputs), expected, atol=1e-3)
-    left = [
-        name for name, module in network.named_modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-    ]
+    kept = torch.nn.modules.batchnorm._BatchNorm
+    left = [name for name, module in network.named_modules() if isinstance(module, kept)]
     assert all(name.endswith("norm1") for name in left)
     assert len(left) == 11
 
@@ -78,11 +75,8 @@ def test_know_once_then_speak_equals_forward() -> None:
 
 
 @pytest.mark.slow
-def test_dinet_equals_published_network() -> None:
-    if not REFERENCE.is_file():
-        pytest.skip("needs tensors that do not ship with the repository (../shared/reference/dinet_core.npz)")
-    stored = np.load(REFERENCE)
-    network = DINet()
+def test_dinet_equals_published_network(reference: Callable[[str], Any]) -> None:
+    stored, network = reference("dinet_core.npz"), DINet()
     shapes = {name: ",".join(map(str, value.shape)) for name, value in network.state_dict().items()}
     assert shapes == dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
     fill(network, stored).eval()
@@ -90,10 +84,10 @@ def test_dinet_equals_published_network() -> None:
     source = random_pictures(1, 416, 320, seed)
     source[:, 128:384, 32:288] = 0
     assert zlib.crc32(source.tobytes()) == int(stored["in_source_crc32"])
-    reference = _tensor(random_pictures(5, 416, 320, seed + 1)).reshape(1, 15, 416, 320)
+    seen = _tensor(random_pictures(5, 416, 320, seed + 1)).reshape(1, 15, 416, 320)
     step = int(stored["out_stride"])
     with torch.inference_mode():
-        out = network(_tensor(source), reference, torch.from_numpy(stored["in_audio"]))
+        out = network(_tensor(source), seen, torch.from_numpy(stored["in_audio"]))
     np.testing.assert_allclose(out[:, :, ::step, ::step], stored["out"], atol=1e-3)  # processors differ by 2e-4
 
 
@@ -111,21 +105,16 @@ def _sampled_in_3d(features: Tensor, scale: Tensor, angle: Tensor, shift: Tensor
     return F.grid_sample(features[:, None], torch.stack(grid, -1), align_corners=False)[:, 0]
 
 
-@pytest.fixture(scope="module")
-def tensors() -> Mapping[str, Tensor]:
-    return fill(DINet()).state_dict()
-
-
-def test_generator_mismatch_accepts_both_kinds(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+def test_generator_mismatch_accepts_both_kinds(tmp_path: Path) -> None:
     path = tmp_path / "clip_training_DINet_256mouth.pth"
-    torch.save({"state_dict": {"net_g": {f"module.{name}": value for name, value in tensors.items()}}}, path)
+    parallel = {f"module.{name}": value for name, value in DINet().state_dict().items()}
+    torch.save({"state_dict": {"net_g": parallel}}, path)
     assert generator_mismatch(inspect_weights(path)) is None
     assert generator_mismatch(inspect_weights(export_generator(tmp_path / "free.onnx"))) is None
     assert generator_mismatch(inspect_weights(export_generator(tmp_path / "fixed.onnx", batch=1))) is None
     assert kind_of(tmp_path / "fixed.onnx") == "heygem"
-    said = generator_mismatch(TensorTable("torch", {"face_G.conv.weight": (64, 3, 7, 7)}))
-    assert said is not None
-    assert "found none; HeyGem's .pth has to be exported" in said
+    heygem = TensorTable("torch", {"face_G.conv.weight": (64, 3, 7, 7)})
+    assert "found none; HeyGem's .pth has to be exported" in str(generator_mismatch(heygem))
     wenet = inspect_weights(export_wenet(tmp_path / "wenet.onnx"))
     assert "expected inputs [any,3,256,256] [any,3,256,256] [any,256,20]" in str(generator_mismatch(wenet))
     assert "found safetensors" in str(generator_mismatch(TensorTable("safetensors", {})))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from media.yuv_frame import YuvFrame, from_rgb, paste_back
 from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
@@ -70,11 +70,14 @@ def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> B
 
 def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:
     """(H, W) luma with a patch in it."""
-    from media.yuv_frame import paste_back
-
     copy = YuvFrame(*(plane.copy() for plane in frame))
     paste_back(copy, patch)
     return copy.y
+
+
+def patch_bytes(patches: FacePatches) -> list[bytes | None]:
+    """The bytes of every frame's patch."""
+    return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
 
 
 def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:

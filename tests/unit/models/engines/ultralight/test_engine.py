@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,12 +20,13 @@ from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan,
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
 from models.engines.ultralight.engine import UltralightEngine, face_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.generator import load_generator
-from models.engines.ultralight.network import load_network, picture_input
+from models.engines.ultralight.network import UltralightNetwork, load_network, picture_input, published_names
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.torch_generator import TorchGenerator
-from models.engines.ultralight.weights import ROLES, AudioKind, Variant
+from models.engines.ultralight.weights import ROLES, AudioKind, Variant, variant_of_audio, variant_of_tensors
 from models.engines.weights.inspection import inspect_weights
 from models.speech.level import measure_level
+from tests.conftest import REPO_ROOT
 from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import (
@@ -199,3 +203,46 @@ def test_ultralight_cuda_equals_cpu(checkpoint: Path) -> None:
     generator = TorchGenerator(checkpoint, ComputeResources("cuda"), FP32)
     assert np.abs(generator.generate(faces, audio).astype(int) - on_cpu).max() <= 1
     assert np.array_equal(generator.generate(faces, audio), generator.generate(faces, audio))
+
+
+@pytest.mark.usefixtures("reference")
+@pytest.mark.parametrize("audio_kind", ["hubert", "wenet"])
+def test_ultralight_network_equals_published(audio_kind: str) -> None:
+    folder = REPO_ROOT.parent / "shared" / "reference"
+    ours = f"models.engines.ultralight.network:UltralightNetwork:{audio_kind}"
+    command = [sys.executable, str(folder / "check.py"), str(folder / f"ultralight_{audio_kind}_core.npz"), ours]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=REPO_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert "OK" in run.stdout, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    "variant", [Variant(), Variant("hubert", 16), Variant("hubert", 8, 16), Variant("wenet"), Variant("wenet", 16)]
+)
+def test_variant_of_tensors_recognises_every_variant(variant: Variant) -> None:
+    with torch.device("meta"):
+        network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
+        out = network(torch.empty(2, 6, 160, 160), torch.empty(2, *variant.audio_shape))
+    assert out.shape == (2, 3, 160, 160)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert variant_of_tensors(shapes) == variant
+    found = variant_of_audio((1, *variant.audio_shape))
+    assert found is not None
+    assert (found.audio_kind, found.num_frames) == (variant.audio_kind, variant.num_frames)
+
+
+def test_published_names_maps_older_checkpoints() -> None:
+    """LiveTalking's unet.py wraps two modules in a container of one."""
+    network = UltralightNetwork(width=16)
+    older = {
+        name.replace("maxpool_conv.", "maxpool_conv.0.").replace("inc.inconv.", "inc.inconv.0."): tensor
+        for name, tensor in network.state_dict().items()
+    }
+    assert set(older) != set(network.state_dict())
+    network.load_state_dict(published_names(older))
+
+
+def test_variant_of_tensors_other_shapes_gives_none() -> None:
+    assert variant_of_tensors({"face_encoder_blocks.0.0.conv_block.0.weight": (16, 6, 7, 7)}) is None
+    assert variant_of_audio((1, 1, 80, 16)) is None
+    assert variant_of_audio((1, 16, 16, 32)) is None

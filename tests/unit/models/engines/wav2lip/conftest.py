@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from tests.conftest import REPO_ROOT
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters
 
 
@@ -21,14 +17,3 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parameters = {f"module.{name}": tensor for name, tensor in made_up_parameters(96).items()}
     torch.save({"state_dict": parameters, "optimizer": None, "global_step": 1, "global_epoch": 1}, path)
     return path
-
-
-@pytest.fixture(scope="session")
-def reference() -> Callable[[str], Any]:
-    """Loads inputs and outputs of the published network; tests that want them are skipped without them."""
-    folder = REPO_ROOT.parent / "shared" / "reference"
-    if not folder.is_dir():
-        pytest.skip(
-            f"needs files that do not ship with the repository (../shared/reference, looked in {folder.parent})"
-        )
-    return lambda name: np.load(folder / name, allow_pickle=False)
