@@ -24,7 +24,8 @@ _TURNS = (  # degrees
 )
 
 
-def _warp(still: Still) -> HeadWarp:
+@pytest.fixture(scope="module")
+def warp(still: Still) -> HeadWarp:
     height, width = still.planes.y.shape
     return HeadWarp(still.track, width, height)
 
@@ -37,21 +38,19 @@ def _centre(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> NDArray[np.
     return np.asarray(inside + [x - 10, y - 10])
 
 
-def test_head_warp_moves_pixels_with_landmarks(still: Still) -> None:
+def test_head_warp_moves_pixels_with_landmarks(still: Still, warp: HeadWarp) -> None:
     before = still.track.points[0, list(_FEATURES), :2]
     row = int(frame_of(pitch=2.0, yaw=2.0, roll=-1.6)[0])
     assert row < NUM_ROWS, "a pose of the grid"
     after = turned_track(still.track).points[row, list(_FEATURES), :2]
     assert np.linalg.norm(after - before, axis=1).max() > 2
-    warp = _warp(still)
     for start, stop in zip(before, after, strict=True):
         seen = _centre(warp.render(with_spots(still, start[None]), shown(pitch=2.0, yaw=2.0, roll=-1.6)).y, stop)
         np.testing.assert_allclose(seen, stop, atol=0.4)
 
 
-def test_head_warp_brows_rise_and_eyes_stay(still: Still) -> None:
+def test_head_warp_brows_rise_and_eyes_stay(still: Still, warp: HeadWarp) -> None:
     unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
-    warp = _warp(still)
     for brow in (face[[105, 52]].mean(0), face[[334, 282]].mean(0)):
         spot = with_spots(still, brow[None])
         none, half, full = (_centre(warp.render(spot, shown(brows=rise)).y, brow)[1] for rise in (0, 0.015, 0.03))
@@ -66,8 +65,8 @@ def test_head_warp_brows_rise_and_eyes_stay(still: Still) -> None:
 
 
 @pytest.mark.parametrize("inner", [0.03, -0.03])
-def test_head_warp_inner_brows_move_alone(still: Still, inner: float) -> None:
-    unit, face, warp = float(still.track.scale[0]), still.track.points[0, :, :2], _warp(still)
+def test_head_warp_inner_brows_move_alone(still: Still, warp: HeadWarp, inner: float) -> None:
+    unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
 
     def shift(point: int) -> NDArray[np.float64]:
         moved = warp.render(with_spots(still, face[[point]]), shown(inner_brows=inner)).y
@@ -80,17 +79,16 @@ def test_head_warp_inner_brows_move_alone(still: Still, inner: float) -> None:
     assert together > 0.01 if inner < 0 else abs(together) < 0.008
 
 
-def test_head_warp_yaw_moves_nose_more_than_hair(still: Still) -> None:
+def test_head_warp_yaw_moves_nose_more_than_hair(still: Still, warp: HeadWarp) -> None:
     unit = float(still.track.scale[0])
     nose, top = still.track.points[0, 1, :2], still.track.points[0, 10, :2] - [0, 0.55 * unit]
-    turned = _warp(still).render(with_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
+    turned = warp.render(with_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
     moved = [float((_centre(turned, place) - place)[0]) for place in (nose, top)]
     assert moved[0] > 2
     assert abs(moved[1]) < 0.7 * moved[0]
 
 
-def test_head_warp_keeps_the_border_without_folds(still: Still) -> None:
-    warp = _warp(still)
+def test_head_warp_keeps_the_border_without_folds(still: Still, warp: HeadWarp) -> None:
     height, width = still.planes.y.shape
     columns = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), (height, width))
     rows = np.broadcast_to(np.linspace(0, 255, height).astype(np.uint8)[:, None], (height, width))
@@ -107,14 +105,11 @@ def test_head_warp_keeps_the_border_without_folds(still: Still) -> None:
             assert np.abs(plane.astype(int) - own)[border].max() <= 4
 
 
-def test_head_warp_at_rest_is_the_picture_and_moved_is_sharp(still: Still) -> None:
-    face = still.track.points[0, :, :2]
-    (x0, y0), (x1, y1) = face.min(0).astype(int), face.max(0).astype(int)
-    warp = _warp(still)
+def test_head_warp_at_rest_is_the_picture_and_moved_is_sharp(still: Still, warp: HeadWarp) -> None:
+    points = still.track.points[0, :, :2]
+    (x0, y0), (x1, y1) = points.min(0).astype(int), points.max(0).astype(int)
     for plane, own in zip(warp.render(still.planes, shown()), still.planes, strict=True):
         np.testing.assert_array_equal(plane, own)
-    sharpness = [
-        cv2.Laplacian(warp.render(still.planes, shown(**turn)).y[y0:y1, x0:x1], cv2.CV_64F).var()
-        for turn in ({}, *_TURNS)
-    ]
+    faces = (warp.render(still.planes, shown(**turn)).y[y0:y1, x0:x1] for turn in ({}, *_TURNS))
+    sharpness = [cv2.Laplacian(face, cv2.CV_64F).var() for face in faces]
     assert min(sharpness) > 0.85 * sharpness[0]

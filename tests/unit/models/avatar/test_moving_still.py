@@ -36,6 +36,9 @@ def test_moving_still_frames_do_not_depend_on_order(still: Still) -> None:
         assert not any(plane.flags.writeable for plane in one)
     np.testing.assert_array_equal(forward[0].y, still.planes.y)
     assert all((frame.y != still.planes.y).any() for frame in forward[1:])
+    for index in (-1, NUM_FRAMES):
+        with pytest.raises(ValueError, match=f"index = {index}"):
+            list(frames.read([index]))
 
 
 @pytest.mark.parametrize("source", [MovingStill, MovingMatte])
@@ -44,13 +47,6 @@ def test_moving_still_repeated_frame_is_drawn_once(still: Still, source: type[Mo
         first, again, other, last = frames.read([_AWAKE, _AWAKE, 0, _AWAKE])
     assert first is again and first is not last
     assert (first.y == last.y).all() and (first.y != other.y).any()
-
-
-@pytest.mark.parametrize("index", [-1, NUM_FRAMES])
-def test_moving_still_index_outside_is_refused(still: Still, index: int) -> None:
-    frames = MovingStill(still.reader(), still.track)
-    with closing(frames), pytest.raises(ValueError, match=f"index = {index}"):
-        list(frames.read([index]))
 
 
 def test_moving_still_turned_head_closes_its_eyes(still: Still) -> None:
@@ -76,15 +72,10 @@ def test_avatar_of_a_still_has_moving_frames(still: Still, tmp_path: Path) -> No
         start, later = frames.read([0, _AWAKE])
     np.testing.assert_array_equal(start.y, still.planes.y)
     assert (later.y != start.y).any()
-
-
-def test_shown_frames_of_a_still_depend_on_time_and_motion(still: Still, tmp_path: Path) -> None:
-    with still.reader() as reader:
-        avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
     slow, fast = (
         avatar.shown_frames(range(3 * fps, 4 * fps), fps, Playback(), Prosody.silence(fps)) for fps in (FPS, 2 * FPS)
     )
-    assert len(set(slow.tolist())) > 15
+    assert len(set(slow.tolist())) > 15, "what is shown depends on time and motion"
     np.testing.assert_array_equal(slow[:3], fast[:6:2])
     rows = avatar.rows(slow)
     assert rows.dtype == np.int32 and rows.max() < NUM_ROWS and not np.array_equal(rows, slow)
@@ -112,15 +103,10 @@ def turned(still: Still) -> FaceTrack:
 
 def test_still_frames_of_index_restores_the_values() -> None:
     rng, num = np.random.default_rng(1), 2000
-    frames = StillFrames(
-        rng.uniform(-1, 1, (num, 3)) * MAX_TURN,
-        rng.uniform(-0.25, 1, num),
-        rng.uniform(-0.026, 0.026, (num, 2)),
-        rng.uniform(-0.05, 0.063, num),
-        rng.uniform(-0.035, 0.035, num),
-        rng.uniform(0, 0.015, num),
-        rng.uniform(-1, 1, num),
-    )
+    turn, gaze = rng.uniform(-1, 1, (num, 3)) * MAX_TURN, rng.uniform(-0.026, 0.026, (num, 2))
+    ranges = (-0.25, 1), (-0.05, 0.063), (-0.035, 0.035), (0, 0.015), (-1, 1)
+    closing, *others = (rng.uniform(low, high, num) for low, high in ranges)
+    frames = StillFrames(turn, closing, gaze, *others)
     index = frames.index()
     assert index.dtype == np.int64
     assert index.min() >= 0 and index.max() < NUM_FRAMES
@@ -133,27 +119,20 @@ def test_still_frames_of_index_restores_the_values() -> None:
     rows = StillFrames.of(index % NUM_ROWS)
     assert np.abs(rows.turn - frames.turn).max() < np.radians(0.41), "the row is the nearest pose of the grid"
     assert not rows.closing.any() and not rows.gaze.any() and not rows.smile.any()
-
-
-def test_still_frames_values_beyond_limits_are_clipped() -> None:
-    far = StillFrames.of(
-        frame_of(pitch=30.0, yaw=-30.0, closing=2.0, gaze=(1.0, -1.0), brows=1.0, breath=-1.0, smile=-2.0)
-    )
+    beyond = {"pitch": 30.0, "yaw": -30.0, "closing": 2.0, "brows": 1.0, "breath": -1.0, "smile": -2.0}
+    far = StillFrames.of(frame_of(**beyond, gaze=(1.0, -1.0)))
     np.testing.assert_allclose(np.abs(far.turn[0, :2]), MAX_TURN[:2], atol=0.003)
     assert (far.closing[0], far.breath[0], far.smile[0]) == (1, 0, -1)
     assert far.gaze[0].tolist() == pytest.approx([0.027, -0.027]) and far.brows[0] == pytest.approx(0.063)
 
 
-def test_turned_track_begins_with_the_still(still: Still, turned: FaceTrack) -> None:
+def test_turned_track_landmarks_turn_rigidly(still: Still, turned: FaceTrack) -> None:
     assert frame_of().tolist() == [0]
     np.testing.assert_allclose(turned.points[0], still.track.points[0], atol=1e-3)
     assert np.shares_memory(turned.head_points[0], turned.head_points[-1])
     assert not turned.head_points.flags.writeable
     with pytest.raises(ValueError, match="one frame"):
         turned_track(turned)
-
-
-def test_turned_track_landmarks_turn_rigidly(still: Still, turned: FaceTrack) -> None:
     assert turned.num_frames == NUM_ROWS
     rows = np.concatenate([frame_of(pitch=2.0), frame_of(yaw=2.0), frame_of(roll=2.4)]) % NUM_ROWS
     fitted = fit_head_pose(turned.points[rows])
@@ -163,9 +142,6 @@ def test_turned_track_landmarks_turn_rigidly(still: Still, turned: FaceTrack) ->
     eyes = np.linalg.norm(turned.points[:, RIGID[20]] - turned.points[:, RIGID[23]], axis=1)
     np.testing.assert_allclose(eyes, eyes[0], rtol=1e-4)
     np.testing.assert_array_equal(turned.shape[rows], np.repeat(still.track.shape, 3, 0))
-
-
-def test_face_region_of_turned_track_keeps_its_size(still: Still, turned: FaceTrack) -> None:
     region = FaceRegion.of(turned)
     assert region.size == FaceRegion.of(still.track).size
     assert (np.ptp(region.origins, 0) >= 2).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,23 +23,21 @@ RATE = 16000
 FPS = Fraction(25)
 
 
-class Ear:
-    """Predicts mouths from samples."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "speech.npy"
-        self._features, self._mouth = SpeechFeatures(), SpeechToMouth()
-
-    def hear(self, samples: NDArray[np.int16]) -> MouthBlock:
-        np.save(self._path, samples)
-        seconds = len(samples) / RATE
-        block = self._features.extract(self._path, measure_level(self._path), 0.0, seconds)
-        return self._mouth.predict(block, Fraction(ROWS_PER_SECOND), 0, int(seconds * ROWS_PER_SECOND))
+Hear = Callable[[NDArray[np.int16]], MouthBlock]
 
 
 @pytest.fixture(scope="module")
-def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
-    return Ear(tmp_path_factory.mktemp("ear"))
+def hear(tmp_path_factory: pytest.TempPathFactory) -> Hear:
+    """Predicts mouths from samples."""
+    path, features, mouth = tmp_path_factory.mktemp("ear") / "speech.npy", SpeechFeatures(), SpeechToMouth()
+
+    def hear(samples: NDArray[np.int16]) -> MouthBlock:
+        np.save(path, samples)
+        seconds = len(samples) / RATE
+        block = features.extract(path, measure_level(path), 0.0, seconds)
+        return mouth.predict(block, Fraction(ROWS_PER_SECOND), 0, int(seconds * ROWS_PER_SECOND))
+
+    return hear
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +60,14 @@ def moved(samples: NDArray[np.int16], num_frames: float) -> NDArray[np.int16]:
     return np.concatenate([gap, samples[: len(samples) - num]] if num_frames >= 0 else [samples[num:], gap])
 
 
-def sync_of(track: FaceTrack, mouth: MouthBlock, present: NDArray[np.bool_] | None = None) -> SourceSync:
-    return measure_sync(track.shape, track.visible if present is None else present, FPS, mouth.shape, mouth.gate)
+def sync_of(track: FaceTrack, mouth: MouthBlock) -> SourceSync:
+    return measure_sync(track.shape, track.visible, FPS, mouth.shape, mouth.gate)
 
 
-def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: NDArray[np.int16], hear: Hear) -> None:
     moves, offsets = (-8, -2.5, 0, 0.5, 4.25, 8), []
     for num_frames in moves:
-        sync = sync_of(track, ear.hear(moved(sound, num_frames)))
+        sync = sync_of(track, hear(moved(sound, num_frames)))
         assert sync.offset_seconds is not None, sync
         offsets.append(sync.offset_seconds * 25)
         assert sync.confidence >= 0.6
@@ -78,31 +77,27 @@ def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: NDArray[np.in
 
 
 def test_measure_sync_of_another_sound_is_unknown(
-    track: FaceTrack, sound: NDArray[np.int16], ear: Ear, samples: Path, tmp_path: Path
+    track: FaceTrack, sound: NDArray[np.int16], hear: Hear, samples: Path, tmp_path: Path
 ) -> None:
     extract_speech(samples / "speech_short.wav", tmp_path / "other.npy", MediaLimits())
     other = np.tile(np.load(tmp_path / "other.npy"), 4)[: len(sound)]
     noise = np.random.default_rng(2).normal(0, 2000, len(sound)).astype(np.int16)
     for wrong in (other, sound[::-1].copy(), noise, moved(sound, 40)):
-        assert sync_of(track, ear.hear(wrong)).offset_seconds is None
-
-
-def test_measure_sync_of_silence_or_one_word_is_unknown(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
-    silence = sync_of(track, ear.hear(np.zeros_like(sound)))
-    assert silence == SourceSync(None, 0.0, 0.0, 0.0)
-    word = sync_of(track, ear.hear(sound[:RATE]))
+        assert sync_of(track, hear(wrong)).offset_seconds is None
+    assert sync_of(track, hear(np.zeros_like(sound))) == SourceSync(None, 0.0, 0.0, 0.0)
+    word = sync_of(track, hear(sound[:RATE]))
     assert word.offset_seconds is None
     assert 0 < word.speech_seconds < 1.5
 
 
 def test_measure_sync_ignores_absent_frames_and_still_mouths(
-    track: FaceTrack, sound: NDArray[np.int16], ear: Ear
+    track: FaceTrack, sound: NDArray[np.int16], hear: Hear
 ) -> None:
     present = track.visible.copy()
     present[30:45] = False
     shape = track.shape.copy()
     shape[30:45] = 5.0
-    mouth = ear.hear(moved(sound, 3))
+    mouth = hear(moved(sound, 3))
     sync = measure_sync(shape, present, FPS, mouth.shape, mouth.gate)
     assert sync.offset_seconds is not None
     assert sync.offset_seconds * 25 == pytest.approx(3, abs=0.6)
@@ -112,8 +107,8 @@ def test_measure_sync_ignores_absent_frames_and_still_mouths(
         measure_sync(track.shape, track.visible[1:], FPS, track.shape, np.ones(len(track.shape), np.float32))
 
 
-def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
-    mouth = ear.hear(moved(sound, -4))
+def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: NDArray[np.int16], hear: Hear) -> None:
+    mouth = hear(moved(sound, -4))
     for fps in (Fraction(30000, 1001), Fraction(50), Fraction(15)):
         times = np.arange(int(3.9 * fps)) / float(fps) * 25
         rows = [np.interp(times, np.arange(len(track.shape)), channel) for channel in track.shape.T]

@@ -1,15 +1,31 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from config import MediaLimits
+from errors import OptionError
 from media.output.dynamic_range import from_sdr_rgb
-from media.probe import ColourTags
+from media.probe import ColourTags, probe_video
+from media.reader import FrameReader
 from media.yuv_frame import YuvFrame, from_rgb
-from models.face.choice import FaceChoice
+from models.face.appearance import (
+    APPEARANCE_SIZE,
+    CLEAR_LEAD,
+    SAME_PERSON,
+    STILL_SAME,
+    Person,
+    appearance_of,
+    is_same_person,
+    likeness,
+)
+from models.face.choice import FaceChoice, is_reference, recorded_face
 from models.face.detection import FaceBox, FaceDetector, Window
 from models.face.finder import FaceFinder, tiles
+from storage.row_codec import avatar_key
 from tests.unit.models.conftest import COLOUR, Scene
 
 
@@ -99,3 +115,140 @@ def test_tiles_cover_the_frame(scene: Scene, level: int) -> None:
     assert max(w.x + w.width for w in windows) >= 638
     assert max(w.y + w.height for w in windows) >= 360
     assert all(value % 2 == 0 for window in windows for value in window)
+
+
+def appearance(finder: FaceFinder, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
+    face, _ = finder.find(frame, colour, FaceChoice())
+    assert face is not None
+    return appearance_of(frame, face.points)
+
+
+def lit(frame: YuvFrame, gain: float, slope: float) -> YuvFrame:
+    luma = frame.y * (gain + slope * np.linspace(-1, 1, frame.y.shape[1]))
+    return YuvFrame(luma.clip(16, 235).astype(np.uint8), frame.u, frame.v)
+
+
+def test_appearance_is_the_same_in_other_light_and_size(finder: FaceFinder, scene: Scene) -> None:
+    frame = scene.frame(480, 360, (240.0, 180.0, 0.6))
+    first = appearance(finder, frame, COLOUR)
+    assert first.shape == (APPEARANCE_SIZE,)
+    assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
+    for other in (scene.frame(480, 360, (180.0, 200.0, 0.3)), lit(frame, 0.6, 0.0), lit(frame, 0.9, 0.25)):
+        assert likeness(appearance(finder, other, COLOUR), first[None]) > 0.75
+    assert likeness(first, np.empty((0, APPEARANCE_SIZE))) == -1
+
+
+def test_likeness_tells_six_talkers_apart(finder: FaceFinder, shared_clips: Path) -> None:
+    known, seen = {}, {}
+    for clip in sorted(shared_clips.glob("grid_talker*.mp4")):
+        info = probe_video(clip, MediaLimits())
+        with FrameReader(clip, info, 2**24) as reader:
+            frames = list(reader.read(np.linspace(0, info.num_frames - 1, 8).astype(int).tolist()))
+            appearances = [appearance(finder, frame, info.colour) for frame in frames]
+        known[clip.stem], seen[clip.stem] = appearances[:1], appearances[1:]
+    assert len(known) == 6
+    for name, appearances in seen.items():
+        for one in appearances:
+            scores = {other: likeness(one, np.array(known[other])) for other in known}
+            assert scores[name] > SAME_PERSON
+            assert max(score for other, score in scores.items() if other != name) < scores[name] - CLEAR_LEAD
+
+
+def unit(*values: float) -> NDArray[np.float64]:
+    vector = np.zeros(APPEARANCE_SIZE)
+    vector[: len(values)] = values
+    return vector / np.linalg.norm(vector)
+
+
+def test_recognise_is_sure_of_one_clear_face_only() -> None:
+    person = Person.of(unit(1))
+    assert person.recognise([unit(0, 1), unit(1, 0.3)]) == ([1], True)
+    assert person.recognise([unit(0, 1), unit(0.3, 1)]) == ([], False)
+    assert person.recognise([unit(1, 0.5), unit(1, 0.3)]) == ([1, 0], False)
+    other = Person.of(unit(1), [unit(1, 1)])
+    assert other.recognise([unit(1, 0.1)]) == ([0], True)
+    assert other.recognise([unit(1, 0.6)]) == ([0], False), "it is as much like another"
+
+
+def test_learn_adds_new_views_of_the_person_only() -> None:
+    person = Person.of(unit(1))
+    assert len(person.learn(unit(1, 0.1)).appearances) == 1
+    assert len(person.learn(unit(0, 1)).appearances) == 1
+    turned = unit(1, 1)
+    learnt = person.learn(turned)
+    assert len(learnt.appearances) == 2
+    assert learnt.likeness(unit(0.3, 1)) > person.likeness(unit(0.3, 1)) + 0.3
+    assert STILL_SAME < SAME_PERSON
+    for number in range(3, 30):
+        learnt = learnt.learn(unit(1, *[0] * number, 1))
+    assert len(learnt.appearances) == 6
+
+
+@pytest.mark.parametrize(("num_alike", "is_same"), [(6, True), (4, True), (2, False), (0, False)])
+def test_is_same_person_needs_most_frames_to_be_alike(num_alike: int, is_same: bool) -> None:
+    known, other = np.eye(APPEARANCE_SIZE)[:2]
+    seen = np.array([0.8 * known + 0.6 * other] * num_alike + [other] * (6 - num_alike))
+    assert is_same_person(seen, known[None]) is is_same
+
+
+SMALL, LARGE, MIDDLE = (
+    FaceBox(x, 50.0, size, size, 0.0, 0.9) for x, size in ((20.0, 10.0), (100.0, 40.0), (200.0, 20.0))
+)
+FACES = [SMALL, LARGE, MIDDLE]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("largest", LARGE),
+        ("", LARGE),
+        ("index:0", LARGE),
+        ("1", MIDDLE),
+        ("index:2", SMALL),
+        ("3", None),
+        ("point:22,48", SMALL),
+        ("point: 199.5, 50", MIDDLE),
+        ("point:150,50", None),
+        ("box:180,30,220,70", MIDDLE),
+        ("box:0,0,120,100", LARGE),
+        ("box:0,80,10,90", None),
+    ],
+)
+def test_pick_returns_the_chosen_face(text: str, expected: FaceBox | None) -> None:
+    assert FaceChoice.parse(text).pick(FACES) is expected
+    assert FaceChoice.parse(text).pick([]) is None
+    assert FaceChoice.parse(str(FaceChoice.parse(text))) == FaceChoice.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["smallest", "-1", "index:x", "point:1", "point:1,2,3", "box:1,2,3", "box:5,5,1,9", "nan"]
+    + ["person:", "person:-1", "speaking:1"],
+)
+def test_parse_other_text_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="Expected a face"):
+        FaceChoice.parse(text)
+
+
+def test_recorded_face_names_a_reference_by_its_content() -> None:
+    named = [recorded_face("largest", picture) for picture in ("a" * 64, "b" * 64)]
+    keys = {avatar_key("0" * 64, face, "1") for face in [*named, "largest"]}
+    assert len(keys) == 3  # each is analysed for itself
+    assert all(is_reference(face) for face in named)
+    assert recorded_face("index:1", None) == "index:1"
+    assert not is_reference("index:1")
+    with pytest.raises(OptionError, match="Expected a face"):
+        recorded_face("like:" + "a" * 64, None)
+    with pytest.raises(OptionError, match="no value together with face_image, got '2'"):
+        recorded_face("2", "a" * 64)
+
+
+@pytest.mark.parametrize(("text", "kind", "numbers"), [("person:2", "person", (2,)), ("Speaking", "speaking", ())])
+def test_parse_person_is_picked_after_all_are_known(text: str, kind: str, numbers: tuple[float, ...]) -> None:
+    choice = FaceChoice.parse(text)
+    assert (choice.kind, choice.numbers, choice.is_person) == (kind, numbers, True)
+    assert choice.pick(FACES) is None
+    assert FaceChoice.parse(str(choice)) == choice
+    like = FaceChoice.like(np.array([0.6, 0.8]))
+    assert like.pick(FACES) is None
+    assert "known appearance" in str(like)

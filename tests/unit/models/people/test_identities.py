@@ -72,13 +72,10 @@ def test_identify_face_without_appearance_joins_by_place() -> None:
     assert frames_of(rows) == [[*range(30), *range(32, 60)]]
 
 
-def test_identify_short_track_has_no_person_unless_still() -> None:
+def test_identify_orders_people_and_drops_short_tracks() -> None:
     assert frames_of(scan(50, (range(4), 0, [appearance(1)]))) == []
-    assert frames_of(scan(1, (range(1), 0, [appearance(1)]))) == [[0]]
+    assert frames_of(scan(1, (range(1), 0, [appearance(1)]))) == [[0]], "a still"
     assert frames_of(scan(3)) == []
-
-
-def test_identify_longest_person_is_first() -> None:
     rows = scan(50, (range(20), 0, [appearance(1)]), (range(50), 200, [appearance(2)]))
     assert [len(frames) for frames in frames_of(rows)] == [50, 20]
 

@@ -28,14 +28,15 @@ def _with_activity(block: FeatureBlock, **changed: NDArray[Any]) -> FeatureBlock
 def test_predict_moves_in_speech_and_rests_in_pauses(voice: Samples, predict: Predict) -> None:
     silence = np.zeros(2 * RATE, np.int16)
     shapes = predict(np.concatenate([silence, voice, silence]))
-    spoken = shapes.shape[50:-50]
-    ratio = spoken.std(0) / DEFAULT_SCALE
+    ratio = shapes.shape[50:-50].std(0) / DEFAULT_SCALE
     assert (ratio > 0.3).all()
     assert (ratio < 2).all()
     assert (shapes.shape[:35] == 0).all()
     assert (shapes.shape[-35:] == 0).all()
     assert (shapes.hidden[:35] == 0).all()
     assert (np.square(shapes.hidden[50:-50]).sum(1) > 0).all()
+    clean, clipped = (predict(np.clip(voice * gain, -32768, 32767).astype(np.int16)) for gain in (1.0, 3.0))
+    assert np.corrcoef(clean.shape[:, OPEN], clipped.shape[:, OPEN])[0, 1] > 0.75
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(60)])
@@ -55,7 +56,7 @@ def test_predict_blocks_equal_the_whole_file(
         assert np.abs(part.gate - expected.gate[a:b]).max() < 1e-5
 
 
-def test_predict_frames_are_at_their_times(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
+def test_predict_frames_and_gate_are_at_their_times(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
     (block,) = extract(voice)
     dense = mouth.predict(block, Fraction(1000), 0, 3000).shape
     frames = mouth.predict(block, NTSC, 30, 40).shape
@@ -64,9 +65,6 @@ def test_predict_frames_are_at_their_times(voice: Samples, extract: Extract, mou
     assert np.abs(frames - expected).max() < 1e-4
     peak = mouth.predict(block, Fraction(50), 0, 150).shape[:, OPEN].argmax()
     assert abs(dense[:, OPEN].argmax() / 20 - peak) < 0.75  # the peak between rows
-
-
-def test_predict_gate_is_that_of_the_features(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
     (block,) = extract(np.concatenate([np.zeros(RATE, np.int16), voice[: 2 * RATE]]))
     assert block.first_row == 0 and block.activity.gate[0] == 0 and block.activity.gate.max() == 1
     at_rows = mouth.predict(block, Fraction(50), 0, 140).gate  # neighbours that are mixed in would round its corners
@@ -101,13 +99,6 @@ def test_predict_hum_and_chords_do_not_open_the_mouth(predict: Predict, partials
     assert opening.std() < 0.004
 
 
-def test_predict_clipped_speech_moves_alike(voice: Samples, predict: Predict) -> None:
-    clean = predict(voice).shape[:, OPEN]
-    hard = np.clip(voice.astype(np.int32) * 3, -32768, 32767).astype(np.int16)
-    clipped = predict(hard).shape[:, OPEN]
-    assert np.corrcoef(clean, clipped)[0, 1] > 0.75
-
-
 @pytest.mark.parametrize("num_samples", [1, 320, 900])
 def test_predict_short_sound_is_one_frame(predict: Predict, num_samples: int) -> None:
     shapes = predict(np.full(num_samples, 9000, np.int16))
@@ -115,19 +106,14 @@ def test_predict_short_sound_is_one_frame(predict: Predict, num_samples: int) ->
     assert np.isfinite(shapes.shape).all()
 
 
-def test_predict_past_the_end_repeats_the_last_row(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
+def test_predict_outside_the_block_repeats_or_raises(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
     (block,) = extract(voice[:RATE], [(0.5, 1.2)])
     shapes = mouth.predict(block, Fraction(25), 13, 17).shape
-    assert (shapes[13:] == shapes[-1]).all()
-
-
-@pytest.mark.parametrize(("first", "count"), [(0, 5), (24, 40), (30, 0)])
-def test_predict_frames_outside_the_block_are_refused(
-    voice: Samples, extract: Extract, mouth: SpeechToMouth, first: int, count: int
-) -> None:
+    assert (shapes[13:] == shapes[-1]).all(), "the last row"
     (block,) = extract(voice, [(1.0, 2.0)])
-    with pytest.raises(ValueError, match="frame"):
-        mouth.predict(block, Fraction(25), first, count)
+    for first, count in ((0, 5), (24, 40), (30, 0)):
+        with pytest.raises(ValueError, match="frame"):
+            mouth.predict(block, Fraction(25), first, count)
 
 
 def test_predict_lips_part_once_ahead_of_speech(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
@@ -203,9 +189,8 @@ def test_predict_lips_meet_at_contacts(voice: Samples, extract: Extract, mouth: 
     network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=1, device="cpu")
     rows = network.run(None, {"features": block.features[None]})[0][0, :-1]
     heard, contact = rows[:, :8] * DEFAULT_SCALE, rows[:, 8]
-    shown = mouth.predict(
-        _with_activity(block, gate=np.ones_like(block.activity.gate)), Fraction(50), 0, len(rows)
-    ).shape
+    open_gate = _with_activity(block, gate=np.ones_like(block.activity.gate))
+    shown = mouth.predict(open_gate, Fraction(50), 0, len(rows)).shape
     is_open = heard[:, OPEN] > 0.05
     in_a_word = spread(is_open, 5, 0) & spread(is_open, 0, 5)  # shut for less than a fifth of a second
     touching, apart = in_a_word & (contact > 1), in_a_word & (contact < -4)
@@ -245,32 +230,22 @@ def test_predict_touching_lips_keep_their_width(
     assert np.abs(np.diff(shape[:, CHANNELS.index("width")], 2)).max() < 1e-4
 
 
-def test_predict_blocks_starting_in_a_pause_equal_the_whole(
-    voice: Samples, extract: Extract, mouth: SpeechToMouth
-) -> None:
-    spoken = _with_pause(voice, 2.2, 0.7)
-    (whole,) = extract(spoken)
-    num_frames = int(len(spoken) / RATE * 25)
-    expected = mouth.predict(whole, Fraction(25), 0, num_frames).shape
-    unheard = np.flatnonzero((whole.activity.gate > 0) & ~whole.activity.is_heard)
-    for row in unheard[(unheard > 100) & (unheard < 150)][::3]:
-        first = int(row) // 2
-        (block,) = extract(spoken, [(first / 25, num_frames / 25)])
-        part = mouth.predict(block, Fraction(25), first, num_frames - first).shape
-        assert np.abs(part - expected[first:]).max() < 1e-4
-
-
 def test_predict_blocks_split_in_a_pause_equal_the_whole(
     voice: Samples, extract: Extract, mouth: SpeechToMouth
 ) -> None:
-    spoken = _with_background_noise(voice[: 2 * RATE], voice[2 * RATE :])
-    (whole,) = extract(spoken)
-    expected = mouth.predict(whole, Fraction(25), 0, 175).shape
-    for cut in (120, 122, 123, 128, 132, 133, 135):  # they wait from frame 122 on, open from frame 133 on
-        for first, stop in ((0, cut), (cut, 175)):
+    def check(spoken: Samples, num_frames: int, cuts: list[int]) -> None:
+        (whole,) = extract(spoken)
+        expected = mouth.predict(whole, Fraction(25), 0, num_frames).shape
+        for first, stop in [(0, cut) for cut in cuts] + [(cut, num_frames) for cut in cuts]:
             (block,) = extract(spoken, [(first / 25, stop / 25)])
             part = mouth.predict(block, Fraction(25), first, stop - first).shape
             assert np.abs(part - expected[first:stop]).max() < 1e-4
+
+    short, long = _with_pause(voice, 2.2, 0.7), _with_background_noise(voice[: 2 * RATE], voice[2 * RATE :])
+    (block,) = extract(short)
+    unheard = np.flatnonzero((block.activity.gate > 0) & ~block.activity.is_heard)
+    check(short, int(len(short) / RATE * 25), [row // 2 for row in unheard[(unheard > 100) & (unheard < 150)][::3]])
+    check(long, 175, [120, 122, 123, 128, 132, 133, 135])  # they wait from frame 122 on, open from frame 133 on
 
 
 def test_mouth_block_scaled_keeps_closed_lips() -> None:
@@ -295,9 +270,7 @@ def test_predict_ignores_features_in_silence(voice: Samples, extract: Extract, m
     """So live sessions need not compute them in pauses."""
     (block,) = extract(np.concatenate([voice[:RATE], np.zeros(2 * RATE, np.int16)]))
     unknown = replace(block, features=np.full_like(block.features, np.nan))
-
     paused = mouth.predict(unknown, Fraction(25), 50, 10)
-
     assert np.isnan(mouth.predict(unknown, Fraction(25), 10, 10).shape).any()
     known = mouth.predict(block, Fraction(25), 50, 10)
     assert (paused.shape == known.shape).all() and paused.hidden.shape == known.hidden.shape

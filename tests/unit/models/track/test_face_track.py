@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from models.face.choice import FaceChoice
 from models.geometry.head_frame import CHIN_TIP, LIPS, HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import measure
+from models.track.face_boxes import face_boxes
 from models.track.face_track import FaceTrack, driving_weights, finish_track, mouth_share, patch_share
 from models.track.raw_landmarks import SkipReason
 from models.track.tracker import FaceTracker
@@ -34,14 +36,8 @@ def test_driving_weights_fade_on_both_sides_of_a_gap() -> None:
     assert (np.diff(weight[21:27]) > 0).all()
     assert weight[:12].min() == weight[28:].min() == 1
     assert (weight == weight[::-1]).all()  # played backwards it fades alike
-
-
-def test_driving_weights_are_at_most_facing() -> None:
     facing = np.linspace(1, 0.2, 40, dtype=np.float32)
-    skip_reason = SHOWN.copy()
-    skip_reason[0] = SkipReason.NO_FACE
-    free = driving_weights(skip_reason, ONE_SHOT, 25.0)
-    assert (driving_weights(skip_reason, ONE_SHOT, 25.0, facing) == np.minimum(free, facing)).all()
+    assert (driving_weights(skip_reason, ONE_SHOT, 25.0, facing) == np.minimum(weight, facing)).all()
 
 
 @pytest.mark.parametrize("fps", [12.5, 25.0, 60.0])
@@ -100,14 +96,8 @@ def test_finish_track_finds_pose_and_mouth() -> None:
     assert np.allclose(track.shape, measure(track.head_points) - measure(track.rest[None]), atol=1e-5)
     assert np.abs(track.rest - mean_face()).mean() < 0.01
     assert not track.is_rest_closed_by_model
-
-
-def test_finish_track_smoothing_removes_noise() -> None:
-    points, _ = talk(100)
-    track = finish_track(noisy(points), np.ones(100, bool))
-    upper = np.r_[0:10, 60:70, 190:200]
-    left_over = np.abs(track.points[:, upper] - points[:, upper]).mean()
-    assert left_over < 0.75 * np.abs(noisy(points)[:, upper] - points[:, upper]).mean()
+    left_over, noise = (np.abs(each[:, UPPER] - points[:, UPPER]).mean() for each in (track.points, noisy(points)))
+    assert left_over < 0.75 * noise
 
 
 def test_finish_track_moving_lips_are_smoothed_less() -> None:
@@ -123,14 +113,14 @@ def test_finish_track_moving_lips_are_smoothed_less() -> None:
         assert 4.5 < moved[CHIN_TIP] < 5.5
 
 
+UPPER = np.r_[0:10, 60:70, 190:200]
+
+
 @pytest.mark.parametrize("fps", [50.0, 60.0])
 def test_finish_track_smooths_equally_long_at_any_rate(fps: float) -> None:
     points, _ = talk(200, fps=fps)
-    upper = np.r_[0:10, 60:70, 190:200]
-    errors = []
-    for rate in (25.0, fps):
-        track = finish_track(noisy(points), np.ones(200, bool), fps=rate)
-        errors.append(np.abs(track.points[:, upper] - points[:, upper]).mean())
+    tracks = (finish_track(noisy(points), np.ones(200, bool), fps=rate) for rate in (25.0, fps))
+    errors = [np.abs(track.points[:, UPPER] - points[:, UPPER]).mean() for track in tracks]
     assert errors[1] < 0.85 * errors[0]
 
 
@@ -151,11 +141,7 @@ def test_finish_track_gaps_do_not_change_other_frames() -> None:
     assert np.array_equal(track.visible, present)
     assert np.abs(track.points[..., :2] - points[..., :2]).max() < 20
     assert np.allclose(track.points[0], track.points[1], atol=2)
-
-
-def test_finish_track_cut_is_not_smoothed() -> None:
-    points, _ = talk(40)
-    points[20:, :, 0] += 80
+    points[20:, :, 0] += 80  # a cut, which is not smoothed
     track = finish_track(points, np.ones(40, bool))
     assert np.abs(track.points[..., :2] - points[..., :2]).max() < 1.5
 
@@ -178,9 +164,6 @@ def test_finish_track_mouth_that_never_closes_meets_at_rest(is_wide: bool) -> No
         assert track.shape[:, 0].min() > 0.07
     else:
         assert track.shape[:, 0] == pytest.approx(0.015, abs=0.006)
-
-
-def test_finish_track_upside_down_face_keeps_its_points() -> None:
     points, _ = talk(12)
     turned = (points * [-1, -1, 1] + [900, 900, 0]).astype(np.float32)
     track = finish_track(turned, np.ones(12, bool))
@@ -234,3 +217,17 @@ def test_finish_track_pixel_aspect_keeps_shape_and_pose(aspect: float, tmp_path:
     again = FaceTrack.load(tmp_path / "track.npz")
     frames = np.arange(20)
     assert np.abs(again.place(frames, square.head_points) - squeezed[..., :2]).max() < 2
+
+
+def test_face_boxes_short_turns_count_only_after_a_cut() -> None:
+    points, _ = talk(100)
+    left = finish_track(points, np.ones(100, bool))
+    left = replace(left, shot=(np.arange(100) >= 90).astype(np.int32))
+    right = replace(left, points=left.points + np.float32(1000))
+    speaker = np.zeros(100, np.int8)
+    speaker[[*range(10, 15), *range(30, 60), *range(85, 95)]] = 1
+    boxes = face_boxes([left, right], speaker, np.arange(100, dtype=np.int32), is_still=False, min_frames=20)
+    shows_right = boxes.low[:, 0] > 900
+    assert np.flatnonzero(shows_right).tolist() == [*range(30, 60), *range(90, 100)]
+    assert np.flatnonzero(boxes.is_cut).tolist() == [90]
+    assert np.flatnonzero(boxes.is_new_face).tolist() == [30, 60, 90]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -43,8 +44,7 @@ class Frames:
         pass
 
 
-@dataclass
-class Film:
+class Film(NamedTuple):
     raw: RawLandmarks
     clear: Frames
     covered: Frames

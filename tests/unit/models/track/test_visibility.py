@@ -59,36 +59,28 @@ def test_assess_visibility_unrecognised_profile_is_turned_away() -> None:
     assert (np.diff(away) == 1).all()
 
 
-def test_assess_visibility_weak_turned_face_is_turned_away() -> None:
+def test_assess_visibility_weak_or_small_face_is_skipped() -> None:
     half = raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 34.0)))
     presence = np.where(np.arange(NUM) < 30, 18.0, 4.0).astype(np.float32)
     skip_reason = assess_visibility(half._replace(presence=presence)).skip_reason
     assert skip_reason[:27].max() == SkipReason.NONE
     assert (skip_reason[33:] == SkipReason.TURNED_AWAY).all()
-
-
-def test_assess_visibility_small_face_is_too_small() -> None:
     points = np.concatenate([heads(np.zeros(30)), heads(np.zeros(30), MIN_EYE_DISTANCE - 1)])
     skip_reason = assess_visibility(raw(np.zeros(NUM, np.uint8), points)).skip_reason
     assert skip_reason[:28].max() == SkipReason.NONE
     assert (skip_reason[32:] == SkipReason.TOO_SMALL).all()
 
 
-def test_assess_visibility_other_person_counts_backwards() -> None:
+def test_assess_visibility_other_person_counts_back_to_a_cut() -> None:
     reasons = np.zeros(NUM, np.uint8)
     reasons[40:] = SkipReason.OTHER_PERSON
-    skip_reason = assess_visibility(raw(reasons)).skip_reason
+    whole = raw(reasons)
+    skip_reason = assess_visibility(whole).skip_reason
     assert (skip_reason[40 - CHECK_EVERY : 40] == SkipReason.OTHER_PERSON).all()
     assert skip_reason[: 40 - CHECK_EVERY].max() == SkipReason.NONE
-
-
-def test_assess_visibility_other_person_ends_at_a_cut() -> None:
-    reasons = np.zeros(NUM, np.uint8)
-    reasons[40:] = SkipReason.OTHER_PERSON
-    cut = raw(reasons)
-    assert cut.scenes is not None
-    cut.scenes[40:] = cut.scenes[0, ::-1]
-    judged = assess_visibility(cut)
+    assert whole.scenes is not None
+    whole.scenes[40:] = whole.scenes[0, ::-1]
+    judged = assess_visibility(whole)
     assert judged.shot.tolist() == [0] * 40 + [1] * 20
     assert judged.skip_reason[:40].max() == SkipReason.NONE
 

@@ -45,24 +45,18 @@ def test_align_maps_five_points_onto_template(degrees: float) -> None:
     (matrix,) = align(points[None], FFHQ_512, 512)
     assert np.abs(apply(matrix, points) - FFHQ_512).max() < 1e-6
     assert abs(scale_of(matrix) - 1 / scale) < 1e-9
+    small = align(points[None], FFHQ_512, 256)
+    assert np.abs(square_corners(small, 256) - square_corners(matrix[None], 512)).max() < 1e-6
+    assert np.abs(scale_map(small[0], 2) - matrix).max() < 1e-9
+    moved = shift_origin(matrix, np.array([10, 20]))
+    assert np.allclose(apply(moved, points), apply(matrix, points + [10, 20]))
 
 
-def test_align_equals_cv2_least_squares() -> None:
+def test_align_and_five_points_equal_cv2_and_facefusion() -> None:
     points = FFHQ_512 * 0.4 + np.random.default_rng(0).normal(0, 3, (5, 2)) + [90, 70]
     (ours,) = align(points[None], MTCNN_512, 512)
-    found = cv2.estimateAffinePartial2D(points, MTCNN_512, method=cv2.RANSAC, ransacReprojThreshold=100)
-    theirs = np.asarray(found[0], np.float64)
+    theirs, _ = cv2.estimateAffinePartial2D(points, MTCNN_512, method=cv2.RANSAC, ransacReprojThreshold=100)
     assert np.abs(apply(ours, points) - apply(theirs, points)).max() < 0.5
-
-
-def test_align_smaller_side_is_scaled_map() -> None:
-    points = FFHQ_512[None] * 0.4 + 50
-    small, large = (align(points, FFHQ_512, side) for side in (256, 512))
-    assert np.abs(square_corners(small, 256) - square_corners(large, 512)).max() < 1e-6
-    assert np.abs(scale_map(small[0], 2) - large[0]).max() < 1e-9
-
-
-def test_five_points_equal_facefusion() -> None:
     points = np.random.default_rng(1).uniform(0, 100, (2, 68, 2))
     expected = [points[1, 36:42].mean(0), points[1, 42:48].mean(0), points[1, 30], points[1, 48], points[1, 54]]
     assert np.allclose(five_points(points)[1], expected)
@@ -113,12 +107,10 @@ def test_draw_back_inverts_aligned_rgb(scale: float) -> None:
     """The middle of gravity of a bright spot does not move, whichever picture is finer."""
     y, x = np.mgrid[:200, :200]
     plane = (200 * np.exp(-(((x - 101.3) ** 2 + (y - 87.6) ** 2) / (2 * 9.0**2)))).astype(np.uint8)
-    angle = 0.3
-    turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    side = int(320 * scale)
+    turn = scale * np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
     matrix = np.concatenate([turn, [[10 * scale], [70 * scale]]], 1)
     region = from_rgb(np.repeat(plane[..., None], 3, 2), COLOUR)
-    seen = aligned_rgb(region, COLOUR, matrix, np.array([0, 0, 200, 200.0]), side)
+    seen = aligned_rgb(region, COLOUR, matrix, np.array([0, 0, 200, 200.0]), int(320 * scale))
     for step in (1, 2):
         back = draw_back(np.ascontiguousarray(seen[..., 0]), matrix, (0, 0, 200 // step, 200 // step), step=step)
         weight = back.astype(float)
@@ -130,17 +122,20 @@ def test_draw_back_inverts_aligned_rgb(scale: float) -> None:
 def test_paste_upright_keeps_frame_outside_masks() -> None:
     track, frames = AlignedTrack.of(make_track(15.0), FFHQ_512, 256), make_frames()
     chunk = track.crop(COLOUR, plan([8]), [frames[8]])
-    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    for style in ("lower", "square"):
+    matrix = chunk.arrays[MATRIX][0]
+
+    def pasted(face: NDArray[np.uint8], style: str) -> FacePatches:
         patches = FacePatches(chunk.row, chunk.origins, chunk.y.copy(), chunk.uv.copy())
-        matrix = chunk.arrays[MATRIX][0]
         if style == "lower":
-            paste_lower_face(patches, 0, noise, matrix, chunk.outline[0], COLOUR)
-            hull = cv2.convexHull(chunk.outline[0])
+            paste_lower_face(patches, 0, face, matrix, chunk.outline[0], COLOUR)
         else:
-            paste_square(patches, 0, noise, matrix, chunk.boxes[0], COLOUR)
-            corners = square_corners(matrix[None].astype(np.float64), 256)[0]
-            hull = cv2.convexHull(corners.astype(np.float32))
+            paste_square(patches, 0, face, matrix, chunk.boxes[0], COLOUR)
+        return patches
+
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    corners = square_corners(matrix[None].astype(np.float64), 256)[0].astype(np.float32)
+    for style, outline in (("lower", chunk.outline[0]), ("square", corners)):
+        patches, hull = pasted(noise, style), cv2.convexHull(outline)
         changed = patches.y[0] != chunk.y[0]
         inside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) for y, x in np.argwhere(changed)]
         assert min(inside) > -2.5
@@ -148,21 +143,7 @@ def test_paste_upright_keeps_frame_outside_masks() -> None:
         assert (patches.uv[0] != chunk.uv[0]).any()
     assert not square_mask(256)[[0, -1]].any()
     assert square_mask(256)[128, 128] == 255
-
-
-def test_paste_upright_own_picture_changes_little() -> None:
-    track, frames = AlignedTrack.of(make_track(15.0), FFHQ_512, 256), make_frames()
-    chunk = track.crop(COLOUR, plan([8]), [frames[8]])
-    patches = FacePatches(chunk.row, chunk.origins, chunk.y.copy(), chunk.uv.copy())
-    matrix = chunk.arrays[MATRIX][0]
-    seen = aligned_rgb(chunk.region(0), COLOUR, matrix, chunk.boxes[0], 256)
-    paste_lower_face(patches, 0, seen, matrix, chunk.outline[0], COLOUR)
-    difference = np.abs(patches.y[0].astype(int) - chunk.y[0])
+    own = pasted(aligned_rgb(chunk.region(0), COLOUR, matrix, chunk.boxes[0], 256), "lower")
+    difference = np.abs(own.y[0].astype(int) - chunk.y[0])
     assert difference.max() <= 12
     assert difference[difference > 0].mean() < 3
-
-
-def test_shift_origin_maps_from_region_pixels() -> None:
-    matrix = np.array([[0.5, 0.1, 3.0], [-0.1, 0.5, 4.0]])
-    moved = shift_origin(matrix, np.array([10, 20]))
-    assert np.allclose(apply(moved, np.array([1.0, 2.0])), apply(matrix, np.array([11.0, 22.0])))

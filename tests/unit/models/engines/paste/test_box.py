@@ -12,7 +12,7 @@ from media.yuv_frame import from_rgb, paste_back, to_rgb
 from models.engines.paste.blend import paste, rgb_to_yuv444, soft_mask
 from models.engines.paste.crop import BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import IBUG_POINTS, LOWER_FACE, ibug_points, lower_face_outline
-from models.engines.paste.resample import box_rgb, region_rgb, resize_box
+from models.engines.paste.resample import box_rgb, resize_box
 from tests.unit.models.engines.paste.scenes import BT601_FULL, BT709, HEIGHT, WIDTH, make_chunk, make_track, smooth_rgb
 
 BOXES = np.array([[40, 20, 104, 90], [41.3, 20.6, 105.3, 90.6], [-6, 60, 50, 124]], np.float32)
@@ -53,17 +53,8 @@ def test_box_track_regions_hold_boxes_after_load(tmp_path: Path) -> None:
     loaded = BoxTrack.load(tmp_path / "box.npz")
     assert loaded.size == track.size
     assert all(np.array_equal(getattr(loaded, name), getattr(track, name)) for name in ("origins", "boxes", "outline"))
-
-
-def test_box_functions_wrong_shapes_raise() -> None:
     with pytest.raises(ValueError, match="x0 < x1"):
         BoxTrack.of(np.array([[5.0, 5, 5, 9]]), np.zeros((1, 3, 2)), np.ones(1))
-    plan = BoxPlan(0, np.zeros(2, np.int32), np.zeros((2, 1), np.float32))
-    with pytest.raises(ValueError, match="Expected 2 frames"):
-        crop_boxes(make_track(BOXES), BT709, plan, [])
-    chunk, _ = make_chunk(make_track(BOXES), [0, 1])
-    with pytest.raises(ValueError, match=r"Expected \(2, H, W, 3\) uint8"):
-        paste(chunk, np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def test_box_plan_slices_are_copies() -> None:
@@ -73,6 +64,8 @@ def test_box_plan_slices_are_copies() -> None:
     assert not np.shares_memory(part.features, plan.features)
     with pytest.raises(ValueError, match="rows"):
         BoxPlan(0, np.arange(3, dtype=np.int32), np.ones((2, 1), np.float32))
+    with pytest.raises(ValueError, match="Expected 6 frames"):
+        crop_boxes(make_track(BOXES), BT709, plan, [])
 
 
 def test_crop_boxes_repeated_frame_is_stored_once() -> None:
@@ -86,6 +79,12 @@ def test_crop_boxes_repeated_frame_is_stored_once() -> None:
     inside = frames[1].y[max(y, 0) : y + size, max(x, 0) : x + size]
     assert np.array_equal(chunk.y[1][max(-y, 0) :, max(-x, 0) :][: inside.shape[0], : inside.shape[1]], inside)
     assert pickle.loads(pickle.dumps(chunk)).num_frames == 5
+    with pytest.raises(ValueError, match=r"Expected \(4, H, W, 3\) uint8"):
+        paste(chunk, np.zeros((1, 32, 32, 3), np.uint8))
+    empty, _ = make_chunk(make_track(BOXES, np.array([1, 0, 1])), [1, 1])
+    assert empty.num_faces == 0
+    patches = paste(empty, box_rgb(empty, 32))
+    assert [patches.patch(i) for i in range(2)] == [None, None]
 
 
 def test_crop_boxes_moving_still_stores_each_picture() -> None:
@@ -94,13 +93,6 @@ def test_crop_boxes_moving_still_stores_each_picture() -> None:
     chunk = crop_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
     assert chunk.crop.tolist() == [0, 1, 0]
     assert (chunk.y[0] != chunk.y[1]).any()
-
-
-def test_crop_boxes_without_faces_gives_empty_chunk() -> None:
-    chunk, _ = make_chunk(make_track(BOXES, np.array([1, 0, 1])), [1, 1])
-    assert chunk.num_faces == 0
-    patches = paste(chunk, box_rgb(chunk, 32))
-    assert [patches.patch(i) for i in range(2)] == [None, None]
 
 
 @pytest.mark.parametrize("colour", [BT709, BT601_FULL, ColourTags(9, False, 9, 1)])
@@ -139,19 +131,15 @@ def test_resize_box_area_averages_shrunk_box() -> None:
     assert np.abs(resize_box(stripes, box, (16, 16), "linear").astype(int) - 50).max() > 20
 
 
-def test_box_rgb_gives_rgb_and_bgr() -> None:
-    chunk, frames = make_chunk(make_track(BOXES), [0, 1])
+@pytest.mark.parametrize("colour", [BT709, BT601_FULL])
+def test_box_rgb_and_paste_of_own_picture_keep_frame(colour: ColourTags) -> None:
+    chunk, frames = make_chunk(make_track(BOXES[:2]), [0, 1], colour)
     rgb = box_rgb(chunk, (70, 64))
-    expected = to_rgb(frames[0], BT709)[20:90, 40:104]
-    assert np.abs(rgb[0].astype(int) - expected).max() <= 2
+    assert np.abs(rgb[0].astype(int) - to_rgb(frames[0], colour)[20:90, 40:104]).max() <= 2
     assert np.array_equal(box_rgb(chunk, (70, 64), order="bgr"), rgb[..., ::-1])
-
-
-def test_region_rgb_uses_colour_tags() -> None:
-    region = from_rgb(np.full((32, 32, 3), (200, 40, 30), np.uint8), BT709)
-    box = np.array([4.0, 4, 28, 28])
-    assert np.abs(region_rgb(region, BT709, box, (8, 8)).astype(int) - (200, 40, 30)).max() <= 2
-    assert np.abs(region_rgb(region, BT601_FULL, box, (8, 8)).astype(int) - (200, 40, 30)).max() > 10
+    patches = paste(chunk, rgb, "rectangle")
+    assert np.abs(patches.y.astype(int) - chunk.y).max() <= 2
+    assert np.abs(patches.uv.astype(int) - chunk.uv).max() <= 3
 
 
 def test_soft_mask_is_zero_at_edges_and_full_inside() -> None:
@@ -186,15 +174,6 @@ def test_paste_keeps_frame_outside_mask(style: str) -> None:
             outside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) < -1 for y, x in np.argwhere(changed)]
             assert not any(outside)
         assert (copy.u != frame.u).any()
-
-
-@pytest.mark.parametrize("colour", [BT709, BT601_FULL])
-def test_paste_own_picture_keeps_frame(colour: ColourTags) -> None:
-    chunk, frames = make_chunk(make_track(BOXES[:2]), [0, 1], colour)
-    patches = paste(chunk, box_rgb(chunk, (70, 64)), "rectangle")
-    for i in range(2):
-        assert np.abs(patches.y[i].astype(int) - chunk.y[i]).max() <= 2
-        assert np.abs(patches.uv[i].astype(int) - chunk.uv[i]).max() <= 3
 
 
 def test_paste_puts_picture_at_box() -> None:

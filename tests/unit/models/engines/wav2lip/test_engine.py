@@ -22,13 +22,14 @@ from models.engines.wav2lip.engine import Wav2LipEngine, track_boxes
 from models.geometry.head_frame import HeadPose
 from models.mouth.lip_model import LipModel
 from models.speech.level import measure_level
-from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream
+from models.speech.stream import SpeechStream
 from models.track.face_track import FaceTrack, finish_track
 from models.weights import weights_path
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import crop
 from tests.unit.models.engines.reference import random_pictures
 from tests.unit.models.engines.wav2lip.networks import save_onnx
+from tests.unit.models.speech.live_windows import live_windows
 
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
 
@@ -117,29 +118,16 @@ def test_mel_offset_option_shifts_windows(tmp_path: Path) -> None:
     assert np.array_equal(engine.plan_frames(heard, span, none).features, training)
 
 
-@pytest.fixture
-def stored(reference: Callable[[str], Any]) -> Any:
-    """Frames, box, faces and what was pasted."""
-    return reference("datapath_synth.npz")
-
-
-def _box(stored: Any) -> NDArray[np.float32]:
-    y0, y1, x0, x1 = stored["box_y1y2x1x2"]
-    return np.array([x0, y0, x1, y1], np.float32)
-
-
-def test_resize_box_equals_official_script(stored: Any) -> None:
+def test_resize_and_spread_equal_official_script(reference: Callable[[str], Any]) -> None:
+    stored = reference("datapath_synth.npz")
+    box = stored["box_y1y2x1x2"][[2, 0, 3, 1]].astype(np.float32)
     height, width = stored["frame_hw"]
     frames = random_pictures(4, height, width, int(stored["frame_seed"]))
-    faces = np.stack([resize_box(frame, _box(stored), (96, 96), "linear") for frame in frames])
+    faces = np.stack([resize_box(frame, box, (96, 96), "linear") for frame in frames])
     assert np.array_equal(faces, stored["face_u8"])
-    moved = _box(stored) + np.float32(0.001)  # the way of boxes between pixels
+    moved = box + np.float32(0.001)  # the way of boxes between pixels
     faces = np.stack([resize_box(frame, moved, (96, 96), "linear") for frame in frames])
     assert np.abs(faces.astype(int) - stored["face_u8"]).max() <= 1
-
-
-def test_spread_over_equals_official_script(stored: Any) -> None:
-    box = _box(stored)
     x0, y0, x1, y1 = (int(value) for value in box)
     for generated, official in zip(stored["pred"], stored["pasted_box"], strict=True):
         face = (generated.transpose(1, 2, 0) * 255).astype(np.uint8)  # cut off, as there
@@ -148,7 +136,7 @@ def test_spread_over_equals_official_script(stored: Any) -> None:
         assert np.abs(pasted.astype(int) - official).max() <= 1
 
 
-MAKER: type[LiveEngine] | EngineClass = Wav2LipEngine
+CLASS: type[LiveEngine] | EngineClass = Wav2LipEngine  # mypy checks here that it is an engine, for live sessions, too
 RATE, NUM = 16000, 2
 
 
@@ -158,28 +146,18 @@ def _voice(seconds: float) -> NDArray[np.int16]:
     return voice
 
 
-def _live_windows(speech: NDArray[np.int16], fps: Fraction, num_frames: int, mel_offset: int) -> NDArray[np.float32]:
-    """(T, 80, 16) of a session into which the speech comes only as far as it looks ahead."""
-    stream, made = SpeechStream(), []
-    for first in range(0, num_frames, NUM):
-        start, stop = float(first / fps), float((first + NUM) / fps)
-        stream.push(speech[stream.num_samples : round((stop + LOOK_AHEAD_SECONDS) * RATE)])
-        features = MelLiveAudioEncoder().encode_live(stream.window(start, stop))
-        span = FrameSpan(fps, first, NUM, first + NUM)
-        made.append(plan_windows(features, span, np.zeros(NUM, np.int32), mel_offset).features)
-    return np.concatenate(made)
-
-
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
 @pytest.mark.parametrize("mel_offset", [0, -1])
 def test_mel_encode_live_equals_encode(tmp_path: Path, fps: Fraction, mel_offset: int) -> None:
-    speech = _voice(4.0)
-    np.save(tmp_path / "speech.npy", speech)
-    num_frames = 80
-    span = FrameSpan(fps, 0, num_frames, num_frames)
-    features = MelAudioEncoder().encode(tmp_path / "speech.npy", measure_level(tmp_path / "speech.npy"), span)
-    job = plan_windows(features, span, np.zeros(num_frames, np.int32), mel_offset).features
-    live = _live_windows(speech, fps, num_frames, mel_offset)
+    path, speech, span = tmp_path / "speech.npy", _voice(4.0), FrameSpan(fps, 0, 80, 80)
+    np.save(path, speech)
+    features = MelAudioEncoder().encode(path, measure_level(path), span)
+    job = plan_windows(features, span, np.zeros(80, np.int32), mel_offset).features
+    pieces = [
+        plan_windows(MelLiveAudioEncoder().encode_live(window), piece, np.zeros(NUM, np.int32), mel_offset).features
+        for piece, window in live_windows(speech, fps, range(80), NUM)
+    ]
+    live = np.concatenate(pieces)
     assert live.shape == job.shape
     assert np.abs(live - job).max() < 1e-4, "of a range from -4 to 4"
 
