@@ -90,9 +90,10 @@ def test_stabilised_matte_flickers_less_and_follows_motion() -> None:
     history = stabilised(_frame(_disc(280)), moved, history)
     changed = cv2.absdiff(_disc(280), _disc(240)) > 0
     assert np.abs(history.coarse - moved)[changed].mean() < 0.1
-    blocks = rng.integers(0, 256, (9, 12))
-    other = YuvFrame(*(np.kron(blocks, np.ones((40 // step, 40 // step))).astype(np.uint8) for step in (1, 2, 2)))
-    new = np.zeros((HEIGHT, WIDTH), np.float32)
+    rng = np.random.default_rng(9)
+    blocks = ((step, rng.integers(0, 256, (9, 12))) for step in (1, 2, 2))
+    other = YuvFrame(*(np.kron(block, np.ones((40 // s, 40 // s))).astype(np.uint8) for s, block in blocks))
+    history, new = stabilised(_frame(mask), _coarse(mask), None), np.zeros((HEIGHT, WIDTH), np.float32)
     np.testing.assert_array_equal(stabilised(other, new, history).coarse, new, "it restarts at a cut")
 
 
