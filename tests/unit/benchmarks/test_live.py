@@ -1,5 +1,3 @@
-"""The player of the benchmark of live sessions."""
-
 from __future__ import annotations
 
 import pytest

@@ -16,36 +16,25 @@ def _result(test: str, clip: str, **metrics: float) -> dict[str, Any]:
 
 def test_medians_use_known_figures_of_the_named_clips() -> None:
     row = Row("rest", "opening", "truth_metrics", "open_r0")
-    results = [
-        _result("rest", "a", open_r0=0.5),
-        _result("rest", "b", open_r0=0.9),
-        _result("rest", "c"),
-        _result("split", "a", open_r0=0.1),
-    ]
+    results = [_result("rest", "a", open_r0=0.5), _result("rest", "b", open_r0=0.9)]
+    results += [_result("rest", "c"), _result("split", "a", open_r0=0.1)]
     assert medians(results, row, ["a", "b", "c"]) == pytest.approx(0.7)
     assert medians(results, row, ["b", "c"]) == 0.9
     assert medians(results, row, ["c"]) is None
 
 
-def test_medians_absolute_row_uses_the_absolute_value() -> None:
+def test_row_uses_absolute_value_and_names_bounds() -> None:
     row = Row("rest", "lag", "truth_metrics", "lag", (0.0, 0.5), absolute=True)
     assert medians([_result("rest", "a", lag=-0.8)], row, ["a"]) == 0.8
     assert not row.is_met(0.8)
-
-
-@pytest.mark.parametrize(
-    ("goal", "text"), [((0.9, 1.0), "at least 0.9"), ((0.0, 0.5), "at most 0.5"), ((0.85, 1.15), "0.85 to 1.15")]
-)
-def test_row_goal_text_names_the_bounds(goal: tuple[float, float], text: str) -> None:
-    assert Row("rest", "", "", "", goal).goal_text() == text
+    goals = {(0.9, 1.0): "at least 0.9", (0.0, 0.5): "at most 0.5", (0.85, 1.15): "0.85 to 1.15"}
+    for goal, text in goals.items():
+        assert Row("rest", "", "", "", goal).goal_text() == text
 
 
 def test_table_marks_missed_goals_and_shows_controls() -> None:
-    results = [
-        _result("rest", "a", open_r0=0.5),
-        _result("rest", "far/b", open_r0=0.95),
-        _result("control:ceiling", "a", open_r0=0.99),
-    ]
+    results = [_result("rest", "a", open_r0=0.5), _result("rest", "far/b", open_r0=0.95)]
+    results.append(_result("control:ceiling", "a", open_r0=0.99))
     lines = table(results, {"near": ["a"], "far": ["far/b"]})
     assert lines[0][3:5] == ("near (1)", "far (1)")
     assert len(lines) == len(ROWS) + 1

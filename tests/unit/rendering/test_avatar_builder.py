@@ -1,5 +1,3 @@
-"""A source is tracked in chunks: its decoder is kept from one to the next, and no longer than that."""
-
 from __future__ import annotations
 
 import shutil

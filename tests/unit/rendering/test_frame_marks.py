@@ -1,5 +1,3 @@
-"""Which marks each frame of a segment carries."""
-
 from __future__ import annotations
 
 import shutil

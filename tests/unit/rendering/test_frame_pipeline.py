@@ -1,5 +1,3 @@
-"""The loop of jobs and live sessions: in order, beside each other, and over when it is over."""
-
 from __future__ import annotations
 
 import asyncio

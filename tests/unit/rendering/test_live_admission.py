@@ -1,5 +1,3 @@
-"""The cost of live sessions and their admission, on a simulated clock."""
-
 from __future__ import annotations
 
 import asyncio
@@ -87,22 +85,19 @@ def test_retry_after_is_the_median_rest_of_sessions() -> None:
         clocked.at_s += 50.0
         assert clocked.told_s() == 160
     assert clocked.admission.num_sessions == 0
+    clocked = Clocked(max_session_s=600.0)
+    with clocked.inside():
+        assert clocked.told_s() == 1, "without history it is the session's age, but never at once"
+        clocked.at_s += 45.5
+        assert clocked.told_s() == 46
+        clocked.at_s += 500.0
+        assert clocked.told_s() == 55, "a session lasts so long at most"
     clocked = Clocked()
     clocked.session(100.0)
     with clocked.inside():
         clocked.at_s += 0.01  # there was no such avatar, and no chunk
     with clocked.inside():
         assert clocked.told_s() == 100
-
-
-def test_retry_after_without_history_is_the_sessions_age() -> None:
-    clocked = Clocked(max_session_s=600.0)
-    with clocked.inside():
-        assert clocked.told_s() == 1, "never at once"
-        clocked.at_s += 45.5
-        assert clocked.told_s() == 46
-        clocked.at_s += 500.0
-        assert clocked.told_s() == 55, "a session lasts so long at most"
 
 
 def test_admit_while_the_measured_cost_fits() -> None:

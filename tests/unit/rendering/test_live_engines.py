@@ -1,5 +1,3 @@
-"""Live sessions by engines with networks of their own, with weights that nobody trained."""
-
 from __future__ import annotations
 
 import asyncio

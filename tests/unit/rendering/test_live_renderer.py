@@ -1,5 +1,3 @@
-"""Chunks of a live session on a drawn avatar, by the real engine and without Ray."""
-
 from __future__ import annotations
 
 import asyncio
@@ -50,26 +48,17 @@ from tests.unit.models.synthetic_avatar import NUM_FRAMES, FilmedAvatar, make_av
 
 T = TypeVar("T")
 FPS, NUM, RATE = 25, 3, 16000
+Samples = NDArray[np.int16]
 
 
 async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
     return await asyncio.to_thread(work, CancelToken())
 
 
-class Portrait:
+def portrait(picture: Path, folder: Path) -> FilmedAvatar:
     """A still picture in place of a film."""
-
-    def __init__(self, picture: Path, folder: Path) -> None:
-        self._still = make_still(picture)
-        self.info = self._still.info
-        self.path = Path(shutil.copy(picture, folder))
-
-    def reader(self) -> FrameReader:
-        return self._still.reader()
-
-    def avatar(self, folder: Path) -> Avatar:
-        with self.reader() as reader:
-            return Avatar.build(folder, self.info, self._still.raw, reader)
+    still = make_still(picture)
+    return FilmedAvatar(Path(shutil.copy(picture, folder)), still.info, still.raw)
 
 
 class Studio:
@@ -77,7 +66,7 @@ class Studio:
 
     def __init__(
         self,
-        filmed: FilmedAvatar | Portrait,
+        filmed: FilmedAvatar,
         folder: Path,
         engine: Engine | None = None,
         resources: ComputeResources | None = None,
@@ -110,10 +99,9 @@ class Studio:
         return asyncio.run((renderer or self.renderer).render(request))
 
     def renderer_of(self, config: PipelineConfig, files: StoredFiles | None = None) -> LiveRenderer:
-        """Another renderer of the same engine."""
         return LiveRenderer(config, self.engine, ComputeResources(), _run, self._open, files or self.files)
 
-    def chunks(self, speech: NDArray[np.int16], num_chunks: int, expressiveness: float = 1.0) -> list[LiveChunk]:
+    def chunks(self, speech: Samples, num_chunks: int, expressiveness: float = 1.0) -> list[LiveChunk]:
         """A session that says `speech` from its first frame on."""
         stream, state, made = SpeechStream(), None, []
         stream.push(speech)
@@ -146,7 +134,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
 
 
 @pytest.fixture(scope="module")
-def voice(sample_speech: Path) -> NDArray[np.int16]:
+def voice(sample_speech: Path) -> Samples:
     return read_wav(sample_speech)[0][RATE // 2 :]
 
 
@@ -155,7 +143,7 @@ def silent(studio: Studio) -> list[LiveChunk]:
     return studio.chunks(np.zeros(0, np.int16), 12)
 
 
-def test_render_speech_moves_only_the_mouth(studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]) -> None:
+def test_render_speech_moves_only_the_mouth(studio: Studio, silent: list[LiveChunk], voice: Samples) -> None:
     idle, spoken = pictures(silent), pictures(studio.chunks(voice, 12))
     assert len(idle) == len(spoken) == 12 * NUM
     again = studio.chunks(np.zeros(0, np.int16), 3)
@@ -166,14 +154,10 @@ def test_render_speech_moves_only_the_mouth(studio: Studio, silent: list[LiveChu
     assert difference[: side // 4].mean() < 1.5, "the forehead, but for the encoder"
 
 
-def test_render_expressiveness_scales_mouth_movement(
-    studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]
-) -> None:
+def test_render_expressiveness_scales_movement(studio: Studio, silent: list[LiveChunk], voice: Samples) -> None:
     idle = pictures(silent)
-    still, natural, lively = (
-        float(np.abs(pictures(studio.chunks(voice, 12, expressiveness)) - idle).mean())
-        for expressiveness in (0.0, 1.0, 1.8)
-    )
+    spoken = (pictures(studio.chunks(voice, 12, expressiveness)) for expressiveness in (0.0, 1.0, 1.8))
+    still, natural, lively = (float(np.abs(each - idle).mean()) for each in spoken)
     assert still < 0.5 * natural
     assert natural < 0.9 * lively
 
@@ -210,8 +194,8 @@ def test_render_pingpong_opens_the_source_once(studio: Studio) -> None:
     assert len(studio.opened) - before <= 1, "each chunk reads on where the last one ended"
 
 
-def test_render_still_nods_with_speech(sample_portrait: Path, voice: NDArray[np.int16], tmp_path: Path) -> None:
-    studio = Studio(Portrait(sample_portrait, tmp_path), tmp_path)
+def test_render_still_nods_with_speech(sample_portrait: Path, voice: Samples, tmp_path: Path) -> None:
+    studio = Studio(portrait(sample_portrait, tmp_path), tmp_path)
     idle = pictures(studio.chunks(np.zeros(0, np.int16), 10))
     spoken = pictures(studio.chunks(voice[: RATE // 2], 10))
     eyes = np.s_[:, 180:230, 190:330]  # which no mouth moves
@@ -244,7 +228,6 @@ def test_render_keyframe_only_without_the_chunk_before(studio: Studio) -> None:
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[FrameReader]:
-    """The readers that are closed."""
     closed: list[FrameReader] = []
     monkeypatch.setattr(FrameReader, "close", closed.append)
     return closed
@@ -318,7 +301,7 @@ class Live:
 
     def __init__(self, picture: Path, folder: Path) -> None:
         self._folder = folder
-        self._studio = Studio(Portrait(picture, folder), folder)
+        self._studio = Studio(portrait(picture, folder), folder)
         still, path = make_still(picture), folder / "matte.mp4"
         heads, writer = Heads.of(still.track), MatteWriter(still.info)
         (made,) = MatteGenerator(PersonSegmenter(num_threads=1)).mattes(

@@ -1,5 +1,3 @@
-"""The result of a revision has the sound of the earlier job where that is the same; files are joined in a sandbox."""
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""The corpora, what is made of them, and what a network learns from that."""
-
 from __future__ import annotations
 
 import json

@@ -1,5 +1,3 @@
-"""What an avatar holds in memory for engines."""
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,5 +1,3 @@
-"""The head that moves in a picture."""
-
 from __future__ import annotations
 
 import cv2

@@ -50,14 +50,8 @@ def test_calibrate_width_gain_follows_the_speaker(liveliness: float) -> None:
     gain = _calibrated(predicted, tracked).gain
     assert gain[WIDTH] == gain[PROTRUDE] == pytest.approx(liveliness, rel=0.15)
     assert gain[OPENING] == pytest.approx(1.0, rel=0.12)
-
-
-def test_calibrate_passing_smile_keeps_the_width_gain() -> None:
-    predicted = _speech(400)
-    tracked = predicted.copy()
-    tracked[:, WIDTH] += 0.06 * np.sin(np.arange(400) / 25)
-    gains = [_calibrated(predicted, shown).gain[WIDTH] for shown in (predicted, tracked)]
-    assert gains[1] == pytest.approx(gains[0], rel=0.15)
+    tracked[:, WIDTH] += 0.06 * np.sin(np.arange(1200) / 25)  # smiles that pass
+    assert _calibrated(predicted, tracked).gain[WIDTH] == pytest.approx(gain[WIDTH], rel=0.15)
 
 
 def test_default_calibration_widens_speech_not_silence() -> None:
@@ -103,15 +97,10 @@ def test_calibrate_lips_and_jaw_follow_the_opening() -> None:
     assert np.polyfit(tracked[:, JAW], corrected[:, JAW], 1)[0] == pytest.approx(1, abs=0.12)
     assert np.polyfit(tracked[:, 0], corrected[:, 0], 1)[0] == pytest.approx(1, abs=0.05)
     assert corrected[:, WIDTH] == pytest.approx(0)
-
-
-def test_calibrate_curved_jaw_response_keeps_the_mean() -> None:
-    """A chin that moves with wide mouths alone: its slope around the mean, applied from rest, is too much for all."""
-    predicted = _opened()
+    # A chin that moves with wide mouths alone: its slope around the mean, applied from rest, is too much for all.
     tracked = predicted.copy()
     tracked[:, JAW] = 3 * np.maximum(tracked[:, JAW] - tracked[:, JAW].mean(), 0)
-    calibration = _calibrated(predicted, tracked)
-    corrected = calibration.apply(_mouth(predicted, 0))
+    corrected = _calibrated(predicted, tracked).apply(_mouth(predicted, 0))
     assert abs(corrected[:, JAW].mean() - tracked[:, JAW].mean()) < 0.5 * tracked[:, JAW].mean()
 
 

@@ -1,5 +1,3 @@
-"""A still portrait that is read like a video."""
-
 from __future__ import annotations
 
 from contextlib import closing

@@ -1,5 +1,3 @@
-"""The offset of a source's sound, measured on the sample avatar with its own sound moved."""
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -21,9 +19,10 @@ from tests.unit.models.conftest import Filmed
 
 RATE = 16000
 FPS = Fraction(25)
+Samples = NDArray[np.int16]
 
 
-Hear = Callable[[NDArray[np.int16]], MouthBlock]
+Hear = Callable[[Samples], MouthBlock]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def hear(tmp_path_factory: pytest.TempPathFactory) -> Hear:
     """Predicts mouths from samples."""
     path, features, mouth = tmp_path_factory.mktemp("ear") / "speech.npy", SpeechFeatures(), SpeechToMouth()
 
-    def hear(samples: NDArray[np.int16]) -> MouthBlock:
+    def hear(samples: Samples) -> MouthBlock:
         np.save(path, samples)
         seconds = len(samples) / RATE
         block = features.extract(path, measure_level(path), 0.0, seconds)
@@ -46,14 +45,14 @@ def track(filmed_sample: Filmed) -> FaceTrack:
 
 
 @pytest.fixture(scope="module")
-def sound(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.int16]:
+def sound(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Samples:
     path = tmp_path_factory.mktemp("sound") / "own.npy"
     extract_speech(sample_video, path, MediaLimits())
-    samples: NDArray[np.int16] = np.load(path)
+    samples: Samples = np.load(path)
     return samples
 
 
-def moved(samples: NDArray[np.int16], num_frames: float) -> NDArray[np.int16]:
+def moved(samples: Samples, num_frames: float) -> Samples:
     """The sound, later by a number of frames at 25 fps, as long as before."""
     num = round(abs(num_frames) / 25 * RATE)
     gap = np.zeros(num, np.int16)
@@ -64,7 +63,7 @@ def sync_of(track: FaceTrack, mouth: MouthBlock) -> SourceSync:
     return measure_sync(track.shape, track.visible, FPS, mouth.shape, mouth.gate)
 
 
-def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: NDArray[np.int16], hear: Hear) -> None:
+def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: Samples, hear: Hear) -> None:
     moves, offsets = (-8, -2.5, 0, 0.5, 4.25, 8), []
     for num_frames in moves:
         sync = sync_of(track, hear(moved(sound, num_frames)))
@@ -77,7 +76,7 @@ def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: NDArray[np.in
 
 
 def test_measure_sync_of_another_sound_is_unknown(
-    track: FaceTrack, sound: NDArray[np.int16], hear: Hear, samples: Path, tmp_path: Path
+    track: FaceTrack, sound: Samples, hear: Hear, samples: Path, tmp_path: Path
 ) -> None:
     extract_speech(samples / "speech_short.wav", tmp_path / "other.npy", MediaLimits())
     other = np.tile(np.load(tmp_path / "other.npy"), 4)[: len(sound)]
@@ -90,9 +89,7 @@ def test_measure_sync_of_another_sound_is_unknown(
     assert 0 < word.speech_seconds < 1.5
 
 
-def test_measure_sync_ignores_absent_frames_and_still_mouths(
-    track: FaceTrack, sound: NDArray[np.int16], hear: Hear
-) -> None:
+def test_measure_sync_ignores_absent_frames_and_rest(track: FaceTrack, sound: Samples, hear: Hear) -> None:
     present = track.visible.copy()
     present[30:45] = False
     shape = track.shape.copy()
@@ -107,7 +104,7 @@ def test_measure_sync_ignores_absent_frames_and_still_mouths(
         measure_sync(track.shape, track.visible[1:], FPS, track.shape, np.ones(len(track.shape), np.float32))
 
 
-def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: NDArray[np.int16], hear: Hear) -> None:
+def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: Samples, hear: Hear) -> None:
     mouth = hear(moved(sound, -4))
     for fps in (Fraction(30000, 1001), Fraction(50), Fraction(15)):
         times = np.arange(int(3.9 * fps)) / float(fps) * 25
@@ -116,9 +113,6 @@ def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: 
         sync = measure_sync(shape, np.ones(len(shape), np.bool_), fps, mouth.shape, mouth.gate)
         assert sync.offset_seconds is not None
         assert sync.offset_seconds == pytest.approx(-0.16, abs=0.025)
-
-
-def test_sample_rows_interpolates_and_holds_the_ends() -> None:
     rows = np.arange(10, dtype=np.float32)
     np.testing.assert_allclose(sample_rows(rows, np.array([-1.0, 0.03, 0.05, 9.0])), [0, 1.5, 2.5, 9], atol=1e-5)
     assert sample_rows(np.tile(rows[:, None], 8), np.array([0.1])).shape == (1, 8)

@@ -1,5 +1,3 @@
-"""What is learned of a talker's way of speaking, from how much of its speech."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -87,17 +85,14 @@ def test_learn_offsets_are_cross_validated() -> None:
     assert abs(agrees(offset)) < 0.3 * agrees(_offset(way, hidden))
 
 
-@pytest.mark.parametrize("num_frames", [1, 3, 12])
-def test_learn_of_a_few_frames_is_bounded(num_frames: int) -> None:
-    hidden = _hidden(10)[:num_frames]
-    way, offset = learn(hidden, _residual(hidden), FPS)
-    assert offset.shape == (num_frames, 8)
-    assert (np.abs(_offset(way, _hidden(20, seed=8))).max(0) < DEFAULT_SCALE).all()
-
-
-def test_learn_weighs_frames_by_time() -> None:
+def test_learn_weighs_frames_by_time_and_few_are_bounded() -> None:
     hidden = _hidden(10)
     residual = _residual(hidden, noise=0)
     once, _ = learn(hidden, residual, FPS)
     twice, _ = learn(np.repeat(hidden, 2, 0), np.repeat(residual, 2, 0), 2 * FPS)
     assert twice.weights == pytest.approx(once.weights, rel=0.02, abs=1e-5)
+    for num_frames in (1, 3, 12):
+        few = hidden[:num_frames]
+        way, offset = learn(few, _residual(few), FPS)
+        assert offset.shape == (num_frames, 8)
+        assert (np.abs(_offset(way, _hidden(20, seed=8))).max(0) < DEFAULT_SCALE).all()

@@ -1,5 +1,3 @@
-"""How a still portrait moves with what it says."""
-
 from __future__ import annotations
 
 import json
@@ -38,7 +36,6 @@ _TURNED = [
 
 @pytest.fixture(scope="module")
 def alpha(still: Still) -> NDArray[np.uint8]:
-    """The matte of the portrait."""
     found = MatteGenerator(PersonSegmenter(num_threads=1)).cut_out(still.planes, still.info.colour, still.track)
     assert found is not None
     return found
@@ -54,7 +51,6 @@ def picture(still: Still, alpha: NDArray[np.uint8]) -> YuvFrame:
 
 @pytest.fixture(scope="module")
 def layers(still: Still, picture: YuvFrame, alpha: NDArray[np.uint8]) -> StillLayers:
-    """Person and stripes."""
     return StillLayers.of(picture, alpha, float(still.track.scale[0]))
 
 
@@ -82,12 +78,9 @@ def test_still_layers_keep_the_head_and_the_still_at_rest(still: Still, picture:
     np.testing.assert_array_equal(layered.y[y0:y1, x0:x1], bent[0].y[y0:y1, x0:x1])
     for plane, own in zip(rest, picture, strict=True):
         np.testing.assert_array_equal(plane, own)
-
-
-def test_still_layers_background_is_filled_from_around(layers: StillLayers, picture: YuvFrame) -> None:
     hidden = cv2.erode((layers.alpha == 255).astype(np.uint8), np.ones((9, 9))) > 0
     assert (picture.y[hidden] < 50).mean() > 0.2, "hair and suit are darker than all stripes"
-    assert (layers.background.y[hidden] < 50).mean() < 0.02
+    assert (layers.background.y[hidden] < 50).mean() < 0.02, "behind them there are stripes"
 
 
 def test_avatar_load_has_the_built_layers(still: Still, alpha: NDArray[np.uint8], tmp_path: Path) -> None:
@@ -129,11 +122,14 @@ def _frames(moves: StillMotion, prosody: Prosody | None = None, **behaviour: Any
     return moves.frames(SECONDS, FPS, prosody or _spoken(len(SECONDS)), behaviours, EYES)
 
 
-def test_still_motion_depends_on_the_picture_only(still: Still, motion: StillMotion) -> None:
+def test_still_motion_depends_on_the_picture_only(still: Still, motion: StillMotion, samples: Path) -> None:
     again = StillMotion.of(still.planes, still.track)
     np.testing.assert_array_equal(_frames(again).index(), _frames(motion).index())
     darker = StillMotion.of(YuvFrame(still.planes.y // 2, still.planes.u, still.planes.v), still.track)
     assert np.abs(_frames(darker).turn - _frames(motion).turn).max() > np.radians(1)
+    assert motion.smile == 0, "the sample portrait shows its teeth"
+    closed = make_still(samples / "portrait_closed.jpg")
+    assert StillMotion.of(closed.planes, closed.track).smile > 0.9
 
 
 def test_frames_of_speech_turn_smoothly_and_naturally(motion: StillMotion) -> None:
@@ -175,12 +171,6 @@ def test_frames_smile_in_some_pauses_not_in_speech(motion: StillMotion) -> None:
     idle = _frames(closed, Prosody.silence(len(SECONDS))).smile
     assert 0.15 < (idle > 0.3).mean() < 0.85 and np.abs(np.diff(idle)).max() < 0.1
     assert not _frames(replace(motion, smile=0.0), said).smile.any()
-
-
-def test_still_motion_only_closed_lips_smile(motion: StillMotion, samples: Path) -> None:
-    assert motion.smile == 0, "the sample portrait shows its teeth"
-    closed = make_still(samples / "portrait_closed.jpg")
-    assert StillMotion.of(closed.planes, closed.track).smile > 0.9
 
 
 def test_frames_head_lifts_for_a_phrase_and_sinks_after(motion: StillMotion) -> None:
@@ -231,10 +221,6 @@ def test_frames_face_at_the_border_only_blinks(still: Still) -> None:
     assert frames.closing.max() == 1 and frames.gaze.any()
 
 
-def test_behaviours_have_all_expressions_and_heads() -> None:
-    assert (set(get_args(Expression)), set(get_args(Head))) == (set(EXPRESSIONS), set(HEADS))
-
-
 def test_frames_of_a_new_expression_blend_in_300_ms(motion: StillMotion) -> None:
     sad = TimedBehaviour(4.0, Behaviour(expression="sad", head="still"))
     behaviours = [TimedBehaviour(0.0, Behaviour(head="still")), sad]
@@ -248,6 +234,7 @@ def test_frames_of_a_new_expression_blend_in_300_ms(motion: StillMotion) -> None
 
 
 def test_frames_expressions_keep_blinks_and_pause_smiles_apart(motion: StillMotion) -> None:
+    assert (set(get_args(Expression)), set(get_args(Head))) == (set(EXPRESSIONS), set(HEADS))
     silence = Prosody.silence(len(SECONDS))
     smiling = replace(motion, smile=1.0)
     neutral, serious, happy, surprised = (

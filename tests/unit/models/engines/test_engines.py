@@ -1,5 +1,3 @@
-"""What every engine of this package with boxes does alike, from speech to patches."""
-
 from __future__ import annotations
 
 import pickle
@@ -48,6 +46,8 @@ from tests.unit.models.engines.wav2lip.networks import save_onnx
 
 ENGINES = ("dinet", "edtalk", "musetalk", "ultralight", "wav2lip")
 CPU = ComputeResources()
+Speech = tuple[Path, SpeechLevel]
+
 # A source frame that is shown twice, and one without a face.
 SOURCE = np.array([0, 1, 2, 3, 4, ABSENT, 6, 7, 8, 9, 9, 11], np.int32)
 NUM = len(SOURCE)
@@ -71,7 +71,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pat
 
 
 @pytest.fixture(scope="module")
-def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]:
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Speech:
     """Half a second of noise that comes and goes, and its level."""
     path = tmp_path_factory.mktemp("speech") / "speech.npy"
     loudness = 9000 * np.sin(np.arange(8000) / 1600) ** 2
@@ -81,8 +81,6 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]
 
 @dataclass(frozen=True)
 class Setup:
-    """An engine, and how its networks are loaded."""
-
     engine: Engine
     audio_encoder: Callable[[], AudioEncoder]
     face_generator: Callable[[], FaceGenerator]
@@ -104,7 +102,7 @@ def setup(request: pytest.FixtureRequest, weights: dict[str, dict[str, Path]]) -
 
 
 def test_encode_plan_crop_generate_in_parts_gives_same_bytes(
-    setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: tuple[Path, SpeechLevel]
+    setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: Speech
 ) -> None:
     """As the graph runs an engine: in blocks and chunks of any size, in any process, pickled between the steps."""
     analyse(setup.engine, avatar)
@@ -129,9 +127,7 @@ def test_encode_plan_crop_generate_in_parts_gives_same_bytes(
         assert len(set(whole)) == NUM, "one picture, driven by different speech, gives different patches"
 
 
-def test_generate_changes_only_face(
-    setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: tuple[Path, SpeechLevel]
-) -> None:
+def test_generate_changes_only_face(setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: Speech) -> None:
     analyse(setup.engine, avatar)
     span = FrameSpan(Fraction(25), 0, 3, NUM)
     features = setup.audio_encoder().encode(*speech, span)
@@ -161,7 +157,7 @@ def audio_encoder(request: pytest.FixtureRequest, tmp_path: Path) -> AudioEncode
     return make[request.param]()
 
 
-def test_encode_other_file_or_cancel_raises(audio_encoder: AudioEncoder, speech: tuple[Path, SpeechLevel]) -> None:
+def test_encode_other_file_or_cancel_raises(audio_encoder: AudioEncoder, speech: Speech) -> None:
     path, level = speech
     span = FrameSpan(Fraction(25), 0, 10, 10)
     with pytest.raises(MediaError, match=r"Expected 5 samples.*speech\.npy, found 8000"):

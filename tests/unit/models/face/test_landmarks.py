@@ -24,10 +24,12 @@ from models.geometry.head_frame import (
 )
 from tests.unit.models.conftest import COLOUR, Filmed, Scene
 
+Points = NDArray[np.float32]
+
 
 def settle(
     landmarker: FaceLandmarker, frame: YuvFrame, colour: ColourTags, region: LandmarkRegion
-) -> tuple[NDArray[np.float32], float]:
+) -> tuple[Points, float]:
     for _ in range(4):
         points, presence = landmarker(frame, colour, region)
         region = LandmarkRegion.of_points(points)
@@ -35,7 +37,7 @@ def settle(
 
 
 @pytest.fixture(scope="module")
-def portrait_points(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> NDArray[np.float32]:
+def portrait_points(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> Points:
     height, width = portrait.shape[:2]
     start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
     return settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, start)[0]
@@ -43,7 +45,7 @@ def portrait_points(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> 
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.5, 0.0), (1.0, 25.0), (2.6, -10.0)])
 def test_landmarker_points_move_with_the_picture(
-    landmarker: FaceLandmarker, scene: Scene, portrait_points: NDArray[np.float32], zoom: float, degrees: float
+    landmarker: FaceLandmarker, scene: Scene, portrait_points: Points, zoom: float, degrees: float
 ) -> None:
     matrix = scene.matrix(700.0, 700.0, zoom, degrees)
     frame = from_rgb(scene.draw(np.full((1400, 1400, 3), 128, np.uint8), matrix), COLOUR)
@@ -57,7 +59,7 @@ def test_landmarker_points_move_with_the_picture(
 
 
 def test_landmarker_dark_or_pq_picture_keeps_the_points(
-    landmarker: FaceLandmarker, portrait: NDArray[np.uint8], portrait_points: NDArray[np.float32]
+    landmarker: FaceLandmarker, portrait: NDArray[np.uint8], portrait_points: Points
 ) -> None:
     rng, region = np.random.default_rng(0), LandmarkRegion.of_points(portrait_points)
     eyes = np.linalg.norm(portrait_points[EYE_LEFT, :2] - portrait_points[EYE_RIGHT, :2])
@@ -118,12 +120,10 @@ def test_cut_region_stretched_shows_a_narrower_part() -> None:
 
 
 class Talk(NamedTuple):
-    """Frames of somebody who talks."""
-
     frames: list[YuvFrame]
     colour: ColourTags
-    points: NDArray[np.float32]  # (N, 468, 3)
-    mesh: NDArray[np.float32]  # (N, 468, 3) as the face mesh alone has them
+    points: Points  # (N, 468, 3)
+    mesh: Points  # (N, 468, 3) as the face mesh alone has them
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def talk(filmed_sample: Filmed, landmarker: FaceLandmarker) -> Talk:
     return Talk(frames, colour, np.stack(points), np.stack(mesh))
 
 
-def _gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gaps(points: Points) -> Points:
     """(N,) eye distances between the inner lips, in the middle."""
     upper, lower = (points[:, list(rim[ABOUT_MIDDLE]), :2] for rim in (INNER_UPPER, INNER_LOWER))
     eyes = np.linalg.norm(points[:, EYE_LEFT, :2] - points[:, EYE_RIGHT, :2], axis=1)
@@ -163,9 +163,7 @@ def test_lip_landmarks_replace_only_the_lips_of_the_mesh(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.6, 0.0), (1.8, 0.0), (1.0, 35.0)])
-def test_lip_landmarks_move_with_the_picture(
-    talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float
-) -> None:
+def test_lip_landmarks_move_with_picture(talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float) -> None:
     middle = len(talk.frames) // 2
     frame, before = talk.frames[middle], talk.points[middle]
     picture = to_rgb(frame, talk.colour)

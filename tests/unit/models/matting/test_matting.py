@@ -1,5 +1,3 @@
-"""Segmentation of people."""
-
 from __future__ import annotations
 
 from fractions import Fraction

@@ -1,5 +1,3 @@
-"""Who speaks, on mouths that are made up: they follow the predicted mouth, rest, or move on their own."""
-
 from __future__ import annotations
 
 from fractions import Fraction

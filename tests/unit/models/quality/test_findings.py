@@ -1,5 +1,3 @@
-"""The report: numbers out of sums, and the sentences that follow from them."""
-
 from __future__ import annotations
 
 from dataclasses import replace
@@ -134,17 +132,6 @@ def test_report_visible_defect_is_a_warning(changes: dict[str, object], words: s
     assert words in line
 
 
-def test_report_learned_and_frozen_seconds_are_told() -> None:
-    assert report().source.learned_seconds == report().source.frozen_seconds == 0
-    assert not any("learned" in line for line in report().summary)
-    learned = of_source(own_speech=replace(OWN, learned_seconds=9.52))
-    assert learned.source.learned_seconds == 9.52
-    assert "The speaking style was learned from 9.5 s of that speech." in learned.summary
-    frozen = of_source(frozen_seconds=59.54)
-    assert frozen.source.frozen_seconds == 59.5
-    assert frozen.warnings == ["The source video freezes for 59.5 s in total; so does the result."]
-
-
 @pytest.mark.parametrize(
     ("changes", "calibration", "words"),
     [
@@ -157,6 +144,14 @@ def test_report_names_the_calibration(changes: dict[str, object], calibration: s
     found = of_source(**changes)
     assert found.source.calibration == calibration
     assert any(words in line for line in found.summary)
+    assert report().source.learned_seconds == report().source.frozen_seconds == 0
+    assert not any("learned" in line for line in report().summary)
+    learned = of_source(own_speech=replace(OWN, learned_seconds=9.52))
+    assert learned.source.learned_seconds == 9.52
+    assert "The speaking style was learned from 9.5 s of that speech." in learned.summary
+    frozen = of_source(frozen_seconds=59.54)
+    assert frozen.source.frozen_seconds == 59.5
+    assert frozen.warnings == ["The source video freezes for 59.5 s in total; so does the result."]
 
 
 def test_report_without_a_face_has_no_measures() -> None:

@@ -65,8 +65,6 @@ def test_extract_blocks_equal_the_whole_file(
 
 
 class CountingNetwork:
-    """Counts the windows that a network encodes."""
-
     def __init__(self, network: Any) -> None:
         self._network, self.num_windows = network, 0
         self.get_outputs = network.get_outputs
@@ -94,9 +92,7 @@ def test_extract_of_the_next_block_encodes_new_windows_only(
     assert networks[0].num_windows == 5, "the windows at 5 and 10 s were encoded before"
 
 
-def test_extract_ignores_distant_sound_and_stops_if_told(
-    tmp_path: Path, voice: Samples, features: SpeechFeatures
-) -> None:
+def test_extract_ignores_distant_sound_and_can_stop(tmp_path: Path, voice: Samples, features: SpeechFeatures) -> None:
     long = np.tile(voice, 1 + 20 * RATE // len(voice))
     path, level = _save(tmp_path, long)
     before = features.extract(path, level, 0, 3)
@@ -137,12 +133,17 @@ def test_measure_level_of_rare_speech_is_the_speechs(tmp_path: Path, voice: Samp
     assert level.speech_db == pytest.approx(alone.speech_db, abs=6)
 
 
-def test_speech_activity_gate_spans_short_gaps(tmp_path: Path, voice: Samples) -> None:
+def test_speech_activity_gate_spans_gaps_and_faint_speech(tmp_path: Path, voice: Samples) -> None:
     silence = np.zeros(2 * RATE, np.int16)
     gate = _gate(tmp_path, np.concatenate([silence, voice, silence]))
     assert (gate[:70] == 0).all()
     assert (gate[-75:] == 0).all()
     assert gate[100 : 100 + len(voice) * 50 // RATE].mean() > 0.95
+    faint = np.rint(voice * 0.003).astype(np.int16)  # its loud parts at -60 dBFS
+    assert -70 < _save(tmp_path, faint)[1].speech_db < -55
+    assert _gate(tmp_path, faint).mean() > 0.9
+    room = np.random.default_rng(0).normal(0, 3, 3 * RATE).astype(np.int16)  # -81 dBFS
+    assert (_gate(tmp_path, room) == 0).all()
 
 
 def test_speech_activity_gate_opens_half_a_second_ahead(tmp_path: Path) -> None:
@@ -156,26 +157,13 @@ def test_speech_activity_gate_opens_half_a_second_ahead(tmp_path: Path) -> None:
     assert np.array_equal(speech_activity(open_speech(path), level, 60, 90).gate, gate[60:90])
 
 
-def test_speech_activity_faint_speech_opens_the_gate(tmp_path: Path, voice: Samples) -> None:
-    faint = np.rint(voice * 0.003).astype(np.int16)  # its loud parts at -60 dBFS
-    assert -70 < _save(tmp_path, faint)[1].speech_db < -55
-    assert _gate(tmp_path, faint).mean() > 0.9
-    room = np.random.default_rng(0).normal(0, 3, 3 * RATE).astype(np.int16)  # -81 dBFS
-    assert (_gate(tmp_path, room) == 0).all()
-
-
-def test_measure_level_wrong_or_missing_array_is_refused(tmp_path: Path) -> None:
+def test_measure_level_and_extract_refuse_other_files(tmp_path: Path, voice: Samples, features: SpeechFeatures) -> None:
     for wrong in (np.zeros(100, np.float32), np.zeros((10, 2), np.int16), np.zeros(0, np.int16)):
         np.save(tmp_path / "wrong.npy", wrong)
         with pytest.raises(MediaError, match=r"wrong\.npy"):
             measure_level(tmp_path / "wrong.npy")
     with pytest.raises(MediaError, match=r"missing\.npy"):
         measure_level(tmp_path / "missing.npy")
-
-
-def test_extract_other_file_or_empty_stretch_is_refused(
-    tmp_path: Path, voice: Samples, features: SpeechFeatures
-) -> None:
     path, level = _save(tmp_path, voice)
     for start, stop in ((-0.1, 1.0), (1.0, 1.0), (2.0, 1.0)):
         with pytest.raises(ValueError, match="start < stop"):

@@ -1,5 +1,3 @@
-"""How something is said: accents, phrases, and how live speech compares."""
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -95,8 +93,6 @@ def test_window_prosody_of_a_stream_equals_the_files(tmp_path: Path) -> None:
 
 
 class Spoken:
-    """A speech file."""
-
     def __init__(self, path: Path, samples: NDArray[np.int16]) -> None:
         np.save(path, samples)
         self.path, self.samples, self.level = path, samples, measure_level(path)
@@ -116,7 +112,6 @@ def _syllables(levels: list[float], gap_seconds: float = 0.25) -> NDArray[np.int
 
 @pytest.fixture(scope="module")
 def twice(voice: NDArray[np.int16], tmp_path_factory: pytest.TempPathFactory) -> Spoken:
-    """The sample, a pause of two seconds, and the sample again."""
     pause = np.zeros(2 * SPEECH_SAMPLE_RATE, np.int16)
     return Spoken(tmp_path_factory.mktemp("stress") / "speech.npy", np.concatenate([voice, pause, voice]))
 

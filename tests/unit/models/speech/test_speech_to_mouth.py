@@ -40,9 +40,7 @@ def test_predict_moves_in_speech_and_rests_in_pauses(voice: Samples, predict: Pr
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(60)])
-def test_predict_blocks_equal_the_whole_file(
-    voice: Samples, extract: Extract, mouth: SpeechToMouth, fps: Fraction
-) -> None:
+def test_predict_blocks_equal_whole_file(voice: Samples, extract: Extract, mouth: SpeechToMouth, fps: Fraction) -> None:
     num_frames = int(len(voice) * fps / RATE)
     cuts = [0, 1, num_frames // 3, num_frames // 2 + 1, num_frames]
     ranges = list(zip(cuts, cuts[1:], strict=False))
@@ -161,9 +159,7 @@ def _with_background_noise(before: Samples, after: Samples) -> Samples:
     return np.asarray((2 * spoken + noise).clip(-32768, 32767), np.int16)
 
 
-def test_predict_long_pause_closes_the_lips_until_speech(
-    voice: Samples, extract: Extract, mouth: SpeechToMouth
-) -> None:
+def test_predict_long_pause_closes_lips_until_speech(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
     shown = []
     for after in (voice[2 * RATE :], np.zeros_like(voice[2 * RATE :])):
         (block,) = extract(_with_background_noise(voice[: 2 * RATE], after))
@@ -217,9 +213,7 @@ class _Network:
         return rows, np.zeros((1, num, self._num_hidden), np.float32)
 
 
-def test_predict_touching_lips_keep_their_width(
-    voice: Samples, extract: Extract, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predict_touching_lips_keep_width(voice: Samples, extract: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = extract(voice[: 2 * RATE])
     ones = np.ones_like(block.activity.gate)
     heard = _with_activity(block, gate=ones, is_heard=ones.astype(np.bool_))
@@ -230,9 +224,7 @@ def test_predict_touching_lips_keep_their_width(
     assert np.abs(np.diff(shape[:, CHANNELS.index("width")], 2)).max() < 1e-4
 
 
-def test_predict_blocks_split_in_a_pause_equal_the_whole(
-    voice: Samples, extract: Extract, mouth: SpeechToMouth
-) -> None:
+def test_predict_blocks_split_in_pause_equal_whole(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
     def check(spoken: Samples, num_frames: int, cuts: list[int]) -> None:
         (whole,) = extract(spoken)
         expected = mouth.predict(whole, Fraction(25), 0, num_frames).shape

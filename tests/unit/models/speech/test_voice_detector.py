@@ -1,5 +1,3 @@
-"""Voice activity detection in recordings with pauses in silence, noise and music."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,6 +15,7 @@ from models.speech.voice_detector import VoiceDetector
 RATE = 16000
 PHRASES = ((2.0, 4.0), (6.5, 8.0), (9.2, 11.2))
 SECONDS = 13.0
+Sound = NDArray[np.float64]
 
 
 class Background(NamedTuple):
@@ -36,7 +35,7 @@ BACKGROUNDS = (
 )
 
 
-def _mixed(speech: NDArray[np.float64], background: Background) -> NDArray[np.float64]:
+def _mixed(speech: Sound, background: Background) -> Sound:
     """The speech with a background, in units of 16 bit samples."""
     random, sound = np.random.default_rng(1), speech.copy()
     if background.noise_dbfs is not None:
@@ -47,7 +46,7 @@ def _mixed(speech: NDArray[np.float64], background: Background) -> NDArray[np.fl
     return sound
 
 
-def _pink_noise(num_samples: int, random: np.random.Generator) -> NDArray[np.float64]:
+def _pink_noise(num_samples: int, random: np.random.Generator) -> Sound:
     """Noise with the same power in each octave from 40 Hz, and an RMS of 1."""
     spectrum = np.fft.rfft(random.standard_normal(num_samples))
     frequency = np.fft.rfftfreq(num_samples, 1 / RATE)
@@ -55,7 +54,7 @@ def _pink_noise(num_samples: int, random: np.random.Generator) -> NDArray[np.flo
     return np.asarray(noise / np.sqrt(np.mean(noise**2)))
 
 
-def _music(num_samples: int, random: np.random.Generator) -> NDArray[np.float64]:
+def _music(num_samples: int, random: np.random.Generator) -> Sound:
     """Plucked notes, two a second, with an RMS of 1."""
     times = np.arange(num_samples) / RATE
     music = np.zeros(num_samples)
@@ -68,7 +67,7 @@ def _music(num_samples: int, random: np.random.Generator) -> NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def speech(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.float64]:
+def speech(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Sound:
     """Phrases of the sample, cut off sharply, between digital silence, at -26 dBFS."""
     path = tmp_path_factory.mktemp("voice") / "speech.npy"
     extract_speech(samples / "speech.wav", path, MediaLimits())
@@ -81,7 +80,7 @@ def speech(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[n
     return np.asarray(sound * 1600 / np.sqrt(np.mean(sound[sound != 0] ** 2)))
 
 
-def _detected(tmp_path: Path, sound: NDArray[np.float64], step: int = 10**6) -> NDArray[np.bool_]:
+def _detected(tmp_path: Path, sound: Sound, step: int = 10**6) -> NDArray[np.bool_]:
     np.save(tmp_path / "speech.npy", sound.clip(-32768, 32767).astype(np.int16))
     level, samples = measure_level(tmp_path / "speech.npy"), open_speech(tmp_path / "speech.npy")
     starts, stop = range(0, level.num_rows, step), level.num_rows
@@ -90,7 +89,7 @@ def _detected(tmp_path: Path, sound: NDArray[np.float64], step: int = 10**6) -> 
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=lambda each: each.name)
 def test_detect_with_pauses_finds_where_speech_begins_and_ends(
-    tmp_path: Path, speech: NDArray[np.float64], background: Background
+    tmp_path: Path, speech: Sound, background: Background
 ) -> None:
     rows = np.flatnonzero(_detected(tmp_path, _mixed(speech, background)))
     parts = np.split(rows, np.flatnonzero(np.diff(rows) > 25) + 1)  # pauses of half a second
@@ -100,7 +99,7 @@ def test_detect_with_pauses_finds_where_speech_begins_and_ends(
     assert np.median(np.abs(found - np.array(PHRASES))) < 0.15
 
 
-def test_detect_quiet_speech_or_blocks_return_the_same(tmp_path: Path, speech: NDArray[np.float64]) -> None:
+def test_detect_quiet_speech_or_blocks_return_the_same(tmp_path: Path, speech: Sound) -> None:
     loud, quiet = _detected(tmp_path, speech), _detected(tmp_path, speech / 50)
     assert (loud == quiet).mean() > 0.95
     noisy = _mixed(speech, BACKGROUNDS[2])

@@ -106,9 +106,7 @@ def _squeezed(frame: YuvFrame, width: int) -> YuvFrame:
 
 
 @pytest.mark.parametrize(("width", "choice"), [(270, "largest"), (360, "point:140,180"), (640, "box:200,80,340,280")])
-def test_track_chunk_pixel_aspect_keeps_proportions(
-    tracker: FaceTracker, scene: Scene, width: int, choice: str
-) -> None:
+def test_track_chunk_pixel_aspect_keeps_shape(tracker: FaceTracker, scene: Scene, width: int, choice: str) -> None:
     frames = moving(scene, 3)
     square, _ = tracker.track_chunk(frames, COLOUR, LARGEST, None)
     squeezed = [_squeezed(frame, width) for frame in frames]

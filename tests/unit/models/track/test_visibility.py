@@ -38,15 +38,10 @@ def test_assess_visibility_fades_while_the_head_turns() -> None:
     assert (np.diff(judged.facing) <= 0).all()
     away = judged.skip_reason == SkipReason.TURNED_AWAY
     assert (away == (judged.facing == 0)).all()
-
-
-def test_assess_visibility_turned_heads_are_not_visible() -> None:
-    mixed = np.concatenate([np.zeros(30), np.full(30, 50.0)])
-    judged = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(mixed)))
-    assert judged.visible[:28].all() and not judged.visible[32:].any()
-    assert (judged.skip_reason == SkipReason.NONE).all()
-    turned = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 50.0))))
-    assert turned.visible.all()
+    mixed = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.where(np.arange(NUM) < 30, 0.0, 50.0))))
+    assert mixed.visible[:28].all() and not mixed.visible[32:].any()
+    assert (mixed.skip_reason == SkipReason.NONE).all()
+    assert assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 50.0)))).visible.all()
 
 
 def test_assess_visibility_unrecognised_profile_is_turned_away() -> None:
@@ -97,6 +92,12 @@ def test_assess_visibility_without_scenes_is_one_shot() -> None:
     judged = assess_visibility(RawLandmarks(heads(np.zeros(NUM)), present))
     assert judged.shot.max() == 0
     assert judged.skip_reason.tolist() == np.where(present, SkipReason.NONE, SkipReason.NO_FACE).tolist()
+    reasons = np.zeros(NUM, np.uint8)
+    reasons[[0, 1, 39, NUM - 1]] = SkipReason.NO_FACE  # gaps at ends and cuts stay
+    cut = raw(reasons)
+    assert cut.scenes is not None
+    cut.scenes[40:] = cut.scenes[0, ::-1]
+    assert np.flatnonzero(assess_visibility(cut).skip_reason).tolist() == [0, 1, 39, NUM - 1]
 
 
 @pytest.mark.parametrize("reason", [SkipReason.NO_FACE, SkipReason.OTHER_PERSON])
@@ -109,12 +110,3 @@ def test_assess_visibility_short_gaps_are_bridged(reason: SkipReason, num_frames
     assert (judged.skip_reason[30 : 30 + num_frames] == (SkipReason.NONE if is_bridged else reason)).all()
     assert not judged.visible[30 : 30 + num_frames].any()  # nothing is learned from them
     assert judged.visible.sum() == NUM - num_frames - (CHECK_EVERY if reason == SkipReason.OTHER_PERSON else 0)
-
-
-def test_assess_visibility_gaps_at_ends_and_cuts_stay() -> None:
-    reasons = np.zeros(NUM, np.uint8)
-    reasons[[0, 1, 39, NUM - 1]] = SkipReason.NO_FACE
-    cut = raw(reasons)
-    assert cut.scenes is not None
-    cut.scenes[40:] = cut.scenes[0, ::-1]
-    assert np.flatnonzero(assess_visibility(cut).skip_reason).tolist() == [0, 1, 39, NUM - 1]

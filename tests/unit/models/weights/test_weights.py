@@ -47,7 +47,6 @@ def test_verified_path_missing_file_or_sums_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def doubler(tmp_path: Path) -> Path:
-    """A network that adds its input to itself."""
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doubler", ports[:1], ports[1:])
     path = tmp_path / "doubler.onnx"

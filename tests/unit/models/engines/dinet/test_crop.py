@@ -41,10 +41,7 @@ def test_heygem_boxes_are_squares_of_1_5_face_heights() -> None:
     np.testing.assert_allclose(cut - boxes, np.tile([1, 1, -1, -1], (3, 1)) * 150 * 5 / 266, atol=1e-9)
     wide = heygem_boxes(points / [2, 1], np.ones(3, bool), pixel_aspect=2.0)  # pixels twice as wide as high
     np.testing.assert_allclose(wide * [2, 1, 2, 1], boxes)
-
-
-def test_heygem_boxes_open_mouth_keeps_side() -> None:
-    """The jaw drops in frame 1; frame 2 is not a face, and its proportions do not count."""
+    # The jaw drops in frame 1; frame 2 is not a face, and its proportions do not count.
     points = np.stack([_face(100, 50, 97, 95), _face(100, 50, 97, 105), _face(0, 0, 500, 10)])
     boxes = heygem_boxes(points, np.array([True, True, False]))
     np.testing.assert_allclose(boxes[0], boxes[1])
@@ -141,15 +138,10 @@ def test_face_landmarks_98_read_widened_box(tmp_path: Path) -> None:
     np.testing.assert_allclose(landmarks(rgb, np.array([100, 50, 200, 150])) - found, [[120, 0]] * 68, atol=1e-3)
     with pytest.raises(FaceNotFoundError, match="400 x 300"):
         landmarks(rgb, np.array([500, 50, 600, 150]))
-
-
-def test_points_68_maps_wflw_to_ibug() -> None:
-    points = points_68(np.stack([np.arange(98), np.arange(98)], 1))[:, 0]
-    assert points[:17].tolist() == list(range(0, 33, 2))
-    assert points[17:27].tolist() == [33, 34, 35, 36, 37, 42, 43, 44, 45, 46]
-    assert points[27:36].tolist() == list(range(51, 60))
-    assert points[36:48].tolist() == [60, 61, 63, 64, 65, 63, 68, 69, 71, 72, 73, 71]
-    assert points[48:].tolist() == list(range(76, 96))
+    wflw = points_68(np.stack([np.arange(98), np.arange(98)], 1))[:, 0].tolist()
+    assert wflw[:27] == [*range(0, 33, 2), 33, 34, 35, 36, 37, 42, 43, 44, 45, 46]
+    assert wflw[27:48] == [*range(51, 60), 60, 61, 63, 64, 65, 63, 68, 69, 71, 72, 73, 71]
+    assert wflw[48:] == list(range(76, 96))
 
 
 def test_find_points_uses_added_networks(tmp_path: Path) -> None:

@@ -43,9 +43,6 @@ def test_channel_warp_equals_published_3d_sampling() -> None:
         np.testing.assert_allclose(warp(features, params), expected, atol=1e-5)
         one = features[:1]
         np.testing.assert_allclose(warp(one, params)[1], warp(one.expand(2, -1, -1, -1), params)[1], atol=1e-6)
-
-
-def test_mix_channels_halves_first_and_last_channel() -> None:
     mixed = mix_channels(torch.ones(1, 8, 1, 1))[0, :, 0, 0]
     np.testing.assert_allclose(mixed[[0, -1]], 0.5, atol=1e-6)
     np.testing.assert_allclose(mixed[1:-1], 1, atol=1e-6)

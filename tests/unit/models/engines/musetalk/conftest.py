@@ -14,16 +14,16 @@ from models.engines.musetalk.whisper import WhisperEncoder, WhisperShape
 from tests.unit.models.engines.brought import Brought
 
 SMALL_WHISPER: Final = WhisperShape(width=8, num_heads=2, num_layers=2)
+_FEW: Final = {"norm_num_groups": 4, "layers_per_block": 1}
 SMALL: Final = Architecture(
     unet={
         **PUBLISHED.unet,
+        **_FEW,
         "block_out_channels": (8, 8, 16, 16),
         "cross_attention_dim": 8,
         "attention_head_dim": 2,
-        "norm_num_groups": 4,
-        "layers_per_block": 1,
     },
-    vae={**PUBLISHED.vae, "block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
+    vae={**PUBLISHED.vae, **_FEW, "block_out_channels": (8, 8, 8, 8)},
     picture_size=64,
 )
 

@@ -1,5 +1,3 @@
-"""From an avatar and what is heard to patches."""
-
 from __future__ import annotations
 
 import pickle
@@ -29,6 +27,8 @@ from tests.unit.models.still import Still
 
 CLASS: type[LiveEngine] | EngineClass = MuseTalkEngine  # mypy checks here that it is an engine, for live sessions, too
 NTSC = Fraction(30000, 1001)
+Floats = NDArray[np.float32]
+
 SPAN = FrameSpan(NTSC, 30, 12, 100)
 
 
@@ -104,9 +104,7 @@ def test_jaw_outline_is_jaw_below_box_middle(still: Still) -> None:
 NUM = 2
 
 
-def _both(
-    encoder: WhisperEncoder, seconds: float, folder: Path, span: FrameSpan
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _both(encoder: WhisperEncoder, seconds: float, folder: Path, span: FrameSpan) -> tuple[Floats, Floats]:
     """What drives frames of a job, and of a session that is `NUM` frames at a time ahead of its speech."""
     path, speech = folder / "speech.npy", _speech(seconds)
     np.save(path, speech)
@@ -146,11 +144,11 @@ def test_encode_live_start_is_empty_and_job_border_is_not(small_whisper: Whisper
     assert _features(features, FrameSpan(Fraction(25), 750, NUM, 752)).any(axis=(1, 2)).all()
 
 
-def _features(heard: WhisperFeatures, span: FrameSpan) -> NDArray[np.float32]:
+def _features(heard: WhisperFeatures, span: FrameSpan) -> Floats:
     return MuseTalkPlan.of(heard, span, np.zeros(span.num, np.int32)).features()
 
 
-def speech_like(seconds: float, seed: int = 1) -> NDArray[np.float32]:
+def speech_like(seconds: float, seed: int = 1) -> Floats:
     """Voiced and noisy stretches with pauses, 16 kHz in [-1, 1)."""
     time = np.arange(int(seconds * 16000)) / 16000
     noise = np.random.default_rng(seed).normal(0, 0.05, len(time))
@@ -158,7 +156,7 @@ def speech_like(seconds: float, seed: int = 1) -> NDArray[np.float32]:
     return (voice + noise * (np.sin(3 * time) > 0)).astype(np.float32)
 
 
-def padded(sound: NDArray[np.float32]) -> torch.Tensor:
+def padded(sound: Floats) -> torch.Tensor:
     return torch.from_numpy(np.pad(sound, (0, WINDOW_SAMPLES - len(sound))))
 
 

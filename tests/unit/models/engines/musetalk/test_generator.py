@@ -1,5 +1,3 @@
-"""What the networks are shown, and that a face does not depend on what else is in its batch."""
-
 from __future__ import annotations
 
 import math
@@ -66,14 +64,6 @@ def pictures(num: int = 2) -> torch.Tensor:
     return torch.from_numpy(np.stack([smooth_rgb(64, 64, seed) for seed in range(num)]))
 
 
-def test_place_waves_are_sines_and_cosines() -> None:
-    waves = place_waves(50, 384)
-    assert waves.shape == (50, 384)
-    for place, channel in ((0, 0), (0, 1), (7, 10), (49, 383)):
-        angle = place / 10000 ** (channel // 2 * 2 / 384)
-        assert float(waves[place, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-5)
-
-
 def test_encode_gives_masked_then_whole_latents(networks: FaceNetworks) -> None:
     whole = pictures()
     latents = networks.encode(whole)
@@ -95,6 +85,11 @@ def test_encode_gives_masked_then_whole_latents(networks: FaceNetworks) -> None:
 @torch.inference_mode()
 def test_render_equals_published_steps(networks: FaceNetworks) -> None:
     latents, features = networks.encode(pictures()), torch.zeros(2, 30, 8)
+    waves = place_waves(50, 384)
+    assert waves.shape == (50, 384)
+    for place, channel in ((0, 0), (0, 1), (7, 10), (49, 383)):
+        angle = place / 10000 ** (channel // 2 * 2 / 384)
+        assert float(waves[place, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-5)
     heard = place_waves(30, 8)[None].expand(2, -1, -1)
     raw = networks._unet(latents, torch.tensor([0]), encoder_hidden_states=heard).sample
     wanted = networks._vae.decode(raw / 0.18215).sample.permute(0, 2, 3, 1) / 2 + 0.5

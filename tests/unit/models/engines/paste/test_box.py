@@ -190,22 +190,17 @@ def test_paste_puts_picture_at_box() -> None:
         assert abs(middles[0] - middles[1]) < 0.2
 
 
-def test_paste_match_colour_removes_seam_shift() -> None:
+def test_paste_match_colour_and_opacity_limit_change() -> None:
     chunk, _ = make_chunk(make_track(BOXES[:1]), [0])
     brighter = (box_rgb(chunk, (70, 64)).astype(int) + 9).clip(0, 255).astype(np.uint8)
     matched, plain = (paste(chunk, brighter, match_colour=match).y.astype(int) for match in (True, False))
     assert (plain - chunk.y).max() >= 6
     assert np.abs(matched - chunk.y).max() <= 3
-
-
-def test_paste_opacity_scales_change() -> None:
     white = np.full((1, 32, 32, 3), 255, np.uint8)
-    done = []
-    for opacity in (1.0, 0.5):
-        chunk, _ = make_chunk(make_track(BOXES[:1], np.array([opacity])), [0])
-        done.append(paste(chunk, white, match_colour=False).y[0].astype(int) - chunk.y[0])
-    assert done[0].max() > 40
-    assert np.abs(done[1] - done[0] / 2).max() <= 1
+    chunks = [make_chunk(make_track(BOXES[:1], np.array([opacity])), [0])[0] for opacity in (1.0, 0.5)]
+    whole, half = (paste(each, white, match_colour=False).y[0].astype(int) - each.y[0] for each in chunks)
+    assert whole.max() > 40
+    assert np.abs(half - whole / 2).max() <= 1
 
 
 def test_paste_small_face_does_not_alias() -> None:

@@ -28,10 +28,11 @@ from models.speech.level import SpeechLevel, measure_level
 from tests.random_weights.ultralight import save_hubert, save_wenet
 
 SECONDS = 42.0  # three windows of HuBERT
+Speech = tuple[Path, SpeechLevel]
 
 
 @pytest.fixture(scope="module")
-def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]:
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Speech:
     path = tmp_path_factory.mktemp("speech") / "speech.npy"
     rng = np.random.default_rng(5)
     loud = np.repeat(rng.uniform(0, 3000, int(SECONDS * 4)), 4000)
@@ -58,7 +59,7 @@ def wenet(tmp_path_factory: pytest.TempPathFactory) -> OnnxWenet:
     ],
 )
 def test_encode_in_spans_gives_same_bytes(
-    speech: tuple[Path, SpeechLevel],
+    speech: Speech,
     hubert: OnnxHubert,
     wenet: OnnxWenet,
     kind: AudioKind,
@@ -80,7 +81,7 @@ def test_encode_in_spans_gives_same_bytes(
     assert whole.rows.std() > 0
 
 
-def test_hubert_encode_span_equals_rows_of_whole(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+def test_hubert_encode_span_equals_rows_of_whole(speech: Speech, hubert: OnnxHubert) -> None:
     """Also where windows of 18 seconds meet: the margin holds what a row sees beside its own samples."""
     samples = np.load(speech[0]).astype(np.float64) / 32768
     wave = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
@@ -91,9 +92,7 @@ def test_hubert_encode_span_equals_rows_of_whole(speech: tuple[Path, SpeechLevel
     assert np.abs(heard.rows - expected[heard.ids]).max() < 1e-4
 
 
-def test_hubert_encode_past_end_is_silence_before_start_is_empty(
-    speech: tuple[Path, SpeechLevel], hubert: OnnxHubert
-) -> None:
+def test_hubert_encode_past_end_is_silence_before_start_is_empty(speech: Speech, hubert: OnnxHubert) -> None:
     asked: list[int] = []
 
     def network(wave: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -129,7 +128,7 @@ def test_normal_form_of_long_speech_is_exact() -> None:
     assert abs(float(deviation) - np.sqrt((samples / 32768).var() + 1e-7)) < 1e-6
 
 
-def test_wenet_encode_reads_published_chunks(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
+def test_wenet_encode_reads_published_chunks(speech: Speech, wenet: OnnxWenet) -> None:
     """320 ms of silence in front; chunk i holds frames 5 i to 5 i + 67; offset 100, caches 0."""
     samples = np.load(speech[0]).astype(np.float32)
     padded = np.concatenate([np.zeros(32 * 160, np.float32), samples[:40_000]])

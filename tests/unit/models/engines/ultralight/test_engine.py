@@ -16,6 +16,7 @@ import torch
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
+from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
 from models.engines.ultralight.engine import UltralightEngine, face_boxes, inner_boxes, network_pictures
@@ -25,14 +26,12 @@ from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.torch_generator import TorchGenerator
 from models.engines.ultralight.weights import ROLES, AudioKind, Variant, variant_of_audio, variant_of_tensors
 from models.engines.weights.inspection import inspect_weights
+from models.geometry.head_frame import mean_face
 from models.speech.level import measure_level
 from tests.conftest import REPO_ROOT
 from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import (
-    crop,
-    luma,
-)
+from tests.unit.models.engines.paste.face_scene import crop, luma
 
 FP32 = UltralightOptions(precision="fp32")
 
@@ -63,8 +62,6 @@ def test_paste_rectangle_reaches_box_border(checkpoint: Path, avatar: Avatar, fr
     engine = make_engine(checkpoint, paste="rectangle")
     patches = engine.face_generator(ComputeResources()).generate(crop(engine, avatar, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
-    from models.engines.paste.landmarks68 import ibug_points
-
     box = inner_boxes(face_boxes(ibug_points(avatar.track.points[[8]])))[0]
     assert np.abs(changed.min(0)[::-1] - box[:2]).max() < 2
     assert np.abs(changed.max(0)[::-1] + 1 - box[2:]).max() < 2
@@ -72,9 +69,6 @@ def test_paste_rectangle_reaches_box_border(checkpoint: Path, avatar: Avatar, fr
 
 def test_face_boxes_of_mean_face_equal_published_crop() -> None:
     """1.671 eye distances wide, from .244 below the eyes; the inner picture is 160 of its 168 pixels."""
-    from models.engines.paste.landmarks68 import ibug_points
-    from models.geometry.head_frame import mean_face
-
     points = ibug_points(mean_face()[None] * [100, -100, 100])
     x0, y0, x1, y1 = face_boxes(points)[0]
     assert abs((x1 - x0) - 167.1) < 1
@@ -82,15 +76,6 @@ def test_face_boxes_of_mean_face_equal_published_crop() -> None:
     assert abs(y0 - 24.4) < 1.5
     inner = inner_boxes(face_boxes(points))[0]
     assert np.allclose((inner[2:] - inner[:2]) / (x1 - x0), 160 / 168)
-
-
-def test_picture_input_is_reference_then_masked() -> None:
-    """cv2.rectangle(img, (5, 5, 150, 145), 0, -1) of face_utils.py."""
-    face = np.random.default_rng(0).integers(1, 256, (1, 160, 160, 3), dtype=np.uint8)
-    masked = cv2.rectangle(face[0].copy(), (5, 5, 150, 145), (0, 0, 0), -1)
-    expected = np.concatenate([face[0], masked], 2).transpose(2, 0, 1).astype(np.float32) / 255
-    assert np.array_equal(network_pictures(face)[0], expected)
-    assert np.array_equal(picture_input(torch.from_numpy(face))[0].numpy(), expected)
 
 
 def test_torch_generator_equals_unfolded_network(checkpoint: Path) -> None:
@@ -102,6 +87,11 @@ def test_torch_generator_equals_unfolded_network(checkpoint: Path) -> None:
         plain = load_network(checkpoint)(torch.from_numpy(network_pictures(faces)), torch.from_numpy(audio)).numpy()
     expected = plain.transpose(0, 2, 3, 1)[..., ::-1] * 255
     assert np.abs(generator.generate(faces, audio) - expected).max() < 0.51
+    # The reference, then the masked picture: cv2.rectangle(img, (5, 5, 150, 145), 0, -1) of face_utils.py.
+    masked = cv2.rectangle(faces[0].copy(), (5, 5, 150, 145), (0, 0, 0), -1)
+    seen = np.concatenate([faces[0], masked], 2).transpose(2, 0, 1).astype(np.float32) / 255
+    assert np.array_equal(network_pictures(faces)[0], seen)
+    assert np.array_equal(picture_input(torch.from_numpy(faces))[0].numpy(), seen)
 
 
 @pytest.mark.parametrize("batch", [1, 3, "batch"])
@@ -169,20 +159,17 @@ def test_ultralight_roles_accept_only_their_files(checkpoint: Path, tmp_path: Pa
                 assert mismatch is None or "found" in mismatch
 
 
-def test_wenet_mismatch_allows_free_output_not_free_input() -> None:
+def test_mismatch_of_wenet_sizes_or_generator_shapes(checkpoint: Path) -> None:
     inputs = ((1, 1, -1, 80), (1,), (3, 8, -1, 128), (3, 1, 512, 14))
-    mismatch = {role.name: role.mismatch for role in ROLES}["wenet"]
-    assert mismatch(TensorTable("onnx", {}, inputs, ((1, -1, -1), (3, 8, -1, 128)))) is None
-    assert mismatch(TensorTable("onnx", {}, ((1, 1, -1, -1), *inputs[1:]), ((1, 16, 512),)))
-    assert mismatch(TensorTable("onnx", {}, inputs, ((1, 16, 256),)))
-
-
-def test_generator_mismatch_names_wrong_shapes(checkpoint: Path) -> None:
-    good, (generator, *_) = inspect_weights(checkpoint), ROLES
+    mismatch = {role.name: role.mismatch for role in ROLES}
+    assert mismatch["wenet"](TensorTable("onnx", {}, inputs, ((1, -1, -1), (3, 8, -1, 128)))) is None
+    assert mismatch["wenet"](TensorTable("onnx", {}, ((1, 1, -1, -1), *inputs[1:]), ((1, 16, 512),)))
+    assert mismatch["wenet"](TensorTable("onnx", {}, inputs, ((1, 16, 256),)))
+    good = inspect_weights(checkpoint)
     changed = replace(good, tensors={**good.tensors, "up3.conv.double_conv.0.conv.0.weight": (1, 2, 3, 3)})
-    assert "found (1, 2, 3, 3)" in str(generator.mismatch(changed))
+    assert "found (1, 2, 3, 3)" in str(mismatch["generator"](changed))
     uncounted = {name: shape for name, shape in good.tensors.items() if "num_batches" not in name}
-    assert generator.mismatch(replace(good, tensors=uncounted)) is None
+    assert mismatch["generator"](replace(good, tensors=uncounted)) is None
 
 
 def test_ultralight_plan_stores_each_row_once(checkpoint: Path) -> None:
@@ -229,6 +216,8 @@ def test_variant_of_tensors_recognises_every_variant(variant: Variant) -> None:
     found = variant_of_audio((1, *variant.audio_shape))
     assert found is not None
     assert (found.audio_kind, found.num_frames) == (variant.audio_kind, variant.num_frames)
+    assert variant_of_tensors({"face_encoder_blocks.0.0.conv_block.0.weight": (16, 6, 7, 7)}) is None
+    assert variant_of_audio((1, 1, 80, 16)) is variant_of_audio((1, 16, 16, 32)) is None
 
 
 def test_published_names_maps_older_checkpoints() -> None:
@@ -240,9 +229,3 @@ def test_published_names_maps_older_checkpoints() -> None:
     }
     assert set(older) != set(network.state_dict())
     network.load_state_dict(published_names(older))
-
-
-def test_variant_of_tensors_other_shapes_gives_none() -> None:
-    assert variant_of_tensors({"face_encoder_blocks.0.0.conv_block.0.weight": (16, 6, 7, 7)}) is None
-    assert variant_of_audio((1, 1, 80, 16)) is None
-    assert variant_of_audio((1, 16, 16, 32)) is None

@@ -34,18 +34,16 @@ from tests.unit.models.speech.live_windows import live_windows
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
 
 
-def talking_track(
-    middle: tuple[float, float] = (WIDTH / 2, HEIGHT * 0.4), eyes: float = 60.0, absent: tuple[int, ...] = ()
-) -> FaceTrack:
+def talking_track(x: float = WIDTH / 2, y: float = HEIGHT * 0.4, absent: tuple[int, ...] = ()) -> FaceTrack:
     """N frames of the mean face: its head drifts to the right, its mouth opens wide twice."""
     time = np.arange(NUM_FRAMES)
     shapes = np.zeros((NUM_FRAMES, 8), np.float32)
     shapes[:, :6] = (np.sin(time / 4) ** 2)[:, None] * np.array([0.25, 0.24, -0.05, 0.02, 0.2, 0.2])
     mean = np.load(weights_path("mean_face_468.npy"))
     head = LipModel.load().deform(np.asarray(mean, np.float32), shapes)
-    place = np.stack([middle[0] + 0.4 * time, middle[1] + 0 * time, 0 * time], 1)
+    place = np.stack([x + 0.4 * time, y + 0 * time, 0 * time], 1)
     rotation = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
-    points = HeadPose(np.full(NUM_FRAMES, eyes), rotation, place).to_image(head)
+    points = HeadPose(np.full(NUM_FRAMES, 60.0), rotation, place).to_image(head)
     return finish_track(points, ~np.isin(time, absent))
 
 
@@ -72,25 +70,19 @@ def test_track_boxes_hold_face_like_detector() -> None:
     assert 0.02 * height < middle[3] - oval[:, 1].max() < 0.08 * height
     mouth = (TRACK.points[:, MOUTH, 1].mean() - middle[1]) / height
     assert 0.6 < mouth < 0.8  # in the half that is generated
-
-
-def test_track_boxes_outline_holds_open_jaw() -> None:
     lowest = (BOXES.outline + BOXES.origins[:, None])[..., 1].max(1)
     assert (lowest > TRACK.points[:, 152, 1]).all()
-    assert np.ptp(lowest) > 2  # it follows an open mouth
+    assert np.ptp(lowest) > 2  # the outline follows an open mouth
     assert (lowest > TRACK.points[:, 152, 1].mean()).all()  # and gives a closed one the room to open
 
 
-def test_track_boxes_end_at_frame_edge() -> None:
-    boxes = track_boxes(talking_track(middle=(20, 60)), WIDTH, HEIGHT)
+def test_track_boxes_end_at_frame_edge_absent_has_opacity_0() -> None:
+    boxes = track_boxes(talking_track(20, 60), WIDTH, HEIGHT)
     placed = boxes.boxes + np.tile(boxes.origins, 2)
     assert (placed[:, 0] == 0).all()
     assert (placed[:, 2] > 40).all()
-    outside = track_boxes(talking_track(middle=(-400, 60)), WIDTH, HEIGHT)
+    outside = track_boxes(talking_track(-400, 60), WIDTH, HEIGHT)
     assert (outside.boxes[:, 2] > outside.boxes[:, 0]).all()
-
-
-def test_track_boxes_frame_without_face_has_opacity_0() -> None:
     boxes = track_boxes(talking_track(absent=(8, 9, 10)), WIDTH, HEIGHT)
     assert (boxes.opacity[8:11] == 0).all()
     assert 0 < boxes.opacity[7] < 1

@@ -28,7 +28,6 @@ FULL = Wav2LipOptions(precision="fp32", batch_size=2)
 
 @pytest.fixture(scope="module")
 def generator(checkpoint: Path) -> TorchGenerator:
-    """In full precision, two faces a batch."""
     found = load_generator(checkpoint, ComputeResources(), FULL)
     assert isinstance(found, TorchGenerator)
     return found

@@ -1,5 +1,3 @@
-"""Looking into weights files: what each kind says, and what is refused without being run."""
-
 from __future__ import annotations
 
 import json
@@ -161,7 +159,6 @@ def _cut(make: Make, share: float) -> Make:
 
 
 def _safetensors(num_data_bytes: int, **spans: tuple[int, int]) -> Make:
-    """Tensors of ten numbers each, at these bytes."""
     header = {name: {"dtype": "F32", "shape": [10], "data_offsets": span} for name, span in spans.items()}
     return lambda path: raw_safetensors(path, json.dumps(header), num_data_bytes)
 

@@ -1,5 +1,3 @@
-"""The store: files get where they belong, two processes do not meet, and nothing changed goes unseen."""
-
 from __future__ import annotations
 
 import json
