@@ -113,6 +113,6 @@ def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: 
         sync = measure_sync(shape, np.ones(len(shape), np.bool_), fps, mouth.shape, mouth.gate)
         assert sync.offset_seconds is not None
         assert sync.offset_seconds == pytest.approx(-0.16, abs=0.025)
-    rows = np.arange(10, dtype=np.float32)
-    np.testing.assert_allclose(sample_rows(rows, np.array([-1.0, 0.03, 0.05, 9.0])), [0, 1.5, 2.5, 9], atol=1e-5)
-    assert sample_rows(np.tile(rows[:, None], 8), np.array([0.1])).shape == (1, 8)
+    ramp = np.arange(10, dtype=np.float32)
+    np.testing.assert_allclose(sample_rows(ramp, np.array([-1.0, 0.03, 0.05, 9.0])), [0, 1.5, 2.5, 9], atol=1e-5)
+    assert sample_rows(np.tile(ramp[:, None], 8), np.array([0.1])).shape == (1, 8)
