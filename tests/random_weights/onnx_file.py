@@ -1,7 +1,5 @@
 """Writes small ONNX networks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

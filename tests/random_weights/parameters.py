@@ -5,8 +5,6 @@ where these are quick to create and to run. For HeyGem's DINet, EdTalk, WeNet, H
 they are small ONNX graphs with the published inputs and outputs.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Ultralight: the generator in its published sizes, and small ONNX stand-ins for its audio encoders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pictures of a face for the tests of the face networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The sample portrait as a still source: its file, its planes and the face in it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache

@@ -1,7 +1,5 @@
 """An avatar made of arithmetic: landmarks from the lip model, pictures from noise, one real video file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Weights files that a user could have brought."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What tests of several engines use: a face, and a reader of weights files that is there at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

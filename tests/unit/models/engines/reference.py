@@ -1,7 +1,5 @@
 """Weights and pictures under which shared/reference was made: functions of names, shapes and seeds alone."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """The speech networks, and a voice for them."""
 
-from __future__ import annotations
-
 import wave
 from collections.abc import Callable
 from fractions import Fraction

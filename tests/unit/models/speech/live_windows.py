@@ -1,7 +1,5 @@
 """What a live session knows of speech that comes only as far as it looks ahead."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """An avatar made of arithmetic, and speech made of tones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path

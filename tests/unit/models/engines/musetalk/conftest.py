@@ -1,7 +1,5 @@
 """Small networks with seeded weights, of the same classes as the published ones, and their files."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Final
 

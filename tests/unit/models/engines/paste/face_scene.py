@@ -1,7 +1,5 @@
 """A face that exists as landmarks and noise: frames, a track and an avatar for the tests of engines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A generator's file, and what the published one gives."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Generators with weights that nobody trained: files as users bring them, the same in every run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

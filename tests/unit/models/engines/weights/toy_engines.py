@@ -1,7 +1,5 @@
 """Engines that need weights and do nothing with them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Weights files for tests: sound ones, damaged ones, and ones that mean harm."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping
