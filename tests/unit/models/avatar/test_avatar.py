@@ -8,18 +8,8 @@ import pytest
 
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
+from models.avatar import folder
 from models.avatar.avatar import Avatar, own_track
-from models.avatar.folder import (
-    AVATAR_VERSION,
-    INFO_FILE,
-    OCCLUDERS_FILE,
-    analysis_folder,
-    file_hashes,
-    is_analysed,
-    is_tracked,
-    mark_analysed,
-    write_whole,
-)
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER
 from models.track.face_track import finish_track
 from models.track.raw_landmarks import RawLandmarks
@@ -49,44 +39,44 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("info_file", [INFO_FILE, "presenter.json"])
+@pytest.mark.parametrize("info_file", [folder.INFO_FILE, "presenter.json"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_is_tracked_damaged_track_is_false(tmp_path: Path, damage: str, info_file: str) -> None:
-    assert not is_tracked(tmp_path)
+    assert not folder.is_tracked(tmp_path)
     track = tmp_path / "track.npz"
     track.write_bytes(bytes(range(256)) * 40)
-    content = {"version": AVATAR_VERSION, "files": file_hashes(tmp_path, [track.name])}
-    write_whole(tmp_path / info_file, content)
-    assert is_tracked(tmp_path)
+    content = {"version": folder.AVATAR_VERSION, "files": folder.file_hashes(tmp_path, [track.name])}
+    folder.write_whole(tmp_path / info_file, content)
+    assert folder.is_tracked(tmp_path)
     DAMAGES[damage](track)
-    assert not is_tracked(tmp_path)
+    assert not folder.is_tracked(tmp_path)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["boxes.npy", "bank/0.npy"])
 def test_is_analysed_damaged_file_is_false(tmp_path: Path, name: str, damage: str) -> None:
     engine = VersionedEngine()
-    kept = analysis_folder(tmp_path, engine)
+    kept = folder.analysis_folder(tmp_path, engine)
     for each in ("boxes.npy", "bank/0.npy"):
         (kept / each).parent.mkdir(parents=True, exist_ok=True)
         (kept / each).write_bytes(each.encode() * 1000)
-    assert not is_analysed(tmp_path, engine)
-    mark_analysed(tmp_path, engine)
-    assert is_analysed(tmp_path, engine)
+    assert not folder.is_analysed(tmp_path, engine)
+    folder.mark_analysed(tmp_path, engine)
+    assert folder.is_analysed(tmp_path, engine)
     DAMAGES[damage](kept / name)
-    assert not is_analysed(tmp_path, engine)
-    mark_analysed(tmp_path, engine)
-    assert is_analysed(tmp_path, engine), "it was made again"
+    assert not folder.is_analysed(tmp_path, engine)
+    folder.mark_analysed(tmp_path, engine)
+    assert folder.is_analysed(tmp_path, engine), "it was made again"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"files": 3}', '{"version": "9"}', "\0\0", '{"files": {"../x": "0"}}'])
 def test_is_tracked_damaged_info_file_is_false(tmp_path: Path, text: str) -> None:
     engine = VersionedEngine()
-    analysis_folder(tmp_path, engine).mkdir(parents=True)
-    for path in (tmp_path / INFO_FILE, analysis_folder(tmp_path, engine) / "complete"):
+    folder.analysis_folder(tmp_path, engine).mkdir(parents=True)
+    for path in (tmp_path / folder.INFO_FILE, folder.analysis_folder(tmp_path, engine) / "complete"):
         path.write_text(text)
-    assert not is_tracked(tmp_path)
-    assert not is_analysed(tmp_path, engine)
+    assert not folder.is_tracked(tmp_path)
+    assert not folder.is_analysed(tmp_path, engine)
 
 
 _OFF = 3.0  # pixels from the landmarks' line of closed lips to the dark one
@@ -138,7 +128,9 @@ def test_avatar_load_ignores_occluders_of_an_earlier_build(tmp_path: Path) -> No
     filmed = film_avatar(tmp_path, 0.14)
     with filmed.reader() as reader:
         Avatar.build(tmp_path / "avatar", filmed.info, filmed.raw, reader)
-    (tmp_path / "avatar" / OCCLUDERS_FILE).write_bytes(b"stale")  # as buckets keep files that a build does not replace
+    (tmp_path / "avatar" / folder.OCCLUDERS_FILE).write_bytes(
+        b"stale"
+    )  # as buckets keep files that a build does not replace
     assert Avatar.load(tmp_path / "avatar").occluders is None
 
 

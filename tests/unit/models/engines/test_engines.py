@@ -57,10 +57,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pat
     folder = tmp_path_factory.mktemp("weights")
     torch.save(random_network().state_dict(), folder / "ultralight.pth")
     return {
-        "dinet": {
-            "generator": export_generator(folder / "dinet.onnx"),
-            "speech": export_wenet(folder / "wenet.onnx"),
-        },
+        "dinet": {"generator": export_generator(folder / "dinet.onnx"), "speech": export_wenet(folder / "wenet.onnx")},
         "edtalk": {"generator": save_edtalk(folder / "edtalk.onnx")},
         "musetalk": {},
         "ultralight": {"generator": folder / "ultralight.pth", "hubert": save_hubert(folder / "hubert.onnx")},

@@ -17,16 +17,7 @@ from models.face.choice import FaceChoice
 from models.face.lower_face import CELLS
 from models.face.occluder_mask import UncoveredFace
 from models.face.occlusion import AROUND_MOUTH, MIN_FRAMES, NUM_AROUND_MOUTH, UPPER_FACE, occluded
-from models.geometry.head_frame import (
-    EYE_LEFT,
-    EYE_RIGHT,
-    INNER_LOWER,
-    INNER_UPPER,
-    MIDDLE_LOWER,
-    MIDDLE_UPPER,
-    HeadPose,
-    mean_face,
-)
+from models.geometry import head_frame
 from models.mouth.shape import OPEN_MOUTH
 from models.track.face_track import finish_track
 from models.track.raw_landmarks import RawLandmarks
@@ -125,8 +116,8 @@ def found(raw: RawLandmarks) -> NDArray[np.bool_]:
 
 def yelling(picture: Picture, points: NDArray[np.float32], opening: float) -> Picture:
     """Drops the jaw by `opening` eye distances; teeth, tongue and a dark throat show between the lips."""
-    unit = float(np.linalg.norm(points[EYE_LEFT, :2] - points[EYE_RIGHT, :2]))
-    middle = points[[*INNER_UPPER, *INNER_LOWER], :2].mean(0)
+    unit = float(np.linalg.norm(points[head_frame.EYE_LEFT, :2] - points[head_frame.EYE_RIGHT, :2]))
+    middle = points[[*head_frame.INNER_UPPER, *head_frame.INNER_LOWER], :2].mean(0)
     width = float(np.linalg.norm(points[78, :2] - points[308, :2]))
     height, columns = picture.shape[:2]
     y, x = np.mgrid[:height, :columns].astype(np.float32)
@@ -200,9 +191,9 @@ def turned_heads(hidden: range) -> tuple[NDArray[np.uint8], NDArray[np.float32]]
     """Chroma and landmarks of a head with red lips that turns in `hidden`; there, its outline shows a green wall."""
     yaw = np.where(np.isin(np.arange(NUM_TURNED), hidden), 28.0, 0.0)
     turn = Rotation.from_euler("Y", yaw[:, None], degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
-    pose = HeadPose(np.full(NUM_TURNED, 100.0), turn, np.tile([200.0, 150.0, 0.0], (NUM_TURNED, 1)))
-    points = pose.same_to_image(mean_face()).astype(np.float32)
-    is_lip = np.isin([*AROUND_MOUTH, *UPPER_FACE], [*MIDDLE_UPPER, *MIDDLE_LOWER])
+    pose = head_frame.HeadPose(np.full(NUM_TURNED, 100.0), turn, np.tile([200.0, 150.0, 0.0], (NUM_TURNED, 1)))
+    points = pose.same_to_image(head_frame.mean_face()).astype(np.float32)
+    is_lip = np.isin([*AROUND_MOUTH, *UPPER_FACE], [*head_frame.MIDDLE_UPPER, *head_frame.MIDDLE_LOWER])
     chroma = np.where(is_lip[:, None], (118, 146), (118, 140)).astype(np.uint8)[None].repeat(NUM_TURNED, 0)
     for frame in hidden:
         outline = cv2.convexHull(np.ascontiguousarray(points[frame, :, :2]))

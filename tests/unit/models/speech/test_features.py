@@ -41,11 +41,7 @@ def test_log_mel_equals_whisper(tmp_path: Path, voice: Samples) -> None:
 
 @pytest.mark.parametrize("edges", [(0.0, 0.777, 2.0, 9.0), (0.0, 0.01, 0.03, 3.333), (4.9, 5.0, 5.1, 12.3)])
 def test_extract_blocks_equal_the_whole_file(
-    tmp_path: Path,
-    voice: Samples,
-    features: SpeechFeatures,
-    monkeypatch: pytest.MonkeyPatch,
-    edges: tuple[float, ...],
+    tmp_path: Path, voice: Samples, features: SpeechFeatures, monkeypatch: pytest.MonkeyPatch, edges: tuple[float, ...]
 ) -> None:
     voice = np.tile(voice, 1 + 13 * RATE // len(voice))  # several windows of the encoder
     path, level = _save(tmp_path, voice)

@@ -10,15 +10,8 @@ from onnx import TensorProto
 from scipy.signal import lfilter
 
 from models.engines.base import frame_gate
-from models.engines.dinet.deepspeech import (
-    DeepSpeechAudioEncoder,
-    cepstra,
-    mean_and_deviation,
-    network_inputs,
-)
-from models.engines.dinet.deepspeech import (
-    num_rows_of as num_letter_rows,
-)
+from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder, cepstra, mean_and_deviation, network_inputs
+from models.engines.dinet.deepspeech import num_rows_of as num_letter_rows
 from models.engines.dinet.engine import open_measured
 from models.engines.dinet.wenet import (
     ExactChunks,

@@ -10,24 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.engines.dinet import weights
 from models.engines.dinet.network import ChannelWarp, DINet, mix_channels
-from models.engines.dinet.weights import (
-    detector_mismatch,
-    generator_mismatch,
-    kind_of,
-    landmarks_mismatch,
-    speech_mismatch,
-)
 from models.engines.protocol import TensorTable
 from models.engines.runtime.torch_device import fold_batch_norm
 from models.engines.weights.inspection import inspect_weights
-from tests.random_weights.dinet_exports import (
-    export_deepspeech,
-    export_detector,
-    export_generator,
-    export_landmarks,
-    export_wenet,
-)
+from tests.random_weights import dinet_exports
 from tests.unit.models.engines.reference import fill, random_pictures
 
 
@@ -104,32 +92,35 @@ def test_generator_mismatch_accepts_both_kinds(tmp_path: Path) -> None:
     path = tmp_path / "clip_training_DINet_256mouth.pth"
     parallel = {f"module.{name}": value for name, value in DINet().state_dict().items()}
     torch.save({"state_dict": {"net_g": parallel}}, path)
-    assert generator_mismatch(inspect_weights(path)) is None
-    assert generator_mismatch(inspect_weights(export_generator(tmp_path / "free.onnx"))) is None
-    assert generator_mismatch(inspect_weights(export_generator(tmp_path / "fixed.onnx", batch=1))) is None
-    assert kind_of(tmp_path / "fixed.onnx") == "heygem"
+    assert weights.generator_mismatch(inspect_weights(path)) is None
+    assert weights.generator_mismatch(inspect_weights(dinet_exports.export_generator(tmp_path / "free.onnx"))) is None
+    assert (
+        weights.generator_mismatch(inspect_weights(dinet_exports.export_generator(tmp_path / "fixed.onnx", batch=1)))
+        is None
+    )
+    assert weights.kind_of(tmp_path / "fixed.onnx") == "heygem"
     heygem = TensorTable("torch", {"face_G.conv.weight": (64, 3, 7, 7)})
-    assert "found none; HeyGem's .pth has to be exported" in str(generator_mismatch(heygem))
-    wenet = inspect_weights(export_wenet(tmp_path / "wenet.onnx"))
-    assert "expected inputs [any,3,256,256] [any,3,256,256] [any,256,20]" in str(generator_mismatch(wenet))
-    assert "found safetensors" in str(generator_mismatch(TensorTable("safetensors", {})))
+    assert "found none; HeyGem's .pth has to be exported" in str(weights.generator_mismatch(heygem))
+    wenet = inspect_weights(dinet_exports.export_wenet(tmp_path / "wenet.onnx"))
+    assert "expected inputs [any,3,256,256] [any,3,256,256] [any,256,20]" in str(weights.generator_mismatch(wenet))
+    assert "found safetensors" in str(weights.generator_mismatch(TensorTable("safetensors", {})))
 
 
 def test_other_dinet_roles_accept_only_their_files(tmp_path: Path) -> None:
     tables = {
-        "wenet": inspect_weights(export_wenet(tmp_path / "wenet.onnx")),
-        "deepspeech": inspect_weights(export_deepspeech(tmp_path / "deepspeech.onnx")),
-        "detector": inspect_weights(export_detector(tmp_path / "scrfd.onnx", [])),
-        "landmarks": inspect_weights(export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2)))),
-        "generator": inspect_weights(export_generator(tmp_path / "dinet.onnx")),
+        "wenet": inspect_weights(dinet_exports.export_wenet(tmp_path / "wenet.onnx")),
+        "deepspeech": inspect_weights(dinet_exports.export_deepspeech(tmp_path / "deepspeech.onnx")),
+        "detector": inspect_weights(dinet_exports.export_detector(tmp_path / "scrfd.onnx", [])),
+        "landmarks": inspect_weights(dinet_exports.export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2)))),
+        "generator": inspect_weights(dinet_exports.export_generator(tmp_path / "dinet.onnx")),
         "torch": TensorTable("torch", {}),
     }
     roles = (
-        (speech_mismatch, {"wenet", "deepspeech"}),
-        (detector_mismatch, {"detector"}),
-        (landmarks_mismatch, {"landmarks"}),
-        (generator_mismatch, {"generator"}),
+        (weights.speech_mismatch, {"wenet", "deepspeech"}),
+        (weights.detector_mismatch, {"detector"}),
+        (weights.landmarks_mismatch, {"landmarks"}),
+        (weights.generator_mismatch, {"generator"}),
     )
     for mismatch, own in roles:
         assert {name for name, table in tables.items() if mismatch(table) is None} == own
-    assert "[1,any,494]" in str(speech_mismatch(tables["landmarks"]))
+    assert "[1,any,494]" in str(weights.speech_mismatch(tables["landmarks"]))

@@ -12,18 +12,11 @@ from torch import Tensor, nn
 
 from errors import ConfigError, WeightsError
 from models.engines.protocol import ComputeResources, Device
+from models.engines.runtime import torch_device
 from models.engines.runtime.batching import fixed_batches
 from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.device_feed import DeviceFeed
 from models.engines.runtime.onnx import OnnxNetwork
-from models.engines.runtime.torch_device import (
-    Tolerance,
-    choose_precision,
-    fold_batch_norm,
-    half_precision,
-    open_device,
-    repeatable,
-)
 from tests.random_weights.onnx_file import Dims, save_network
 
 
@@ -47,7 +40,7 @@ def test_fold_batch_norm_keeps_values_and_removes_layers() -> None:
     network, x = _network(), torch.rand(2, 3, 7, 7)
     with torch.inference_mode():
         before = network(x)
-        assert fold_batch_norm(network) == 3
+        assert torch_device.fold_batch_norm(network) == 3
         after = network(x)
     assert (after - before).abs().max() < 1e-5
     # The last one follows no convolution of its own block.
@@ -56,11 +49,11 @@ def test_fold_batch_norm_keeps_values_and_removes_layers() -> None:
 
 def test_fold_batch_norm_training_mode_raises() -> None:
     with pytest.raises(ValueError, match="evaluation mode"):
-        fold_batch_norm(_network().train())
+        torch_device.fold_batch_norm(_network().train())
 
 
 CPU = torch.device("cpu")
-has_half = pytest.mark.skipif(half_precision(CPU) is None, reason="this processor has no fast bfloat16")
+has_half = pytest.mark.skipif(torch_device.half_precision(CPU) is None, reason="this processor has no fast bfloat16")
 
 
 def _off_by(difference: float, num: int = 1) -> Callable[[torch.dtype], Tensor]:
@@ -80,22 +73,22 @@ def _off_by(difference: float, num: int = 1) -> Callable[[torch.dtype], Tensor]:
         (0.002, 1, None, torch.bfloat16),
         *((difference, 1, None, torch.float32) for difference in (0.1, float("nan"), float("inf"))),
         (0.01, 100, None, torch.float32),
-        (0.1, 1, Tolerance(0.2, 0.01), torch.bfloat16),
+        (0.1, 1, torch_device.Tolerance(0.2, 0.01), torch.bfloat16),
     ],
 )
 def test_choose_precision_auto_uses_half_within_tolerance(
-    difference: float, num: int, tolerance: Tolerance | None, expected: torch.dtype
+    difference: float, num: int, tolerance: torch_device.Tolerance | None, expected: torch.dtype
 ) -> None:
     given = () if tolerance is None else (tolerance,)
-    assert choose_precision(_off_by(difference, num), "auto", CPU, *given) == expected
+    assert torch_device.choose_precision(_off_by(difference, num), "auto", CPU, *given) == expected
 
 
 def test_choose_precision_fp32_runs_nothing() -> None:
     def run(dtype: torch.dtype) -> Tensor:
         raise AssertionError(f"computed in {dtype}")
 
-    assert choose_precision(run, "fp32", CPU) == torch.float32
-    assert half_precision(torch.device("cuda")) == torch.float16
+    assert torch_device.choose_precision(run, "fp32", CPU) == torch.float32
+    assert torch_device.half_precision(torch.device("cuda")) == torch.float16
 
 
 def _twice_plus(a: Tensor, b: Tensor) -> Tensor:
@@ -104,11 +97,11 @@ def _twice_plus(a: Tensor, b: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
 def test_device_feed_returns_batches_in_order(device: Device) -> None:
-    feed = DeviceFeed(open_device(ComputeResources(device)))
+    feed = DeviceFeed(torch_device.open_device(ComputeResources(device)))
     for num in (1, 4, 5, 8, 33, 200):
         first = np.random.default_rng(num).integers(0, 255, (num, 64, 64), dtype=np.uint8)
         second = np.random.default_rng(num).random((num, 1, 1), np.float32)
-        with repeatable():
+        with torch_device.repeatable():
             parts = list(feed.run(fixed_batches((first, second), 4), _twice_plus))
         assert np.array_equal(np.concatenate(parts), first.astype(np.float32) * 2 + second)
     assert list(feed.run(iter(()), _twice_plus)) == []
@@ -117,7 +110,7 @@ def test_device_feed_returns_batches_in_order(device: Device) -> None:
 def test_open_device_sets_num_threads_of_resources() -> None:
     before = torch.get_num_threads()
     try:
-        assert open_device(ComputeResources("cpu", num_threads=2)).type == "cpu"
+        assert torch_device.open_device(ComputeResources("cpu", num_threads=2)).type == "cpu"
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -126,7 +119,7 @@ def test_open_device_sets_num_threads_of_resources() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_open_device_missing_cuda_raises_config_error() -> None:
     with pytest.raises(ConfigError, match="found none that PyTorch can use"):
-        open_device(ComputeResources("cuda"))
+        torch_device.open_device(ComputeResources("cuda"))
 
 
 def _save_sum(path: Path, kind: int = TensorProto.FLOAT) -> Path:

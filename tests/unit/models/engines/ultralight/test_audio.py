@@ -12,13 +12,7 @@ from errors import WeightsError
 from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
 from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
-from models.engines.ultralight.hubert import (
-    HubertAudioEncoder,
-    OnnxHubert,
-    load_hubert,
-    normal_form,
-    num_hubert_rows,
-)
+from models.engines.ultralight.hubert import HubertAudioEncoder, OnnxHubert, load_hubert, normal_form, num_hubert_rows
 from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
 from models.engines.ultralight.weights import AudioKind, Variant, hubert_mismatch
 from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder, fbank
@@ -57,13 +51,7 @@ def wenet(tmp_path_factory: pytest.TempPathFactory) -> OnnxWenet:
     ],
 )
 def test_encode_in_spans_gives_same_bytes(
-    speech: Speech,
-    hubert: OnnxHubert,
-    wenet: OnnxWenet,
-    kind: AudioKind,
-    fps: Fraction,
-    total: int,
-    cuts: list[int],
+    speech: Speech, hubert: OnnxHubert, wenet: OnnxWenet, kind: AudioKind, fps: Fraction, total: int, cuts: list[int]
 ) -> None:
     def encode(audio_encoder: Any, first: int, stop: int) -> UltralightFeatures:
         features: UltralightFeatures = audio_encoder.encode(*speech, FrameSpan(fps, first, stop - first, total))

@@ -202,3 +202,12 @@ def test_wav2lip_role_other_export_reports_expected_and_found(inputs: Any, outpu
     found = str(GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,))))
     assert "(B, 6, S, S)" in found
     assert all(str(shape) in found for shape in inputs)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the variant for 96 x 96, as training scripts write them."""
+    path = tmp_path_factory.mktemp("wav2lip") / "wav2lip.pth"
+    parameters = {f"module.{name}": tensor for name, tensor in made_up_parameters(96).items()}
+    torch.save({"state_dict": parameters, "optimizer": None, "global_step": 1, "global_epoch": 1}, path)
+    return path

@@ -15,14 +15,8 @@ from models.engines.protocol import EngineClass, WeightsSpec
 from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import WeightsStore
 from models.engines.weights.upload import StagedFile
+from tests.unit.models.engines.weights import weights_files
 from tests.unit.models.engines.weights.toy_engines import ENGINES, TwinEngine
-from tests.unit.models.engines.weights.weights_files import (
-    external_onnx,
-    onnx_file,
-    safetensors_file,
-    state,
-    torch_file,
-)
 
 
 @pytest.fixture
@@ -31,7 +25,9 @@ def store(tmp_path: Path) -> WeightsStore:
 
 
 def test_add_recognises_and_stores_file(store: WeightsStore, tmp_path: Path) -> None:
-    source = torch_file(tmp_path / "Wav2 Lip (GAN).pth", {"state_dict": state(prefix="module.")})
+    source = weights_files.torch_file(
+        tmp_path / "Wav2 Lip (GAN).pth", {"state_dict": weights_files.state(prefix="module.")}
+    )
     entry = store.add(source)
     assert (entry.name, entry.role, entry.format, entry.label) == ("toy", "generator", "torch", "Wav2_Lip_(GAN).pth")
     assert store.path_of(entry).read_bytes() == source.read_bytes()
@@ -43,9 +39,9 @@ def test_add_recognises_and_stores_file(store: WeightsStore, tmp_path: Path) -> 
 
 
 def test_add_second_role_joins_variant(store: WeightsStore, tmp_path: Path) -> None:
-    first = store.add(safetensors_file(tmp_path / "a.safetensors"))
-    gan = store.add(safetensors_file(tmp_path / "b.pth", fill=1), name="gan")
-    mixer = store.add(onnx_file(tmp_path / "c.onnx"), engine="toy", name="gan")
+    first = store.add(weights_files.safetensors_file(tmp_path / "a.safetensors"))
+    gan = store.add(weights_files.safetensors_file(tmp_path / "b.pth", fill=1), name="gan")
+    mixer = store.add(weights_files.onnx_file(tmp_path / "c.onnx"), engine="toy", name="gan")
     assert [each.name for each in (first, gan, mixer)] == ["toy", "toy:gan", "toy:gan"]
     weights = pickle.loads(pickle.dumps(store.for_engine("toy:gan")))
     assert (weights.path("generator"), weights.path("mixer")) == (store.path_of(gan), store.path_of(mixer))
@@ -62,20 +58,20 @@ def test_path_missing_role_names_add_command(store: WeightsStore) -> None:
 
 
 def test_add_file_of_known_role_changes_nothing(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "a.pth")
+    source = weights_files.safetensors_file(tmp_path / "a.pth")
     entry = store.add(source)
     inode = store.path_of(entry).stat().st_ino
     assert store.add(source) == entry
     assert store.path_of(entry).stat().st_ino == inode, "readers are not disturbed"
     with pytest.raises(StateError, match=r"has another generator already \(a.pth\).*--name VARIANT.*remove toy"):
-        store.add(safetensors_file(tmp_path / "b.pth", fill=1))
+        store.add(weights_files.safetensors_file(tmp_path / "b.pth", fill=1))
     assert store.list() == (entry,)
 
 
 def test_verify_finds_changed_file_and_add_repairs(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.pth")
+    source = weights_files.safetensors_file(tmp_path / "w.pth")
     entry = store.add(source)
-    mixer = store.add(onnx_file(tmp_path / "m.onnx"))
+    mixer = store.add(weights_files.onnx_file(tmp_path / "m.onnx"))
     weights = store.for_engine("toy")
     path = weights.path("generator")
     assert store.verify() == {entry: None, mixer: None}
@@ -100,15 +96,15 @@ def test_verify_applies_current_engine_mismatch(store: WeightsStore, tmp_path: P
             WeightsSpec("generator", "Toy generator", "MIT.", lambda table: "expected other weights"),
         )
 
-    entry = store.add(safetensors_file(tmp_path / "w.pth"))
+    entry = store.add(weights_files.safetensors_file(tmp_path / "w.pth"))
     assert WeightsStore(store.folder, {"toy": Changed}).verify()[entry] == "toy generator: expected other weights"
     assert "expected one of other" in (WeightsStore(store.folder, {"other": TwinEngine}).verify()[entry] or "")
 
 
 def test_remove_deletes_file_and_entry(store: WeightsStore, tmp_path: Path) -> None:
-    generator = store.add(safetensors_file(tmp_path / "w.pth"))
-    mixer = store.add(onnx_file(tmp_path / "m.onnx"))
-    gan = store.add(safetensors_file(tmp_path / "w.pth"), name="gan")
+    generator = store.add(weights_files.safetensors_file(tmp_path / "w.pth"))
+    mixer = store.add(weights_files.onnx_file(tmp_path / "m.onnx"))
+    gan = store.add(weights_files.safetensors_file(tmp_path / "w.pth"), name="gan")
     assert store.remove("toy", "mixer") == (mixer,)
     assert store.remove("toy") == (generator,)
     assert store.list() == (gan,)
@@ -120,7 +116,7 @@ def test_remove_deletes_file_and_entry(store: WeightsStore, tmp_path: Path) -> N
 
 
 def test_add_unknown_file_reports_reason_of_each_engine(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.pth", ({"face.weight": (4, 3, 3, 3)}))
+    source = weights_files.safetensors_file(tmp_path / "w.pth", ({"face.weight": (4, 3, 3, 3)}))
     with pytest.raises(WeightsError) as refused:
         store.add(source)
     assert "toy generator: expected face.weight of (4, 6, 3, 3), found (4, 3, 3, 3)" in str(refused.value)
@@ -129,7 +125,7 @@ def test_add_unknown_file_reports_reason_of_each_engine(store: WeightsStore, tmp
 
 
 def test_add_uses_requested_engine_and_role(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.pth")
+    source = weights_files.safetensors_file(tmp_path / "w.pth")
     twins: Mapping[str, str | EngineClass] = {**ENGINES, "twin": TwinEngine}
     both = WeightsStore(store.folder, twins)
     with pytest.raises(OptionError, match="--engine toy --role generator, --engine twin --role generator"):
@@ -157,7 +153,7 @@ def _bring(store: WeightsStore, source: Path, request: AddRequest) -> None:
 
 
 def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:
-    source, data = external_onnx(tmp_path / "m.onnx", "parts/w.bin"), tmp_path / "parts" / "w.bin"
+    source, data = weights_files.external_onnx(tmp_path / "m.onnx", "parts/w.bin"), tmp_path / "parts" / "w.bin"
     with store.stage() as staged, pytest.raises(WeightsError, match="all its data in one file"):
         staged.write(source.read_bytes())
         store.recognise(staged, "m.onnx", AddRequest())
@@ -188,14 +184,14 @@ def test_add_unusable_file_raises(store: WeightsStore, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing", Path("/dev/zero")):
         with pytest.raises(InputError, match="expected a file"):
             store.add(path)
-    source = safetensors_file(tmp_path / "w.safetensors")
+    source = weights_files.safetensors_file(tmp_path / "w.safetensors")
     os.truncate(source, shutil.disk_usage(tmp_path).free + 1024**3)  # takes no room itself
     with pytest.raises(StorageFullError, match="w.safetensors: needs "):
         store.add(source)
 
 
 def test_list_damaged_index_raises_weights_error(store: WeightsStore, tmp_path: Path) -> None:
-    store.add(safetensors_file(tmp_path / "w.pth"))
+    store.add(weights_files.safetensors_file(tmp_path / "w.pth"))
     index = store.folder / "index.json"
     sound = index.read_text()
     for damage in (sound[:-20], sound.replace('"toy"', '"../../toy"'), sound.replace('"generator"', '".."')):
@@ -206,7 +202,7 @@ def test_list_damaged_index_raises_weights_error(store: WeightsStore, tmp_path: 
 
 def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> None:
     """Each adds a variant of its own and one that both add; the index holds all three."""
-    source = safetensors_file(tmp_path / "w.safetensors")
+    source = weights_files.safetensors_file(tmp_path / "w.safetensors")
     code = (
         "import sys; from pathlib import Path\n"
         "from models.engines.weights.store import WeightsStore\n"
