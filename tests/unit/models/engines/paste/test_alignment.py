@@ -34,7 +34,8 @@ def test_align_maps_five_points_onto_template(degrees: float) -> None:
 def test_align_and_five_points_equal_cv2_and_facefusion() -> None:
     points = alignment.FFHQ_512 * 0.4 + np.random.default_rng(0).normal(0, 3, (5, 2)) + [90, 70]
     (ours,) = alignment.align(points[None], alignment.MTCNN_512, 512)
-    theirs, _ = cv2.estimateAffinePartial2D(points, alignment.MTCNN_512, method=cv2.RANSAC, ransacReprojThreshold=100)
+    found = cv2.estimateAffinePartial2D(points, alignment.MTCNN_512, method=cv2.RANSAC, ransacReprojThreshold=100)
+    theirs = np.asarray(found[0], np.float64)
     assert np.abs(apply(ours, points) - apply(theirs, points)).max() < 0.5
     points = np.random.default_rng(1).uniform(0, 100, (2, 68, 2))
     expected = [points[1, 36:42].mean(0), points[1, 42:48].mean(0), points[1, 30], points[1, 48], points[1, 54]]
