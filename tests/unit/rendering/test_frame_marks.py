@@ -51,8 +51,7 @@ def test_segment_marks_text_is_laid_out_once() -> None:
     watermark = SegmentWatermark(texts=(FrameText(1, 3, "Hello"), FrameText(3, 4, "World")))
     assert _kinds(watermark) == [[], [Overlay], [Overlay], [Overlay], [], []]
     marks = segment_marks(info_of(320, 240), watermark, 6, LabelsConfig())
-    assert marks[1][0] is marks[2][0]
-    assert marks[2][0] is not marks[3][0]
+    assert marks[1][0] is marks[2][0] and marks[2][0] is not marks[3][0]
 
 
 @needs_font

@@ -181,5 +181,4 @@ def test_shown_patch_occluder_stays_in_front_of_the_face() -> None:
     assert clear is not None
     assert behind is not None
     assert clear.planes.y[0].tolist() == [103] * 4
-    assert behind.planes.y[0, 0] == 104
-    assert behind.planes.y[0, 3] == 4
+    assert behind.planes.y[0, 0] == 104 and behind.planes.y[0, 3] == 4

@@ -227,7 +227,7 @@ def test_render_keyframe_only_without_the_chunk_before(studio: Studio) -> None:
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[FrameReader]:
     closed: list[FrameReader] = []
-    monkeypatch.setattr(FrameReader, "close", closed.append)
+    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(reader))
     return closed
 
 

@@ -88,8 +88,7 @@ def test_read_synthetic_tracks_follow_the_phones(tmp_path: Path) -> None:
     assert np.abs(utterance.samples - _voice(RATE)).max() < 1e-3
     assert utterance.track.shape == (50, 9)
     assert utterance.track[18:22, OPEN].max() < 0.2 < 1 < utterance.track[30:36, OPEN].min()
-    assert utterance.track[5:12, 8].all()
-    assert utterance.track[18:22, 8].all()
+    assert utterance.track[5:12, 8].all() and utterance.track[18:22, 8].all()
     assert not utterance.track[28:38, 8].any()
 
 
@@ -97,8 +96,7 @@ def test_shape_phones_rounds_vowels_and_closes_lips() -> None:
     shape, touch = shape_phones([("i", 0.0, 0.3), ("p", 0.3, 0.4), ("u", 0.4, 0.8)], 40)
     assert shape[25:35, WIDTH].max() < -0.04 < -0.015 < shape[3:10, WIDTH].min()
     assert shape[17, OPEN] < 0.015
-    assert touch[15:20].all()
-    assert touch.sum() == 6
+    assert touch[15:20].all() and touch.sum() == 6
 
 
 def _moving(name: str, seed: int) -> Utterance:
@@ -195,8 +193,7 @@ def test_batches_splice_talkers_and_mask_the_seams() -> None:
     heard = features[..., 0].round(2)
     assert (heard == mouths[..., -1].round(2)).all(), "a mouth stays with its sound"
     seams = np.diff(heard) != 0
-    assert not seams[kinds != 0].any()
-    assert 0.3 < seams[kinds == 0].any(1).mean() < 0.9
+    assert not seams[kinds != 0].any() and 0.3 < seams[kinds == 0].any(1).mean() < 0.9
     for row, before in np.argwhere(seams):
         assert not valid[row, max(0, before - 3) : before + 5].any()
     assert 0.5 < valid[kinds == 0].mean() < 0.95
@@ -212,8 +209,7 @@ def test_batches_mix_two_corpora_of_real_speech() -> None:
     drawn = [batches.draw() for _ in range(12)]
     kinds, widths = (np.concatenate([getattr(batch, name) for batch in drawn]) for name in ("kinds", "mouths"))
     is_second = widths[..., WIDTH] == 9
-    assert 0.3 < is_second[kinds == REAL].mean() < 0.5
-    assert not is_second[kinds != REAL].any()
+    assert 0.3 < is_second[kinds == REAL].mean() < 0.5 and not is_second[kinds != REAL].any()
 
 
 def test_train_predicts_mouths_of_an_unseen_talker() -> None:

@@ -75,8 +75,7 @@ def test_calibrate_short_or_faint_speech_stays_near_the_average() -> None:
         return float(_calibrated(shape, shape * 1.6).gain[0])
 
     gains = [gain(part) for part in (predicted[:15], predicted[:40], predicted)]
-    assert 1.1 < gains[0] < gains[1] < gains[2] < 1.6
-    assert gains[0] < 1.5
+    assert 1.1 < gains[0] < gains[1] < gains[2] < 1.6 and gains[0] < 1.5
     assert 1 < gain(_speech(40) * 0.4) < 0.93 * gain(_speech(40))
 
 
@@ -209,8 +208,7 @@ def test_calibrate_on_sound_unaligned_sound_learns_nothing() -> None:
     sound = _sound(200)
     strange = replace(_sound(200), shape=np.roll(sound.shape, 90, axis=0), hidden=np.roll(sound.hidden, 90, axis=0))
     calibration, own = _on_sound(_habitual(strange, 0), sound)
-    assert own.sync.offset_seconds is None
-    assert own.learned_seconds == 0
+    assert own.sync.offset_seconds is None and own.learned_seconds == 0
     assert not len(calibration.adaptation.weights)
 
 
@@ -235,8 +233,7 @@ def test_calibrate_on_sound_silent_source_has_only_an_offset() -> None:
     calibration, own = _on_sound(_talker(sound, 6), sound, talks=False)
     assert not calibration.is_fitted
     assert (calibration.gain == MouthCalibration.default().gain).all()
-    assert own.sync.offset_seconds == pytest.approx(0.12, abs=0.01)
-    assert own.jitter is None
+    assert own.sync.offset_seconds == pytest.approx(0.12, abs=0.01) and own.jitter is None
 
 
 @pytest.mark.parametrize(
@@ -299,8 +296,7 @@ def _left(way: SpeakerAdaptation) -> Floats:
 
 def test_learn_longer_speech_leaves_less_deviation() -> None:
     left = [_left(learn(_hidden(s), _residual(_hidden(s)), FPS)[0]).mean() for s in (2, 10, 60)]
-    assert 0.5 < left[0] < 1.02
-    assert left[0] > left[1] > left[2]
+    assert 0.5 < left[0] < 1.02 and left[0] > left[1] > left[2]
     assert left[2] < 0.4
     shape = _habit()
     assert (SpeakerAdaptation.unknown().applied(shape, np.zeros((0, 0), np.float32)) == shape).all()

@@ -218,8 +218,7 @@ def test_head_warp_yaw_moves_nose_more_than_hair(still: Still, warp: HeadWarp) -
     nose, top = still.track.points[0, 1, :2], still.track.points[0, 10, :2] - [0, 0.55 * unit]
     turned = warp.render(with_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
     moved = [float((_centre(turned, place) - place)[0]) for place in (nose, top)]
-    assert moved[0] > 2
-    assert abs(moved[1]) < 0.7 * moved[0]
+    assert moved[0] > 2 and abs(moved[1]) < 0.7 * moved[0]
 
 
 def test_head_warp_keeps_the_border_without_folds(still: Still, warp: HeadWarp) -> None:

@@ -67,8 +67,7 @@ def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: Samples, hear
         sync = sync_of(track, hear(moved(sound, num_frames)))
         assert sync.offset_seconds is not None, sync
         offsets.append(sync.offset_seconds * 25)
-        assert sync.confidence >= 0.6
-        assert sync.speech_seconds > 3
+        assert sync.confidence >= 0.6 and sync.speech_seconds > 3
     assert offsets == pytest.approx(moves, abs=0.5)
     assert np.diff(offsets)[1:-1] == pytest.approx([2.5, 0.5, 3.75], abs=0.3)
 
@@ -83,8 +82,7 @@ def test_measure_sync_of_another_sound_is_unknown(
         assert sync_of(track, hear(wrong)).offset_seconds is None
     assert sync_of(track, hear(np.zeros_like(sound))) == SourceSync(None, 0.0, 0.0, 0.0)
     word = sync_of(track, hear(sound[:RATE]))
-    assert word.offset_seconds is None
-    assert 0 < word.speech_seconds < 1.5
+    assert word.offset_seconds is None and 0 < word.speech_seconds < 1.5
 
 
 def test_measure_sync_ignores_absent_frames_and_rest(track: FaceTrack, sound: Samples, hear: Hear) -> None:
@@ -94,8 +92,7 @@ def test_measure_sync_ignores_absent_frames_and_rest(track: FaceTrack, sound: Sa
     shape[30:45] = 5.0
     mouth = hear(moved(sound, 3))
     sync = measure_sync(shape, present, FPS, mouth.shape, mouth.gate)
-    assert sync.offset_seconds is not None
-    assert sync.offset_seconds * 25 == pytest.approx(3, abs=0.6)
+    assert sync.offset_seconds is not None and sync.offset_seconds * 25 == pytest.approx(3, abs=0.6)
     still = measure_sync(np.zeros_like(track.shape), track.visible, FPS, mouth.shape, mouth.gate)
     assert still.offset_seconds is None
     with pytest.raises(ValueError, match="Expected"):

@@ -36,8 +36,7 @@ def test_detector_box_follows_the_face(detector: FaceDetector, scene: Scene) -> 
     (one,) = detector(scene.frame(640, 480, (240.0, 250.0, 0.7)), COLOUR)
     (two,) = detector(scene.frame(640, 480, (330.0, 220.0, 0.7)), COLOUR)
     assert (two.center_x - one.center_x, two.center_y - one.center_y) == pytest.approx((90, -30), abs=0.04 * one.size)
-    assert one.score > 0.7
-    assert abs(one.angle) < 0.2
+    assert one.score > 0.7 and abs(one.angle) < 0.2
 
 
 def test_detector_window_gives_frame_coordinates(detector: FaceDetector, scene: Scene) -> None:
@@ -62,10 +61,8 @@ def test_detector_pq_picture_scores_as_sdr(detector: FaceDetector, portrait: NDA
 def test_face_box_overlap_and_contains() -> None:
     box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
     assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
-    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3)
-    assert box.overlap(16, 5, 20, 15) == 0.0
-    assert box.contains(14.9, 5.1)
-    assert not box.contains(15.1, 10.0)
+    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3) and box.overlap(16, 5, 20, 15) == 0.0
+    assert box.contains(14.9, 5.1) and not box.contains(15.1, 10.0)
 
 
 def test_find_small_face_is_found_on_tiles(finder: FaceFinder, scene: Scene) -> None:
@@ -73,8 +70,7 @@ def test_find_small_face_is_found_on_tiles(finder: FaceFinder, scene: Scene) -> 
     face, seen = finder.find(frame, COLOUR, FaceChoice())
     assert face is not None
     assert len(seen) == 1
-    assert face.box.contains(760, 480)
-    assert 0.04 < face.box.size / 1000 < 0.08
+    assert face.box.contains(760, 480) and 0.04 < face.box.size / 1000 < 0.08
 
 
 def test_find_all_returns_each_face_once_largest_first(finder: FaceFinder, scene: Scene) -> None:
@@ -82,8 +78,7 @@ def test_find_all_returns_each_face_once_largest_first(finder: FaceFinder, scene
     faces = finder.find_all(frame, COLOUR)
     assert [face.box.contains(x, 250) for face, x in zip(faces, (220, 820), strict=True)] == [True, True]
     right, _ = finder.find(frame, COLOUR, FaceChoice.parse("point:820,245"))
-    assert right is not None
-    assert right.box.contains(820, 250)
+    assert right is not None and right.box.contains(820, 250)
 
 
 def test_find_doubtful_face_is_not_chosen(finder: FaceFinder, scene: Scene) -> None:

@@ -100,8 +100,7 @@ def test_region_of_points_stretches_turned_heads_only() -> None:
     turns = Rotation.from_euler("Y", yaw, degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
     heads = HeadPose(np.full(6, 80.0), turns, np.full((6, 3), [200.0, 150.0, 0.0])).same_to_image(mean_face())
     stretch = [LandmarkRegion.of_points(points.astype(np.float32)).stretch for points in heads]
-    assert stretch[:3] == [1, 1, 1]
-    assert 1 < stretch[3] < stretch[4] < stretch[5] < 1.7
+    assert stretch[:3] == [1, 1, 1] and 1 < stretch[3] < stretch[4] < stretch[5] < 1.7
     mixed = LandmarkRegion(0, 0, 10, 3.0).mix(LandmarkRegion(4, 2, 20, -3.0), 0.5)
     assert mixed[:3] == pytest.approx((2, 1, 15))
     assert abs(mixed.angle) == pytest.approx(np.pi, abs=0.01), "the short way"
@@ -154,10 +153,8 @@ def test_lip_landmarks_replace_only_the_lips_of_the_mesh(talk: Talk) -> None:
     assert 0 < apart[list(LIPS)].max() < 0.06  # in another order some would be far away
     assert np.delete(apart, LIPS).max() == 0
     gaps, by_mesh = _gaps(talk.points), _gaps(talk.mesh)
-    assert np.quantile(gaps, 0.1) < 0.005
-    assert gaps.max() > 0.08
-    assert gaps.std() > 1.2 * by_mesh.std()
-    assert np.corrcoef(gaps, by_mesh)[0, 1] > 0.85
+    assert np.quantile(gaps, 0.1) < 0.005 and gaps.max() > 0.08
+    assert gaps.std() > 1.2 * by_mesh.std() and np.corrcoef(gaps, by_mesh)[0, 1] > 0.85
 
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.6, 0.0), (1.8, 0.0), (1.0, 35.0)])

@@ -63,8 +63,7 @@ def test_report_of_a_good_job_has_no_warnings() -> None:
     assert good.warnings == []
     assert (good.output.duration_seconds, good.output.audio_minus_video_ms) == (4.0, -10.0)
     assert (good.mouth.opening_std_speech, good.mouth.opening_std_silence) == (0.05, 0.001)
-    assert good.mouth.open_share_silence == 0
-    assert good.mouth.jitter_ratio == pytest.approx(0.92)
+    assert good.mouth.open_share_silence == 0 and good.mouth.jitter_ratio == pytest.approx(0.92)
     assert (good.source.audio_offset_ms, good.source.audio_offset_confidence) == (4.0, 0.9)
     assert (good.source.calibration, good.source.own_speech_seconds) == ("own speech", 10.0)
     assert (good.face.size, good.face.eye_distance_px, good.face.eye_distance_px_min) == ("good", 90, 85)

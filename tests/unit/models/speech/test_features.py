@@ -130,8 +130,7 @@ def test_measure_level_of_rare_speech_is_the_speechs(tmp_path: Path, voice: Samp
 def test_speech_activity_gate_spans_gaps_and_faint_speech(tmp_path: Path, voice: Samples) -> None:
     silence = np.zeros(2 * RATE, np.int16)
     gate = _gate(tmp_path, np.concatenate([silence, voice, silence]))
-    assert (gate[:70] == 0).all()
-    assert (gate[-75:] == 0).all()
+    assert (gate[:70] == 0).all() and (gate[-75:] == 0).all()
     assert gate[100 : 100 + len(voice) * 50 // RATE].mean() > 0.95
     faint = np.rint(voice * 0.003).astype(np.int16)  # its loud parts at -60 dBFS
     assert -70 < _save(tmp_path, faint)[1].speech_db < -55

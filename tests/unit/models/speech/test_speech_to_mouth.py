@@ -27,12 +27,9 @@ def test_predict_moves_in_speech_and_rests_in_pauses(voice: Samples, predict: Pr
     silence = np.zeros(2 * RATE, np.int16)
     shapes = predict(np.concatenate([silence, voice, silence]))
     ratio = shapes.shape[50:-50].std(0) / DEFAULT_SCALE
-    assert (ratio > 0.3).all()
-    assert (ratio < 2).all()
-    assert (shapes.shape[:35] == 0).all()
-    assert (shapes.shape[-35:] == 0).all()
-    assert (shapes.hidden[:35] == 0).all()
-    assert (np.square(shapes.hidden[50:-50]).sum(1) > 0).all()
+    assert (ratio > 0.3).all() and (ratio < 2).all()
+    assert (shapes.shape[:35] == 0).all() and (shapes.shape[-35:] == 0).all()
+    assert (shapes.hidden[:35] == 0).all() and (np.square(shapes.hidden[50:-50]).sum(1) > 0).all()
     clean, clipped = (predict(np.clip(voice * gain, -32768, 32767).astype(np.int16)) for gain in (1.0, 3.0))
     assert np.corrcoef(clean.shape[:, OPEN], clipped.shape[:, OPEN])[0, 1] > 0.75
 
@@ -91,15 +88,13 @@ def test_predict_hum_and_chords_do_not_open_the_mouth(predict: Predict, partials
     beats = np.exp(-4 * (time % 0.5)) if len(partials) > 4 else np.ones(len(time))
     sound = 2000 * beats * np.sin(2 * np.pi * np.outer(partials, time)).sum(0)
     opening = predict(sound.astype(np.int16)).shape[:, OPEN]
-    assert np.abs(opening.mean()) < 0.002
-    assert opening.std() < 0.004
+    assert np.abs(opening.mean()) < 0.002 and opening.std() < 0.004
 
 
 @pytest.mark.parametrize("num_samples", [1, 320, 900])
 def test_predict_short_sound_is_one_frame(predict: Predict, num_samples: int) -> None:
     shapes = predict(np.full(num_samples, 9000, np.int16))
-    assert shapes.shape.shape == (1, 8)
-    assert np.isfinite(shapes.shape).all()
+    assert shapes.shape.shape == (1, 8) and np.isfinite(shapes.shape).all()
 
 
 def test_predict_outside_the_block_repeats_or_raises(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
@@ -118,8 +113,7 @@ def test_predict_lips_part_once_ahead_of_speech(voice: Samples, extract: Extract
     heard = int(block.activity.is_heard.argmax())  # the first row
     ahead = mouth.predict(block, Fraction(50), 0, heard + 1)
     opening = ahead.shape[(block.activity.gate > 0)[: heard + 1], OPEN]
-    assert len(opening) > 20
-    assert np.diff(opening).min() > -2e-3
+    assert len(opening) > 20 and np.diff(opening).min() > -2e-3
     assert opening.max() < 0.07
     # What the network makes of the quiet, with all of it taken for speech, does more.
     open_ended = _with_activity(block, is_heard=np.ones_like(block.activity.is_heard))

@@ -31,10 +31,8 @@ def test_driving_weights_fade_on_both_sides_of_a_gap() -> None:
     skip_reason = SHOWN.copy()
     skip_reason[18:22] = SkipReason.NO_FACE
     weight = driving_weights(skip_reason, ONE_SHOT, 25.0)
-    assert (weight[18:22] == 0).all()
-    assert (np.diff(weight[12:19]) < 0).all()
-    assert (np.diff(weight[21:27]) > 0).all()
-    assert weight[:12].min() == weight[28:].min() == 1
+    assert (weight[18:22] == 0).all() and (np.diff(weight[12:19]) < 0).all()
+    assert (np.diff(weight[21:27]) > 0).all() and weight[:12].min() == weight[28:].min() == 1
     assert (weight == weight[::-1]).all()  # played backwards it fades alike
     facing = np.linspace(1, 0.2, 40, dtype=np.float32)
     assert (driving_weights(skip_reason, ONE_SHOT, 25.0, facing) == np.minimum(weight, facing)).all()
@@ -55,8 +53,7 @@ def test_driving_weights_fade_equally_long_at_any_rate(fps: float) -> None:
 def test_mouth_share_ends_before_patch_share() -> None:
     weight = np.linspace(0, 1, 101)
     mouth, patch = mouth_share(weight), patch_share(weight)
-    assert (mouth[patch < 0.5] < 0.01).all()
-    assert patch[0] == mouth[0] == 0
+    assert (mouth[patch < 0.5] < 0.01).all() and patch[0] == mouth[0] == 0
     assert patch[-1] == mouth[-1] == 1
     assert (np.diff(mouth) >= 0).all() and (np.diff(patch) >= 0).all()
 
@@ -169,8 +166,7 @@ def test_face_track_load_equals_saved(tmp_path: Path) -> None:
     assert loaded.is_rest_closed_by_model == track.is_rest_closed_by_model
     for name in ("points", "visible", "scale", "rotation", "translation", "head_points", "rest", "shape"):
         stored, made = getattr(loaded, name), getattr(track, name)
-        assert np.array_equal(stored, made)
-        assert stored.dtype == made.dtype
+        assert np.array_equal(stored, made) and stored.dtype == made.dtype
 
 
 def test_finish_track_real_talker_opens_and_closes(shared_clips: Path) -> None:
@@ -180,8 +176,7 @@ def test_finish_track_real_talker_opens_and_closes(shared_clips: Path) -> None:
     with FrameReader(clip, info, 64 * 1024**2) as reader:
         raw, _ = tracker.track_chunk(reader.read(range(info.num_frames)), info.colour, FaceChoice(), None)
     track = finish_track(raw.points, raw.present)
-    assert track.visible.all()
-    assert not track.is_rest_closed_by_model
+    assert track.visible.all() and not track.is_rest_closed_by_model
     assert track.shape[:, 0].std() > 0.03
     model = LipModel.load().deform(track.rest, track.shape)
     lips = [0, 13, 14, 17, 37, 84, 267, 314]
@@ -259,8 +254,7 @@ def test_assess_visibility_unrecognised_profile_is_turned_away() -> None:
     yaw = np.concatenate([np.linspace(0, 70, 20), np.full(20, 70.0), np.linspace(70, 0, 20)])
     skip_reason = assess_visibility(raw(reasons, heads(yaw))).skip_reason
     away = np.flatnonzero(skip_reason == SkipReason.TURNED_AWAY)
-    assert set(range(20, 40)) < set(away.tolist())
-    assert (np.diff(away) == 1).all()
+    assert set(range(20, 40)) < set(away.tolist()) and (np.diff(away) == 1).all()
 
 
 def test_assess_visibility_weak_or_small_face_is_skipped() -> None:

@@ -87,8 +87,7 @@ def moving(scene: Scene, num_frames: int) -> list[YuvFrame]:
 
 def test_track_chunk_follows_a_moving_face(tracker: FaceTracker, scene: Scene) -> None:
     raw, _ = tracker.track_chunk(moving(scene, 12), COLOUR, LARGEST, None)
-    assert raw.points.shape == (12, 468, 3)
-    assert raw.present.all()
+    assert raw.points.shape == (12, 468, 3) and raw.present.all()
     eyes = np.linalg.norm(raw.points[0, EYE_LEFT] - raw.points[0, EYE_RIGHT])
     path = raw.points[..., :2].mean(1)
     expected = path[0] + np.arange(12)[:, None] * [3.0, 0.0]
@@ -135,13 +134,11 @@ def test_track_chunk_in_chunks_equals_one_run(tracker: FaceTracker, scene: Scene
 def test_track_chunk_absent_or_late_face_is_found(tracker: FaceTracker, scene: Scene) -> None:
     shown, empty = scene.frame(480, 360, (240.0, 180.0, 0.5)), scene.frame(480, 360)
     raw, _ = tracker.track_chunk([shown] * 2 + [empty] * 5 + [shown] * 4, COLOUR, LARGEST, None)
-    assert raw.present[:2].all()
-    assert not raw.present[2:7].any()
+    assert raw.present[:2].all() and not raw.present[2:7].any()
     assert raw.present[-1]
     assert all(np.array_equal(points, raw.points[1]) for points in raw.points[2:7])
     first, state = tracker.track_chunk([empty] * 3, COLOUR, LARGEST, None)
-    assert not first.present.any()
-    assert not first.points.any()
+    assert not first.present.any() and not first.points.any()
     later, _ = tracker.track_chunk([shown] * 4, COLOUR, LARGEST, state)
     assert later.present[-1]
 
@@ -172,8 +169,7 @@ def test_track_chunk_follows_the_reference_person(tracker: FaceTracker, scene: S
     assert pickle.loads(pickle.dumps(choice)) == choice
     empty, shown = scene.frame(640, 360), scene.frame(640, 360, (420.0, 180.0, 0.45))
     raw, _ = tracker.track_chunk([empty] * 3 + [shown] * 4, COLOUR, choice, None)
-    assert not raw.present[:3].any()
-    assert raw.present[3:].all()
+    assert not raw.present[:3].any() and raw.present[3:].all()
     assert box_of_points(raw.points[-1], 1.0).contains(420, 180)
     for places in ((), ((120.0, 180.0, 0.4), (360.0, 180.0, 0.4))):
         with pytest.raises(FaceNotFoundError, match=f"one face in the reference picture, found {len(places)} face"):
@@ -232,8 +228,7 @@ def test_track_chunk_people_who_swap_places_are_kept(tracker: FaceTracker, talke
     one, other = talkers
     frames = beside(one[:6], other[:6]) + beside(other[6:], one[6:])
     raw, _ = tracker.track_chunk(frames, COLOUR, FaceChoice.parse("point:170,150"), None)
-    assert raw.present.all()
-    assert (raw.points[:6, :, 0].mean(1) < 360).all()
+    assert raw.present.all() and (raw.points[:6, :, 0].mean(1) < 360).all()
     assert (raw.points[6:, :, 0].mean(1) > 360).all()
 
 
@@ -256,8 +251,7 @@ def test_track_chunk_face_blended_into_another_is_lost(tracker: FaceTracker, tal
         for share in np.linspace(0, 1, 20)
     ]
     raw, _ = tracker.track_chunk([a] * 6 + blends + [b] * 12, COLOUR, LARGEST, None)
-    assert raw.present[:8].all()
-    assert not raw.present[-4:].any()
+    assert raw.present[:8].all() and not raw.present[-4:].any()
 
 
 def cuts(frames: list[YuvFrame]) -> list[int]:

@@ -68,8 +68,7 @@ def test_exact_chunks_long_files_equal_published_rows() -> None:
     piece = short_tail.piece(np.zeros(552_200, np.int16), 1)
     assert (piece.first, piece.stop, len(piece.mel)) == (874, short_tail.num_rows, 132)
     one_frame = ExactChunks.of(640, FrameSpan(Fraction(25), 0, 1, 1))
-    assert one_frame.num_frames == 1
-    assert one_frame.first_rows(np.array([0, 5])).tolist() == [0, 0]
+    assert one_frame.num_frames == 1 and one_frame.first_rows(np.array([0, 5])).tolist() == [0, 0]
 
 
 def test_first_rows_are_nearest_in_time() -> None:
@@ -133,8 +132,7 @@ def test_wenet_encode_past_end_reads_silence(tmp_path: Path, make_encoder: Make)
     (span,) = spans(100, [100])
     for name in ("shared", "exact"):
         heard = make_encoder(name)().encode(path, level, span)
-        assert heard.windows.shape == (100, 256, 20)
-        assert not heard.gate[60:].any()
+        assert heard.windows.shape == (100, 256, 20) and not heard.gate[60:].any()
         assert heard.gate[:40].any()
 
 

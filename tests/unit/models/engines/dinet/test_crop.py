@@ -72,8 +72,7 @@ def test_crop_layout_outline_stays_inside_masked_box(tmp_path: Path) -> None:
         chin = points[:, 8, 1]
         assert (outline[..., 1].max(1) > chin).all()  # there is room for it to fall
         lips = points[:, 48:60]
-        assert (lips > masked[:, None, :2]).all()
-        assert (lips < masked[:, None, 2:]).all()
+        assert (lips > masked[:, None, :2]).all() and (lips < masked[:, None, 2:]).all()
 
 
 def test_smooth_rows_smooths_within_runs_and_follows_jumps() -> None:
@@ -148,8 +147,7 @@ def test_find_points_uses_added_networks(tmp_path: Path) -> None:
     detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", [mine, (0, 0, 40, 40, 0.9)]), ComputeResources())
     by_both = find_points(track, FRAMES, COLOUR, detector, landmarks, lambda: False)
     moved = by_both[track.visible].mean((0, 1)) - by_track[track.visible].mean((0, 1))
-    assert (moved > 2).all()
-    assert (moved < 6).all()
+    assert (moved > 2).all() and (moved < 6).all()
     with pytest.raises(CancelledJobError):
         find_points(track, FRAMES, COLOUR, None, landmarks, lambda: True)
 

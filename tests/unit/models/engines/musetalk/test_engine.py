@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -83,8 +84,7 @@ def test_face_boxes_scale_margin_and_shift(still: Still) -> None:
     assert np.allclose(face_boxes(points * 4, MuseTalkOptions()), new * 4, rtol=1e-5)
     engines = [MuseTalkEngine(EngineSettings(Brought({}), options)) for options in ({"batch_size": 4}, *all_options)]
     versions = [engine.version for engine in engines]
-    assert versions[0] == versions[2]
-    assert len(set(versions)) == 3
+    assert versions[0] == versions[2] and len(set(versions)) == 3
 
 
 def test_jaw_outline_is_jaw_below_box_middle(still: Still) -> None:
@@ -122,8 +122,7 @@ def test_encode_live_whole_speech_in_window_equals_encode(
 ) -> None:
     first = int(1.2 * fps) - 5  # from here on, all of it has arrived
     job, live = _both(small_whisper, 1.2, tmp_path, FrameSpan(fps, first, 8, first + 8))
-    assert live.shape == job.shape
-    assert np.abs(live - job).max() < 1e-4
+    assert live.shape == job.shape and np.abs(live - job).max() < 1e-4
 
 
 def test_encode_live_mid_speech_is_close_to_encode(small_whisper: WhisperEncoder, tmp_path: Path) -> None:
@@ -160,11 +159,8 @@ def padded(sound: Floats) -> torch.Tensor:
 
 def test_log_mel_equals_whisper_formula_for_one_frame() -> None:
     mel = log_mel(padded(speech_like(9.0)))
-    assert mel.shape == (80, 3000)
-    assert mel.dtype == torch.float32
+    assert mel.shape == (80, 3000) and mel.dtype == torch.float32
     # By hand, in double: frame 100 covers 400 samples around sample 16000.
-    import librosa
-
     window = np.hanning(401)[:400]
     piece = speech_like(9.0).astype(np.float64)[16000 - 200 : 16000 + 200] * window
     power = librosa.filters.mel(sr=16000, n_fft=400, n_mels=80) @ np.abs(np.fft.rfft(piece)) ** 2
@@ -262,10 +258,8 @@ def test_first_rows_any_rate_begin_80_ms_ahead() -> None:
 
 def test_whisper_encode_span_equals_rows_of_whole(encode: Encode, small_whisper: WhisperEncoder) -> None:
     whole = encode(WhisperAudioEncoder(small_whisper), 0, 928)
-    assert whole.first_row == -4
-    assert not whole.rows[:4].any()
-    assert whole.gate.max() == 1.0
-    assert whole.rows[4:].all(2).all()
+    assert whole.first_row == -4 and not whole.rows[:4].any()
+    assert whole.gate.max() == 1.0 and whole.rows[4:].all(2).all()
     for first, stop in ((0, 100), (100, 333), (880, 928)):
         part = encode(WhisperAudioEncoder(small_whisper), first, stop)
         offset = part.first_row - whole.first_row

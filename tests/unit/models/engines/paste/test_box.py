@@ -21,8 +21,7 @@ def test_ibug_points_lie_where_named() -> None:
     points = ibug_points(mean[None] * [1, -1, 1])[0]  # y down
     assert len(set(IBUG_POINTS)) == 68
     jaw, nose, lips = points[:17], points[27:36], points[48:60]
-    assert (np.diff(jaw[1:16, 0]) > 0).all()
-    assert jaw[:, 1].argmax() == 8
+    assert (np.diff(jaw[1:16, 0]) > 0).all() and jaw[:, 1].argmax() == 8
     assert jaw[8, 1] > lips[:, 1].max() > lips[:, 1].min() > nose[:, 1].max()
     mirrored = points[[*range(16, -1, -1)]] * [-1, 1]
     assert np.abs(mirrored - jaw).max() < 0.1 * np.ptp(jaw[:, 0])
@@ -42,10 +41,8 @@ def test_lower_face_outline_grows_outward() -> None:
 
 def test_box_track_regions_hold_boxes_after_load(tmp_path: Path) -> None:
     track = make_track(BOXES, np.array([1, 0.5, 0], np.float32))
-    assert track.size % 2 == 0
-    assert not (track.origins % 2).any()
-    assert (track.boxes[:, :2] >= 0).all()
-    assert (track.boxes[:2, 2:] <= track.size).all()
+    assert track.size % 2 == 0 and not (track.origins % 2).any()
+    assert (track.boxes[:, :2] >= 0).all() and (track.boxes[:2, 2:] <= track.size).all()
     assert np.allclose(track.boxes + np.tile(track.origins, 2), BOXES, atol=1e-4)
     track.save(tmp_path / "box.npz")
     loaded = BoxTrack.load(tmp_path / "box.npz")
@@ -68,10 +65,8 @@ def test_box_plan_slices_are_copies() -> None:
 
 def test_crop_boxes_repeated_frame_is_stored_once() -> None:
     chunk, frames = make_chunk(make_track(BOXES, np.array([1, 0, 0.4])), [2, 0, 0, 1, 2])
-    assert chunk.row.tolist() == [0, 1, 2, -1, 3]
-    assert chunk.crop.tolist() == [0, 1, 1, 0]
-    assert len(chunk.y) == 2
-    assert chunk.features[:, 0].tolist() == [0, 1, 2, 4]
+    assert chunk.row.tolist() == [0, 1, 2, -1, 3] and chunk.crop.tolist() == [0, 1, 1, 0]
+    assert len(chunk.y) == 2 and chunk.features[:, 0].tolist() == [0, 1, 2, 4]
     x, y = chunk.origins[1]
     size = chunk.region_size
     inside = frames[1].y[max(y, 0) : y + size, max(x, 0) : x + size]
@@ -89,8 +84,7 @@ def test_crop_boxes_moving_still_stores_each_picture() -> None:
     pictures = [from_rgb(smooth_rgb(seed=seed), BT709) for seed in (1, 2)]
     plan = BoxPlan(0, np.zeros(3, np.int32), np.zeros((3, 1), np.float32))
     chunk = crop_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
-    assert chunk.crop.tolist() == [0, 1, 0]
-    assert (chunk.y[0] != chunk.y[1]).any()
+    assert chunk.crop.tolist() == [0, 1, 0] and (chunk.y[0] != chunk.y[1]).any()
 
 
 @pytest.mark.parametrize("colour", [BT709, BT601_FULL, ColourTags(9, False, 9, 1)])
@@ -144,8 +138,7 @@ def test_soft_mask_is_zero_at_edges_and_full_inside() -> None:
     box = np.array([10.0, 20, 74, 90])
     chin_below = np.array([[20, 40], [64, 40], [42, 120]], np.float32)  # the hull leaves the box at the bottom
     mask = soft_mask(chin_below, box)
-    assert mask.max() == 255
-    assert mask[-1].max() <= 30
+    assert mask.max() == 255 and mask[-1].max() <= 30
     assert not mask[:36].any()  # above the hull
     assert (np.abs(np.diff(mask.astype(int), axis=0)) < 60).all()
 

@@ -68,8 +68,7 @@ def test_restore_changes_only_lower_face(track: FaceTrack, frames: list[YuvFrame
     before = patches.y.copy()
     done = FaceRestorer(contrast).restore(patches, surroundings)
     assert np.array_equal(patches.y, before)
-    assert np.array_equal(done.origins, patches.origins)
-    assert np.array_equal(done.row, patches.row)
+    assert np.array_equal(done.origins, patches.origins) and np.array_equal(done.row, patches.row)
     for face in range(len(done.y)):
         changed = np.argwhere(done.y[face] != before[face])
         outline = surroundings.outline[face] + surroundings.origins[face] - patches.origins[face]

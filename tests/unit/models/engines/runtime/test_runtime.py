@@ -132,8 +132,7 @@ def _save_sum(path: Path, kind: int = TensorProto.FLOAT) -> Path:
 
 def test_onnx_network_gives_table_and_outputs(tmp_path: Path) -> None:
     network = OnnxNetwork(_save_sum(tmp_path / "n.onnx"), ComputeResources(), lambda table: None)
-    assert network.table.inputs == ((-1, 3), (1, 3))
-    assert network.table.outputs[0] == (-1, 3)
+    assert network.table.inputs == ((-1, 3), (1, 3)) and network.table.outputs[0] == (-1, 3)
     a, b = np.ones((4, 3), np.float32), np.full((1, 3), 2, np.float32)
     assert np.array_equal(network(a, b), np.full((4, 3), 3))
     assert [each[0, 0] for each in network.run_all(a, b)] == [3, -1]
@@ -151,8 +150,6 @@ def test_onnx_network_other_dtypes_are_converted(tmp_path: Path) -> None:
 
 @pytest.mark.needs_cuda
 def test_onnx_network_cuda_equals_cpu(tmp_path: Path) -> None:
-    import torch
-
     network = OnnxNetwork(_save_sum(tmp_path / "n.onnx"), ComputeResources("cuda"), lambda table: None)
     a, b = torch.rand(4, 3, device="cuda"), torch.rand(1, 3, device="cuda")
     assert torch.equal(network.run_on_cuda((a, b), (4, 3)), a + b)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import librosa
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -77,13 +78,11 @@ def test_track_boxes_hold_face_like_detector() -> None:
 def test_track_boxes_end_at_frame_edge_absent_has_opacity_0() -> None:
     boxes = track_boxes(talking_track(20, 60), WIDTH, HEIGHT)
     placed = boxes.boxes + np.tile(boxes.origins, 2)
-    assert (placed[:, 0] == 0).all()
-    assert (placed[:, 2] > 40).all()
+    assert (placed[:, 0] == 0).all() and (placed[:, 2] > 40).all()
     outside = track_boxes(talking_track(-400, 60), WIDTH, HEIGHT)
     assert (outside.boxes[:, 2] > outside.boxes[:, 0]).all()
     boxes = track_boxes(talking_track(absent=(8, 9, 10)), WIDTH, HEIGHT)
-    assert (boxes.opacity[8:11] == 0).all()
-    assert 0 < boxes.opacity[7] < 1
+    assert (boxes.opacity[8:11] == 0).all() and 0 < boxes.opacity[7] < 1
     assert boxes.opacity[0] == 1
     assert boxes.num_frames == NUM_FRAMES
 
@@ -170,8 +169,7 @@ def test_window_starts_equal_official_script(reference: Callable[[str], Any], fp
     official = reference("mel_synth.npz")[f"synth_starts_{fps}"]
     ours = audio.window_starts(FrameSpan(Fraction(fps), 0, len(official), len(official)))
     # Its last window is moved back to end with the file; the frames after it are dropped. Ours go on.
-    assert np.array_equal(ours[:-1], official[:-1])
-    assert ours[-1] > official[-1]
+    assert np.array_equal(ours[:-1], official[:-1]) and ours[-1] > official[-1]
 
 
 def test_mel_windows_equal_official_script(reference: Callable[[str], Any]) -> None:
@@ -189,8 +187,7 @@ def test_window_starts_offset_is_40_ms_at_any_rate() -> None:
         exact = np.array([float(80 * i / fps) for i in range(400)])
         for offset in (-1, 0, 2):
             off = audio.window_starts(span, offset) - (exact + 3.2 * offset)
-            assert (off <= 1e-9).all()
-            assert (off > -1).all()
+            assert (off <= 1e-9).all() and (off > -1).all()
 
 
 def test_window_starts_of_late_span_are_exact() -> None:
@@ -231,8 +228,6 @@ def test_mel_columns_equal_published_front_end(reference: Callable[[str], Any]) 
 
 
 def test_mel_bank_equals_librosa() -> None:
-    import librosa
-
     theirs = librosa.filters.mel(sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600)
     assert np.abs(audio._mel_bank() - theirs).max() < 1e-7
 
