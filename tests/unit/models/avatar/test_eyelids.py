@@ -231,14 +231,11 @@ def _skin(still: Still) -> NDArray[np.float64]:
     return np.array([luma, *chroma])
 
 
-def test_eye_white_measures_the_whites_only(still: Still) -> None:
+def test_eye_white_measures_the_white_of_the_darker_eye(still: Still) -> None:
     white = eye_white(_painted(still, (140, 120, 135), (140, 120, 135)), still.track.points[0])
     skin = _skin(still)
     assert white.light == pytest.approx(140 / skin[0], rel=0.05)
     assert white.chroma == pytest.approx([120 - skin[1], 135 - skin[2]], abs=3)
-
-
-def test_eye_white_is_that_of_the_darker_eye(still: Still) -> None:
     for colours in ([(170, 125, 132), (110, 120, 135)], [(110, 120, 135), (170, 125, 132)]):
         white = eye_white(_painted(still, *colours), still.track.points[0])
         assert white.light == pytest.approx(110 / _skin(still)[0], rel=0.05)

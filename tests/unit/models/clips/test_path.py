@@ -97,9 +97,6 @@ def test_extend_path_repeats_no_clip_where_there_is_another() -> None:
     clips = [next(clip.name for clip in CLIPS if frame < clip.stop) for _, frame in path if frame < CLIPS[-1].stop]
     assert {"talk_a", "talk_b"} == set(clips[1:])
     assert all(before != after for before, after in pairwise(clips))
-
-
-def test_extend_path_single_clip_loops_without_going_backwards() -> None:
     graph = make_graph(clips=CLIPS[:1])
     path, state = extend_path(graph, PathState(), MINUTE, [], [], 0)
     check_steps(graph, shown(path, MINUTE))

@@ -25,14 +25,11 @@ def test_fit_head_pose_recovers_the_pose() -> None:
     assert np.allclose(found.rotation, true.rotation) and np.allclose(found.scale, true.scale)
 
 
-def test_head_pose_to_head_inverts_to_image() -> None:
+def test_head_pose_to_head_inverts_and_mean_face_fits() -> None:
     pose, points = poses(4), np.random.default_rng(0).normal(size=(4, 30, 3))
     assert np.allclose(pose.to_head(pose.to_image(points)), points)
     with pytest.raises(ValueError, match="468"):
         fit_head_pose(np.zeros((2, 478, 3)))
-
-
-def test_mean_face_is_in_the_head_frame() -> None:
     face = mean_face()
     assert np.linalg.norm(face[EYE_LEFT] - face[EYE_RIGHT]) == pytest.approx(1.0, abs=1e-4)
     assert (face[EYE_RIGHT] > face[EYE_LEFT])[0]

@@ -131,7 +131,7 @@ def test_track_chunk_in_chunks_equals_one_run(tracker: FaceTracker, scene: Scene
     assert len(pickle.dumps(state)) < 14_000
 
 
-def test_track_chunk_absent_or_late_face_is_found(tracker: FaceTracker, scene: Scene) -> None:
+def test_track_chunk_absent_late_or_missing_face(tracker: FaceTracker, scene: Scene) -> None:
     shown, empty = scene.frame(480, 360, (240.0, 180.0, 0.5)), scene.frame(480, 360)
     raw, _ = tracker.track_chunk([shown] * 2 + [empty] * 5 + [shown] * 4, COLOUR, LARGEST, None)
     assert raw.present[:2].all() and not raw.present[2:7].any()
@@ -141,6 +141,10 @@ def test_track_chunk_absent_or_late_face_is_found(tracker: FaceTracker, scene: S
     assert not first.present.any() and not first.points.any()
     later, _ = tracker.track_chunk([shown] * 4, COLOUR, LARGEST, state)
     assert later.present[-1]
+    with pytest.raises(FaceNotFoundError, match=r"'index:3'.*1 face .*pixels at"):
+        tracker.track_chunk([shown], COLOUR, FaceChoice.parse("3"), None)
+    with pytest.raises(ValueError, match="at least one frame"):
+        tracker.track_chunk([], COLOUR, LARGEST, None)
 
 
 def test_track_chunk_lost_face_is_not_replaced_by_another(tracker: FaceTracker, scene: Scene) -> None:
@@ -153,14 +157,6 @@ def test_track_chunk_lost_face_is_not_replaced_by_another(tracker: FaceTracker, 
     again, _ = tracker.track_chunk([both] * 12, COLOUR, choice, state)
     assert again.present[-1]
     assert box_of_points(again.points[-1], 1.0).contains(130, 180)
-
-
-def test_track_chunk_missing_choice_lists_the_faces(tracker: FaceTracker, scene: Scene) -> None:
-    frame = scene.frame(480, 360, (240.0, 180.0, 0.5))
-    with pytest.raises(FaceNotFoundError, match=r"'index:3'.*1 face .*pixels at"):
-        tracker.track_chunk([frame], COLOUR, FaceChoice.parse("3"), None)
-    with pytest.raises(ValueError, match="at least one frame"):
-        tracker.track_chunk([], COLOUR, LARGEST, None)
 
 
 def test_track_chunk_follows_the_reference_person(tracker: FaceTracker, scene: Scene) -> None:

@@ -127,16 +127,13 @@ def test_shared_context_borders_do_not_change_rows(tmp_path: Path, make_encoder:
     assert np.abs(cut[840:900] - rows[0, 840:900]).max() > 0.01
 
 
-def test_wenet_encode_past_end_reads_silence(tmp_path: Path, make_encoder: Make) -> None:
+def test_wenet_encode_past_end_or_int32_lengths(tmp_path: Path, make_encoder: Make) -> None:
     path, level = make_speech(tmp_path, 32_000)
     (span,) = spans(100, [100])
     for name in ("shared", "exact"):
         heard = make_encoder(name)().encode(path, level, span)
         assert heard.windows.shape == (100, 256, 20) and not heard.gate[60:].any()
         assert heard.gate[:40].any()
-
-
-def test_wenet_encoder_accepts_int32_lengths(tmp_path: Path) -> None:
     path, level = make_speech(tmp_path, 16_000)
     encoder = export_wenet(tmp_path / "encoder32.onnx", length_type=TensorProto.INT32)
     (span,) = spans(25, [25])

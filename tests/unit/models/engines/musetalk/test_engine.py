@@ -206,16 +206,13 @@ def test_encoder_tensors_openai_equals_transformers(small_whisper: WhisperEncode
         assert all(torch.equal(found[name], state[name]) for name in state)
 
 
-def test_log_mel_equals_transformers() -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing to compare with")
-    sound = speech_like(9.0)
-    theirs = transformers.WhisperFeatureExtractor()(sound, sampling_rate=16000, return_tensors="pt").input_features
-    assert torch.allclose(log_mel(padded(sound)), theirs[0], atol=1e-4)
-
-
-def test_whisper_encoder_equals_transformers() -> None:
+def test_log_mel_and_whisper_encoder_equal_transformers() -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing to compare with")
     modeling = pytest.importorskip("transformers.models.whisper.modeling_whisper")
+    sound = speech_like(9.0)
+    extractor = transformers.WhisperFeatureExtractor()
+    features = extractor(sound, sampling_rate=16000, return_tensors="pt").input_features
+    assert torch.allclose(log_mel(padded(sound)), features[0], atol=1e-4)
     torch.manual_seed(0)
     sizes = {"encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536, "decoder_layers": 1}
     tiny = transformers.WhisperConfig(d_model=384, **sizes)
@@ -277,10 +274,7 @@ def test_whisper_encode_past_end_reads_silence(encode: Encode, small_whisper: Wh
     assert not late.gate.any()
     assert np.array_equal(late.rows, later.rows)
     assert late.rows.all(2).all()
-
-
-def test_whisper_encode_runs_each_window_once(encode: Encode, small_whisper: WhisperEncoder) -> None:
-    encoder = WhisperAudioEncoder(small_whisper)
+    encoder = WhisperAudioEncoder(small_whisper)  # runs each window once
     rows = [encode(encoder, first, first + 10).rows for first in (0, 100, 0)]
     assert len(encoder._windows._kept) == 1
     assert np.array_equal(rows[0], rows[2])

@@ -124,6 +124,7 @@ def test_shared_batches_single_caller_pads_last_batch(callers: Callers, network:
     network.gate.set()
     assert callers.double(1, 2, 3, 4, 5).result(WAIT_S) == [2, 4, 6, 8, 10]
     assert network.batches == [([1, 2, 3, 4], 4), ([5, 5, 5, 5], 1)]
+    assert callers.double().result(WAIT_S) == [] and len(network.batches) == 2
 
 
 def test_shared_batches_waiting_rows_replace_padding(callers: Callers, network: Network) -> None:
@@ -165,12 +166,6 @@ def test_shared_batches_cancel_keeps_rows_of_others(callers: Callers, network: N
     with pytest.raises(CancelledJobError, match="4 of 9 faces"):
         first.result(WAIT_S)
     assert other.result(WAIT_S) == [40, 42]
-
-
-def test_shared_batches_without_rows_run_no_batch(callers: Callers, network: Network) -> None:
-    network.begun.set()
-    assert callers.double().result(WAIT_S) == []
-    assert network.batches == []
 
 
 @pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])

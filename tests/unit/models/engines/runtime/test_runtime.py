@@ -45,9 +45,6 @@ def test_fold_batch_norm_keeps_values_and_removes_layers() -> None:
     assert (after - before).abs().max() < 1e-5
     # The last one follows no convolution of its own block.
     assert sum(isinstance(module, nn.BatchNorm2d) for module in network.modules()) == 1
-
-
-def test_fold_batch_norm_training_mode_raises() -> None:
     with pytest.raises(ValueError, match="evaluation mode"):
         torch_device.fold_batch_norm(_network().train())
 

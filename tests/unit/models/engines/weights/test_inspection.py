@@ -80,19 +80,16 @@ def test_inspect_weights_reads_onnx(tmp_path: Path, ir_version: int) -> None:
     assert table.outputs == ((-1, 3, 96, 96),)
 
 
-def test_inspect_weights_reads_onnx_external_data(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "w.bin").write_bytes(bytes(72))
-    assert inspect_weights(external_onnx(tmp_path / "w.onnx", "data/w.bin")).tensors["w"] == (3, 6, 1, 1)
-
-
-def test_inspect_weights_reads_each_onnx_data_type(tmp_path: Path) -> None:
+def test_inspect_weights_reads_onnx_types_and_external_data(tmp_path: Path) -> None:
     model = onnx_model()
     kinds = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED, TensorProto.STRING}
     arrays = {str(kind): np.zeros(8, helper.tensor_dtype_to_np_dtype(kind)) for kind in kinds}
     arrays["texts"] = np.full(8, "text")
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
     assert inspect_weights(onnx_file(tmp_path / "w.onnx", model)).tensors.keys() == {"w", "b", *arrays}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "w.bin").write_bytes(bytes(72))
+    assert inspect_weights(external_onnx(tmp_path / "w.onnx", "data/w.bin")).tensors["w"] == (3, 6, 1, 1)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
