@@ -19,8 +19,6 @@ FPS = 25
 
 @dataclass(frozen=True)
 class Still:
-    """One tracked picture."""
-
     path: Path
     info: VideoInfo
     planes: YuvFrame
@@ -28,7 +26,6 @@ class Still:
     track: FaceTrack
 
     def reader(self) -> FrameReader:
-        """Opens the picture."""
         return FrameReader(self.path, self.info, 2**20)
 
 

@@ -33,11 +33,9 @@ class FilmedAvatar:
     raw: RawLandmarks
 
     def reader(self) -> FrameReader:
-        """Opens the video."""
         return FrameReader(self.path, self.info, 2**24)
 
     def avatar(self, folder: Path) -> Avatar:
-        """Makes the avatar of it."""
         with self.reader() as reader:
             return Avatar.build(folder, self.info, self.raw, reader)
 

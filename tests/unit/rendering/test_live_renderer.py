@@ -54,7 +54,6 @@ async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
 
 
 def portrait(picture: Path, folder: Path) -> FilmedAvatar:
-    """A still picture in place of a film."""
     still = make_still(picture)
     return FilmedAvatar(Path(shutil.copy(picture, folder)), still.info, still.raw)
 

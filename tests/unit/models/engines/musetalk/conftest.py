@@ -41,7 +41,6 @@ def seeded(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def small_whisper() -> WhisperEncoder:
-    """An encoder of 8 channels."""
     network = WhisperEncoder(SMALL_WHISPER)
     network.load_state_dict(seeded(network))
     return network.eval()

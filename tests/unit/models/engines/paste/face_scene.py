@@ -38,7 +38,6 @@ def make_track(degrees: float = 0.0, opening: float = 0.0, fps: float = 25.0) ->
 
 
 def make_frames(seed: int = 0) -> list[YuvFrame]:
-    """Frames of soft noise."""
     rng = np.random.default_rng(seed)
     noise = rng.uniform(40, 215, (NUM_FRAMES, SIDE, SIDE, 3)).astype(np.float32)
     blurred = [cv2.GaussianBlur(picture, (0, 0), 3.0) for picture in noise]
@@ -47,7 +46,6 @@ def make_frames(seed: int = 0) -> list[YuvFrame]:
 
 
 def make_avatar(folder: Path, track: FaceTrack | None = None) -> Avatar:
-    """The avatar of `make_track` and `make_frames`."""
     info = info_of(SIDE, SIDE, num_frames=NUM_FRAMES, colour=COLOUR)
     return Avatar(folder, info, make_track() if track is None else track)
 
