@@ -29,7 +29,7 @@ def test_row_uses_absolute_value_and_names_bounds() -> None:
         assert Row("rest", "", "", "", goal).goal_text() == text
 
 
-def test_table_marks_missed_goals_and_shows_controls() -> None:
+def test_table_marks_missed_goals_and_shows_controls(capsys: pytest.CaptureFixture[str]) -> None:
     results = [_result("rest", "a", open_r0=0.5), _result("rest", "far/b", open_r0=0.95)]
     results.append(_result("control:ceiling", "a", open_r0=0.99))
     lines = table(results, {"near": ["a"], "far": ["far/b"]})
@@ -38,9 +38,6 @@ def test_table_marks_missed_goals_and_shows_controls() -> None:
     line = next(line for line in lines if line[1] == "opening, r at lag 0" and line[0] == "rest")
     assert line[3:6] == ("0.50 (missed)", "0.95", "0.99")
     assert markdown(lines).splitlines()[1] == "|" + "---|" * len(lines[0])
-
-
-def test_print_table_has_a_section_per_test(capsys: pytest.CaptureFixture[str]) -> None:
     lines = table([_result("rest", "a", open_r0=0.5)], {"near": ["a"]})
     print_table(lines[0], *sections(lines))
     printed = capsys.readouterr().out.splitlines()

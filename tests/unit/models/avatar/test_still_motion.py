@@ -204,15 +204,12 @@ def test_frames_gaze_shifts_and_opposes_turns(motion: StillMotion) -> None:
     assert 10 < shifts.sum() < 80, "saccades in a minute"
 
 
-def test_frames_amount_scales_the_motion_also_after_load(motion: StillMotion, tmp_path: Path) -> None:
+def test_frames_amount_and_border_limit_the_motion(still: Still, motion: StillMotion, tmp_path: Path) -> None:
     motion.save(tmp_path / "motion.npz")
     assert StillMotion.load(tmp_path / "motion.npz") == motion
     whole, half, none = (_frames(motion, motion=amount, expression="angry") for amount in (1, 0.5, 0))
     assert 0.45 < half.turn.std() / whole.turn.std() < 0.6
     assert not none.index().any()
-
-
-def test_frames_face_at_the_border_only_blinks(still: Still) -> None:
     shifted = replace(still.track, points=still.track.points - [still.track.points[..., 0].min(), 0, 0])
     frames = _frames(StillMotion.of(still.planes, shifted))
     assert np.abs(frames.turn).max() == np.abs(frames.breath).max() == 0

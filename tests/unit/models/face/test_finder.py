@@ -39,12 +39,16 @@ def test_detector_box_follows_the_face(detector: FaceDetector, scene: Scene) -> 
     assert one.score > 0.7 and abs(one.angle) < 0.2
 
 
-def test_detector_window_gives_frame_coordinates(detector: FaceDetector, scene: Scene) -> None:
+def test_detector_window_gives_boxes_in_frame_coordinates(detector: FaceDetector, scene: Scene) -> None:
     frame = scene.frame(960, 720, (700.0, 450.0, 0.5))
     (whole,) = detector(frame, COLOUR)
     (part,) = detector(frame, COLOUR, Window(480, 240, 480, 480))
     assert (part.center_x, part.center_y) == pytest.approx((whole.center_x, whole.center_y), abs=0.1 * whole.size)
     assert detector(frame, COLOUR, Window(0, 0, 300, 300)) == []
+    box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
+    assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
+    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3) and box.overlap(16, 5, 20, 15) == 0.0
+    assert box.contains(14.9, 5.1) and not box.contains(15.1, 10.0)
 
 
 def test_detector_pq_picture_scores_as_sdr(detector: FaceDetector, portrait: NDArray[np.uint8]) -> None:
@@ -56,13 +60,6 @@ def test_detector_pq_picture_scores_as_sdr(detector: FaceDetector, portrait: NDA
     assert found.center_y == pytest.approx(expected.center_y, abs=0.02 * expected.size)
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     assert detector(from_rgb(noise, COLOUR), COLOUR) == []
-
-
-def test_face_box_overlap_and_contains() -> None:
-    box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
-    assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
-    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3) and box.overlap(16, 5, 20, 15) == 0.0
-    assert box.contains(14.9, 5.1) and not box.contains(15.1, 10.0)
 
 
 def test_find_all_returns_each_face_once_largest_first(finder: FaceFinder, scene: Scene) -> None:

@@ -76,19 +76,16 @@ def test_predict_high_frame_rate_is_smooth(voice: Samples, extract: Extract, mou
     assert jitter[1] < 1.4 * jitter[0]
 
 
-@pytest.mark.parametrize("level_db", [-20, -40, -60, -80])
-def test_predict_noise_does_not_open_the_mouth(predict: Predict, level_db: float) -> None:
-    noise = np.random.default_rng(1).normal(0, 32768 * 10 ** (level_db / 20), 3 * RATE).astype(np.int16)
-    assert np.abs(predict(noise).shape).max() < 0.01
-
-
-@pytest.mark.parametrize("partials", [(50, 100, 150, 200), (220, 277, 330, 440, 554, 660, 880)])
-def test_predict_hum_and_chords_do_not_open_the_mouth(predict: Predict, partials: tuple[int, ...]) -> None:
+def test_predict_noise_hum_and_chords_keep_the_mouth_closed(predict: Predict) -> None:
+    for level_db in (-20, -40, -60, -80):
+        noise = np.random.default_rng(1).normal(0, 32768 * 10 ** (level_db / 20), 3 * RATE).astype(np.int16)
+        assert np.abs(predict(noise).shape).max() < 0.01
     time = np.arange(4 * RATE) / RATE
-    beats = np.exp(-4 * (time % 0.5)) if len(partials) > 4 else np.ones(len(time))
-    sound = 2000 * beats * np.sin(2 * np.pi * np.outer(partials, time)).sum(0)
-    opening = predict(sound.astype(np.int16)).shape[:, OPEN]
-    assert np.abs(opening.mean()) < 0.002 and opening.std() < 0.004
+    for partials in ((50, 100, 150, 200), (220, 277, 330, 440, 554, 660, 880)):
+        beats = np.exp(-4 * (time % 0.5)) if len(partials) > 4 else np.ones(len(time))
+        sound = 2000 * beats * np.sin(2 * np.pi * np.outer(partials, time)).sum(0)
+        opening = predict(sound.astype(np.int16)).shape[:, OPEN]
+        assert np.abs(opening.mean()) < 0.002 and opening.std() < 0.004
 
 
 @pytest.mark.parametrize("num_samples", [1, 320, 900])
