@@ -85,9 +85,7 @@ def test_find_people_speaker_is_the_matching_mouth(rows: FaceRows, sample_video:
     assert right <= SIDE, "the other one is on the left"
 
 
-def test_scan_chunk_in_chunks_equals_one_run(
-    scanner: PeopleScanner, frames: list[YuvFrame], rows: FaceRows, tmp_path: Path
-) -> None:
+def test_scan_chunk_in_chunks_equals_one_run(scanner: PeopleScanner, frames: list[YuvFrame], tmp_path: Path) -> None:
     few = frames[NUM_BOTH - 8 : NUM_BOTH + 8]
     whole, pieces = _scan(scanner, few, len(few)), _scan(scanner, few, 5)
     pieces.save(tmp_path / "rows.npz")

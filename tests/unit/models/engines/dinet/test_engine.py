@@ -166,7 +166,7 @@ def test_original_generate_follows_references_and_speech(files: dict[str, Path])
 
 
 @pytest.mark.needs_cuda
-def test_dinet_cuda_equals_cpu(files: dict[str, Path], tmp_path: Path) -> None:
+def test_dinet_cuda_equals_cpu(files: dict[str, Path]) -> None:
     made = np.random.default_rng(2)
     on_cuda = ComputeResources("cuda")
     crops, windows = made.integers(0, 256, (5, 256, 256, 3), np.uint8), said(5)

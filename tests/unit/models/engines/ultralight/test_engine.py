@@ -115,7 +115,7 @@ def test_load_generator_other_network_raises_weights_error(checkpoint: Path, tmp
         load_generator(other, ComputeResources(), FP32, "hubert")
 
 
-def test_audio_encoder_option_auto_uses_added_file(checkpoint: Path, tmp_path: Path) -> None:
+def test_audio_encoder_option_auto_uses_added_file(checkpoint: Path) -> None:
     def audio_features(**options: str) -> str:
         return UltralightEngine(EngineSettings(Brought(files), options)).audio_features.partition(":")[0]
 
@@ -170,7 +170,7 @@ def test_mismatch_of_wenet_sizes_or_generator_shapes(checkpoint: Path) -> None:
     assert mismatch["generator"](replace(good, tensors=uncounted)) is None
 
 
-def test_ultralight_plan_stores_each_row_once(checkpoint: Path) -> None:
+def test_ultralight_plan_stores_each_row_once() -> None:
     plan = make_plan([3] * 100)
     part = plan.slice(40, 72)
     assert (part.first_frame, len(part)) == (50, 32)

@@ -235,7 +235,7 @@ def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> N
     assert list((folder / ".stage").iterdir()) == []
 
 
-def test_add_removes_staging_of_killed_process(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_removes_staging_of_killed_process(store: WeightsStore) -> None:
     dead = store.folder / ".stage" / "dead"
     dead.mkdir(parents=True)
     StagedFile(dead).close()
