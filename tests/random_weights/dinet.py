@@ -1,7 +1,5 @@
 """The original DINet in its published size."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

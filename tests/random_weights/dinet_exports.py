@@ -1,7 +1,5 @@
 """ONNX files for DINet as users would export them: small graphs with the published inputs and outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """MuseTalk in its published size: 3.8 GB on disk, half a minute to create, 14 to 24 s per frame on a CPU."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

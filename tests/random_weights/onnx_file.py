@@ -1,7 +1,5 @@
 """Writes small ONNX networks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,14 +23,8 @@ def save_network(
 ) -> Path:
     """Writes a network and returns the path.
 
-    Args:
-        path: Where.
-        nodes: Its operators.
-        inputs: Shapes by name, in order; a text is a free dimension.
-        outputs: The same of the outputs.
-        constants: Integers and float32 numbers by name.
-        types: Types of the inputs and outputs that are not float32.
-        opset: Version of the operators.
+    Shapes are by name, in order; a text is a free dimension. Constants are integers or float32; inputs and outputs that
+    `types` does not name are float32.
     """
     kinds = types or {}
     given, made = (

@@ -5,8 +5,6 @@ where these are quick to create and to run. For HeyGem's DINet, EdTalk, WeNet, H
 they are small ONNX graphs with the published inputs and outputs.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Mapping
 
@@ -18,9 +16,7 @@ from torch import Tensor
 def made_up(shapes: Mapping[str, tuple[int, ...]], gain: float = 0.7) -> dict[str, Tensor]:
     """Returns a value for every parameter, which depends only on its name and shape.
 
-    Args:
-        shapes: Shapes by parameter name.
-        gain: Gain of matrices and kernels. At .7 generators output shades of grey, at 1 black and white.
+    With a gain of .7 for matrices and kernels generators output shades of grey, with 1 black and white.
     """
     parameters = {}
     for name, shape in shapes.items():

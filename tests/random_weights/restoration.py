@@ -1,7 +1,5 @@
 """A small stand-in for GFPGAN."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

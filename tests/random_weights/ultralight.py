@@ -1,7 +1,5 @@
 """Ultralight: the generator in its published sizes, and small ONNX stand-ins for its audio encoders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +31,7 @@ def random_network(
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
         if isinstance(module, torch.nn.BatchNorm2d):
-            assert module.running_var is not None
-            assert module.running_mean is not None
+            assert module.running_var is not None and module.running_mean is not None
             module.running_var.uniform_(0.4, 1.0)
             module.running_mean.uniform_(-0.1, 0.1)
     return network.eval()

@@ -1,7 +1,5 @@
 """Wav2Lip in its published sizes: a checkpoint, and an ONNX export of the same network."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

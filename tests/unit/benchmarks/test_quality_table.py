@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +14,30 @@ def _result(test: str, clip: str, **metrics: float) -> dict[str, Any]:
 
 def test_medians_use_known_figures_of_the_named_clips() -> None:
     row = Row("rest", "opening", "truth_metrics", "open_r0")
-    results = [
-        _result("rest", "a", open_r0=0.5),
-        _result("rest", "b", open_r0=0.9),
-        _result("rest", "c"),
-        _result("split", "a", open_r0=0.1),
-    ]
+    results = [_result("rest", "a", open_r0=0.5), _result("rest", "b", open_r0=0.9)]
+    results += [_result("rest", "c"), _result("split", "a", open_r0=0.1)]
     assert medians(results, row, ["a", "b", "c"]) == pytest.approx(0.7)
-    assert medians(results, row, ["b", "c"]) == 0.9
-    assert medians(results, row, ["c"]) is None
+    assert medians(results, row, ["b", "c"]) == 0.9 and medians(results, row, ["c"]) is None
 
 
-def test_medians_absolute_row_uses_the_absolute_value() -> None:
+def test_row_uses_absolute_value_and_names_bounds() -> None:
     row = Row("rest", "lag", "truth_metrics", "lag", (0.0, 0.5), absolute=True)
     assert medians([_result("rest", "a", lag=-0.8)], row, ["a"]) == 0.8
     assert not row.is_met(0.8)
+    goals = {(0.9, 1.0): "at least 0.9", (0.0, 0.5): "at most 0.5", (0.85, 1.15): "0.85 to 1.15"}
+    for goal, text in goals.items():
+        assert Row("rest", "", "", "", goal).goal_text() == text
 
 
-@pytest.mark.parametrize(
-    ("goal", "text"), [((0.9, 1.0), "at least 0.9"), ((0.0, 0.5), "at most 0.5"), ((0.85, 1.15), "0.85 to 1.15")]
-)
-def test_row_goal_text_names_the_bounds(goal: tuple[float, float], text: str) -> None:
-    assert Row("rest", "", "", "", goal).goal_text() == text
-
-
-def test_table_marks_missed_goals_and_shows_controls() -> None:
-    results = [
-        _result("rest", "a", open_r0=0.5),
-        _result("rest", "far/b", open_r0=0.95),
-        _result("control:ceiling", "a", open_r0=0.99),
-    ]
+def test_table_marks_missed_goals_and_shows_controls(capsys: pytest.CaptureFixture[str]) -> None:
+    results = [_result("rest", "a", open_r0=0.5), _result("rest", "far/b", open_r0=0.95)]
+    results.append(_result("control:ceiling", "a", open_r0=0.99))
     lines = table(results, {"near": ["a"], "far": ["far/b"]})
     assert lines[0][3:5] == ("near (1)", "far (1)")
     assert len(lines) == len(ROWS) + 1
     line = next(line for line in lines if line[1] == "opening, r at lag 0" and line[0] == "rest")
     assert line[3:6] == ("0.50 (missed)", "0.95", "0.99")
     assert markdown(lines).splitlines()[1] == "|" + "---|" * len(lines[0])
-
-
-def test_print_table_has_a_section_per_test(capsys: pytest.CaptureFixture[str]) -> None:
     lines = table([_result("rest", "a", open_r0=0.5)], {"near": ["a"]})
     print_table(lines[0], *sections(lines))
     printed = capsys.readouterr().out.splitlines()

@@ -1,7 +1,5 @@
 """Pictures of a face for the tests of the face networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,7 +85,6 @@ class Scene:
         return from_rgb(rgb, COLOUR)
 
     def draw(self, rgb: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Draws the portrait over (H, W, 3)."""
         size = (rgb.shape[1], rgb.shape[0])
         shrink = float(np.linalg.norm(matrix[0, :2]))
         source = cv2.GaussianBlur(self.portrait, (0, 0), 0.4 / shrink) if shrink < 0.7 else self.portrait
@@ -98,17 +95,14 @@ class Scene:
 
 @pytest.fixture(scope="session")
 def scene(portrait: NDArray[np.uint8]) -> Scene:
-    """Makes frames with the portrait in them."""
     return Scene(portrait)
 
 
 @pytest.fixture(scope="session")
 def still(sample_portrait: Path) -> Still:
-    """The sample portrait, tracked."""
     return make_still(sample_portrait)
 
 
 @pytest.fixture(scope="session")
 def motion(still: Still) -> StillMotion:
-    """How it moves."""
     return StillMotion.of(still.planes, still.track)

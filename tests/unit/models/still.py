@@ -1,7 +1,5 @@
 """The sample portrait as a still source: its file, its planes and the face in it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -21,8 +19,6 @@ FPS = 25
 
 @dataclass(frozen=True)
 class Still:
-    """One tracked picture."""
-
     path: Path
     info: VideoInfo
     planes: YuvFrame
@@ -30,7 +26,6 @@ class Still:
     track: FaceTrack
 
     def reader(self) -> FrameReader:
-        """Opens the picture."""
         return FrameReader(self.path, self.info, 2**20)
 
 

@@ -1,7 +1,5 @@
 """An avatar made of arithmetic: landmarks from the lip model, pictures from noise, one real video file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +15,13 @@ from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.lip_coordinates import inside_alpha, lip_axes, lip_coords
-from models.geometry.head_frame import HeadPose, mean_face
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.track.raw_landmarks import RawLandmarks
 
 SIDE, NUM_FRAMES, EYES = 224, 40, 96.0  # pixels, frames, pixels between the eyes
 ABSENT = tuple(range(17, 23))  # frames without the face: a gap too long to be bridged
 _TAGS = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
-_INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
-_INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 
 
 @dataclass(frozen=True)
@@ -37,11 +33,9 @@ class FilmedAvatar:
     raw: RawLandmarks
 
     def reader(self) -> FrameReader:
-        """Opens the video."""
         return FrameReader(self.path, self.info, 2**24)
 
     def avatar(self, folder: Path) -> Avatar:
-        """Makes the avatar of it."""
         with self.reader() as reader:
             return Avatar.build(folder, self.info, self.raw, reader)
 
@@ -62,10 +56,7 @@ def mouth_shapes(num_frames: int, opening: float) -> NDArray[np.float32]:
 def make_avatar(folder: Path, opening: float, darkness: float = 0.8) -> FilmedAvatar:
     """Draws and encodes an avatar whose mouth opens by up to `opening` eye distances.
 
-    Args:
-        folder: Where the video goes.
-        opening: Widest opening of the mouth.
-        darkness: How much darker the inside of the mouth is than the skin, 0 to 1.
+    The inside of the mouth is darker than the skin by `darkness`, 0 to 1.
     """
     head = LipModel.load().deform(mean_face().astype(np.float32), mouth_shapes(NUM_FRAMES, opening))
     time = np.arange(NUM_FRAMES)
@@ -90,7 +81,7 @@ def _draw(
     """Skin that moves with the head, and a dark opening between the lips."""
     left, top = (int(round(value)) for value in SIDE - place[:2])
     skin = noise[top : top + SIDE, left : left + SIDE]
-    axes = lip_axes(points[None, list(_INNER_UPPER)], points[None, list(_INNER_LOWER)])
+    axes = lip_axes(points[None, list(INNER_UPPER)], points[None, list(INNER_LOWER)])
     pixels = np.arange(SIDE, dtype=np.float32)
     inside = inside_alpha(lip_coords(np, axes, pixels[None, None], pixels[None, :, None]))[0]
     luma = (160 + skin) * (1 - darkness * inside)

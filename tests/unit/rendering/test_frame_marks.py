@@ -1,12 +1,10 @@
-"""Which marks each frame of a segment carries."""
-
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from config import LabelsConfig
 from jobs.messages import FrameText, SegmentWatermark
@@ -31,38 +29,32 @@ def test_segment_marks_visible_only_on_the_first_frames() -> None:
     assert _kinds(SegmentWatermark()) == [[]] * 6
 
 
-def test_segment_marks_with_alpha_change_flat_areas_by_two() -> None:
-    changes = []
-    for has_alpha in (False, True):
+def test_segment_marks_with_alpha_are_stronger_on_the_person() -> None:
+    def changes(**options: Any) -> NDArray[np.int64]:
         planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((240, 320), (120, 160), (120, 160))))
-        marks = segment_marks(
-            info_of(320, 240), SegmentWatermark((), 0, "0123456789abcdef"), 1, LabelsConfig(), has_alpha=has_alpha
-        )
+        watermark = SegmentWatermark((), 0, "0123456789abcdef")
+        marks = segment_marks(info_of(320, 240), watermark, 1, LabelsConfig(), **options)
         marks[0][0].draw(planes)
-        changes.append(int(np.abs(planes.y.astype(int) - 90).max()))
-    assert changes == [1, 2]
+        return np.abs(planes.y.astype(np.int64) - 90)
 
-
-def test_segment_marks_with_alpha_and_person_mark_the_person() -> None:
-    planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((240, 320), (120, 160), (120, 160))))
-    watermark = SegmentWatermark((), 0, "0123456789abcdef")
-    person = (0.25, 0.0, 0.75, 1.0)
-    marks = segment_marks(info_of(320, 240), watermark, 1, LabelsConfig(), has_alpha=True, person=person)
-    marks[0][0].draw(planes)
-    columns = np.flatnonzero((planes.y != 90).any(axis=0))
+    assert (changes().max(), changes(has_alpha=True).max()) == (1, 2)
+    person = changes(has_alpha=True, person=(0.25, 0.0, 0.75, 1.0))
+    columns = np.flatnonzero(person.any(axis=0))
     assert (columns.min(), columns.max()) == (80, 239)
 
 
-@pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
+needs_font = pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
+
+
+@needs_font
 def test_segment_marks_text_is_laid_out_once() -> None:
     watermark = SegmentWatermark(texts=(FrameText(1, 3, "Hello"), FrameText(3, 4, "World")))
     assert _kinds(watermark) == [[], [Overlay], [Overlay], [Overlay], [], []]
     marks = segment_marks(info_of(320, 240), watermark, 6, LabelsConfig())
-    assert marks[1][0] is marks[2][0]
-    assert marks[2][0] is not marks[3][0]
+    assert marks[1][0] is marks[2][0] and marks[2][0] is not marks[3][0]
 
 
-@pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
+@needs_font
 @pytest.mark.parametrize(("transfer", "white"), [(16, 0.58), (18, 0.75), (1, 1.0)], ids=["pq", "hlg", "sdr"])
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
 def test_segment_marks_white_is_the_reference_white(tmp_path: Path, transfer: int, white: float, full: bool) -> None:

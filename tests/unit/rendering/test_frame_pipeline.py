@@ -1,9 +1,7 @@
-"""The loop of jobs and live sessions: in order, beside each other, and over when it is over."""
-
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,12 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
 from media.cancel_token import CancelToken
 from media.yuv_frame import Patch, YuvFrame
 from models.engines.patches import FacePatches
 from models.mouth.motion import RunningStats
 from models.track.occluders import Occluders
 from rendering.frame_pipeline import FramePipeline, PlannedFace
+from tests.waiting import until
 
 T = TypeVar("T")
 SIDE = 32
@@ -42,19 +42,8 @@ class _Chunk:
         return len(self.numbers)
 
 
-class _Frames:
-    """Frame i is of luma i."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        for index in indices:
-            luma, chroma = np.full((SIDE, SIDE), index, np.uint8), np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
-            yield YuvFrame(luma, chroma, chroma)
-
-    def close(self) -> None:
-        self.is_closed = True
+CHROMA = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
+FRAMES = [YuvFrame(np.full((SIDE, SIDE), index, np.uint8), CHROMA, CHROMA) for index in range(6)]
 
 
 class _Written:
@@ -115,33 +104,25 @@ def _face(plan: _Plan, weight: NDArray[np.float32] | None = None) -> PlannedFace
     return PlannedFace("toy", crop, plan, weight)
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.005)
-
-
 PLAN = _Plan(np.array([3, 4, 5, 4, 3, 2, 1], np.int32))
 
 
 async def _render(face_generators: _Painters, written: _Written, window: int) -> RunningStats:
     pipeline = FramePipeline(face_generators, _run, window)
-    return await pipeline.render(_Frames(), PLAN.source_index, [_face(PLAN)], written, chunk_frames=2)
+    return await pipeline.render(FramesInMemory(FRAMES), PLAN.source_index, [_face(PLAN)], written, chunk_frames=2)
 
 
 def test_render_writes_frames_in_order() -> None:
     async def scene() -> tuple[RunningStats, _Written, int]:
         face_generators, written = _Painters(), _Written()
         rendering = asyncio.create_task(_render(face_generators, written, window=2))
-        await _until(lambda: len(face_generators.waits) == 2)
+        await until(lambda: len(face_generators.waits) == 2)
         face_generators.waits[1].set()  # the second chunk is ready first
         await asyncio.sleep(0.05)
         assert not written.pictures
         face_generators.waits[0].set()
         for number in (2, 3):
-            await _until(lambda number=number: len(face_generators.waits) > number)  # type: ignore[misc]
+            await until(lambda number=number: len(face_generators.waits) > number)  # type: ignore[misc]
             face_generators.waits[number].set()
         return await rendering, written, face_generators.most_open
 
@@ -152,16 +133,15 @@ def test_render_writes_frames_in_order() -> None:
 
 
 def test_render_failed_chunk_cancels_the_others() -> None:
-    async def scene() -> _Painters:
+    async def scene() -> None:
         face_generators = _Painters()
         face_generators.fails_at = 1
+        rendering = asyncio.create_task(_render(face_generators, _Written(), window=3))
+        await until(lambda: len(face_generators.waits) >= 2)
+        face_generators.waits[0].set()
         with pytest.raises(RuntimeError, match="this chunk"):
-            rendering = asyncio.create_task(_render(face_generators, _Written(), window=3))
-            await _until(lambda: len(face_generators.waits) >= 2)
-            face_generators.waits[0].set()
             await rendering
         assert face_generators.num_open == 0, "nothing is generated any more"
-        return face_generators
 
     asyncio.run(scene())
 
@@ -170,12 +150,11 @@ def test_render_cancelled_cancels_all_chunks() -> None:
     async def scene() -> None:
         face_generators = _Painters()
         rendering = asyncio.create_task(_render(face_generators, _Written(), window=2))
-        await _until(lambda: len(face_generators.waits) == 2)
+        await until(lambda: len(face_generators.waits) == 2)
         rendering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await rendering
-        assert face_generators.num_open == 0
-        assert face_generators.cancelled == 2
+        assert (face_generators.num_open, face_generators.cancelled) == (0, 2)
 
     asyncio.run(scene())
 
@@ -194,7 +173,7 @@ def test_shown_patch_occluder_stays_in_front_of_the_face() -> None:
         seen.extend(int(picture.y[0, 0]) for picture in pictures)
         return _Chunk(plan.source_index.tolist())
 
-    frames = list(_Frames().read([3, 4]))
+    frames = FRAMES[3:5]
     face = PlannedFace("toy", crop, _Plan(np.array([3, 4], np.int32)), None, occluders)
     face.chunk(frames)
     clear, behind = (face.shown_patch(frame, number, _patches([3, 4])) for number, frame in enumerate(frames))
@@ -202,5 +181,4 @@ def test_shown_patch_occluder_stays_in_front_of_the_face() -> None:
     assert clear is not None
     assert behind is not None
     assert clear.planes.y[0].tolist() == [103] * 4
-    assert behind.planes.y[0, 0] == 104
-    assert behind.planes.y[0, 3] == 4
+    assert behind.planes.y[0, 0] == 104 and behind.planes.y[0, 3] == 4

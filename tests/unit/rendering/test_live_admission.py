@@ -1,7 +1,3 @@
-"""The cost of live sessions and their admission, on a simulated clock."""
-
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,23 +83,17 @@ def test_retry_after_is_the_median_rest_of_sessions() -> None:
         clocked.at_s += 50.0
         assert clocked.told_s() == 160
     assert clocked.admission.num_sessions == 0
-
-
-def test_retry_after_without_history_is_the_sessions_age() -> None:
     clocked = Clocked(max_session_s=600.0)
     with clocked.inside():
-        assert clocked.told_s() == 1, "never at once"
+        assert clocked.told_s() == 1, "without history it is the session's age, but never at once"
         clocked.at_s += 45.5
         assert clocked.told_s() == 46
         clocked.at_s += 500.0
         assert clocked.told_s() == 55, "a session lasts so long at most"
-
-
-def test_retry_after_ignores_sessions_without_a_chunk() -> None:
     clocked = Clocked()
     clocked.session(100.0)
     with clocked.inside():
-        clocked.at_s += 0.01  # there was no such avatar
+        clocked.at_s += 0.01  # there was no such avatar, and no chunk
     with clocked.inside():
         assert clocked.told_s() == 100
 
@@ -123,36 +113,28 @@ def test_admit_while_the_measured_cost_fits() -> None:
     clocked.admission.set_cost("small", 0.2)
 
 
-def test_rendered_session_of_a_dead_replica_counts() -> None:
+def test_rendered_or_costly_session_takes_a_slot() -> None:
     clocked = Clocked(max_sessions=1)
-    clocked.admission.rendered("from elsewhere")
+    clocked.admission.rendered("from a dead replica")
     clocked.told_s()
-
-
-def test_set_cost_above_max_load_admits_one_session() -> None:
     clocked = Clocked(max_sessions=None)
     clocked.admission.admit("a")
-    clocked.admission.set_cost("a", 3.0)
+    clocked.admission.set_cost("a", 3.0)  # above `max_load`
     clocked.told_s()
 
 
-def test_admit_forgets_sessions_without_chunks() -> None:
-    clocked = Clocked()
-    clocked.admission.admit("lost")
-    clocked.at_s += 300.0
-    clocked.told_s()
-    clocked.admission.rendered("lost")
-    clocked.at_s += 61.0
-    clocked.admission.admit("next")
-
-
-def test_rendered_after_leave_takes_no_slot() -> None:
+def test_admit_forgets_left_sessions_and_those_without_chunks() -> None:
     clocked = Clocked()
     clocked.admission.admit("left")
     clocked.admission.leave("left")
     clocked.admission.set_cost("left", 0.1)
     clocked.admission.rendered("left")
     assert clocked.admission.num_sessions == 0
+    clocked.admission.admit("lost")
+    clocked.at_s += 300.0
+    clocked.told_s()
+    clocked.admission.rendered("lost")
+    clocked.at_s += 61.0
     clocked.admission.admit("next")
 
 
@@ -168,6 +150,9 @@ def test_admit_key_over_its_share_of_sessions_is_refused() -> None:
         admission.admit("c0", "c")
     admission.leave("a0")
     admission.admit("c0", "c")
+    without_keys = Clocked(max_sessions=4).admission
+    for number in range(4):
+        without_keys.admit(f"s{number}", None)
 
 
 def test_admit_key_over_its_share_of_load_is_refused() -> None:
@@ -181,9 +166,3 @@ def test_admit_key_over_its_share_of_load_is_refused() -> None:
         admission.set_cost("b0", 0.6)
     admission.admit("b0", "b")
     admission.set_cost("b0", 0.45)
-
-
-def test_admit_sessions_without_keys_have_no_share() -> None:
-    admission = Clocked(max_sessions=4).admission
-    for number in range(4):
-        admission.admit(f"s{number}", None)

@@ -1,7 +1,3 @@
-"""Live sessions by engines with networks of their own, with weights that nobody trained."""
-
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 
@@ -12,11 +8,11 @@ from numpy.typing import NDArray
 from models.engines.protocol import ComputeResources, EngineSettings
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.speech.stream import SpeechStream
-from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from rendering.live_chunk import LiveChunk
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.wav2lip.networks import save_onnx
 from tests.unit.models.synthetic_avatar import make_avatar
-from tests.unit.rendering.test_live_renderer import FPS, NUM, RATE, Studio, pictures
+from tests.unit.rendering.test_live_renderer import NUM, RATE, Studio, pictures
 
 
 def _studio(folder: Path, resources: ComputeResources | None = None) -> Studio:
@@ -52,14 +48,11 @@ def test_live_renderer_parallel_sessions_equal_single_ones(studio: Studio, voice
         stream, made = SpeechStream(), []
         stream.push(voice)
         for first in range(0, 3 * NUM, NUM):
-            window = stream.window(first / FPS, (first + NUM) / FPS)
-            made.append(
-                await studio.renderer.render(LiveChunkRequest("s" + name, studio.ref, window, first, NUM, None))
-            )
+            made.append(await studio.renderer.render(studio.request(first, name, stream)))
         return made
 
     async def all_at_once() -> list[list[LiveChunk]]:
-        return await asyncio.gather(*(session(str(number)) for number in range(4)))
+        return await asyncio.gather(*(session(name) for name in "abcd"))
 
     for made in asyncio.run(all_at_once()):
         shown = np.abs(pictures(made) - pictures([LiveChunk(each, None) for each in alone]))

@@ -1,63 +1,61 @@
-"""Chunks of a live session on a drawn avatar, by the real engine and without Ray."""
-
-from __future__ import annotations
-
 import asyncio
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
 from benchmarks.media_files import read_wav
 from config import LabelsConfig, LiveConfig, PipelineConfig
 from errors import ConfigError, MediaError, StoredFileError
-from jobs.messages import AvatarRef, SourceVideo
+from jobs.messages import AvatarRef, Background, MatteRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
+from media.matte import MatteFrames, MatteWriter, join_mattes, matte_info
+from media.output.backgrounds import fit_background, fitted_info
 from media.probe import VideoInfo
 from media.reader import FrameReader
+from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.folder import INFO_FILE, mark_analysed
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import ComputeResources, Engine, EngineSettings
 from models.engines.warp.engine import WarpEngine
+from models.matting.generator import MatteGenerator
+from models.matting.person import Heads, PersonSegmenter
+from models.matting.report import MatteReport
 from models.speech.stream import SpeechStream
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from rendering.live_renderer import LiveRenderer
+from storage.files import StoredFiles
 from storage.local.folder import LocalFiles
 from storage.state import open_files
 from tests.s3_server import S3Server
+from tests.unit.media.clips import info_of
 from tests.unit.models.still import make_still
 from tests.unit.models.synthetic_avatar import NUM_FRAMES, FilmedAvatar, make_avatar
 
 T = TypeVar("T")
 FPS, NUM, RATE = 25, 3, 16000
+Samples = NDArray[np.int16]
 
 
 async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
     return await asyncio.to_thread(work, CancelToken())
 
 
-class Portrait:
-    """A still picture in place of a film."""
-
-    def __init__(self, picture: Path, folder: Path) -> None:
-        self._still = make_still(picture)
-        self.info = self._still.info
-        self.path = Path(shutil.copy(picture, folder))
-
-    def reader(self) -> FrameReader:
-        return self._still.reader()
-
-    def avatar(self, folder: Path) -> Avatar:
-        with self.reader() as reader:
-            return Avatar.build(folder, self.info, self._still.raw, reader)
+def portrait(picture: Path, folder: Path) -> FilmedAvatar:
+    still = make_still(picture)
+    return FilmedAvatar(Path(shutil.copy(picture, folder)), still.info, still.raw)
 
 
 class Studio:
@@ -65,7 +63,7 @@ class Studio:
 
     def __init__(
         self,
-        filmed: FilmedAvatar | Portrait,
+        filmed: FilmedAvatar,
         folder: Path,
         engine: Engine | None = None,
         resources: ComputeResources | None = None,
@@ -89,15 +87,24 @@ class Studio:
         self.opened.append(FrameReader(path, info, 2**24))
         return self.opened[-1] if avatar is None else avatar.frames(self.opened[-1])
 
-    def chunks(self, speech: NDArray[np.int16], num_chunks: int, expressiveness: float = 1.0) -> list[LiveChunk]:
+    def request(self, first: int, session: str = "s", stream: SpeechStream | None = None) -> LiveChunkRequest:
+        """A request for `NUM` frames, of a session that has said nothing unless its stream is given."""
+        window = (stream or SpeechStream()).window(first / FPS, (first + NUM) / FPS)
+        return LiveChunkRequest(session, self.ref, window, first, NUM, None)
+
+    def render(self, request: LiveChunkRequest, renderer: LiveRenderer | None = None) -> LiveChunk:
+        return asyncio.run((renderer or self.renderer).render(request))
+
+    def renderer_of(self, config: PipelineConfig, files: StoredFiles | None = None) -> LiveRenderer:
+        return LiveRenderer(config, self.engine, ComputeResources(), _run, self._open, files or self.files)
+
+    def chunks(self, speech: Samples, num_chunks: int, expressiveness: float = 1.0) -> list[LiveChunk]:
         """A session that says `speech` from its first frame on."""
         stream, state, made = SpeechStream(), None, []
         stream.push(speech)
         for number in range(num_chunks):
-            first = number * NUM
-            window = stream.window(first / FPS, (first + NUM) / FPS)
-            request = LiveChunkRequest("s", self.ref, window, first, NUM, state, expressiveness)
-            made.append(asyncio.run(self.renderer.render(request)))
+            request = self.request(number * NUM, stream=stream)
+            made.append(self.render(replace(request, state=state, expressiveness=expressiveness)))
             state = made[-1].state
         return made
 
@@ -124,7 +131,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
 
 
 @pytest.fixture(scope="module")
-def voice(sample_speech: Path) -> NDArray[np.int16]:
+def voice(sample_speech: Path) -> Samples:
     return read_wav(sample_speech)[0][RATE // 2 :]
 
 
@@ -133,30 +140,23 @@ def silent(studio: Studio) -> list[LiveChunk]:
     return studio.chunks(np.zeros(0, np.int16), 12)
 
 
-def test_render_speech_moves_only_the_mouth(studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]) -> None:
+def test_render_speech_moves_only_the_mouth(studio: Studio, silent: list[LiveChunk], voice: Samples) -> None:
     idle, spoken = pictures(silent), pictures(studio.chunks(voice, 12))
     assert len(idle) == len(spoken) == 12 * NUM
+    again = studio.chunks(np.zeros(0, np.int16), 3)
+    assert [chunk.pictures for chunk in again] == [chunk.pictures for chunk in silent[:3]]
     difference = np.abs(spoken - idle).mean(0)
     side = difference.shape[0]
     assert difference[side // 2 :, side // 4 : -side // 4].max() > 15
     assert difference[: side // 4].mean() < 1.5, "the forehead, but for the encoder"
 
 
-def test_render_expressiveness_scales_mouth_movement(
-    studio: Studio, silent: list[LiveChunk], voice: NDArray[np.int16]
-) -> None:
+def test_render_expressiveness_scales_movement(studio: Studio, silent: list[LiveChunk], voice: Samples) -> None:
     idle = pictures(silent)
-    still, natural, lively = (
-        float(np.abs(pictures(studio.chunks(voice, 12, expressiveness)) - idle).mean())
-        for expressiveness in (0.0, 1.0, 1.8)
-    )
+    spoken = (pictures(studio.chunks(voice, 12, expressiveness)) for expressiveness in (0.0, 1.0, 1.8))
+    still, natural, lively = (float(np.abs(each - idle).mean()) for each in spoken)
     assert still < 0.5 * natural
     assert natural < 0.9 * lively
-
-
-def test_render_is_deterministic(studio: Studio, silent: list[LiveChunk]) -> None:
-    again = studio.chunks(np.zeros(0, np.int16), 3)
-    assert [chunk.pictures for chunk in again] == [chunk.pictures for chunk in silent[:3]]
 
 
 def test_render_avatar_in_a_bucket_gives_the_same_chunks(
@@ -167,13 +167,10 @@ def test_render_avatar_in_a_bucket_gives_the_same_chunks(
         shutil.copy(studio.path, part)
     with files.written_folder(studio.ref.folder, "", INFO_FILE) as folder:
         shutil.copytree(studio.path.parent / "avatar", folder, dirs_exist_ok=True)
-    renderer = LiveRenderer(studio.config, studio.engine, ComputeResources(), _run, studio._open, files)
-    window = SpeechStream().window(0.0, NUM / FPS)
+    renderer = studio.renderer_of(studio.config, files)
     for _ in range(2):
-        chunk = asyncio.run(renderer.render(LiveChunkRequest("s", studio.ref, window, 0, NUM, None)))
-        assert chunk.pictures == silent[0].pictures
-    opened = [path for path in tmp_path.rglob("*.npz") if path.is_file()]
-    assert opened, "it was fetched to this machine"
+        assert studio.render(studio.request(0), renderer).pictures == silent[0].pictures
+    assert any(path.is_file() for path in tmp_path.rglob("*.npz")), "it was fetched to this machine"
 
 
 def test_render_quality_is_even_within_a_chunk(studio: Studio, silent: list[LiveChunk]) -> None:
@@ -194,8 +191,8 @@ def test_render_pingpong_opens_the_source_once(studio: Studio) -> None:
     assert len(studio.opened) - before <= 1, "each chunk reads on where the last one ended"
 
 
-def test_render_still_nods_with_speech(sample_portrait: Path, voice: NDArray[np.int16], tmp_path: Path) -> None:
-    studio = Studio(Portrait(sample_portrait, tmp_path), tmp_path)
+def test_render_still_nods_with_speech(sample_portrait: Path, voice: Samples, tmp_path: Path) -> None:
+    studio = Studio(portrait(sample_portrait, tmp_path), tmp_path)
     idle = pictures(studio.chunks(np.zeros(0, np.int16), 10))
     spoken = pictures(studio.chunks(voice[: RATE // 2], 10))
     eyes = np.s_[:, 180:230, 190:330]  # which no mouth moves
@@ -206,14 +203,11 @@ def test_render_still_nods_with_speech(sample_portrait: Path, voice: NDArray[np.
 
 
 def test_render_keyframe_only_without_the_chunk_before(studio: Studio) -> None:
-    stream = SpeechStream()
-
     def render(number: int, before: LiveChunk | None) -> LiveChunk:
-        first = number * NUM
-        window = stream.window(first / FPS, (first + NUM) / FPS)
-        state, reference = (None, None) if before is None else (before.state, before.reference)
-        request = LiveChunkRequest("continued", studio.ref, window, first, NUM, state, reference=reference)
-        return asyncio.run(studio.renderer.render(request))
+        request = studio.request(number * NUM, "continued")
+        if before is not None:
+            request = replace(request, state=before.state, reference=before.reference)
+        return studio.render(request)
 
     first = render(0, None)
     second = render(1, first)
@@ -229,23 +223,26 @@ def test_render_keyframe_only_without_the_chunk_before(studio: Studio) -> None:
     assert render(3, third).pictures.is_key
 
 
-def test_render_missing_source_is_named(studio: Studio) -> None:
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[FrameReader]:
+    closed: list[FrameReader] = []
+    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(reader))
+    return closed
+
+
+def test_render_missing_source_or_encoder_raises(
+    studio: Studio, closed: list[FrameReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = AvatarRef(studio.ref.folder, SourceVideo("other.mp4", studio.ref.source.info))
-    window = SpeechStream().window(0.0, 0.12)
     with pytest.raises(StoredFileError, match="other.mp4"):
-        asyncio.run(studio.renderer.render(LiveChunkRequest("s", gone, window, 0, NUM, None)))
+        studio.render(replace(studio.request(0), avatar=gone))
 
-
-def test_render_failed_encoder_closes_the_readers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(request: LiveChunkRequest, config: PipelineConfig) -> None:
         raise MediaError("no encoder")
 
     monkeypatch.setattr("rendering.live_renderer.SessionEncoder", fail)
-    closed: list[FrameReader] = []
-    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(reader))
-    request = LiveChunkRequest("failed", studio.ref, SpeechStream().window(0.0, 0.12), 0, NUM, None)
     with pytest.raises(MediaError, match="no encoder"):
-        asyncio.run(studio.renderer.render(request))
+        studio.render(studio.request(0, "failed"))
     assert studio.opened[-1] in closed
 
 
@@ -262,9 +259,7 @@ def test_live_renderer_engine_without_live_is_refused(studio: Studio) -> None:
 @pytest.mark.parametrize("is_visible", [True, False])
 def test_render_marks_every_frame(studio: Studio, silent: list[LiveChunk], is_visible: bool) -> None:
     config = PipelineConfig(labels=LabelsConfig(visible=True) if is_visible else LabelsConfig(invisible=False))
-    renderer = LiveRenderer(config, studio.engine, ComputeResources(), _run, studio._open, studio.files)
-    window = SpeechStream().window(0.0, 0.12)
-    made = asyncio.run(renderer.render(LiveChunkRequest("s", studio.ref, window, 0, NUM, None)))
+    made = studio.render(studio.request(0), studio.renderer_of(config))
     difference = np.abs(pictures([made]) - pictures(silent[:1]))
     if is_visible:
         side = difference.shape[1]
@@ -274,28 +269,19 @@ def test_render_marks_every_frame(studio: Studio, silent: list[LiveChunk], is_vi
         assert 0.2 < difference.mean() < 2, "the invisible watermark is missing"
 
 
-def test_render_two_sessions_keep_their_own_readers(studio: Studio) -> None:
-    before, stream = len(studio.opened), SpeechStream()
+def test_render_two_sessions_keep_their_own_readers(studio: Studio, closed: list[FrameReader]) -> None:
+    before = len(studio.opened)
     for first in (0, NUM, 2 * NUM):
-        window = stream.window(first / FPS, (first + NUM) / FPS)
-        for session in ("a", "b"):
-            asyncio.run(studio.renderer.render(LiveChunkRequest(session, studio.ref, window, first, NUM, None)))
+        for session in ("goes", "stays"):
+            studio.render(studio.request(first, session))
     assert len(studio.opened) - before == 2
-
-
-def test_forget_closes_the_readers_of_its_session_only(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[FrameReader] = []
-    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(reader))
-    window = SpeechStream().window(0.0, NUM / FPS)
-    for session in ("goes", "stays"):
-        asyncio.run(studio.renderer.render(LiveChunkRequest(session, studio.ref, window, 0, NUM, None)))
     studio.renderer.forget("goes")
     assert closed == [studio.opened[-2]]
 
 
-def test_forget_during_a_chunk_closes_its_readers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[FrameReader] = []
-    monkeypatch.setattr(FrameReader, "close", lambda reader: closed.append(reader))
+def test_forget_during_a_chunk_closes_its_readers(
+    studio: Studio, closed: list[FrameReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = studio.renderer._plan
 
     def forget_and_plan(*arguments: Any) -> Any:
@@ -303,6 +289,87 @@ def test_forget_during_a_chunk_closes_its_readers(studio: Studio, monkeypatch: p
         return plan(*arguments)
 
     monkeypatch.setattr(studio.renderer, "_plan", forget_and_plan)
-    window = SpeechStream().window(0.0, NUM / FPS)
-    asyncio.run(studio.renderer.render(LiveChunkRequest("left", studio.ref, window, 0, NUM, None)))
+    studio.render(studio.request(0, "left"))
     assert closed == [studio.opened[-1]]
+
+
+class Live:
+    """The portrait, its matte, and a session that idles."""
+
+    def __init__(self, picture: Path, folder: Path) -> None:
+        self._folder = folder
+        self._studio = Studio(portrait(picture, folder), folder)
+        still, path = make_still(picture), folder / "matte.mp4"
+        heads, writer = Heads.of(still.track), MatteWriter(still.info)
+        (made,) = MatteGenerator(PersonSegmenter(num_threads=1)).mattes(
+            [still.planes], still.info.colour, None, [heads.at(0)], None
+        )
+        writer.write(made.alpha)
+        join_mattes([writer.finish()], path, still.info.fps, 1)
+        report = MatteReport(mode="person", screen=None, sha256="", uncertain_share=0)
+        self.matte = MatteRef(path.name, matte_info(still.info), report)
+        with FrameReader(path, self.matte.info, 2**24) as reader:
+            self.alpha = next(MatteFrames(reader).read([0])).y
+
+    def chunk(self, colour: str | None) -> LiveChunk:
+        return self._rendered(None if colour is None else Background(self.matte, colour), "s", 0)
+
+    def before_video(self, first_frame: int) -> LiveChunk:
+        """In front of five grey pictures, each lighter than the one before it, as they are stored for sessions."""
+        shown = self._studio.ref.source.info
+        frames = FramesInMemory([_grey(40 + 40 * number) for number in range(5)])
+        own = info_of(64, 64, num_frames=5, fps=Fraction(FPS), colour=shown.colour)
+        (self._folder / "behind.mp4").write_bytes(fit_background(frames, own, shown, "loop"))
+        file = SourceVideo("behind.mp4", fitted_info(own, shown, "loop"))
+        return self._rendered(Background(self.matte, None, file), "video", first_frame)
+
+    def _rendered(self, background: Background | None, session_id: str, first: int) -> LiveChunk:
+        return self._studio.render(replace(self._studio.request(first, session_id), background=background))
+
+
+def _grey(level: int) -> YuvFrame:
+    return YuvFrame(*(np.full((64 // s, 64 // s), value, np.uint8) for s, value in ((1, level), (2, 128), (2, 128))))
+
+
+@pytest.fixture(scope="module")
+def live(sample_portrait: Path, tmp_path_factory: pytest.TempPathFactory) -> Live:
+    return Live(sample_portrait, tmp_path_factory.mktemp("background"))
+
+
+def _inside(alpha: NDArray[np.uint8], value: int) -> NDArray[np.bool_]:
+    """Where alpha has that value, and around it as well: idle motion moves the outline by less."""
+    return cv2.erode((alpha == value).astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+
+
+def test_render_colour_replaces_only_the_background(live: Live) -> None:
+    chunks = [live.chunk(colour) for colour in (None, "#00b140")]
+    assert chunks[1].pictures == live.chunk("#00b140").pictures
+    plain, green = (pictures([chunk], "rgb24") for chunk in chunks)
+    person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
+    assert person.mean() > 0.1 and behind[:, [4, -5]].any()
+    assert np.abs(green - plain)[:, person].mean() < 2, "but for the encoder"
+    assert np.abs(green[:, behind] - (0, 0xB1, 0x40)).mean() < 4, "but for the invisible watermark"
+    assert np.abs(plain[:, behind] - (0, 0xB1, 0x40)).mean() > 30
+
+
+def test_render_blur_softens_only_the_background(live: Live) -> None:
+    chunks = [live.chunk(colour) for colour in (None, "blur")]
+    assert chunks[1].pictures == live.chunk("blur").pictures
+    plain, blurred = (pictures([chunk])[0] for chunk in chunks)
+    person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
+    assert np.abs(blurred - plain)[person].mean() < 1.5
+    assert abs(blurred[behind].mean() - plain[behind].mean()) < 5
+    sharpness = [np.abs(cv2.Laplacian(each, cv2.CV_64F)[behind]).mean() for each in (plain, blurred)]
+    assert sharpness[1] < sharpness[0]
+
+
+def test_render_background_video_continues_over_chunks(live: Live) -> None:
+    chunks = [live.before_video(first) for first in (0, NUM)]
+    person, behind = _inside(live.alpha, 255), _inside(live.alpha, 0)
+    shown = pictures(chunks)
+    levels = [shown[number][behind].mean() for number in range(2 * NUM)]
+    expected = [40 + 40 * (number % 5) for number in range(2 * NUM)]
+    assert np.abs(np.subtract(levels, expected)).max() < 3, "but for the invisible watermark"
+    assert np.abs(shown[0] - pictures([live.chunk(None)])[0])[person].mean() < 2
+    again = pictures([live.before_video(NUM)])
+    assert np.abs(again - shown[NUM:]).mean() < 2, "whatever was read before, but for the encoder"

@@ -1,7 +1,3 @@
-"""The torch definitions, the exporter and the shipped files are one thing."""
-
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 
@@ -12,9 +8,14 @@ from numpy.typing import NDArray
 
 pytest.importorskip("onnx")
 
+import pytest
+
+from models.mouth.shape import CHANNELS
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
+from training.corners import WidthFit, with_corners, with_width_head
 from training.export_speech import ENCODER_NAME, LIVE_ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
+from training.speech_examples import Example
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
 from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 
@@ -27,9 +28,7 @@ def shipped() -> tuple[WhisperTaps, MouthEnsemble]:
 
 
 @pytest.mark.parametrize("num_frames", [2, 90, 2 * MAX_ROWS])
-def test_shipped_networks_equal_their_torch_definitions(
-    shipped: tuple[WhisperTaps, MouthEnsemble], num_frames: int
-) -> None:
+def test_shipped_networks_equal_torch_definitions(shipped: tuple[WhisperTaps, MouthEnsemble], num_frames: int) -> None:
     mel = np.random.default_rng(2).normal(0, 0.4, (1, num_frames, 80)).astype(np.float32)
     with torch.no_grad():
         features = shipped[0](torch.from_numpy(mel))
@@ -104,23 +103,18 @@ def test_whisper_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, Mout
         assert torch.allclose(layer, shipped[0](mel)[..., :WIDTH], atol=1e-5)
 
 
-def test_mouth_ensemble_is_linear_in_its_hidden_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
+def test_mouth_network_is_linear_and_keeps_its_first_head(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
     mouth, state = shipped[1], shipped[1].state_dict()
     members = range(len(mouth.members))
     heads = torch.cat([state[f"members.{i}.head.weight"][..., 0] for i in members], 1) / len(members) ** 0.5
     bias = torch.stack([state[f"members.{i}.head.bias"] for i in members]).mean(0)
-    with torch.no_grad():
-        shape, hidden = mouth(torch.randn(1, 50, NUM_FEATURES, generator=torch.Generator().manual_seed(3)))
-        assert torch.allclose(hidden @ heads.T + bias, shape, atol=1e-3)
-
-
-def test_with_first_head_keeps_its_gain() -> None:
     torch.manual_seed(4)
-    trained, gain = MouthTcn(num_heads=2).eval(), torch.linspace(0.5, 2, 8)
-    features = torch.randn(1, 40, NUM_FEATURES)
+    trained, gain, features = MouthTcn(num_heads=2).eval(), torch.linspace(0.5, 2, 8), torch.randn(1, 50, NUM_FEATURES)
     with torch.no_grad():
+        shape, hidden = mouth(features)
         both, first = trained(features), trained.with_first_head(gain).eval()(features)
-    assert first.shape == (1, 40, 9)
+    assert torch.allclose(hidden @ heads.T + bias, shape, atol=1e-3)
+    assert first.shape == (1, 50, 9)
     assert torch.allclose(first[..., :8], both[..., :8] * gain, atol=1e-5)
     assert torch.allclose(first[..., 8], both[..., 8], atol=1e-5)
 
@@ -136,3 +130,73 @@ def test_quantise_writes_the_shipped_live_encoder(tmp_path: Path) -> None:
     )
     assert np.array_equal(shipped, again)
     assert 0.99 < np.corrcoef(exact.ravel(), shipped.ravel())[0, 1] < 1
+
+
+MOUTH_WIDTH = CHANNELS.index("width")
+CORNERS = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
+
+
+def _network() -> MouthEnsemble:
+    torch.manual_seed(2)
+    return MouthEnsemble().eval()
+
+
+def _examples(network: MouthEnsemble, names: list[str], sign: float) -> list[Example]:
+    """Speakers whose width is a part of the hidden layer."""
+    rng, examples = np.random.default_rng(len(names)), []
+    for name in names:
+        features = rng.normal(size=(120, NUM_FEATURES)).astype(np.float16)
+        with torch.no_grad():
+            hidden = network(torch.from_numpy(features[None].astype(np.float32)))[1][0].numpy()
+        mouth = np.zeros((120, 9), np.float32)
+        layer = hidden - hidden.mean(0)
+        mouth[:, MOUTH_WIDTH] = sign * 3 * layer[:, :40].sum(1) / layer[:, :40].sum(1).std()
+        examples.append(Example("clean", name, features, mouth))
+    return examples
+
+
+def _widths(network: MouthEnsemble, example: Example) -> NDArray[np.float32]:
+    with torch.no_grad():
+        shape = network(torch.from_numpy(example.features[None].astype(np.float32)))[0]
+    return np.asarray(shape[0, :, MOUTH_WIDTH], np.float32)
+
+
+def test_with_width_head_changes_only_the_width() -> None:
+    network = _network()
+    seen, unseen = _examples(network, ["a", "b", "c", "d", "e"], 1), _examples(network, ["z"], 1)[0]
+    refitted = with_width_head(network, WidthFit(network, [seen], [1]).solve())
+    before, after = (np.corrcoef(_widths(n, unseen), unseen.mouth[:, MOUTH_WIDTH])[0, 1] for n in (network, refitted))
+    assert after > 0.6 > before + 0.2
+    features = torch.from_numpy(unseen.features[None].astype(np.float32))
+    with torch.no_grad():
+        old, new = network(features), refitted(features)
+    others = [channel for channel in range(9) if channel != MOUTH_WIDTH]
+    assert torch.equal(old[0][..., others], new[0][..., others])
+    assert torch.equal(old[1], new[1])
+
+
+def test_width_fit_weights_corpora_and_skips_left_out_speaker() -> None:
+    network = _network()
+    wide, narrow = _examples(network, ["a", "b"], 1), _examples(network, ["c"], -1)
+    mostly_wide = WidthFit(network, [wide, narrow], [0.9, 0.1])
+    rows, truth = mostly_wide.hidden(wide[0]), wide[0].mouth[:, MOUTH_WIDTH]
+    assert np.corrcoef(rows @ mostly_wide.solve(), truth)[0, 1] > 0.6
+    assert np.corrcoef(rows @ WidthFit(network, [wide, narrow], [0.1, 0.9]).solve(), truth)[0, 1] < -0.2
+    alone = WidthFit(network, [wide, narrow], [0.1, 0.9])
+    assert not np.allclose(alone.solve(), alone.solve(left_out="b"))
+
+
+def test_with_corners_averages_the_corner_channels_only() -> None:
+    torch.manual_seed(3)
+    base, added = MouthEnsemble().eval(), [MouthTcn().eval() for _ in range(2)]
+    joined = with_corners(base, added)
+    features = torch.randn(1, 90, NUM_FEATURES)
+    with torch.no_grad():
+        before, after = base(features), joined(features)
+        every = torch.stack([member(features) for member in (*base.members, *added)]).mean(0)
+    others = [output for output in range(9) if output not in CORNERS]
+    assert torch.allclose(after[0][..., others], before[0][..., others], atol=1e-5)
+    assert torch.allclose(after[0][..., CORNERS], every[..., CORNERS], atol=1e-5)
+    assert after[1].shape == (1, 90, 5 * 96)
+    # Speaker adaptation counts on a hidden layer of the same norm, however many networks there are.
+    assert 0.5 < after[1].square().sum() / before[1].square().sum() < 2

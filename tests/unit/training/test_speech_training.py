@@ -1,7 +1,3 @@
-"""The corpora, what is made of them, and what a network learns from that."""
-
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -51,9 +47,8 @@ def _write_corpora(folder: Path) -> None:
     units = [["_", 0.0, 0.3], ["p", 0.3, 0.45], ["a", 0.45, 0.8], ["_", 0.8, 1.0]]
     names = ["espeak_ja_voice_0", "voice_0"]
     soundfile.write(folder / "synth.flac", np.concatenate([_voice(RATE, 1), _voice(RATE)]), RATE)
-    (folder / "synth_units.json").write_text(
-        json.dumps({"names": names, "audio_offset": [0, RATE, 2 * RATE], "units": [units, units]})
-    )
+    told = {"names": names, "audio_offset": [0, RATE, 2 * RATE], "units": [units, units]}
+    (folder / "synth_units.json").write_text(json.dumps(told))
 
 
 def test_read_talkers_tracks_are_scaled_by_talker(tmp_path: Path) -> None:
@@ -66,10 +61,8 @@ def test_read_talkers_tracks_are_scaled_by_talker(tmp_path: Path) -> None:
         assert np.quantile(clip.track[:, OPEN], 0.05) == pytest.approx(0, abs=1e-3)
         assert clip.track[0, 8] == 1
         assert clip.track[clip.track[:, OPEN].argmax(), 8] == 0
-    faster = clips[0].at_rows(60, 1.25)
-    assert (
-        np.abs(faster[:, OPEN] - np.interp(np.arange(60) * 0.625, np.arange(75), clips[0].track[:, OPEN])).max() < 1e-5
-    )
+    expected = np.interp(np.arange(60) * 0.625, np.arange(75), clips[0].track[:, OPEN])
+    assert np.abs(clips[0].at_rows(60, 1.25)[:, OPEN] - expected).max() < 1e-5
 
 
 def test_write_corpus_keeps_speakers_and_frame_rate(tmp_path: Path) -> None:
@@ -81,10 +74,8 @@ def test_write_corpus_keeps_speakers_and_frame_rate(tmp_path: Path) -> None:
 
     write_corpus(tmp_path / "javanese", [clip("01", 0.1, 3), clip("02", 0.2, 2), clip("02", 0.2, 0.5)])
     clips, scales = read_talkers(tmp_path, JAVANESE)
-    assert [(c.name, c.rate, len(c.track), len(c.samples)) for c in clips] == [
-        ("01", 30.0, 90, 3 * RATE),
-        ("02", 30.0, 60, 2 * RATE),
-    ]
+    expected = [("01", 30.0, 90, 3 * RATE), ("02", 30.0, 60, 2 * RATE)]
+    assert [(c.name, c.rate, len(c.track), len(c.samples)) for c in clips] == expected
     assert scales["02"] == pytest.approx(2 * scales["01"], rel=0.05)
     with pytest.raises(ValueError, match="one frame rate"):
         write_corpus(tmp_path / "short", [clip("01", 0.1, 0.5)])
@@ -97,8 +88,7 @@ def test_read_synthetic_tracks_follow_the_phones(tmp_path: Path) -> None:
     assert np.abs(utterance.samples - _voice(RATE)).max() < 1e-3
     assert utterance.track.shape == (50, 9)
     assert utterance.track[18:22, OPEN].max() < 0.2 < 1 < utterance.track[30:36, OPEN].min()
-    assert utterance.track[5:12, 8].all()
-    assert utterance.track[18:22, 8].all()
+    assert utterance.track[5:12, 8].all() and utterance.track[18:22, 8].all()
     assert not utterance.track[28:38, 8].any()
 
 
@@ -106,36 +96,35 @@ def test_shape_phones_rounds_vowels_and_closes_lips() -> None:
     shape, touch = shape_phones([("i", 0.0, 0.3), ("p", 0.3, 0.4), ("u", 0.4, 0.8)], 40)
     assert shape[25:35, WIDTH].max() < -0.04 < -0.015 < shape[3:10, WIDTH].min()
     assert shape[17, OPEN] < 0.015
-    assert touch[15:20].all()
-    assert touch.sum() == 6
+    assert touch[15:20].all() and touch.sum() == 6
 
 
-def _moving_clips(lag: int) -> tuple[Utterance, NDArray[np.float32]]:
-    rng = np.random.default_rng(lag + 50)
-    motion = np.convolve(rng.normal(size=300), np.hanning(9), "valid")[:200]
+def _moving(name: str, seed: int) -> Utterance:
+    motion = np.convolve(np.random.default_rng(seed).normal(size=300), np.hanning(9), "valid")[:200]
     track = np.repeat(motion[:, None], 9, 1).astype(np.float32)
-    features = np.outer(np.roll(motion, lag), np.linspace(-1, 1, 12)) + rng.normal(0, 0.05, (200, 12))
-    name = "many" if lag == 0 else f"other{lag}"
-    return Utterance(name, np.zeros(4 * RATE, np.float32), track, 50), features.astype(np.float32)
+    return Utterance(name, np.zeros(4 * RATE, np.float32), track, 50)
+
+
+def _heard(clip: Utterance, lag: int) -> NDArray[np.float32]:
+    """(T, 12) features that follow the clip's motion `lag` rows later."""
+    noise = np.random.default_rng(lag + 50).normal(0, 0.05, (200, 12))
+    return (np.outer(np.roll(clip.track[:, 0], lag), np.linspace(-1, 1, 12)) + noise).astype(np.float32)
 
 
 def test_align_shifts_clips_and_drops_unrelated_ones() -> None:
-    clips = [_moving_clips(lag) for lag in (0, 0, 0, 3, -12)]
-    unrelated = _moving_clips(5)[0], _moving_clips(7)[1]
-    aligned = align(*map(list, zip(*clips, unrelated, strict=True)))
-    assert [clip.name for clip in aligned] == [clip.name for clip, _ in clips]
+    lags = (0, 0, 0, 3, -12)
+    clips = [_moving("many" if lag == 0 else f"other{lag}", lag + 50) for lag in lags]
+    heard = [_heard(clip, lag) for clip, lag in zip(clips, lags, strict=True)]
+    aligned = align([*clips, _moving("other5", 55)], [*heard, _heard(_moving("other7", 57), 7)])
+    assert [clip.name for clip in aligned] == [clip.name for clip in clips]
     assert [clip.first_row for clip in aligned] == pytest.approx([0, 0, 0, -3, 12], abs=0.3)
 
 
 def test_align_talkers_uses_one_lag_per_talker() -> None:
-    rng = np.random.default_rng(8)
-    utterances, predicted = [], []
-    for name, lag in (("early", -6), ("early", -6), ("early", 9), ("late", 2)):
-        motion = np.convolve(rng.normal(size=300), np.hanning(9), "valid")[:200]
-        track = np.repeat(motion[:, None], 9, 1).astype(np.float32)
-        utterances.append(Utterance(name, np.zeros(4 * RATE, np.float32), track, 50))
-        predicted.append(np.roll(track[:, :8], -lag, 0))
-    aligned = align_talkers(utterances, predicted)
+    lags = (-6, -6, 9, 2)
+    clips = [_moving(name, 8 + seed) for seed, name in enumerate(("early", "early", "early", "late"))]
+    predicted = [np.roll(clip.track[:, :8], -lag, 0) for clip, lag in zip(clips, lags, strict=True)]
+    aligned = align_talkers(clips, predicted)
     assert [clip.name for clip in aligned] == ["early", "early", "late"], "the clip with another lag is left out"
     assert [clip.first_row for clip in aligned] == pytest.approx([-6, -6, 2], abs=0.3)
 
@@ -151,9 +140,6 @@ def test_augmentations_keep_the_times_of_speech() -> None:
         assert np.abs(changed - voice).max() > 1e-3
     other, factor = change_voice(voice, rng)
     assert len(other) == pytest.approx(len(voice) / factor, abs=2)
-
-
-def test_make_noise_has_unit_power() -> None:
     for kind in NOISE_KINDS:
         noise = make_noise(RATE, kind, np.random.default_rng(1))
         assert noise.shape == (RATE,)
@@ -181,6 +167,9 @@ def _example(pool: str, name: str, rng: np.random.Generator) -> Example:
     return Example(pool, name, (motion @ mixing).astype(np.float16), mouth)
 
 
+POOLS = ("clean", "tape", "voice", "room", "table", "table_room")
+
+
 def test_talker_trust_is_low_for_a_badly_tracked_channel() -> None:
     rng = np.random.default_rng(6)
     examples = [_example("clean", name, rng) for name in ("many", "many", "many", "many", "well", "badly")]
@@ -192,10 +181,8 @@ def test_talker_trust_is_low_for_a_badly_tracked_channel() -> None:
 
 
 def test_batches_splice_talkers_and_mask_the_seams() -> None:
-    pools = ("clean", "tape", "voice", "room", "table", "table_room", "negative")
-    examples = [
-        _example(pool, f"talker{number}", np.random.default_rng(number)) for number, pool in enumerate(pools * 2)
-    ]
+    pools = [*POOLS, "negative"] * 2
+    examples = [_example(pool, f"talker{i}", np.random.default_rng(i)) for i, pool in enumerate(pools)]
     for number, example in enumerate(examples):
         example.features[:, 0] = example.mouth[:, -1] = number
     batches = Batches([examples], seed=3)
@@ -206,32 +193,28 @@ def test_batches_splice_talkers_and_mask_the_seams() -> None:
     heard = features[..., 0].round(2)
     assert (heard == mouths[..., -1].round(2)).all(), "a mouth stays with its sound"
     seams = np.diff(heard) != 0
-    assert not seams[kinds != 0].any()
-    assert 0.3 < seams[kinds == 0].any(1).mean() < 0.9
+    assert not seams[kinds != 0].any() and 0.3 < seams[kinds == 0].any(1).mean() < 0.9
     for row, before in np.argwhere(seams):
         assert not valid[row, max(0, before - 3) : before + 5].any()
     assert 0.5 < valid[kinds == 0].mean() < 0.95
 
 
 def test_batches_mix_two_corpora_of_real_speech() -> None:
-    pools = ("clean", "tape", "voice", "room", "table", "table_room", "negative")
     rng = np.random.default_rng(4)
-    first = [_example(pool, "first", rng) for pool in pools for _ in range(3)]
-    second = [_example(pool, "second", rng) for pool in pools[:4]]
+    first = [_example(pool, "first", rng) for pool in (*POOLS, "negative") for _ in range(3)]
+    second = [_example(pool, "second", rng) for pool in POOLS[:4]]
     for example in second:
         example.mouth[:, WIDTH] = 9
     batches = Batches([first, second], seed=5)
     drawn = [batches.draw() for _ in range(12)]
     kinds, widths = (np.concatenate([getattr(batch, name) for batch in drawn]) for name in ("kinds", "mouths"))
     is_second = widths[..., WIDTH] == 9
-    assert 0.3 < is_second[kinds == REAL].mean() < 0.5
-    assert not is_second[kinds != REAL].any()
+    assert 0.3 < is_second[kinds == REAL].mean() < 0.5 and not is_second[kinds != REAL].any()
 
 
 def test_train_predicts_mouths_of_an_unseen_talker() -> None:
     rng = np.random.default_rng(0)
-    pools = ("clean", "tape", "voice", "room", "table", "table_room")
-    examples = [_example(pool, f"talker{index % 2}", rng) for pool in pools for index in range(4)]
+    examples = [_example(pool, f"talker{index % 2}", rng) for pool in POOLS for index in range(4)]
     rest = Example("negative", "hum", np.full((150, NUM_FEATURES), 30, np.float16), np.zeros((150, 9), np.float32))
     network = train([[*examples, rest]], seed=1, num_steps=30)
     unseen = _example("clean", "another", rng)

@@ -1,7 +1,5 @@
 """Frames of a moving still, and stills with spots, for tests."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

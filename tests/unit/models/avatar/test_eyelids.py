@@ -1,21 +1,19 @@
-"""Eyelids that close over the eyes of a picture."""
-
-from __future__ import annotations
-
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
 from media.yuv_frame import YuvFrame
 from models.avatar.blinks import blinks
+from models.avatar.eye_white import eye_white, measure_eye_white
 from models.avatar.eyelids import Eyelids, EyeState
+from models.geometry.head_frame import EYES
 from models.speech.prosody import Prosody
 from tests.unit.models.avatar.frames import with_spots
 from tests.unit.models.still import Still
 
+Points = NDArray[np.float32]
 _UPPER, _LOWER = (159, 386), (145, 374)
 _BROWS = (105, 334)
 
@@ -24,11 +22,10 @@ def _copy(planes: YuvFrame) -> YuvFrame:
     return YuvFrame(*(plane.copy() for plane in planes))
 
 
-def _drawn(
-    still: Still, closing: float, points: NDArray[np.float32] | None = None, down: float = 0, smile: float = 0
-) -> YuvFrame:
-    target, state = _copy(still.planes), EyeState(closing, 0, down, smile)
-    Eyelids(still.planes, still.track.points[0] if points is None else points, _unit(still)).draw(target, state)
+def _drawn(still: Still, state: EyeState, planes: YuvFrame | None = None, points: Points | None = None) -> YuvFrame:
+    source = still.planes if planes is None else planes
+    target = _copy(source)
+    Eyelids(source, still.track.points[0] if points is None else points, _unit(still)).draw(target, state)
     return target
 
 
@@ -45,14 +42,14 @@ def _eye(still: Still, planes: YuvFrame, eye: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("eye", [0, 1])
 def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
-    opened, closed = _eye(still, still.planes, eye), _eye(still, _drawn(still, 1.0), eye)
+    opened, closed = _eye(still, still.planes, eye), _eye(still, _drawn(still, EyeState(1.0)), eye)
     assert opened.min() < 40  # the pupil
     assert closed.min() > 85
     assert np.abs(np.diff(closed.astype(int), axis=1)).max() < 0.4 * np.abs(np.diff(opened.astype(int), axis=1)).max()
 
 
 def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
-    half, whole = _drawn(still, 0.5), _drawn(still, 1.0)
+    half, whole = _drawn(still, EyeState(0.5)), _drawn(still, EyeState(1.0))
     for eye in (0, 1):
         upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
         column = round(float(upper[0]))
@@ -61,6 +58,10 @@ def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
         third = (rows.stop - rows.start) // 3
         assert changed[:third].mean() > changed[-third:].mean()
         assert (whole.y[rows, column] != half.y[rows, column]).any()
+    for corner, side in ((33, -2), (133, 2), (362, -2), (263, 2)):
+        x, y = (round(float(value)) for value in still.track.points[0, corner, :2])
+        near = (planes.y[y - 12 : y + 12, x + side].astype(int) for planes in (whole, still.planes))
+        assert np.abs(np.subtract(*near)).max() < 12, "the corners stay"
 
 
 def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
@@ -73,18 +74,14 @@ def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
 @pytest.mark.parametrize("eye", [0, 1])
 def test_eyelids_follow_gaze_and_smile(still: Still, eye: int) -> None:
     upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
+    states = {"down": EyeState(down=0.026), "up": EyeState(down=-0.026), "smile": EyeState(smile=1)}
+    states["wide"] = EyeState(-0.25)
     moved = {}
     for name, place in (("upper", upper), ("middle", (upper + lower) / 2), ("lower", lower)):
-        spotted = replace(still, planes=with_spots(still, place[None]))
-        rest = _height(spotted.planes.y, place)
-        for state, closing, down, smile in (
-            ("down", 0, 0.026, 0),
-            ("up", 0, -0.026, 0),
-            ("smile", 0, 0, 1),
-            ("wide", -0.25, 0, 0),
-        ):
-            drawn = _drawn(spotted, closing, down=down, smile=smile)
-            moved[name, state] = (_height(drawn.y, place) - rest) / _unit(still)
+        spots = with_spots(still, place[None])
+        for state, values in states.items():
+            change = _height(_drawn(still, values, spots).y, place) - _height(spots.y, place)
+            moved[name, state] = change / _unit(still)
     for state, sign in (("down", 1), ("up", -1)):
         assert sign * moved["middle", state] > sign * moved["upper", state] > 0.005
         assert 0.002 < sign * moved["lower", state] < sign * moved["middle", state]
@@ -96,43 +93,26 @@ def test_eyelids_follow_gaze_and_smile(still: Still, eye: int) -> None:
     "state", [EyeState(1.0), EyeState(down=0.026, smile=1.0), EyeState(down=-0.026), EyeState(-0.25)]
 )
 def test_eyelids_change_only_the_eyes(still: Still, state: EyeState) -> None:
-    drawn = _drawn(still, state.closing, down=state.down, smile=state.smile)
+    drawn = _drawn(still, state)
     changed = np.flatnonzero((drawn.y != still.planes.y).any(1))
     brow = still.track.points[0, list(_BROWS), 1].min()
     cheek = still.track.points[0, list(_LOWER), 1].max() + 0.25 * _unit(still)
     assert brow < changed[0] and changed[-1] < cheek
+    target, lids = _copy(still.planes), Eyelids(still.planes, still.track.points[0], _unit(still))
+    for each in (state, EyeState(1.0), EyeState()):
+        lids.draw(target, each)
+    assert all(np.array_equal(plane, own) for plane, own in zip(target, still.planes, strict=True)), "opened again"
 
 
-def test_eyelids_reopened_equal_the_picture(still: Still) -> None:
-    target = _copy(still.planes)
-    lids = Eyelids(still.planes, still.track.points[0], _unit(still))
-    for closing in (0.4, 1.0, 0.0):
-        lids.draw(target, EyeState(closing))
-    for plane, own in zip(target, still.planes, strict=True):
-        np.testing.assert_array_equal(plane, own)
-
-
-def test_eyelids_of_a_closed_eye_are_not_drawn(still: Still) -> None:
+def test_eyelids_of_closed_or_outside_eyes_are_not_drawn(still: Still) -> None:
     points = still.track.points[0].copy()
     upper, lower = (246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155)
     points[list(upper)] = points[list(lower)]
-    drawn = _drawn(still, 1.0, points)
+    drawn = _drawn(still, EyeState(1.0), points=points)
     np.testing.assert_array_equal(_eye(still, drawn, 0), _eye(still, still.planes, 0))
     assert (_eye(still, drawn, 1) != _eye(still, still.planes, 1)).mean() > 0.9
-
-
-def test_eyelids_keep_the_corners_of_the_eyes(still: Still) -> None:
-    closed = _drawn(still, 1.0)
-    for corner in (33, 133, 362, 263):
-        x, y = (round(float(value)) for value in still.track.points[0, corner, :2])
-        side = -2 if corner in (33, 362) else 2
-        near = closed.y[y - 12 : y + 12, x + side].astype(int) - still.planes.y[y - 12 : y + 12, x + side]
-        assert np.abs(near).max() < 12
-
-
-def test_eyelids_outside_the_picture_are_not_drawn(still: Still) -> None:
     outside = still.track.points[0] - [still.track.points[0, 133, 0] + 60, 0, 0]
-    drawn = _drawn(still, 1.0, outside)
+    drawn = _drawn(still, EyeState(1.0), points=outside)
     x = round(float(outside[[33, 133, 362, 263], 0].max())) + 1
     np.testing.assert_array_equal(drawn.y[:, x:], still.planes.y[:, x:])
 
@@ -150,9 +130,7 @@ def _shaded_and_rough(still: Still) -> YuvFrame:
 @pytest.mark.parametrize("eye", [0, 1])
 def test_eyelids_have_light_and_grain_of_the_skin_below(still: Still, eye: int) -> None:
     picture = _shaded_and_rough(still)
-    target = _copy(picture)
-    Eyelids(picture, still.track.points[0], _unit(still)).draw(target, EyeState(1.0))
-    lid = _eye(still, target, eye).astype(float)
+    lid = _eye(still, _drawn(still, EyeState(1.0), picture), eye).astype(float)
     lid = lid[: len(lid) // 2]  # above the lashes
     x, y = still.track.points[0, _LOWER[eye], :2]
     side = len(lid)
@@ -168,9 +146,8 @@ def _with_lids(still: Still, levels: tuple[float, float, float]) -> YuvFrame:
     for plane, level, step in zip(still.planes, levels, (1, 2, 2), strict=True):
         part = np.zeros(plane.shape, np.float32)
         for eye in (0, 1):
-            upper = still.track.points[0, [33, 246, 161, 160, 159, 158, 157, 173, 133], :2]
-            if eye:
-                upper = still.track.points[0, [362, 398, 384, 385, 386, 387, 388, 466, 263], :2]
+            ids = ([33, 246, 161, 160, 159, 158, 157, 173, 133], [362, 398, 384, 385, 386, 387, 388, 466, 263])[eye]
+            upper = still.track.points[0, ids, :2]
             above = upper[::-1] - [0, 0.14 * _unit(still)]
             cv2.fillPoly(part, [np.rint(np.concatenate([upper, above]) / step).astype(np.int32)], 1.0)
         part = np.asarray(cv2.GaussianBlur(part, (0, 0), 2 / step), np.float32)
@@ -184,9 +161,7 @@ def test_eyelids_have_the_colour_of_the_upper_lid(still: Still, eye: int) -> Non
     x, y = np.rint((0.6 * upper + 0.4 * lower) / 2).astype(int)
     lids = []
     for levels in ((0, 0, 0), (0, 30, -20)):
-        picture = _with_lids(still, levels)
-        target = _copy(picture)
-        Eyelids(picture, still.track.points[0], _unit(still)).draw(target, EyeState(1.0))
+        target = _drawn(still, EyeState(1.0), _with_lids(still, levels))
         lids.append([plane[y - 1 : y + 2, x - 3 : x + 4].mean() for plane in target[1:]])
     np.testing.assert_allclose(np.subtract(lids[1], lids[0]), [30, -20], atol=7)
 
@@ -196,8 +171,7 @@ def test_eyelids_lashes_have_no_highlights(still: Still, eye: int) -> None:
     x, y = np.rint(still.track.points[0, _UPPER[eye], :2]).astype(int)
     picture = _copy(still.planes)
     picture.y[y - 5 : y + 1, x - 1 : x + 2] = 255
-    target = _copy(picture)
-    Eyelids(picture, still.track.points[0], _unit(still)).draw(target, EyeState(1.0))
+    target = _drawn(still, EyeState(1.0), picture)
     bottom = round(float(still.track.points[0, _LOWER[eye], 1]))
     skin = target.y[bottom + 8 : bottom + 14, x - 6 : x + 7].max()
     assert target.y[y - 2 : bottom, x - 6 : x + 7].max() < skin + 25
@@ -218,13 +192,10 @@ def test_blinks_are_irregular_and_close_the_eyes(fps: int) -> None:
     assert pauses.min() > 0.6 and pauses.max() > 4 and pauses.std() > 0.8
     rises = np.flatnonzero((closing[1:] > 0) & (closing[:-1] == 0)) + 1
     assert all(closing[start : start + fps // 2].max() == 1 for start in rises)
-
-
-def test_blinks_close_faster_than_open() -> None:
-    seconds = np.arange(6000) / 100
-    closing = blinks(5, seconds, 100, Prosody.silence(len(seconds)))
     steps = np.diff(closing)
-    assert (steps < 0).sum() > 1.4 * (steps > 0).sum()
+    assert fps < 60 or (steps < 0).sum() > 1.4 * (steps > 0).sum(), "they close faster than they open"
+    other = blinks(6, seconds, fps, Prosody.silence(len(seconds)))
+    assert _starts(other, fps).tolist() != starts.tolist(), "with another seed they start at other times"
 
 
 def test_blinks_follow_most_phrase_ends() -> None:
@@ -237,8 +208,53 @@ def test_blinks_follow_most_phrase_ends() -> None:
     assert np.mean(blinked) > 0.6 > 0.45 > np.mean(by_chance)
 
 
-def test_blinks_of_another_seed_start_at_other_times() -> None:
-    seconds = np.arange(1500) / 25
-    silence = Prosody.silence(len(seconds))
-    first, second = (_starts(blinks(seed, seconds, 25, silence), 25).tolist() for seed in (1, 2))
-    assert first != second
+def _painted(still: Still, *colours: tuple[int, int, int]) -> YuvFrame:
+    """Both eyes filled with one (Y, U, V) each, a dark iris in the middle."""
+    planes, points = _copy(still.planes), still.track.points[0, :, :2]
+    for (upper, lower), colour in zip(EYES, colours, strict=True):
+        outline = points[[*upper, *lower[::-1]]]
+        for plane, value, step in zip(planes, colour, (1, 2, 2), strict=True):
+            place = np.rint((outline + 0.5) / step - 0.5).astype(np.int32)
+            cv2.fillPoly(plane, [place], value)
+            cv2.polylines(plane, [place], True, value, thickness=5 - step)
+        middle = np.rint(outline.mean(0)).astype(int)
+        height = np.ptp(points[list(upper[2:-2]) + list(lower[2:-2]), 1])
+        cv2.circle(planes.y, [int(v) for v in middle], round(0.4 * height), 20, -1)
+    return planes
+
+
+def _skin(still: Still) -> NDArray[np.float64]:
+    """Y, U, V around the cheeks."""
+    points = np.rint(still.track.points[0, [205, 425, 50, 280], :2]).astype(int)
+    luma = np.median([still.planes.y[y, x] for x, y in points])
+    chroma = [np.median([plane[y // 2, x // 2] for x, y in points]) for plane in still.planes[1:]]
+    return np.array([luma, *chroma])
+
+
+def test_eye_white_measures_the_white_of_the_darker_eye(still: Still) -> None:
+    white = eye_white(_painted(still, (140, 120, 135), (140, 120, 135)), still.track.points[0])
+    skin = _skin(still)
+    assert white.light == pytest.approx(140 / skin[0], rel=0.05)
+    assert white.chroma == pytest.approx([120 - skin[1], 135 - skin[2]], abs=3)
+    for colours in ([(170, 125, 132), (110, 120, 135)], [(110, 120, 135), (170, 125, 132)]):
+        white = eye_white(_painted(still, *colours), still.track.points[0])
+        assert white.light == pytest.approx(110 / _skin(still)[0], rel=0.05)
+
+
+def test_eye_white_of_closed_eyes_is_the_default(still: Still) -> None:
+    shut = _drawn(still, EyeState(1.0))
+    points = still.track.points[0].copy()
+    for upper, lower in EYES:
+        points[list(upper)] = points[list(lower)]
+    usual, own = eye_white(shut, points), eye_white(still.planes, still.track.points[0])
+    assert 0.6 < usual.light < 0.8
+    assert usual.light != own.light
+    # Whiter than skin: nearer to grey.
+    assert (np.abs(_skin(still)[1:] + usual.chroma - 128) < np.abs(_skin(still)[1:] - 128)).all()
+
+
+@pytest.mark.parametrize(("luma", "light"), [(5, 0.71), (255, 1.1)])
+def test_measure_eye_white_dark_or_glaring_eyes_are_bounded(still: Still, luma: int, light: float) -> None:
+    planes = _painted(still, (luma, 128, 128), (luma, 128, 128))
+    planes.y[:] = np.where(planes.y == luma, luma, planes.y // 2)
+    assert measure_eye_white(still.track, 25.0, FramesInMemory([planes])).light == pytest.approx(light, abs=0.01)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.avatar.mouth_calibration import MouthCalibration, OwnSpeech, calibrate, calibrate_on_sound
 from models.avatar.source_sync import SourceSync
-from models.avatar.speaker_adaptation import SpeakerAdaptation
+from models.avatar.speaker_adaptation import SpeakerAdaptation, learn
 from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
@@ -27,18 +25,18 @@ def _speech(num_frames: int = 200) -> NDArray[np.float32]:
 
 
 def _mouth(shape: NDArray[np.float32], gate: ArrayLike) -> MouthBlock:
-    open_share = np.broadcast_to(np.asarray(gate, np.float32), len(shape))
-    return MouthBlock(shape, open_share)
+    return MouthBlock(shape, np.broadcast_to(np.asarray(gate, np.float32), len(shape)))
 
 
-def _always(shape: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return np.ones(len(shape), np.bool_)
+def _calibrated(predicted: NDArray[np.float32], tracked: NDArray[np.float32]) -> MouthCalibration:
+    """From frames at 25 fps, with speech in all of them."""
+    return calibrate(predicted, tracked, np.ones(len(predicted), np.bool_), Fraction(25))
 
 
 @pytest.mark.parametrize(("liveliness", "gain"), [(0.6, 0.6), (1.0, 1.0), (1.6, 1.6), (20, 2)])
 def test_calibrate_opening_gain_follows_the_talker(liveliness: float, gain: float) -> None:
     predicted = _speech()
-    found = calibrate(predicted, predicted * liveliness, _always(predicted), Fraction(25)).gain
+    found = _calibrated(predicted, predicted * liveliness).gain
     assert found[OPENING] == pytest.approx(gain, rel=0.12)  # eight seconds: little is left of the prior
 
 
@@ -47,31 +45,24 @@ def test_calibrate_width_gain_follows_the_speaker(liveliness: float) -> None:
     predicted = _speech(1200)
     tracked = predicted.copy()
     tracked[:, WIDTH] *= liveliness
-    gain = calibrate(predicted, tracked, _always(predicted), Fraction(25)).gain
+    gain = _calibrated(predicted, tracked).gain
     assert gain[WIDTH] == gain[PROTRUDE] == pytest.approx(liveliness, rel=0.15)
     assert gain[OPENING] == pytest.approx(1.0, rel=0.12)
-
-
-def test_calibrate_passing_smile_keeps_the_width_gain() -> None:
-    predicted = _speech(400)
-    tracked = predicted.copy()
-    tracked[:, WIDTH] += 0.06 * np.sin(np.arange(400) / 25)
-    gains = [calibrate(predicted, shown, _always(shown), Fraction(25)).gain[WIDTH] for shown in (predicted, tracked)]
-    assert gains[1] == pytest.approx(gains[0], rel=0.15)
+    tracked[:, WIDTH] += 0.06 * np.sin(np.arange(1200) / 25)  # smiles that pass
+    assert _calibrated(predicted, tracked).gain[WIDTH] == pytest.approx(gain[WIDTH], rel=0.15)
 
 
 def test_default_calibration_widens_speech_not_silence() -> None:
     average, predicted = MouthCalibration.default(), _speech()
+    opening = average.gain[OPENING]
+    assert np.ptp(opening) == 0
+    assert 1.0 < opening[0] <= 1.2  # somewhat wider than those of the readers that the network learned from
     moved = average.apply(_mouth(predicted, 1))
     assert 1.6 < moved[:, WIDTH].std() / predicted[:, WIDTH].std() < 2.4
     assert (average.apply(_mouth(np.zeros_like(predicted), 0)) == 0).all()
-
-
-def test_apply_width_is_bounded_below() -> None:
     predicted = np.zeros((3, 8), np.float32)
     predicted[:, WIDTH] = -0.01, -0.2, 0.2
-    gain = MouthCalibration.default().gain[WIDTH]
-    width = MouthCalibration.default().apply(_mouth(predicted, 1))[:, WIDTH]
+    gain, width = average.gain[WIDTH], average.apply(_mouth(predicted, 1))[:, WIDTH]
     assert width[0] == pytest.approx(-0.01 * gain, rel=0.01)
     assert -0.16 < width[1] < -0.14
     assert width[2] == pytest.approx(0.2 * gain)
@@ -81,11 +72,10 @@ def test_calibrate_short_or_faint_speech_stays_near_the_average() -> None:
     predicted = _speech(200)
 
     def gain(shape: NDArray[np.float32]) -> float:
-        return float(calibrate(shape, shape * 1.6, _always(shape), Fraction(25)).gain[0])
+        return float(_calibrated(shape, shape * 1.6).gain[0])
 
     gains = [gain(part) for part in (predicted[:15], predicted[:40], predicted)]
-    assert 1.1 < gains[0] < gains[1] < gains[2] < 1.6
-    assert gains[0] < 1.5
+    assert 1.1 < gains[0] < gains[1] < gains[2] < 1.6 and gains[0] < 1.5
     assert 1 < gain(_speech(40) * 0.4) < 0.93 * gain(_speech(40))
 
 
@@ -99,20 +89,15 @@ def test_calibrate_lips_and_jaw_follow_the_opening() -> None:
     predicted = _opened()
     tracked = predicted.copy()
     tracked[:, JAW] *= 0.5  # a chin that hardly moves
-    calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
+    calibration = _calibrated(predicted, tracked)
     corrected = calibration.apply(_mouth(predicted, 0))
     assert np.polyfit(tracked[:, JAW], corrected[:, JAW], 1)[0] == pytest.approx(1, abs=0.12)
     assert np.polyfit(tracked[:, 0], corrected[:, 0], 1)[0] == pytest.approx(1, abs=0.05)
     assert corrected[:, WIDTH] == pytest.approx(0)
-
-
-def test_calibrate_curved_jaw_response_keeps_the_mean() -> None:
-    """A chin that moves with wide mouths alone: its slope around the mean, applied from rest, is too much for all."""
-    predicted = _opened()
+    # A chin that moves with wide mouths alone: its slope around the mean, applied from rest, is too much for all.
     tracked = predicted.copy()
     tracked[:, JAW] = 3 * np.maximum(tracked[:, JAW] - tracked[:, JAW].mean(), 0)
-    calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
-    corrected = calibration.apply(_mouth(predicted, 0))
+    corrected = _calibrated(predicted, tracked).apply(_mouth(predicted, 0))
     assert abs(corrected[:, JAW].mean() - tracked[:, JAW].mean()) < 0.5 * tracked[:, JAW].mean()
 
 
@@ -121,7 +106,7 @@ def test_calibrate_held_smile_is_added_in_speech_only() -> None:
     tracked = predicted.copy()
     tracked[:, WIDTH] += 0.05
     tracked[:, CORNER] += 0.03
-    calibration = calibrate(predicted, tracked, _always(predicted), Fraction(25))
+    calibration = _calibrated(predicted, tracked)
     assert calibration.bias[WIDTH] == pytest.approx(0.6 * 0.05, abs=0.003)
     assert calibration.bias[CORNER] == pytest.approx(0.6 * 0.03, abs=0.002)
     assert (calibration.bias[OPENING] == 0).all()
@@ -133,32 +118,20 @@ def test_calibrate_held_smile_is_added_in_speech_only() -> None:
 def test_calibrate_ignores_frames_without_speech() -> None:
     predicted = _speech()
     tracked = predicted.copy()
-    spoken = _always(predicted)
-    spoken[100:] = False
     tracked[100:] = np.nan
-    calibration = calibrate(predicted, tracked, spoken, Fraction(25))
-    alone = calibrate(predicted[:100], tracked[:100], spoken[:100], Fraction(25))
-    assert calibration.gain == pytest.approx(alone.gain)
+    calibration = calibrate(predicted, tracked, np.arange(len(predicted)) < 100, Fraction(25))
+    assert calibration.gain == pytest.approx(_calibrated(predicted[:100], tracked[:100]).gain)
+    with pytest.raises(ValueError, match="Expected"):
+        calibrate(_speech(10), _speech(11), np.ones(10, np.bool_), Fraction(25))
 
 
 def test_calibrate_without_correlation_is_the_default() -> None:
     predicted, average = _speech(), MouthCalibration.default()
-    mute = calibrate(predicted, np.zeros_like(predicted), _always(predicted), Fraction(25))
+    mute = _calibrated(predicted, np.zeros_like(predicted))
     silent = calibrate(predicted, predicted, np.zeros(len(predicted), np.bool_), Fraction(25))
     for calibration in (mute, silent):
         assert (calibration.gain == average.gain).all()
         assert (calibration.bias == 0).all()
-
-
-def test_default_calibration_opens_mouths_somewhat_wider() -> None:
-    opening = MouthCalibration.default().gain[OPENING]
-    assert np.ptp(opening) == 0
-    assert 1.0 < opening[0] <= 1.2  # somewhat wider than those of the readers that the network learned from
-
-
-def test_calibrate_shapes_of_other_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="Expected"):
-        calibrate(_speech(10), _speech(11), np.ones(10, np.bool_), Fraction(25))
 
 
 def _sound(num_rows: int) -> MouthBlock:
@@ -182,16 +155,20 @@ def _talker(sound: MouthBlock, lag_rows: int, smile: float = 0.0) -> FaceTrack:
     return finish_track(HeadPose(np.full(100, 90.0), rotation, place).to_image(head), np.ones(100, np.bool_))
 
 
+def _on_sound(track: FaceTrack, sound: MouthBlock, *, talks: bool = True) -> tuple[MouthCalibration, OwnSpeech]:
+    calibration = calibrate_on_sound(track, talks, Fraction(25), sound)
+    assert calibration.own_speech is not None
+    return calibration, calibration.own_speech
+
+
 @pytest.mark.parametrize("lag_rows", [-14, 0, 9])
 def test_calibrate_on_sound_measures_and_removes_the_offset(lag_rows: int) -> None:
     sound = _sound(200)
     # Speech in the first half only: a sound that is compared at the wrong time takes in the wrong frames.
     sound = replace(sound, gate=(np.arange(200) < 100).astype(np.float32))
-    calibration = calibrate_on_sound(_talker(sound, lag_rows), True, Fraction(25), sound)
-    own = calibration.own_speech
-    assert own is not None and own.sync.offset_seconds is not None
+    calibration, own = _on_sound(_talker(sound, lag_rows), sound)
     assert own.sync.offset_seconds == pytest.approx(lag_rows * 0.02, abs=0.01)
-    in_time = calibrate_on_sound(_talker(sound, 0), True, Fraction(25), sound)
+    in_time, _ = _on_sound(_talker(sound, 0), sound)
     assert calibration.is_fitted
     assert calibration.gain == pytest.approx(in_time.gain, rel=0.12)
     assert own.opening_std == pytest.approx(sound.shape[:100, 0].std(), rel=0.2)
@@ -202,8 +179,7 @@ def test_calibrate_on_sound_aligns_frames_with_their_sound() -> None:
     sound = _sound(200)
     sound = replace(sound, gate=(np.arange(200) < 150).astype(np.float32))
     # The corners are held high in speech and nowhere else: compared nine frames too late, speech is taken for silence.
-    late = calibrate_on_sound(_talker(sound, 18, smile=0.05), True, Fraction(25), sound)
-    in_time = calibrate_on_sound(_talker(sound, 0, smile=0.05), True, Fraction(25), sound)
+    (late, _), (in_time, _) = (_on_sound(_talker(sound, lag, smile=0.05), sound) for lag in (18, 0))
     assert late.bias[CORNER] == pytest.approx(in_time.bias[CORNER], abs=0.001)
 
 
@@ -217,10 +193,8 @@ def _habitual(sound: MouthBlock, lag_rows: int) -> FaceTrack:
 @pytest.mark.parametrize("lag_rows", [0, 10])
 def test_calibrate_on_sound_learns_the_speaker_at_its_offset(lag_rows: int) -> None:
     sound = _sound(200)
-    track = _habitual(sound, lag_rows)
-    calibration = calibrate_on_sound(track, True, Fraction(25), sound)
-    own = calibration.own_speech
-    assert own is not None and own.sync.offset_seconds == pytest.approx(lag_rows * 0.02, abs=0.015)
+    calibration, own = _on_sound(_habitual(sound, lag_rows), sound)
+    assert own.sync.offset_seconds == pytest.approx(lag_rows * 0.02, abs=0.015)
     assert own.learned_seconds == pytest.approx(4 - lag_rows * 0.02, abs=0.1)
     before, after = (
         replace(calibration, adaptation=way).apply(sound)[::2, 0]
@@ -230,14 +204,16 @@ def test_calibrate_on_sound_learns_the_speaker_at_its_offset(lag_rows: int) -> N
     assert np.corrcoef(after, shown)[0, 1] > np.corrcoef(before, shown)[0, 1] + 0.05
 
 
-def test_calibrate_on_sound_unaligned_sound_learns_nothing() -> None:
+def test_calibrate_on_sound_unaligned_or_silent_learns_nothing() -> None:
     sound = _sound(200)
     strange = replace(_sound(200), shape=np.roll(sound.shape, 90, axis=0), hidden=np.roll(sound.hidden, 90, axis=0))
-    calibration = calibrate_on_sound(_habitual(strange, 0), True, Fraction(25), sound)
-    own = calibration.own_speech
-    assert own is not None and own.sync.offset_seconds is None
-    assert own.learned_seconds == 0
+    calibration, own = _on_sound(_habitual(strange, 0), sound)
+    assert own.sync.offset_seconds is None and own.learned_seconds == 0
     assert not len(calibration.adaptation.weights)
+    calibration, own = _on_sound(_talker(sound, 6), sound, talks=False)
+    assert not calibration.is_fitted
+    assert (calibration.gain == MouthCalibration.default().gain).all()
+    assert own.sync.offset_seconds == pytest.approx(0.12, abs=0.01) and own.jitter is None
 
 
 def test_calibrate_on_sound_ignores_hidden_mouths() -> None:
@@ -250,21 +226,10 @@ def test_calibrate_on_sound_ignores_hidden_mouths() -> None:
         visible=track.visible & ~hidden_frames,
         shape=np.where(hidden_frames[:, None], np.float32(0.5), track.shape),
     )
-    calibration = calibrate_on_sound(covered, True, Fraction(25), sound)
-    own = calibration.own_speech
-    assert own is not None and own.sync.offset_seconds is not None
+    calibration, own = _on_sound(covered, sound)
+    assert own.sync.offset_seconds is not None
     assert own.learned_seconds == pytest.approx(2.4, abs=0.1)
     assert np.abs(calibration.adaptation.applied(sound.shape, sound.hidden) - sound.shape).max() < 0.15
-
-
-def test_calibrate_on_sound_silent_source_has_only_an_offset() -> None:
-    sound = _sound(200)
-    calibration = calibrate_on_sound(_talker(sound, 6), False, Fraction(25), sound)
-    assert not calibration.is_fitted
-    assert (calibration.gain == MouthCalibration.default().gain).all()
-    own = calibration.own_speech
-    assert own is not None and own.sync.offset_seconds == pytest.approx(0.12, abs=0.01)
-    assert own.jitter is None
 
 
 @pytest.mark.parametrize(
@@ -287,3 +252,93 @@ def test_calibration_load_equals_saved(tmp_path: Path, own: OwnSpeech | None) ->
     assert (loaded.adaptation.weights == way.weights).all() and loaded.adaptation.weights.shape == way.weights.shape
     assert (loaded.is_fitted, loaded.own_speech) == (saved.is_fitted, own)
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.npz"]
+
+
+FPS, NUM_HIDDEN = 25, 40
+OPEN, WIDE = CHANNELS.index("open_in"), CHANNELS.index("width")
+Floats = NDArray[np.float32]
+
+
+def _hidden(seconds: float, seed: int = 0) -> Floats:
+    """A layer that moves as smoothly as speech, with a norm near that of the network's."""
+    num = round(seconds * FPS)
+    rng = np.random.default_rng(seed)
+    kernel = np.hanning(7) / np.linalg.norm(np.hanning(7))
+    smooth = [np.convolve(rng.normal(size=num + 6), kernel, "valid") for _ in range(NUM_HIDDEN)]
+    return np.asarray(np.stack(smooth, 1) * 1.45, np.float32)
+
+
+def _habit() -> Floats:
+    """(H, 8) a talker who does a tenth to a half of each channel's usual movement otherwise."""
+    rng = np.random.default_rng(9)
+    return np.asarray(rng.normal(size=(NUM_HIDDEN, 8)) * DEFAULT_SCALE * 0.052, np.float32)
+
+
+def _residual(hidden: Floats, seed: int = 5, noise: float = 0.3) -> Floats:
+    tracker = np.random.default_rng(seed).normal(size=(len(hidden), 8)) * DEFAULT_SCALE * noise
+    return np.asarray(hidden @ _habit() + tracker, np.float32)
+
+
+def _offset(way: SpeakerAdaptation, hidden: Floats) -> Floats:
+    return way.applied(np.zeros((len(hidden), 8), np.float32), hidden)
+
+
+def _left(way: SpeakerAdaptation) -> Floats:
+    """(8,) share of the deviation that is left, in speech that was not learned from."""
+    unseen = _hidden(60, seed=77)
+    truth = unseen @ _habit()
+    return np.asarray(np.square(truth - _offset(way, unseen)).mean(0) / np.square(truth).mean(0), np.float32)
+
+
+def test_learn_longer_speech_leaves_less_deviation() -> None:
+    left = [_left(learn(_hidden(s), _residual(_hidden(s)), FPS)[0]).mean() for s in (2, 10, 60)]
+    assert 0.5 < left[0] < 1.02 and left[0] > left[1] > left[2]
+    assert left[2] < 0.4
+    shape = _habit()
+    assert (SpeakerAdaptation.unknown().applied(shape, np.zeros((0, 0), np.float32)) == shape).all()
+
+
+def test_learn_average_talker_changes_little() -> None:
+    """What the tracker mistakes is not taken for a habit."""
+    for seconds in (2, 60):
+        hidden = _hidden(seconds)
+        noise = np.random.default_rng(3).normal(size=(len(hidden), 8)) * DEFAULT_SCALE * 0.5
+        way, offset = learn(hidden, noise.astype(np.float32), FPS)
+        assert (_offset(way, _hidden(20, seed=8)).std(0) < 0.12 * DEFAULT_SCALE).all()
+        assert (offset.std(0) < 0.12 * DEFAULT_SCALE).all()
+
+
+def test_learn_noise_in_one_channel_keeps_the_others() -> None:
+    hidden = _hidden(30)
+    residual = _residual(hidden)
+    residual[:, WIDE] = np.random.default_rng(4).normal(size=len(hidden)) * DEFAULT_SCALE[WIDE]
+    way, _ = learn(hidden, residual, FPS)
+    assert _offset(way, _hidden(20, seed=8))[:, WIDE].std() < 0.3 * DEFAULT_SCALE[WIDE]
+    assert _left(way)[OPEN] < 0.6
+
+
+def test_learn_offsets_are_cross_validated() -> None:
+    """So that the size of the movement is measured on what unseen speech will get."""
+    hidden, noise = _hidden(10), 1.5
+    seen, again = (_residual(hidden, seed, noise) for seed in (5, 6))  # again: with other errors of the tracker
+    way, offset = learn(hidden, seen, FPS)
+
+    def agrees(offsets: Floats) -> float:
+        """By how much offsets agree better with the errors that were learned from than with others."""
+        return float(((seen - again) * offsets / DEFAULT_SCALE**2).mean())
+
+    assert agrees(_offset(way, hidden)) > 0.01
+    assert abs(agrees(offset)) < 0.3 * agrees(_offset(way, hidden))
+
+
+def test_learn_weighs_frames_by_time_and_few_are_bounded() -> None:
+    hidden = _hidden(10)
+    residual = _residual(hidden, noise=0)
+    once, _ = learn(hidden, residual, FPS)
+    twice, _ = learn(np.repeat(hidden, 2, 0), np.repeat(residual, 2, 0), 2 * FPS)
+    assert twice.weights == pytest.approx(once.weights, rel=0.02, abs=1e-5)
+    for num_frames in (1, 3, 12):
+        few = hidden[:num_frames]
+        way, offset = learn(few, _residual(few), FPS)
+        assert offset.shape == (num_frames, 8)
+        assert (np.abs(_offset(way, _hidden(20, seed=8))).max(0) < DEFAULT_SCALE).all()

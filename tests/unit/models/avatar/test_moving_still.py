@@ -1,24 +1,23 @@
-"""A still portrait that is read like a video."""
-
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
 from media.playback import Playback
 from models.avatar.avatar import Avatar
 from models.avatar.face_region import FaceRegion
 from models.avatar.folder import TRACK_FILE
+from models.avatar.head_warp import HeadWarp
 from models.avatar.moving_still import MovingMatte, MovingStill
 from models.avatar.still_frame import MAX_TURN, NUM_FRAMES, NUM_ROWS, StillFrames, turned_track
 from models.geometry.head_frame import RIGID, fit_head_pose
 from models.speech.prosody import Prosody
 from models.track.face_track import FaceTrack
-from tests.unit.models.avatar.frames import frame_of
+from tests.unit.models.avatar.frames import frame_of, shown, with_spots
 from tests.unit.models.still import FPS, Still
 
 _AWAKE = int(frame_of(pitch=2.0, yaw=-2.0, roll=1.0, gaze=(0.01, 0.0))[0])
@@ -36,6 +35,9 @@ def test_moving_still_frames_do_not_depend_on_order(still: Still) -> None:
         assert not any(plane.flags.writeable for plane in one)
     np.testing.assert_array_equal(forward[0].y, still.planes.y)
     assert all((frame.y != still.planes.y).any() for frame in forward[1:])
+    for index in (-1, NUM_FRAMES):
+        with pytest.raises(ValueError, match=f"index = {index}"):
+            list(frames.read([index]))
 
 
 @pytest.mark.parametrize("source", [MovingStill, MovingMatte])
@@ -44,13 +46,6 @@ def test_moving_still_repeated_frame_is_drawn_once(still: Still, source: type[Mo
         first, again, other, last = frames.read([_AWAKE, _AWAKE, 0, _AWAKE])
     assert first is again and first is not last
     assert (first.y == last.y).all() and (first.y != other.y).any()
-
-
-@pytest.mark.parametrize("index", [-1, NUM_FRAMES])
-def test_moving_still_index_outside_is_refused(still: Still, index: int) -> None:
-    frames = MovingStill(still.reader(), still.track)
-    with closing(frames), pytest.raises(ValueError, match=f"index = {index}"):
-        list(frames.read([index]))
 
 
 def test_moving_still_turned_head_closes_its_eyes(still: Still) -> None:
@@ -76,15 +71,10 @@ def test_avatar_of_a_still_has_moving_frames(still: Still, tmp_path: Path) -> No
         start, later = frames.read([0, _AWAKE])
     np.testing.assert_array_equal(start.y, still.planes.y)
     assert (later.y != start.y).any()
-
-
-def test_shown_frames_of_a_still_depend_on_time_and_motion(still: Still, tmp_path: Path) -> None:
-    with still.reader() as reader:
-        avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
     slow, fast = (
         avatar.shown_frames(range(3 * fps, 4 * fps), fps, Playback(), Prosody.silence(fps)) for fps in (FPS, 2 * FPS)
     )
-    assert len(set(slow.tolist())) > 15
+    assert len(set(slow.tolist())) > 15, "what is shown depends on time and motion"
     np.testing.assert_array_equal(slow[:3], fast[:6:2])
     rows = avatar.rows(slow)
     assert rows.dtype == np.int32 and rows.max() < NUM_ROWS and not np.array_equal(rows, slow)
@@ -112,15 +102,10 @@ def turned(still: Still) -> FaceTrack:
 
 def test_still_frames_of_index_restores_the_values() -> None:
     rng, num = np.random.default_rng(1), 2000
-    frames = StillFrames(
-        rng.uniform(-1, 1, (num, 3)) * MAX_TURN,
-        rng.uniform(-0.25, 1, num),
-        rng.uniform(-0.026, 0.026, (num, 2)),
-        rng.uniform(-0.05, 0.063, num),
-        rng.uniform(-0.035, 0.035, num),
-        rng.uniform(0, 0.015, num),
-        rng.uniform(-1, 1, num),
-    )
+    turn, gaze = rng.uniform(-1, 1, (num, 3)) * MAX_TURN, rng.uniform(-0.026, 0.026, (num, 2))
+    ranges = (-0.25, 1), (-0.05, 0.063), (-0.035, 0.035), (0, 0.015), (-1, 1)
+    closing, *others = (rng.uniform(low, high, num) for low, high in ranges)
+    frames = StillFrames(turn, closing, gaze, *others)
     index = frames.index()
     assert index.dtype == np.int64
     assert index.min() >= 0 and index.max() < NUM_FRAMES
@@ -133,27 +118,20 @@ def test_still_frames_of_index_restores_the_values() -> None:
     rows = StillFrames.of(index % NUM_ROWS)
     assert np.abs(rows.turn - frames.turn).max() < np.radians(0.41), "the row is the nearest pose of the grid"
     assert not rows.closing.any() and not rows.gaze.any() and not rows.smile.any()
-
-
-def test_still_frames_values_beyond_limits_are_clipped() -> None:
-    far = StillFrames.of(
-        frame_of(pitch=30.0, yaw=-30.0, closing=2.0, gaze=(1.0, -1.0), brows=1.0, breath=-1.0, smile=-2.0)
-    )
+    beyond = {"pitch": 30.0, "yaw": -30.0, "closing": 2.0, "brows": 1.0, "breath": -1.0, "smile": -2.0}
+    far = StillFrames.of(frame_of(**beyond, gaze=(1.0, -1.0)))
     np.testing.assert_allclose(np.abs(far.turn[0, :2]), MAX_TURN[:2], atol=0.003)
     assert (far.closing[0], far.breath[0], far.smile[0]) == (1, 0, -1)
     assert far.gaze[0].tolist() == pytest.approx([0.027, -0.027]) and far.brows[0] == pytest.approx(0.063)
 
 
-def test_turned_track_begins_with_the_still(still: Still, turned: FaceTrack) -> None:
+def test_turned_track_landmarks_turn_rigidly(still: Still, turned: FaceTrack) -> None:
     assert frame_of().tolist() == [0]
     np.testing.assert_allclose(turned.points[0], still.track.points[0], atol=1e-3)
     assert np.shares_memory(turned.head_points[0], turned.head_points[-1])
     assert not turned.head_points.flags.writeable
     with pytest.raises(ValueError, match="one frame"):
         turned_track(turned)
-
-
-def test_turned_track_landmarks_turn_rigidly(still: Still, turned: FaceTrack) -> None:
     assert turned.num_frames == NUM_ROWS
     rows = np.concatenate([frame_of(pitch=2.0), frame_of(yaw=2.0), frame_of(roll=2.4)]) % NUM_ROWS
     fitted = fit_head_pose(turned.points[rows])
@@ -163,9 +141,108 @@ def test_turned_track_landmarks_turn_rigidly(still: Still, turned: FaceTrack) ->
     eyes = np.linalg.norm(turned.points[:, RIGID[20]] - turned.points[:, RIGID[23]], axis=1)
     np.testing.assert_allclose(eyes, eyes[0], rtol=1e-4)
     np.testing.assert_array_equal(turned.shape[rows], np.repeat(still.track.shape, 3, 0))
-
-
-def test_face_region_of_turned_track_keeps_its_size(still: Still, turned: FaceTrack) -> None:
     region = FaceRegion.of(turned)
     assert region.size == FaceRegion.of(still.track).size
     assert (np.ptp(region.origins, 0) >= 2).all()
+
+
+_FEATURES = (1, 33, 133, 362, 263, 105, 334, 61, 291, 152, 10)  # nose, eyes, brows, mouth, chin, forehead
+
+
+_TURNS = (  # degrees
+    {"pitch": 3.2, "yaw": -2.0, "roll": 0.8},
+    {"pitch": -2.4, "yaw": 4.4, "roll": -2.4},
+    {"pitch": 1.2, "yaw": -4.4, "roll": 2.4},
+    {"yaw": 3.2, "breath": 0.014, "roll": 1.6},
+    {"pitch": -3.6, "brows": 0.06, "inner_brows": -0.035},
+)
+
+
+@pytest.fixture(scope="module")
+def warp(still: Still) -> HeadWarp:
+    height, width = still.planes.y.shape
+    return HeadWarp(still.track, width, height)
+
+
+def _centre(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> NDArray[np.float64]:
+    x, y = (int(v) for v in np.rint(place))
+    part = luma[y - 10 : y + 11, x - 10 : x + 11].astype(float)
+    rows, columns = np.indices(part.shape)
+    inside = np.array([(part * columns).sum(), (part * rows).sum()]) / part.sum()
+    return np.asarray(inside + [x - 10, y - 10])
+
+
+def test_head_warp_moves_pixels_with_landmarks(still: Still, warp: HeadWarp) -> None:
+    before = still.track.points[0, list(_FEATURES), :2]
+    row = int(frame_of(pitch=2.0, yaw=2.0, roll=-1.6)[0])
+    assert row < NUM_ROWS, "a pose of the grid"
+    after = turned_track(still.track).points[row, list(_FEATURES), :2]
+    assert np.linalg.norm(after - before, axis=1).max() > 2
+    for start, stop in zip(before, after, strict=True):
+        seen = _centre(warp.render(with_spots(still, start[None]), shown(pitch=2.0, yaw=2.0, roll=-1.6)).y, stop)
+        np.testing.assert_allclose(seen, stop, atol=0.4)
+
+
+def test_head_warp_brows_rise_and_eyes_stay(still: Still, warp: HeadWarp) -> None:
+    unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
+    for brow in (face[[105, 52]].mean(0), face[[334, 282]].mean(0)):
+        spot = with_spots(still, brow[None])
+        none, half, full = (_centre(warp.render(spot, shown(brows=rise)).y, brow)[1] for rise in (0, 0.015, 0.03))
+        assert none - full == pytest.approx(2 * (none - half), abs=0.3)
+        assert 0.02 * unit < none - full < 0.035 * unit
+    noise = still.planes._replace(y=np.random.default_rng(1).integers(0, 256, still.planes.y.shape).astype(np.uint8))
+    raised = warp.render(noise, shown(brows=0.03)).y
+    for corner, other, upper, lower in ((33, 133, 159, 145), (362, 263, 386, 374)):
+        (x0, x1), (y0, y1) = sorted(face[[corner, other], 0]), face[[upper, lower], 1]
+        eye = np.s_[round(y0) : round(y1) + 1, round(x0) : round(x1) + 1]
+        assert np.abs(raised[eye].astype(int) - noise.y[eye]).mean() < 6, "gaze and lids stay"
+
+
+@pytest.mark.parametrize("inner", [0.03, -0.03])
+def test_head_warp_inner_brows_move_alone(still: Still, warp: HeadWarp, inner: float) -> None:
+    unit, face = float(still.track.scale[0]), still.track.points[0, :, :2]
+
+    def shift(point: int) -> NDArray[np.float64]:
+        moved = warp.render(with_spots(still, face[[point]]), shown(inner_brows=inner)).y
+        return np.asarray((_centre(moved, face[point]) - face[point]) / unit)
+
+    inner_ends = np.array([shift(107), shift(336)])
+    assert (-inner_ends[:, 1] / inner > 0.6).all() and (-inner_ends[:, 1] / inner < 1.2).all()
+    assert np.abs([shift(46), shift(276), shift(133), shift(362)]).max() < 0.006, "outer ends and eyes stay"
+    together = inner_ends[0, 0] - inner_ends[1, 0]
+    assert together > 0.01 if inner < 0 else abs(together) < 0.008
+
+
+def test_head_warp_yaw_moves_nose_more_than_hair(still: Still, warp: HeadWarp) -> None:
+    unit = float(still.track.scale[0])
+    nose, top = still.track.points[0, 1, :2], still.track.points[0, 10, :2] - [0, 0.55 * unit]
+    turned = warp.render(with_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
+    moved = [float((_centre(turned, place) - place)[0]) for place in (nose, top)]
+    assert moved[0] > 2 and abs(moved[1]) < 0.7 * moved[0]
+
+
+def test_head_warp_keeps_the_border_without_folds(still: Still, warp: HeadWarp) -> None:
+    height, width = still.planes.y.shape
+    columns = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), (height, width))
+    rows = np.broadcast_to(np.linspace(0, 255, height).astype(np.uint8)[:, None], (height, width))
+    for turn in _TURNS:
+        frame = shown(**turn)
+        for ramp, axis in ((columns, 1), (rows, 0)):
+            moved = warp.render(still.planes._replace(y=ramp), frame).y.astype(int)
+            assert np.abs(moved - ramp).max() < 14  # 28 pixels
+            assert np.diff(moved, axis=axis).min() >= -1  # order is kept
+            assert np.diff(moved, axis=axis).max() <= 3
+        for plane, own in zip(warp.render(still.planes, frame), still.planes, strict=True):
+            border = np.ones(plane.shape, bool)
+            border[2:-2, 2:-2] = False
+            assert np.abs(plane.astype(int) - own)[border].max() <= 4
+
+
+def test_head_warp_at_rest_is_the_picture_and_moved_is_sharp(still: Still, warp: HeadWarp) -> None:
+    points = still.track.points[0, :, :2]
+    (x0, y0), (x1, y1) = points.min(0).astype(int), points.max(0).astype(int)
+    for plane, own in zip(warp.render(still.planes, shown()), still.planes, strict=True):
+        np.testing.assert_array_equal(plane, own)
+    faces = (warp.render(still.planes, shown(**turn)).y[y0:y1, x0:x1] for turn in ({}, *_TURNS))
+    sharpness = [cv2.Laplacian(face, cv2.CV_64F).var() for face in faces]
+    assert min(sharpness) > 0.85 * sharpness[0]

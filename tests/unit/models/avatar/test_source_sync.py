@@ -1,7 +1,4 @@
-"""The offset of a source's sound, measured on the sample avatar with its own sound moved."""
-
-from __future__ import annotations
-
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,25 +17,24 @@ from tests.unit.models.conftest import Filmed
 
 RATE = 16000
 FPS = Fraction(25)
+Samples = NDArray[np.int16]
 
 
-class Ear:
-    """Predicts mouths from samples."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "speech.npy"
-        self._features, self._mouth = SpeechFeatures(), SpeechToMouth()
-
-    def hear(self, samples: NDArray[np.int16]) -> MouthBlock:
-        np.save(self._path, samples)
-        seconds = len(samples) / RATE
-        block = self._features.extract(self._path, measure_level(self._path), 0.0, seconds)
-        return self._mouth.predict(block, Fraction(ROWS_PER_SECOND), 0, int(seconds * ROWS_PER_SECOND))
+Hear = Callable[[Samples], MouthBlock]
 
 
 @pytest.fixture(scope="module")
-def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
-    return Ear(tmp_path_factory.mktemp("ear"))
+def hear(tmp_path_factory: pytest.TempPathFactory) -> Hear:
+    """Predicts mouths from samples."""
+    path, features, mouth = tmp_path_factory.mktemp("ear") / "speech.npy", SpeechFeatures(), SpeechToMouth()
+
+    def hear(samples: Samples) -> MouthBlock:
+        np.save(path, samples)
+        seconds = len(samples) / RATE
+        block = features.extract(path, measure_level(path), 0.0, seconds)
+        return mouth.predict(block, Fraction(ROWS_PER_SECOND), 0, int(seconds * ROWS_PER_SECOND))
+
+    return hear
 
 
 @pytest.fixture(scope="module")
@@ -47,73 +43,64 @@ def track(filmed_sample: Filmed) -> FaceTrack:
 
 
 @pytest.fixture(scope="module")
-def sound(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.int16]:
+def sound(sample_video: Path, tmp_path_factory: pytest.TempPathFactory) -> Samples:
     path = tmp_path_factory.mktemp("sound") / "own.npy"
     extract_speech(sample_video, path, MediaLimits())
-    samples: NDArray[np.int16] = np.load(path)
+    samples: Samples = np.load(path)
     return samples
 
 
-def moved(samples: NDArray[np.int16], num_frames: float) -> NDArray[np.int16]:
+def moved(samples: Samples, num_frames: float) -> Samples:
     """The sound, later by a number of frames at 25 fps, as long as before."""
     num = round(abs(num_frames) / 25 * RATE)
     gap = np.zeros(num, np.int16)
     return np.concatenate([gap, samples[: len(samples) - num]] if num_frames >= 0 else [samples[num:], gap])
 
 
-def sync_of(track: FaceTrack, mouth: MouthBlock, present: NDArray[np.bool_] | None = None) -> SourceSync:
-    return measure_sync(track.shape, track.visible if present is None else present, FPS, mouth.shape, mouth.gate)
+def sync_of(track: FaceTrack, mouth: MouthBlock) -> SourceSync:
+    return measure_sync(track.shape, track.visible, FPS, mouth.shape, mouth.gate)
 
 
-def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
+def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: Samples, hear: Hear) -> None:
     moves, offsets = (-8, -2.5, 0, 0.5, 4.25, 8), []
     for num_frames in moves:
-        sync = sync_of(track, ear.hear(moved(sound, num_frames)))
+        sync = sync_of(track, hear(moved(sound, num_frames)))
         assert sync.offset_seconds is not None, sync
         offsets.append(sync.offset_seconds * 25)
-        assert sync.confidence >= 0.6
-        assert sync.speech_seconds > 3
+        assert sync.confidence >= 0.6 and sync.speech_seconds > 3
     assert offsets == pytest.approx(moves, abs=0.5)
     assert np.diff(offsets)[1:-1] == pytest.approx([2.5, 0.5, 3.75], abs=0.3)
 
 
 def test_measure_sync_of_another_sound_is_unknown(
-    track: FaceTrack, sound: NDArray[np.int16], ear: Ear, samples: Path, tmp_path: Path
+    track: FaceTrack, sound: Samples, hear: Hear, samples: Path, tmp_path: Path
 ) -> None:
     extract_speech(samples / "speech_short.wav", tmp_path / "other.npy", MediaLimits())
     other = np.tile(np.load(tmp_path / "other.npy"), 4)[: len(sound)]
     noise = np.random.default_rng(2).normal(0, 2000, len(sound)).astype(np.int16)
     for wrong in (other, sound[::-1].copy(), noise, moved(sound, 40)):
-        assert sync_of(track, ear.hear(wrong)).offset_seconds is None
+        assert sync_of(track, hear(wrong)).offset_seconds is None
+    assert sync_of(track, hear(np.zeros_like(sound))) == SourceSync(None, 0.0, 0.0, 0.0)
+    word = sync_of(track, hear(sound[:RATE]))
+    assert word.offset_seconds is None and 0 < word.speech_seconds < 1.5
 
 
-def test_measure_sync_of_silence_or_one_word_is_unknown(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
-    silence = sync_of(track, ear.hear(np.zeros_like(sound)))
-    assert silence == SourceSync(None, 0.0, 0.0, 0.0)
-    word = sync_of(track, ear.hear(sound[:RATE]))
-    assert word.offset_seconds is None
-    assert 0 < word.speech_seconds < 1.5
-
-
-def test_measure_sync_ignores_absent_frames_and_still_mouths(
-    track: FaceTrack, sound: NDArray[np.int16], ear: Ear
-) -> None:
+def test_measure_sync_ignores_absent_frames_and_rest(track: FaceTrack, sound: Samples, hear: Hear) -> None:
     present = track.visible.copy()
     present[30:45] = False
     shape = track.shape.copy()
     shape[30:45] = 5.0
-    mouth = ear.hear(moved(sound, 3))
+    mouth = hear(moved(sound, 3))
     sync = measure_sync(shape, present, FPS, mouth.shape, mouth.gate)
-    assert sync.offset_seconds is not None
-    assert sync.offset_seconds * 25 == pytest.approx(3, abs=0.6)
+    assert sync.offset_seconds is not None and sync.offset_seconds * 25 == pytest.approx(3, abs=0.6)
     still = measure_sync(np.zeros_like(track.shape), track.visible, FPS, mouth.shape, mouth.gate)
     assert still.offset_seconds is None
     with pytest.raises(ValueError, match="Expected"):
         measure_sync(track.shape, track.visible[1:], FPS, track.shape, np.ones(len(track.shape), np.float32))
 
 
-def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: NDArray[np.int16], ear: Ear) -> None:
-    mouth = ear.hear(moved(sound, -4))
+def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: Samples, hear: Hear) -> None:
+    mouth = hear(moved(sound, -4))
     for fps in (Fraction(30000, 1001), Fraction(50), Fraction(15)):
         times = np.arange(int(3.9 * fps)) / float(fps) * 25
         rows = [np.interp(times, np.arange(len(track.shape)), channel) for channel in track.shape.T]
@@ -121,9 +108,6 @@ def test_measure_sync_offset_is_in_seconds_at_any_rate(track: FaceTrack, sound: 
         sync = measure_sync(shape, np.ones(len(shape), np.bool_), fps, mouth.shape, mouth.gate)
         assert sync.offset_seconds is not None
         assert sync.offset_seconds == pytest.approx(-0.16, abs=0.025)
-
-
-def test_sample_rows_interpolates_and_holds_the_ends() -> None:
-    rows = np.arange(10, dtype=np.float32)
-    np.testing.assert_allclose(sample_rows(rows, np.array([-1.0, 0.03, 0.05, 9.0])), [0, 1.5, 2.5, 9], atol=1e-5)
-    assert sample_rows(np.tile(rows[:, None], 8), np.array([0.1])).shape == (1, 8)
+    ramp = np.arange(10, dtype=np.float32)
+    np.testing.assert_allclose(sample_rows(ramp, np.array([-1.0, 0.03, 0.05, 9.0])), [0, 1.5, 2.5, 9], atol=1e-5)
+    assert sample_rows(np.tile(ramp[:, None], 8), np.array([0.1])).shape == (1, 8)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
@@ -42,18 +40,11 @@ def test_morph_moves_the_face_without_a_second_one(share: float) -> None:
     one, other = frame_at(80, 76), frame_at(112, 84)
     made = morph(one, other, face_at(80, 76), face_at(112, 84), share)
     wanted = frame_at(80 + 32 * share, 76 + 8 * share)
-    faded = YuvFrame(
-        *(np.asarray(cv2.addWeighted(a, 1 - share, b, share, 0), np.uint8) for a, b in zip(one, other, strict=True))
-    )
+    faded = one._replace(y=np.asarray(cv2.addWeighted(one.y, 1 - share, other.y, share, 0), np.uint8))
     assert difference(made, wanted) < 0.35 * difference(faded, wanted)
     assert (made.u == 120).all()
-
-
-def test_morph_at_its_ends_equals_the_frames() -> None:
-    one, other = frame_at(90, 80), frame_at(100, 80)
-    for share, wanted in ((0.0, one), (1.0, other)):
-        made = morph(one, other, face_at(90, 80), face_at(100, 80), share)
-        assert difference(made, wanted) < 1
+    for end, own in ((0.0, one), (1.0, other)):
+        assert difference(morph(one, other, face_at(80, 76), face_at(112, 84), end), own) < 1
 
 
 def test_morph_moves_what_is_beside_the_face_by_flow() -> None:
@@ -75,9 +66,6 @@ def test_bridge_frames_start_as_one_clip_and_end_as_other() -> None:
     wanted = [x + (y - x) * number / 5 for number, (x, y) in enumerate(zip(before, after, strict=True), 1)]
     assert len(made) == 4
     assert max(difference(frame, frame_at(x, 80)) for frame, x in zip(made, wanted, strict=True)) < 5
-
-
-def test_bridge_frames_small_jump_steps_least_at_the_ends() -> None:
     small, large = (np.diff([0.0, *_shares(6, jump), 1.0]) for jump in (4.0, 100.0))
     assert small[0] < 0.8 * small[3]
     assert np.ptp(large) < 0.01

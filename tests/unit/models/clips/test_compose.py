@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -48,16 +46,11 @@ def test_compose_clips_writes_all_clips_and_bridges(
 ) -> None:
     path, graph = composed
     info, num = probe_video(path, MediaLimits()), filmed.info.num_frames
-    assert [(clip.name, clip.start, clip.stop) for clip in graph.clips] == [
-        (source.name, number * num, (number + 1) * num) for number, source in enumerate(sources)
-    ]
+    expected = [(source.name, number * num, (number + 1) * num) for number, source in enumerate(sources)]
+    assert [(clip.name, clip.start, clip.stop) for clip in graph.clips] == expected
     assert info.num_frames == 3 * num + sum(each.num_bridge for each in graph.transitions)
-    assert (info.width, info.height, info.fps, info.colour) == (
-        filmed.info.width,
-        filmed.info.height,
-        filmed.info.fps,
-        filmed.info.colour,
-    )
+    for name in ("width", "height", "fps", "colour"):
+        assert getattr(info, name) == getattr(filmed.info, name)
     shown = _frames(path, list(range(3 * num)))
     original = _frames(filmed.path, list(range(num)))
     for number, frame in enumerate(shown):

@@ -1,7 +1,5 @@
 """Weights files that a user could have brought."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ class Brought:
     files: Mapping[str, Path]
 
     def path(self, role: str) -> Path:
-        """The file of a role."""
         if role not in self.files:
             raise WeightsError(f"There is no {role}.")
         return self.files[role]
@@ -25,5 +22,4 @@ class Brought:
         return self.path(role).name if self.has(role) else ""
 
     def has(self, role: str) -> bool:
-        """Whether there is one."""
         return role in self.files

@@ -1,7 +1,5 @@
 """The reader of weights files in a fork of the tests' process: a new one would import PyTorch for every file."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weights and pictures under which shared/reference was made: functions of names, shapes and seeds alone."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Any, TypeVar
 
@@ -15,11 +13,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fill(network: Network, stored: Any = None) -> Network:
-    """Give a network weights by the names of its parameters, as ../shared/reference/check.py does.
+    """Give a network weights by the names of its parameters, as ../shared/reference/check.py does, in place.
 
-    Args:
-        network: Filled in place.
-        stored: Where its normalisations' statistics lie, as bn/NAME; without it they stay 0 and 1.
+    The statistics of its normalisations lie in `stored` as bn/NAME; without it they stay 0 and 1.
     """
     statistics = {} if stored is None else {name[3:]: stored[name] for name in stored.files if name[:3] == "bn/"}
     network.load_state_dict({name: _tensor(name, value, statistics) for name, value in network.state_dict().items()})

@@ -1,16 +1,18 @@
-"""The registry: engines by name, their variants, and what each lacks."""
-
-from __future__ import annotations
-
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from config import PipelineConfig
 from errors import OptionError
-from models.engines.catalog import EngineCatalog, engine_list, engine_names, make_engine
+from models.engines.catalog import EngineCatalog, engine_list
 from models.engines.registry import ENGINES
 from models.engines.weights.store import WeightsStore
+from tests.conftest import REPO_ROOT
+from tests.random_weights.ultralight import save_ultralight, save_wenet
 from tests.unit.models.engines.weights.toy_engines import ENGINES as TOYS
 from tests.unit.models.engines.weights.toy_engines import ToyEngine
 from tests.unit.models.engines.weights.weights_files import safetensors_file
@@ -19,19 +21,6 @@ from tests.unit.models.engines.weights.weights_files import safetensors_file
 @pytest.fixture
 def store(tmp_path: Path) -> WeightsStore:
     return WeightsStore(tmp_path / "weights", TOYS)
-
-
-def test_make_engine_gives_engine_its_weights(store: WeightsStore, tmp_path: Path) -> None:
-    entry = store.add(safetensors_file(tmp_path / "w"), name="gan")
-    assert engine_names(store) == ("free", "toy", "toy:gan")
-    engine = make_engine("toy:gan", store, {"batch_size": 4})
-    assert isinstance(engine, ToyEngine)
-    assert engine.settings.options == {"batch_size": 4}
-    assert engine.settings.weights.path("generator") == store.path_of(entry)
-    assert isinstance(make_engine("toy", store, {}), ToyEngine), "its weights are asked for when they are needed"
-    for name in ("toy:other", "nonesuch", ""):
-        with pytest.raises(OptionError, match="expected one of free, toy, toy:gan, found"):
-            make_engine(name, store, {})
 
 
 def test_engine_list_names_missing_weights(store: WeightsStore, tmp_path: Path) -> None:
@@ -47,11 +36,15 @@ def test_engine_list_names_missing_weights(store: WeightsStore, tmp_path: Path) 
     assert [each.role for each in gan.missing] == ["mixer"]
     store.remove("toy:gan")
     assert [each.name for each in engine_list(store)] == ["free", "toy"]
+    records = engine_list(WeightsStore(tmp_path))
+    assert [each.name for each in records] == list(ENGINES)
+    assert records[0].is_installed, "the engine of a fresh service needs nothing"
+    assert all(each.title for each in records)
 
 
-def test_catalog_makes_each_engine_once(tmp_path: Path) -> None:
+def test_catalog_makes_each_engine_once(store: WeightsStore, tmp_path: Path) -> None:
     config = PipelineConfig(data_dir=tmp_path, engines={"toy": {"batch_size": 4}})
-    entry = WeightsStore(tmp_path / "weights", TOYS).add(safetensors_file(tmp_path / "w"), name="gan")
+    entry = store.add(safetensors_file(tmp_path / "w"), name="gan")
     catalog = EngineCatalog(config, 3, TOYS)
     assert tuple(catalog.names) == ("free", "toy", "toy:gan")
     engine = catalog.engine("toy:gan")
@@ -59,26 +52,18 @@ def test_catalog_makes_each_engine_once(tmp_path: Path) -> None:
     assert (engine.settings.options, engine.settings.num_threads) == ({"batch_size": 4}, 3)
     assert engine.settings.weights.path("generator").name == entry.file_name
     assert catalog.engine("toy:gan") is engine
-    store = WeightsStore(tmp_path / "weights", TOYS)
     store.remove("toy:gan")
     replaced = store.add(safetensors_file(tmp_path / "w2", fill=1), name="gan")
     reloaded = catalog.engine("toy:gan")
     assert isinstance(reloaded, ToyEngine) and reloaded is not engine, "loaded again with its new weights"
     assert reloaded.settings.weights.path("generator").name == replaced.file_name != entry.file_name
-    with pytest.raises(OptionError, match="expected one of free, toy, toy:gan, found 'nonesuch'"):
-        catalog.engine("nonesuch")
-
-
-def test_engine_list_holds_built_in_engines(tmp_path: Path) -> None:
-    records = engine_list(WeightsStore(tmp_path))
-    assert [each.name for each in records] == list(ENGINES)
-    assert records[0].is_installed, "the engine of a fresh service needs nothing"
-    assert all(each.title for each in records)
+    assert isinstance(catalog.engine("toy"), ToyEngine), "its weights are asked for when they are needed"
+    for name in ("toy:other", "nonesuch", ""):
+        with pytest.raises(OptionError, match=f"expected one of free, toy, toy:gan, found '{name}'"):
+            catalog.engine(name)
 
 
 def test_check_one_of_two_alternative_files_suffices(tmp_path: Path) -> None:
-    from tests.random_weights.ultralight import save_ultralight, save_wenet
-
     store, catalog = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
     store.add(save_ultralight(tmp_path / "anna.pth", "wenet"), "ultralight")
     with pytest.raises(OptionError, match="missing HuBERT.*--engine ultralight --role hubert"):
@@ -97,3 +82,101 @@ def test_check_expressiveness_of_unsupporting_engine_raises(tmp_path: Path) -> N
     catalog.check("free", 1.0)
     movable = [each.name for each in engine_list(WeightsStore(tmp_path)) if each.scales_movement]
     assert movable == ["warp"]
+
+
+_ENGINE = """
+from typing import ClassVar
+
+from models.engines.warp.engine import WarpEngine
+
+
+class HelloEngine(WarpEngine):
+    title: ClassVar[str] = "Hello from another package"
+    name = "hello"
+"""
+
+_LIST = """
+import json, sys
+from pathlib import Path
+from config import PipelineConfig
+from models.engines.catalog import EngineCatalog, engine_list
+from models.engines.registry import ENGINES
+from models.engines.weights.store import WeightsStore
+
+was_imported = "hello_engine" in sys.modules
+listed = {record.name: record.title for record in engine_list(WeightsStore(Path(sys.argv[1])))}
+catalog = EngineCatalog(PipelineConfig(data_dir=Path(sys.argv[1])))
+catalog.check("hello")
+engine = catalog.engine("hello")
+print(json.dumps([list(ENGINES), was_imported, listed["hello"], engine.name, type(engine).__module__]))
+"""
+
+
+def _install(folder: Path, package: str, entry_points: str) -> None:
+    """Lay down what pip leaves of an installed package."""
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[lipwright.engines]\n{entry_points}\n")
+
+
+def _run(code: str, site: Path, repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{repo_root}{os.pathsep}{site}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=repo_root, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_discover_engines_lists_engine_of_other_package(tmp_path: Path, repo_root: Path) -> None:
+    site = tmp_path / "site"
+    _install(site, "hello_engine", "hello = hello_engine:HelloEngine")
+    (site / "hello_engine.py").write_text(_ENGINE)
+    done = _run(_LIST, site, repo_root, str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    names, was_imported, title, name, module = json.loads(done.stdout)
+    assert names == ["warp", "dinet", "edtalk", "musetalk", "ultralight", "wav2lip", "hello"]
+    assert not was_imported, "discovery imports no package"
+    assert (title, name, module) == ("Hello from another package", "hello", "hello_engine")
+
+
+def test_discover_engines_invalid_name_logs_warning(tmp_path: Path, repo_root: Path) -> None:
+    taken = "the name is taken"
+    reasons = {"wav2lip": taken, "restoration": taken, "Hello:World": "expected a name like my_engine"}
+    for number, name in enumerate(reasons):
+        _install(tmp_path, f"hello_{number}", f"{name} = hello_{number}:HelloEngine")
+    code = "from models.engines.registry import ENGINES; print(len(ENGINES), ENGINES['wav2lip'])"
+    done = _run(code, tmp_path, repo_root)
+    assert done.stdout.split() == ["6", "models.engines.wav2lip.engine:Wav2LipEngine"]
+    warnings = [line for line in done.stderr.splitlines() if "hello_" in line]
+    for number, reason in enumerate(reasons.values()):
+        assert any(f"hello_{number}" in line and reason in line for line in warnings), done.stderr
+
+
+def test_engine_class_failed_import_names_engine(tmp_path: Path, repo_root: Path) -> None:
+    _install(tmp_path, "hello_engine", "hello = hello_engine:HelloEngine")
+    code = "from models.engines.registry import engine_class; engine_class('hello')"
+    done = _run(code, tmp_path, repo_root)
+    assert "ConfigError: engine hello_engine:HelloEngine: cannot be imported" in done.stderr
+
+
+_ENGINES = "models.engines"
+_MODULES = [
+    f"{_ENGINES}.{name}.engine" for name in ("dinet", "edtalk", "musetalk", "restoration", "ultralight", "wav2lip")
+]
+
+
+def _imported(*modules: str) -> set[str]:
+    """Return the packages that a process has loaded once it has imported these modules."""
+    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_engines_and_store_import_no_network_library() -> None:
+    assert not _imported(*_MODULES, f"{_ENGINES}.paste.crop", f"{_ENGINES}.paste.blend") & {
+        "torch",
+        "onnxruntime",
+        "diffusers",
+    }
+    assert not _imported(f"{_ENGINES}.dinet.engine") & {"librosa"}
+
+    assert not _imported(f"{_ENGINES}.weights.store") & {"torch", "onnxruntime", "onnx", "cv2", "scipy"}

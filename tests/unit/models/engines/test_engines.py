@@ -1,7 +1,3 @@
-"""What every engine of this package with boxes does alike, from speech to patches."""
-
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +22,6 @@ from models.engines.dinet.wenet import WenetAudioEncoder
 from models.engines.edtalk.engine import EdTalkGenerator
 from models.engines.musetalk.audio import WhisperAudioEncoder, load_encoder
 from models.engines.musetalk.generator import load_face_generator
-from models.engines.patches import FacePatches
 from models.engines.protocol import AudioEncoder, ComputeResources, Engine, EngineSettings, FaceGenerator, FrameSpan
 from models.engines.registry import engine_class
 from models.engines.restoration.restorer import OnnxRestoration
@@ -44,11 +39,13 @@ from tests.random_weights.edtalk import save_edtalk
 from tests.random_weights.ultralight import random_network, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, small_files, small_whisper  # noqa: F401
-from tests.unit.models.engines.paste.face_scene import ABSENT, analyse
+from tests.unit.models.engines.paste.face_scene import ABSENT, analyse, patch_bytes
 from tests.unit.models.engines.wav2lip.networks import save_onnx
 
 ENGINES = ("dinet", "edtalk", "musetalk", "ultralight", "wav2lip")
 CPU = ComputeResources()
+Speech = tuple[Path, SpeechLevel]
+
 # A source frame that is shown twice, and one without a face.
 SOURCE = np.array([0, 1, 2, 3, 4, ABSENT, 6, 7, 8, 9, 9, 11], np.int32)
 NUM = len(SOURCE)
@@ -60,10 +57,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pat
     folder = tmp_path_factory.mktemp("weights")
     torch.save(random_network().state_dict(), folder / "ultralight.pth")
     return {
-        "dinet": {
-            "generator": export_generator(folder / "dinet.onnx"),
-            "speech": export_wenet(folder / "wenet.onnx"),
-        },
+        "dinet": {"generator": export_generator(folder / "dinet.onnx"), "speech": export_wenet(folder / "wenet.onnx")},
         "edtalk": {"generator": save_edtalk(folder / "edtalk.onnx")},
         "musetalk": {},
         "ultralight": {"generator": folder / "ultralight.pth", "hubert": save_hubert(folder / "hubert.onnx")},
@@ -72,7 +66,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Pat
 
 
 @pytest.fixture(scope="module")
-def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]:
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Speech:
     """Half a second of noise that comes and goes, and its level."""
     path = tmp_path_factory.mktemp("speech") / "speech.npy"
     loudness = 9000 * np.sin(np.arange(8000) / 1600) ** 2
@@ -82,8 +76,6 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]
 
 @dataclass(frozen=True)
 class Setup:
-    """An engine, and how its networks are loaded."""
-
     engine: Engine
     audio_encoder: Callable[[], AudioEncoder]
     face_generator: Callable[[], FaceGenerator]
@@ -104,13 +96,8 @@ def setup(request: pytest.FixtureRequest, weights: dict[str, dict[str, Path]]) -
     )
 
 
-def patches_of(patches: FacePatches) -> list[bytes | None]:
-    """The bytes of every frame's patch."""
-    return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
-
-
 def test_encode_plan_crop_generate_in_parts_gives_same_bytes(
-    setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: tuple[Path, SpeechLevel]
+    setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: Speech
 ) -> None:
     """As the graph runs an engine: in blocks and chunks of any size, in any process, pickled between the steps."""
     analyse(setup.engine, avatar)
@@ -124,7 +111,7 @@ def test_encode_plan_crop_generate_in_parts_gives_same_bytes(
         for start in range(0, span.num, size):
             part = pickle.loads(pickle.dumps(planned.plan.slice(start, min(start + size, span.num))))
             chunk = setup.engine.crop(avatar, part, [frames[i] for i in part.source_index])
-            made += patches_of(face_generator.generate(pickle.loads(pickle.dumps(chunk))))
+            made += patch_bytes(face_generator.generate(pickle.loads(pickle.dumps(chunk))))
         return made
 
     whole = generate(setup.face_generator(), 0, NUM, NUM)
@@ -135,9 +122,7 @@ def test_encode_plan_crop_generate_in_parts_gives_same_bytes(
         assert len(set(whole)) == NUM, "one picture, driven by different speech, gives different patches"
 
 
-def test_generate_changes_only_face(
-    setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: tuple[Path, SpeechLevel]
-) -> None:
+def test_generate_changes_only_face(setup: Setup, avatar: Avatar, frames: list[YuvFrame], speech: Speech) -> None:
     analyse(setup.engine, avatar)
     span = FrameSpan(Fraction(25), 0, 3, NUM)
     features = setup.audio_encoder().encode(*speech, span)
@@ -167,7 +152,7 @@ def audio_encoder(request: pytest.FixtureRequest, tmp_path: Path) -> AudioEncode
     return make[request.param]()
 
 
-def test_encode_other_file_or_cancel_raises(audio_encoder: AudioEncoder, speech: tuple[Path, SpeechLevel]) -> None:
+def test_encode_other_file_or_cancel_raises(audio_encoder: AudioEncoder, speech: Speech) -> None:
     path, level = speech
     span = FrameSpan(Fraction(25), 0, 10, 10)
     with pytest.raises(MediaError, match=r"Expected 5 samples.*speech\.npy, found 8000"):

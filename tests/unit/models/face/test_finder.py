@@ -1,15 +1,29 @@
-from __future__ import annotations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from config import MediaLimits
+from errors import OptionError
 from media.output.dynamic_range import from_sdr_rgb
-from media.probe import ColourTags
+from media.probe import ColourTags, probe_video
+from media.reader import FrameReader
 from media.yuv_frame import YuvFrame, from_rgb
-from models.face.choice import FaceChoice
+from models.face.appearance import (
+    APPEARANCE_SIZE,
+    CLEAR_LEAD,
+    SAME_PERSON,
+    STILL_SAME,
+    Person,
+    appearance_of,
+    is_same_person,
+    likeness,
+)
+from models.face.choice import FaceChoice, is_reference, recorded_face
 from models.face.detection import FaceBox, FaceDetector, Window
 from models.face.finder import FaceFinder, tiles
+from storage.row_codec import avatar_key
 from tests.unit.models.conftest import COLOUR, Scene
 
 
@@ -22,16 +36,19 @@ def test_detector_box_follows_the_face(detector: FaceDetector, scene: Scene) -> 
     (one,) = detector(scene.frame(640, 480, (240.0, 250.0, 0.7)), COLOUR)
     (two,) = detector(scene.frame(640, 480, (330.0, 220.0, 0.7)), COLOUR)
     assert (two.center_x - one.center_x, two.center_y - one.center_y) == pytest.approx((90, -30), abs=0.04 * one.size)
-    assert one.score > 0.7
-    assert abs(one.angle) < 0.2
+    assert one.score > 0.7 and abs(one.angle) < 0.2
 
 
-def test_detector_window_gives_frame_coordinates(detector: FaceDetector, scene: Scene) -> None:
+def test_detector_window_gives_boxes_in_frame_coordinates(detector: FaceDetector, scene: Scene) -> None:
     frame = scene.frame(960, 720, (700.0, 450.0, 0.5))
     (whole,) = detector(frame, COLOUR)
     (part,) = detector(frame, COLOUR, Window(480, 240, 480, 480))
     assert (part.center_x, part.center_y) == pytest.approx((whole.center_x, whole.center_y), abs=0.1 * whole.size)
     assert detector(frame, COLOUR, Window(0, 0, 300, 300)) == []
+    box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
+    assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
+    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3) and box.overlap(16, 5, 20, 15) == 0.0
+    assert box.contains(14.9, 5.1) and not box.contains(15.1, 10.0)
 
 
 def test_detector_pq_picture_scores_as_sdr(detector: FaceDetector, portrait: NDArray[np.uint8]) -> None:
@@ -39,32 +56,10 @@ def test_detector_pq_picture_scores_as_sdr(detector: FaceDetector, portrait: NDA
     (expected,) = detector(from_rgb(portrait, COLOUR), COLOUR)
     (found,) = detector(from_sdr_rgb(portrait, pq), pq)
     assert found.score == pytest.approx(expected.score, abs=0.025)
-    assert (found.center_x, found.center_y) == pytest.approx(
-        (expected.center_x, expected.center_y), abs=0.02 * expected.size
-    )
-
-
-def test_detector_noise_has_no_face(detector: FaceDetector) -> None:
+    assert found.center_x == pytest.approx(expected.center_x, abs=0.02 * expected.size)
+    assert found.center_y == pytest.approx(expected.center_y, abs=0.02 * expected.size)
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     assert detector(from_rgb(noise, COLOUR), COLOUR) == []
-
-
-def test_face_box_overlap_and_contains() -> None:
-    box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
-    assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
-    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3)
-    assert box.overlap(16, 5, 20, 15) == 0.0
-    assert box.contains(14.9, 5.1)
-    assert not box.contains(15.1, 10.0)
-
-
-def test_find_small_face_is_found_on_tiles(finder: FaceFinder, scene: Scene) -> None:
-    frame = scene.frame(1000, 700, (760.0, 480.0, 0.28))  # about six percent of the longer side
-    face, seen = finder.find(frame, COLOUR, FaceChoice())
-    assert face is not None
-    assert len(seen) == 1
-    assert face.box.contains(760, 480)
-    assert 0.04 < face.box.size / 1000 < 0.08
 
 
 def test_find_all_returns_each_face_once_largest_first(finder: FaceFinder, scene: Scene) -> None:
@@ -72,8 +67,12 @@ def test_find_all_returns_each_face_once_largest_first(finder: FaceFinder, scene
     faces = finder.find_all(frame, COLOUR)
     assert [face.box.contains(x, 250) for face, x in zip(faces, (220, 820), strict=True)] == [True, True]
     right, _ = finder.find(frame, COLOUR, FaceChoice.parse("point:820,245"))
-    assert right is not None
-    assert right.box.contains(820, 250)
+    assert right is not None and right.box.contains(820, 250)
+    far = scene.frame(1000, 700, (760.0, 480.0, 0.28))  # about six percent of the longer side
+    face, seen = finder.find(far, COLOUR, FaceChoice())
+    assert face is not None
+    assert len(seen) == 1
+    assert face.box.contains(760, 480) and 0.04 < face.box.size / 1000 < 0.08
 
 
 def test_find_doubtful_face_is_not_chosen(finder: FaceFinder, scene: Scene) -> None:
@@ -84,9 +83,6 @@ def test_find_doubtful_face_is_not_chosen(finder: FaceFinder, scene: Scene) -> N
     assert finder.find(upside_down, COLOUR, FaceChoice()) == (None, [])
     assert finder.find(upside_down, COLOUR, FaceChoice.parse("point:180,144")) == (None, [])
     assert finder.find(upright, COLOUR, FaceChoice())[0] is not None
-
-
-def test_find_grey_frame_has_no_face(finder: FaceFinder, scene: Scene) -> None:
     assert finder.find(scene.frame(400, 300), COLOUR, FaceChoice()) == (None, [])
 
 
@@ -99,3 +95,129 @@ def test_tiles_cover_the_frame(scene: Scene, level: int) -> None:
     assert max(w.x + w.width for w in windows) >= 638
     assert max(w.y + w.height for w in windows) >= 360
     assert all(value % 2 == 0 for window in windows for value in window)
+
+
+def appearance(finder: FaceFinder, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
+    face, _ = finder.find(frame, colour, FaceChoice())
+    assert face is not None
+    return appearance_of(frame, face.points)
+
+
+def lit(frame: YuvFrame, gain: float, slope: float) -> YuvFrame:
+    luma = frame.y * (gain + slope * np.linspace(-1, 1, frame.y.shape[1]))
+    return YuvFrame(luma.clip(16, 235).astype(np.uint8), frame.u, frame.v)
+
+
+def test_appearance_is_the_same_in_other_light_and_size(finder: FaceFinder, scene: Scene) -> None:
+    frame = scene.frame(480, 360, (240.0, 180.0, 0.6))
+    first = appearance(finder, frame, COLOUR)
+    assert first.shape == (APPEARANCE_SIZE,)
+    assert np.linalg.norm(first) == pytest.approx(1, abs=1e-5)
+    for other in (scene.frame(480, 360, (180.0, 200.0, 0.3)), lit(frame, 0.6, 0.0), lit(frame, 0.9, 0.25)):
+        assert likeness(appearance(finder, other, COLOUR), first[None]) > 0.75
+    assert likeness(first, np.empty((0, APPEARANCE_SIZE))) == -1
+
+
+def test_likeness_tells_six_talkers_apart(finder: FaceFinder, shared_clips: Path) -> None:
+    known, seen = {}, {}
+    for clip in sorted(shared_clips.glob("grid_talker*.mp4")):
+        info = probe_video(clip, MediaLimits())
+        with FrameReader(clip, info, 2**24) as reader:
+            frames = list(reader.read(np.linspace(0, info.num_frames - 1, 8).astype(int).tolist()))
+            appearances = [appearance(finder, frame, info.colour) for frame in frames]
+        known[clip.stem], seen[clip.stem] = appearances[:1], appearances[1:]
+    assert len(known) == 6
+    for name, appearances in seen.items():
+        for one in appearances:
+            scores = {other: likeness(one, np.array(known[other])) for other in known}
+            assert scores[name] > SAME_PERSON
+            assert max(score for other, score in scores.items() if other != name) < scores[name] - CLEAR_LEAD
+
+
+def unit(*values: float) -> NDArray[np.float64]:
+    vector = np.zeros(APPEARANCE_SIZE)
+    vector[: len(values)] = values
+    return vector / np.linalg.norm(vector)
+
+
+def test_recognise_is_sure_of_one_clear_face_only() -> None:
+    person = Person.of(unit(1))
+    assert person.recognise([unit(0, 1), unit(1, 0.3)]) == ([1], True)
+    assert person.recognise([unit(0, 1), unit(0.3, 1)]) == ([], False)
+    assert person.recognise([unit(1, 0.5), unit(1, 0.3)]) == ([1, 0], False)
+    other = Person.of(unit(1), [unit(1, 1)])
+    assert other.recognise([unit(1, 0.1)]) == ([0], True)
+    assert other.recognise([unit(1, 0.6)]) == ([0], False), "it is as much like another"
+
+
+def test_learn_adds_new_views_of_the_person_only() -> None:
+    person = Person.of(unit(1))
+    assert len(person.learn(unit(1, 0.1)).appearances) == 1
+    assert len(person.learn(unit(0, 1)).appearances) == 1
+    turned = unit(1, 1)
+    learnt = person.learn(turned)
+    assert len(learnt.appearances) == 2
+    assert learnt.likeness(unit(0.3, 1)) > person.likeness(unit(0.3, 1)) + 0.3
+    assert STILL_SAME < SAME_PERSON
+    for number in range(3, 30):
+        learnt = learnt.learn(unit(1, *[0] * number, 1))
+    assert len(learnt.appearances) == 6
+
+
+@pytest.mark.parametrize(("num_alike", "is_same"), [(6, True), (4, True), (2, False), (0, False)])
+def test_is_same_person_needs_most_frames_to_be_alike(num_alike: int, is_same: bool) -> None:
+    known, other = np.eye(APPEARANCE_SIZE)[:2]
+    seen = np.array([0.8 * known + 0.6 * other] * num_alike + [other] * (6 - num_alike))
+    assert is_same_person(seen, known[None]) is is_same
+
+
+SMALL, LARGE, MIDDLE = (
+    FaceBox(x, 50.0, size, size, 0.0, 0.9) for x, size in ((20.0, 10.0), (100.0, 40.0), (200.0, 20.0))
+)
+FACES = [SMALL, LARGE, MIDDLE]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *((text, LARGE) for text in ("largest", "", "index:0", "box:0,0,120,100")),
+        *((text, MIDDLE) for text in ("1", "point: 199.5, 50", "box:180,30,220,70")),
+        *((text, SMALL) for text in ("index:2", "point:22,48")),
+        *((text, None) for text in ("3", "point:150,50", "box:0,80,10,90")),
+    ],
+)
+def test_pick_returns_the_chosen_face(text: str, expected: FaceBox | None) -> None:
+    assert FaceChoice.parse(text).pick(FACES) is expected
+    assert FaceChoice.parse(text).pick([]) is None
+    assert FaceChoice.parse(str(FaceChoice.parse(text))) == FaceChoice.parse(text)
+
+
+def test_parse_other_text_is_refused() -> None:
+    texts = ["smallest", "-1", "index:x", "point:1", "point:1,2,3", "box:1,2,3", "box:5,5,1,9", "nan"]
+    for text in (*texts, "person:", "person:-1", "speaking:1"):
+        with pytest.raises(OptionError, match="Expected a face"):
+            FaceChoice.parse(text)
+
+
+def test_recorded_face_names_a_reference_by_its_content() -> None:
+    named = [recorded_face("largest", picture) for picture in ("a" * 64, "b" * 64)]
+    keys = {avatar_key("0" * 64, face, "1") for face in [*named, "largest"]}
+    assert len(keys) == 3  # each is analysed for itself
+    assert all(is_reference(face) for face in named)
+    assert recorded_face("index:1", None) == "index:1"
+    assert not is_reference("index:1")
+    with pytest.raises(OptionError, match="Expected a face"):
+        recorded_face("like:" + "a" * 64, None)
+    with pytest.raises(OptionError, match="no value together with face_image, got '2'"):
+        recorded_face("2", "a" * 64)
+
+
+@pytest.mark.parametrize(("text", "kind", "numbers"), [("person:2", "person", (2,)), ("Speaking", "speaking", ())])
+def test_parse_person_is_picked_after_all_are_known(text: str, kind: str, numbers: tuple[float, ...]) -> None:
+    choice = FaceChoice.parse(text)
+    assert (choice.kind, choice.numbers, choice.is_person) == (kind, numbers, True)
+    assert choice.pick(FACES) is None
+    assert FaceChoice.parse(str(choice)) == choice
+    like = FaceChoice.like(np.array([0.6, 0.8]))
+    assert like.pick(FACES) is None
+    assert "known appearance" in str(like)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2
@@ -24,62 +22,57 @@ from models.geometry.head_frame import (
 )
 from tests.unit.models.conftest import COLOUR, Filmed, Scene
 
+Points = NDArray[np.float32]
+
 
 def settle(
     landmarker: FaceLandmarker, frame: YuvFrame, colour: ColourTags, region: LandmarkRegion
-) -> tuple[NDArray[np.float32], float]:
+) -> tuple[Points, float]:
     for _ in range(4):
         points, presence = landmarker(frame, colour, region)
         region = LandmarkRegion.of_points(points)
     return points, presence
 
 
-@pytest.mark.parametrize(("zoom", "degrees"), [(0.5, 0.0), (1.0, 25.0), (2.6, -10.0)])
-def test_landmarker_points_move_with_the_picture(
-    landmarker: FaceLandmarker, scene: Scene, portrait: NDArray[np.uint8], zoom: float, degrees: float
-) -> None:
+@pytest.fixture(scope="module")
+def portrait_points(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> Points:
     height, width = portrait.shape[:2]
     start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
-    expected, _ = settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, start)
+    return settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, start)[0]
+
+
+@pytest.mark.parametrize(("zoom", "degrees"), [(0.5, 0.0), (1.0, 25.0), (2.6, -10.0)])
+def test_landmarker_points_move_with_the_picture(
+    landmarker: FaceLandmarker, scene: Scene, portrait_points: Points, zoom: float, degrees: float
+) -> None:
     matrix = scene.matrix(700.0, 700.0, zoom, degrees)
     frame = from_rgb(scene.draw(np.full((1400, 1400, 3), 128, np.uint8), matrix), COLOUR)
-    moved = expected[:, :2].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    moved = portrait_points[:, :2].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     x, y = moved.mean(0).tolist()
-    region = LandmarkRegion(x, y, 0.6 * width * zoom, float(np.deg2rad(-degrees)))
+    region = LandmarkRegion(x, y, 0.6 * scene.portrait.shape[1] * zoom, float(np.deg2rad(-degrees)))
     points, presence = settle(landmarker, frame, COLOUR, region)
     eyes = np.linalg.norm(moved[EYE_LEFT] - moved[EYE_RIGHT])
     assert presence > MIN_PRESENCE
     assert np.abs(points[:, :2] - moved).mean() / eyes < 0.012
 
 
-def test_landmarker_dark_picture_keeps_the_points(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> None:
-    height, width = portrait.shape[:2]
-    start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
-    expected, _ = settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, start)
-    rng = np.random.default_rng(0)
+def test_landmarker_dark_or_pq_picture_keeps_the_points(
+    landmarker: FaceLandmarker, portrait: NDArray[np.uint8], portrait_points: Points
+) -> None:
+    rng, region = np.random.default_rng(0), LandmarkRegion.of_points(portrait_points)
+    eyes = np.linalg.norm(portrait_points[EYE_LEFT, :2] - portrait_points[EYE_RIGHT, :2])
     strayed = []
     for _ in range(4):
         dark = (portrait * 0.08 + rng.normal(0, 2, portrait.shape)).clip(0, 255).astype(np.uint8)
-        points, presence = landmarker(from_rgb(dark, COLOUR), COLOUR, LandmarkRegion.of_points(expected))
+        points, presence = landmarker(from_rgb(dark, COLOUR), COLOUR, region)
         assert presence > MIN_PRESENCE
-        strayed.append(np.linalg.norm((points - expected)[:, :2], axis=1).mean())
-    eyes = np.linalg.norm(expected[EYE_LEFT, :2] - expected[EYE_RIGHT, :2])
+        strayed.append(np.linalg.norm((points - portrait_points)[:, :2], axis=1).mean())
     assert np.mean(strayed) / eyes < 0.016
-
-
-def test_landmarker_pq_picture_has_the_points_of_sdr(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> None:
-    height, width = portrait.shape[:2]
-    region = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
-    expected, _ = settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, region)
-    pq, region = ColourTags(9, False, 9, 16), LandmarkRegion.of_points(expected)
+    pq = ColourTags(9, False, 9, 16)
     sdr_points, _ = landmarker(from_rgb(portrait, COLOUR), COLOUR, region)
     points, _ = landmarker(from_sdr_rgb(portrait, pq), pq, region)
-    eyes = np.linalg.norm(sdr_points[EYE_LEFT, :2] - sdr_points[EYE_RIGHT, :2])
     assert np.linalg.norm((points - sdr_points)[:, :2], axis=1).mean() / eyes < 0.003
-
-
-def test_landmarker_noise_has_no_presence(landmarker: FaceLandmarker) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (240, 240, 3), dtype=np.uint8)
+    noise = rng.integers(0, 256, (240, 240, 3), dtype=np.uint8)
     assert landmarker(from_rgb(noise, COLOUR), COLOUR, LandmarkRegion(120, 120, 160, 0.0))[1] < MIN_PRESENCE
 
 
@@ -102,23 +95,15 @@ def test_cut_region_large_region_does_not_alias() -> None:
     assert y.std() < 30  # without averaging about 90
 
 
-def test_region_mix_turns_the_short_way() -> None:
+def test_region_of_points_stretches_turned_heads_only() -> None:
+    yaw = np.array([[-34], [0], [34], [44], [50], [60]])
+    turns = Rotation.from_euler("Y", yaw, degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+    heads = HeadPose(np.full(6, 80.0), turns, np.full((6, 3), [200.0, 150.0, 0.0])).same_to_image(mean_face())
+    stretch = [LandmarkRegion.of_points(points.astype(np.float32)).stretch for points in heads]
+    assert stretch[:3] == [1, 1, 1] and 1 < stretch[3] < stretch[4] < stretch[5] < 1.7
     mixed = LandmarkRegion(0, 0, 10, 3.0).mix(LandmarkRegion(4, 2, 20, -3.0), 0.5)
     assert mixed[:3] == pytest.approx((2, 1, 15))
-    assert abs(mixed.angle) == pytest.approx(np.pi, abs=0.01)
-
-
-def turned_face(yaw: float) -> NDArray[np.float32]:
-    """(468, 3) the mean face, 80 pixels between the eyes."""
-    turn = Rotation.from_euler("Y", [[yaw]], degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
-    pose = HeadPose(np.full(1, 80.0), turn, np.array([[200.0, 150.0, 0.0]]))
-    return np.asarray(pose.to_image(mean_face()[None])[0], np.float32)
-
-
-def test_region_of_points_stretches_turned_heads_only() -> None:
-    stretch = [LandmarkRegion.of_points(turned_face(yaw)).stretch for yaw in (-34, 0, 34, 44, 50, 60)]
-    assert stretch[:3] == [1, 1, 1]
-    assert 1 < stretch[3] < stretch[4] < stretch[5] < 1.7
+    assert abs(mixed.angle) == pytest.approx(np.pi, abs=0.01), "the short way"
 
 
 def test_cut_region_stretched_shows_a_narrower_part() -> None:
@@ -132,18 +117,10 @@ def test_cut_region_stretched_shows_a_narrower_part() -> None:
 
 
 class Talk(NamedTuple):
-    """Frames of somebody who talks."""
-
     frames: list[YuvFrame]
     colour: ColourTags
-    points: NDArray[np.float32]  # (N, 468, 3)
-    mesh: NDArray[np.float32]  # (N, 468, 3) as the face mesh alone has them
-
-
-def _as_the_mesh_has_them(
-    landmarker: LipLandmarker, picture: NDArray[np.float32], lips: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return lips
+    points: Points  # (N, 468, 3)
+    mesh: Points  # (N, 468, 3) as the face mesh alone has them
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +133,13 @@ def talk(filmed_sample: Filmed, landmarker: FaceLandmarker) -> Talk:
     with pytest.MonkeyPatch.context() as patch:
         for frame, region in zip(frames, regions, strict=True):
             points.append(landmarker(frame, colour, region)[0])
-        patch.setattr(LipLandmarker, "__call__", _as_the_mesh_has_them)
+        patch.setattr(LipLandmarker, "__call__", lambda landmarker, picture, lips: lips)
         for frame, region in zip(frames, regions, strict=True):
             mesh.append(landmarker(frame, colour, region)[0])
     return Talk(frames, colour, np.stack(points), np.stack(mesh))
 
 
-def _gaps(points: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gaps(points: Points) -> Points:
     """(N,) eye distances between the inner lips, in the middle."""
     upper, lower = (points[:, list(rim[ABOUT_MIDDLE]), :2] for rim in (INNER_UPPER, INNER_LOWER))
     eyes = np.linalg.norm(points[:, EYE_LEFT, :2] - points[:, EYE_RIGHT, :2], axis=1)
@@ -175,20 +152,13 @@ def test_lip_landmarks_replace_only_the_lips_of_the_mesh(talk: Talk) -> None:
     apart = np.linalg.norm(talk.points - talk.mesh, axis=2).mean(0) / eyes  # (468,)
     assert 0 < apart[list(LIPS)].max() < 0.06  # in another order some would be far away
     assert np.delete(apart, LIPS).max() == 0
-
-
-def test_lip_landmarks_gaps_are_wider_than_the_meshs(talk: Talk) -> None:
     gaps, by_mesh = _gaps(talk.points), _gaps(talk.mesh)
-    assert np.quantile(gaps, 0.1) < 0.005
-    assert gaps.max() > 0.08
-    assert gaps.std() > 1.2 * by_mesh.std()
-    assert np.corrcoef(gaps, by_mesh)[0, 1] > 0.85
+    assert np.quantile(gaps, 0.1) < 0.005 and gaps.max() > 0.08
+    assert gaps.std() > 1.2 * by_mesh.std() and np.corrcoef(gaps, by_mesh)[0, 1] > 0.85
 
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.6, 0.0), (1.8, 0.0), (1.0, 35.0)])
-def test_lip_landmarks_move_with_the_picture(
-    talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float
-) -> None:
+def test_lip_landmarks_move_with_picture(talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float) -> None:
     middle = len(talk.frames) // 2
     frame, before = talk.frames[middle], talk.points[middle]
     picture = to_rgb(frame, talk.colour)
@@ -198,8 +168,7 @@ def test_lip_landmarks_move_with_the_picture(
     size = round(width * zoom / 2) * 2, round(height * zoom / 2) * 2
     drawn = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
     expected = np.column_stack([before[:, :2] @ matrix[:, :2].T + matrix[:, 2], zoom * before[:, 2]])
-    found, _ = landmarker(
-        from_rgb(np.asarray(drawn, np.uint8), talk.colour), talk.colour, LandmarkRegion.of_points(expected)
-    )
+    moved = from_rgb(np.asarray(drawn, np.uint8), talk.colour)
+    found, _ = landmarker(moved, talk.colour, LandmarkRegion.of_points(expected))
     eyes = np.linalg.norm(expected[EYE_LEFT, :2] - expected[EYE_RIGHT, :2])
     assert np.linalg.norm(found[list(LIPS), :2] - expected[list(LIPS), :2], axis=1).max() / eyes < 0.03

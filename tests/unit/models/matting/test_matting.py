@@ -1,7 +1,3 @@
-"""Segmentation of people."""
-
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,13 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from media.matte import ScreenColour
 from media.output.dynamic_range import from_sdr_rgb, to_sdr_rgb
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
-from media.yuv_frame import YuvFrame
+from media.yuv_frame import YuvFrame, from_rgb
 from models.matting.person import PersonSegmenter
 from models.matting.refine import refine, stabilised
 from models.matting.report import certainty, uncertain_ranges
+from models.matting.screen import find_screen, key
 from tests.unit.media.clips import LIMITS
 
 
@@ -68,14 +66,9 @@ def test_refine_outline_follows_the_picture() -> None:
     assert np.abs(alpha - truth).mean() < 0.5 * raw
     inside, outside = cv2.erode(mask, np.ones((31, 31))) > 0, cv2.dilate(mask, np.ones((31, 31))) == 0
     assert (alpha[inside] == 1).all() and (alpha[outside] == 0).all()
-
-
-def test_refine_without_contrast_keeps_the_coarse_matte() -> None:
-    mask = _disc(240)
     flat = YuvFrame(*(np.full((HEIGHT // step, WIDTH // step), 120, np.uint8) for step in (1, 2, 2)))
-    coarse = _coarse(mask)
-    alpha = refine(flat, coarse).astype(np.float32) / 255
-    assert np.abs(alpha - coarse).mean() < 0.01
+    unchanged = refine(flat, _coarse(mask)).astype(np.float32) / 255
+    assert np.abs(unchanged - _coarse(mask)).mean() < 0.01
 
 
 def test_stabilised_matte_flickers_less_and_follows_motion() -> None:
@@ -93,19 +86,11 @@ def test_stabilised_matte_flickers_less_and_follows_motion() -> None:
     history = stabilised(_frame(_disc(280)), moved, history)
     changed = cv2.absdiff(_disc(280), _disc(240)) > 0
     assert np.abs(history.coarse - moved)[changed].mean() < 0.1
-
-
-def test_stabilised_matte_restarts_at_a_cut() -> None:
-    history = stabilised(_frame(_disc(240)), _coarse(_disc(240)), None)
     rng = np.random.default_rng(9)
-    other = YuvFrame(
-        *(
-            np.kron(rng.integers(0, 256, (9 // 1, 12 // 1)), np.ones((40 // step, 40 // step))).astype(np.uint8)
-            for step in (1, 2, 2)
-        )
-    )
-    new = np.zeros((HEIGHT, WIDTH), np.float32)
-    np.testing.assert_array_equal(stabilised(other, new, history).coarse, new)
+    blocks = ((step, rng.integers(0, 256, (9, 12))) for step in (1, 2, 2))
+    other = YuvFrame(*(np.kron(block, np.ones((40 // s, 40 // s))).astype(np.uint8) for s, block in blocks))
+    history, new = stabilised(_frame(mask), _coarse(mask), None), np.zeros((HEIGHT, WIDTH), np.float32)
+    np.testing.assert_array_equal(stabilised(other, new, history).coarse, new, "it restarts at a cut")
 
 
 def test_uncertain_ranges_are_joined_and_long_enough() -> None:
@@ -118,8 +103,84 @@ def test_uncertain_ranges_are_joined_and_long_enough() -> None:
     assert [(each.start, each.end, each.has_person) for each in ranges] == [(2.0, 3.2, True), (6.0, 7.2, False)]
     for share, is_uncertain in ((0.1, True), (0.01, False)):  # a still
         assert bool(uncertain_ranges(np.array([[0.3, share]], np.float32), Fraction(25))) == is_uncertain
-
-
-def test_certainty_is_the_share_of_clear_pixels() -> None:
     coarse = np.array([[0.0, 0.1, 0.5, 0.74], [0.9, 1.0, 1.0, 0.3]], np.float32)
     assert certainty(coarse) == (5 / 8, 3 / 8)
+
+
+SCREEN_HEIGHT, SCREEN_WIDTH = 144, 192
+COLOUR = ColourTags(6, False, 6, 6)
+
+
+def _person() -> NDArray[np.float32]:
+    """A head and shoulders, soft over some pixels."""
+    plane = np.zeros((SCREEN_HEIGHT, SCREEN_WIDTH), np.float32)
+    cv2.ellipse(plane, (96, 64), (26, 34), 0, 0, 360, 1.0, -1)
+    cv2.ellipse(plane, (96, 150), (60, 60), 0, 0, 360, 1.0, -1)
+    return np.asarray(cv2.GaussianBlur(plane, (0, 0), 1.2), np.float32)
+
+
+def _picture(
+    screen: tuple[int, int, int], person: NDArray[np.float32], clothes: tuple[int, int, int] = (40, 40, 45)
+) -> YuvFrame:
+    """An RGB screen that is lit unevenly, behind a person with skin, dark hair and `clothes`."""
+    light = np.linspace(0.75, 1.1, SCREEN_WIDTH, dtype=np.float32)[None, :, None]
+    behind = np.asarray(screen, np.float32) * light + np.zeros((SCREEN_HEIGHT, 1, 1), np.float32)
+    own = np.full((SCREEN_HEIGHT, SCREEN_WIDTH, 3), clothes, np.float32)
+    own[30:96] = (198, 150, 125)
+    own[:52] = (50, 38, 30)
+    noise = np.random.default_rng(1).normal(0, 2, own.shape)
+    mixed = person[..., None] * own + (1 - person[..., None]) * behind + noise
+    return from_rgb(np.clip(mixed, 0, 255).astype(np.uint8), COLOUR)
+
+
+def _found(frame: YuvFrame, person: NDArray[np.float32]) -> ScreenColour:
+    screen = find_screen([frame], [person])
+    assert screen is not None
+    return screen
+
+
+SCREENS = {"green": (40, 180, 70), "blue": (40, 90, 200), "teal": (60, 170, 190)}
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_find_screen_and_key_give_the_matte(name: str) -> None:
+    person = _person()
+    frame = _picture(SCREENS[name], person)
+    alpha = key(frame, _found(frame, person), person).astype(np.float32) / 255
+    assert np.abs(alpha - person).mean() < 0.01
+    assert (alpha[person > 0.995] == 1).mean() > 0.98 and (alpha[person < 0.005] == 0).mean() > 0.98
+
+
+def test_find_screen_partial_only_if_expected_wall_never() -> None:
+    person = _person()
+    frame, other = (_picture(screen, person) for screen in (SCREENS["green"], (170, 150, 140)))
+    halves = zip((np.hsplit(plane, 2)[0] for plane in frame), (np.hsplit(plane, 2)[1] for plane in other), strict=True)
+    mixed = YuvFrame(*(np.hstack(planes) for planes in halves))
+    assert find_screen([mixed], [person]) is None
+    assert find_screen([mixed], [person], is_expected=True) is not None
+    for background in ((200, 195, 185), (60, 55, 50), (190, 120, 60), (128, 128, 128)):
+        wall = [_picture(background, person)]
+        assert find_screen(wall, [person]) is None and find_screen(wall, [person], is_expected=True) is None
+
+
+def test_key_person_is_opaque_and_what_is_far_transparent() -> None:
+    person = _person()
+    frame = _picture(SCREENS["green"], person, clothes=(45, 170, 75))
+    screen = _found(frame, person)
+    assert (key(frame, screen, person)[130:, 70:122] == 255).all()
+    for plane, value, step in zip(frame, (230, 128, 128), (1, 2, 2), strict=True):
+        plane.flags.writeable = True
+        plane[: 20 // step, : 24 // step] = value  # a lamp
+    assert not key(frame, screen, person)[:20, :24].any()
+
+
+def test_key_clothes_of_the_screens_hue_are_opaque() -> None:
+    person = _person()
+    frame = _picture(SCREENS["blue"], person, clothes=(12, 20, 48))
+    screen = _found(frame, person)
+    unsure = person.copy()
+    unsure[96:] = np.minimum(unsure[96:], 0.7)  # the network is not sure of the clothes
+    alpha = key(frame, screen, unsure)
+    clothes = cv2.erode((person > 0.995).astype(np.uint8), np.ones((11, 11), np.uint8)) > 0
+    clothes[:100] = False
+    assert (alpha[clothes] == 255).mean() > 0.95

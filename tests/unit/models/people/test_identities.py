@@ -1,7 +1,3 @@
-"""Tracks become people: by appearance, by place and time, and never two faces of one frame."""
-
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -51,11 +47,8 @@ def test_identify_person_after_a_cut_is_the_same() -> None:
     anna, ben = [appearance(1) for _ in range(3)], [appearance(2) for _ in range(3)]
     rows = scan(90, (range(30), 0, anna[:2]), (range(30, 60), 0, ben), (range(60, 90), 300, anna[2:]))
     assert frames_of(rows) == [[*range(30), *range(60, 90)], [*range(30, 60)]]
-
-
-def test_identify_two_faces_of_one_frame_are_two_people() -> None:
     rows = scan(30, (range(30), 0, [appearance(1, 1.0)]), (range(20), 100, [appearance(1, 1.0)]))
-    assert frames_of(rows) == [[*range(30)], [*range(20)]]
+    assert frames_of(rows) == [[*range(30)], [*range(20)]], "two faces of one frame are two people"
 
 
 def test_identify_lost_track_continues_at_its_place() -> None:
@@ -65,20 +58,14 @@ def test_identify_lost_track_continues_at_its_place() -> None:
     near = scan(60, (range(25), 0, [early]), (range(30, 60), 10, [late]))
     assert frames_of(near) == [[*range(25), *range(30, 60)]]
     assert len(frames_of(scan(60, (range(25), 0, [early]), (range(30, 60), 200, [late])))) == 2
+    without_appearance = scan(60, (range(30), 0, [appearance(1)]), (range(32, 60), 5, []), (range(60), 300, []))
+    assert frames_of(without_appearance) == [[*range(30), *range(32, 60)]]
 
 
-def test_identify_face_without_appearance_joins_by_place() -> None:
-    rows = scan(60, (range(30), 0, [appearance(1)]), (range(32, 60), 5, []), (range(60), 300, []))
-    assert frames_of(rows) == [[*range(30), *range(32, 60)]]
-
-
-def test_identify_short_track_has_no_person_unless_still() -> None:
+def test_identify_orders_people_and_drops_short_tracks() -> None:
     assert frames_of(scan(50, (range(4), 0, [appearance(1)]))) == []
-    assert frames_of(scan(1, (range(1), 0, [appearance(1)]))) == [[0]]
+    assert frames_of(scan(1, (range(1), 0, [appearance(1)]))) == [[0]], "a still"
     assert frames_of(scan(3)) == []
-
-
-def test_identify_longest_person_is_first() -> None:
     rows = scan(50, (range(20), 0, [appearance(1)]), (range(50), 200, [appearance(2)]))
     assert [len(frames) for frames in frames_of(rows)] == [50, 20]
 

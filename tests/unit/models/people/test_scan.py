@@ -1,7 +1,3 @@
-"""Two faces side by side, with a cut, found and followed: the sample presenter and the sample portrait."""
-
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,7 +27,6 @@ SIDE = 256
 
 
 def _square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The upper middle of a picture."""
     side = min(rgb.shape[:2])
     left = (rgb.shape[1] - side) // 2
     small = cv2.resize(rgb[:side, left : left + side], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -90,19 +85,13 @@ def test_find_people_speaker_is_the_matching_mouth(rows: FaceRows, sample_video:
     assert right <= SIDE, "the other one is on the left"
 
 
-def test_scan_chunk_in_chunks_equals_one_run(
-    scanner: PeopleScanner, frames: list[YuvFrame], rows: FaceRows, tmp_path: Path
-) -> None:
+def test_scan_chunk_in_chunks_equals_one_run(scanner: PeopleScanner, frames: list[YuvFrame], tmp_path: Path) -> None:
     few = frames[NUM_BOTH - 8 : NUM_BOTH + 8]
     whole, pieces = _scan(scanner, few, len(few)), _scan(scanner, few, 5)
     pieces.save(tmp_path / "rows.npz")
     for one, other in zip(whole, FaceRows.load(tmp_path / "rows.npz"), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_find_people_without_faces_is_empty(scanner: PeopleScanner) -> None:
-    grey = from_rgb(np.full((128, 128, 3), 90, np.uint8), COLOUR)
-    rows = _scan(scanner, [grey] * 3, 2)
-    assert len(rows.frame) == len(rows.appearance) == 0
-    report = find_people(rows, Fraction(FPS), None).report
+    grey = _scan(scanner, [from_rgb(np.full((128, 128, 3), 90, np.uint8), COLOUR)] * 3, 2)
+    assert len(grey.frame) == len(grey.appearance) == 0
+    report = find_people(grey, Fraction(FPS), None).report
     assert report.people == () and report.main_speaker() is None

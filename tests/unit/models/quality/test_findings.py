@@ -1,7 +1,3 @@
-"""The report: numbers out of sums, and the sentences that follow from them."""
-
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 
@@ -58,8 +54,8 @@ def of_source(**changes: object) -> QualityReport:
     return report(replace(GOOD, source=replace(SOURCE, **changes)))  # type: ignore[arg-type]
 
 
-def of_offset(seconds: float | None) -> QualityReport:
-    return of_source(own_speech=replace(OWN, sync=replace(OWN.sync, offset_seconds=seconds)))
+def with_offset(seconds: float | None) -> OwnSpeech:
+    return replace(OWN, sync=replace(OWN.sync, offset_seconds=seconds))
 
 
 def test_report_of_a_good_job_has_no_warnings() -> None:
@@ -67,8 +63,7 @@ def test_report_of_a_good_job_has_no_warnings() -> None:
     assert good.warnings == []
     assert (good.output.duration_seconds, good.output.audio_minus_video_ms) == (4.0, -10.0)
     assert (good.mouth.opening_std_speech, good.mouth.opening_std_silence) == (0.05, 0.001)
-    assert good.mouth.open_share_silence == 0
-    assert good.mouth.jitter_ratio == pytest.approx(0.92)
+    assert good.mouth.open_share_silence == 0 and good.mouth.jitter_ratio == pytest.approx(0.92)
     assert (good.source.audio_offset_ms, good.source.audio_offset_confidence) == (4.0, 0.9)
     assert (good.source.calibration, good.source.own_speech_seconds) == ("own speech", 10.0)
     assert (good.face.size, good.face.eye_distance_px, good.face.eye_distance_px_min) == ("good", 90, 85)
@@ -89,39 +84,31 @@ def test_report_of_a_good_job_has_no_warnings() -> None:
     ],
 )
 def test_report_source_offset_is_told(seconds: float | None, words: str | None) -> None:
-    found = of_offset(seconds)
+    found = of_source(own_speech=with_offset(seconds))
     assert len(found.warnings) == (words is not None)
     assert words is None or words in found.warnings[0]
     assert any("in sync" in line for line in found.summary) == (words is None)
-
-
-def test_report_unused_source_offset_is_not_corrected() -> None:
-    late = replace(OWN, sync=replace(OWN.sync, offset_seconds=0.12))
-    (line,) = of_source(talks=False, is_fitted=False, own_speech=late).warnings
+    (line,) = of_source(talks=False, is_fitted=False, own_speech=with_offset(0.12)).warnings
     assert line == "The source's sound is 120 ms late; its speech was not used."
 
 
 @pytest.mark.parametrize(
     ("counts", "line"),
     [
-        (skipped(NONE=88, NO_FACE=12), "12 frames left unchanged: no face found."),
-        (skipped(NONE=99, COVERED=1), "1 frame left unchanged: mouth covered."),
-        (skipped(NONE=90, TURNED_AWAY=10), "10 frames left unchanged: head turned away."),
+        ({"NONE": 88, "NO_FACE": 12}, "12 frames left unchanged: no face found."),
+        ({"NONE": 99, "COVERED": 1}, "1 frame left unchanged: mouth covered."),
+        ({"NONE": 90, "TURNED_AWAY": 10}, "10 frames left unchanged: head turned away."),
     ],
 )
-def test_report_skipped_frames_are_counted_by_reason(counts: np.ndarray, line: str) -> None:
-    found = report(replace(GOOD, num_by_reason=counts))
+def test_report_skipped_frames_are_counted_by_reason(counts: dict[str, int], line: str) -> None:
+    runs = (SkippedRun(SkipReason.COVERED, 10, 35), SkippedRun(SkipReason.NO_FACE, 90, 100))
+    found = report(replace(GOOD, num_by_reason=skipped(**counts), skipped=runs))
     assert found.warnings == [line]
     assert sum(found.face.num_frames_skipped.values()) + found.face.num_frames_rewritten == 100
-
-
-def test_report_skipped_frames_have_times_and_words() -> None:
-    runs = (SkippedRun(SkipReason.COVERED, 10, 35), SkippedRun(SkipReason.NO_FACE, 90, 100))
-    face = report(replace(GOOD, skipped=runs)).face
-    times = [(run.reason, run.start_seconds, run.end_seconds) for run in face.skipped]
+    times = [(run.reason, run.start_seconds, run.end_seconds) for run in found.face.skipped]
     assert times == [("covered", 0.4, 1.4), ("no_face", 3.6, 4.0)]
-    counts = np.ones(len(SkipReason), np.int64)
-    assert len(report(replace(GOOD, num_by_reason=counts, num_drawn=0)).warnings) == len(SkipReason) - 1
+    all_reasons = replace(GOOD, num_by_reason=np.ones(len(SkipReason), np.int64), num_drawn=0)
+    assert len(report(all_reasons).warnings) == len(SkipReason) - 1
 
 
 @pytest.mark.parametrize(
@@ -142,17 +129,6 @@ def test_report_visible_defect_is_a_warning(changes: dict[str, object], words: s
     assert words in line
 
 
-def test_report_learned_and_frozen_seconds_are_told() -> None:
-    assert report().source.learned_seconds == report().source.frozen_seconds == 0
-    assert not any("learned" in line for line in report().summary)
-    learned = of_source(own_speech=replace(OWN, learned_seconds=9.52))
-    assert learned.source.learned_seconds == 9.52
-    assert "The speaking style was learned from 9.5 s of that speech." in learned.summary
-    frozen = of_source(frozen_seconds=59.54)
-    assert frozen.source.frozen_seconds == 59.5
-    assert frozen.warnings == ["The source video freezes for 59.5 s in total; so does the result."]
-
-
 @pytest.mark.parametrize(
     ("changes", "calibration", "words"),
     [
@@ -165,6 +141,14 @@ def test_report_names_the_calibration(changes: dict[str, object], calibration: s
     found = of_source(**changes)
     assert found.source.calibration == calibration
     assert any(words in line for line in found.summary)
+    assert report().source.learned_seconds == report().source.frozen_seconds == 0
+    assert not any("learned" in line for line in report().summary)
+    learned = of_source(own_speech=replace(OWN, learned_seconds=9.52))
+    assert learned.source.learned_seconds == 9.52
+    assert "The speaking style was learned from 9.5 s of that speech." in learned.summary
+    frozen = of_source(frozen_seconds=59.54)
+    assert frozen.source.frozen_seconds == 59.5
+    assert frozen.warnings == ["The source video freezes for 59.5 s in total; so does the result."]
 
 
 def test_report_without_a_face_has_no_measures() -> None:
@@ -184,31 +168,22 @@ def test_report_without_a_face_has_no_measures() -> None:
     assert "Infinity" not in found.model_dump_json()
 
 
-def test_report_motion_in_silence_is_a_warning() -> None:
+def test_report_of_output_tells_motion_cut_texts_and_actions() -> None:
     still, moving = (make_report(OUTPUT, [GOOD], RunningStats.of(np.full(20, level))) for level in (0.02, 0.06))
     assert (still.mouth.motion_silence, moving.mouth.motion_silence) == (0.02, 0.06)
     assert not any("moves in silence" in line for line in still.warnings)
     assert "The mouth moves in silence: its brightness varies by 6%." in moving.warnings
     assert report(GOOD).mouth.motion_silence is None
-
-
-def test_report_lists_truncated_texts() -> None:
     cuts = tuple(TruncatedText(start_seconds=second, cut_seconds=0.5, text="long") for second in range(12))
     whole = make_report(replace(OUTPUT, cut_texts=cuts), [GOOD])
     assert whole.output.cut_texts == list(cuts)
-    assert whole.warnings == [
-        "12 texts are too long for the time and cut off: at 0.0 s, 1.0 s, 2.0 s, 3.0 s, 4.0 s, 5.0 s, 6.0 s, 7.0 s, "
-        "8.0 s, 9.0 s and 2 more."
-    ]
+    times = ", ".join(f"{second}.0 s" for second in range(10))
+    assert whole.warnings == [f"12 texts are too long for the time and cut off: at {times} and 2 more."]
     several = make_report(replace(OUTPUT, cut_texts=cuts[:1]), [GOOD, GOOD], speakers=["0", "1"])
     assert several.warnings == ["1 text is too long for the time and cut off: at 0.0 s."]
-
-
-def test_report_names_actions_that_are_not_shown() -> None:
-    found = make_report(replace(OUTPUT, missing_actions=("wave at 3.1 s", "nod at 4.0 s")), [GOOD])
-    assert found.warnings == [
-        "Actions that are not shown because their clips could not start in time: wave at 3.1 s, nod at 4.0 s."
-    ]
+    late = make_report(replace(OUTPUT, missing_actions=("wave at 3.1 s", "nod at 4.0 s")), [GOOD])
+    expected = "Actions that are not shown because their clips could not start in time: wave at 3.1 s, nod at 4.0 s."
+    assert late.warnings == [expected]
 
 
 def test_report_of_an_older_version_is_read() -> None:

@@ -1,7 +1,5 @@
 """The speech networks, and a voice for them."""
 
-from __future__ import annotations
-
 import wave
 from collections.abc import Callable
 from fractions import Fraction
@@ -32,7 +30,6 @@ def mouth() -> SpeechToMouth:
 
 @pytest.fixture(scope="session")
 def voice(sample_speech: Path) -> Samples:
-    """The sample speech."""
     with wave.open(str(sample_speech), "rb") as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
         return np.frombuffer(file.readframes(file.getnframes()), np.int16)

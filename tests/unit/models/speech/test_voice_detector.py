@@ -1,7 +1,3 @@
-"""Voice activity detection in recordings with pauses in silence, noise and music."""
-
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +13,7 @@ from models.speech.voice_detector import VoiceDetector
 RATE = 16000
 PHRASES = ((2.0, 4.0), (6.5, 8.0), (9.2, 11.2))
 SECONDS = 13.0
+Sound = NDArray[np.float64]
 
 
 class Background(NamedTuple):
@@ -36,7 +33,7 @@ BACKGROUNDS = (
 )
 
 
-def _mixed(speech: NDArray[np.float64], background: Background) -> NDArray[np.float64]:
+def _mixed(speech: Sound, background: Background) -> Sound:
     """The speech with a background, in units of 16 bit samples."""
     random, sound = np.random.default_rng(1), speech.copy()
     if background.noise_dbfs is not None:
@@ -47,7 +44,7 @@ def _mixed(speech: NDArray[np.float64], background: Background) -> NDArray[np.fl
     return sound
 
 
-def _pink_noise(num_samples: int, random: np.random.Generator) -> NDArray[np.float64]:
+def _pink_noise(num_samples: int, random: np.random.Generator) -> Sound:
     """Noise with the same power in each octave from 40 Hz, and an RMS of 1."""
     spectrum = np.fft.rfft(random.standard_normal(num_samples))
     frequency = np.fft.rfftfreq(num_samples, 1 / RATE)
@@ -55,7 +52,7 @@ def _pink_noise(num_samples: int, random: np.random.Generator) -> NDArray[np.flo
     return np.asarray(noise / np.sqrt(np.mean(noise**2)))
 
 
-def _music(num_samples: int, random: np.random.Generator) -> NDArray[np.float64]:
+def _music(num_samples: int, random: np.random.Generator) -> Sound:
     """Plucked notes, two a second, with an RMS of 1."""
     times = np.arange(num_samples) / RATE
     music = np.zeros(num_samples)
@@ -68,7 +65,7 @@ def _music(num_samples: int, random: np.random.Generator) -> NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
-def speech(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.float64]:
+def speech(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Sound:
     """Phrases of the sample, cut off sharply, between digital silence, at -26 dBFS."""
     path = tmp_path_factory.mktemp("voice") / "speech.npy"
     extract_speech(samples / "speech.wav", path, MediaLimits())
@@ -81,19 +78,16 @@ def speech(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> NDArray[n
     return np.asarray(sound * 1600 / np.sqrt(np.mean(sound[sound != 0] ** 2)))
 
 
-def _detected(tmp_path: Path, sound: NDArray[np.float64], step: int = 10**6) -> NDArray[np.bool_]:
+def _detected(tmp_path: Path, sound: Sound, step: int = 10**6) -> NDArray[np.bool_]:
     np.save(tmp_path / "speech.npy", sound.clip(-32768, 32767).astype(np.int16))
     level, samples = measure_level(tmp_path / "speech.npy"), open_speech(tmp_path / "speech.npy")
-    num_rows = level.num_rows
-    parts = [
-        VoiceDetector().detect(samples, level, start, min(step, num_rows - start)) for start in range(0, num_rows, step)
-    ]
-    return np.concatenate(parts)
+    starts, stop = range(0, level.num_rows, step), level.num_rows
+    return np.concatenate([VoiceDetector().detect(samples, level, at, min(step, stop - at)) for at in starts])
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS, ids=lambda each: each.name)
 def test_detect_with_pauses_finds_where_speech_begins_and_ends(
-    tmp_path: Path, speech: NDArray[np.float64], background: Background
+    tmp_path: Path, speech: Sound, background: Background
 ) -> None:
     rows = np.flatnonzero(_detected(tmp_path, _mixed(speech, background)))
     parts = np.split(rows, np.flatnonzero(np.diff(rows) > 25) + 1)  # pauses of half a second
@@ -103,11 +97,8 @@ def test_detect_with_pauses_finds_where_speech_begins_and_ends(
     assert np.median(np.abs(found - np.array(PHRASES))) < 0.15
 
 
-def test_detect_quiet_speech_is_found(tmp_path: Path, speech: NDArray[np.float64]) -> None:
+def test_detect_quiet_speech_or_blocks_return_the_same(tmp_path: Path, speech: Sound) -> None:
     loud, quiet = _detected(tmp_path, speech), _detected(tmp_path, speech / 50)
     assert (loud == quiet).mean() > 0.95
-
-
-def test_detect_in_blocks_returns_the_same(tmp_path: Path, speech: NDArray[np.float64]) -> None:
     noisy = _mixed(speech, BACKGROUNDS[2])
     assert (_detected(tmp_path, noisy) == _detected(tmp_path, noisy, 137)).mean() > 0.99

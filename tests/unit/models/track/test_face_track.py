@@ -1,5 +1,4 @@
-from __future__ import annotations
-
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,55 +15,42 @@ from models.face.choice import FaceChoice
 from models.geometry.head_frame import CHIN_TIP, LIPS, HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import measure
+from models.track.face_boxes import face_boxes
 from models.track.face_track import FaceTrack, driving_weights, finish_track, mouth_share, patch_share
-from models.track.raw_landmarks import SkipReason
-from models.track.tracker import FaceTracker
+from models.track.raw_landmarks import RawLandmarks, SkipReason
+from models.track.tracker import CHECK_EVERY, FaceTracker
+from models.track.visibility import MIN_EYE_DISTANCE, assess_visibility
 from training.fit_lip_model import consistent_shape
 
 SHOWN = np.zeros(40, np.uint8)
 ONE_SHOT = np.zeros(40, np.int32)
+Floats = NDArray[np.float64]
 
 
 def test_driving_weights_fade_on_both_sides_of_a_gap() -> None:
     skip_reason = SHOWN.copy()
     skip_reason[18:22] = SkipReason.NO_FACE
     weight = driving_weights(skip_reason, ONE_SHOT, 25.0)
-    assert (weight[18:22] == 0).all()
-    assert (np.diff(weight[12:19]) < 0).all()
-    assert (np.diff(weight[21:27]) > 0).all()
-    assert weight[:12].min() == weight[28:].min() == 1
+    assert (weight[18:22] == 0).all() and (np.diff(weight[12:19]) < 0).all()
+    assert (np.diff(weight[21:27]) > 0).all() and weight[:12].min() == weight[28:].min() == 1
     assert (weight == weight[::-1]).all()  # played backwards it fades alike
-
-
-def test_driving_weights_are_at_most_facing() -> None:
     facing = np.linspace(1, 0.2, 40, dtype=np.float32)
-    skip_reason = SHOWN.copy()
-    skip_reason[0] = SkipReason.NO_FACE
-    free = driving_weights(skip_reason, ONE_SHOT, 25.0)
-    assert (driving_weights(skip_reason, ONE_SHOT, 25.0, facing) == np.minimum(free, facing)).all()
-
-
-@pytest.mark.parametrize("fps", [12.5, 25.0, 60.0])
-def test_driving_weights_fade_equally_long_at_any_rate(fps: float) -> None:
-    skip_reason = np.zeros(200, np.uint8)
-    skip_reason[0] = SkipReason.COVERED
-    weight = driving_weights(skip_reason, np.zeros(200, np.int32), fps)
-    assert np.flatnonzero(weight == 1)[0] / fps == pytest.approx(0.2, abs=1.1 / fps)
-
-
-def test_driving_weights_do_not_fade_at_a_cut() -> None:
+    assert (driving_weights(skip_reason, ONE_SHOT, 25.0, facing) == np.minimum(weight, facing)).all()
     skip_reason, shot = SHOWN.copy(), ONE_SHOT.copy()
     skip_reason[20:], shot[20:] = SkipReason.OTHER_PERSON, 1
     weight = driving_weights(skip_reason, shot, 25.0)
-    assert weight[:20].min() == 1
-    assert weight[20:].max() == 0
+    assert weight[:20].min() == 1 and weight[20:].max() == 0, "it does not fade at a cut"
+    skip_reason = np.zeros(200, np.uint8)
+    skip_reason[0] = SkipReason.COVERED
+    for fps in (12.5, 25.0, 60.0):
+        weight = driving_weights(skip_reason, np.zeros(200, np.int32), fps)
+        assert np.flatnonzero(weight == 1)[0] / fps == pytest.approx(0.2, abs=1.1 / fps), "equally long at any rate"
 
 
 def test_mouth_share_ends_before_patch_share() -> None:
     weight = np.linspace(0, 1, 101)
     mouth, patch = mouth_share(weight), patch_share(weight)
-    assert (mouth[patch < 0.5] < 0.01).all()
-    assert patch[0] == mouth[0] == 0
+    assert (mouth[patch < 0.5] < 0.01).all() and patch[0] == mouth[0] == 0
     assert patch[-1] == mouth[-1] == 1
     assert (np.diff(mouth) >= 0).all() and (np.diff(patch) >= 0).all()
 
@@ -73,9 +59,7 @@ NOISE = 0.4  # pixels
 OPEN = np.array([[0.1, 0.12, -0.01, 0.01, 0.1, 0.07, 0.0, -0.01]]) @ consistent_shape()
 
 
-def talk(
-    num_frames: int, opening: NDArray[np.float64] | None = None, fps: float = 25.0
-) -> tuple[NDArray[np.float64], HeadPose]:
+def talk(num_frames: int, opening: Floats | None = None, fps: float = 25.0) -> tuple[Floats, HeadPose]:
     """(N, 468, 3) image points of the mean face that opens its mouth while the head sways, and the true pose."""
     time = np.arange(num_frames) / fps
     sway = np.stack([0.1 * np.sin(3 * time), 0.2 * np.sin(2 * time), 0.05 * np.cos(time)], 1)
@@ -87,7 +71,7 @@ def talk(
     return pose.to_image(head), pose
 
 
-def noisy(points: NDArray[np.float64]) -> NDArray[np.float32]:
+def noisy(points: Floats) -> NDArray[np.float32]:
     return (points + np.random.default_rng(0).normal(0, NOISE, points.shape)).astype(np.float32)
 
 
@@ -100,14 +84,8 @@ def test_finish_track_finds_pose_and_mouth() -> None:
     assert np.allclose(track.shape, measure(track.head_points) - measure(track.rest[None]), atol=1e-5)
     assert np.abs(track.rest - mean_face()).mean() < 0.01
     assert not track.is_rest_closed_by_model
-
-
-def test_finish_track_smoothing_removes_noise() -> None:
-    points, _ = talk(100)
-    track = finish_track(noisy(points), np.ones(100, bool))
-    upper = np.r_[0:10, 60:70, 190:200]
-    left_over = np.abs(track.points[:, upper] - points[:, upper]).mean()
-    assert left_over < 0.75 * np.abs(noisy(points)[:, upper] - points[:, upper]).mean()
+    left_over, noise = (np.abs(each[:, UPPER] - points[:, UPPER]).mean() for each in (track.points, noisy(points)))
+    assert left_over < 0.75 * noise
 
 
 def test_finish_track_moving_lips_are_smoothed_less() -> None:
@@ -123,21 +101,17 @@ def test_finish_track_moving_lips_are_smoothed_less() -> None:
         assert 4.5 < moved[CHIN_TIP] < 5.5
 
 
+UPPER = np.r_[0:10, 60:70, 190:200]
+
+
 @pytest.mark.parametrize("fps", [50.0, 60.0])
 def test_finish_track_smooths_equally_long_at_any_rate(fps: float) -> None:
     points, _ = talk(200, fps=fps)
-    upper = np.r_[0:10, 60:70, 190:200]
-    errors = []
-    for rate in (25.0, fps):
-        track = finish_track(noisy(points), np.ones(200, bool), fps=rate)
-        errors.append(np.abs(track.points[:, upper] - points[:, upper]).mean())
+    tracks = (finish_track(noisy(points), np.ones(200, bool), fps=rate) for rate in (25.0, fps))
+    errors = [np.abs(track.points[:, UPPER] - points[:, UPPER]).mean() for track in tracks]
     assert errors[1] < 0.85 * errors[0]
-
-
-def test_finish_track_short_shots_are_smoothed() -> None:
-    points, _ = talk(200, fps=60.0)
-    shot = np.repeat(np.arange(25), 8).astype(np.int32)  # a cut every eighth frame; the window has eleven
-    track = finish_track(noisy(points), np.ones(200, bool), shot=shot, fps=60.0)
+    shot = np.repeat(np.arange(25), 8).astype(np.int32)  # a cut every eighth frame; at 60 fps the window has eleven
+    track = finish_track(noisy(points), np.ones(200, bool), shot=shot, fps=fps)
     assert np.abs(track.points - points).mean() < 0.9 * np.abs(noisy(points) - points).mean()
 
 
@@ -151,17 +125,15 @@ def test_finish_track_gaps_do_not_change_other_frames() -> None:
     assert np.array_equal(track.visible, present)
     assert np.abs(track.points[..., :2] - points[..., :2]).max() < 20
     assert np.allclose(track.points[0], track.points[1], atol=2)
-
-
-def test_finish_track_cut_is_not_smoothed() -> None:
-    points, _ = talk(40)
-    points[20:, :, 0] += 80
+    points[20:, :, 0] += 80  # a cut, which is not smoothed
     track = finish_track(points, np.ones(40, bool))
     assert np.abs(track.points[..., :2] - points[..., :2]).max() < 1.5
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 4])
 def test_finish_track_of_a_few_frames(num_frames: int) -> None:
+    with pytest.raises(FaceNotFoundError, match=rf"Searched {num_frames} frames?, .* at least 5 %"):
+        finish_track(np.zeros((num_frames, 468, 3), np.float32), np.zeros(num_frames, bool))
     points, _ = talk(num_frames, np.zeros(num_frames))
     track = finish_track(points.astype(np.float32), np.ones(num_frames, bool))
     assert track.num_frames == num_frames
@@ -178,9 +150,6 @@ def test_finish_track_mouth_that_never_closes_meets_at_rest(is_wide: bool) -> No
         assert track.shape[:, 0].min() > 0.07
     else:
         assert track.shape[:, 0] == pytest.approx(0.015, abs=0.006)
-
-
-def test_finish_track_upside_down_face_keeps_its_points() -> None:
     points, _ = talk(12)
     turned = (points * [-1, -1, 1] + [900, 900, 0]).astype(np.float32)
     track = finish_track(turned, np.ones(12, bool))
@@ -194,13 +163,7 @@ def test_face_track_load_equals_saved(tmp_path: Path) -> None:
     assert loaded.is_rest_closed_by_model == track.is_rest_closed_by_model
     for name in ("points", "visible", "scale", "rotation", "translation", "head_points", "rest", "shape"):
         stored, made = getattr(loaded, name), getattr(track, name)
-        assert np.array_equal(stored, made)
-        assert stored.dtype == made.dtype
-
-
-def test_finish_track_without_a_face_names_searched_frames() -> None:
-    with pytest.raises(FaceNotFoundError, match=r"Searched 7 frames, .* at least 5 %"):
-        finish_track(np.zeros((7, 468, 3), np.float32), np.zeros(7, bool))
+        assert np.array_equal(stored, made) and stored.dtype == made.dtype
 
 
 def test_finish_track_real_talker_opens_and_closes(shared_clips: Path) -> None:
@@ -210,8 +173,7 @@ def test_finish_track_real_talker_opens_and_closes(shared_clips: Path) -> None:
     with FrameReader(clip, info, 64 * 1024**2) as reader:
         raw, _ = tracker.track_chunk(reader.read(range(info.num_frames)), info.colour, FaceChoice(), None)
     track = finish_track(raw.points, raw.present)
-    assert track.visible.all()
-    assert not track.is_rest_closed_by_model
+    assert track.visible.all() and not track.is_rest_closed_by_model
     assert track.shape[:, 0].std() > 0.03
     model = LipModel.load().deform(track.rest, track.shape)
     lips = [0, 13, 14, 17, 37, 84, 267, 314]
@@ -234,3 +196,117 @@ def test_finish_track_pixel_aspect_keeps_shape_and_pose(aspect: float, tmp_path:
     again = FaceTrack.load(tmp_path / "track.npz")
     frames = np.arange(20)
     assert np.abs(again.place(frames, square.head_points) - squeezed[..., :2]).max() < 2
+
+
+def test_face_boxes_short_turns_count_only_after_a_cut() -> None:
+    points, _ = talk(100)
+    left = finish_track(points, np.ones(100, bool))
+    left = replace(left, shot=(np.arange(100) >= 90).astype(np.int32))
+    right = replace(left, points=left.points + np.float32(1000))
+    speaker = np.zeros(100, np.int8)
+    speaker[[*range(10, 15), *range(30, 60), *range(85, 95)]] = 1
+    boxes = face_boxes([left, right], speaker, np.arange(100, dtype=np.int32), is_still=False, min_frames=20)
+    shows_right = boxes.low[:, 0] > 900
+    assert np.flatnonzero(shows_right).tolist() == [*range(30, 60), *range(90, 100)]
+    assert np.flatnonzero(boxes.is_cut).tolist() == [90]
+    assert np.flatnonzero(boxes.is_new_face).tolist() == [30, 60, 90]
+
+
+NUM = 60
+
+
+def heads(yaw: NDArray[np.float64], eyes: float = 80.0) -> NDArray[np.float32]:
+    """(T, 468, 3) the mean face, turned."""
+    turn = Rotation.from_euler("Y", yaw[:, None], degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+    count = len(yaw)
+    pose = HeadPose(np.full(count, eyes), turn, np.tile([200.0, 150.0, 0.0], (count, 1)))
+    return pose.to_image(np.repeat(mean_face()[None], count, 0)).astype(np.float32)
+
+
+def raw(reasons: NDArray[np.uint8], points: NDArray[np.float32] | None = None) -> RawLandmarks:
+    points = heads(np.zeros(len(reasons))) if points is None else points
+    scenes = np.tile((np.arange(864) % 200).astype(np.uint8), (len(reasons), 1))
+    likeness = np.full(len(reasons), 0.31, np.float32)
+    return RawLandmarks(points, reasons == SkipReason.NONE, reasons, scenes, None, likeness)
+
+
+def test_assess_visibility_fades_while_the_head_turns() -> None:
+    yaw = np.concatenate([np.linspace(0, 70, 40), np.full(20, 70.0)])
+    judged = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(yaw)))
+    assert (judged.facing[yaw < 52] == 1).all() and (judged.facing[yaw > 62] == 0).all()
+    fading = judged.facing[(yaw > 55) & (yaw < 59)]
+    assert (fading > 0).all() and (fading < 1).all()
+    assert (np.diff(judged.facing) <= 0).all()
+    away = judged.skip_reason == SkipReason.TURNED_AWAY
+    assert (away == (judged.facing == 0)).all()
+    mixed = assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.where(np.arange(NUM) < 30, 0.0, 50.0))))
+    assert mixed.visible[:28].all() and not mixed.visible[32:].any()
+    assert (mixed.skip_reason == SkipReason.NONE).all()
+    assert assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 50.0)))).visible.all()
+
+
+def test_assess_visibility_unrecognised_profile_is_turned_away() -> None:
+    reasons = np.zeros(NUM, np.uint8)
+    reasons[20:40] = SkipReason.OTHER_PERSON
+    yaw = np.concatenate([np.linspace(0, 70, 20), np.full(20, 70.0), np.linspace(70, 0, 20)])
+    skip_reason = assess_visibility(raw(reasons, heads(yaw))).skip_reason
+    away = np.flatnonzero(skip_reason == SkipReason.TURNED_AWAY)
+    assert set(range(20, 40)) < set(away.tolist()) and (np.diff(away) == 1).all()
+
+
+def test_assess_visibility_weak_or_small_face_is_skipped() -> None:
+    half = raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 34.0)))
+    presence = np.where(np.arange(NUM) < 30, 18.0, 4.0).astype(np.float32)
+    skip_reason = assess_visibility(half._replace(presence=presence)).skip_reason
+    assert skip_reason[:27].max() == SkipReason.NONE
+    assert (skip_reason[33:] == SkipReason.TURNED_AWAY).all()
+    points = np.concatenate([heads(np.zeros(30)), heads(np.zeros(30), MIN_EYE_DISTANCE - 1)])
+    skip_reason = assess_visibility(raw(np.zeros(NUM, np.uint8), points)).skip_reason
+    assert skip_reason[:28].max() == SkipReason.NONE
+    assert (skip_reason[32:] == SkipReason.TOO_SMALL).all()
+
+
+def test_assess_visibility_other_person_counts_back_to_a_cut() -> None:
+    reasons = np.zeros(NUM, np.uint8)
+    reasons[40:] = SkipReason.OTHER_PERSON
+    whole = raw(reasons)
+    skip_reason = assess_visibility(whole).skip_reason
+    assert (skip_reason[40 - CHECK_EVERY : 40] == SkipReason.OTHER_PERSON).all()
+    assert skip_reason[: 40 - CHECK_EVERY].max() == SkipReason.NONE
+    assert whole.scenes is not None
+    whole.scenes[40:] = whole.scenes[0, ::-1]
+    judged = assess_visibility(whole)
+    assert judged.shot.tolist() == [0] * 40 + [1] * 20
+    assert judged.skip_reason[:40].max() == SkipReason.NONE
+
+
+def test_assess_visibility_without_frames_says_why() -> None:
+    with pytest.raises(FaceNotFoundError, match=r"chosen person .* at least 0\.50.* 60 of 60 .* 0\.31"):
+        assess_visibility(raw(np.full(NUM, SkipReason.OTHER_PERSON, np.uint8)))
+    with pytest.raises(FaceNotFoundError, match="the head turned away in 60 of 60"):
+        assess_visibility(raw(np.zeros(NUM, np.uint8), heads(np.full(NUM, 65.0))))
+
+
+def test_assess_visibility_without_scenes_is_one_shot() -> None:
+    present = ~np.isin(np.arange(NUM), range(5, 15))
+    judged = assess_visibility(RawLandmarks(heads(np.zeros(NUM)), present))
+    assert judged.shot.max() == 0
+    assert judged.skip_reason.tolist() == np.where(present, SkipReason.NONE, SkipReason.NO_FACE).tolist()
+    reasons = np.zeros(NUM, np.uint8)
+    reasons[[0, 1, 39, NUM - 1]] = SkipReason.NO_FACE  # gaps at ends and cuts stay
+    cut = raw(reasons)
+    assert cut.scenes is not None
+    cut.scenes[40:] = cut.scenes[0, ::-1]
+    assert np.flatnonzero(assess_visibility(cut).skip_reason).tolist() == [0, 1, 39, NUM - 1]
+
+
+@pytest.mark.parametrize("reason", [SkipReason.NO_FACE, SkipReason.OTHER_PERSON])
+@pytest.mark.parametrize("num_frames", [5, 6])
+def test_assess_visibility_short_gaps_are_bridged(reason: SkipReason, num_frames: int) -> None:
+    reasons = np.zeros(NUM, np.uint8)
+    reasons[30 : 30 + num_frames] = reason
+    judged = assess_visibility(raw(reasons), fps=25.0)  # fades of .2 s are five frames
+    is_bridged = reason == SkipReason.NO_FACE and num_frames == 5
+    assert (judged.skip_reason[30 : 30 + num_frames] == (SkipReason.NONE if is_bridged else reason)).all()
+    assert not judged.visible[30 : 30 + num_frames].any()  # nothing is learned from them
+    assert judged.visible.sum() == NUM - num_frames - (CHECK_EVERY if reason == SkipReason.OTHER_PERSON else 0)

@@ -1,6 +1,6 @@
-from __future__ import annotations
-
 import pickle
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -17,10 +17,62 @@ from models.face.choice import FaceChoice
 from models.face.finder import box_of_points
 from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT
 from models.track.raw_landmarks import RawLandmarks, SkipReason
-from models.track.shots import shots_of
+from models.track.shots import scene_of, shots_of
 from models.track.tracker import FaceTracker, TrackState, see
 from tests.unit.models.conftest import COLOUR, Scene
-from tests.unit.models.track.test_shots import scenery
+
+RNG = np.random.default_rng(3)
+
+
+def scenery() -> YuvFrame:
+    """(180, 320) soft blots."""
+    luma = cv2.GaussianBlur(RNG.normal(0, 1, (180, 320)), (0, 0), 12)
+    luma = (110 + 45 * luma / luma.std()).clip(16, 235)
+    return YuvFrame(luma.astype(np.uint8), *(RNG.integers(100, 150, (90, 160), dtype=np.uint8) for _ in range(2)))
+
+
+def seen(planes: YuvFrame, shift: tuple[int, int] = (0, 0), gain: float = 1.0, noise: float = 2.0) -> YuvFrame:
+    """A frame of the scenery with sensor noise, panned and lit."""
+    luma = np.roll(planes.y, shift, (0, 1)).astype(float) * gain + RNG.normal(0, noise, planes.y.shape)
+    return planes._replace(y=luma.clip(0, 255).astype(np.uint8))
+
+
+HERE, THERE = scenery(), scenery()
+BLACK = YuvFrame(np.full((180, 320), 16, np.uint8), *(np.full((90, 160), 128, np.uint8),) * 2)
+
+
+def starts(frames: Iterable[YuvFrame]) -> list[int]:
+    return (np.flatnonzero(np.diff(shots_of(np.array([scene_of(frame) for frame in frames])))) + 1).tolist()
+
+
+def test_shots_of_cuts_start_new_shots() -> None:
+    there, before, after = ([seen(place) for _ in range(12)] for place in (THERE, HERE, HERE))
+    assert scene_of(there[0]).shape == (864,)
+    assert starts([*before, *there, *after]) == [12, 24]
+    scenes = np.array([scene_of(frame) for frame in (*before, *there, *after)])
+    assert shots_of(scenes)[[0, 12, 24]].tolist() == [0, 1, 2]
+    assert starts([*before, seen(HERE, gain=2.2), seen(HERE, gain=1.6), *after]) == [], "a flash"
+    assert starts([*before, BLACK, BLACK, BLACK, *after]) == []
+    assert starts([*before, *[BLACK] * 9, *after]) == [12, 21]
+    assert starts([seen(HERE, (0, 6 * max(0, i - 10))) for i in range(30)]) == []
+    assert starts([seen(HERE, gain=0.7 if i > 15 else 1.0) for i in range(30)]) == []
+    assert starts([seen(HERE)]) == []
+
+
+def test_shots_of_real_clip_finds_its_cuts(shared_clips: Path) -> None:
+    clip = shared_clips / "grid_talker6_long.mp4"
+    info = probe_video(clip, MediaLimits())
+    with FrameReader(clip, info, 2**24) as reader:
+        assert starts(reader.read(range(info.num_frames))) == [75, 150, 225, 300, 375, 450, 525]
+
+
+@pytest.mark.parametrize(("height", "width"), [(36, 64), (1080, 1920)])
+def test_scene_of_frames_of_any_size(height: int, width: int) -> None:
+    ramp, grey = np.linspace(20, 220, width).astype(np.uint8), np.full((height // 2, width // 2), 128, np.uint8)
+    frame = YuvFrame(np.tile(ramp, (height, 1)), grey, grey)
+    luma = scene_of(frame)[:576].reshape(18, 32).astype(int)
+    assert np.allclose(luma, np.linspace(23, 217, 32), atol=4)
+
 
 LARGEST = FaceChoice()
 
@@ -32,8 +84,7 @@ def moving(scene: Scene, num_frames: int) -> list[YuvFrame]:
 
 def test_track_chunk_follows_a_moving_face(tracker: FaceTracker, scene: Scene) -> None:
     raw, _ = tracker.track_chunk(moving(scene, 12), COLOUR, LARGEST, None)
-    assert raw.points.shape == (12, 468, 3)
-    assert raw.present.all()
+    assert raw.points.shape == (12, 468, 3) and raw.present.all()
     eyes = np.linalg.norm(raw.points[0, EYE_LEFT] - raw.points[0, EYE_RIGHT])
     path = raw.points[..., :2].mean(1)
     expected = path[0] + np.arange(12)[:, None] * [3.0, 0.0]
@@ -49,9 +100,7 @@ def _squeezed(frame: YuvFrame, width: int) -> YuvFrame:
 
 
 @pytest.mark.parametrize(("width", "choice"), [(270, "largest"), (360, "point:140,180"), (640, "box:200,80,340,280")])
-def test_track_chunk_pixel_aspect_keeps_proportions(
-    tracker: FaceTracker, scene: Scene, width: int, choice: str
-) -> None:
+def test_track_chunk_pixel_aspect_keeps_shape(tracker: FaceTracker, scene: Scene, width: int, choice: str) -> None:
     frames = moving(scene, 3)
     square, _ = tracker.track_chunk(frames, COLOUR, LARGEST, None)
     squeezed = [_squeezed(frame, width) for frame in frames]
@@ -69,8 +118,8 @@ def test_track_chunk_in_chunks_equals_one_run(tracker: FaceTracker, scene: Scene
     frames[4:6] = [scene.frame(480, 360)] * 2
     whole, _ = tracker.track_chunk(frames, COLOUR, LARGEST, None)
     chunks, state = [], None
-    for start in (0, 2, 5, 8):
-        chunk, state = tracker.track_chunk(frames[start : {0: 2, 2: 5, 5: 8, 8: 9}[start]], COLOUR, LARGEST, state)
+    for start, stop in pairwise((0, 2, 5, 8, 9)):
+        chunk, state = tracker.track_chunk(frames[start:stop], COLOUR, LARGEST, state)
         state = pickle.loads(pickle.dumps(state))
         chunks.append(chunk)
     joined = RawLandmarks.concatenate(chunks)
@@ -79,22 +128,20 @@ def test_track_chunk_in_chunks_equals_one_run(tracker: FaceTracker, scene: Scene
     assert len(pickle.dumps(state)) < 14_000
 
 
-def test_track_chunk_absent_face_is_reported_and_found_again(tracker: FaceTracker, scene: Scene) -> None:
+def test_track_chunk_absent_late_or_missing_face(tracker: FaceTracker, scene: Scene) -> None:
     shown, empty = scene.frame(480, 360, (240.0, 180.0, 0.5)), scene.frame(480, 360)
     raw, _ = tracker.track_chunk([shown] * 2 + [empty] * 5 + [shown] * 4, COLOUR, LARGEST, None)
-    assert raw.present[:2].all()
-    assert not raw.present[2:7].any()
+    assert raw.present[:2].all() and not raw.present[2:7].any()
     assert raw.present[-1]
     assert all(np.array_equal(points, raw.points[1]) for points in raw.points[2:7])
-
-
-def test_track_chunk_late_face_is_found(tracker: FaceTracker, scene: Scene) -> None:
-    shown, empty = scene.frame(480, 360, (240.0, 180.0, 0.5)), scene.frame(480, 360)
     first, state = tracker.track_chunk([empty] * 3, COLOUR, LARGEST, None)
-    assert not first.present.any()
-    assert not first.points.any()
+    assert not first.present.any() and not first.points.any()
     later, _ = tracker.track_chunk([shown] * 4, COLOUR, LARGEST, state)
     assert later.present[-1]
+    with pytest.raises(FaceNotFoundError, match=r"'index:3'.*1 face .*pixels at"):
+        tracker.track_chunk([shown], COLOUR, FaceChoice.parse("3"), None)
+    with pytest.raises(ValueError, match="at least one frame"):
+        tracker.track_chunk([], COLOUR, LARGEST, None)
 
 
 def test_track_chunk_lost_face_is_not_replaced_by_another(tracker: FaceTracker, scene: Scene) -> None:
@@ -109,23 +156,17 @@ def test_track_chunk_lost_face_is_not_replaced_by_another(tracker: FaceTracker, 
     assert box_of_points(again.points[-1], 1.0).contains(130, 180)
 
 
-def test_track_chunk_missing_choice_lists_the_faces(tracker: FaceTracker, scene: Scene) -> None:
-    frame = scene.frame(480, 360, (240.0, 180.0, 0.5))
-    with pytest.raises(FaceNotFoundError, match=r"'index:3'.*1 face .*pixels at"):
-        tracker.track_chunk([frame], COLOUR, FaceChoice.parse("3"), None)
-    with pytest.raises(ValueError, match="at least one frame"):
-        tracker.track_chunk([], COLOUR, LARGEST, None)
-
-
 def test_track_chunk_follows_the_reference_person(tracker: FaceTracker, scene: Scene) -> None:
     choice = tracker.reference(scene.frame(480, 360, (240.0, 180.0, 0.7)), COLOUR)
     assert FaceChoice.like(np.array(choice.numbers)) == choice
     assert pickle.loads(pickle.dumps(choice)) == choice
     empty, shown = scene.frame(640, 360), scene.frame(640, 360, (420.0, 180.0, 0.45))
     raw, _ = tracker.track_chunk([empty] * 3 + [shown] * 4, COLOUR, choice, None)
-    assert not raw.present[:3].any()
-    assert raw.present[3:].all()
+    assert not raw.present[:3].any() and raw.present[3:].all()
     assert box_of_points(raw.points[-1], 1.0).contains(420, 180)
+    for places in ((), ((120.0, 180.0, 0.4), (360.0, 180.0, 0.4))):
+        with pytest.raises(FaceNotFoundError, match=f"one face in the reference picture, found {len(places)} face"):
+            tracker.reference(scene.frame(480, 360, *places), COLOUR)
 
 
 def test_track_chunk_tells_twins_apart_by_place(tracker: FaceTracker, scene: Scene) -> None:
@@ -141,12 +182,6 @@ def test_track_chunk_tells_twins_apart_by_place(tracker: FaceTracker, scene: Sce
         assert np.abs(raw.points[5:, :, 0].mean(1) - face.box.center_x).max() < 10
     unknown, _ = tracker.track_chunk(frames, COLOUR, FaceChoice.like(appearance, appearance[None]), None)
     assert not unknown.present.any(), "without the place nobody is taken"
-
-
-def test_reference_needs_exactly_one_face(tracker: FaceTracker, scene: Scene) -> None:
-    for places in ((), ((120.0, 180.0, 0.4), (360.0, 180.0, 0.4))):
-        with pytest.raises(FaceNotFoundError, match=f"one face in the reference picture, found {len(places)} face"):
-            tracker.reference(scene.frame(480, 360, *places), COLOUR)
 
 
 def test_track_chunk_finds_the_person_after_a_cut(tracker: FaceTracker, scene: Scene) -> None:
@@ -182,17 +217,12 @@ def test_track_chunk_cut_to_another_person_is_skipped(tracker: FaceTracker, talk
     assert raw.reasons.tolist() == [SkipReason.NONE] * 8 + [SkipReason.OTHER_PERSON] * 8 + [SkipReason.NONE] * 4
 
 
-def test_track_chunk_people_who_swap_places_are_kept(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
+def test_track_chunk_tells_two_people_apart(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
     one, other = talkers
     frames = beside(one[:6], other[:6]) + beside(other[6:], one[6:])
     raw, _ = tracker.track_chunk(frames, COLOUR, FaceChoice.parse("point:170,150"), None)
-    assert raw.present.all()
-    assert (raw.points[:6, :, 0].mean(1) < 360).all()
+    assert raw.present.all() and (raw.points[:6, :, 0].mean(1) < 360).all()
     assert (raw.points[6:, :, 0].mean(1) > 360).all()
-
-
-def test_track_chunk_reference_picks_one_of_two(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
-    one, other = talkers
     for person, is_left in ((one, True), (other, False)):
         choice = tracker.reference(person[11], COLOUR)
         raw, _ = tracker.track_chunk(beside(one[:2], other[:2]), COLOUR, choice, None)
@@ -210,17 +240,7 @@ def test_track_chunk_face_blended_into_another_is_lost(tracker: FaceTracker, tal
         for share in np.linspace(0, 1, 20)
     ]
     raw, _ = tracker.track_chunk([a] * 6 + blends + [b] * 12, COLOUR, LARGEST, None)
-    assert raw.present[:8].all()
-    assert not raw.present[-4:].any()
-
-
-RNG = np.random.default_rng(3)
-HERE, THERE = scenery(), scenery()
-
-
-def seen(planes: YuvFrame, shift: int = 0, gain: float = 1.0, noise: float = 2.0) -> YuvFrame:
-    luma = np.roll(planes.y, (shift // 2, shift), (0, 1)).astype(float) * gain
-    return planes._replace(y=(luma + RNG.normal(0, noise, luma.shape)).clip(0, 255).astype(np.uint8))
+    assert raw.present[:8].all() and not raw.present[-4:].any()
 
 
 def cuts(frames: list[YuvFrame]) -> list[int]:
@@ -243,5 +263,5 @@ def test_see_cut_or_flash_is_a_cut() -> None:
 
 @pytest.mark.parametrize(("reach", "gain", "noise"), [(8, 0.06, 6.0), (24, 1.0, 2.0)])
 def test_see_shaking_camera_is_no_cut(reach: int, gain: float, noise: float) -> None:
-    shaken = [seen(HERE, int(RNG.integers(-reach, reach)), gain, noise) for _ in range(40)]
+    shaken = [seen(HERE, (shift // 2, shift), gain, noise) for shift in RNG.integers(-reach, reach, 40).tolist()]
     assert max(cuts(shaken), default=0) <= 3  # its first steps look like cuts

@@ -1,11 +1,14 @@
-from __future__ import annotations
-
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
 
-from errors import WeightsError
+from errors import ConfigError, WeightsError
 from models.weights import FOLDER, SUMS_NAME, file_sha256, read_sums, verified_path, weights_path
+from models.weights.onnx_session import make_session
 
 
 def test_weights_path_of_shipped_and_unknown_files() -> None:
@@ -38,3 +41,42 @@ def test_verified_path_missing_file_or_sums_is_refused(tmp_path: Path) -> None:
     (tmp_path / SUMS_NAME).write_text("abc net.onnx\n")
     with pytest.raises(WeightsError, match="abc"):
         verified_path(tmp_path, "net.onnx")
+
+
+@pytest.fixture
+def doubler(tmp_path: Path) -> Path:
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doubler", ports[:1], ports[1:])
+    path = tmp_path / "doubler.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+def test_make_session_cpu_uses_num_threads(doubler: Path) -> None:
+    session = make_session(doubler, num_threads=3, device="cpu", tensorrt=True)
+    assert session.get_providers() == ["CPUExecutionProvider"]
+    assert session.get_session_options().intra_op_num_threads == 3
+    assert session.run(None, {"x": np.array([1, 2], np.float32)})[0].tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "TensorrtExecutionProvider"])
+def test_make_session_missing_provider_is_a_config_error(doubler: Path, provider: str) -> None:
+    if provider in ort.get_available_providers():
+        pytest.skip("this onnxruntime has it")
+    with pytest.raises(ConfigError, match=provider):
+        make_session(doubler, num_threads=1, device="cuda", tensorrt=provider.startswith("Tensorrt"))
+
+
+@pytest.mark.needs_cuda
+def test_make_session_cuda_runs(doubler: Path) -> None:
+    session = make_session(doubler, num_threads=1, device="cuda")
+    assert session.get_providers()[0] == "CUDAExecutionProvider"
+    assert session.run(None, {"x": np.array([1, 2], np.float32)})[0].tolist() == [2.0, 4.0]
+
+
+def test_make_session_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a network")
+    for path in (tmp_path / "gone.onnx", broken):
+        with pytest.raises(WeightsError, match=path.name):
+            make_session(path, num_threads=1, device="cpu")

@@ -1,7 +1,5 @@
 """An avatar made of arithmetic, and speech made of tones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +21,6 @@ def make_talker(folder: Path) -> Avatar:
 
 
 def make_engine(options: dict[str, Any] | None = None, **paths: Path) -> DinetEngine:
-    """An engine of the given files."""
     return DinetEngine(EngineSettings(Brought(paths), options or {}))
 
 
@@ -38,7 +35,6 @@ def make_speech(folder: Path, num_samples: int) -> tuple[Path, SpeechLevel]:
 
 
 def spans(total: int, sizes: Iterable[int], fps: Fraction = Fraction(25)) -> Iterator[FrameSpan]:
-    """Consecutive spans of a job."""
     first = 0
     for size in sizes:
         yield FrameSpan(fps, first, size, total)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
 from errors import CancelledJobError, FaceNotFoundError
-from models.engines.dinet.crop import (
-    choose_references,
-    corners,
-    dinet_boxes,
-    heygem_boxes,
-    runs_of,
-    smooth_rows,
-    to_levels,
-    to_planes,
-)
+from models.engines.dinet import crop
 from models.engines.dinet.engine import HeyGemVariant, OriginalVariant
 from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points, points_68
 from models.engines.dinet.options import DinetOptions
@@ -35,25 +24,17 @@ HEYGEM, ORIGINAL = HeyGemVariant(DinetOptions()).layout, OriginalVariant.layout
 
 def test_heygem_boxes_are_squares_of_1_5_face_heights() -> None:
     points = np.tile(_face(100, 50, 97, 100), (3, 1, 1))
-    boxes = heygem_boxes(points, np.ones(3, bool))
+    boxes = crop.heygem_boxes(points, np.ones(3, bool))
     np.testing.assert_allclose(boxes, np.tile([148.5 - 75, 35, 148.5 + 75, 185], (3, 1)))
-    cut = heygem_boxes(points, np.ones(3, bool), fit="crop")
+    cut = crop.heygem_boxes(points, np.ones(3, bool), fit="crop")
     np.testing.assert_allclose(cut - boxes, np.tile([1, 1, -1, -1], (3, 1)) * 150 * 5 / 266, atol=1e-9)
-
-
-def test_heygem_boxes_open_mouth_keeps_side() -> None:
-    """The jaw drops in frame 1; frame 2 is not a face, and its proportions do not count."""
+    wide = crop.heygem_boxes(points / [2, 1], np.ones(3, bool), pixel_aspect=2.0)  # pixels twice as wide as high
+    np.testing.assert_allclose(wide * [2, 1, 2, 1], boxes)
+    # The jaw drops in frame 1; frame 2 is not a face, and its proportions do not count.
     points = np.stack([_face(100, 50, 97, 95), _face(100, 50, 97, 105), _face(0, 0, 500, 10)])
-    boxes = heygem_boxes(points, np.array([True, True, False]))
+    boxes = crop.heygem_boxes(points, np.array([True, True, False]))
     np.testing.assert_allclose(boxes[0], boxes[1])
     assert boxes[0, 3] - boxes[0, 1] == pytest.approx(150, abs=0.5)
-
-
-def test_heygem_boxes_pixel_aspect_keeps_shape() -> None:
-    points = _face(100, 50, 97, 100)[None]
-    wide = points / [2, 1]  # pixels twice as wide as high
-    box = heygem_boxes(wide, np.ones(1, bool), pixel_aspect=2.0)[0]
-    np.testing.assert_allclose(box * [2, 1, 2, 1], heygem_boxes(points, np.ones(1, bool))[0])
 
 
 def test_dinet_boxes_follow_published_radius() -> None:
@@ -61,9 +42,9 @@ def test_dinet_boxes_follow_published_radius() -> None:
     points[:, 29], points[:, 33] = (145, 100), (146, 110)
     radius = 1.05 * 50 / 2 + 2
     expected = [146 - 1.25 * radius, 100 - radius, 146 + 1.25 * radius, 100 + 2.25 * radius]
-    np.testing.assert_allclose(dinet_boxes(points, np.zeros(9, int)), np.tile(expected, (9, 1)))
+    np.testing.assert_allclose(crop.dinet_boxes(points, np.zeros(9, int)), np.tile(expected, (9, 1)))
     points[:, 48], points[:, 54] = (100, 120), (180, 120)  # a mouth wider than the face is high below the bridge
-    assert np.ptp(dinet_boxes(points, np.zeros(9, int))[0, ::2]) == pytest.approx(2.5 * (1.05 * 80 / 2 + 2))
+    assert np.ptp(crop.dinet_boxes(points, np.zeros(9, int))[0, ::2]) == pytest.approx(2.5 * (1.05 * 80 / 2 + 2))
 
 
 def test_crop_layout_masks_published_rectangle() -> None:
@@ -75,6 +56,9 @@ def test_crop_layout_masks_published_rectangle() -> None:
     rows, columns = np.nonzero(masked == 0)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (128, 383, 32, 287)
     np.testing.assert_allclose(HEYGEM.masked_box(np.array([[0, 0, 256, 256]])), [[37, 86, 218, 252]])
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
+    np.testing.assert_array_equal(crop.to_levels(crop.to_planes(pictures)), pictures)
+    assert crop.corners(np.array([[1, 2, 3, 4]])).tolist() == [[[1, 2], [3, 2], [3, 4], [1, 4]]]
 
 
 def test_crop_layout_outline_stays_inside_masked_box(tmp_path: Path) -> None:
@@ -88,32 +72,25 @@ def test_crop_layout_outline_stays_inside_masked_box(tmp_path: Path) -> None:
         chin = points[:, 8, 1]
         assert (outline[..., 1].max(1) > chin).all()  # there is room for it to fall
         lips = points[:, 48:60]
-        assert (lips > masked[:, None, :2]).all()
-        assert (lips < masked[:, None, 2:]).all()
-
-
-def test_to_levels_inverts_to_planes() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
-    np.testing.assert_array_equal(to_levels(to_planes(pictures)), pictures)
-    assert corners(np.array([[1, 2, 3, 4]])).tolist() == [[[1, 2], [3, 2], [3, 4], [1, 4]]]
+        assert (lips > masked[:, None, :2]).all() and (lips < masked[:, None, 2:]).all()
 
 
 def test_smooth_rows_smooths_within_runs_and_follows_jumps() -> None:
     trembling = np.tile([10.0, 20, 30, 40], (20, 1)) + np.where(np.arange(20) % 2, 0.5, -0.5)[:, None]
     trembling[10:] += 100
-    one_run = smooth_rows(trembling, np.zeros(20, int))
+    one_run = crop.smooth_rows(trembling, np.zeros(20, int))
     assert np.abs(np.diff(one_run[:6], axis=0)).max() < 0.2
     np.testing.assert_array_equal(one_run[9], trembling[9])  # would be moved too far
-    two_runs = smooth_rows(trembling, np.repeat([0, 1], 10))
+    two_runs = crop.smooth_rows(trembling, np.repeat([0, 1], 10))
     assert np.abs(two_runs[10:] - [110, 120, 130, 140]).max() < 0.4
     shown, shot = np.array([1, 1, 0, 1, 1, 1], bool), np.array([0, 0, 0, 0, 0, 1])
-    assert runs_of(shown, shot).tolist() == [0, 0, 1, 2, 2, 3]
+    assert crop.runs_of(shown, shot).tolist() == [0, 0, 1, 2, 2, 3]
 
 
 def test_choose_references_is_stable_with_different_mouths(tmp_path: Path) -> None:
     track = make_talker(tmp_path).track
-    chosen = choose_references(track)
-    assert chosen.tolist() == choose_references(track).tolist() == sorted(set(chosen.tolist()))
+    chosen = crop.choose_references(track)
+    assert chosen.tolist() == crop.choose_references(track).tolist() == sorted(set(chosen.tolist()))
     assert not set(chosen.tolist()) & {ABSENT}
     openings = track.shape[chosen, 0]
     shown = track.shape[track.visible, 0]
@@ -149,15 +126,10 @@ def test_face_landmarks_98_read_widened_box(tmp_path: Path) -> None:
     np.testing.assert_allclose(landmarks(rgb, np.array([100, 50, 200, 150])) - found, [[120, 0]] * 68, atol=1e-3)
     with pytest.raises(FaceNotFoundError, match="400 x 300"):
         landmarks(rgb, np.array([500, 50, 600, 150]))
-
-
-def test_points_68_maps_wflw_to_ibug() -> None:
-    points = points_68(np.stack([np.arange(98), np.arange(98)], 1))[:, 0]
-    assert points[:17].tolist() == list(range(0, 33, 2))
-    assert points[17:27].tolist() == [33, 34, 35, 36, 37, 42, 43, 44, 45, 46]
-    assert points[27:36].tolist() == list(range(51, 60))
-    assert points[36:48].tolist() == [60, 61, 63, 64, 65, 63, 68, 69, 71, 72, 73, 71]
-    assert points[48:].tolist() == list(range(76, 96))
+    wflw = points_68(np.stack([np.arange(98), np.arange(98)], 1))[:, 0].tolist()
+    assert wflw[:27] == [*range(0, 33, 2), 33, 34, 35, 36, 37, 42, 43, 44, 45, 46]
+    assert wflw[27:48] == [*range(51, 60), 60, 61, 63, 64, 65, 63, 68, 69, 71, 72, 73, 71]
+    assert wflw[48:] == list(range(76, 96))
 
 
 def test_find_points_uses_added_networks(tmp_path: Path) -> None:
@@ -175,8 +147,7 @@ def test_find_points_uses_added_networks(tmp_path: Path) -> None:
     detector = FaceDetector(export_detector(tmp_path / "scrfd.onnx", [mine, (0, 0, 40, 40, 0.9)]), ComputeResources())
     by_both = find_points(track, FRAMES, COLOUR, detector, landmarks, lambda: False)
     moved = by_both[track.visible].mean((0, 1)) - by_track[track.visible].mean((0, 1))
-    assert (moved > 2).all()
-    assert (moved < 6).all()
+    assert (moved > 2).all() and (moved < 6).all()
     with pytest.raises(CancelledJobError):
         find_points(track, FRAMES, COLOUR, None, landmarks, lambda: True)
 

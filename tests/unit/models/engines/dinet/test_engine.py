@@ -1,6 +1,5 @@
-from __future__ import annotations
-
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ from models.engines.dinet.generator import DinetFaceGenerator, HeyGemGenerator
 from models.engines.dinet.network import DINet
 from models.engines.dinet.torch_generator import DinetGenerator
 from models.engines.paste.crop import BoxChunk
-from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources
 from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from tests.unit.models.engines.dinet.scenes import make_engine, make_speech, make_talker, spans
-from tests.unit.models.engines.paste.face_scene import NUM_FRAMES, analyse, make_frames
+from tests.unit.models.engines.paste.face_scene import NUM_FRAMES, analyse, make_frames, patch_bytes
 from tests.unit.models.engines.reference import fill
 
 ALL = np.arange(NUM_FRAMES, dtype=np.int32)
 SMALL = CropLayout(104, 80, (32, 95), (8, 71), 96, "linear")
+HEYGEM = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +65,7 @@ def said(num: int, height: int = 256, width: int = 20, seed: int = 0) -> NDArray
     return np.random.default_rng(seed).normal(0, 1, (num, height, width)).astype(np.float32)
 
 
-def faces(patches: FacePatches) -> list[bytes | None]:
-    """Bytes of every frame's patch."""
-    return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
-
-
-def test_dinet_engine_generator_file_selects_variant(files: dict[str, Path]) -> None:
+def test_dinet_engine_generator_file_selects_variant(files: dict[str, Path], tmp_path: Path) -> None:
     engine = heygem(files)
     assert (engine.audio_features, engine.version) == ("wenet:wenet.onnx", "1-heygem-resize")
     assert heygem(files, exact_chunks=True).audio_features == "wenet-exact:wenet.onnx"
@@ -79,60 +73,45 @@ def test_dinet_engine_generator_file_selects_variant(files: dict[str, Path]) -> 
     assert (original.audio_features, original.version) == ("deepspeech:deepspeech.onnx", "1-original")
     with_own = make_engine(generator=files["heygem"], landmarks=files["wenet"], detector=files["wenet"])
     assert with_own.version == "1-heygem-resize-landmarks-detector"
-    alone = make_engine(generator=files["heygem"], detector=files["wenet"])
-    assert alone.version == "1-heygem-resize"
+    assert make_engine(generator=files["heygem"], detector=files["wenet"]).version == "1-heygem-resize"
     assert make_engine().version == "1-heygem-resize"  # nothing brought yet
+    with pytest.raises(WeightsError, match="missing.onnx"):
+        make_engine(generator=tmp_path / "missing.onnx")
+    with pytest.raises(WeightsError, match="no speech"):
+        make_engine().audio_encoder(ComputeResources())
 
 
 def test_heygem_generator_binds_inputs_by_position(files: dict[str, Path]) -> None:
     """.6 of the masked crop, .3 of the whole one and .1 of what is said, whatever the names."""
     crops = np.random.default_rng(1).integers(0, 256, (3, 256, 256, 3), np.uint8)
-    layout = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
     windows = said(3)
     voice = 0.1 / (1 + np.exp(-windows.mean((1, 2))))[:, None, None, None]
     factor = np.full((256, 256, 1), 0.9)
     factor[86:252, 37:218] = 0.3
     expected = np.rint(np.clip(crops / 255 * factor + voice, 0, 1) * 255)
     for name, batch in (("heygem", 2), ("fixed", 1)):
-        generator = HeyGemGenerator(files[name], ComputeResources(), layout, 2)
+        generator = HeyGemGenerator(files[name], ComputeResources(), HEYGEM, 2)
         assert generator.batch_size == batch
         assert np.abs(generator.generate(crops, windows) - expected).max() <= 1
     assert generator.generate(crops[:0], windows[:0]).shape == (0, 256, 256, 3)
 
 
-def test_paste_crops_applies_each_paste_style(files: dict[str, Path], tmp_path: Path) -> None:
-    changed = {}
-    for paste in ("face", "mask", "rectangle"):
-        engine = heygem(files, paste=paste)
+def test_paste_and_mask_rows_options_set_changed_area(files: dict[str, Path], tmp_path: Path) -> None:
+    def changed(**options: Any) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        engine = heygem(files, **options)
         chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
-        patch = engine.face_generator(ComputeResources()).generate(chunk)
-        changed[paste] = int((patch.y[0] != chunk.y[0]).sum())
-        box = chunk.boxes[0]
+        return engine.face_generator(ComputeResources()).generate(chunk).y[0] != chunk.y[0], chunk.boxes[0]
+
+    (face, box), (mask, _), (rectangle, _) = (changed(paste=paste) for paste in ("face", "mask", "rectangle"))
     area = float(np.prod(box[2:] - box[:2]))
-    assert changed["face"] < 0.8 * changed["mask"]
-    assert changed["mask"] < 1.05 * area * 30_046 / 65_536 < 0.8 * changed["rectangle"]
-    assert changed["rectangle"] < 1.02 * area
+    assert face.sum() < 0.8 * mask.sum()
+    assert mask.sum() < 1.05 * area * 30_046 / 65_536 < 0.8 * rectangle.sum()
+    assert rectangle.sum() < 1.02 * area
+    lower, box = changed(mask_rows=(128, 250), paste="mask")
+    assert np.nonzero(lower)[0].min() >= (box[1] + box[3]) / 2 - 2
 
 
-def test_mask_rows_and_columns_options_set_masked_area(files: dict[str, Path], tmp_path: Path) -> None:
-    engine = heygem(files, mask_rows=(128, 250), paste="mask")
-    chunk = chunk_of(engine, analysed(engine, tmp_path), ALL[:1], said(1))
-    patch = engine.face_generator(ComputeResources()).generate(chunk)
-    top = np.nonzero(patch.y[0] != chunk.y[0])[0].min()
-    assert top >= chunk.boxes[0, 1] + 0.5 * (chunk.boxes[0, 3] - chunk.boxes[0, 1]) - 2
-
-
-def test_original_plan_holds_windows_of_deepspeech(files: dict[str, Path], tmp_path: Path) -> None:
-    path, level = make_speech(tmp_path, 16_000)
-    engine = make_engine(generator=files["original"], speech=files["deepspeech"])
-    (span,) = spans(25, [25])
-    heard = engine.audio_encoder(ComputeResources()).encode(path, level, span)
-    plan = engine.plan(make_talker(tmp_path), heard, span, np.resize(ALL, 25), None).plan
-    assert plan.features.shape == (25, 29, 5)
-    assert plan.features.tobytes() == heard.windows.tobytes()
-
-
-def test_original_analyse_stores_five_references(files: dict[str, Path], tmp_path: Path) -> None:
+def test_original_engine_stores_references_and_windows(files: dict[str, Path], tmp_path: Path) -> None:
     engine = make_engine(generator=files["original"], speech=files["deepspeech"])
     avatar = analysed(engine, tmp_path)
     chunk = chunk_of(engine, avatar, ALL[:2], said(2, 29, 5))
@@ -140,6 +119,11 @@ def test_original_analyse_stores_five_references(files: dict[str, Path], tmp_pat
     assert len({picture.tobytes() for picture in chunk.extra[REFERENCES]}) == 5
     sides = chunk.boxes[:, 2:] - chunk.boxes[:, :2]
     np.testing.assert_allclose(sides[:, 1] / sides[:, 0], 416 / 320, rtol=1e-4)
+    (span,) = spans(25, [25])
+    heard = engine.audio_encoder(ComputeResources()).encode(*make_speech(tmp_path, 16_000), span)
+    plan = engine.plan(avatar, heard, span, np.resize(ALL, 25), None).plan
+    assert plan.features.shape == (25, 29, 5)
+    assert plan.features.tobytes() == heard.windows.tobytes()
 
 
 def test_original_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tmp_path: Path) -> None:
@@ -147,14 +131,13 @@ def test_original_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tm
     avatar, windows = analysed(engine, tmp_path), said(4, 29, 5)
     small = np.ascontiguousarray(chunk_of(engine, avatar, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
 
+    def make() -> DinetFaceGenerator:
+        generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "fp32")
+        return DinetFaceGenerator(generator, SMALL, "face")
+
     def generated(face_generator: DinetFaceGenerator, rows: slice) -> list[bytes | None]:
         chunk = chunk_of(engine, avatar, ALL[rows], windows[rows])
-        return faces(face_generator.generate(_with(chunk, small)))
-
-    def make() -> DinetFaceGenerator:
-        return DinetFaceGenerator(
-            DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "fp32"), SMALL, "face"
-        )
+        return patch_bytes(face_generator.generate(replace(chunk, extra={REFERENCES: small})))
 
     face_generator = make()
     whole = generated(face_generator, slice(0, 4))
@@ -166,9 +149,9 @@ def test_original_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tm
 def test_original_generate_follows_references_and_speech(files: dict[str, Path]) -> None:
     """Speech, references and the frame each change the picture; what lies under the mask does not."""
     made = np.random.default_rng(2)
-    crops = made.integers(0, 256, (1, 104, 80, 3), np.uint8)
-    references = made.integers(0, 256, (5, 104, 80, 3), np.uint8)
-    generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "fp32")
+    crops, references = (made.integers(0, 256, (num, 104, 80, 3), np.uint8) for num in (1, 5))
+    generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "auto")
+    assert generator.dtype == torch.float32  # of random weights the result in half precision differs by far too much
     first = generator.generate(crops, references, said(1, 29, 5))
     assert (generator.generate(crops, references, said(1, 29, 5, seed=1)) != first).any()
     assert (generator.generate(crops, references[::-1].copy(), said(1, 29, 5)) != first).any()
@@ -177,47 +160,22 @@ def test_original_generate_follows_references_and_speech(files: dict[str, Path])
     under[:, 32:96, 8:72] = 0
     assert (generator.generate(under, references, said(1, 29, 5)) == first).all()
     assert (generator.generate(255 - crops, references, said(1, 29, 5)) != first).any()
-
-
-def test_original_auto_precision_random_weights_use_fp32(files: dict[str, Path]) -> None:
-    made = np.random.default_rng(2)
-    crops, references = (made.integers(0, 256, (num, 104, 80, 3), np.uint8) for num in (1, 5))
-    generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "auto")
-    assert generator.dtype == torch.float32  # of random weights the result differs by far too much
-    full = generator.generate(crops, references, said(1, 29, 5)).astype(int)
     half = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "fp32")
     half.dtype = torch.bfloat16
-    difference = np.abs(half.generate(crops, references, said(1, 29, 5)) - full)
-    assert 0 < difference.mean() < 25
+    assert 0 < np.abs(half.generate(crops, references, said(1, 29, 5)) - first.astype(int)).mean() < 25
 
 
 @pytest.mark.needs_cuda
-def test_dinet_cuda_equals_cpu(files: dict[str, Path], tmp_path: Path) -> None:
+def test_dinet_cuda_equals_cpu(files: dict[str, Path]) -> None:
     made = np.random.default_rng(2)
     on_cuda = ComputeResources("cuda")
     crops, windows = made.integers(0, 256, (5, 256, 256, 3), np.uint8), said(5)
-    layout = CropLayout(256, 256, (86, 251), (37, 217), 256, "cubic")
-    expected = HeyGemGenerator(files["heygem"], ComputeResources(), layout, 2).generate(crops, windows)
-    found = HeyGemGenerator(files["heygem"], on_cuda, layout, 2).generate(crops, windows)
+    expected = HeyGemGenerator(files["heygem"], ComputeResources(), HEYGEM, 2).generate(crops, windows)
+    found = HeyGemGenerator(files["heygem"], on_cuda, HEYGEM, 2).generate(crops, windows)
     assert np.abs(found.astype(int) - expected).max() <= 1
-    small, references = crops[:, :104, :80].copy(), crops[:, -104:, -80:].copy()
-    cpu = DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "fp32").generate(
-        small, references, said(5, 29, 5)
-    )
-    cuda = DinetGenerator(files["original"], on_cuda, SMALL, 2, "fp32")
-    assert np.abs(cuda.generate(small, references, said(5, 29, 5)).astype(int) - cpu).max() <= 2
-    again = [cuda.generate(small[i : i + 1], references, said(5, 29, 5)[i : i + 1]) for i in range(5)]
-    assert np.concatenate(again).tobytes() == cuda.generate(small, references, said(5, 29, 5)).tobytes()
-
-
-def test_dinet_engine_other_file_raises_weights_error(files: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="missing.onnx"):
-        make_engine(generator=tmp_path / "missing.onnx")
-    with pytest.raises(WeightsError, match="no speech"):
-        make_engine().audio_encoder(ComputeResources())
-
-
-def _with(chunk: BoxChunk, references: NDArray[np.uint8]) -> BoxChunk:
-    from dataclasses import replace
-
-    return replace(chunk, extra={REFERENCES: references})
+    small, references, heard = crops[:, :104, :80].copy(), crops[:, -104:, -80:].copy(), said(5, 29, 5)
+    cpu, cuda = (DinetGenerator(files["original"], on, SMALL, 2, "fp32") for on in (ComputeResources(), on_cuda))
+    found, expected = (each.generate(small, references, heard) for each in (cuda, cpu))
+    assert np.abs(found.astype(int) - expected).max() <= 2
+    again = [cuda.generate(small[i : i + 1], references, heard[i : i + 1]) for i in range(5)]
+    assert np.concatenate(again).tobytes() == found.tobytes()

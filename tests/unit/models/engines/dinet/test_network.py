@@ -1,8 +1,7 @@
-from __future__ import annotations
-
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,28 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.engines.dinet import weights
 from models.engines.dinet.network import ChannelWarp, DINet, mix_channels
-from models.engines.dinet.weights import (
-    detector_mismatch,
-    generator_mismatch,
-    kind_of,
-    landmarks_mismatch,
-    speech_mismatch,
-)
 from models.engines.protocol import TensorTable
 from models.engines.runtime.torch_device import fold_batch_norm
 from models.engines.weights.inspection import inspect_weights
-from tests.conftest import REPO_ROOT
-from tests.random_weights.dinet_exports import (
-    export_deepspeech,
-    export_detector,
-    export_generator,
-    export_landmarks,
-    export_wenet,
-)
+from tests.random_weights import dinet_exports
 from tests.unit.models.engines.reference import fill, random_pictures
-
-REFERENCE = REPO_ROOT.parent / "shared" / "reference" / "dinet_core.npz"
 
 
 def test_channel_warp_equals_published_3d_sampling() -> None:
@@ -45,9 +29,6 @@ def test_channel_warp_equals_published_3d_sampling() -> None:
         np.testing.assert_allclose(warp(features, params), expected, atol=1e-5)
         one = features[:1]
         np.testing.assert_allclose(warp(one, params)[1], warp(one.expand(2, -1, -1, -1), params)[1], atol=1e-6)
-
-
-def test_mix_channels_halves_first_and_last_channel() -> None:
     mixed = mix_channels(torch.ones(1, 8, 1, 1))[0, :, 0, 0]
     np.testing.assert_allclose(mixed[[0, -1]], 0.5, atol=1e-6)
     np.testing.assert_allclose(mixed[1:-1], 1, atol=1e-6)
@@ -60,9 +41,8 @@ def test_fold_batch_norm_keeps_dinet_output() -> None:
         expected = network(*inputs)
         assert fold_batch_norm(network) == 24 + 11  # convolutions with a normalisation of their own, residual blocks
         np.testing.assert_allclose(network(*inputs), expected, atol=1e-3)
-    left = [
-        name for name, module in network.named_modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-    ]
+    kept = torch.nn.modules.batchnorm._BatchNorm
+    left = [name for name, module in network.named_modules() if isinstance(module, kept)]
     assert all(name.endswith("norm1") for name in left)
     assert len(left) == 11
 
@@ -78,11 +58,8 @@ def test_know_once_then_speak_equals_forward() -> None:
 
 
 @pytest.mark.slow
-def test_dinet_equals_published_network() -> None:
-    if not REFERENCE.is_file():
-        pytest.skip("needs tensors that do not ship with the repository (../shared/reference/dinet_core.npz)")
-    stored = np.load(REFERENCE)
-    network = DINet()
+def test_dinet_equals_published_network(reference: Callable[[str], Any]) -> None:
+    stored, network = reference("dinet_core.npz"), DINet()
     shapes = {name: ",".join(map(str, value.shape)) for name, value in network.state_dict().items()}
     assert shapes == dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
     fill(network, stored).eval()
@@ -90,10 +67,10 @@ def test_dinet_equals_published_network() -> None:
     source = random_pictures(1, 416, 320, seed)
     source[:, 128:384, 32:288] = 0
     assert zlib.crc32(source.tobytes()) == int(stored["in_source_crc32"])
-    reference = _tensor(random_pictures(5, 416, 320, seed + 1)).reshape(1, 15, 416, 320)
+    seen = _tensor(random_pictures(5, 416, 320, seed + 1)).reshape(1, 15, 416, 320)
     step = int(stored["out_stride"])
     with torch.inference_mode():
-        out = network(_tensor(source), reference, torch.from_numpy(stored["in_audio"]))
+        out = network(_tensor(source), seen, torch.from_numpy(stored["in_audio"]))
     np.testing.assert_allclose(out[:, :, ::step, ::step], stored["out"], atol=1e-3)  # processors differ by 2e-4
 
 
@@ -111,41 +88,39 @@ def _sampled_in_3d(features: Tensor, scale: Tensor, angle: Tensor, shift: Tensor
     return F.grid_sample(features[:, None], torch.stack(grid, -1), align_corners=False)[:, 0]
 
 
-@pytest.fixture(scope="module")
-def tensors() -> Mapping[str, Tensor]:
-    return fill(DINet()).state_dict()
-
-
-def test_generator_mismatch_accepts_both_kinds(tmp_path: Path, tensors: Mapping[str, Tensor]) -> None:
+def test_generator_mismatch_accepts_both_kinds(tmp_path: Path) -> None:
     path = tmp_path / "clip_training_DINet_256mouth.pth"
-    torch.save({"state_dict": {"net_g": {f"module.{name}": value for name, value in tensors.items()}}}, path)
-    assert generator_mismatch(inspect_weights(path)) is None
-    assert generator_mismatch(inspect_weights(export_generator(tmp_path / "free.onnx"))) is None
-    assert generator_mismatch(inspect_weights(export_generator(tmp_path / "fixed.onnx", batch=1))) is None
-    assert kind_of(tmp_path / "fixed.onnx") == "heygem"
-    said = generator_mismatch(TensorTable("torch", {"face_G.conv.weight": (64, 3, 7, 7)}))
-    assert said is not None
-    assert "found none; HeyGem's .pth has to be exported" in said
-    wenet = inspect_weights(export_wenet(tmp_path / "wenet.onnx"))
-    assert "expected inputs [any,3,256,256] [any,3,256,256] [any,256,20]" in str(generator_mismatch(wenet))
-    assert "found safetensors" in str(generator_mismatch(TensorTable("safetensors", {})))
+    parallel = {f"module.{name}": value for name, value in DINet().state_dict().items()}
+    torch.save({"state_dict": {"net_g": parallel}}, path)
+    assert weights.generator_mismatch(inspect_weights(path)) is None
+    assert weights.generator_mismatch(inspect_weights(dinet_exports.export_generator(tmp_path / "free.onnx"))) is None
+    assert (
+        weights.generator_mismatch(inspect_weights(dinet_exports.export_generator(tmp_path / "fixed.onnx", batch=1)))
+        is None
+    )
+    assert weights.kind_of(tmp_path / "fixed.onnx") == "heygem"
+    heygem = TensorTable("torch", {"face_G.conv.weight": (64, 3, 7, 7)})
+    assert "found none; HeyGem's .pth has to be exported" in str(weights.generator_mismatch(heygem))
+    wenet = inspect_weights(dinet_exports.export_wenet(tmp_path / "wenet.onnx"))
+    assert "expected inputs [any,3,256,256] [any,3,256,256] [any,256,20]" in str(weights.generator_mismatch(wenet))
+    assert "found safetensors" in str(weights.generator_mismatch(TensorTable("safetensors", {})))
 
 
 def test_other_dinet_roles_accept_only_their_files(tmp_path: Path) -> None:
     tables = {
-        "wenet": inspect_weights(export_wenet(tmp_path / "wenet.onnx")),
-        "deepspeech": inspect_weights(export_deepspeech(tmp_path / "deepspeech.onnx")),
-        "detector": inspect_weights(export_detector(tmp_path / "scrfd.onnx", [])),
-        "landmarks": inspect_weights(export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2)))),
-        "generator": inspect_weights(export_generator(tmp_path / "dinet.onnx")),
+        "wenet": inspect_weights(dinet_exports.export_wenet(tmp_path / "wenet.onnx")),
+        "deepspeech": inspect_weights(dinet_exports.export_deepspeech(tmp_path / "deepspeech.onnx")),
+        "detector": inspect_weights(dinet_exports.export_detector(tmp_path / "scrfd.onnx", [])),
+        "landmarks": inspect_weights(dinet_exports.export_landmarks(tmp_path / "pfpld.onnx", np.zeros((98, 2)))),
+        "generator": inspect_weights(dinet_exports.export_generator(tmp_path / "dinet.onnx")),
         "torch": TensorTable("torch", {}),
     }
     roles = (
-        (speech_mismatch, {"wenet", "deepspeech"}),
-        (detector_mismatch, {"detector"}),
-        (landmarks_mismatch, {"landmarks"}),
-        (generator_mismatch, {"generator"}),
+        (weights.speech_mismatch, {"wenet", "deepspeech"}),
+        (weights.detector_mismatch, {"detector"}),
+        (weights.landmarks_mismatch, {"landmarks"}),
+        (weights.generator_mismatch, {"generator"}),
     )
     for mismatch, own in roles:
         assert {name for name, table in tables.items() if mismatch(table) is None} == own
-    assert "[1,any,494]" in str(speech_mismatch(tables["landmarks"]))
+    assert "[1,any,494]" in str(weights.speech_mismatch(tables["landmarks"]))

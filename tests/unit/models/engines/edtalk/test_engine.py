@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +7,12 @@ import pytest
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.edtalk.engine import GENERATOR_ROLE, EdTalkEngine, EdTalkGenerator
-from models.engines.paste.crop import BoxPlan
+from models.engines.paste.crop import BoxChunk, BoxPlan
+from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, EngineSettings, TensorTable
 from tests.random_weights.edtalk import save_edtalk
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import (
-    SOURCE,
-    crop,
-)
+from tests.unit.models.engines.paste.face_scene import SOURCE, crop
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +37,16 @@ def test_edtalk_generator_finds_inputs_by_shape(weights: Path) -> None:
     assert np.abs(generated - expected.clip(0, 255)).max() <= 1
 
 
-def test_edtalk_weight_option_reaches_network(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
-    plan = make_plan().slice(3, 4)
-    red = []
-    for weight in (0.0, 1.0):
-        engine = make_engine(weights, weight=weight, match_colour=False)
-        patches = engine.face_generator(ComputeResources()).generate(crop(engine, avatar, plan, frames))
-        red.append(patches.uv[0, 1].astype(int).max())
-    assert red[1] > red[0] + 20
-
-
-def test_edtalk_paste_square_changes_more_than_soft(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
-    changed = []
-    for paste in ("soft", "square"):
-        engine = make_engine(weights, paste=paste)
+def test_edtalk_options_reach_network_and_paste(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+    def generate(**options: Any) -> tuple[FacePatches, BoxChunk]:
+        engine = make_engine(weights, **options)
         chunk = crop(engine, avatar, make_plan().slice(3, 4), frames)
-        changed.append((engine.face_generator(ComputeResources()).generate(chunk).y[0] != chunk.y[0]).sum())
-    assert changed[1] > 1.5 * changed[0]
+        return engine.face_generator(ComputeResources()).generate(chunk), chunk
+
+    red = [generate(weight=weight, match_colour=False)[0].uv[0, 1].astype(int).max() for weight in (0.0, 1.0)]
+    assert red[1] > red[0] + 20
+    soft, square = ((made.y[0] != chunk.y[0]).sum() for made, chunk in (generate(paste=p) for p in ("soft", "square")))
+    assert square > 1.5 * soft
 
 
 def test_edtalk_role_accepts_only_its_network() -> None:

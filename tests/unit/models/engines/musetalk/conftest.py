@@ -1,7 +1,5 @@
 """Small networks with seeded weights, of the same classes as the published ones, and their files."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Final
 
@@ -14,16 +12,16 @@ from models.engines.musetalk.whisper import WhisperEncoder, WhisperShape
 from tests.unit.models.engines.brought import Brought
 
 SMALL_WHISPER: Final = WhisperShape(width=8, num_heads=2, num_layers=2)
+_FEW: Final = {"norm_num_groups": 4, "layers_per_block": 1}
 SMALL: Final = Architecture(
     unet={
         **PUBLISHED.unet,
+        **_FEW,
         "block_out_channels": (8, 8, 16, 16),
         "cross_attention_dim": 8,
         "attention_head_dim": 2,
-        "norm_num_groups": 4,
-        "layers_per_block": 1,
     },
-    vae={**PUBLISHED.vae, "block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
+    vae={**PUBLISHED.vae, **_FEW, "block_out_channels": (8, 8, 8, 8)},
     picture_size=64,
 )
 
@@ -43,7 +41,6 @@ def seeded(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def small_whisper() -> WhisperEncoder:
-    """An encoder of 8 channels."""
     network = WhisperEncoder(SMALL_WHISPER)
     network.load_state_dict(seeded(network))
     return network.eval()

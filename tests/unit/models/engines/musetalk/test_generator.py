@@ -1,32 +1,36 @@
-"""What the networks are shown, and that a face does not depend on what else is in its batch."""
-
-from __future__ import annotations
-
 import math
+import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from errors import ConfigError, WeightsError
 from media.yuv_frame import from_rgb
 from models.engines.musetalk.generator import MuseTalkFaceGenerator, load_face_generator
 from models.engines.musetalk.network import (
+    PUBLISHED,
     FaceNetworks,
     in_fitting_precision,
     make_unet,
     make_vae,
     paint_sample,
     place_waves,
+    vae_tensors,
 )
 from models.engines.musetalk.options import MuseTalkOptions
+from models.engines.musetalk.weights import ROLES, unet_mismatch, vae_mismatch, whisper_mismatch
+from models.engines.musetalk.whisper import WhisperEncoder
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.resample import Interpolation, box_rgb
-from models.engines.protocol import ComputeResources
+from models.engines.protocol import ComputeResources, TensorTable
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import PICTURE, half_precision
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.musetalk.conftest import SMALL
+from tests.unit.models.engines.musetalk.conftest import SMALL, seeded
 from tests.unit.models.engines.paste.scenes import BT709, make_track, smooth_rgb
 
 pytest.importorskip("diffusers", reason="needs the extra musetalk")
@@ -58,14 +62,6 @@ def pictures(num: int = 2) -> torch.Tensor:
     return torch.from_numpy(np.stack([smooth_rgb(64, 64, seed) for seed in range(num)]))
 
 
-def test_place_waves_are_sines_and_cosines() -> None:
-    waves = place_waves(50, 384)
-    assert waves.shape == (50, 384)
-    for place, channel in ((0, 0), (0, 1), (7, 10), (49, 383)):
-        angle = place / 10000 ** (channel // 2 * 2 / 384)
-        assert float(waves[place, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-5)
-
-
 def test_encode_gives_masked_then_whole_latents(networks: FaceNetworks) -> None:
     whole = pictures()
     latents = networks.encode(whole)
@@ -84,25 +80,25 @@ def test_encode_gives_masked_then_whole_latents(networks: FaceNetworks) -> None:
     assert not torch.allclose(latents[:, 4:], by_hand.sample() * 0.18215, atol=1e-3)  # noise, each time another
 
 
-def test_paint_exactly_depends_on_features_and_places(networks: FaceNetworks) -> None:
-    latents = networks.encode(pictures())
-    features = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
-    generated = networks.render(latents, features)
-    assert generated.shape == (2, 64, 64, 3)
-    assert generated.dtype == torch.uint8
-    assert not torch.equal(generated, networks.render(latents, features + 1))
-    # Attention does not know the order of the rows; their marks do.
-    assert not torch.equal(generated, networks.render(latents, features.flip(1)))
-
-
 @torch.inference_mode()
 def test_render_equals_published_steps(networks: FaceNetworks) -> None:
     latents, features = networks.encode(pictures()), torch.zeros(2, 30, 8)
+    waves = place_waves(50, 384)
+    assert waves.shape == (50, 384)
+    for place, channel in ((0, 0), (0, 1), (7, 10), (49, 383)):
+        angle = place / 10000 ** (channel // 2 * 2 / 384)
+        assert float(waves[place, channel]) == pytest.approx((math.sin, math.cos)[channel % 2](angle), abs=1e-5)
     heard = place_waves(30, 8)[None].expand(2, -1, -1)
     raw = networks._unet(latents, torch.tensor([0]), encoder_hidden_states=heard).sample
     wanted = networks._vae.decode(raw / 0.18215).sample.permute(0, 2, 3, 1) / 2 + 0.5
     shown = networks.render(latents, features)
     assert torch.equal(shown, (wanted * 255).round().clamp(0, 255).byte())
+    assert shown.shape == (2, 64, 64, 3)
+    features = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
+    generated = networks.render(latents, features)
+    assert not torch.equal(generated, networks.render(latents, features + 1))
+    # Attention does not know the order of the rows; their marks do.
+    assert not torch.equal(generated, networks.render(latents, features.flip(1)))
 
 
 def test_musetalk_generate_batches_of_several_give_same_bytes(networks: FaceNetworks) -> None:
@@ -136,23 +132,23 @@ def test_musetalk_latents_are_cached_within_limit(networks: FaceNetworks) -> Non
     assert len(forgetful._latents) == 0
 
 
-def test_musetalk_large_box_is_averaged_down(networks: FaceNetworks) -> None:
-    class Watching(FaceNetworks):
-        seen: torch.Tensor
+def test_musetalk_large_box_is_averaged_down(networks: FaceNetworks, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    encode = networks.encode
 
-        def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-            self.seen = pictures
-            return super().encode(pictures)
+    def watch(pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(pictures)
+        return encode(pictures)
 
-    watching = Watching(networks._unet, networks._vae, SMALL, torch.device("cpu"))
-    face_generator = MuseTalkFaceGenerator(watching, MuseTalkOptions())
+    monkeypatch.setattr(networks, "encode", watch)
+    face_generator = MuseTalkFaceGenerator(networks, MuseTalkOptions())
     kinds: tuple[Interpolation, ...] = ("lanczos", "area")
     for size, interpolation in zip((80, 115), kinds, strict=True):
         chunk = chunk_of([0], make_track(np.array([[20.0, 2.0, 20.0 + size, 2.0 + size]])))
         face_generator.generate(chunk)
         wanted = {kind: box_rgb(chunk, 64, kind) for kind in kinds}
         assert not np.array_equal(wanted["lanczos"], wanted["area"])
-        assert np.array_equal(watching.seen.numpy(), wanted[interpolation])
+        assert np.array_equal(seen[-1].numpy(), wanted[interpolation])
 
 
 def test_in_fitting_precision_uses_half_only_if_close(networks: FaceNetworks) -> None:
@@ -191,7 +187,79 @@ def test_musetalk_cuda_equals_cpu(small_files: Brought, networks: FaceNetworks) 
         face_generator = load_face_generator(small_files, options, ComputeResources("cuda", 1), SMALL)
         found = face_generator.generate(chunk)
         assert np.abs(found.y.astype(int) - wanted.y).max() <= levels
-        part = load_face_generator(small_files, options, ComputeResources("cuda", 1), SMALL).generate(
-            cut_of([(3, 1), (1, 1)])
-        )
+        again = load_face_generator(small_files, options, ComputeResources("cuda", 1), SMALL)
+        part = again.generate(cut_of([(3, 1), (1, 1)]))
         assert np.array_equal(part.y, found.y[[3, 1]])
+
+
+def table_of(network: nn.Module, prefix: str = "") -> TensorTable:
+    return TensorTable("torch", {prefix + name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
+
+
+def test_make_networks_have_published_parameter_counts() -> None:
+    """850 and 84 million parameters: those of the model cards of Stable Diffusion 1, with 384 in place of 768 heard."""
+    unet, vae = make_unet(PUBLISHED), make_vae(PUBLISHED)
+    assert {tensor.device.type for tensor in (*unet.parameters(), *vae.parameters())} == {"meta"}
+    assert len(unet.state_dict()) == 686
+    assert sum(tensor.numel() for tensor in unet.parameters()) == 849_947_844
+    assert len(vae.state_dict()) == 248
+    assert sum(tensor.numel() for tensor in vae.parameters()) == 83_653_863
+    assert cast(Any, vae).config.scaling_factor == PUBLISHED.latent_scale
+
+
+def test_musetalk_roles_accept_only_their_files() -> None:
+    whisper = table_of(WhisperEncoder(), "model.encoder.")
+    decoder = {"model.decoder.embed_tokens.weight": (51865, 384)}
+    tables = [
+        table_of(make_unet(PUBLISHED)),
+        table_of(make_vae(PUBLISHED)),
+        TensorTable("safetensors", {**whisper.tensors, **decoder}),
+    ]
+    for i, role in enumerate(ROLES):
+        for k, table in enumerate(tables):
+            found = role.mismatch(table)
+            assert (found is None) == (i == k), (role.name, k, found)
+
+
+def test_musetalk_roles_name_wrong_shapes() -> None:
+    table = table_of(make_unet(PUBLISHED))
+    key = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    other = TensorTable("torch", {**table.tensors, key: (320, 768)})
+    assert unet_mismatch(other) == f"expected MuseTalk's U-Net with {key} (320, 384), found (320, 768)"
+    fewer = TensorTable("torch", {name: shape for name, shape in table.tensors.items() if name != "conv_out.bias"})
+    assert unet_mismatch(fewer) == "expected MuseTalk's U-Net with 686 tensors, found 685"
+    assert "ONNX" in (vae_mismatch(TensorTable("onnx", {})) or "")
+    base = {"encoder.conv1.weight": (512, 80, 3)}
+    assert "(384, 80, 3), found (512, 80, 3)" in (whisper_mismatch(TensorTable("torch", base)) or "")
+
+
+def test_vae_tensors_renames_attention_of_2022(small_files: Brought) -> None:
+    stored = read_checkpoint(small_files.path("vae"))
+    assert any(".attentions.0.query." in name for name in stored)
+    vae = make_vae(SMALL, small_files.path("vae"))
+    wanted = seeded(make_vae(SMALL))
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in vae.state_dict().items())
+    flat = vae_tensors({"encoder.mid_block.attentions.0.query.weight": torch.zeros(8, 8, 1, 1)})
+    ((name, tensor),) = flat.items()
+    assert (name, tensor.shape) == ("encoder.mid_block.attentions.0.to_q.weight", (8, 8))
+
+
+def test_load_parameters_wrong_shapes_names_tensors() -> None:
+    fits = {"weight": torch.zeros(3, 2), "bias": torch.zeros(3)}
+
+    def load(tensors: dict[str, torch.Tensor]) -> nn.Linear:
+        return load_parameters(nn.Linear(2, 3, device="meta"), tensors, "a line", "a.pth")
+
+    assert load(fits)(torch.ones(2)).tolist() == [0, 0, 0]
+    with pytest.raises(WeightsError, match=r"a\.pth: expected a line with weight \(3, 2\), found \(2, 3\)"):
+        load({**fits, "weight": torch.zeros(2, 3)})
+    with pytest.raises(WeightsError, match=r"with bias \(3,\), found none"):
+        load({"weight": fits["weight"]})
+    with pytest.raises(WeightsError, match="with 2 tensors, found 1 more, as more"):
+        load({**fits, "more": torch.zeros(1)})
+
+
+def test_make_unet_without_diffusers_names_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[musetalk\]'"):
+        make_unet(SMALL)

@@ -1,7 +1,5 @@
 """A face that exists as landmarks and noise: frames, a track and an avatar for the tests of engines."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +38,6 @@ def make_track(degrees: float = 0.0, opening: float = 0.0, fps: float = 25.0) ->
 
 
 def make_frames(seed: int = 0) -> list[YuvFrame]:
-    """Frames of soft noise."""
     rng = np.random.default_rng(seed)
     noise = rng.uniform(40, 215, (NUM_FRAMES, SIDE, SIDE, 3)).astype(np.float32)
     blurred = [cv2.GaussianBlur(picture, (0, 0), 3.0) for picture in noise]
@@ -49,7 +46,6 @@ def make_frames(seed: int = 0) -> list[YuvFrame]:
 
 
 def make_avatar(folder: Path, track: FaceTrack | None = None) -> Avatar:
-    """The avatar of `make_track` and `make_frames`."""
     info = info_of(SIDE, SIDE, num_frames=NUM_FRAMES, colour=COLOUR)
     return Avatar(folder, info, make_track() if track is None else track)
 
@@ -73,6 +69,11 @@ def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:
     copy = YuvFrame(*(plane.copy() for plane in frame))
     paste_back(copy, patch)
     return copy.y
+
+
+def patch_bytes(patches: FacePatches) -> list[bytes | None]:
+    """The bytes of every frame's patch."""
+    return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
 
 
 def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:

@@ -1,7 +1,5 @@
 """Frames, boxes and chunks for the tests of engines that rewrite a box."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from media.yuv_frame import from_rgb, paste_back, to_rgb
 from models.engines.paste.blend import paste, rgb_to_yuv444, soft_mask
 from models.engines.paste.crop import BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import IBUG_POINTS, LOWER_FACE, ibug_points, lower_face_outline
-from models.engines.paste.resample import box_rgb, region_rgb, resize_box
+from models.engines.paste.resample import box_rgb, resize_box
 from tests.unit.models.engines.paste.scenes import BT601_FULL, BT709, HEIGHT, WIDTH, make_chunk, make_track, smooth_rgb
 
 BOXES = np.array([[40, 20, 104, 90], [41.3, 20.6, 105.3, 90.6], [-6, 60, 50, 124]], np.float32)
@@ -23,8 +21,7 @@ def test_ibug_points_lie_where_named() -> None:
     points = ibug_points(mean[None] * [1, -1, 1])[0]  # y down
     assert len(set(IBUG_POINTS)) == 68
     jaw, nose, lips = points[:17], points[27:36], points[48:60]
-    assert (np.diff(jaw[1:16, 0]) > 0).all()
-    assert jaw[:, 1].argmax() == 8
+    assert (np.diff(jaw[1:16, 0]) > 0).all() and jaw[:, 1].argmax() == 8
     assert jaw[8, 1] > lips[:, 1].max() > lips[:, 1].min() > nose[:, 1].max()
     mirrored = points[[*range(16, -1, -1)]] * [-1, 1]
     assert np.abs(mirrored - jaw).max() < 0.1 * np.ptp(jaw[:, 0])
@@ -44,26 +41,15 @@ def test_lower_face_outline_grows_outward() -> None:
 
 def test_box_track_regions_hold_boxes_after_load(tmp_path: Path) -> None:
     track = make_track(BOXES, np.array([1, 0.5, 0], np.float32))
-    assert track.size % 2 == 0
-    assert not (track.origins % 2).any()
-    assert (track.boxes[:, :2] >= 0).all()
-    assert (track.boxes[:2, 2:] <= track.size).all()
+    assert track.size % 2 == 0 and not (track.origins % 2).any()
+    assert (track.boxes[:, :2] >= 0).all() and (track.boxes[:2, 2:] <= track.size).all()
     assert np.allclose(track.boxes + np.tile(track.origins, 2), BOXES, atol=1e-4)
     track.save(tmp_path / "box.npz")
     loaded = BoxTrack.load(tmp_path / "box.npz")
     assert loaded.size == track.size
     assert all(np.array_equal(getattr(loaded, name), getattr(track, name)) for name in ("origins", "boxes", "outline"))
-
-
-def test_box_functions_wrong_shapes_raise() -> None:
     with pytest.raises(ValueError, match="x0 < x1"):
         BoxTrack.of(np.array([[5.0, 5, 5, 9]]), np.zeros((1, 3, 2)), np.ones(1))
-    plan = BoxPlan(0, np.zeros(2, np.int32), np.zeros((2, 1), np.float32))
-    with pytest.raises(ValueError, match="Expected 2 frames"):
-        crop_boxes(make_track(BOXES), BT709, plan, [])
-    chunk, _ = make_chunk(make_track(BOXES), [0, 1])
-    with pytest.raises(ValueError, match=r"Expected \(2, H, W, 3\) uint8"):
-        paste(chunk, np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def test_box_plan_slices_are_copies() -> None:
@@ -73,34 +59,32 @@ def test_box_plan_slices_are_copies() -> None:
     assert not np.shares_memory(part.features, plan.features)
     with pytest.raises(ValueError, match="rows"):
         BoxPlan(0, np.arange(3, dtype=np.int32), np.ones((2, 1), np.float32))
+    with pytest.raises(ValueError, match="Expected 6 frames"):
+        crop_boxes(make_track(BOXES), BT709, plan, [])
 
 
 def test_crop_boxes_repeated_frame_is_stored_once() -> None:
     chunk, frames = make_chunk(make_track(BOXES, np.array([1, 0, 0.4])), [2, 0, 0, 1, 2])
-    assert chunk.row.tolist() == [0, 1, 2, -1, 3]
-    assert chunk.crop.tolist() == [0, 1, 1, 0]
-    assert len(chunk.y) == 2
-    assert chunk.features[:, 0].tolist() == [0, 1, 2, 4]
+    assert chunk.row.tolist() == [0, 1, 2, -1, 3] and chunk.crop.tolist() == [0, 1, 1, 0]
+    assert len(chunk.y) == 2 and chunk.features[:, 0].tolist() == [0, 1, 2, 4]
     x, y = chunk.origins[1]
     size = chunk.region_size
     inside = frames[1].y[max(y, 0) : y + size, max(x, 0) : x + size]
     assert np.array_equal(chunk.y[1][max(-y, 0) :, max(-x, 0) :][: inside.shape[0], : inside.shape[1]], inside)
     assert pickle.loads(pickle.dumps(chunk)).num_frames == 5
+    with pytest.raises(ValueError, match=r"Expected \(4, H, W, 3\) uint8"):
+        paste(chunk, np.zeros((1, 32, 32, 3), np.uint8))
+    empty, _ = make_chunk(make_track(BOXES, np.array([1, 0, 1])), [1, 1])
+    assert empty.num_faces == 0
+    patches = paste(empty, box_rgb(empty, 32))
+    assert [patches.patch(i) for i in range(2)] == [None, None]
 
 
 def test_crop_boxes_moving_still_stores_each_picture() -> None:
     pictures = [from_rgb(smooth_rgb(seed=seed), BT709) for seed in (1, 2)]
     plan = BoxPlan(0, np.zeros(3, np.int32), np.zeros((3, 1), np.float32))
     chunk = crop_boxes(make_track(BOXES), BT709, plan, [pictures[0], pictures[1], pictures[0]])
-    assert chunk.crop.tolist() == [0, 1, 0]
-    assert (chunk.y[0] != chunk.y[1]).any()
-
-
-def test_crop_boxes_without_faces_gives_empty_chunk() -> None:
-    chunk, _ = make_chunk(make_track(BOXES, np.array([1, 0, 1])), [1, 1])
-    assert chunk.num_faces == 0
-    patches = paste(chunk, box_rgb(chunk, 32))
-    assert [patches.patch(i) for i in range(2)] == [None, None]
+    assert chunk.crop.tolist() == [0, 1, 0] and (chunk.y[0] != chunk.y[1]).any()
 
 
 @pytest.mark.parametrize("colour", [BT709, BT601_FULL, ColourTags(9, False, 9, 1)])
@@ -114,12 +98,17 @@ def test_rgb_to_yuv444_inverts_decoder(colour: ColourTags) -> None:
         assert np.abs(ours[middle, middle, channel].astype(int) - plane[2::4, 2::4]).max() <= 1
 
 
-def test_resize_box_whole_pixels_equals_cv2() -> None:
+def test_resize_box_equals_cv2_and_area_averages() -> None:
     picture = smooth_rgb()
     box = np.array([10, 20, 70, 100], np.float32)
     assert np.array_equal(resize_box(picture, box, (96, 96), "linear"), cv2.resize(picture[20:100, 10:70], (96, 96)))
     nearly = resize_box(picture, box + np.float32(1e-3), (96, 96), "linear")
     assert np.abs(nearly.astype(int) - resize_box(picture, box, (96, 96), "linear")).max() <= 1
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = 200
+    box = np.array([0.0, 0, 64, 64])
+    assert np.abs(resize_box(stripes, box, (16, 16), "area").astype(int) - 50).max() <= 1
+    assert np.abs(resize_box(stripes, box, (16, 16), "linear").astype(int) - 50).max() > 20
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "area", "cubic", "lanczos"])
@@ -131,35 +120,22 @@ def test_resize_box_between_pixels_shifts_picture(interpolation: str) -> None:
     assert np.abs(seen[5, 2:-2, 0] - expected[2:-2]).max() <= 1
 
 
-def test_resize_box_area_averages_shrunk_box() -> None:
-    stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::4] = 200
-    box = np.array([0.0, 0, 64, 64])
-    assert np.abs(resize_box(stripes, box, (16, 16), "area").astype(int) - 50).max() <= 1
-    assert np.abs(resize_box(stripes, box, (16, 16), "linear").astype(int) - 50).max() > 20
-
-
-def test_box_rgb_gives_rgb_and_bgr() -> None:
-    chunk, frames = make_chunk(make_track(BOXES), [0, 1])
+@pytest.mark.parametrize("colour", [BT709, BT601_FULL])
+def test_box_rgb_and_paste_of_own_picture_keep_frame(colour: ColourTags) -> None:
+    chunk, frames = make_chunk(make_track(BOXES[:2]), [0, 1], colour)
     rgb = box_rgb(chunk, (70, 64))
-    expected = to_rgb(frames[0], BT709)[20:90, 40:104]
-    assert np.abs(rgb[0].astype(int) - expected).max() <= 2
+    assert np.abs(rgb[0].astype(int) - to_rgb(frames[0], colour)[20:90, 40:104]).max() <= 2
     assert np.array_equal(box_rgb(chunk, (70, 64), order="bgr"), rgb[..., ::-1])
-
-
-def test_region_rgb_uses_colour_tags() -> None:
-    region = from_rgb(np.full((32, 32, 3), (200, 40, 30), np.uint8), BT709)
-    box = np.array([4.0, 4, 28, 28])
-    assert np.abs(region_rgb(region, BT709, box, (8, 8)).astype(int) - (200, 40, 30)).max() <= 2
-    assert np.abs(region_rgb(region, BT601_FULL, box, (8, 8)).astype(int) - (200, 40, 30)).max() > 10
+    patches = paste(chunk, rgb, "rectangle")
+    assert np.abs(patches.y.astype(int) - chunk.y).max() <= 2
+    assert np.abs(patches.uv.astype(int) - chunk.uv).max() <= 3
 
 
 def test_soft_mask_is_zero_at_edges_and_full_inside() -> None:
     box = np.array([10.0, 20, 74, 90])
     chin_below = np.array([[20, 40], [64, 40], [42, 120]], np.float32)  # the hull leaves the box at the bottom
     mask = soft_mask(chin_below, box)
-    assert mask.max() == 255
-    assert mask[-1].max() <= 30
+    assert mask.max() == 255 and mask[-1].max() <= 30
     assert not mask[:36].any()  # above the hull
     assert (np.abs(np.diff(mask.astype(int), axis=0)) < 60).all()
 
@@ -188,15 +164,6 @@ def test_paste_keeps_frame_outside_mask(style: str) -> None:
         assert (copy.u != frame.u).any()
 
 
-@pytest.mark.parametrize("colour", [BT709, BT601_FULL])
-def test_paste_own_picture_keeps_frame(colour: ColourTags) -> None:
-    chunk, frames = make_chunk(make_track(BOXES[:2]), [0, 1], colour)
-    patches = paste(chunk, box_rgb(chunk, (70, 64)), "rectangle")
-    for i in range(2):
-        assert np.abs(patches.y[i].astype(int) - chunk.y[i]).max() <= 2
-        assert np.abs(patches.uv[i].astype(int) - chunk.uv[i]).max() <= 3
-
-
 def test_paste_puts_picture_at_box() -> None:
     """A network that gives back a small picture: its middle of gravity must not move."""
     chunk, _ = make_chunk(make_track(BOXES[:1]), [0])
@@ -211,22 +178,17 @@ def test_paste_puts_picture_at_box() -> None:
         assert abs(middles[0] - middles[1]) < 0.2
 
 
-def test_paste_match_colour_removes_seam_shift() -> None:
+def test_paste_match_colour_and_opacity_limit_change() -> None:
     chunk, _ = make_chunk(make_track(BOXES[:1]), [0])
     brighter = (box_rgb(chunk, (70, 64)).astype(int) + 9).clip(0, 255).astype(np.uint8)
     matched, plain = (paste(chunk, brighter, match_colour=match).y.astype(int) for match in (True, False))
     assert (plain - chunk.y).max() >= 6
     assert np.abs(matched - chunk.y).max() <= 3
-
-
-def test_paste_opacity_scales_change() -> None:
     white = np.full((1, 32, 32, 3), 255, np.uint8)
-    done = []
-    for opacity in (1.0, 0.5):
-        chunk, _ = make_chunk(make_track(BOXES[:1], np.array([opacity])), [0])
-        done.append(paste(chunk, white, match_colour=False).y[0].astype(int) - chunk.y[0])
-    assert done[0].max() > 40
-    assert np.abs(done[1] - done[0] / 2).max() <= 1
+    chunks = [make_chunk(make_track(BOXES[:1], np.array([opacity])), [0])[0] for opacity in (1.0, 0.5)]
+    whole, half = (paste(each, white, match_colour=False).y[0].astype(int) - each.y[0] for each in chunks)
+    assert whole.max() > 40
+    assert np.abs(half - whole / 2).max() <= 1
 
 
 def test_paste_small_face_does_not_alias() -> None:

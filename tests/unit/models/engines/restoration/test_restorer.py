@@ -1,5 +1,4 @@
-from __future__ import annotations
-
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -7,11 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
+from config import PipelineConfig
+from errors import CancelledJobError, ConfigError, OptionError
 from media.yuv_frame import YuvFrame, cut
+from models.avatar.avatar import Avatar
 from models.avatar.face_region import FaceRegion
+from models.engines.catalog import EngineCatalog, post_processor_list
+from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
-from models.engines.protocol import ComputeResources, TensorTable
+from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.restoration.restorer import (
     RESTORATION_ROLE,
     SIDE,
@@ -21,9 +24,13 @@ from models.engines.restoration.restorer import (
     Surroundings,
     load_restorer,
 )
+from models.engines.weights.store import WeightsStore
+from models.speech.activity import SpeechActivity
+from models.speech.features import FeatureBlock
 from models.track.face_track import FaceTrack
 from tests.random_weights.restoration import save_restoration
 from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_track
+from tests.unit.models.synthetic_avatar import FilmedAvatar, make_avatar
 
 SOURCE = [3, ABSENT, 9, 9]
 
@@ -47,18 +54,21 @@ def generated(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> Fa
     return FacePatches(np.array(row, np.int32), region.origins[shown], (y * 0.8).astype(np.uint8), uv)
 
 
+def around(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> BoxChunk:
+    return Surroundings(track, COLOUR).crop(np.array(source, np.int32), [frames[i] for i in source])
+
+
 def contrast(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((face.astype(np.float32) - 110) * 1.8 + 110).clip(0, 255).astype(np.uint8)
 
 
 def test_restore_changes_only_lower_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
     patches = generated(track, frames, SOURCE)
-    surroundings = Surroundings(track, COLOUR).crop(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+    surroundings = around(track, frames, SOURCE)
     before = patches.y.copy()
     done = FaceRestorer(contrast).restore(patches, surroundings)
     assert np.array_equal(patches.y, before)
-    assert np.array_equal(done.origins, patches.origins)
-    assert np.array_equal(done.row, patches.row)
+    assert np.array_equal(done.origins, patches.origins) and np.array_equal(done.row, patches.row)
     for face in range(len(done.y)):
         changed = np.argwhere(done.y[face] != before[face])
         outline = surroundings.outline[face] + surroundings.origins[face] - patches.origins[face]
@@ -78,7 +88,7 @@ def test_restore_network_sees_patch_in_upright_face(track: FaceTrack, frames: li
         return face
 
     patches = generated(track, frames, [3])
-    surroundings = Surroundings(track, COLOUR).crop(np.array([3], np.int32), [frames[3]])
+    surroundings = around(track, frames, [3])
     patches.y[:] = 16  # black
     FaceRestorer(network).restore(patches, surroundings)
     (face,) = seen
@@ -89,7 +99,7 @@ def test_restore_network_sees_patch_in_upright_face(track: FaceTrack, frames: li
 
 def test_restore_strength_is_share_of_restored_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
     patches = generated(track, frames, [9])
-    surroundings = Surroundings(track, COLOUR).crop(np.array([9], np.int32), [frames[9]])
+    surroundings = around(track, frames, [9])
     none, half, whole = (FaceRestorer(contrast, s).restore(patches, surroundings) for s in (0.0, 0.5, 1.0))
     assert np.array_equal(none.y, patches.y)
     own = patches.y.astype(int)
@@ -101,37 +111,29 @@ def test_restore_strength_is_share_of_restored_face(track: FaceTrack, frames: li
 
 
 def test_restore_in_chunks_gives_same_bytes(track: FaceTrack, frames: list[YuvFrame], tmp_path: Path) -> None:
-    restorer = load_restorer(
-        save_restoration(tmp_path / "gfpgan.onnx"), ComputeResources(), RestorationOptions(strength=0.8)
-    )
-    cutter = Surroundings(track, COLOUR)
+    path = save_restoration(tmp_path / "gfpgan.onnx")
+    restorer = load_restorer(path, ComputeResources(), RestorationOptions(strength=0.8))
 
     def restored(source: list[int]) -> FacePatches:
-        surroundings = cutter.crop(np.array(source, np.int32), [frames[i] for i in source])
-        return restorer.restore(generated(track, frames, source), surroundings)
+        return restorer.restore(generated(track, frames, source), around(track, frames, source))
 
     whole, parts = restored(SOURCE), [restored([3, ABSENT]), restored([9, 9])]
     for name in ("y", "uv"):
         assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
 
 
-def test_restore_stop_raises_before_next_face(track: FaceTrack, frames: list[YuvFrame]) -> None:
-    surroundings = Surroundings(track, COLOUR).crop(np.array(SOURCE, np.int32), [frames[i] for i in SOURCE])
+def test_restore_stop_or_other_surroundings_raise(track: FaceTrack, frames: list[YuvFrame]) -> None:
+    patches, surroundings = generated(track, frames, SOURCE), around(track, frames, SOURCE)
     with pytest.raises(CancelledJobError, match="1 of 3 faces"):
-        FaceRestorer(contrast).restore(generated(track, frames, SOURCE), surroundings, iter((False, True)).__next__)
-
-
-def test_restore_surroundings_of_other_frames_raise(track: FaceTrack, frames: list[YuvFrame]) -> None:
-    surroundings = Surroundings(track, COLOUR).crop(np.array([3], np.int32), [frames[3]])
+        FaceRestorer(contrast).restore(patches, surroundings, iter((False, True)).__next__)
     with pytest.raises(ValueError, match=r"Expected surroundings of rows \[0, -1\], got \[0\]"):
-        FaceRestorer(contrast).restore(generated(track, frames, [3, ABSENT]), surroundings)
+        FaceRestorer(contrast).restore(generated(track, frames, [3, ABSENT]), around(track, frames, [3]))
 
 
 @pytest.mark.parametrize("with_number", [False, True])
 def test_onnx_restoration_scales_from_minus_one_to_one(tmp_path: Path, with_number: bool) -> None:
-    network = OnnxRestoration(
-        save_restoration(tmp_path / "net.onnx", with_number=with_number), ComputeResources(), fidelity=0.25
-    )
+    path = save_restoration(tmp_path / "net.onnx", with_number=with_number)
+    network = OnnxRestoration(path, ComputeResources(), fidelity=0.25)
     face = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     expected = (face.astype(float) - 127.5) * 2 + 127.5 + np.array([0, 0.25, 0]) * 127.5 * with_number
     assert np.abs(network(face) - expected.clip(0, 255)).max() <= 0.51
@@ -147,3 +149,74 @@ def test_restoration_role_accepts_only_its_network() -> None:
         TensorTable("torch", {"weight": (1,)}),
     ):
         assert "found" in str(RESTORATION_ROLE.mismatch(other))
+
+
+NUM = 8
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
+    return make_avatar(tmp_path_factory.mktemp("filmed"), 0.14)
+
+
+@pytest.fixture(scope="module")
+def avatar(filmed: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+    avatar = filmed.avatar(tmp_path_factory.mktemp("avatar"))
+    engine = EngineCatalog(PipelineConfig()).engine("warp")
+    avatar.folder_of(engine).mkdir(parents=True)
+    with filmed.reader() as reader:
+        engine.analyse(avatar, avatar.frames(reader), None, lambda: False)
+    return avatar
+
+
+def catalog(data_dir: Path, strength: float = 1.0) -> EngineCatalog:
+    return EngineCatalog(PipelineConfig(data_dir=data_dir, engines={"restoration": {"strength": strength}}))
+
+
+def add_network(data_dir: Path, folder: Path) -> None:
+    WeightsStore(data_dir / "weights").add(save_restoration(folder / "GFPGANv1.4.onnx"))
+
+
+def patches_of(catalog: EngineCatalog, name: str, filmed: FilmedAvatar, avatar: Avatar) -> tuple[np.ndarray, ...]:
+    engine = catalog.engine(name)
+    heard, rows = np.zeros((60, 1024), np.float32), np.ones(60, np.float32)
+    features = FeatureBlock(0.0, 1.0, 0, heard, SpeechActivity(gate=rows, is_heard=rows > 0))
+    index = np.arange(NUM, dtype=np.int32)
+    plan = engine.plan(avatar, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
+    with filmed.reader() as reader:
+        chunk = engine.crop(avatar, plan, list(reader.read(plan.source_index.tolist())))
+    assert chunk.num_frames == NUM
+    patches = engine.face_generator(ComputeResources()).generate(chunk)
+    return patches.row, patches.origins, patches.y, patches.uv
+
+
+def test_restored_generate_sharpens_face_and_keeps_edges(filmed: FilmedAvatar, avatar: Avatar, tmp_path: Path) -> None:
+    add_network(tmp_path / "data", tmp_path)
+    plain = patches_of(catalog(tmp_path / "data"), "warp", filmed, avatar)
+    sharp = patches_of(catalog(tmp_path / "data"), "warp+restoration", filmed, avatar)
+    assert all((one == other).all() for one, other in zip(plain[:2], sharp[:2], strict=True))
+    changed = np.abs(plain[2].astype(int) - sharp[2])
+    assert (changed > 4).mean() > 0.1
+    for edge in (changed[:, 0], changed[:, -1], changed[:, :, 0], changed[:, :, -1]):
+        assert not edge.any(), "no seam where the engine's region ends within the face"
+    none = patches_of(catalog(tmp_path / "data", 0.0), "warp+restoration", filmed, avatar)
+    assert all((one == other).all() for one, other in zip(plain, none, strict=True))
+
+    inner, outer = (catalog(tmp_path / "data").engine(name) for name in ("warp", "warp+restoration"))
+    assert (outer.name, outer.version, outer.audio_features) == (inner.name, inner.version, inner.audio_features)
+
+
+def test_check_unavailable_restoration_raises_option_error(tmp_path: Path) -> None:
+    engines = catalog(tmp_path)
+    with pytest.raises(OptionError, match=r"missing Face restoration.*lipwright models add FILE_OR_URL --engine rest"):
+        engines.check("warp+restoration")
+    with pytest.raises(OptionError, match="expected one of restoration after the plus"):
+        engines.check("warp+polish")
+    with pytest.raises(OptionError, match="expected one of warp"):
+        engines.check("nonesuch+restoration")
+    (step,) = post_processor_list(WeightsStore(tmp_path / "weights"))
+    assert (step.name, step.is_installed) == ("restoration", False)
+    add_network(tmp_path, tmp_path)
+    engines.check("warp+restoration")
+    with pytest.raises(ConfigError, match="strength"):
+        catalog(tmp_path, 2.0).engine("warp+restoration")

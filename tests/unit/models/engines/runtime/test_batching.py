@@ -1,18 +1,16 @@
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from errors import CancelledJobError
-from models.engines.protocol import ComputeResources
+from models.engines.protocol import ComputeResources, Device
 from models.engines.runtime import batching
 from models.engines.runtime.batching import Batch, SharedBatches, advise_batch, fixed_batches, seconds_by_batch
 from models.engines.runtime.device_feed import DeviceBatches
@@ -26,41 +24,26 @@ def test_fixed_batches_are_full_and_hold_each_row_once() -> None:
     assert [first.tolist() for (first, _), _ in made] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 9, 9]]
     assert all((second == 2 * first).all() for (first, second), _ in made)
     assert list(fixed_batches((rows[:0],), 4)) == []
-
-
-def test_fixed_batches_stop_raises_before_next_batch() -> None:
-    batches = fixed_batches((np.arange(10),), 4, iter((False, False, True)).__next__)
+    batches = fixed_batches((rows,), 4, iter((False, False, True)).__next__)
     assert [next(batches)[1], next(batches)[1]] == [4, 4]
     with pytest.raises(CancelledJobError, match="8 of 10 faces"):
         next(batches)
 
 
-class Clock:
-    """Time that passes only while somebody works."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-    def work(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(batching, "time", clock)
-    return clock
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Seconds that pass only while somebody adds to them."""
+    passed = [0.0]
+    monkeypatch.setattr(batching, "time", SimpleNamespace(perf_counter=lambda: sum(passed)))
+    yield passed
 
 
-def test_seconds_by_batch_stops_when_budget_is_spent(clock: Clock) -> None:
+def test_seconds_by_batch_stops_when_budget_is_spent(clock: list[float]) -> None:
     ran = []
 
     def run(size: int) -> None:
         ran.append(size)
-        clock.work(0.02 * size)
+        clock.append(0.02 * size)
 
     found = seconds_by_batch(run, budget_s=0.45)
     assert list(found) == [1, 2, 4]
@@ -68,11 +51,11 @@ def test_seconds_by_batch_stops_when_budget_is_spent(clock: Clock) -> None:
     assert found[1] == pytest.approx(0.02)
 
 
-def test_advise_batch_logs_only_clear_gain(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_advise_batch_logs_only_clear_gain(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert advise_batch(lambda size: clock.work(0.005 * size**2), used=1, budget_s=0.4) == 1
+        assert advise_batch(lambda size: clock.append(0.005 * size**2), used=1, budget_s=0.4) == 1
         assert not caplog.records
-        assert advise_batch(lambda size: clock.work(0.03), used=1, budget_s=2) > 1
+        assert advise_batch(lambda size: clock.append(0.03), used=1, budget_s=2) > 1
     assert "batch_size 1" in caplog.text
 
 
@@ -111,13 +94,11 @@ class Callers:
         self, *values: int, together: str | None = "", should_stop: Callable[[], bool] = lambda: False
     ) -> Future[list[int]]:
         """Begin, and return once the rows wait for the network or are in it."""
-        rows = np.array(values, np.int64)
+        rows, out = np.array(values, np.int64), np.zeros(len(values), np.int64)
 
         def run() -> list[int]:
-            out = np.zeros_like(rows)
             self._batches.fill(out, (rows,), self._network.compute, should_stop, together)
-            doubled: list[int] = out.tolist()
-            return doubled
+            return list(out.tolist())
 
         begun = self._pool.submit(run)
         self._num += 1
@@ -128,10 +109,8 @@ class Callers:
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
-    network = Network()
-    yield network
-    network.gate.set()
+def network() -> Network:
+    return Network()
 
 
 @pytest.fixture
@@ -145,6 +124,7 @@ def test_shared_batches_single_caller_pads_last_batch(callers: Callers, network:
     network.gate.set()
     assert callers.double(1, 2, 3, 4, 5).result(WAIT_S) == [2, 4, 6, 8, 10]
     assert network.batches == [([1, 2, 3, 4], 4), ([5, 5, 5, 5], 1)]
+    assert callers.double().result(WAIT_S) == [] and len(network.batches) == 2
 
 
 def test_shared_batches_waiting_rows_replace_padding(callers: Callers, network: Network) -> None:
@@ -188,27 +168,17 @@ def test_shared_batches_cancel_keeps_rows_of_others(callers: Callers, network: N
     assert other.result(WAIT_S) == [40, 42]
 
 
-def test_shared_batches_without_rows_run_no_batch(callers: Callers, network: Network) -> None:
-    network.begun.set()
-    assert callers.double().result(WAIT_S) == []
-    assert network.batches == []
-
-
-def _check_many_at_once(device: torch.device) -> None:
-    """Chunks generated at the same time get their own rows, the bytes of which do not depend on the neighbours."""
-    generator = torch.Generator().manual_seed(5)
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
+def test_concurrent_generate_calls_do_not_mix(name: Device) -> None:
+    """Each chunk gets its own rows, the bytes of which do not depend on the neighbours."""
+    device = open_device(ComputeResources(name))
     network = torch.nn.Conv2d(3, 32, 3, padding=1)
-    network.weight.data = torch.randn(network.weight.shape, generator=generator)
-    network = network.to(device)
-    batches = DeviceBatches(device, SIZE)
-
-    def compute(pictures: Tensor) -> Tensor:
-        generated: Tensor = network(pictures)
-        return generated
+    network.weight.data = torch.randn(network.weight.shape, generator=torch.Generator().manual_seed(5))
+    network, batches = network.to(device), DeviceBatches(device, SIZE)
 
     def generate(pictures: NDArray[np.float32]) -> bytes:
         out = np.empty((len(pictures), 32, *pictures.shape[2:]), np.float32)
-        batches.fill(out, (pictures,), compute)
+        batches.fill(out, (pictures,), network.forward)
         return out.tobytes()
 
     rng = np.random.default_rng(0)
@@ -216,12 +186,3 @@ def _check_many_at_once(device: torch.device) -> None:
     alone = [generate(chunk) for chunk in chunks]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(generate, chunks)) == alone
-
-
-def test_concurrent_generate_calls_do_not_mix() -> None:
-    _check_many_at_once(torch.device("cpu"))
-
-
-@pytest.mark.needs_cuda
-def test_concurrent_generate_calls_on_cuda_do_not_mix() -> None:
-    _check_many_at_once(open_device(ComputeResources("cuda")))

@@ -1,6 +1,5 @@
-from __future__ import annotations
-
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,7 @@ from errors import WeightsError
 from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
 from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
-from models.engines.ultralight.hubert import (
-    HubertAudioEncoder,
-    OnnxHubert,
-    load_hubert,
-    normal_form,
-    num_hubert_rows,
-)
+from models.engines.ultralight.hubert import HubertAudioEncoder, OnnxHubert, load_hubert, normal_form, num_hubert_rows
 from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
 from models.engines.ultralight.weights import AudioKind, Variant, hubert_mismatch
 from models.engines.ultralight.wenet import OnnxWenet, WenetAudioEncoder, fbank
@@ -27,10 +20,11 @@ from models.speech.level import SpeechLevel, measure_level
 from tests.random_weights.ultralight import save_hubert, save_wenet
 
 SECONDS = 42.0  # three windows of HuBERT
+Speech = tuple[Path, SpeechLevel]
 
 
 @pytest.fixture(scope="module")
-def speech(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SpeechLevel]:
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Speech:
     path = tmp_path_factory.mktemp("speech") / "speech.npy"
     rng = np.random.default_rng(5)
     loud = np.repeat(rng.uniform(0, 3000, int(SECONDS * 4)), 4000)
@@ -48,30 +42,35 @@ def wenet(tmp_path_factory: pytest.TempPathFactory) -> OnnxWenet:
     return OnnxWenet(save_wenet(tmp_path_factory.mktemp("wenet") / "encoder.onnx"), ComputeResources())
 
 
-def assert_spans_join(
-    audio_encoder: Any, speech: tuple[Path, SpeechLevel], variant: Variant, spans: list[FrameSpan]
+@pytest.mark.parametrize(
+    ("kind", "fps", "total", "cuts"),
+    [
+        # 18 seconds, where a window ends, lie in frame 539.
+        ("hubert", Fraction(30000, 1001), 1259, [530, 545, 560, 700, 1259]),
+        ("wenet", Fraction(25), 1050, [1, 2, 9, 14]),
+    ],
+)
+def test_encode_in_spans_gives_same_bytes(
+    speech: Speech, hubert: OnnxHubert, wenet: OnnxWenet, kind: AudioKind, fps: Fraction, total: int, cuts: list[int]
 ) -> None:
-    first, stop = spans[0].first, spans[-1].stop
-    whole: UltralightFeatures = audio_encoder.encode(
-        *speech, FrameSpan(spans[0].fps, first, stop - first, spans[0].total)
-    )
-    parts: list[UltralightFeatures] = [audio_encoder.encode(*speech, span) for span in spans]
-    assert np.array_equal(np.concatenate([part.windows(variant) for part in parts]), whole.windows(variant))
+    def encode(audio_encoder: Any, first: int, stop: int) -> UltralightFeatures:
+        features: UltralightFeatures = audio_encoder.encode(*speech, FrameSpan(fps, first, stop - first, total))
+        return features
+
+    def make() -> Any:
+        return HubertAudioEncoder(hubert) if kind == "hubert" else WenetAudioEncoder(wenet)
+
+    audio_encoder = make()
+    whole = encode(audio_encoder, cuts[0], cuts[-1])
+    parts = [encode(audio_encoder, *cut) for cut in pairwise(cuts)]
+    for variant in (Variant(kind), Variant(kind, 16)):
+        assert np.array_equal(np.concatenate([part.windows(variant) for part in parts]), whole.windows(variant))
     assert np.array_equal(np.concatenate([part.gate for part in parts]), whole.gate)
+    assert np.array_equal(encode(make(), *cuts[1:3]).rows, parts[1].rows)
     assert whole.rows.std() > 0
 
 
-def test_hubert_encode_in_spans_gives_same_bytes(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
-    fps, total = Fraction(30000, 1001), 1259
-    cuts = [530, 545, 560, 700, 1259]  # 18 seconds, where a window ends, lie in frame 539
-    spans = [FrameSpan(fps, a, b - a, total) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-    audio_encoder = HubertAudioEncoder(hubert)
-    assert_spans_join(audio_encoder, speech, Variant("hubert"), spans)
-    again = HubertAudioEncoder(hubert).encode(*speech, spans[1])
-    assert np.array_equal(again.rows, audio_encoder.encode(*speech, spans[1]).rows)
-
-
-def test_hubert_encode_span_equals_rows_of_whole(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+def test_hubert_encode_span_equals_rows_of_whole(speech: Speech, hubert: OnnxHubert) -> None:
     """Also where windows of 18 seconds meet: the margin holds what a row sees beside its own samples."""
     samples = np.load(speech[0]).astype(np.float64) / 32768
     wave = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
@@ -82,19 +81,7 @@ def test_hubert_encode_span_equals_rows_of_whole(speech: tuple[Path, SpeechLevel
     assert np.abs(heard.rows - expected[heard.ids]).max() < 1e-4
 
 
-def test_hubert_encode_past_end_is_silence_before_start_is_empty(
-    speech: tuple[Path, SpeechLevel], hubert: OnnxHubert
-) -> None:
-    audio_encoder = HubertAudioEncoder(hubert)
-    start = audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 2, 1100)).windows(Variant("hubert"))
-    assert not start[0, :8].any()
-    assert start[0, 8:].any(axis=(1, 2)).all()
-    after = audio_encoder.encode(*speech, FrameSpan(Fraction(25), 1070, 4, 1100))
-    assert not after.gate.any()
-    assert np.ptp(after.rows, axis=0).max() < 1e-5  # silence sounds the same everywhere
-
-
-def test_hubert_encode_runs_each_window_once(speech: tuple[Path, SpeechLevel], hubert: OnnxHubert) -> None:
+def test_hubert_encode_past_end_is_silence_before_start_is_empty(speech: Speech, hubert: OnnxHubert) -> None:
     asked: list[int] = []
 
     def network(wave: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,34 +89,31 @@ def test_hubert_encode_runs_each_window_once(speech: tuple[Path, SpeechLevel], h
         return hubert(wave)
 
     audio_encoder = HubertAudioEncoder(network)
-    for first in (0, 100, 200):
-        audio_encoder.encode(*speech, FrameSpan(Fraction(25), first, 100, 1050))
-    assert asked == [(hubert_module._WINDOW_ROWS + hubert_module._MARGIN_ROWS - 1) * 320 + 400]
+    start, *_ = (audio_encoder.encode(*speech, FrameSpan(Fraction(25), first, 2, 1100)) for first in (0, 100, 200))
+    assert asked == [(hubert_module._WINDOW_ROWS + hubert_module._MARGIN_ROWS - 1) * 320 + 400], "once"
+    windows = start.windows(Variant("hubert"))
+    assert not windows[0, :8].any() and windows[0, 8:].any(axis=(1, 2)).all()
+    after = audio_encoder.encode(*speech, FrameSpan(Fraction(25), 1070, 4, 1100))
+    assert not after.gate.any()
+    assert np.ptp(after.rows, axis=0).max() < 1e-5  # silence sounds the same everywhere
+    wrong = HubertAudioEncoder(lambda wave: np.zeros((3, 1024), np.float32))
+    with pytest.raises(WeightsError, match=r"Expected \(950, 1024\) from HuBERT.*got \(3, 1024\)"):
+        wrong.encode(*speech, FrameSpan(Fraction(25), 0, 10, 1050))
 
 
-def test_onnx_hubert_accepts_mask_input_and_short_speech(tmp_path: Path) -> None:
+def test_onnx_hubert_accepts_mask_short_and_long_speech(tmp_path: Path) -> None:
     network = OnnxHubert(save_hubert(tmp_path / "masked.onnx", with_mask=True), ComputeResources())
     path = tmp_path / "click.npy"
     np.save(path, np.full(50, 1000, np.int16))
     heard = HubertAudioEncoder(network).encode(path, measure_level(path), FrameSpan(Fraction(25), 0, 1, 1))
     assert heard.windows(Variant("hubert")).shape == (1, 16, 32, 32)
-
-
-def test_normal_form_of_long_speech_is_exact(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).integers(-32768, 32768, 3_000_001).astype(np.int16)
     mean, deviation = normal_form(samples)
     assert abs(float(mean) - samples.mean() / 32768) < 1e-9
     assert abs(float(deviation) - np.sqrt((samples / 32768).var() + 1e-7)) < 1e-6
 
 
-def test_wenet_encode_in_spans_gives_same_bytes(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
-    fps, total = Fraction(25), 1050
-    cuts = [1, 2, 9, 14]
-    spans = [FrameSpan(fps, a, b - a, total) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-    assert_spans_join(WenetAudioEncoder(wenet), speech, Variant("wenet"), spans)
-
-
-def test_wenet_encode_reads_published_chunks(speech: tuple[Path, SpeechLevel], wenet: OnnxWenet) -> None:
+def test_wenet_encode_reads_published_chunks(speech: Speech, wenet: OnnxWenet) -> None:
     """320 ms of silence in front; chunk i holds frames 5 i to 5 i + 67; offset 100, caches 0."""
     samples = np.load(speech[0]).astype(np.float32)
     padded = np.concatenate([np.zeros(32 * 160, np.float32), samples[:40_000]])
@@ -140,12 +124,6 @@ def test_wenet_encode_reads_published_chunks(speech: tuple[Path, SpeechLevel], w
     for member, chunk in enumerate(range(2, 10)):
         expected = bank[5 * chunk : 5 * chunk + 67].reshape(-1) @ weight + 100
         assert np.abs(windows[member] - expected).max() < 1e-2
-
-
-def test_hubert_other_row_rate_raises_weights_error(speech: tuple[Path, SpeechLevel]) -> None:
-    audio_encoder = HubertAudioEncoder(lambda wave: np.zeros((3, 1024), np.float32))
-    with pytest.raises(WeightsError, match=r"Expected \(950, 1024\) from HuBERT.*got \(3, 1024\)"):
-        audio_encoder.encode(*speech, FrameSpan(Fraction(25), 0, 10, 1050))
 
 
 def test_hubert_network_has_published_names_and_sizes() -> None:
@@ -194,9 +172,6 @@ def test_fbank_equals_kaldi() -> None:
     ]
     assert np.abs(rows[[0, 2, 5]][:, [0, 1, 7, 40, 63, 79]] - expected).max() < 2e-4
     assert abs(float(rows.mean()) - 17.522074) < 1e-4
-
-
-def test_fbank_silence_is_kaldi_floor() -> None:
     assert np.allclose(fbank(np.zeros(800, np.float32)), -15.942385)
 
 
@@ -208,31 +183,23 @@ def make_heard(audio_kind: AudioKind, span: FrameSpan, num_rows: int) -> Ultrali
     return UltralightFeatures(audio_kind, frame_rows(audio_kind, span), ids, rows, np.ones(span.num, np.float32))
 
 
-@pytest.mark.parametrize("frame", [0, 3, 4, 50, 97, 99])
-def test_hubert_windows_at_25_fps_equal_published(frame: int) -> None:
-    """features[i - 4 : i + 4] of (T, 2, 1024) with zeros beyond the ends, reshaped to (16, 32, 32)."""
-    features = np.repeat(np.arange(1, 201, dtype=np.float32)[:, None], 1024, 1).reshape(100, 2, 1024)
-    padded = np.concatenate([np.zeros((4, 2, 1024)), features, np.zeros((4, 2, 1024))])
-    span = FrameSpan(Fraction(25), frame, 1, 100)
-    got = make_heard("hubert", span, 200).windows(Variant("hubert"))
-    assert np.array_equal(got[0], padded[frame : frame + 8].reshape(16, 32, 32))
-
-
-def test_windows_of_older_variant_have_16_frames() -> None:
-    span = FrameSpan(Fraction(25), 30, 1, 100)
-    got = make_heard("hubert", span, 200).windows(Variant("hubert", 16))
-    assert got.shape == (1, 32, 32, 32)
-    assert got[0, :, 0, 0].tolist() == list(range(2 * 22 + 1, 2 * 38 + 1))
-
-
-@pytest.mark.parametrize("frame", [0, 5, 38, 39])
-def test_wenet_windows_at_20_fps_equal_published(frame: int) -> None:
-    """Chunk i starts at frame 5 i of the filter bank; features[i - 4 : i + 4] of (T, 16, 512)."""
-    chunks = np.repeat(np.arange(40, dtype=np.float32)[:, None] * 5 + 1, 16 * 512, 1).reshape(40, 16, 512)
-    padded = np.concatenate([np.zeros((4, 16, 512)), chunks, np.zeros((4, 16, 512))])
-    span = FrameSpan(Fraction(20), frame, 1, 40)
-    got = make_heard("wenet", span, 200).windows(Variant("wenet"))
-    assert np.array_equal(got[0], padded[frame : frame + 8].reshape(128, 16, 32))
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.97, 0.99])
+@pytest.mark.parametrize(
+    ("kind", "fps", "num", "first", "shape"),
+    [("hubert", 25, 100, np.arange(1, 201), (2, 1024)), ("wenet", 20, 40, np.arange(40) * 5 + 1, (16, 512))],
+    ids=["hubert", "wenet"],
+)
+def test_windows_equal_published(
+    kind: AudioKind, fps: int, num: int, first: NDArray[np.int64], shape: tuple[int, int], share: float
+) -> None:
+    """features[i - 4 : i + 4] of (T, 2, 1024) or, chunk i starting at row 5 i, (T, 16, 512); zeros beyond the ends."""
+    frame, width = int(share * num), 1024 if kind == "hubert" else 16 * 512
+    features = np.repeat(first.astype(np.float32)[:, None], width, 1).reshape(num, *shape)
+    beyond = np.zeros((4, *shape))
+    padded = np.concatenate([beyond, features, beyond])
+    got = make_heard(kind, FrameSpan(Fraction(fps), frame, 1, num), 200).windows(Variant(kind))
+    assert np.array_equal(got[0], padded[frame : frame + 8].reshape(got.shape[1:]))
+    assert got.shape[1:] == ((16, 32, 32) if kind == "hubert" else (128, 16, 32))
 
 
 def test_frame_rows_other_rates_keep_time() -> None:
@@ -242,6 +209,8 @@ def test_frame_rows_other_rates_keep_time() -> None:
         rows = frame_rows(audio_kind, span)  # type: ignore[arg-type]
         seconds = [float(frame / span.fps) for frame in range(span.first, span.stop)]
         assert np.abs(rows / per_second - seconds).max() <= 0.5 / per_second
+    assert num_job_samples(100, FrameSpan(Fraction(25), 0, 1, 2), 16_000) == 1280
+    assert num_job_samples(5000, FrameSpan(Fraction(25), 0, 1, 2), 16_000) == 5000
 
 
 def test_features_slice_keeps_windows_with_fewer_rows() -> None:
@@ -249,15 +218,8 @@ def test_features_slice_keeps_windows_with_fewer_rows() -> None:
     part = heard.slice(20, 24)
     for variant in (Variant("hubert"), Variant("hubert", 16)):
         assert np.array_equal(part.windows(variant), heard.windows(variant)[20:24])
-    assert len(part.rows) < len(heard.rows) / 2
-    assert not np.shares_memory(part.rows, heard.rows)
-
-
-def test_windows_without_rows_are_zero() -> None:
-    heard = make_heard("hubert", FrameSpan(Fraction(25), 50, 2, 52), 0)
-    assert not heard.windows(Variant("hubert")).any()
-
-
-def test_num_job_samples_ends_with_last_frame() -> None:
-    assert num_job_samples(100, FrameSpan(Fraction(25), 0, 1, 2), 16_000) == 1280
-    assert num_job_samples(5000, FrameSpan(Fraction(25), 0, 1, 2), 16_000) == 5000
+    assert len(part.rows) < len(heard.rows) / 2 and not np.shares_memory(part.rows, heard.rows)
+    assert not make_heard("hubert", FrameSpan(Fraction(25), 50, 2, 52), 0).windows(Variant("hubert")).any()
+    older = make_heard("hubert", FrameSpan(Fraction(25), 30, 1, 100), 200).windows(Variant("hubert", 16))
+    assert older.shape == (1, 32, 32, 32)
+    assert older[0, :, 0, 0].tolist() == list(range(2 * 22 + 1, 2 * 38 + 1))

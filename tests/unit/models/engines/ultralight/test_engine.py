@@ -1,5 +1,6 @@
-from __future__ import annotations
-
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,22 +14,22 @@ import torch
 from errors import ConfigError, WeightsError
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
+from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
 from models.engines.ultralight.engine import UltralightEngine, face_boxes, inner_boxes, network_pictures
 from models.engines.ultralight.generator import load_generator
-from models.engines.ultralight.network import load_network, picture_input
+from models.engines.ultralight.network import UltralightNetwork, load_network, picture_input, published_names
 from models.engines.ultralight.options import UltralightOptions
 from models.engines.ultralight.torch_generator import TorchGenerator
-from models.engines.ultralight.weights import ROLES, AudioKind, Variant
+from models.engines.ultralight.weights import ROLES, AudioKind, Variant, variant_of_audio, variant_of_tensors
 from models.engines.weights.inspection import inspect_weights
+from models.geometry.head_frame import mean_face
 from models.speech.level import measure_level
+from tests.conftest import REPO_ROOT
 from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import (
-    crop,
-    luma,
-)
+from tests.unit.models.engines.paste.face_scene import crop, luma
 
 FP32 = UltralightOptions(precision="fp32")
 
@@ -59,8 +60,6 @@ def test_paste_rectangle_reaches_box_border(checkpoint: Path, avatar: Avatar, fr
     engine = make_engine(checkpoint, paste="rectangle")
     patches = engine.face_generator(ComputeResources()).generate(crop(engine, avatar, make_plan([8]), frames))
     changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
-    from models.engines.paste.landmarks68 import ibug_points
-
     box = inner_boxes(face_boxes(ibug_points(avatar.track.points[[8]])))[0]
     assert np.abs(changed.min(0)[::-1] - box[:2]).max() < 2
     assert np.abs(changed.max(0)[::-1] + 1 - box[2:]).max() < 2
@@ -68,9 +67,6 @@ def test_paste_rectangle_reaches_box_border(checkpoint: Path, avatar: Avatar, fr
 
 def test_face_boxes_of_mean_face_equal_published_crop() -> None:
     """1.671 eye distances wide, from .244 below the eyes; the inner picture is 160 of its 168 pixels."""
-    from models.engines.paste.landmarks68 import ibug_points
-    from models.geometry.head_frame import mean_face
-
     points = ibug_points(mean_face()[None] * [100, -100, 100])
     x0, y0, x1, y1 = face_boxes(points)[0]
     assert abs((x1 - x0) - 167.1) < 1
@@ -78,15 +74,6 @@ def test_face_boxes_of_mean_face_equal_published_crop() -> None:
     assert abs(y0 - 24.4) < 1.5
     inner = inner_boxes(face_boxes(points))[0]
     assert np.allclose((inner[2:] - inner[:2]) / (x1 - x0), 160 / 168)
-
-
-def test_picture_input_is_reference_then_masked() -> None:
-    """cv2.rectangle(img, (5, 5, 150, 145), 0, -1) of face_utils.py."""
-    face = np.random.default_rng(0).integers(1, 256, (1, 160, 160, 3), dtype=np.uint8)
-    masked = cv2.rectangle(face[0].copy(), (5, 5, 150, 145), (0, 0, 0), -1)
-    expected = np.concatenate([face[0], masked], 2).transpose(2, 0, 1).astype(np.float32) / 255
-    assert np.array_equal(network_pictures(face)[0], expected)
-    assert np.array_equal(picture_input(torch.from_numpy(face))[0].numpy(), expected)
 
 
 def test_torch_generator_equals_unfolded_network(checkpoint: Path) -> None:
@@ -98,6 +85,11 @@ def test_torch_generator_equals_unfolded_network(checkpoint: Path) -> None:
         plain = load_network(checkpoint)(torch.from_numpy(network_pictures(faces)), torch.from_numpy(audio)).numpy()
     expected = plain.transpose(0, 2, 3, 1)[..., ::-1] * 255
     assert np.abs(generator.generate(faces, audio) - expected).max() < 0.51
+    # The reference, then the masked picture: cv2.rectangle(img, (5, 5, 150, 145), 0, -1) of face_utils.py.
+    masked = cv2.rectangle(faces[0].copy(), (5, 5, 150, 145), (0, 0, 0), -1)
+    seen = np.concatenate([faces[0], masked], 2).transpose(2, 0, 1).astype(np.float32) / 255
+    assert np.array_equal(network_pictures(faces)[0], seen)
+    assert np.array_equal(picture_input(torch.from_numpy(faces))[0].numpy(), seen)
 
 
 @pytest.mark.parametrize("batch", [1, 3, "batch"])
@@ -123,7 +115,7 @@ def test_load_generator_other_network_raises_weights_error(checkpoint: Path, tmp
         load_generator(other, ComputeResources(), FP32, "hubert")
 
 
-def test_audio_encoder_option_auto_uses_added_file(checkpoint: Path, tmp_path: Path) -> None:
+def test_audio_encoder_option_auto_uses_added_file(checkpoint: Path) -> None:
     def audio_features(**options: str) -> str:
         return UltralightEngine(EngineSettings(Brought(files), options)).audio_features.partition(":")[0]
 
@@ -165,23 +157,20 @@ def test_ultralight_roles_accept_only_their_files(checkpoint: Path, tmp_path: Pa
                 assert mismatch is None or "found" in mismatch
 
 
-def test_wenet_mismatch_allows_free_output_not_free_input() -> None:
+def test_mismatch_of_wenet_sizes_or_generator_shapes(checkpoint: Path) -> None:
     inputs = ((1, 1, -1, 80), (1,), (3, 8, -1, 128), (3, 1, 512, 14))
-    mismatch = {role.name: role.mismatch for role in ROLES}["wenet"]
-    assert mismatch(TensorTable("onnx", {}, inputs, ((1, -1, -1), (3, 8, -1, 128)))) is None
-    assert mismatch(TensorTable("onnx", {}, ((1, 1, -1, -1), *inputs[1:]), ((1, 16, 512),)))
-    assert mismatch(TensorTable("onnx", {}, inputs, ((1, 16, 256),)))
-
-
-def test_generator_mismatch_names_wrong_shapes(checkpoint: Path) -> None:
-    good, (generator, *_) = inspect_weights(checkpoint), ROLES
+    mismatch = {role.name: role.mismatch for role in ROLES}
+    assert mismatch["wenet"](TensorTable("onnx", {}, inputs, ((1, -1, -1), (3, 8, -1, 128)))) is None
+    assert mismatch["wenet"](TensorTable("onnx", {}, ((1, 1, -1, -1), *inputs[1:]), ((1, 16, 512),)))
+    assert mismatch["wenet"](TensorTable("onnx", {}, inputs, ((1, 16, 256),)))
+    good = inspect_weights(checkpoint)
     changed = replace(good, tensors={**good.tensors, "up3.conv.double_conv.0.conv.0.weight": (1, 2, 3, 3)})
-    assert "found (1, 2, 3, 3)" in str(generator.mismatch(changed))
+    assert "found (1, 2, 3, 3)" in str(mismatch["generator"](changed))
     uncounted = {name: shape for name, shape in good.tensors.items() if "num_batches" not in name}
-    assert generator.mismatch(replace(good, tensors=uncounted)) is None
+    assert mismatch["generator"](replace(good, tensors=uncounted)) is None
 
 
-def test_ultralight_plan_stores_each_row_once(checkpoint: Path) -> None:
+def test_ultralight_plan_stores_each_row_once() -> None:
     plan = make_plan([3] * 100)
     part = plan.slice(40, 72)
     assert (part.first_frame, len(part)) == (50, 32)
@@ -199,3 +188,42 @@ def test_ultralight_cuda_equals_cpu(checkpoint: Path) -> None:
     generator = TorchGenerator(checkpoint, ComputeResources("cuda"), FP32)
     assert np.abs(generator.generate(faces, audio).astype(int) - on_cpu).max() <= 1
     assert np.array_equal(generator.generate(faces, audio), generator.generate(faces, audio))
+
+
+@pytest.mark.usefixtures("reference")
+@pytest.mark.parametrize("audio_kind", ["hubert", "wenet"])
+def test_ultralight_network_equals_published(audio_kind: str) -> None:
+    folder = REPO_ROOT.parent / "shared" / "reference"
+    ours = f"models.engines.ultralight.network:UltralightNetwork:{audio_kind}"
+    command = [sys.executable, str(folder / "check.py"), str(folder / f"ultralight_{audio_kind}_core.npz"), ours]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=REPO_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert "OK" in run.stdout, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    "variant", [Variant(), Variant("hubert", 16), Variant("hubert", 8, 16), Variant("wenet"), Variant("wenet", 16)]
+)
+def test_variant_of_tensors_recognises_every_variant(variant: Variant) -> None:
+    with torch.device("meta"):
+        network = UltralightNetwork(variant.audio_kind, variant.num_frames, variant.width)
+        out = network(torch.empty(2, 6, 160, 160), torch.empty(2, *variant.audio_shape))
+    assert out.shape == (2, 3, 160, 160)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert variant_of_tensors(shapes) == variant
+    found = variant_of_audio((1, *variant.audio_shape))
+    assert found is not None
+    assert (found.audio_kind, found.num_frames) == (variant.audio_kind, variant.num_frames)
+    assert variant_of_tensors({"face_encoder_blocks.0.0.conv_block.0.weight": (16, 6, 7, 7)}) is None
+    assert variant_of_audio((1, 1, 80, 16)) is variant_of_audio((1, 16, 16, 32)) is None
+
+
+def test_published_names_maps_older_checkpoints() -> None:
+    """LiveTalking's unet.py wraps two modules in a container of one."""
+    network = UltralightNetwork(width=16)
+    older = {
+        name.replace("maxpool_conv.", "maxpool_conv.0.").replace("inc.inconv.", "inc.inconv.0."): tensor
+        for name, tensor in network.state_dict().items()
+    }
+    assert set(older) != set(network.state_dict())
+    network.load_state_dict(published_names(older))

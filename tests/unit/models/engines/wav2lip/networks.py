@@ -1,9 +1,6 @@
 """Generators with weights that nobody trained: files as users bring them, the same in every run."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,27 +14,12 @@ from tests.random_weights.parameters import made_up
 
 
 def made_up_parameters(size: Size, gain: float = 0.7) -> dict[str, Tensor]:
-    """Every parameter of a generator; each depends on its name alone.
-
-    Args:
-        size: The variant.
-        gain: Of the convolutions. At .7 the network generates shades of grey and tolerates half precision;
-            at 1 black and white, and does not.
-    """
+    """Every parameter of a generator; with a gain of .7 it tolerates half precision, with 1 it does not."""
     return made_up(shapes_of(network_without_values(size)), gain)
 
 
-def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes: Any) -> Path:
-    """Save a small network with a generator's inputs and output: brighter faces for louder speech.
-
-    Args:
-        path: Where.
-        size: Side of the pictures.
-        batch: A number, or the name of a free dimension.
-        changes: `face_first` (order of the inputs), `mel_bands`, `channels`, `height`.
-    """
-    bands, channels = changes.get("mel_bands", 80), changes.get("channels", 6)
-    height = changes.get("height", size)
+def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", *, face_first: bool = False) -> Path:
+    """Save a small network with a generator's inputs and output: brighter faces for louder speech."""
     nodes = [
         helper.make_node("ReduceMean", ["what_is_said"], ["loud"], axes=[1, 2, 3], keepdims=1),
         helper.make_node("Sub", ["loud", "silence"], ["louder"]),
@@ -48,12 +30,12 @@ def save_onnx(path: Path, size: int = 16, batch: int | str = "batch", **changes:
         helper.make_node("Sub", ["seen", "some"], ["mixed"]),
         helper.make_node("Add", ["mixed", "glow"], ["shown"]),
     ]
-    constants = {"zero": [0], "from": [channels - 3], "to": [channels], "axis": [1]}
+    constants = {"zero": [0], "from": [3], "to": [6], "axis": [1]}
     numbers = {"hidden_share": 0.25, "scale": 0.2, "silence": -4.0}
-    mel: dict[str, Dims] = {"what_is_said": (batch, 1, bands, 16)}
-    face: dict[str, Dims] = {"who": (batch, channels, height, size)}
-    inputs = face | mel if changes.get("face_first") else mel | face
-    outputs: dict[str, Dims] = {"shown": (batch, 3, height, size)}
+    mel: dict[str, Dims] = {"what_is_said": (batch, 1, 80, 16)}
+    face: dict[str, Dims] = {"who": (batch, 6, size, size)}
+    inputs = face | mel if face_first else mel | face
+    outputs: dict[str, Dims] = {"shown": (batch, 3, size, size)}
     return save_network(path, nodes, inputs, outputs, {**constants, **numbers})
 
 

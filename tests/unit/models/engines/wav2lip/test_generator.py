@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,36 +5,34 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor
 
 from errors import WeightsError
-from models.engines.protocol import ComputeResources
+from models.engines.protocol import ComputeResources, Device, TensorTable
+from models.engines.runtime.checkpoints import shapes_of
 from models.engines.runtime.torch_device import fold_batch_norm, half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
-from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input, load_network
+from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input, load_network, network_without_values
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.torch_generator import TorchGenerator, sample_faces, sample_windows
+from models.engines.wav2lip.weights import GENERATOR_ROLE, onnx_roles
+from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.reference import fill
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, onnx_result, save_onnx
 
 FULL = Wav2LipOptions(precision="fp32", batch_size=2)
 
 
-def _inputs(num: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    return sample_faces(num, size), sample_windows(num)
-
-
 @pytest.fixture(scope="module")
 def generator(checkpoint: Path) -> TorchGenerator:
-    """In full precision, two faces a batch."""
     found = load_generator(checkpoint, ComputeResources(), FULL)
     assert isinstance(found, TorchGenerator)
     return found
 
 
 def test_torch_generator_equals_plain_network(generator: TorchGenerator) -> None:
-    faces, windows = _inputs(3, 96)
+    faces, windows = sample_faces(3, 96), sample_windows(3)
     network = Wav2LipNetwork(96).eval()
     network.load_state_dict(made_up_parameters(96), strict=False)
     hidden = faces.copy()
@@ -50,7 +46,7 @@ def test_torch_generator_equals_plain_network(generator: TorchGenerator) -> None
 
 
 def test_torch_generator_any_batch_position_gives_same_bytes(generator: TorchGenerator) -> None:
-    faces, windows = _inputs(3, 96)
+    faces, windows = sample_faces(3, 96), sample_windows(3)
     whole = generator.generate(faces, windows)
     assert np.array_equal(generator.generate(faces[::-1], windows[::-1])[::-1], whole)
     parts = [generator.generate(faces[i : i + 1], windows[i : i + 1]) for i in range(3)]
@@ -58,37 +54,32 @@ def test_torch_generator_any_batch_position_gives_same_bytes(generator: TorchGen
     assert generator.generate(faces[:0], windows[:0]).shape == (0, 96, 96, 3)
 
 
-def test_torch_generator_auto_uses_half_if_close(checkpoint: Path, generator: TorchGenerator) -> None:
+def test_torch_generator_auto_uses_half_only_if_close(
+    checkpoint: Path, generator: TorchGenerator, tmp_path: Path
+) -> None:
+    path = tmp_path / "wild.pth"
+    torch.save(made_up_parameters(96, gain=1.0), path)
+    wild = TorchGenerator(path, ComputeResources(), Wav2LipOptions(batch_size=1, measure_batch=True))
+    assert (wild.dtype, wild.batch_size) == (torch.float32, 1)
     if half_precision(torch.device("cpu")) is None:
         pytest.skip("this processor has no fast bfloat16")
     half = TorchGenerator(checkpoint, ComputeResources(), Wav2LipOptions(batch_size=2))
     assert half.dtype == torch.bfloat16
-    faces, windows = _inputs(2, 96)
+    faces, windows = sample_faces(2, 96), sample_windows(2)
     generated, full = half.generate(faces, windows), generator.generate(faces, windows)
     assert np.abs(generated.astype(int) - full).max() <= 8
     assert np.array_equal(half.generate(faces[::-1], windows[::-1])[::-1], generated)
 
 
-def test_torch_generator_auto_uses_fp32_if_different(tmp_path: Path) -> None:
-    path = tmp_path / "wild.pth"
-    torch.save(made_up_parameters(96, gain=1.0), path)
-    assert TorchGenerator(path, ComputeResources(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
-
-
-def test_load_network_detects_size_from_file(tmp_path: Path) -> None:
+def test_load_network_detects_size_and_refuses_other_files(tmp_path: Path) -> None:
     path = tmp_path / "w256.pth"
     parameters = made_up_parameters(256)
     torch.save(parameters, path)
     assert load_network(path).size == 256
     parameters.pop("face_decoder_blocks.7.0.conv_block.0.weight")
     torch.save(parameters, path)
-    with pytest.raises(
-        WeightsError, match=r"w256\.pth: expected a Wav2Lip generator for 256 x 256 with .*, found none"
-    ):
+    with pytest.raises(WeightsError, match=r"w256\.pth: expected a Wav2Lip generator for 256 x 256 with .*, found no"):
         load_network(path)
-
-
-def test_load_generator_other_file_raises_weights_error(tmp_path: Path) -> None:
     path = tmp_path / "resnet.pth"
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
     with pytest.raises(WeightsError, match=r"resnet\.pth: expected a Wav2Lip generator"):
@@ -98,38 +89,27 @@ def test_load_generator_other_file_raises_weights_error(tmp_path: Path) -> None:
         load_generator(path, ComputeResources(), FULL)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
 @pytest.mark.parametrize("changes", [{}, {"face_first": True}, {"batch": 1}, {"batch": 1, "face_first": True}])
-def test_onnx_generator_finds_inputs_by_shape(tmp_path: Path, changes: dict[str, Any]) -> None:
-    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), ComputeResources(), FULL)
+def test_onnx_generator_finds_inputs_by_shape(tmp_path: Path, changes: dict[str, Any], device: Device) -> None:
+    options = FULL.model_copy(update={"measure_batch": not changes})
+    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), ComputeResources(device), options)
     assert isinstance(generator, OnnxGenerator)
     assert generator.size == 16
-    faces, windows = _inputs(3, 16)
+    faces, windows = sample_faces(3, 16), sample_windows(3)
     generated = generator.generate(faces, windows)
     assert np.abs(generated.astype(int) - onnx_result(faces, windows)).max() <= 1
     assert np.array_equal(generator.generate(faces[1:2], windows[1:2]), generated[1:2])
 
 
-def test_measure_batch_option_keeps_batch_size(tmp_path: Path, checkpoint: Path) -> None:
-    options = Wav2LipOptions(precision="fp32", measure_batch=True, batch_size=1)
-    assert TorchGenerator(checkpoint, ComputeResources(), options).batch_size == 1
-    assert load_generator(save_onnx(tmp_path / "g.onnx"), ComputeResources(), options).size == 16
-
-
 @pytest.mark.needs_cuda
 def test_torch_generator_cuda_equals_cpu(checkpoint: Path, generator: TorchGenerator) -> None:
-    faces, windows = _inputs(7, 96)
+    faces, windows = sample_faces(7, 96), sample_windows(7)
     expected = generator.generate(faces, windows).astype(int)
     on_gpu = TorchGenerator(checkpoint, ComputeResources("cuda"), FULL)
     generated = on_gpu.generate(faces, windows)
     assert np.abs(generated - expected).max() <= 1
     assert np.array_equal(on_gpu.generate(faces[::-1], windows[::-1])[::-1], generated)
-
-
-@pytest.mark.needs_cuda
-def test_onnx_generator_cuda_equals_cpu(tmp_path: Path) -> None:
-    faces, windows = _inputs(3, 16)
-    generator = load_generator(save_onnx(tmp_path / "g.onnx"), ComputeResources("cuda"), FULL)
-    assert np.abs(generator.generate(faces, windows).astype(int) - onnx_result(faces, windows)).max() <= 1
 
 
 @pytest.mark.parametrize("size", [96, 256])
@@ -151,3 +131,82 @@ def test_wav2lip_network_equals_published(reference: Callable[[str], Any], size:
     fold_batch_norm(network)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert difference() <= 1e-4
+
+
+MEL, FACE, OUT = (-1, 1, 80, 16), (-1, 6, 96, 96), (-1, 3, 96, 96)
+
+
+def _mismatch(tensors: dict[str, tuple[int, ...]]) -> str | None:
+    return GENERATOR_ROLE.mismatch(TensorTable("torch", tensors))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"output_block.1.bias": None}, "96 x 96 with output_block.1.bias (3,), found none"),
+        ({"output_block.1.weight": (3, 32, 3, 3)}, "output_block.1.weight (3, 32, 1, 1), found (3, 32, 3, 3)"),
+        ({"face_decoder_blocks.9.0.weight": (1,)}, "found 1 more, as face_decoder_blocks.9.0.weight"),
+    ],
+)
+def test_wav2lip_role_other_file_reports_expected_and_found(change: dict[str, Any], words: str) -> None:
+    shapes = {**shapes_of(network_without_values(96)), **change}
+    found = _mismatch({name: shape for name, shape in shapes.items() if shape is not None})
+    assert words in str(found)
+    assert "expected a Wav2Lip generator" in str(_mismatch({"conv1.weight": (64, 3, 7, 7)}))
+
+
+def test_load_network_reads_accepted_file(checkpoint: Path, tmp_path: Path) -> None:
+    """What reads a file when it is added, and what loads it, find the same parameters in it."""
+    for size in (96, 256):
+        shapes = shapes_of(network_without_values(size))
+        assert _mismatch({**shapes, "output_block.0.conv_block.1.num_batches_tracked": ()}) is None
+    table = inspect_weights(checkpoint)
+    assert GENERATOR_ROLE.mismatch(table) is None
+    state = {name: tuple(tensor.shape) for name, tensor in load_network(checkpoint).state_dict().items()}
+    assert {name: state[name] for name in table.tensors} == dict(table.tensors)
+    converted = tmp_path / "g.safetensors"
+    save_file(made_up_parameters(96), converted)
+    assert GENERATOR_ROLE.mismatch(inspect_weights(converted)) is None
+    assert load_network(converted).size == 96
+    export = save_onnx(tmp_path / "g.onnx", face_first=True)
+    assert GENERATOR_ROLE.mismatch(inspect_weights(export)) is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [
+        ((MEL, FACE), OUT),
+        ((FACE, MEL), OUT),
+        (((1, 1, 80, 16), (1, 6, 256, 256)), (1, 3, 256, 256)),
+        ((MEL, (-1, 6, 288, 288)), (-1, -1, -1, -1)),
+    ],
+)
+def test_wav2lip_role_accepts_exports_by_shape(inputs: Any, output: Any) -> None:
+    assert GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,))) is None
+    roles = onnx_roles(inputs, output)
+    assert roles is not None
+    assert {role: shape[1] for role, shape in zip(roles, inputs, strict=True)} == {"mel": 1, "face": 6}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [
+        ((), ()),
+        *((inputs, OUT) for inputs in ((FACE,), (MEL, FACE, (1,)), ((-1, 1, 80, 20), FACE), ((2, 1, 80, 16), FACE))),
+        *(((MEL, face), OUT) for face in ((-1, 3, 96, 96), (-1, 6, -1, -1), (-1, 6, 96, 128))),
+        *(((MEL, FACE), output) for output in ((-1, 1, 96, 96), (-1, 3, 48, 48))),
+    ],
+)
+def test_wav2lip_role_other_export_reports_expected_and_found(inputs: Any, output: Any) -> None:
+    found = str(GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,))))
+    assert "(B, 6, S, S)" in found
+    assert all(str(shape) in found for shape in inputs)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the variant for 96 x 96, as training scripts write them."""
+    path = tmp_path_factory.mktemp("wav2lip") / "wav2lip.pth"
+    parameters = {f"module.{name}": tensor for name, tensor in made_up_parameters(96).items()}
+    torch.save({"state_dict": parameters, "optimizer": None, "global_step": 1, "global_epoch": 1}, path)
+    return path

@@ -1,7 +1,3 @@
-"""The store: files get where they belong, two processes do not meet, and nothing changed goes unseen."""
-
-from __future__ import annotations
-
 import json
 import os
 import pickle
@@ -19,14 +15,8 @@ from models.engines.protocol import EngineClass, WeightsSpec
 from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import WeightsStore
 from models.engines.weights.upload import StagedFile
+from tests.unit.models.engines.weights import weights_files
 from tests.unit.models.engines.weights.toy_engines import ENGINES, TwinEngine
-from tests.unit.models.engines.weights.weights_files import (
-    external_onnx,
-    onnx_file,
-    safetensors_file,
-    state,
-    torch_file,
-)
 
 
 @pytest.fixture
@@ -35,7 +25,9 @@ def store(tmp_path: Path) -> WeightsStore:
 
 
 def test_add_recognises_and_stores_file(store: WeightsStore, tmp_path: Path) -> None:
-    source = torch_file(tmp_path / "Wav2 Lip (GAN).pth", {"state_dict": state(prefix="module.")})
+    source = weights_files.torch_file(
+        tmp_path / "Wav2 Lip (GAN).pth", {"state_dict": weights_files.state(prefix="module.")}
+    )
     entry = store.add(source)
     assert (entry.name, entry.role, entry.format, entry.label) == ("toy", "generator", "torch", "Wav2_Lip_(GAN).pth")
     assert store.path_of(entry).read_bytes() == source.read_bytes()
@@ -46,23 +38,10 @@ def test_add_recognises_and_stores_file(store: WeightsStore, tmp_path: Path) -> 
     assert WeightsStore(store.folder, ENGINES).list() == (entry,)
 
 
-def test_index_keeps_serialised_field_names(store: WeightsStore, tmp_path: Path) -> None:
-    """Indices that earlier versions wrote are read, and they can read ours."""
-    source = external_onnx(tmp_path / "c.onnx", "c.data")
-    (tmp_path / "c.data").write_bytes(bytes(72))
-    entry = store.add(source, engine="toy")
-    (written,) = json.loads((store.folder / "index.json").read_text())["entries"]
-    assert [each["location"] for each in written["companions"]] == ["c.data"]
-    assert set(written) == {
-        *("name", "role", "label", "format", "sha256", "num_bytes", "companions", "source", "added_at")
-    }
-    assert WeightsStore(store.folder, ENGINES).list() == (entry,)
-
-
 def test_add_second_role_joins_variant(store: WeightsStore, tmp_path: Path) -> None:
-    first = store.add(safetensors_file(tmp_path / "a.safetensors"))
-    gan = store.add(safetensors_file(tmp_path / "b.pth", fill=1), name="gan")
-    mixer = store.add(onnx_file(tmp_path / "c.onnx"), engine="toy", name="gan")
+    first = store.add(weights_files.safetensors_file(tmp_path / "a.safetensors"))
+    gan = store.add(weights_files.safetensors_file(tmp_path / "b.pth", fill=1), name="gan")
+    mixer = store.add(weights_files.onnx_file(tmp_path / "c.onnx"), engine="toy", name="gan")
     assert [each.name for each in (first, gan, mixer)] == ["toy", "toy:gan", "toy:gan"]
     weights = pickle.loads(pickle.dumps(store.for_engine("toy:gan")))
     assert (weights.path("generator"), weights.path("mixer")) == (store.path_of(gan), store.path_of(mixer))
@@ -78,25 +57,21 @@ def test_path_missing_role_names_add_command(store: WeightsStore) -> None:
     )
 
 
-def test_add_same_file_returns_known_entry(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.pth")
+def test_add_file_of_known_role_changes_nothing(store: WeightsStore, tmp_path: Path) -> None:
+    source = weights_files.safetensors_file(tmp_path / "a.pth")
     entry = store.add(source)
     inode = store.path_of(entry).stat().st_ino
     assert store.add(source) == entry
     assert store.path_of(entry).stat().st_ino == inode, "readers are not disturbed"
-
-
-def test_add_second_file_of_role_raises_state_error(store: WeightsStore, tmp_path: Path) -> None:
-    entry = store.add(safetensors_file(tmp_path / "a.pth"))
     with pytest.raises(StateError, match=r"has another generator already \(a.pth\).*--name VARIANT.*remove toy"):
-        store.add(safetensors_file(tmp_path / "b.pth", fill=1))
+        store.add(weights_files.safetensors_file(tmp_path / "b.pth", fill=1))
     assert store.list() == (entry,)
 
 
 def test_verify_finds_changed_file_and_add_repairs(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.pth")
+    source = weights_files.safetensors_file(tmp_path / "w.pth")
     entry = store.add(source)
-    mixer = store.add(onnx_file(tmp_path / "m.onnx"))
+    mixer = store.add(weights_files.onnx_file(tmp_path / "m.onnx"))
     weights = store.for_engine("toy")
     path = weights.path("generator")
     assert store.verify() == {entry: None, mixer: None}
@@ -116,25 +91,20 @@ def test_verify_finds_changed_file_and_add_repairs(store: WeightsStore, tmp_path
 
 
 def test_verify_applies_current_engine_mismatch(store: WeightsStore, tmp_path: Path) -> None:
-    entry = store.add(safetensors_file(tmp_path / "w.pth"))
-    changed = WeightsStore(store.folder, {"toy": _changed()})
-    assert changed.verify()[entry] == "toy generator: expected other weights"
-    assert "expected one of other" in (WeightsStore(store.folder, {"other": TwinEngine}).verify()[entry] or "")
-
-
-def _changed() -> EngineClass:
     class Changed(TwinEngine):
         weights: ClassVar[tuple[WeightsSpec, ...]] = (
             WeightsSpec("generator", "Toy generator", "MIT.", lambda table: "expected other weights"),
         )
 
-    return Changed
+    entry = store.add(weights_files.safetensors_file(tmp_path / "w.pth"))
+    assert WeightsStore(store.folder, {"toy": Changed}).verify()[entry] == "toy generator: expected other weights"
+    assert "expected one of other" in (WeightsStore(store.folder, {"other": TwinEngine}).verify()[entry] or "")
 
 
 def test_remove_deletes_file_and_entry(store: WeightsStore, tmp_path: Path) -> None:
-    generator = store.add(safetensors_file(tmp_path / "w.pth"))
-    mixer = store.add(onnx_file(tmp_path / "m.onnx"))
-    gan = store.add(safetensors_file(tmp_path / "w.pth"), name="gan")
+    generator = store.add(weights_files.safetensors_file(tmp_path / "w.pth"))
+    mixer = store.add(weights_files.onnx_file(tmp_path / "m.onnx"))
+    gan = store.add(weights_files.safetensors_file(tmp_path / "w.pth"), name="gan")
     assert store.remove("toy", "mixer") == (mixer,)
     assert store.remove("toy") == (generator,)
     assert store.list() == (gan,)
@@ -146,21 +116,16 @@ def test_remove_deletes_file_and_entry(store: WeightsStore, tmp_path: Path) -> N
 
 
 def test_add_unknown_file_reports_reason_of_each_engine(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.pth", ({"face.weight": (4, 3, 3, 3)}))
+    source = weights_files.safetensors_file(tmp_path / "w.pth", ({"face.weight": (4, 3, 3, 3)}))
     with pytest.raises(WeightsError) as refused:
         store.add(source)
     assert "toy generator: expected face.weight of (4, 6, 3, 3), found (4, 3, 3, 3)" in str(refused.value)
     assert "toy mixer: expected a mel and a face, found ()" in str(refused.value)
-    assert _leftovers(store) == []
-
-
-def _leftovers(store: WeightsStore) -> list[str]:
-    kept = (".lock", "index.json")
-    return sorted(path.name for path in store.folder.rglob("*") if path.is_file() and path.name not in kept)
+    assert {path.name for path in store.folder.rglob("*") if path.is_file()} <= {".lock", "index.json"}
 
 
 def test_add_uses_requested_engine_and_role(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.pth")
+    source = weights_files.safetensors_file(tmp_path / "w.pth")
     twins: Mapping[str, str | EngineClass] = {**ENGINES, "twin": TwinEngine}
     both = WeightsStore(store.folder, twins)
     with pytest.raises(OptionError, match="--engine toy --role generator, --engine twin --role generator"):
@@ -188,16 +153,25 @@ def _bring(store: WeightsStore, source: Path, request: AddRequest) -> None:
 
 
 def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:
-    source = external_onnx(tmp_path / "m.onnx", "parts/w.bin")
+    source, data = weights_files.external_onnx(tmp_path / "m.onnx", "parts/w.bin"), tmp_path / "parts" / "w.bin"
+    with store.stage() as staged, pytest.raises(WeightsError, match="all its data in one file"):
+        staged.write(source.read_bytes())
+        store.recognise(staged, "m.onnx", AddRequest())
     with pytest.raises(WeightsError, match="in parts/w.bin beside it, found none"):
         store.add(source)
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "w.bin").write_bytes(bytes(72))
+    data.parent.mkdir()
+    data.write_bytes(bytes(72))
     entry = store.add(source)
     kept = store.path_of(entry).parent / "parts" / "w.bin"
     assert kept.read_bytes() == bytes(72)
     assert store.verify() == {entry: None}
-    (tmp_path / "parts" / "w.bin").write_bytes(bytes([1]) * 72)
+    # Earlier versions wrote such indices, and can read this one.
+    (written,) = json.loads((store.folder / "index.json").read_text())["entries"]
+    assert [each["location"] for each in written["companions"]] == ["parts/w.bin"]
+    names = "name", "role", "label", "format", "sha256", "num_bytes", "companions", "source", "added_at"
+    assert set(written) == set(names)
+    assert WeightsStore(store.folder, ENGINES).list() == (entry,)
+    data.write_bytes(bytes([1]) * 72)
     with pytest.raises(StateError, match="has another mixer already"):
         store.add(source)
     kept.write_bytes(bytes([1]) * 72)
@@ -206,28 +180,18 @@ def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:
         store.for_engine("toy").path("mixer")
 
 
-def test_add_stream_with_external_data_raises(store: WeightsStore, tmp_path: Path) -> None:
-    source = external_onnx(tmp_path / "m.onnx", "w.bin")
-    with store.stage() as staged, pytest.raises(WeightsError, match="all its data in one file"):
-        staged.write(source.read_bytes())
-        store.recognise(staged, "m.onnx", AddRequest())
-
-
-def test_add_missing_or_special_file_raises(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_unusable_file_raises(store: WeightsStore, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing", Path("/dev/zero")):
         with pytest.raises(InputError, match="expected a file"):
             store.add(path)
-
-
-def test_add_without_disk_space_raises_storage_full_error(store: WeightsStore, tmp_path: Path) -> None:
-    source = safetensors_file(tmp_path / "w.safetensors")
+    source = weights_files.safetensors_file(tmp_path / "w.safetensors")
     os.truncate(source, shutil.disk_usage(tmp_path).free + 1024**3)  # takes no room itself
     with pytest.raises(StorageFullError, match="w.safetensors: needs "):
         store.add(source)
 
 
 def test_list_damaged_index_raises_weights_error(store: WeightsStore, tmp_path: Path) -> None:
-    store.add(safetensors_file(tmp_path / "w.pth"))
+    store.add(weights_files.safetensors_file(tmp_path / "w.pth"))
     index = store.folder / "index.json"
     sound = index.read_text()
     for damage in (sound[:-20], sound.replace('"toy"', '"../../toy"'), sound.replace('"generator"', '".."')):
@@ -238,7 +202,7 @@ def test_list_damaged_index_raises_weights_error(store: WeightsStore, tmp_path: 
 
 def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> None:
     """Each adds a variant of its own and one that both add; the index holds all three."""
-    source = safetensors_file(tmp_path / "w.safetensors")
+    source = weights_files.safetensors_file(tmp_path / "w.safetensors")
     code = (
         "import sys; from pathlib import Path\n"
         "from models.engines.weights.store import WeightsStore\n"
@@ -255,8 +219,7 @@ def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> N
     ]
     try:
         for run in runs:
-            assert run.stdout is not None
-            assert run.stdout.readline() == "ready\n"
+            assert run.stdout is not None and run.stdout.readline() == "ready\n"
         for run in runs:
             assert run.stdin is not None
             run.stdin.write("\n")
@@ -272,7 +235,7 @@ def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> N
     assert list((folder / ".stage").iterdir()) == []
 
 
-def test_add_removes_staging_of_killed_process(store: WeightsStore, tmp_path: Path) -> None:
+def test_add_removes_staging_of_killed_process(store: WeightsStore) -> None:
     dead = store.folder / ".stage" / "dead"
     dead.mkdir(parents=True)
     StagedFile(dead).close()

@@ -1,28 +1,10 @@
 """Engines that need weights and do nothing with them."""
 
-from __future__ import annotations
+from collections.abc import Mapping
+from typing import ClassVar
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
-
-from media.frame_source import FrameSource
-from media.yuv_frame import YuvFrame
-from models.engines.protocol import (
-    AudioEncoder,
-    Chunk,
-    ComputeResources,
-    EngineClass,
-    EngineSettings,
-    FaceGenerator,
-    FrameSpan,
-    PlannedBlock,
-    TensorTable,
-    WeightsSpec,
-)
-from models.engines.protocol import Engine as Engine
+from models.engines.protocol import EngineClass, EngineSettings, TensorTable, WeightsSpec
+from models.engines.wav2lip.engine import Wav2LipEngine
 
 
 def _no_torch(table: TensorTable) -> str | None:
@@ -35,15 +17,11 @@ def _no_onnx(table: TensorTable) -> str | None:
     return None if is_right else f"expected a mel and a face, found {table.inputs}"
 
 
-class ToyEngine:
-    """Works without its second file."""
+class ToyEngine(Wav2LipEngine):
+    """Works without its second file, with any options."""
 
     title: ClassVar[str] = "Toy faces"
     name = "toy"
-    version = "1"
-    audio_features = "mel80"
-    uses_source_audio = False
-    scales_movement = False
     weights: ClassVar[tuple[WeightsSpec, ...]] = (
         WeightsSpec("generator", "Toy generator", "Personal and research use only.", _no_torch),
         WeightsSpec("mixer", "Toy mixer", "Apache-2.0.", _no_onnx, is_required=False),
@@ -51,25 +29,6 @@ class ToyEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
-
-    def audio_encoder(self, resources: ComputeResources) -> AudioEncoder:
-        raise NotImplementedError
-
-    def face_generator(self, resources: ComputeResources) -> FaceGenerator:
-        raise NotImplementedError
-
-    def analyse(
-        self, avatar: Any, frames: FrameSource, source_audio_features: Any | None, should_stop: Callable[[], bool]
-    ) -> None:
-        raise NotImplementedError
-
-    def plan(
-        self, avatar: Any, features: Any, span: FrameSpan, source_index: NDArray[np.int32], state: Any
-    ) -> PlannedBlock:
-        raise NotImplementedError
-
-    def crop(self, avatar: Any, plan: Any, frames: Sequence[YuvFrame]) -> Chunk:
-        raise NotImplementedError
 
 
 class FreeEngine(ToyEngine):
@@ -86,7 +45,4 @@ class TwinEngine(ToyEngine):
     weights: ClassVar[tuple[WeightsSpec, ...]] = (WeightsSpec("generator", "Twin generator", "MIT.", _no_torch),)
 
 
-ENGINES: Mapping[str, str | EngineClass] = {
-    "free": FreeEngine,
-    "toy": f"{__name__}:ToyEngine",
-}
+ENGINES: Mapping[str, str | EngineClass] = {"free": FreeEngine, "toy": f"{__name__}:ToyEngine"}

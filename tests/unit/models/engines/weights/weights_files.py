@@ -1,12 +1,7 @@
 """Weights files for tests: sound ones, damaged ones, and ones that mean harm."""
 
-from __future__ import annotations
-
 import json
 import os
-import pickle
-import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
@@ -97,23 +92,3 @@ class Glutton:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return bytearray, (10**11,)
-
-
-def rewritten_zip(source: Path, target: Path, edit: Callable[[bytes], bytes], kind: int = zipfile.ZIP_STORED) -> Path:
-    """A torch archive whose pickle was changed, or whose entries were packed."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", kind) as new:
-        for name in old.namelist():
-            new.writestr(name, edit(old.read(name)) if name.endswith("data.pkl") else old.read(name))
-    return target
-
-
-def claimed(pickled: bytes, old: int, new: int) -> bytes:
-    """A pickle in which the 16-bit number `old` is the 32-bit number `new`."""
-    changed = pickled.replace(b"M" + old.to_bytes(2, "little"), b"J" + new.to_bytes(4, "little"))
-    assert changed != pickled
-    return changed
-
-
-def plain_pickle(path: Path) -> Path:
-    path.write_bytes(pickle.dumps(OrderedDict(a=[1, 2]), protocol=2))
-    return path
