@@ -74,7 +74,6 @@ def text(words: str, **fields: str) -> str:
 async def test_texts_are_read_one_after_the_other() -> None:
     voice = Beep()
     talk = Talk(voice=voice)
-
     async with talk.session() as session:
         await session.take_text(text("One.", event_id="t1"))
         await session.take_text(text("Two.", voice="other"))
@@ -101,9 +100,7 @@ async def test_end_of_earlier_speech_does_not_name_text_in_synthesis() -> None:
 
 
 async def test_an_interruption_ends_the_reading_too() -> None:
-    voice = Beep()
-    talk = Talk(voice=voice)
-
+    talk = Talk(voice=Beep())
     async with talk.session() as session:
         for _ in range(6):
             await session.take_text(text("On and on."))
@@ -125,7 +122,6 @@ async def test_an_interruption_ends_the_reading_too() -> None:
 )
 async def test_what_cannot_be_read_is_told(voice: Beep | None, message: str, code: str) -> None:
     talk = Talk(voice=voice)
-
     async with talk.session() as session:
         await session.take_text(message)
         await talk.until(lambda: bool(talk.line.of("error")))
