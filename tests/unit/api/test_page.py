@@ -51,7 +51,7 @@ def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client, service: Memo
     assert served == {path.relative_to(WEB).as_posix() for path in files}
 
 
-def test_its_headers(http: httpx.Client) -> None:
+def test_page_has_security_headers(http: httpx.Client) -> None:
     answer = http.get("/", headers={"accept": "text/html,*/*"})
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
@@ -94,142 +94,148 @@ def test_every_word_is_there_in_every_language() -> None:
         assert english == chinese, languages
 
 
-class TestPagesElsewhere:
-    PREFLIGHT = {
-        "origin": APP,
-        "access-control-request-method": "POST",
-        "access-control-request-headers": "authorization, idempotency-key, content-type",
-    }
-
-    def test_none_are_let_in_unless_they_are_named(self, http: httpx.Client) -> None:
-        assert "access-control-allow-origin" not in http.get("/healthz", headers={"origin": APP}).headers
-        assert http.options("/v1/jobs", headers=self.PREFLIGHT).status_code in (403, 405)
-        with pytest.raises(ValidationError):
-            AccessConfig(allowed_origins=("https://app.example/path",))
-
-    @pytest.mark.parametrize("api_settings", [{"access": AccessConfig(allowed_origins=(APP,))}])
-    def test_a_named_one_uses_the_api_with_its_key(self, http: httpx.Client, service: MemoryService) -> None:
-        assert http.get("/v1/jobs", headers={"origin": APP}).status_code == 200, "on this machine no key is needed"
-        other = {"origin": "https://other.example"}
-        answer = http.get("/v1/jobs", headers=other)
-        problem(answer, 403, "forbidden")
-        assert "access-control-allow-origin" not in answer.headers and "Origin" in answer.headers["vary"]
-        assert http.options("/v1/jobs", headers={**self.PREFLIGHT, **other}).status_code == 400
-        _, key = FileKeyRing(service.files.root).add("page")
-        preflight = http.options("/v1/jobs", headers=self.PREFLIGHT)
-        assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, APP)
-        assert "idempotency-key" in preflight.headers["access-control-allow-headers"].lower()
-        assert "access-control-allow-credentials" not in preflight.headers
-        refused = http.get("/v1/jobs", headers={"origin": APP})
-        problem(refused, 401, "unauthorized")
-        assert refused.headers["access-control-allow-origin"] == APP, "its script reads why"
-        job = post(http, headers={"origin": APP, "authorization": f"Bearer {key}"})
-        exposed = job.headers["access-control-expose-headers"].lower()
-        assert job.status_code == 202
-        assert {"location", "retry-after", "etag", "content-range"} <= {name.strip() for name in exposed.split(",")}
-        service.is_broken = True
-        broken = http.get(job.headers["location"], headers={"origin": APP, "authorization": f"Bearer {key}"})
-        assert (broken.status_code, broken.headers["access-control-allow-origin"]) == (500, APP)
-
-    @pytest.mark.parametrize("api_settings", [{"access": AccessConfig(allowed_origins=("*",))}])
-    def test_any_page_is_let_in_with_a_key_without_cookies(self, http: httpx.Client, service: MemoryService) -> None:
-        problem(http.get("/v1/jobs", headers={"origin": APP}), 403, "forbidden")
-        _, key = FileKeyRing(service.files.root).add("page")
-        answer = http.get("/v1/jobs", headers={"origin": APP, "x-api-key": key, "cookie": "a=b"})
-        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
-        assert "access-control-allow-credentials" not in answer.headers
+PREFLIGHT = {
+    "origin": APP,
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization, idempotency-key, content-type",
+}
 
 
-class TestConditionalRequests:
-    @pytest.mark.parametrize("path", ["video", "source"])
-    def test_files(self, http: httpx.Client, service: MemoryService, path: str) -> None:
-        job_id = finished(http, service)
-        key = service.table.get_job(job_id).avatar_key
-        on_disk(service.files, source_key(key)).write_bytes(VIDEO_BYTES)
-        self._check(http, f"/v1/jobs/{job_id}/{path}")
-
-    @pytest.mark.parametrize("path", ["/openapi.json", "/"])
-    def test_what_belongs_to_the_service(self, http: httpx.Client, path: str) -> None:
-        self._check(http, path)
-        page = http.get("/").text
-        assets = [part.split('"')[0] for part in page.split('="') if part.startswith("/page/")]
-        self._check(http, assets[0])
-
-    def test_pictures(self, http: httpx.Client, service: MemoryService, sample_video: Path) -> None:
-        job_id = finished(http, service)
-        on_disk(service.files, result_key(job_id)).write_bytes(sample_video.read_bytes())
-        self._check(http, f"/v1/jobs/{job_id}/thumbnail")
-        self._check(http, f"/v1/jobs/{job_id}/preview")
-        rendering = post(http, headers={}).json()["id"]
-        with http.stream("GET", f"/v1/jobs/{rendering}/preview") as growing:
-            assert "etag" not in growing.headers
-            service.table.update_job(rendering, status="cancelled")
-
-    def test_a_video_counts_by_time_too(self, http: httpx.Client, service: MemoryService) -> None:
-        path = f"/v1/jobs/{finished(http, service)}/video"
-        changed = http.get(path).headers["last-modified"]
-        assert http.get(path, headers={"if-modified-since": changed}).status_code == 304
-        for other in ("Thu, 01 Jan 1998 00:00:00 GMT", "yesterday"):
-            assert http.get(path, headers={"if-modified-since": other}).status_code == 200
-        both = {"if-modified-since": changed, "if-none-match": '"another"'}
-        assert http.get(path, headers=both).status_code == 200, "RFC 9110, 13.1.3: the tag alone counts"
-
-    @staticmethod
-    def _check(http: httpx.Client, path: str) -> None:
-        whole = http.get(path)
-        etag = whole.headers["etag"]
-        for known in (etag, f'"x", W/{etag}', "*"):
-            answer = http.get(path, headers={"if-none-match": known, "range": "bytes=0-1"})
-            assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag), known
-            assert answer.headers["cache-control"] == whole.headers["cache-control"]
-        assert http.get(path, headers={"if-none-match": '"x"'}).content == whole.content
+def test_other_origins_are_refused_unless_named(http: httpx.Client) -> None:
+    assert "access-control-allow-origin" not in http.get("/healthz", headers={"origin": APP}).headers
+    assert http.options("/v1/jobs", headers=PREFLIGHT).status_code in (403, 405)
+    with pytest.raises(ValidationError):
+        AccessConfig(allowed_origins=("https://app.example/path",))
 
 
-class TestRanges:
-    @pytest.fixture
-    def path(self, http: httpx.Client, service: MemoryService) -> str:
-        return f"/v1/jobs/{finished(http, service)}/video"
+@pytest.mark.parametrize("api_settings", [{"access": AccessConfig(allowed_origins=(APP,))}])
+def test_allowed_origin_uses_the_api_with_its_key(http: httpx.Client, service: MemoryService) -> None:
+    assert http.get("/v1/jobs", headers={"origin": APP}).status_code == 200, "on this machine no key is needed"
+    other = {"origin": "https://other.example"}
+    answer = http.get("/v1/jobs", headers=other)
+    problem(answer, 403, "forbidden")
+    assert "access-control-allow-origin" not in answer.headers and "Origin" in answer.headers["vary"]
+    assert http.options("/v1/jobs", headers={**PREFLIGHT, **other}).status_code == 400
+    _, key = FileKeyRing(service.files.root).add("page")
+    preflight = http.options("/v1/jobs", headers=PREFLIGHT)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, APP)
+    assert "idempotency-key" in preflight.headers["access-control-allow-headers"].lower()
+    assert "access-control-allow-credentials" not in preflight.headers
+    refused = http.get("/v1/jobs", headers={"origin": APP})
+    problem(refused, 401, "unauthorized")
+    assert refused.headers["access-control-allow-origin"] == APP, "its script reads why"
+    job = post(http, headers={"origin": APP, "authorization": f"Bearer {key}"})
+    exposed = job.headers["access-control-expose-headers"].lower()
+    assert job.status_code == 202
+    assert {"location", "retry-after", "etag", "content-range"} <= {name.strip() for name in exposed.split(",")}
+    service.is_broken = True
+    broken = http.get(job.headers["location"], headers={"origin": APP, "authorization": f"Bearer {key}"})
+    assert (broken.status_code, broken.headers["access-control-allow-origin"]) == (500, APP)
 
-    @pytest.mark.parametrize(
-        ("asked", "expected"),
-        [
-            ("bytes=5-6", VIDEO_BYTES[5:7]),
-            ("BYTES = 5-6", VIDEO_BYTES[5:7]),
-            ("bytes=-3", VIDEO_BYTES[-3:]),
-            (f"bytes=0-1,{len(VIDEO_BYTES)}-", VIDEO_BYTES[:2]),
-            ("bytes=0-99999999999999999999", None),
-            ("seconds=0-1", None),
-            ("", None),
-            ("bytes=7-5", None),
-            ("bytes=a-b", None),
-            ("bytes 0-1", None),
-            ("items", None),
-        ],
-    )
-    def test_understood_range_is_sent(self, http: httpx.Client, path: str, asked: str, expected: bytes | None) -> None:
-        answer = http.get(path, headers={"range": asked})
-        status = 200 if expected is None else 206
-        assert (answer.status_code, answer.content) == (status, expected or VIDEO_BYTES), "RFC 9110, 14.2"
-        assert answer.headers["x-content-type-options"] == "nosniff"
 
-    @pytest.mark.parametrize("asked", [f"bytes={len(VIDEO_BYTES)}-", "bytes=-0", "bytes=99999-,999999-9999999"])
-    def test_range_behind_the_end_answers_416(self, http: httpx.Client, path: str, asked: str) -> None:
-        answer = http.get(path, headers={"range": asked})
-        assert asked[:9] in problem(answer, 416, "range_not_satisfiable")["detail"]
-        openai = http.get(f"/v1/videos/{path.split('/')[3]}/content", headers={"range": asked})
-        assert (openai.status_code, openai.json()["error"]["code"]) == (416, "range_not_satisfiable")
-        for each in (answer, openai):
-            assert each.headers["content-range"] == f"bytes */{len(VIDEO_BYTES)}"
+@pytest.mark.parametrize("api_settings", [{"access": AccessConfig(allowed_origins=("*",))}])
+def test_any_origin_needs_a_key_and_no_cookies(http: httpx.Client, service: MemoryService) -> None:
+    problem(http.get("/v1/jobs", headers={"origin": APP}), 403, "forbidden")
+    _, key = FileKeyRing(service.files.root).add("page")
+    answer = http.get("/v1/jobs", headers={"origin": APP, "x-api-key": key, "cookie": "a=b"})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
+    assert "access-control-allow-credentials" not in answer.headers
 
-    def test_a_range_of_what_has_changed_is_the_whole(self, http: httpx.Client, path: str) -> None:
-        headers = http.get(path).headers
-        for condition in (headers["etag"], headers["last-modified"]):
-            part = http.get(path, headers={"range": "bytes=5-6", "if-range": condition})
-            assert (part.status_code, part.content) == (206, VIDEO_BYTES[5:7])
-        for condition in ('"other"', f"W/{headers['etag']}", "Thu, 01 Jan 1998 00:00:00 GMT"):
-            for asked in ("bytes=5-6", "bytes=99999-"):
-                whole = http.get(path, headers={"range": asked, "if-range": condition})
-                assert (whole.status_code, whole.content) == (200, VIDEO_BYTES)
+
+@pytest.mark.parametrize("path", ["video", "source"])
+def test_conditional_requests_of_files(http: httpx.Client, service: MemoryService, path: str) -> None:
+    job_id = finished(http, service)
+    key = service.table.get_job(job_id).avatar_key
+    on_disk(service.files, source_key(key)).write_bytes(VIDEO_BYTES)
+    _check(http, f"/v1/jobs/{job_id}/{path}")
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/"])
+def test_conditional_requests_of_the_page(http: httpx.Client, path: str) -> None:
+    _check(http, path)
+    page = http.get("/").text
+    assets = [part.split('"')[0] for part in page.split('="') if part.startswith("/page/")]
+    _check(http, assets[0])
+
+
+def test_conditional_requests_of_pictures(http: httpx.Client, service: MemoryService, sample_video: Path) -> None:
+    job_id = finished(http, service)
+    on_disk(service.files, result_key(job_id)).write_bytes(sample_video.read_bytes())
+    _check(http, f"/v1/jobs/{job_id}/thumbnail")
+    _check(http, f"/v1/jobs/{job_id}/preview")
+    rendering = post(http, headers={}).json()["id"]
+    with http.stream("GET", f"/v1/jobs/{rendering}/preview") as growing:
+        assert "etag" not in growing.headers
+        service.table.update_job(rendering, status="cancelled")
+
+
+def test_a_video_counts_by_time_too(http: httpx.Client, service: MemoryService) -> None:
+    path = f"/v1/jobs/{finished(http, service)}/video"
+    changed = http.get(path).headers["last-modified"]
+    assert http.get(path, headers={"if-modified-since": changed}).status_code == 304
+    for other in ("Thu, 01 Jan 1998 00:00:00 GMT", "yesterday"):
+        assert http.get(path, headers={"if-modified-since": other}).status_code == 200
+    both = {"if-modified-since": changed, "if-none-match": '"another"'}
+    assert http.get(path, headers=both).status_code == 200, "RFC 9110, 13.1.3: the tag alone counts"
+
+
+def _check(http: httpx.Client, path: str) -> None:
+    whole = http.get(path)
+    etag = whole.headers["etag"]
+    for known in (etag, f'"x", W/{etag}', "*"):
+        answer = http.get(path, headers={"if-none-match": known, "range": "bytes=0-1"})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag), known
+        assert answer.headers["cache-control"] == whole.headers["cache-control"]
+    assert http.get(path, headers={"if-none-match": '"x"'}).content == whole.content
+
+
+@pytest.fixture
+def path(http: httpx.Client, service: MemoryService) -> str:
+    return f"/v1/jobs/{finished(http, service)}/video"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("bytes=5-6", VIDEO_BYTES[5:7]),
+        ("BYTES = 5-6", VIDEO_BYTES[5:7]),
+        ("bytes=-3", VIDEO_BYTES[-3:]),
+        (f"bytes=0-1,{len(VIDEO_BYTES)}-", VIDEO_BYTES[:2]),
+        ("bytes=0-99999999999999999999", None),
+        ("seconds=0-1", None),
+        ("", None),
+        ("bytes=7-5", None),
+        ("bytes=a-b", None),
+        ("bytes 0-1", None),
+        ("items", None),
+    ],
+)
+def test_understood_range_is_sent(http: httpx.Client, path: str, asked: str, expected: bytes | None) -> None:
+    answer = http.get(path, headers={"range": asked})
+    status = 200 if expected is None else 206
+    assert (answer.status_code, answer.content) == (status, expected or VIDEO_BYTES), "RFC 9110, 14.2"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("asked", [f"bytes={len(VIDEO_BYTES)}-", "bytes=-0", "bytes=99999-,999999-9999999"])
+def test_range_behind_the_end_answers_416(http: httpx.Client, path: str, asked: str) -> None:
+    answer = http.get(path, headers={"range": asked})
+    assert asked[:9] in problem(answer, 416, "range_not_satisfiable")["detail"]
+    openai = http.get(f"/v1/videos/{path.split('/')[3]}/content", headers={"range": asked})
+    assert (openai.status_code, openai.json()["error"]["code"]) == (416, "range_not_satisfiable")
+    for each in (answer, openai):
+        assert each.headers["content-range"] == f"bytes */{len(VIDEO_BYTES)}"
+
+
+def test_a_range_of_what_has_changed_is_the_whole(http: httpx.Client, path: str) -> None:
+    headers = http.get(path).headers
+    for condition in (headers["etag"], headers["last-modified"]):
+        part = http.get(path, headers={"range": "bytes=5-6", "if-range": condition})
+        assert (part.status_code, part.content) == (206, VIDEO_BYTES[5:7])
+    for condition in ('"other"', f"W/{headers['etag']}", "Thu, 01 Jan 1998 00:00:00 GMT"):
+        for asked in ("bytes=5-6", "bytes=99999-"):
+            whole = http.get(path, headers={"range": asked, "if-range": condition})
+            assert (whole.status_code, whole.content) == (200, VIDEO_BYTES)
 
 
 @pytest.fixture(params=[False, True], ids=["streamed", "redirected"])

@@ -109,8 +109,7 @@ def test_speak_report_option_prints_the_quality_report(service: MemoryService, u
     assert "left unchanged 3 frames no face" in lines
     assert "The source's sound is 120 ms late; this was corrected." in lines
     assert "3 frames left unchanged: no face found." in lines
-    as_json = run("speak", *inputs, "--server", url, "--report", "--json")
-    job = json.loads(as_json.stdout)
+    job = json.loads(run("speak", *inputs, "--server", url, "--report", "--json").stdout)
     assert job["report"]["warnings"] == service.report["warnings"]
     again = run("jobs", "report", job["id"], "--server", url)
     assert again.stdout.splitlines() == done.stdout.splitlines()[1:]

@@ -80,29 +80,6 @@ def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemorySe
     assert [_status(event) for event in _parse(again.text)] == ["succeeded"]
 
 
-def test_a_client_that_comes_again_misses_nothing_and_ends(http: httpx.Client, service: MemoryService) -> None:
-    """As an EventSource does: with the id of the last event, until the server answers 204."""
-    job = asyncio.run(_submit(service))
-    path, seen, statuses = f"/v1/jobs/{job.id}/events", "", []
-    for _ in range(10):
-        with http.stream("GET", path, headers={"last-event-id": seen} if seen else None) as answer:
-            if answer.status_code == 204:
-                break
-            text = ""
-            for piece in answer.iter_text():
-                text += piece
-                if _parse(text):
-                    break  # the line breaks after the first event
-        (event, *_) = _parse(text)
-        seen = event["id"]
-        statuses.append(_status(event))
-        if len(statuses) == 1:
-            service.finish(job.id)
-    else:
-        pytest.fail("the stream never ended")
-    assert statuses == ["queued", "succeeded"]
-
-
 async def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) -> None:
     first = await _submit(service)
     second = await _submit(service)
