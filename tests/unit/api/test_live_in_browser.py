@@ -228,7 +228,7 @@ def on_air(url: str) -> Iterator[None]:
     """A session whose client shows nothing."""
     is_over = threading.Event()
     with Lipwright(url) as client, client.live(AVATAR, receives_video=False) as session:
-        reading = threading.Thread(target=lambda: next(event for event in session if is_over.is_set()))
+        reading = threading.Thread(target=lambda: next((event for event in session if is_over.is_set()), None))
         reading.start()
         try:
             yield

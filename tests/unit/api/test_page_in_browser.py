@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from config import SubtitlesConfig, TtsConfig
-from errors import FaceNotFoundError, LipwrightError, MediaError
+from errors import FaceNotFoundError, MediaError
 from jobs.model.base import new_id, utc_now
 from jobs.model.record import JobStatus
 from storage.file_keys import job_file_key, source_key
@@ -23,6 +23,7 @@ from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
 from tests.unit.segmented_job import RenderingJob, SegmentedJob
 from tests.unit.speech.speech_server import speaking
+from tests.unit.test_errors import error_classes
 
 VIDEO = "document.querySelector('#stage video')"
 
@@ -353,15 +354,11 @@ def test_errors_use_the_language_of_the_page(browser: Any, url: str, service: Me
     assert alert_text.startswith("speech.wav: This file cannot be read.") and "Invalid" not in alert_text
 
 
-def _codes(kind: type[LipwrightError]) -> set[str]:
-    return {kind.code}.union(*(_codes(child) for child in kind.__subclasses__() if child.__module__ == "errors"))
-
-
 def test_every_error_has_advice_in_every_language(browser: Any, url: str) -> None:
     texts = Visitor(browser, url).page.evaluate(
         "import(new URL('strings.js', document.querySelector('script[type=module]').src)).then((m) => m.TEXTS)"
     )
-    assert _codes(LipwrightError) <= texts["advice"].keys()
+    assert {kind.code for kind in error_classes()} <= texts["advice"].keys()
     assert not any(chinese.isascii() for _, chinese in texts["advice"].values())
 
 

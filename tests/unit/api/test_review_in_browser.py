@@ -22,6 +22,7 @@ from storage.file_keys import source_key
 from tests.browser import Visitor
 from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import tone
 
 SECONDS = 4.0
@@ -86,8 +87,7 @@ def submit(service: DraftService, url: str, video: Path, turns: list[dict[str, A
         answer = http.post("/v1/jobs", data=form, files={"video": ("film.mp4", video.read_bytes())})
     assert answer.status_code == 202, answer.text
     job = service.table.get_job(answer.json()["id"])
-    service.files.stored.make_folder(source_key(job.avatar_key).rpartition("/")[0])
-    service.files.stored.put(source_key(job.avatar_key), video.read_bytes())
+    on_disk(service.files, source_key(job.avatar_key)).write_bytes(video.read_bytes())
     return job
 
 

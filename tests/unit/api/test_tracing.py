@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from config import HeygemConfig
+from jobs.model.base import new_id
 from telemetry.log_context import CallContext, call_context, current_trace
 from telemetry.trace_context import TraceContext
 from tests.otlp_collector import Collector
@@ -56,7 +57,7 @@ def api_settings(tmp_path: Path) -> dict[str, Any]:
 
 def _post(http: httpx.Client, path: str, headers: dict[str, str]) -> None:
     if path == "/easy/submit":
-        body: Any = {"json": {"audio_url": "a.wav", "video_url": "v.mp4", "code": "1"}}
+        body: Any = {"json": {"audio_url": "a.wav", "video_url": "v.mp4", "code": new_id()}}
     else:
         fields = {"/v1/videos": ("audio", "input_reference"), "/v1/avatars": ("video",)}.get(path, ("audio", "video"))
         body = {"files": {name: (name, b"RIFF" + bytes(500)) for name in fields}}

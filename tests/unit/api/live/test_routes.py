@@ -9,6 +9,7 @@ import sys
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def test_live_socket_needs_a_key_or_a_cookie_of_its_origin(tmp_path: Path, live:
                 pass
             assert refused.value.response.status_code == 403
         for fields in ({"Authorization": f"Bearer {secret}"}, {**cookie, "Origin": url}):
-            wait_until(lambda fields=fields: is_accepted(url, **fields), 30)
+            wait_until(partial(is_accepted, url, **fields), 30)
 
 
 def test_live_socket_from_another_origin_is_refused(url: str) -> None:
