@@ -119,12 +119,14 @@ def test_keys_commands_with_state_use_postgresql(tmp_path: Path, postgres: Postg
     ring.find(added.stdout.strip())
     succeed("keys", "limit", made.id, "--jobs-per-day", "7", "--weight", "9", "--state", url, *folder)
     assert "jobs_per_day 7" in succeed("keys", "list", "--state", url, *folder).stdout
-    assert ring.list() == [made.model_copy(update={"weight": 9, "limits": KeyLimits(jobs_per_day=7)})]
+    assert open_keys(url, tmp_path).list() == [
+        made.model_copy(update={"weight": 9, "limits": KeyLimits(jobs_per_day=7)})
+    ]
     secret = run("keys", "webhook-secret", made.id, "--state", url, *folder)
     assert secret.stdout.strip() == webhook_secrets(url, tmp_path)(made.id)
     # What is asked for comes before the environment.
     succeed("keys", "revoke", made.id, "--state", url, LIPWRIGHT_STATE="postgresql://127.0.0.1:1/x")
-    assert ring.list() == [] and list(tmp_path.iterdir()) == []
+    assert open_keys(url, tmp_path).list() == [] and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
