@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -14,22 +14,13 @@ from typing import Any, Literal
 
 import httpx
 import uvicorn
+from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from api.app import make_app
-from config import (
-    AccessConfig,
-    GradioConfig,
-    HeygemConfig,
-    JobConfig,
-    LiveConfig,
-    MediaLimits,
-    NetworkConfig,
-    PipelineConfig,
-    SubtitlesConfig,
-    TtsConfig,
-)
+from config import GradioConfig, LiveConfig, MediaLimits, NetworkConfig, PipelineConfig, TtsConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError, StateError
+from jobs import planning, requests
 from jobs.admission import Admission, AdmitRequest
 from jobs.drafts import edited
 from jobs.messages import PeopleScan
@@ -43,24 +34,9 @@ from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
 from jobs.model.usage import UsageRow
-from jobs.planning import (
-    expected_seconds,
-    first_plan,
-    sent_turns,
-    speech_label,
-    stored_fields,
-    with_stored_fields,
-)
-from jobs.requests import (
-    AvatarChange,
-    AvatarRequest,
-    BackgroundRequest,
-    ClipRequest,
-    QueueStatus,
-    RequestContext,
-    ServiceStatus,
-)
+from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, ClipRequest, RequestContext
 from jobs.revisions import checked_spec
+from jobs.turns import check_overlaps
 from jobs.usage import StoredBytes, usage_rows
 from rendering.live_chunk import LiveService
 from speech.service import tts_service
@@ -72,9 +48,11 @@ from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
 from storage.sqlite.database import Database
 from storage.token_sessions import TokenSessions
+from tests.unit.job_records import avatar_record
 
 VIDEO_BYTES = bytes(range(256)) * 40
 MAX_UPLOAD_BYTES = 300_000
+GRANT_BYTES = 100_000  # of a body, before it asks for more
 
 
 @dataclass(frozen=True)
@@ -110,10 +88,6 @@ class MemoryService:
         self.num_refusals = 0
         self.refusals: list[LipwrightError] = []  # of the next submissions
         self.places: set[str] = set()  # reserved for request bodies
-        self.body_s = 60.0
-        self.grant_bytes = 100_000
-        self.max_body_bytes = 10_000_000  # of one body, before there is no room for more of it
-        self.extended: list[int] = []
         self.num_waits = 0
         self.is_full = False
         self.is_ready = True
@@ -121,6 +95,8 @@ class MemoryService:
         self.report: dict[str, Any] | None = None  # of the jobs that are finished from now on
         self.outcome: LipwrightError | str | None = None  # what happens to a job right after its submission
         self.looked_at: LipwrightError | str | None = None  # and to an avatar: an error, or "face"
+        self.edits: list[TurnEdit] = []
+        self.revisions: list[Revision] = []
         self.scans: list[PeopleScan] = []  # what one request after another for the people of an avatar gets
 
     async def admit(self, request: AdmitRequest) -> Admission:
@@ -128,29 +104,21 @@ class MemoryService:
         if self.is_full or self.num_refusals > 0:
             self.num_refusals -= 1
             raise CapacityError("The queue is full.", 7.0 if self.is_full else 1.0)
-        if request.idempotency_key is not None:
-            job = self.table.find_job(request.owner, request.idempotency_key)
-            if job is not None:
-                return Admission(
-                    id=new_id(), job=job, max_bytes=request.num_bytes or request.max_bytes, timeout_s=self.body_s
-                )
-        num_bytes = request.num_bytes or request.max_bytes
-        place = Admission(id=new_id(), max_bytes=num_bytes, timeout_s=self.body_s, granted_bytes=self.grant_bytes)
-        self.places.add(place.id)
+        key, num_bytes = request.idempotency_key, request.num_bytes or request.max_bytes
+        job = self.table.find_job(request.owner, key) if key is not None else None
+        granted = 0 if job else GRANT_BYTES
+        place = Admission(id=new_id(), job=job, max_bytes=num_bytes, timeout_s=60, granted_bytes=granted)
+        if job is None:
+            self.places.add(place.id)
         return place
 
     async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
         assert admission_id in self.places
-        return Admission(
-            id=admission_id, max_bytes=request.max_bytes, timeout_s=self.body_s, granted_bytes=self.grant_bytes
-        )
+        return Admission(id=admission_id, max_bytes=request.max_bytes, timeout_s=60, granted_bytes=GRANT_BYTES)
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
         assert admission_id in self.places
-        self.extended.append(num_bytes)
-        if num_bytes > self.max_body_bytes:
-            raise CapacityError("The queue is full.", 7.0)
-        return num_bytes + self.grant_bytes
+        return num_bytes + GRANT_BYTES
 
     async def release(self, admission_id: str) -> None:
         self.places.discard(admission_id)
@@ -161,34 +129,27 @@ class MemoryService:
         if spec.engine == "nonesuch":
             raise OptionError("engine: expected warp, found 'nonesuch'.")
         self.places.discard(context.admission_id or "")
-        job_id = context.job_id
-        plan = first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face, False)
-        turns = sent_turns(spec, self._content(spec), plan, {})[0] if spec.has_turns else None
-        fields = stored_fields(spec)
+        job_id, fields = context.job_id, planning.stored_fields(spec)
+        plan = planning.first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face, False)
+        turns = planning.sent_turns(spec, self._content(spec), plan, {})[0] if spec.has_turns else None
         for field, file in spec.job_files.items():
             self.files.take_upload(file.key, job_file_key(job_id, fields.get(field, field)))
         audio = {fields[field]: file for field, file in spec.audio_files.items()}
         key = avatar_key(spec.video.sha256, spec.face, "1") if spec.video else "0" * 32
         plan = plan.model_copy(update={"audio": audio, "background_file": spec.background_file})
         if turns is not None:
-            plan = plan.with_turns(with_stored_fields(turns, fields))
-        job = self.table.insert_job(
-            JobRecord(
-                id=job_id,
-                **context.model_dump(exclude={"job_id", "admission_id"}),
-                engine=plan.options.engine,
-                format=plan.options.format,
-                spec=spec,
-                plan=plan,
-                audio_label=speech_label(spec),
-                upload_bytes=sum(file.num_bytes for file in spec.files),
-                avatar_key=key,
-                source_label=spec.video.label if spec.video else "",
-                metadata=spec.metadata,
-                callback_url=spec.callback_url,
-                created_at=utc_now(),
-            )
+            plan = plan.with_turns(planning.with_stored_fields(turns, fields))
+        sent = context.model_dump(exclude={"job_id", "admission_id"})
+        sent |= {"metadata": spec.metadata, "callback_url": spec.callback_url, "avatar_key": key}
+        row = JobRecord(
+            **{"id": job_id, "spec": spec, "plan": plan, "engine": plan.options.engine, "format": plan.options.format},
+            audio_label=planning.speech_label(spec),
+            upload_bytes=sum(file.num_bytes for file in spec.files),
+            source_label=spec.video.label if spec.video else "",
+            created_at=utc_now(),
+            **sent,
         )
+        job = self.table.insert_job(row)
         self.requests.append(SentJob(spec, context, plan))  # who sees it here finds its job
         if isinstance(self.outcome, LipwrightError):
             return self.fail(job_id, self.outcome)
@@ -238,6 +199,7 @@ class MemoryService:
 
     async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
         job = self.table.get_job(job_id, owner)
+        self.revisions.append(revision)
         spec = revision.settings.revised_spec(checked_spec(job))
         plan = revision.settings.revised_plan(job.plan)
         kept = {"owner", "engine", "avatar_key", "metadata", "format", "watermark_id"}
@@ -250,18 +212,31 @@ class MemoryService:
             raise StateError(f"The turns of job {job_id} cannot be changed: it is {job.status}, not in review.")
         if job.version != edit.version:
             raise StateError(f"Job {job_id} has changed in the meantime. Read its turns again.")
-        turns = sorted(edited(job.plan.turns, edit.number, edit.edit), key=lambda turn: turn.start)
-        self.table.update_job(job_id, plan=job.plan.with_turns([self._spoken(job_id, turn) for turn in turns]))
-        return self.table.get_job(job_id)
+        turns = edited(job.plan.turns, edit.number, edit.edit)
+        check_overlaps(turns)
+        self.edits.append(edit)
+        return self._drafted(job, turns)
+
+    def _drafted(self, job: JobRecord, turns: Iterable[PlannedTurn], **fields: Any) -> JobRecord:
+        spoken = [self._spoken(job.id, turn) for turn in sorted(turns, key=lambda turn: turn.start)]
+        self.table.update_job(job.id, plan=self.fitted(job.plan.with_turns(spoken)), **fields)
+        return self.table.get_job(job.id)
+
+    def fitted(self, plan: JobPlan) -> JobPlan:
+        """Return a plan with the speeds and cuts of its texts."""
+        return plan
+
+    def spoken_text(self, text: str) -> tuple[bytes, float]:
+        """Return the sound of a text, here the text itself after the name of a WAV file, and its length."""
+        return b"RIFF    WAVEfmt " + text.encode(), planning.expected_seconds(text)
 
     def _spoken(self, job_id: str, turn: PlannedTurn) -> PlannedTurn:
-        """Return a turn whose text has a sound: the text itself, after the name of a WAV file."""
         if turn.text is None or turn.natural_seconds is not None:
             return turn
-        cue = new_id()
+        cue, (sound, seconds) = new_id(), self.spoken_text(turn.text)
         self.files.stored.make_folder(job_cues_folder(job_id))
-        self.files.stored.put(f"{job_cues_folder(job_id)}/{cue}", b"RIFF    WAVEfmt " + turn.text.encode())
-        return turn.model_copy(update={"natural_seconds": expected_seconds(turn.text), "cue": cue})
+        self.files.stored.put(f"{job_cues_folder(job_id)}/{cue}", sound)
+        return turn.model_copy(update={"natural_seconds": seconds, "cue": cue})
 
     async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
         job = self.table.get_job(job_id, owner)
@@ -280,28 +255,15 @@ class MemoryService:
         return self.table.finished_segments(self.table.get_job(job_id, owner).id)
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        now = utc_now()
         key = avatar_key(request.video.sha256, request.face, "1")
         self.files.take_upload(request.video.key, source_key(key))
         error = ErrorRecord.of(self.looked_at) if isinstance(self.looked_at, LipwrightError) else None
-        status = AvatarStatus.READY if self.looked_at == "face" else AvatarStatus.ANALYSING
-        return self.table.put_avatar(
-            AvatarRecord(
-                key=key,
-                id=new_id(),
-                status=AvatarStatus.FAILED if error is not None else status,
-                error=error,
-                pinned=request.keep,
-                analyse_on_create=True,
-                owner=request.owner,
-                label=request.video.label,
-                face=request.face,
-                source_sha256=request.video.sha256,
-                settings=changed_settings(AvatarSettings(), self._stored(request.settings, request)),
-                created_at=now,
-                last_used_at=now,
-            )
-        )
+        seen = AvatarStatus.READY if self.looked_at == "face" else AvatarStatus.ANALYSING
+        settings = changed_settings(AvatarSettings(), self._stored(request.settings, request))
+        source = {"label": request.video.label, "source_sha256": request.video.sha256, "face": request.face}
+        fields = {"pinned": request.keep, "owner": request.owner, "settings": settings, "analyse_on_create": True}
+        status = AvatarStatus.FAILED if error is not None else seen
+        return self.table.put_avatar(avatar_record(key, status=status, error=error, **source, **fields))
 
     def _stored(self, settings: AvatarSettings, request: AvatarRequest | AvatarChange) -> AvatarSettings:
         if request.background_file is None:
@@ -363,24 +325,12 @@ class MemoryService:
     async def end_token_session(self, session_id: str, seconds: int) -> None:
         TokenSessions(self.table.database).end(session_id, seconds)
 
-    async def status(self) -> ServiceStatus:
-        queue = QueueStatus(
-            num_queued=self.table.count_jobs(JobStatus.QUEUED),
-            num_arriving=len(self.places),
-            num_running=self.table.count_jobs(JobStatus.RUNNING),
-            max_queued=8,
-            max_running=1,
-            num_bytes=0,
-            max_bytes=8,
-        )
-        return ServiceStatus(
-            queue=queue,
-            estimated_wait_s=0,
-            seconds_per_second=1,
-            is_rate_measured=False,
-            free_disk_bytes=9,
-            replicas={},
-        )
+    async def status(self) -> requests.ServiceStatus:
+        num_queued, num_running = (self.table.count_jobs(each) for each in (JobStatus.QUEUED, JobStatus.RUNNING))
+        counts = {"num_queued": num_queued, "num_arriving": len(self.places), "num_running": num_running}
+        queue = requests.QueueStatus(**counts, max_queued=8, max_running=1, num_bytes=0, max_bytes=8)
+        rate = {"estimated_wait_s": 0, "seconds_per_second": 1, "is_rate_measured": False}
+        return requests.ServiceStatus.model_validate({"queue": queue, **rate, "free_disk_bytes": 9, "replicas": {}})
 
     async def ready(self) -> bool:
         return self.is_ready
@@ -396,12 +346,10 @@ class MemoryService:
 
     def review(self, job_id: str) -> JobRecord:
         """Speak the texts of a job, which then waits for review."""
-        plan = self.table.get_job(job_id).plan
-        plan = plan.with_turns([self._spoken(job_id, turn) for turn in plan.turns])
-        num_cues = sum(turn.text is not None for turn in plan.turns)
-        cues = {"num_cues": num_cues, "num_cues_done": num_cues}
-        self.table.update_job(job_id, status=JobStatus.REVIEW, stage=JobStage.SPEAKING, plan=plan, **cues)
-        return self.table.get_job(job_id)
+        job = self.table.get_job(job_id)
+        num_cues = sum(turn.text is not None for turn in job.plan.turns)
+        fields = {"stage": JobStage.SPEAKING, "num_cues": num_cues, "num_cues_done": num_cues}
+        return self._drafted(job, job.plan.turns, status=JobStatus.REVIEW, **fields)
 
     def fail(self, job_id: str, error: LipwrightError) -> JobRecord:
         self.table.update_job(job_id, status=JobStatus.FAILED, error=ErrorRecord.of(error))
@@ -415,28 +363,25 @@ class MemoryService:
 def serving(
     service: MemoryService,
     network: NetworkConfig | None = None,
-    jobs: JobConfig | None = None,
-    heygem: HeygemConfig | None = None,
-    access: AccessConfig | None = None,
     has_gradio: bool = False,
-    tts: TtsConfig | None = None,
     live: LiveService | None = None,
     live_config: LiveConfig | None = None,
-    subtitles: SubtitlesConfig | None = None,
+    **sections: BaseModel,
 ) -> Iterator[str]:
-    """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL."""
+    """Serve the API of `service` on loopback by uvicorn in a thread; gives the base URL.
+
+    `sections` are those of the config.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
-    config = PipelineConfig(
-        limits=MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
-        network=network or NetworkConfig(),
-        jobs=jobs or JobConfig(),
-        heygem=heygem or HeygemConfig(),
-        access=access or AccessConfig(),
-        gradio=GradioConfig(enabled=has_gradio, service_url=f"http://127.0.0.1:{listener.getsockname()[1]}"),
-        tts=tts or TtsConfig(use_builtin=False),
-        live=live_config or LiveConfig(),
-        subtitles=subtitles or SubtitlesConfig(),
-    )
+    own_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    defaults = {
+        "limits": MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
+        "network": network or NetworkConfig(),
+        "gradio": GradioConfig(enabled=has_gradio, service_url=own_url),
+        "tts": TtsConfig(use_builtin=False),
+        "live": live_config or LiveConfig(),
+    }
+    config = PipelineConfig.model_validate(defaults | sections)
     app = make_app(service, service.files, config, tts_service(config.tts, service.files), live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
     try:

@@ -17,11 +17,11 @@ _OTHER = {"retry_after_s": 0.25, "num_bytes": 3, "was_retried": True}
 """Arguments of the constructors with a value that is no default."""
 
 
-def _tree(cls: type[LipwrightError] = LipwrightError) -> Iterator[type[LipwrightError]]:
+def error_classes(cls: type[LipwrightError] = LipwrightError) -> Iterator[type[LipwrightError]]:
     yield cls
     for child in cls.__subclasses__():
         if child.__module__ == "errors":
-            yield from _tree(child)
+            yield from error_classes(child)
 
 
 def _drawn() -> dict[str, tuple[int, str, int]]:
@@ -39,7 +39,7 @@ def _named(cls: type[LipwrightError]) -> dict[str, Any]:
     return {name: value for name, value in _OTHER.items() if name in names}
 
 
-@pytest.mark.parametrize("cls", list(_tree()), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", list(error_classes()), ids=lambda cls: cls.__name__)
 def test_error_survives_pickling(cls: type[LipwrightError]) -> None:
     error = cls("clip.mp4: expected a video, found text.", **_named(cls))
     copy = pickle.loads(pickle.dumps(error))
@@ -51,13 +51,15 @@ def test_error_survives_pickling(cls: type[LipwrightError]) -> None:
 
 
 def test_errors_docstring_draws_the_tree() -> None:
-    depth = {cls.__name__: len([c for c in cls.__mro__ if issubclass(c, LipwrightError)]) - 1 for cls in _tree()}
-    expected = {cls.__name__: (cls.status_code, cls.code, depth[cls.__name__]) for cls in _tree()}
+    depth = {
+        cls.__name__: len([c for c in cls.__mro__ if issubclass(c, LipwrightError)]) - 1 for cls in error_classes()
+    }
+    expected = {cls.__name__: (cls.status_code, cls.code, depth[cls.__name__]) for cls in error_classes()}
     assert _drawn() == expected
-    assert len({cls.code for cls in _tree()}) == len(expected)
+    assert len({cls.code for cls in error_classes()}) == len(expected)
     lines = [line for line in (errors.__doc__ or "").splitlines() if line.endswith("retryable")]
     drawn = {word for line in lines for word in line.split() if word.endswith("Error")}
-    assert drawn == {cls.__name__ for cls in _tree() if cls.retryable}
+    assert drawn == {cls.__name__ for cls in error_classes() if cls.retryable}
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,8 @@ from packaging.requirements import Requirement
 
 CONFIGS = ("serve_config.yaml", "serve_config.cpu.yaml")
 DEPLOYMENTS = {
-    "Ingress",
-    "Director",
-    "MediaProbe",
-    "SpeechSynthesis",
-    "AudioFeatures",
-    "LandmarkGenerator",
-    "LiveSession",
-    "Studio",
-    "FaceSynthesis",
+    *("Ingress", "Director", "MediaProbe", "SpeechSynthesis", "AudioFeatures", "LandmarkGenerator", "LiveSession"),
+    *("Studio", "FaceSynthesis"),
 }
 MAX_IMPORT_SECONDS = 20.0  # of process CPU; a cold numba cache alone costs more
 
@@ -42,29 +35,20 @@ def _deployments(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_serve_config_has_only_real_keys(repo_root: Path, name: str) -> None:
-    from ray.serve.schema import ServeDeploySchema
-
-    ServeDeploySchema.model_validate(_read(repo_root / name))
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_serve_config_names_the_deployments_of_the_graph(repo_root: Path, name: str) -> None:
+def test_serve_config_names_and_bounds_all_deployments(repo_root: Path, name: str) -> None:
     from ray.serve._private.build_app import build_app
+    from ray.serve.schema import ServeDeploySchema
 
     from config import PipelineConfig
     from graph import build
 
     config = _read(repo_root / name)
+    ServeDeploySchema.model_validate(config)
     (application,) = config["applications"]
     assert application["import_path"] == "graph:build"
     graph = build_app(build(PipelineConfig.model_validate(application.get("args", {}))), name=application["name"])
-    assert {deployment.name for deployment in graph.deployments} == set(_deployments(config)) == DEPLOYMENTS
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_serve_config_bounds_every_deployment(repo_root: Path, name: str) -> None:
-    deployments = _deployments(_read(repo_root / name))
+    deployments = _deployments(config)
+    assert {deployment.name for deployment in graph.deployments} == set(deployments) == DEPLOYMENTS
     assert [n for n, options in deployments.items() if "max_ongoing_requests" not in options] == []
     # The Ingress answers 429 by itself; behind it, an endless queue hides a stage that is full.
     unbounded = [n for n, options in deployments.items() if options.get("max_queued_requests", -1) < 0]
@@ -91,43 +75,34 @@ def test_rayservice_yaml_equals_the_serve_config(repo_root: Path) -> None:
 
 def _import_in_new_process(repo_root: Path, module: str) -> tuple[float, set[str]]:
     """Return the CPU seconds that `import module` takes and the top-level modules that it loads."""
-    code = (
-        f"import {module}, sys, time; print(time.process_time()); print(*{{m.partition('.')[0] for m in sys.modules}})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, timeout=100)
+    show = "print(time.process_time()); print(*{m.partition('.')[0] for m in sys.modules})"
+    command = [sys.executable, "-c", f"import {module}, sys, time; {show}"]
+    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     seconds, loaded = done.stdout.splitlines()
     return float(seconds), set(loaded.split())
 
 
 @pytest.mark.parametrize("module", ["graph", "launch.service", "cli.main"])
-def test_import_loads_no_numba_and_is_fast(repo_root: Path, module: str) -> None:
+def test_import_is_fast_and_writes_no_data(repo_root: Path, module: str) -> None:
+    before, data = time.time(), repo_root / "data"
     seconds, loaded = _import_in_new_process(repo_root, module)
     assert seconds < MAX_IMPORT_SECONDS
     # numba takes long to import, and only the process that generates faces uses it.
     assert not loaded & {"numba", "pytest"}
     if module == "cli.main":  # `lipwright --help` answers at once
         assert not loaded & {"ray", "torch", "onnxruntime", "librosa"}
+    assert not data.exists() or data.stat().st_ctime < before, f"importing {module} wrote into data/"
 
 
-def test_import_graph_writes_no_data(repo_root: Path, tmp_path: Path) -> None:
-    before = time.time()
-    _import_in_new_process(repo_root, "graph")
-    data = repo_root / "data"
-    assert not data.exists() or data.stat().st_ctime < before, "importing graph wrote into data/"
-
-
-def test_changelog_begins_with_the_version_of_the_project(repo_root: Path) -> None:
-    project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    newest = re.search(
-        r"^## \[(\d+\.\d+\.\d+)\]", (repo_root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+def test_changelog_begins_with_the_version_of_the_project(repo_root: Path, project: dict[str, Any]) -> None:
+    changelog = (repo_root / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", changelog, re.MULTILINE)
     assert newest is not None
-    assert newest.group(1) == project["version"]
+    assert newest.group(1) == project["project"]["version"]
 
 
-def test_package_holds_every_folder_of_code(repo_root: Path) -> None:
-    project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))
+def test_package_holds_every_folder_of_code(repo_root: Path, project: dict[str, Any]) -> None:
     listed = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     beside = {"benchmarks", "samples", "tests", "training", "build", "data", "out"}
     packages = {file.parent.relative_to(repo_root).parts[0] for file in repo_root.glob("[a-z]*/*.py")} - beside
@@ -155,24 +130,19 @@ def test_errors_and_config_import_no_packages(repo_root: Path, module: str, allo
 
 
 def test_setup_bdist_wheel_is_refused(repo_root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "setup.py", "-q", "bdist_wheel"], cwd=repo_root, capture_output=True, text=True
-    )
+    command = [sys.executable, "setup.py", "-q", "bdist_wheel"]
+    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True)
     assert done.returncode != 0 and "is not distributed as a wheel" in done.stderr
-
-
-def test_make_setup_ends_with_the_next_commands(repo_root: Path) -> None:
-    recipe = subprocess.run(
-        ["make", "--dry-run", "--always-make", "setup"], cwd=repo_root, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    (touched,) = [number for number, line in enumerate(recipe) if line.startswith("touch ")]
-    last = "\n".join(recipe[touched + 1 :])
-    assert "Lipwright is installed in .venv." in last
-    assert "make demo" in last and ".venv/bin/lipwright serve" in last
 
 
 EXTRAS = ("cpu", "postgres", "s3", "otel")
 PYTHON_311_ON_LINUX = {"python_version": "3.11", "python_full_version": "3.11.14", "sys_platform": "linux"}
+
+
+@pytest.fixture(scope="module")
+def project(repo_root: Path) -> dict[str, Any]:
+    """The content of pyproject.toml."""
+    return tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -186,17 +156,16 @@ def pins(lock: str) -> dict[str, str]:
 
 
 def test_requirements_lock_lines_are_pins_or_hashes(lock: str, pins: dict[str, str]) -> None:
-    entries = re.split(r"\n(?! )", lock.strip())
-    entries = [entry for entry in entries if not entry.startswith("#")]
+    entries = [entry for entry in re.split(r"\n(?! )", lock.strip()) if not entry.startswith("#")]
     assert len(entries) == len(pins)
     for entry in entries:
         assert re.fullmatch(r"[a-z0-9-]+==\S+( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry[:200]
 
 
-def test_requirements_lock_pins_are_in_ranges_of_the_project(repo_root: Path, pins: dict[str, str]) -> None:
-    project = tomllib.loads((repo_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [text for name in EXTRAS for text in project["optional-dependencies"][name]]
-    for text in (*project["dependencies"], *extras):
+def test_requirements_lock_pins_are_in_ranges_of_the_project(project: dict[str, Any], pins: dict[str, str]) -> None:
+    ranges = project["project"]
+    extras = [text for name in EXTRAS for text in ranges["optional-dependencies"][name]]
+    for text in (*ranges["dependencies"], *extras):
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate(PYTHON_311_ON_LINUX):
             assert requirement.specifier.contains(pins[requirement.name], prereleases=True), f"{text}: run `make lock`"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from integrations.gradio_page import GradioPage
 from integrations.mcp_server import LipwrightTools
 from jobs.model.spec import JobSpec
 from lipwright_client.calls import JobFields
+from tests.unit.integrations.test_comfyui import loaded_node
 
 _REPO = Path(__file__).parents[2]
 _FEW = "few inputs, so that people and models find theirs"
@@ -60,41 +60,21 @@ def _arguments(*functions: Callable[..., object]) -> set[str]:
 
 
 def _comfy_node() -> Any:
-    """The node over stand-ins of ComfyUI's interface."""
-    folder, stand_in = _REPO / "integrations" / "comfyui", _REPO / "tests" / "unit" / "integrations" / "comfy_stand_in"
-    before = set(sys.modules)
-    sys.path.insert(0, str(stand_in))
-    try:
-        spec = importlib.util.spec_from_file_location(
-            "job_options_node", folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        assert spec is not None and spec.loader is not None
-        module = sys.modules["job_options_node"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return sys.modules["job_options_node.nodes"].LipwrightSpeak
-    finally:
-        sys.path.remove(str(stand_in))
-        for name in set(sys.modules) - before:
-            if name.partition(".")[0] in ("comfy", "comfy_api", "folder_paths", "job_options_node"):
-                del sys.modules[name]
+    with loaded_node() as module:
+        return importlib.import_module(f"{module.__name__}.nodes").LipwrightSpeak
 
 
 def _documented() -> set[str]:
-    table = (
-        (_REPO / "docs" / "api.md").read_text(encoding="utf-8").partition("| field of a job |")[2].partition("\n\n")[0]
-    )
-    return {
-        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[0])
-    }
+    text = (_REPO / "docs" / "api.md").read_text(encoding="utf-8")
+    rows = text.partition("| field of a job |")[2].partition("\n\n")[0].splitlines()
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[0])}
 
 
 SURFACES = {
     "form": Surface(_form, renamed={"more_audio": "^audio_[A-Za-z0-9_-]{1,32}(?<!_url)$"}),
     "speak": Surface(lambda: _options_of("speak"), NO_OPTIONS),
     "dub": Surface(
-        lambda: _options_of("dub"),
-        NOT_IN_DUB,
-        {"background_gain_db": "ambience_gain", "idle_mouths": "closed_mouths"},
+        lambda: _options_of("dub"), NOT_IN_DUB, {"background_gain_db": "ambience_gain", "idle_mouths": "closed_mouths"}
     ),
     "client": Surface(lambda: get_type_hints(JobFields)),
     "mcp": Surface(
@@ -139,13 +119,11 @@ def _choices(annotation: Any) -> list[object]:
     return [value for part in get_args(annotation) for value in _choices(part)]
 
 
-@pytest.mark.parametrize("name", ["format", "quality", "subtitles_output"])
-def test_choices_of_the_mcp_tools_are_those_of_the_job(name: str) -> None:
+def test_choices_of_mcp_and_comfyui_are_those_of_the_job() -> None:
+    of_job = {name: _choices(field.annotation) for name, field in JobSpec.model_fields.items()}
     hints = get_type_hints(LipwrightTools.speak) | get_type_hints(LipwrightTools.dub)
-    assert _choices(hints[name]) == _choices(JobSpec.model_fields[name].annotation)
-
-
-@pytest.mark.parametrize("name", ["loop", "quality"])
-def test_choices_of_the_comfyui_node_are_those_of_the_job(name: str) -> None:
+    for name in ("format", "quality", "subtitles_output"):
+        assert _choices(hints[name]) == of_job[name]
     inputs = {each.id: each for each in _comfy_node().define_schema().inputs}
-    assert inputs[name].options == _choices(JobSpec.model_fields[name].annotation)
+    for name in ("loop", "quality"):
+        assert inputs[name].options == of_job[name]

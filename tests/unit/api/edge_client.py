@@ -1,4 +1,4 @@
-"""A job as a form, problems as they are answered: what the tests of HTTP's edges send and look at."""
+"""What tests of the API and of the page send, look at, and wait for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from tests.browser import BOUND_S, Visitor
 from tests.unit.api_server import MemoryService
 
 AUDIO = b"RIFF" + bytes(5000)
@@ -22,7 +23,8 @@ def post(http: httpx.Client, audio: bytes = AUDIO, headers: dict[str, str] = KEY
 def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     problem: dict[str, Any] = answer.json()
-    assert problem["code"] == code
+    assert set(problem) == {"type", "title", "status", "detail", "instance", "code", "retryable"}
+    assert (problem["status"], problem["code"]) == (status, code), problem
     return problem
 
 
@@ -31,3 +33,12 @@ def finished(http: httpx.Client, service: MemoryService) -> str:
     job_id = str(post(http, headers={}).json()["id"])
     service.finish(job_id)
     return job_id
+
+
+def wait_until_held(visitor: Visitor, held: list[object]) -> None:
+    """Wait until a route handler has appended a request to `held`."""
+    for _ in range(round(BOUND_S / 0.02)):
+        if held:
+            return
+        visitor.page.wait_for_timeout(20)
+    raise AssertionError("the page sent no such request")

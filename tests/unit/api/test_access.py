@@ -1,8 +1,9 @@
-"""Who is let in: with keys, without keys, through proxies, and from another site's page in a local browser."""
+"""Who is let in: with keys, cookies or neither, through proxies, and from another site's page in a local browser."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from api.access import ApiKeyMiddleware, caller_of
+from api.session_token import COOKIE, MAX_AGE_S, new_token
 from config import AccessConfig
 from net.access_rule import FRONT_HEADER
+from storage.key_ring import ApiKey
 from storage.local.api_keys import FileKeyRing
 from storage.state import open_keys
+from tests.unit.api_server import MemoryService
 
 HERE = ("127.0.0.1", 5000)
 ELSEWHERE = ("203.0.113.7", 5000)
 ALLOWED = "https://app.example"
+PROXY_HEADERS = (
+    *("x-forwarded-for", "forwarded", "via", "x-forwarded-proto", "cf-connecting-ip", "x-real-ip", "true-client-ip"),
+    *("x-client-ip", "x-amzn-trace-id", "x-envoy-external-address", "tailscale-user-login", "cdn-loop"),
+)
 
 
 def _call(
@@ -59,23 +67,23 @@ def _refused(answer: httpx.Response, status: int, code: str) -> str:
 
 
 def test_with_keys_everybody_needs_one(tmp_path: Path) -> None:
-    made, key = FileKeyRing(tmp_path).add("a studio")
+    keys = FileKeyRing(tmp_path)
+    made, key = keys.add("a studio")
     for client in (HERE, ELSEWHERE, None):
         answer = _call(tmp_path, client=client, allow=True)
         assert "Bearer" in _refused(answer, 401, "unauthorized")
         assert answer.headers["www-authenticate"] == "Bearer"
         for headers in ({"authorization": f"Bearer {key}"}, {"authorization": f"bearer  {key}"}, {"x-api-key": key}):
             assert _call(tmp_path, client=client, headers=headers).json() == {"owner": made.id, "max_priority": 0}
-    for headers in (
-        {"authorization": f"Basic {key}"},
-        {"authorization": "Bearer"},
-        {"x-api-key": key[:-1]},
-        {"x-api-key": "lw__"},
-    ):
+    wrong = [{"authorization": f"Basic {key}"}, {"authorization": "Bearer"}]
+    for headers in (*wrong, {"x-api-key": key[:-1]}, {"x-api-key": "lw__"}):
         _refused(_call(tmp_path, headers=headers), 401, "unauthorized")
+    keys.add("another")
+    keys.revoke(made.id)
+    _refused(_call(tmp_path, headers={"x-api-key": key}), 401, "unauthorized")
 
 
-def test_keys_that_cannot_be_asked_for_let_nobody_in() -> None:
+def test_key_ring_that_is_unreachable_answers_503() -> None:
     keys = open_keys("postgresql://lipwright@127.0.0.1:1/none", Path("none"))
     gate = ApiKeyMiddleware(Starlette(), keys, AccessConfig())
 
@@ -90,20 +98,12 @@ def test_keys_that_cannot_be_asked_for_let_nobody_in() -> None:
     assert asyncio.run(call("/healthz")).status_code == 404, "it came through"
 
 
-def test_a_revoked_key_is_refused_at_once(tmp_path: Path) -> None:
-    keys = FileKeyRing(tmp_path)
-    keys.add("another")
-    made, key = keys.add("a studio")
-    assert _call(tmp_path, headers={"x-api-key": key}).status_code == 200
-    keys.revoke(made.id)
-    _refused(_call(tmp_path, headers={"x-api-key": key}), 401, "unauthorized")
-
-
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json", "/static-offline-docs/x.js", "/"])
-def test_signs_of_life_and_the_description_stay_open(tmp_path: Path, path: str) -> None:
-    assert _call(tmp_path, path, client=ELSEWHERE).status_code == 200
+@pytest.mark.parametrize("prefix", ["", "/lip"])
+def test_signs_of_life_and_the_description_stay_open(tmp_path: Path, prefix: str, path: str) -> None:
+    assert _call(tmp_path, prefix + path, client=ELSEWHERE).status_code == 200
     FileKeyRing(tmp_path).add("a studio")
-    assert _call(tmp_path, path, client=ELSEWHERE).status_code == 200
+    assert _call(tmp_path, prefix + path, client=ELSEWHERE).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/status", "/v2", "/healthz/", "/lip/v1/jobs"])
@@ -111,10 +111,6 @@ def test_all_else_is_closed(tmp_path: Path, path: str) -> None:
     _refused(_call(tmp_path, path, client=ELSEWHERE), 403, "forbidden")
     FileKeyRing(tmp_path).add("a studio")
     _refused(_call(tmp_path, path), 401, "unauthorized")
-
-
-def test_behind_a_prefix_the_same_is_open(tmp_path: Path) -> None:
-    assert _call(tmp_path, "/lip/healthz", client=ELSEWHERE).status_code == 200
 
 
 @pytest.mark.parametrize("client", [HERE, ["127.0.0.1", 1], ("::1", 1), ("::ffff:127.0.0.1", 1), ("127.8.9.1", 1)])
@@ -132,29 +128,12 @@ def test_without_keys_this_machine_is_served(tmp_path: Path, client: Any) -> Non
         (("10.0.0.1", 1), {}),
         (None, {}),
         (("localhost.example", 1), {}),
-        (HERE, {"x-forwarded-for": "203.0.113.7"}),
-        (HERE, {"x-forwarded-for": "127.0.0.1"}),
-        (HERE, {"forwarded": "for=127.0.0.1"}),
-        (HERE, {"via": "1.1 proxy"}),
-        (HERE, {"x-forwarded-proto": "https"}),
-        (HERE, {"cf-connecting-ip": "203.0.113.7"}),
-        (HERE, {"x-real-ip": "127.0.0.1"}),
-        (HERE, {"true-client-ip": "127.0.0.1"}),
-        (HERE, {"x-client-ip": "127.0.0.1"}),
-        (HERE, {"x-amzn-trace-id": "Root=1"}),
-        (HERE, {"x-envoy-external-address": "203.0.113.7"}),
-        (HERE, {"tailscale-user-login": "a"}),
-        (HERE, {"cdn-loop": "cloudflare"}),
-        (HERE, {FRONT_HEADER: "203.0.113.7 1.1"}),
-        (HERE, {FRONT_HEADER: "127.0.0.1 1.0"}),
-        (HERE, {FRONT_HEADER: ""}),
+        *((HERE, {name: "203.0.113.7"}) for name in PROXY_HEADERS),
+        *((HERE, {FRONT_HEADER: text}) for text in ("203.0.113.7 1.1", "127.0.0.1 1.0", "")),
         (ELSEWHERE, {FRONT_HEADER: "127.0.0.1 1.1"}),
         (ELSEWHERE, {"x-forwarded-for": "127.0.0.1"}),
-        (HERE, {"host": "rebound.example:8000"}),
-        (HERE, {"host": "["}),
-        (HERE, {"origin": "https://page.example"}),
-        (HERE, {"origin": "null"}),
-        (HERE, {"origin": "http://127.0.0.1:3000"}),
+        *((HERE, {"host": host}) for host in ("rebound.example:8000", "[")),
+        *((HERE, {"origin": origin}) for origin in ("https://page.example", "null", "http://127.0.0.1:3000")),
         (HERE, {"origin": "http://localhost"}),
         (HERE, {"sec-fetch-site": "cross-site"}),
         (HERE, {"sec-fetch-site": "same-site", "sec-fetch-dest": "document"}),
@@ -208,17 +187,92 @@ def test_by_http_1_0_nobody_counts_as_local(tmp_path: Path) -> None:
     assert [asyncio.run(call(version)) for version in ("1.1", "1.0")] == [200, 403]
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
-def test_through_our_own_front_this_machine_is_served(tmp_path: Path, peer: str) -> None:
-    assert _call(tmp_path, headers={FRONT_HEADER: f"{peer} 1.1"}).status_code == 200
-
-
-@pytest.mark.parametrize("name", ["user-agent", "accept", "x-request-id", "x-api-key", "range", "x-requested-with"])
-def test_what_local_programs_send_is_no_sign_of_a_proxy(tmp_path: Path, name: str) -> None:
-    assert _call(tmp_path, headers={name: "a"}).status_code == 200
+def test_headers_of_local_programs_are_no_sign_of_a_proxy(tmp_path: Path) -> None:
+    for name in ("user-agent", "accept", "x-request-id", "x-api-key", "range", "x-requested-with"):
+        assert _call(tmp_path, headers={name: "a"}).status_code == 200
+    for peer in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+        assert _call(tmp_path, headers={FRONT_HEADER: f"{peer} 1.1"}).status_code == 200
 
 
 def test_behind_haproxy_nobody_counts_as_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     _refused(_call(tmp_path), 403, "forbidden")
     assert _call(tmp_path, allow=True).status_code == 200
+
+
+Made = tuple[ApiKey, str]
+
+
+@pytest.fixture
+def keys(service: MemoryService) -> FileKeyRing:
+    return FileKeyRing(service.files.root)
+
+
+@pytest.fixture
+def made(keys: FileKeyRing) -> tuple[ApiKey, str]:
+    return keys.add("a studio")
+
+
+def _own(http: httpx.Client) -> dict[str, str]:
+    return {"origin": str(http.base_url).rstrip("/")}
+
+
+def test_without_keys_nobody_signs_in(http: httpx.Client) -> None:
+    assert http.get("/v1/session").json() == {"needs_key": False, "name": None}
+    answer = http.post("/v1/session")
+    assert (answer.status_code, answer.headers.get("set-cookie")) == (200, None)
+
+
+def test_one_key_opens_the_page_without_a_header(http: httpx.Client, made: Made) -> None:
+    assert http.get("/v1/session").status_code == 401
+    assert http.post("/v1/session", headers={"authorization": "Bearer lw_no"}).status_code == 401
+    answer = http.post("/v1/session", headers={"authorization": f"Bearer {made[1]}", **_own(http)})
+    assert answer.json() == {"needs_key": True, "name": "a studio"}
+    cookie = answer.headers["set-cookie"]
+    assert {"HttpOnly", "Path=/", "SameSite=strict", f"Max-Age={MAX_AGE_S}"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie and made[1] not in cookie
+    assert http.get("/v1/jobs").status_code == 200, "what `<video src>` and EventSource send is enough"
+    assert http.delete("/v1/session", headers=_own(http)).status_code == 204
+    assert http.get("/v1/jobs").status_code == 401
+    headers = {"authorization": f"Bearer {made[1]}", "x-forwarded-proto": "https"}
+    assert "Secure" in http.post("/v1/session", headers=headers).headers["set-cookie"].split("; ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "{own}"}, 404),
+        ({"sec-fetch-site": "same-origin", "origin": "https://proxied.example"}, 404),
+        ({}, 403),
+        ({"origin": "https://page.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
+        ({"sec-fetch-site": "same-site", "origin": "{own}"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+    ],
+)
+def test_only_own_page_changes_jobs(http: httpx.Client, made: Made, headers: dict[str, str], status: int) -> None:
+    http.cookies.set(COOKIE, new_token(made[0]))
+    filled = {name: value.format(own=_own(http)["origin"]) for name, value in headers.items()}
+    assert http.delete(f"/v1/jobs/{'0' * 32}", headers=filled).status_code == status
+    assert http.get("/v1/jobs", headers=filled).status_code == 200
+
+
+def test_a_token_that_does_not_hold_is_refused(
+    http: httpx.Client, keys: FileKeyRing, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, _ = keys.add("another")
+    token = new_token(made[0])
+    key_id, expires, signature = token.split(".")
+    long_ago = time.time() - MAX_AGE_S - 9
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: long_ago)
+        old = new_token(made[0])
+    forged = [f"{other.id}.{expires}.{signature}", f"{key_id}.{int(expires) + 1}.{signature}"]
+    for wrong in (*forged, f"{key_id}.{expires}.", f"{key_id}.x.{signature}", "é" * 3, "..", key_id, old):
+        answer = http.get("/v1/jobs", headers={b"cookie": f"{COOKIE}={wrong}".encode()})
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), wrong
+    held = {"cookie": f"{COOKIE}={token}"}
+    assert http.get("/v1/jobs", headers=held).status_code == 200
+    keys.revoke(made[0].id)
+    assert http.get("/v1/jobs", headers=held).status_code == 401

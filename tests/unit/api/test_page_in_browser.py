@@ -1,70 +1,40 @@
-"""The page in a real browser, on a service whose jobs do what the test says: keys, queues, lines that break."""
+"""The page and `/docs` in a real browser, on a service whose jobs do what the test says."""
 
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from websockets.sync.client import connect
 
 from config import SubtitlesConfig, TtsConfig
-from errors import FaceNotFoundError, LipwrightError, MediaError
+from errors import FaceNotFoundError, MediaError
 from jobs.model.base import new_id, utc_now
 from jobs.model.record import JobStatus
 from storage.file_keys import job_file_key, source_key
 from storage.local.api_keys import FileKeyRing
 from tests.browser import Visitor
-from tests.unit.api.live.live_parts import GreyAvatars
+from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
 from tests.unit.segmented_job import RenderingJob, SegmentedJob
 from tests.unit.speech.speech_server import speaking
+from tests.unit.test_errors import error_classes
 
 VIDEO = "document.querySelector('#stage video')"
 
 
-@contextmanager
-def live_socket(url: str, avatar_id: str) -> Iterator[None]:
-    """A session that somebody else holds."""
-    address = f"{url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar_id}"
-    for _ in range(600):  # a slot is free once the service notices that its client left
-        with connect(address, proxy=None, max_size=2**24) as socket:
-            if "busy" not in str(socket.recv(timeout=30)):
-                yield
-                return
-        time.sleep(0.1)
-    raise AssertionError("no place was freed")
+SPEECH: Any = {"name": "speech.wav", "mimeType": "audio/wav", "buffer": b"RIFF" + bytes(2000)}
+PICTURE: Any = {"name": "face.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n" + bytes(64)}
 
 
-def _begin_live(visitor: Visitor) -> None:
-    for _ in range(100):
-        visitor.page.click("#live-start")
-        visitor.until("!['connecting', ''].includes(document.querySelector('#live').dataset.state)")
-        if visitor.page.evaluate("document.querySelector('#live').dataset.state") == "idle":
-            return
-        visitor.page.wait_for_timeout(100)
-    raise AssertionError(visitor.text("#live"))
-
-
-def _picture(folder: Path) -> Path:
-    """A file that the form takes for a picture."""
-    path = folder / "face.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
-    return path
-
-
-def test_page_asks_for_the_api_key_once(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+def test_page_asks_for_the_api_key_once(browser: Any, url: str, service: MemoryService) -> None:
     service.outcome = "video"
     _, key = FileKeyRing(service.files.root).add("a studio")
-    speech = tmp_path / "speech.wav"
-    speech.write_bytes(b"RIFF" + bytes(2000))
     visitor = Visitor(browser, url)
     visitor.until("document.querySelector('#sign-in').open")
     visitor.picture("sign-in")
@@ -79,7 +49,7 @@ def test_page_asks_for_the_api_key_once(browser: Any, url: str, service: MemoryS
     visitor.until("document.querySelector('#engine').value")
     assert not visitor.page.evaluate("document.querySelector('#sign-in').open"), "the cookie holds"
     assert visitor.page.evaluate("document.cookie") == "", "scripts cannot read it"
-    visitor.choose(speech, _picture(tmp_path))
+    visitor.choose(SPEECH, PICTURE)
     visitor.submit()
     visitor.until_status("succeeded")
     assert service.requests[0].owner is not None
@@ -114,10 +84,7 @@ def test_composer_error_survives_loading_of_avatars(browser: Any, url: str) -> N
     visitor.page.goto(url)
     visitor.submit()
     assert "Speech is missing" in visitor.until("document.querySelector('#composer-error').textContent")
-    for _ in range(3000):
-        if held:
-            break
-        visitor.page.wait_for_timeout(20)
+    wait_until_held(visitor, held)
     assert not visitor.page.query_selector(".avatars ul"), "the avatars have not come yet"
     held[0].continue_()
     visitor.until("document.querySelector('.avatars ul') !== null")
@@ -131,10 +98,7 @@ def test_broken_preview_is_restarted(browser: Any, url: str, service: MemoryServ
         route.continue_() if held else held.append(route)
 
     visitor, job = _opened(browser, url, service, tmp_path, hold_first)
-    for _ in range(3000):
-        if held:
-            break
-        visitor.page.wait_for_timeout(20)
+    wait_until_held(visitor, held)
     job.finish_segment(0)
     job.finish_segment(1)
     visitor.until("document.querySelector('#stage .status').textContent.includes('26')")
@@ -145,9 +109,7 @@ def test_broken_preview_is_restarted(browser: Any, url: str, service: MemoryServ
     visitor.until(f"{VIDEO}.src.endsWith('/video')")  # the preview was seen to its end
 
 
-def test_missing_preview_is_replaced_by_the_result(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path
-) -> None:
+def test_missing_preview_is_replaced_by_result(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
     visitor, job = _opened(browser, url, service, tmp_path, lambda route: route.abort())
     job.finish_segment(0)
     visitor.until("document.querySelector('#stage .status')?.textContent.includes('25')")
@@ -155,11 +117,9 @@ def test_missing_preview_is_replaced_by_the_result(
     visitor.until(f"{VIDEO}.src.endsWith('/video') && {VIDEO}.duration > 3")
 
 
-def test_refused_events_are_requested_again(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+def test_refused_events_are_requested_again(browser: Any, url: str, service: MemoryService) -> None:
     visitor = Visitor(browser, url)
-    speech = tmp_path / "speech.wav"
-    speech.write_bytes(b"RIFF" + bytes(2000))
-    visitor.choose(speech, _picture(tmp_path))
+    visitor.choose(SPEECH, PICTURE)
     visitor.submit()
     visitor.until("document.querySelector('#stage .status')")
     visitor.page.route("**/events", lambda route: route.fulfill(status=503), times=1)
@@ -172,28 +132,24 @@ def test_refused_events_are_requested_again(browser: Any, url: str, service: Mem
     visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
 
 
-def test_click_on_the_picture_chooses_the_face(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
-    service = MemoryService(tmp_path)
-    speech = tmp_path / "speech.wav"
-    speech.write_bytes(b"RIFF" + bytes(2000))
-    with serving(service) as url:
-        visitor = Visitor(browser, url)
-        visitor.choose(speech, sample_portrait)
-        visitor.page.click("#options summary")
-        visitor.page.select_option("#which", "point")
-        visitor.submit()
-        assert "Click on the face" in visitor.until("document.querySelector('#composer-error').textContent")
-        width, height = visitor.until(
-            "(picture => picture?.naturalWidth && [picture.naturalWidth, picture.naturalHeight])"
-            "(document.querySelector('.aim img'))"
-        )
-        visitor.page.click(".aim img")  # in its middle
-        visitor.submit()
-        visitor.until("document.querySelector('#stage .status')")
-        kind, _, place = service.requests[0].options.face.partition(":")
-        x, y = map(int, place.split(","))
-        assert kind == "point"
-        assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
+def test_click_on_picture_chooses_face(browser: Any, url: str, service: MemoryService, sample_portrait: Path) -> None:
+    visitor = Visitor(browser, url)
+    visitor.choose(SPEECH, sample_portrait)
+    visitor.page.click("#options summary")
+    visitor.page.select_option("#which", "point")
+    visitor.submit()
+    assert "Click on the face" in visitor.until("document.querySelector('#composer-error').textContent")
+    width, height = visitor.until(
+        "(picture => picture?.naturalWidth && [picture.naturalWidth, picture.naturalHeight])"
+        "(document.querySelector('.aim img'))"
+    )
+    visitor.page.click(".aim img")  # in its middle
+    visitor.submit()
+    visitor.until("document.querySelector('#stage .status')")
+    kind, _, place = service.requests[0].options.face.partition(":")
+    x, y = map(int, place.split(","))
+    assert kind == "point"
+    assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
 
 
 def test_text_and_visible_mark_reach_the_job(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
@@ -248,7 +204,7 @@ def test_translation_of_a_video_reaches_the_job(
     assert (spec.translate_to, spec.review, spec.audio, "loop" in spec.model_fields_set) == ("deu", True, None, False)
 
 
-def test_many_avatars_do_not_use_up_the_connections(
+def test_many_avatars_leave_connections_free(
     browser: Any, url: str, service: MemoryService, sample_video: Path
 ) -> None:
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
@@ -265,14 +221,11 @@ def test_file_of_the_wrong_type_is_refused_by_the_page(browser: Any, url: str) -
     visitor = Visitor(browser, url)
     sound = {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"RIFF"}
     picture = {"name": "a.png", "mimeType": "image/png", "buffer": b"PNG"}
+    text = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"}
     for place, file, words in (
         ("#face", sound, "a.wav is an audio file. Choose a video or a portrait."),
         ("#speech", picture, "a.png is a picture. Choose an audio file, or a video with sound."),
-        (
-            "#face",
-            sound | {"name": "a.txt", "mimeType": "text/plain"},
-            "a.txt is not an audio, video or image file.",
-        ),
+        ("#face", text, "a.txt is not an audio, video or image file."),
     ):
         visitor.page.set_input_files(f"{place} input[type=file]", file)
         assert words in visitor.text(place)
@@ -285,103 +238,17 @@ def test_file_of_the_wrong_type_is_refused_by_the_page(browser: Any, url: str) -
     assert "own mouth images; needs no weights" in visitor.text("#engine-note")
 
 
-def test_live_with_uploaded_face_creates_an_unkept_avatar(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
-    service = MemoryService(tmp_path)
-    service.looked_at = "face"
-    live = GreyAvatars(service.table)
-    with serving(service, live=live) as url:
-        visitor = Visitor(browser, url)
-        visitor.page.click("#live summary")
-        visitor.until("document.querySelector('#live-who').value === 'own'")
-        assert visitor.page.is_disabled("#live-start") and not visitor.page.is_visible("#live-motion")
-        visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
-        visitor.page.fill("#live-motion", "0.3")
-        visitor.picture("live-own-face")
-        assert visitor.serious_violations() == []
-        assert (
-            visitor.page.evaluate("getComputedStyle(document.querySelector('#live-written button')).borderTopColor")
-            != "rgba(0, 0, 0, 0)"
-        )
-        for _ in range(2):
-            _begin_live(visitor)
-            assert visitor.text("#live-status") == "Connected", "the microphone is off"
-            visitor.page.click("#live-talk")
-            visitor.until("document.querySelector('#live-mute')")
-            assert visitor.text("#live-status") in ("Listening", "Speaking")
-            visitor.page.click("#live-stop")
-            visitor.until("document.querySelector('#live').dataset.state === 'off'")
-        assert {request.behaviours[-1].behaviour.motion for request in live.requests} == {0.3}
-        assert len(service.asked) == 1, "it is sent once"
-        (avatar,) = service.table.list_avatars(pinned_only=False)
-        assert not avatar.pinned
-        with live_socket(url, avatar.id):
-            visitor.page.click("#live-start")
-            assert "may be free in" in visitor.until("document.querySelector('#live-error').textContent")
-        assert visitor.errors == []
-
-
-def test_live_card_shows_loading_avatars_and_retries(browser: Any, tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service, live=GreyAvatars(service.table)) as url:
-        visitor = Visitor(browser, url)
-        visitor.until("document.querySelector('#engine').value")
-        held: list[Any] = []
-        visitor.page.route("**/v1/avatars", lambda route: held.append(route))
-        visitor.page.click("#live summary")
-        assert visitor.until("document.querySelector('#live-who').selectedOptions[0]?.text") == "Loading…"
-        assert visitor.page.is_disabled("#live-start")
-        for _ in range(3000):
-            if held:
-                break
-            visitor.page.wait_for_timeout(20)
-        held[0].abort()
-        visitor.until("document.querySelector('#live-error').textContent")
-        assert "could not be loaded" in visitor.text("#live-who option:checked")
-        visitor.picture("live-no-avatars")
-        visitor.page.unroute("**/v1/avatars")
-        visitor.page.click("#live-retry")
-        visitor.until("document.querySelector('#live-who').value === 'own'")
-        assert visitor.page.query_selector("#live-retry") is None
-        assert not visitor.page.is_visible("#live-error")
-
-
-def test_live_card_shows_the_error_of_a_faceless_upload(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
-    service = MemoryService(tmp_path)
-    service.looked_at = FaceNotFoundError("portrait.jpg: expected a face, found none.")
-    with serving(service, live=GreyAvatars(service.table)) as url:
-        visitor = Visitor(browser, url)
-        visitor.page.click("#live summary")
-        visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
-        visitor.page.click("#live-start")
-        assert visitor.until("document.querySelector('#live-error').textContent").startswith(
-            "portrait.jpg: No face was found"
-        )
-        visitor.until("document.querySelector('#live').dataset.state === 'off'")
-        service.looked_at = None  # and now it is never done with it
-        visitor.page.click("#live-face button.quiet")
-        visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
-        visitor.page.click("#live-start")
-        visitor.until("document.querySelector('#live-status').textContent === 'Analysing the face'")
-        visitor.page.click("#live-stop")
-        visitor.until("document.querySelector('#live').dataset.state === 'off'")
-        assert visitor.errors == []
-
-
-def _submitted(visitor: Visitor, service: MemoryService, folder: Path) -> str:
+def _submitted(visitor: Visitor, service: MemoryService) -> str:
     """The ID of a job that was sent by the form."""
-    speech = folder / "speech.wav"
-    speech.write_bytes(b"RIFF" + bytes(2000))
-    visitor.choose(speech, _picture(folder))
+    visitor.choose(SPEECH, PICTURE)
     visitor.submit()
     visitor.until("document.querySelector('#stage .status')")
     return service.requests[-1].job_id
 
 
-def test_job_is_shown_after_reload_and_in_a_second_tab(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path
-) -> None:
+def test_job_is_shown_after_reload_and_in_a_second_tab(browser: Any, url: str, service: MemoryService) -> None:
     visitor = Visitor(browser, url)
-    job_id = _submitted(visitor, service, tmp_path)
+    job_id = _submitted(visitor, service)
     address = visitor.page.url
     assert address.endswith(f"#job={job_id}")
     visitor.page.reload()
@@ -399,9 +266,9 @@ def test_job_is_shown_after_reload_and_in_a_second_tab(
     assert second.page.evaluate("location.hash") == ""
 
 
-def test_cancelled_job_can_be_retried(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+def test_cancelled_job_can_be_retried(browser: Any, url: str, service: MemoryService) -> None:
     visitor = Visitor(browser, url)
-    job_id = _submitted(visitor, service, tmp_path)
+    job_id = _submitted(visitor, service)
     visitor.page.click("#stage >> text=Cancel")
     visitor.until_status("cancelled")
     visitor.page.click("#stage button:text-is('Try again')")
@@ -410,9 +277,8 @@ def test_cancelled_job_can_be_retried(browser: Any, url: str, service: MemorySer
     assert again.job_id != job_id and again.audio.sha256 == service.requests[0].audio.sha256
     visitor.page.click("#stage >> text=Cancel")
     visitor.until_status("cancelled")
-    source = on_disk(service.files, source_key(service.table.get_job(again.job_id).avatar_key))
-    source.parent.mkdir(parents=True, exist_ok=True)
-    source.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    source = source_key(service.table.get_job(again.job_id).avatar_key)
+    on_disk(service.files, source).write_bytes(PICTURE["buffer"])
     on_disk(service.files, job_file_key(again.job_id)).unlink()
     visitor.page.reload()  # the files are not known any more, but the face is kept with the job
     visitor.until_status("cancelled")
@@ -422,24 +288,10 @@ def test_cancelled_job_can_be_retried(browser: Any, url: str, service: MemorySer
     assert len(service.requests) == 2
 
 
-_SUMMARY = ("id", "status", "progress", "created_at", "error", "links", "inputs")
-
-
-def _summaries(route: Any) -> None:
-    """Answer with the least that a list of jobs tells."""
-    page = route.fetch().json()
-    route.fulfill(json={**page, "jobs": [{name: job[name] for name in _SUMMARY} for job in page["jobs"]]})
-
-
-def test_failed_job_among_200_is_found_and_retried(
-    browser: Any, url: str, service: MemoryService, sample_portrait: Path
-) -> None:
+def test_failed_job_among_200_is_retried(browser: Any, url: str, service: MemoryService, sample_portrait: Path) -> None:
     visitor = Visitor(browser, url)
     page = visitor.page
-    page.set_input_files("#face input[type=file]", sample_portrait)
-    page.set_input_files(
-        "#speech input[type=file]", {"name": "speech.wav", "mimeType": "audio/wav", "buffer": b"RIFF" + bytes(2000)}
-    )
+    visitor.choose(SPEECH, sample_portrait)
     page.click("#options > summary")
     page.select_option("#crop", "9:16")
     page.fill("#expressiveness", "1.3")
@@ -450,10 +302,8 @@ def test_failed_job_among_200_is_found_and_retried(
     service.fail(first.id, FaceNotFoundError("Found no face: searched 75 frames"))
     ids = [new_id() for _ in range(199)]
     for job_id in ids:
-        service.table.insert_job(
-            first.model_copy(update={"id": job_id, "status": JobStatus.SUCCEEDED, "created_at": utc_now()})
-        )
-    page.route("**/v1/jobs?*", _summaries)
+        other = {"id": job_id, "status": JobStatus.SUCCEEDED, "created_at": utc_now()}
+        service.table.insert_job(first.model_copy(update=other))
     page.route("**/thumbnail", lambda route: route.fulfill(path=sample_portrait))
     page.goto(url)
     tiles = "document.querySelectorAll('#jobs li').length"
@@ -492,9 +342,9 @@ def test_failed_job_among_200_is_found_and_retried(
     page.unroute_all(behavior="wait")  # a request of the page, which polls, would fail in the next test
 
 
-def test_errors_use_the_language_of_the_page(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+def test_errors_use_the_language_of_the_page(browser: Any, url: str, service: MemoryService) -> None:
     visitor = Visitor(browser, url, locale="zh-CN")
-    job_id = _submitted(visitor, service, tmp_path)
+    job_id = _submitted(visitor, service)
     service.fail(job_id, MediaError("speech.wav: Invalid data found when processing input"))
     visitor.until_status("failed")
     alert_text = visitor.text("#stage [role=alert]")
@@ -504,45 +354,80 @@ def test_errors_use_the_language_of_the_page(browser: Any, url: str, service: Me
     assert alert_text.startswith("speech.wav: This file cannot be read.") and "Invalid" not in alert_text
 
 
-def _codes(kind: type[LipwrightError]) -> set[str]:
-    return {kind.code}.union(*(_codes(child) for child in kind.__subclasses__() if child.__module__ == "errors"))
-
-
 def test_every_error_has_advice_in_every_language(browser: Any, url: str) -> None:
     texts = Visitor(browser, url).page.evaluate(
         "import(new URL('strings.js', document.querySelector('script[type=module]').src)).then((m) => m.TEXTS)"
     )
-    assert _codes(LipwrightError) <= texts["advice"].keys()
+    assert {kind.code for kind in error_classes()} <= texts["advice"].keys()
     assert not any(chinese.isascii() for _, chinese in texts["advice"].values())
 
 
-_INTERRUPTED = """async ([playing, reached]) => {
-    const { LiveSession } = await import(new URL("live_session.js", document.querySelector("script[type=module]").src));
-    let end = 1.2;
-    const video = { paused: false, currentTime: playing };
-    const buffered = { length: 1, start: () => 0, end: () => end };
-    const link = Object.assign(Object.create(LiveSession.prototype), {
-        video, buffer: { buffered }, onEvent: () => {}, isSpeaking: true, cutAt: null,
-    });
-    link.receive({ type: "agent.speak_interrupted", at_seconds: 1.2 });
-    link.keepUp();
-    const before = video.currentTime;
-    end = reached;
-    link.keepUp();
-    return [before, video.currentTime];
-}"""
+CLIP = {"name": "wave.mp4", "mimeType": "video/mp4", "buffer": b"film"}
+NAMES = "[...document.querySelectorAll('.clips .name')].map((name) => name.textContent).join()"
 
 
-@pytest.mark.parametrize(
-    ("playing", "reached", "jumps_to"),
-    [(1.0, 1.4, 1.25), (1.0, 1.24, 1.0), (1.3, 1.4, 1.3)],
-    ids=["the mouth is shut there", "no shut mouth has come yet", "it is shut already"],
-)
-def test_interrupt_makes_the_page_seek_to_a_shut_mouth(
-    browser: Any, url: str, playing: float, reached: float, jumps_to: float
-) -> None:
-    """`playing` is shown when the speech is cut at 1.2 s, where the video ends until it has come to `reached`."""
+def test_clips_are_added_and_deleted_with_the_keyboard(browser: Any, url: str, service: MemoryService) -> None:
+    service.looked_at = "face"
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        http.post("/v1/avatars", files={"video": ("person.mp4", b"person")})
     visitor = Visitor(browser, url)
-    before, after = visitor.page.evaluate(_INTERRUPTED, [playing, reached])
-    assert before == playing, "there is nothing to jump to"
-    assert after == pytest.approx(jumps_to)
+    page = visitor.page
+    assert not page.is_visible("#clip-add")
+    page.click(".face:has-text('person.mp4')")
+    page.focus("summary:has-text('Clips of this avatar')")
+    page.keyboard.press("Enter")
+    page.fill("#clip-name", "A wave")
+    page.press("#clip-name", "Enter")
+    assert "Enter a name" in visitor.until("document.querySelector('.avatar-clips .bad:not([hidden])')?.textContent")
+    page.fill("#clip-name", "wave")
+    page.set_input_files(".avatar-clips input[type=file]", CLIP | {"name": "a.png", "mimeType": "image/png"})
+    assert "a.png is a picture" in visitor.text(".avatar-clips")
+    page.set_input_files(".avatar-clips input[type=file]", CLIP)
+    page.select_option("#clip-kind", "talk")
+    page.press("#clip-name", "Enter")
+    visitor.until(f"{NAMES} === 'wave'")
+    (avatar,) = service.table.list_avatars()
+    assert avatar.clips["wave"].kind == "talk"
+    assert visitor.text(".clips .state") == "While speaking"
+    service.looked_at = FaceNotFoundError("The clip does not show the person of the avatar.")
+    page.fill("#clip-name", "nod")
+    page.set_input_files(".avatar-clips input[type=file]", CLIP | {"buffer": b"another person"})
+    page.click("#clip-add")
+    visitor.until(f"{NAMES} === 'wave,nod'")
+    assert "does not show the person" in visitor.text(".avatar-clips .notice:not([hidden])")
+    film = "document.querySelector('.clips video')?.getAttribute('src')"
+    page.hover(".clips .face:has-text('wave')")
+    assert visitor.until(film).endswith(f"/{avatar.id}/clips/wave/source")
+    page.hover("#clip-name")
+    visitor.until(f"!{film}")
+    page.focus(".clips .face:has-text('wave')")
+    visitor.until(film)
+    page.keyboard.press("Tab")
+    visitor.until(f"!{film}")
+    visitor.picture("clips")
+    assert visitor.serious_violations() == []
+    page.focus("button[aria-label='Delete clip wave']")
+    page.keyboard.press("Enter")
+    page.click("#confirm button[value=yes]")
+    visitor.until(f"{NAMES} === 'nod'")
+    visitor.until("document.activeElement.tagName === 'SUMMARY'")
+
+
+def test_docs_try_it_out_with_files_makes_job(browser: Any, url: str, service: MemoryService, tmp_path: Path) -> None:
+    files = {"audio": tmp_path / "talk.wav", "video": tmp_path / "face.mp4"}
+    for path in files.values():
+        path.write_bytes(bytes(900))
+    visitor = Visitor(browser, f"{url}/docs")
+    operation = visitor.page.locator("#operations-jobs-submit_job")
+    operation.locator(".opblock-summary-control").click()
+    operation.locator(".try-out__btn").click()
+    for name, path in files.items():
+        operation.locator(f"tr[data-property-name={name}] input[type=file]").set_input_files(path)
+    rows = operation.locator("tr[data-property-name]").all()
+    fields = [row.locator("input:not([type=checkbox]):not([type=file]), select, textarea").all() for row in rows]
+    filled = {field.input_value() for each in fields for field in each} - {"", "{}"}
+    assert len(rows) > 40 and filled == set()
+    with visitor.page.expect_response("**/v1/jobs*") as answer:
+        operation.locator("button.execute").click()
+    assert answer.value.status == 202, answer.value.text()
+    assert len(service.requests) == 1 and visitor.errors == []

@@ -5,24 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jobs.model.record import JobStage, JobStatus
 from storage.file_keys import job_file_key
 from tests.browser import Visitor
 from tests.unit.api_server import MemoryService, SentJob
 from tests.unit.on_disk import on_disk
 
+SPEECH: Any = {"name": "speech.wav", "mimeType": "audio/wav", "buffer": b"RIFF" + bytes(2000)}
 
-def _form(browser: Any, url: str, folder: Path, portrait: Path, **context: Any) -> Visitor:
+
+def _form(browser: Any, url: str, face: Path, **context: Any) -> Visitor:
     """The page with speech, a face and open options."""
     visitor = Visitor(browser, url, **context)
-    speech = folder / "speech.wav"
-    speech.write_bytes(b"RIFF" + bytes(2000))
     visitor.until("document.querySelector('#engine').value")
-    visitor.choose(speech, portrait)
+    visitor.choose(SPEECH, face)
     visitor.page.click("#options > summary")
     assert not visitor.page.is_visible("#fps"), "what is rarely set is folded"
     visitor.page.click("#rare > summary")
     return visitor
+
+
+@pytest.fixture
+def visitor(browser: Any, url: str, sample_portrait: Path) -> Visitor:
+    return _form(browser, url, sample_portrait)
 
 
 STAGE_IN_VIEW = """(({ top, bottom }) => top >= 0 && bottom <= innerHeight)(
@@ -47,10 +54,7 @@ def _sent(visitor: Visitor, service: MemoryService) -> SentJob:
     return service.requests[-1]
 
 
-def test_the_choices_reach_the_job(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path, sample_portrait: Path, sample_video: Path
-) -> None:
-    visitor = _form(browser, url, tmp_path, sample_portrait)
+def test_choices_reach_job(visitor: Visitor, service: MemoryService, sample_portrait: Path, sample_video: Path) -> None:
     plain = _sent(visitor, service).spec
     assert (plain.background, plain.crop, plain.size, plain.fps) == ("source", None, None, None)
     assert plain.format == "mp4"
@@ -79,9 +83,8 @@ def test_the_choices_reach_the_job(
     assert not visitor.page.is_visible("#after-end")
     behind = _sent(visitor, service)
     assert behind.background_file is not None and behind.options.background is None
-    assert (
-        on_disk(service.files, job_file_key(behind.job_id, "background")).read_bytes() == sample_portrait.read_bytes()
-    )
+    stored = on_disk(service.files, job_file_key(behind.job_id, "background"))
+    assert stored.read_bytes() == sample_portrait.read_bytes()
     visitor.page.click("#background-file button")
     visitor.page.set_input_files("#background-file input", sample_video)
     visitor.page.select_option("#after-end", "hold")
@@ -89,9 +92,8 @@ def test_the_choices_reach_the_job(
 
 
 def test_only_the_motion_of_stills_can_be_set(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path, sample_portrait: Path, sample_video: Path
+    visitor: Visitor, service: MemoryService, sample_portrait: Path, sample_video: Path
 ) -> None:
-    visitor = _form(browser, url, tmp_path, sample_portrait)
     visitor.page.fill("#motion", "0.3")
     visitor.page.fill("#expressiveness", "1.3")
     assert visitor.text("#still-motion").split() == ["Motion", "of", "head", "and", "eyes", "30%", "0%", "100%"]
@@ -116,10 +118,7 @@ def test_only_the_motion_of_stills_can_be_set(
     assert _sent(visitor, service).options.background_gain_db is None
 
 
-def test_an_avatar_is_saved_with_its_background(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path, sample_portrait: Path, sample_video: Path
-) -> None:
-    visitor = _form(browser, url, tmp_path, sample_portrait)
+def test_an_avatar_is_saved_with_its_background(visitor: Visitor, service: MemoryService, sample_video: Path) -> None:
     choice = visitor.page.locator("#background")
     visitor.page.check("#keep")
     choice.select_option("file")
@@ -136,10 +135,7 @@ def test_an_avatar_is_saved_with_its_background(
     assert visitor.page.is_disabled("#background option[value='']"), "a new face has no background of its own"
 
 
-def test_the_settings_of_an_avatar_are_changed(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path, sample_portrait: Path, sample_video: Path
-) -> None:
-    visitor = _form(browser, url, tmp_path, sample_portrait)
+def test_the_settings_of_an_avatar_are_changed(visitor: Visitor, service: MemoryService, sample_video: Path) -> None:
     page = visitor.page
     page.fill("#expressiveness", "1.4")
     page.check("#keep")
@@ -173,10 +169,7 @@ def test_the_settings_of_an_avatar_are_changed(
     assert page.input_value("#expressiveness") == "1" and not page.is_visible(".avatar-settings")
 
 
-def test_entered_sizes_and_rates_are_checked(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path, sample_portrait: Path
-) -> None:
-    visitor = _form(browser, url, tmp_path, sample_portrait)
+def test_entered_sizes_and_rates_are_checked(visitor: Visitor, service: MemoryService) -> None:
     page = visitor.page
     page.select_option("#size", "1280x720")
     page.select_option("#crop", "9:16")
@@ -205,10 +198,7 @@ def test_entered_sizes_and_rates_are_checked(
     assert (options.size, options.fps) == ("360x640", 29.97)
 
 
-def test_a_transparent_background_chooses_a_format(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path, sample_portrait: Path
-) -> None:
-    visitor = _form(browser, url, tmp_path, sample_portrait)
+def test_a_transparent_background_chooses_a_format(visitor: Visitor, service: MemoryService) -> None:
     visitor.page.select_option("#background", "transparent")
     assert "MP4 cannot be transparent" in visitor.text("#format-note")
     assert visitor.page.is_disabled("#format option[value=mp4]")
@@ -222,10 +212,7 @@ def test_a_transparent_background_chooses_a_format(
     assert (request.options.background, request.options.format) == ("blur", "mp4")
 
 
-def test_results_without_a_preview(
-    browser: Any, url: str, service: MemoryService, tmp_path: Path, sample_portrait: Path
-) -> None:
-    visitor = _form(browser, url, tmp_path, sample_portrait)
+def test_results_without_a_preview(visitor: Visitor, service: MemoryService, sample_portrait: Path) -> None:
     visitor.page.route("**/source", lambda route: route.fulfill(path=sample_portrait))
     visitor.page.select_option("#format", "webm")
     job_id = _sent(visitor, service).job_id
@@ -270,8 +257,8 @@ def test_results_without_a_preview(
     assert visitor.page.get_attribute("#stage a.main", "href") == f"/v1/jobs/{job_id}/video?download=true"
 
 
-def test_the_choices_fit_a_phone(browser: Any, url: str, tmp_path: Path, sample_video: Path) -> None:
-    visitor = _form(browser, url, tmp_path, sample_video, viewport={"width": 360, "height": 740})
+def test_the_choices_fit_a_phone(browser: Any, url: str, sample_video: Path) -> None:
+    visitor = _form(browser, url, sample_video, viewport={"width": 360, "height": 740})
     for background in ("colour", "file", "transparent"):
         visitor.page.select_option("#background", background)
         assert visitor.serious_violations() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +11,26 @@ import httpx
 import pytest
 
 from config import TtsConfig
-from errors import OptionError, StateError, VoiceError
-from jobs.drafts import edited
+from errors import OptionError, VoiceError
 from jobs.messages import PeopleScan
-from jobs.model.base import new_id
 from jobs.model.edits import Revision, TurnEdit
+from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord, JobStage, JobStatus
-from jobs.model.turns import PlannedTurn
 from jobs.speaking import with_fits
-from jobs.turns import check_overlaps
 from models.people.report import PeopleReport, SeenPerson, TimeRange
-from storage.file_keys import job_cues_folder, source_key
+from storage.file_keys import source_key
 from tests.browser import Visitor
+from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import tone
 
 SECONDS = 4.0
 """Length of the sample video."""
 TURNS = [
-    {
-        "face": "person:0",
-        "speaker": "Anna",
-        "start": 0,
-        "end": 1.5,
-        "text": "Good morning.",
-        "original_text": "早上好。",
-    },
-    {
-        "face": "person:1",
-        "start": 1.5,
-        "end": 2,
-        "text": "A text that is much too long for half a second.",
-        "voice": "lee",
-    },
+    {"face": "person:0", "speaker": "Anna", "start": 0, "end": 1.5, "text": "Good morning."}
+    | {"original_text": "早上好。"},
+    {"face": "person:1", "start": 1.5, "end": 2, "text": "A text that is much too long for half a second."},
     {"face": "person:1", "start": 2, "end": 3.5, "text": "Good bye, and thank you."},
 ]
 WORDS = {  # by language: the status, what is cut, the button, and the share that is spoken
@@ -51,10 +39,14 @@ WORDS = {  # by language: the status, what is cut, the button, and the share tha
 }
 SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
 TEXTS = "[...document.querySelectorAll('.review-turn textarea')].map((text) => text.value)"
+FILM = "document.querySelector('.film video')"
 FOCUSED = """[
     document.activeElement.dataset.part,
     [...document.querySelectorAll(".review-turn")].indexOf(document.activeElement.closest("li")),
 ]"""
+
+
+Opened = Callable[..., tuple[Visitor, JobRecord]]
 
 
 class DraftService(MemoryService):
@@ -62,38 +54,17 @@ class DraftService(MemoryService):
 
     failure: Exception | None = None  # of the next edit
 
-    def review(self, job_id: str) -> JobRecord:
-        """Speak the texts of a job and stop for review."""
-        job = self.table.get_job(job_id)
-        return self._drafted(job, job.plan.turns, status=JobStatus.REVIEW, stage=JobStage.SPEAKING)
+    def spoken_text(self, text: str) -> tuple[bytes, float]:
+        return tone(len(text) / 20), len(text) / 20
 
-    def _drafted(self, job: JobRecord, turns: Any, **fields: Any) -> JobRecord:
-        spoken = [self._said(job.id, turn) for turn in sorted(turns, key=lambda turn: turn.start)]
-        self.table.update_job(job.id, plan=with_fits(job.plan.with_turns(spoken), SECONDS), **fields)
-        return self.table.get_job(job.id)
-
-    def _said(self, job_id: str, turn: PlannedTurn) -> PlannedTurn:
-        if turn.text is None or turn.natural_seconds is not None:
-            return turn
-        cue, seconds = new_id(), len(turn.text) / 20
-        self.files.stored.make_folder(job_cues_folder(job_id))
-        self.files.stored.put(f"{job_cues_folder(job_id)}/{cue}", tone(seconds))
-        return turn.model_copy(update={"natural_seconds": seconds, "cue": cue})
+    def fitted(self, plan: JobPlan) -> JobPlan:
+        return with_fits(plan, SECONDS)
 
     async def edit_turns(self, job_id: str, edit: TurnEdit, owner: str | None) -> JobRecord:
-        job = self.table.get_job(job_id, owner)
-        if job.version != edit.version:
-            raise StateError(f"Job {job_id} has changed in the meantime. Read its turns again.")
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
-        turns = edited(job.plan.turns, edit.number, edit.edit)
-        check_overlaps(turns)
-        return self._drafted(job, turns)
-
-    async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
-        self.table.update_job(job_id, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
-        return self.table.get_job(job_id, owner)
+        return await super().edit_turns(job_id, edit, owner)
 
     async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
         job = await super().revise_job(job_id, new_id, revision, owner)
@@ -116,38 +87,33 @@ def submit(service: DraftService, url: str, video: Path, turns: list[dict[str, A
         answer = http.post("/v1/jobs", data=form, files={"video": ("film.mp4", video.read_bytes())})
     assert answer.status_code == 202, answer.text
     job = service.table.get_job(answer.json()["id"])
-    service.files.stored.make_folder(source_key(job.avatar_key).rpartition("/")[0])
-    service.files.stored.put(source_key(job.avatar_key), video.read_bytes())
+    on_disk(service.files, source_key(job.avatar_key)).write_bytes(video.read_bytes())
     return job
 
 
-def _opened(
-    browser: Any, service: DraftService, url: str, video: Path, locale: str = "en-US", size: str = "desktop"
-) -> tuple[Visitor, JobRecord]:
-    """The page with a job in review."""
-    job = service.review(submit(service, url, video, TURNS).id)
-    width, height = SIZES[size]
-    visitor = Visitor(browser, f"{url}/#job={job.id}", locale=locale, viewport={"width": width, "height": height})
-    visitor.until(f"{TEXTS}.length === 3")
-    return visitor, job
+@pytest.fixture
+def opened(browser: Any, service: DraftService, url: str, sample_video: Path) -> Opened:
+    """Opens the page with a job in review."""
+
+    def opened(locale: str = "en-US", size: str = "desktop") -> tuple[Visitor, JobRecord]:
+        job = service.review(submit(service, url, sample_video, TURNS).id)
+        width, height = SIZES[size]
+        visitor = Visitor(browser, f"{url}/#job={job.id}", locale=locale, viewport={"width": width, "height": height})
+        visitor.until(f"{TEXTS}.length === 3")
+        return visitor, job
+
+    return opened
 
 
 @pytest.mark.parametrize("size", list(SIZES))
 @pytest.mark.parametrize("locale", list(WORDS))
-def test_draft_edited_by_keyboard_is_approved(
-    browser: Any, service: DraftService, url: str, sample_video: Path, locale: str, size: str
-) -> None:
+def test_draft_edited_by_keyboard_is_approved(opened: Opened, service: DraftService, locale: str, size: str) -> None:
     status, cut, approve, _ = WORDS[locale]
-    visitor, job = _opened(browser, service, url, sample_video, locale, size)
+    visitor, job = opened(locale, size)
     page = visitor.page
     assert status in visitor.text("#stage .status") and status in visitor.text("#jobs li")
-    assert page.evaluate(
-        "[...document.querySelectorAll('.review-turn')].map((row) => row.classList.contains('cut'))"
-    ) == [
-        False,
-        True,
-        False,
-    ]
+    cut_turns = "[...document.querySelectorAll('.review-turn')].map((row) => row.classList.contains('cut'))"
+    assert page.evaluate(cut_turns) == [False, True, False]
     assert cut in visitor.text(".review-turn:nth-child(2) .badge.bad") and approve in visitor.text(".side .main")
     assert "half a second" in visitor.text(".review-turn:nth-child(2) .note")
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
@@ -179,41 +145,37 @@ def test_draft_edited_by_keyboard_is_approved(
     visitor.until_status("succeeded")
 
 
-def test_play_with_film_ends_with_the_speech(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
-    visitor, _ = _opened(browser, service, url, sample_video)
+def test_play_with_film_ends_with_the_speech(opened: Opened, service: DraftService) -> None:
+    visitor, _ = opened()
     page = visitor.page
-    visitor.until("document.querySelector('.film video')?.readyState > 0")
+    visitor.until(f"{FILM}?.readyState > 0")
     page.focus(".review-turn:nth-child(3) .play")
     page.keyboard.press("Space")
-    visitor.until(
-        "document.querySelector('.film video').currentTime > 2.1 && !document.querySelector('.film video').paused"
-    )
-    assert page.evaluate("document.querySelector('.film video').muted")
+    visitor.until(f"{FILM}.currentTime > 2.1 && !{FILM}.paused")
+    assert page.evaluate(f"{FILM}.muted")
     visitor.until("document.querySelector('.review-turn:nth-child(3)').classList.contains('now')")
-    visitor.until("document.querySelector('.film video').paused")
-    assert 2.9 < page.evaluate("document.querySelector('.film video').currentTime") < 3.8, "it ends with the speech"
+    visitor.until(f"{FILM}.paused")
+    assert 2.9 < page.evaluate(f"{FILM}.currentTime") < 3.8, "it ends with the speech"
     assert visitor.text(".review-turn:nth-child(3) .play") == "▶"
 
 
-def test_play_while_another_plays_switches(browser: Any, service: DraftService, url: str, sample_video: Path) -> None:
-    visitor, _ = _opened(browser, service, url, sample_video)
+def test_play_while_another_plays_switches(opened: Opened, service: DraftService) -> None:
+    visitor, _ = opened()
     page = visitor.page
     playing = "[...document.querySelectorAll('.play')].map((button) => button.textContent).join('')"
-    visitor.until("document.querySelector('.film video')?.readyState > 0")
+    visitor.until(f"{FILM}?.readyState > 0")
     page.click(".review-turn:nth-child(2) .play")
-    visitor.until("document.querySelector('.film video').currentTime > 1.6")
+    visitor.until(f"{FILM}.currentTime > 1.6")
     page.click(".review-turn:nth-child(3) .play")
-    visitor.until("document.querySelector('.film video').currentTime > 2.4")
+    visitor.until(f"{FILM}.currentTime > 2.4")
     assert page.evaluate(playing) == "▶▶■"
     stop = "(button) => { if (button.textContent === '▶') button.click(); button.click(); return button.textContent; }"
     assert page.eval_on_selector(".review-turn:nth-child(3) .play", stop) == "▶"
-    visitor.until("document.querySelector('.film video').paused")
+    visitor.until(f"{FILM}.paused")
 
 
-def test_patch_that_fails_keeps_what_was_typed(
-    browser: Any, service: DraftService, url: str, sample_video: Path
-) -> None:
-    visitor, _ = _opened(browser, service, url, sample_video)
+def test_patch_that_fails_keeps_what_was_typed(opened: Opened, service: DraftService) -> None:
+    visitor, _ = opened()
     page = visitor.page
     note = ".review-turn:nth-child(1) .note"
     for failure, words in (
@@ -237,10 +199,8 @@ def test_patch_that_fails_keeps_what_was_typed(
     assert service.texts()[0] == "Hello again."
 
 
-def test_patch_after_foreign_change_loads_turns(
-    browser: Any, service: DraftService, url: str, sample_video: Path
-) -> None:
-    visitor, job = _opened(browser, service, url, sample_video)
+def test_patch_after_foreign_change_loads_turns(opened: Opened, service: DraftService, url: str) -> None:
+    visitor, job = opened()
     page = visitor.page
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
         assert http.patch(f"/v1/jobs/{job.id}/turns/2", json={"text": "Changed."}).status_code == 200
@@ -254,10 +214,8 @@ def test_patch_after_foreign_change_loads_turns(
     assert service.texts()[0] == "Mine."
 
 
-def test_split_add_and_remove_change_the_turns(
-    browser: Any, service: DraftService, url: str, sample_video: Path
-) -> None:
-    visitor, job = _opened(browser, service, url, sample_video)
+def test_split_add_and_remove_change_the_turns(opened: Opened, service: DraftService) -> None:
+    visitor, job = opened()
     page = visitor.page
     page.focus(".review-turn:nth-child(3) textarea")
     page.keyboard.press("Control+Home")
@@ -284,9 +242,7 @@ def test_split_add_and_remove_change_the_turns(
 
 
 @pytest.mark.parametrize("locale", list(WORDS))
-def test_speaking_stage_shows_number_of_texts(
-    browser: Any, service: DraftService, url: str, sample_video: Path, locale: str
-) -> None:
+def test_speaking_counts_texts(browser: Any, service: DraftService, url: str, sample_video: Path, locale: str) -> None:
     status, _, _, count = WORDS[locale]
     job = submit(service, url, sample_video, TURNS)
     visitor = Visitor(browser, f"{url}/#job={job.id}", locale=locale)
@@ -299,10 +255,8 @@ def test_speaking_stage_shows_number_of_texts(
     assert status in visitor.text("#stage .status") and visitor.page.is_hidden("#stage progress")
 
 
-def test_new_turn_typed_on_while_sent_is_added_once(
-    browser: Any, service: DraftService, url: str, sample_video: Path
-) -> None:
-    visitor, _ = _opened(browser, service, url, sample_video)
+def test_new_turn_typed_on_while_sent_is_added_once(opened: Opened, service: DraftService) -> None:
+    visitor, _ = opened()
     page = visitor.page
     held: list[Any] = []
     page.route("**/turns", lambda route: held.append(route))
@@ -311,10 +265,7 @@ def test_new_turn_typed_on_while_sent_is_added_once(
     page.keyboard.press("Control+Enter")
     page.keyboard.type(" two")
     page.keyboard.press("Shift+Tab")
-    for _ in range(3000):
-        if held:
-            break
-        page.wait_for_timeout(20)
+    wait_until_held(visitor, held)
     assert visitor.text(".review-turn:nth-child(4) .note") == "Speaking…"
     held[0].continue_()
     visitor.until("document.querySelectorAll('.review-turn [data-part=add]:not([hidden])').length === 4")
@@ -343,10 +294,8 @@ def test_review_box_with_texts_sends_review(browser: Any, service: DraftService,
 
 
 @pytest.mark.parametrize("locale", list(WORDS))
-def test_change_texts_of_finished_job_opens_its_revision(
-    browser: Any, service: DraftService, url: str, sample_video: Path, locale: str
-) -> None:
-    visitor, job = _opened(browser, service, url, sample_video, locale, "phone")
+def test_change_texts_of_finished_job_opens_its_revision(opened: Opened, service: DraftService, locale: str) -> None:
+    visitor, job = opened(locale, "phone")
     page = visitor.page
     page.click(".side .main")
     visitor.until_status("queued")

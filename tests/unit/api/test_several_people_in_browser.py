@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ REPORT = PeopleReport(
     people=(
         SeenPerson(number=0, seen=(TimeRange(start=0, end=4),), face_pixels=120, frontal_share=1),
         SeenPerson(number=1, seen=(TimeRange(start=0.5, end=3.5),), face_pixels=80, frontal_share=0.5),
-    ),
+    )
 )
 WORDS = {  # by language: title of the second person, when they are seen, an overlap, what to do about it
     "en-US": ("Person 1", "Seen 0:01–0:04", "overlaps other speech", "marked in red"),
@@ -56,24 +56,32 @@ def api_settings(voice: SpeechServer) -> dict[str, Any]:
     return {"tts": TtsConfig(url=voice.url, voice="kim")}
 
 
-def _sound(folder: Path, name: str, seconds: float) -> Path:
-    path = folder / name
-    path.write_bytes(tone(seconds))
-    return path
+def _sound(name: str, seconds: float) -> dict[str, Any]:
+    return {"name": name, "mimeType": "audio/wav", "buffer": tone(seconds)}
 
 
-def _with_people(visitor: Visitor, service: MemoryService, film: Path, portrait: Path) -> None:
-    """Choose a video of 4 s and find the two people in it."""
-    visitor.until("document.querySelector('#engine').value")
-    assert visitor.page.is_hidden("#several")
-    visitor.page.set_input_files("#face input[type=file]", film)
-    visitor.page.route("**/thumbnail", lambda route: route.fulfill(path=portrait))
-    visitor.page.check("#several")
-    visitor.until(FOUND)
-    visitor.until("[...document.querySelectorAll('.person img')].every((picture) => picture.naturalWidth)")
+OpenPage = Callable[..., Visitor]
 
 
-def _add(visitor: Visitor, person: int, sound: Path) -> None:
+@pytest.fixture
+def open_page(browser: Any, url: str, sample_video: Path, sample_portrait: Path) -> OpenPage:
+    """Opens the page, with a video of 4 s chosen and the two people in it found."""
+
+    def open_page(**context: Any) -> Visitor:
+        visitor = Visitor(browser, url, **context)
+        visitor.until("document.querySelector('#engine').value")
+        assert visitor.page.is_hidden("#several")
+        visitor.page.set_input_files("#face input[type=file]", sample_video)
+        visitor.page.route("**/thumbnail", lambda route: route.fulfill(path=sample_portrait))
+        visitor.page.check("#several")
+        visitor.until(FOUND)
+        visitor.until("[...document.querySelectorAll('.person img')].every((picture) => picture.naturalWidth)")
+        return visitor
+
+    return open_page
+
+
+def _add(visitor: Visitor, person: int, sound: dict[str, Any]) -> None:
     count = visitor.page.locator(".turn").count()
     visitor.page.set_input_files(f".person:nth-child({person + 1}) .add input[type=file]", sound)
     visitor.until(f"document.querySelectorAll('.turn').length === {count + 1}")
@@ -94,28 +102,17 @@ def _drop(visitor: Visitor, person: int, name: str) -> None:
 
 
 @pytest.mark.parametrize("locale", list(WORDS))
-def test_each_person_gets_speech_and_a_start(
-    browser: Any,
-    service: MemoryService,
-    url: str,
-    tmp_path: Path,
-    sample_video: Path,
-    sample_portrait: Path,
-    locale: str,
-) -> None:
+def test_people_get_speech_and_starts(open_page: OpenPage, service: MemoryService, locale: str) -> None:
     title, seen, overlap, advice = WORDS[locale]
-    visitor = Visitor(browser, url, locale=locale, viewport={"width": 1400, "height": 900})
+    visitor = open_page(locale=locale, viewport={"width": 1400, "height": 900})
     page = visitor.page
-    _with_people(visitor, service, sample_video, sample_portrait)
     assert not service.table.list_avatars(pinned_only=False)[0].pinned
-    assert (visitor.text(".person:nth-child(2) h3"), visitor.text(".person:nth-child(2) .hint >> nth=0")) == (
-        title,
-        seen,
-    )
+    assert visitor.text(".person:nth-child(2) h3") == title
+    assert visitor.text(".person:nth-child(2) .hint >> nth=0") == seen
     visitor.picture(f"several-{locale}-people")
-    _add(visitor, 0, _sound(tmp_path, "hello.wav", 1))
-    _add(visitor, 0, _sound(tmp_path, "bye.wav", 1.5))
-    _add(visitor, 1, _sound(tmp_path, "answer.wav", 0.5))
+    _add(visitor, 0, _sound("hello.wav", 1))
+    _add(visitor, 0, _sound("bye.wav", 1.5))
+    _add(visitor, 1, _sound("answer.wav", 0.5))
     assert page.evaluate(STARTS) == [0, 1, 2.5]
     assert page.evaluate("document.activeElement.closest('.turn') !== null"), "the start is what comes next"
     page.fill(".turn input >> nth=1", "0.8")
@@ -144,19 +141,14 @@ def test_each_person_gets_speech_and_a_start(
     visitor.submit()
     visitor.until_status("queued")
     (request,) = service.requests
-    assert [(turn.face, turn.start, turn.audio) for turn in request.options.turns or ()] == [
-        ("person:0", 0.7, "audio"),
-        ("person:0", 1.8, "audio_1"),
-        ("person:1", 2.5, "audio_2"),
-    ]
+    turns = [(turn.face, turn.start, turn.audio) for turn in request.options.turns or ()]
+    assert turns == [("person:0", 0.7, "audio"), ("person:0", 1.8, "audio_1"), ("person:1", 2.5, "audio_2")]
     assert [file.label for file in request.audio_files.values()] == ["hello.wav", "bye.wav", "answer.wav"]
     assert request.avatar_id == service.table.list_avatars(pinned_only=False)[0].id
     assert visitor.errors == [] or all("404" in error for error in visitor.errors), "the job has no source here"
 
 
-def test_nothing_moves_when_the_people_are_found(
-    browser: Any, service: MemoryService, url: str, sample_video: Path, sample_portrait: Path
-) -> None:
+def test_layout_stays_when_people_are_found(browser: Any, service: MemoryService, url: str, sample_video: Path) -> None:
     for width in (360, 1400):
         service.scans = [PeopleScan(0.25, None)]  # until the test has seen that the page searches
         visitor = Visitor(browser, url, viewport={"width": width, "height": 4000})
@@ -176,12 +168,9 @@ def test_nothing_moves_when_the_people_are_found(
         assert visitor.page.evaluate(SHIFT, since) < 0.02
 
 
-def test_a_file_dropped_on_a_person_and_a_text(
-    browser: Any, service: MemoryService, url: str, sample_video: Path, sample_portrait: Path
-) -> None:
-    visitor = Visitor(browser, url)
+def test_a_file_dropped_on_a_person_and_a_text(open_page: OpenPage, service: MemoryService) -> None:
+    visitor = open_page()
     page = visitor.page
-    _with_people(visitor, service, sample_video, sample_portrait)
     _drop(visitor, 1, "dropped.wav")
     visitor.until("document.querySelector('.person:nth-child(2) .turn .name')?.textContent === 'dropped.wav'")
     page.click(".person:nth-child(1) [data-text=writeText]")
@@ -205,13 +194,7 @@ def test_a_file_dropped_on_a_person_and_a_text(
 
 @pytest.mark.parametrize("locale", list(WORDS))
 def test_subtitles_and_who_speaks_them(
-    browser: Any,
-    service: MemoryService,
-    url: str,
-    tmp_path: Path,
-    sample_video: Path,
-    sample_portrait: Path,
-    locale: str,
+    open_page: OpenPage, service: MemoryService, tmp_path: Path, sample_portrait: Path, locale: str
 ) -> None:
     subtitles = tmp_path / "film.srt"
     subtitles.write_bytes(
@@ -220,9 +203,8 @@ def test_subtitles_and_who_speaks_them(
         "3\n00:00:02,500 --> 00:00:02,900\n小明：再见\nNote: a note\n\n"
         "4\n00:00:03,000 --> 00:00:03,900\nNote: another one\n".encode("utf-16-le")
     )
-    visitor = Visitor(browser, url, locale=locale)
+    visitor = open_page(locale=locale)
     page = visitor.page
-    _with_people(visitor, service, sample_video, sample_portrait)
     page.set_input_files("#speech .everyone input[type=file]", sample_portrait)
     assert sample_portrait.name in visitor.until("document.querySelector('.everyone .notice').textContent")
     page.set_input_files("#speech .everyone input[type=file]", subtitles)
@@ -250,17 +232,12 @@ def test_subtitles_and_who_speaks_them(
     assert turns[-1][1] == "Note: another one"
 
 
-def test_a_search_that_fails_can_be_repeated(
-    browser: Any, service: MemoryService, url: str, sample_video: Path
-) -> None:
+def test_failed_search_can_be_repeated(browser: Any, service: MemoryService, url: str, sample_video: Path) -> None:
     problem = {"code": "stage_timeout", "detail": "Studio.scan: timed out after 60 s"}
     visitor = Visitor(browser, url, locale="zh-CN")
     page = visitor.page
-    page.route(
-        "**/people",
-        lambda route: route.fulfill(status=504, content_type="application/problem+json", body=json.dumps(problem)),
-        times=1,
-    )
+    failure = {"status": 504, "content_type": "application/problem+json", "body": json.dumps(problem)}
+    page.route("**/people", lambda route: route.fulfill(**failure), times=1)
     page.set_input_files("#face input[type=file]", sample_video)
     page.check("#several")
     assert "处理超时" in visitor.until("document.querySelector('.several .notice').textContent")
@@ -272,13 +249,10 @@ def test_a_search_that_fails_can_be_repeated(
     assert len(service.asked) == 1, "the video is sent once"
 
 
-def test_a_job_with_turns_can_be_tried_again(
-    browser: Any, service: MemoryService, url: str, tmp_path: Path, sample_video: Path, sample_portrait: Path
-) -> None:
-    visitor = Visitor(browser, url)
+def test_job_with_turns_can_be_tried_again(open_page: OpenPage, service: MemoryService, sample_video: Path) -> None:
+    visitor = open_page()
     page = visitor.page
-    _with_people(visitor, service, sample_video, sample_portrait)
-    _add(visitor, 1, _sound(tmp_path, "answer.wav", 1))
+    _add(visitor, 1, _sound("answer.wav", 1))
     visitor.submit()
     visitor.until_status("queued")
     page.click("#stage >> text=Cancel")
@@ -300,9 +274,7 @@ def test_a_job_with_turns_can_be_tried_again(
     assert page.is_visible("#speech .drop >> nth=0")
 
 
-def test_a_saved_avatar_and_a_report_of_each_person(
-    browser: Any, service: MemoryService, url: str, tmp_path: Path, sample_video: Path
-) -> None:
+def test_saved_avatar_and_report_per_person(browser: Any, service: MemoryService, url: str, sample_video: Path) -> None:
     report = example_report()
     late = {name: report[name] for name in ("source", "mouth", "exemplars")}
     early = {**late, "source": {**late["source"], "audio_offset_ms": -80.0}}
@@ -315,7 +287,7 @@ def test_a_saved_avatar_and_a_report_of_each_person(
     visitor.page.check("#several")
     visitor.until(FOUND)
     assert visitor.text(".ruler").endswith("0:04"), "the length of the avatar's video"
-    _add(visitor, 0, _sound(tmp_path, "hello.wav", 1))
+    _add(visitor, 0, _sound("hello.wav", 1))
     visitor.submit()
     visitor.until_status("queued")
     (request,) = service.requests

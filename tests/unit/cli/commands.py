@@ -15,6 +15,13 @@ def run(*arguments: str, **environment: str) -> Result:
     return done
 
 
+def succeed(*arguments: str, **environment: str) -> Result:
+    """Run `lipwright ARGUMENTS`, which must succeed."""
+    done = run(*arguments, **environment)
+    assert done.exit_code == 0, done.output
+    return done
+
+
 def error_line(done: Result) -> str:
     """Return the error that a command ended with, its last line."""
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -69,70 +69,28 @@ def test_batch_prints_a_short_line_per_pair(service: MemoryService, url: str, ma
     assert all("quality" in json.loads(line) for line in record if '"succeeded"' in line)
 
 
-def test_batch_csv_manifest_is_rendered(service: MemoryService, url: str, manifest: Path) -> None:
-    table = manifest.with_suffix(".csv")
-    table.write_text("video,audio,out,loop\nv.mp4,a.wav,one.mp4,hold\nv.mp4,a.wav,two.mp4,\n")
-    done = run("batch", str(table), "--server", url)
-    assert done.exit_code == 0, done.output
-    assert {request.options.loop for request in service.requests} == {"hold", "pingpong"}
-
-
-def test_batch_texts_are_sent_with_their_voices(service: MemoryService, url: str, tmp_path: Path) -> None:
-    (tmp_path / "v.mp4").write_bytes(b"video")
-    pairs = [
-        {"video": "v.mp4", "text": "Good morning.", "out": "one.mp4"},
-        {"video": "v.mp4", "text": "早上好。", "voice": "zf_xiaobei", "out": "two.mp4"},
-    ]
-    manifest = tmp_path / "pairs.jsonl"
-    manifest.write_text("\n".join(map(json.dumps, pairs)))
-    done = _run(manifest, url)
-    assert done.exit_code == 0, done.output
-    assert {request.spec.text: request.spec.voice for request in service.requests} == {
-        "Good morning.": None,
-        "早上好。": "zf_xiaobei",
-    }
-
-
-def test_batch_subtitles_are_sent(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
-    (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
-    pair = {"video": "v.mp4", "subtitles": "de.srt", "speakers": {"Anna": {"face": "1", "voice": "nova"}}}
-    manifest.write_text(json.dumps({**pair, "out": "one.mp4"}))
-    done = _run(manifest, url)
-    assert done.exit_code == 0, done.output
-    (turn,) = service.requests[0].options.turns or ()
-    assert (turn.face, turn.voice, turn.text) == ("1", "nova", "Hallo")
-    manifest.write_text(json.dumps({**pair, "audio": "a.wav", "out": "two.mp4"}))
-    assert "not both" in _run(manifest, url).stderr
-
-
-def test_batch_turns_and_diarization_are_sent(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
+def test_batch_files_of_pairs_are_sent(tmp_path: Path, service: MemoryService, url: str, manifest: Path) -> None:
     (tmp_path / "b.wav").write_bytes(b"another sound")
     (tmp_path / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n")
+    (tmp_path / "de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nANNA: Hallo\n")
     turns = [{"start": 0, "face": "0"}, {"start": 1.5, "end": 2, "face": "1", "audio": "audio_bob", "audio_start": 0.5}]
-    pair = {"video": "v.mp4", "audio": "a.wav"}
+    pair, speakers = {"video": "v.mp4", "audio": "a.wav"}, {"Anna": {"face": "1"}}
     with_turns = {**pair, "audio_bob": "b.wav", "out": "one.mp4"}
-    diarized = {**pair, "diarization": "a.rttm", "speakers": {"Anna": {"face": "1"}}, "out": "two.mp4"}
-    manifest.write_text(f"{json.dumps({**with_turns, 'turns': turns})}\n{json.dumps(diarized)}")
+    diarized = {**pair, "diarization": "a.rttm", "speakers": speakers, "out": "two.mp4"}
+    dubbed = {"video": "v.mp4", "subtitles": "de.srt", "speakers": speakers, "out": "three.mp4"}
+    pairs = [{**with_turns, "turns": turns}, diarized, dubbed]
+    manifest.write_text("\n".join(map(json.dumps, pairs)))
     done = _run(manifest, url, "--max-in-flight", "1")
     assert done.exit_code == 0, done.output
-    first, second = service.requests
+    first, second, third = service.requests
     assert {name: file.label for name, file in first.more_audio.items()} == {"audio_bob": "b.wav"}
-    sent = [turn.model_dump(exclude_unset=True) for turn in first.spec.turns or ()]
-    assert sent == turns
-    (turn,) = second.options.turns or ()
+    assert [turn.model_dump(exclude_unset=True) for turn in first.spec.turns or ()] == turns
+    (turn,), (text,) = second.options.turns or (), third.options.turns or ()
     assert (turn.face, turn.start, turn.end, turn.audio_start, turn.speaker) == ("1", 0.5, 2, 0.5, "Anna")
-    manifest.write_text(f"{json.dumps({**with_turns, 'turns': turns[1:]})}\n{json.dumps(diarized)}")
+    assert (text.face, text.text) == ("1", "Hallo")
+    pairs[0]["turns"] = turns[1:]
+    manifest.write_text("\n".join(map(json.dumps, pairs)))
     assert list(_reports(_run(manifest, url))) == [1], "a line with other turns is another pair"
-
-
-def test_batch_second_run_sends_only_missing_jobs(service: MemoryService, url: str, manifest: Path) -> None:
-    _run(manifest, url)
-    num_sent = len(service.requests)
-    again = _run(manifest, url)
-    assert (again.stdout, again.exit_code) == ("", 1), "a permanent failure is still reported"
-    assert "failed: line 2" in again.stderr
-    assert len(service.requests) == num_sent == 2
-    assert set(_reports(_run(manifest, url, "--retry-failed"))) == {2}
 
 
 def test_batch_interrupted_run_continues_its_jobs(service: MemoryService, url: str, manifest: Path) -> None:
@@ -143,6 +101,16 @@ def test_batch_interrupted_run_continues_its_jobs(service: MemoryService, url: s
     reports = _reports(_run(manifest, url, "--record", str(record)))
     assert len(service.requests) == 2
     assert {reports[line]["job_id"] for line in (1, 3)} == {request.job_id for request in service.requests}
+
+
+def test_batch_second_run_sends_only_missing_jobs(service: MemoryService, url: str, manifest: Path) -> None:
+    _run(manifest, url)
+    num_sent = len(service.requests)
+    again = _run(manifest, url)
+    assert (again.stdout, again.exit_code) == ("", 1), "a permanent failure is still reported"
+    assert "failed: line 2" in again.stderr
+    assert len(service.requests) == num_sent == 2
+    assert set(_reports(_run(manifest, url, "--retry-failed"))) == {2}
 
 
 def test_batch_invalid_manifest_exits_2_and_lists_errors(service: MemoryService, url: str, manifest: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from cli.draft_file import DraftChanges, _order_of_changes, draft_changes, draft_text
+from cli.draft_file import _order_of_changes, draft_changes, draft_text
 from errors import OptionError
 from lipwright_client import Turn
 
@@ -16,12 +18,6 @@ TURNS = (
 )
 
 
-def _changes(old: str, new: str) -> DraftChanges:
-    text = draft_text(TURNS)
-    assert old in text
-    return draft_changes(TURNS, text.replace(old, new).encode())
-
-
 def test_draft_text_names_speakers_and_omits_files() -> None:
     assert draft_text(TURNS) == (
         "1\n00:00:01,000 --> 00:00:02,000\nAnna: Hallo.\n\n"
@@ -30,41 +26,36 @@ def test_draft_text_names_speakers_and_omits_files() -> None:
     )
 
 
-def test_unchanged_draft_changes_nothing() -> None:
-    assert len(draft_changes(TURNS, draft_text(TURNS).encode())) == 0
-
-
-def test_changed_text_is_sent_alone() -> None:
-    changes = _changes("Hallo.", "Guten Morgen.")
-    assert (changes.changed, changes.removed, changes.added) == ({0: {"text": "Guten Morgen."}}, [], [])
-
-
-def test_changed_times_keep_the_text() -> None:
-    changes = _changes("00:00:03,000 --> 00:00:04,500", "00:00:02,750 --> 00:00:04,900")
-    assert (changes.changed, changes.removed, changes.added) == ({1: {"start": 2.75, "end": 4.9}}, [], [])
-
-
-def test_changed_text_and_time_are_matched_by_overlap() -> None:
-    changes = _changes("01,000 --> 00:00:02,000\nAnna: Hallo.", "01,200 --> 00:00:02,000\nAnna: Servus.")
-    assert (changes.changed, changes.removed, changes.added) == ({0: {"text": "Servus.", "start": 1.2}}, [], [])
-
-
-def test_removed_cue_removes_its_turn() -> None:
-    changes = _changes("1\n00:00:01,000 --> 00:00:02,000\nAnna: Hallo.\n\n", "")
-    assert (changes.changed, changes.removed, changes.added) == ({}, [0], [])
-
-
-def test_new_cue_gets_face_and_voice_of_its_speaker() -> None:
-    changes = _changes("3\n00:00:06", "9\n00:00:05,100 --> 00:00:05,900\nBOB: Gut.\n\n3\n00:00:06")
-    assert (changes.changed, changes.removed) == ({}, [])
-    assert changes.added == [
-        {"speaker": "Bob", "face": "person:1", "voice": "echo", "end": 5.9, "text": "Gut.", "start": 5.1}
-    ]
-
-
-def test_other_speaker_changes_face_and_voice() -> None:
-    changes = _changes("Anna: Hallo", "Bob: Hallo")
-    assert changes.changed == {0: {"speaker": "Bob", "face": "person:1", "voice": "echo"}}
+@pytest.mark.parametrize(
+    ("old", "new", "changed", "removed", "added"),
+    [
+        ("Hallo.", "Guten Morgen.", {0: {"text": "Guten Morgen."}}, [], []),
+        ("03,000 --> 00:00:04,500", "02,750 --> 00:00:04,900", {1: {"start": 2.75, "end": 4.9}}, [], []),
+        (
+            "01,000 --> 00:00:02,000\nAnna: Hallo.",
+            "01,200 --> 00:00:02,000\nAnna: Servus.",
+            {0: {"text": "Servus.", "start": 1.2}},
+            [],
+            [],
+        ),
+        ("1\n00:00:01,000 --> 00:00:02,000\nAnna: Hallo.\n\n", "", {}, [0], []),
+        (
+            "3\n00:00:06",
+            "9\n00:00:05,100 --> 00:00:05,900\nBOB: Gut.\n\n3\n00:00:06",
+            {},
+            [],
+            [{"speaker": "Bob", "face": "person:1", "voice": "echo", "end": 5.9, "text": "Gut.", "start": 5.1}],
+        ),
+        ("Anna: Hallo", "Bob: Hallo", {0: {"speaker": "Bob", "face": "person:1", "voice": "echo"}}, [], []),
+        ("Ende", "Ende", {}, [], []),
+    ],
+    ids=["text", "times", "text and time", "no cue", "new cue", "other speaker", "nothing"],
+)
+def test_draft_changes_are_in_the_file(old: str, new: str, changed: Any, removed: list[int], added: list[Any]) -> None:
+    text = draft_text(TURNS)
+    assert old in text
+    changes = draft_changes(TURNS, text.replace(old, new).encode())
+    assert (changes.changed, changes.removed, changes.added) == (changed, removed, added)
 
 
 def test_draft_without_names_keeps_the_speakers() -> None:

@@ -1,33 +1,204 @@
-"""`lipwright dub` against the API on a real socket: cast, voices, ambience, and the texts that were cut."""
+"""`lipwright dub`, `jobs turns`, `jobs approve` and `jobs revise` against the API on a real socket."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from errors import OptionError
+from jobs.model.edits import Revision, TurnChange, TurnEdit
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.spec import JobSpec
+from jobs.requests import RequestContext
 from tests.unit.api_server import VIDEO_BYTES, MemoryService
-from tests.unit.cli.commands import run
+from tests.unit.cli.commands import run, succeed
 from tests.unit.quality_report import example_report
 
-VTT = """WEBVTT
+SRT = "\n".join(
+    f"{number}\n00:00:0{start},000 --> 00:00:0{start + 1},000\n{text}\n"
+    for number, start, text in ((1, 1, "ANNA: Hallo"), (2, 3, "BOB: Guten Tag"), (3, 5, "ANNA: Am Abend"))
+)
 
-00:01.000 --> 00:02.000
-<v Anna>Hallo
 
-00:03.000 --> 00:04.000
-<v Bob>Guten Tag
+Output = tuple[int, str]  # of a command: exit status and text
 
-00:05.000 --> 00:06.000
-<v Erzähler>Am Abend
-"""
+
+class ReviewService(MemoryService):
+    """Renders jobs at once; speaks those to be reviewed, the second text too slowly, and renders what is approved."""
+
+    async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
+        job = await super().submit(spec, context)
+        if not spec.review:
+            return self.finish(job.id)
+        self.table.update_job(job.id, status=JobStatus.RUNNING, stage="speaking", num_cues=3, num_cues_done=3)
+        first, second, third = job.plan.turns
+        slow = second.model_copy(update={"speed": 1.35, "cut_seconds": 0.44})
+        self.table.update_job(job.id, plan=job.plan.with_turns([first, slow, third]))
+        return self.review(job.id)
+
+    async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
+        job = await super().approve_job(job_id, owner)
+        return self.finish(job_id) if job.status is JobStatus.QUEUED else job
+
+    async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
+        await super().revise_job(job_id, new_id, revision, owner)
+        return self.finish(new_id)
 
 
 @pytest.fixture
-def service(service: MemoryService) -> MemoryService:
-    service.outcome = "video"
-    return service
+def service(tmp_path: Path) -> ReviewService:
+    return ReviewService(tmp_path / "data")
+
+
+def _run(*command: str) -> tuple[int, str]:
+    done = run(*command)
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def dub(tmp_path: Path, url: str) -> list[str]:
+    """The command `lipwright dub --review`."""
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    (tmp_path / "out.srt").write_text(SRT)
+    paths = [str(tmp_path / "film.mp4"), "--subtitles", str(tmp_path / "out.srt"), "--out", str(tmp_path / "out.mp4")]
+    return ["dub", *paths, "--review", "--server", url]
+
+
+@pytest.fixture
+def draft(dub: list[str]) -> tuple[int, str]:
+    """The result of that command."""
+    return _run(*dub)
+
+
+def _job_id(service: MemoryService) -> str:
+    (request,) = service.requests
+    return str(request.job_id)
+
+
+def test_dub_review_writes_an_srt(tmp_path: Path, service: ReviewService, dub: list[str], draft: Output) -> None:
+    code, output = draft
+    assert code == 0, output
+    assert service.requests[0].spec.review
+    assert (tmp_path / "out.review.srt").read_text() == SRT
+    assert (tmp_path / "out.srt").read_text() == SRT, "the subtitles are not overwritten"
+    assert not (tmp_path / "out.mp4").exists()
+    lines = output.splitlines()
+    assert "Too long: turn 1 at 00:00:03.000 (1.35 x speed, 0.4 s cut): Guten Tag" in lines
+    assert "text 3 of 3" in output
+    approve = f"lipwright jobs approve {_job_id(service)} --subtitles {tmp_path / 'out.review.srt'} --out "
+    assert approve in lines[-1]
+    changed = SRT.replace("Hallo", "Servus")
+    (tmp_path / "out.review.srt").write_text(changed)
+    code, output = _run(*dub)
+    assert (code, "out.review.srt exists. Remove it, or choose another --out." in output) == (2, True)
+    assert (tmp_path / "out.review.srt").read_text() == changed
+
+
+def test_jobs_turns_shows_a_table_and_json(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
+    code, output = _run("jobs", "turns", _job_id(service), "--server", url, "--srt", str(tmp_path / "again.srt"))
+    assert code == 0, output
+    rows = [" ".join(line.split()) for line in output.splitlines()]
+    assert "1 00:00:03.000 00:00:04.000 BOB 1.35 x speed, 0.4 s cut Guten Tag" in rows
+    assert (tmp_path / "again.srt").read_text() == SRT
+    code, output = _run("jobs", "turns", _job_id(service), "--server", url, "--json")
+    assert [turn["text"] for turn in json.loads(output)["turns"]] == ["Hallo", "Guten Tag", "Am Abend"]
+
+
+def test_approve_applies_changes_and_downloads(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
+    file = tmp_path / "out.review.srt"
+    kept = SRT.replace("Guten Tag", "Tag").replace("05,000 --> 00:00:06", "04,500 --> 00:00:05")
+    file.write_text(kept[kept.index("2\n") :] + "\n4\n00:00:07,000 --> 00:00:08,000\nBOB: Tschüss\n")
+    where = ("--subtitles", str(file), "--out", str(tmp_path / "out.mp4"), "--server", url)
+    code, output = _run("jobs", "approve", _job_id(service), *where)
+    assert code == 0, output
+    assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
+    assert "changing texts" in output
+    turns = service.table.get_job(_job_id(service)).plan.turns
+    assert [(turn.start, turn.speaker, turn.text) for turn in turns] == [
+        (3.0, "BOB", "Tag"),
+        (4.5, "ANNA", "Am Abend"),
+        (7.0, "BOB", "Tschüss"),
+    ]
+    assert len(service.edits) == 4, "unchanged fields and lines are not sent"
+
+
+def test_approve_twice_renders_once(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
+    assert _run("jobs", "approve", _job_id(service), "--no-wait", "--server", url)[0] == 0
+    out = tmp_path / "out.mp4"
+    code, output = _run("jobs", "approve", _job_id(service), "--out", str(out), "--server", url)
+    assert (code, out.read_bytes()) == (0, VIDEO_BYTES), output
+    assert not service.edits
+
+
+def test_approve_of_a_changed_job_is_refused(
+    tmp_path: Path, service: ReviewService, url: str, draft: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, edit = _job_id(service), service.edit_turns
+
+    async def edit_late(job_id: str, change: TurnEdit, owner: str | None) -> JobRecord:
+        other = TurnEdit(number=2, version=change.version, edit=TurnChange(gain_db=-3))
+        await edit(job_id, other, owner)  # somebody else is faster
+        return await edit(job_id, change, owner)
+
+    monkeypatch.setattr(service, "edit_turns", edit_late)
+    (tmp_path / "out.review.srt").write_text(SRT.replace("Hallo", "Servus"))
+    where = ("--subtitles", str(tmp_path / "out.review.srt"), "--no-wait", "--server", url)
+    code, output = _run("jobs", "approve", job_id, *where)
+    assert (code, "has changed in the meantime" in output) == (1, True), output
+    job = service.table.get_job(job_id)
+    assert (job.status, job.plan.turns[0].text) == (JobStatus.REVIEW, "Hallo")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "pass either --out or --no-wait"),
+        (["--no-wait", "--subtitles", "missing.srt"], "--subtitles: missing.srt does not exist"),
+        (["--out", "out.webm"], "expected a file name that ends in .mp4"),
+    ],
+)
+def test_approve_with_unusable_options_approves_nothing(
+    service: ReviewService,
+    url: str,
+    draft: Output,
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output = _run("jobs", "approve", _job_id(service), *options, "--server", url)
+    assert code != 0
+    assert message in output
+    assert service.table.get_job(_job_id(service)).status is JobStatus.REVIEW
+
+
+def test_revise_sends_changes_and_saves_video(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
+    finished = service.finish(_job_id(service)).id
+    file, out = tmp_path / "changed.srt", tmp_path / "new.mp4"
+    file.write_text(SRT)
+    code, output = _run("jobs", "revise", finished, "--subtitles", str(file), "--no-wait", "--server", url)
+    assert (code, "nothing changes" in output, service.revisions) == (2, True, [])
+    kept = SRT.replace("Guten Tag", "Tag")
+    file.write_text(kept[kept.index("2\n") :] + "\n4\n00:00:07,000 --> 00:00:08,000\nBOB: Tschüss\n")
+    options = ("--subtitles", str(file), "--loudness", "-16", "--out", str(out))
+    code, output = _run("jobs", "revise", finished, *options, "--server", url)
+    assert (code, out.read_bytes()) == (0, VIDEO_BYTES), output
+    assert f"revises {finished}" in output
+    (revision,) = service.revisions
+    assert [(each.number, each.text, each.model_fields_set) for each in revision.turns] == [
+        (1, "Tag", {"number", "text"})
+    ]
+    assert revision.removed_turns == (0,) and revision.settings.loudness_lufs == -16
+    assert [(each.text, each.start, each.speaker) for each in revision.added_turns] == [("Tschüss", 7.0, "BOB")]
+
+
+VTT = "WEBVTT\n\n" + "".join(
+    f"00:0{start}.000 --> 00:0{start + 1}.000\n<v {name}>{text}\n\n"
+    for start, name, text in ((1, "Anna", "Hallo"), (3, "Bob", "Guten Tag"), (5, "Erzähler", "Am Abend"))
+)
 
 
 def _dub(folder: Path, *options: str) -> tuple[int, str]:
@@ -38,7 +209,7 @@ def _dub(folder: Path, *options: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: MemoryService, url: str) -> None:
+def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: ReviewService, url: str) -> None:
     report = example_report()
     report["output"]["cut_texts"] = [{"start_seconds": 3.0, "cut_seconds": 0.44, "text": "Guten Tag"}]
     service.report = report
@@ -60,14 +231,7 @@ def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: Memo
     assert (sent.background, sent.expressiveness, sent.motion) == ("source", 1, 1)
 
 
-def test_dub_no_ambience_omits_background_and_closes_mouths(tmp_path: Path, service: MemoryService, url: str) -> None:
-    code, output = _dub(tmp_path, "--no-ambience", "--closed-mouths", "--server", url)
-    assert code == 0, output
-    options = service.requests[0].options
-    assert (options.background_gain_db, options.idle_mouths) == (None, "closed")
-
-
-def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: MemoryService, url: str) -> None:
+def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: ReviewService, url: str) -> None:
     service.refusals.append(OptionError("background_gain_db: the video has no sound."))
     code, output = _dub(tmp_path, "--server", url)
     assert code == 0, output
@@ -75,21 +239,21 @@ def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: M
     assert service.requests[0].options.background_gain_db is None
 
 
-def test_dub_options_of_job_are_sent(tmp_path: Path, service: MemoryService, url: str) -> None:
+def test_dub_options_of_job_are_sent(tmp_path: Path, service: ReviewService, url: str) -> None:
     (tmp_path / "music.mp3").write_bytes(b"music")
     options = ("--background", "blur", "--motion", "0.5", "--quality", "best", "--music", str(tmp_path / "music.mp3"))
-    code, output = _dub(tmp_path, *options, "--server", url)
+    code, output = _dub(tmp_path, *options, "--no-ambience", "--closed-mouths", "--server", url)
     assert code == 0, output
     sent = service.requests[0].spec
     assert (sent.background, sent.expressiveness, sent.motion, sent.quality) == ("blur", 1, 0.5, "best")
+    assert (sent.background_gain_db, sent.idle_mouths) == (None, "closed")
     assert sent.music is not None and sent.music.label == "music.mp3"
 
 
-def test_dub_language_asks_for_a_translation(tmp_path: Path, service: MemoryService, url: str) -> None:
+def test_dub_language_asks_for_a_translation(tmp_path: Path, service: ReviewService, url: str) -> None:
     film, out = tmp_path / "film.mp4", tmp_path / "out.mp4"
     film.write_bytes(b"film")
-    done = run("dub", str(film), "--language", "German", "--out", str(out), "--server", url)
-    assert done.exit_code == 0, done.output
+    succeed("dub", str(film), "--language", "German", "--out", str(out), "--server", url)
     spec = service.requests[0].spec
     assert (spec.translate_to, spec.language, spec.subtitles) == ("deu", "deu", None)
 
@@ -105,7 +269,7 @@ def test_dub_language_asks_for_a_translation(tmp_path: Path, service: MemoryServ
     ],
 )
 def test_dub_unusable_option_is_explained(
-    tmp_path: Path, service: MemoryService, url: str, options: list[str], message: str
+    tmp_path: Path, service: ReviewService, url: str, options: list[str], message: str
 ) -> None:
     code, output = _dub(tmp_path, *options, "--server", url)
     assert code != 0

@@ -1,7 +1,8 @@
-"""`lipwright live` against the API on a real socket, with a session that shows grey pictures."""
+"""`lipwright live` and `lipwright inspect`, and how messages of the service are worded for the command line."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,17 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+import typer
 
 from cli.main import app
-from config import LiveConfig
+from cli.terminal import Invocation, names_of
+from config import LabelsConfig, LiveConfig
+from media.labels.blank_video import write_blank_video
+from media.labels.labeller import Labeller
+from media.labels.signer import Provenance
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.cli.commands import run
 
 RATE = 44100
 SECONDS = 1.0
@@ -28,7 +34,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 def _live(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["live", AVATAR, *arguments])
+    done = run("live", AVATAR, *arguments)
     return done.exit_code, done.output
 
 
@@ -61,3 +67,80 @@ def test_live_with_file_without_audio_names_it(tmp_path: Path, url: str) -> None
     assert code == 1
     assert "error: media_invalid: notes.txt: " in output
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_inspect_exit_status_and_output_tell_the_verdict(tmp_path: Path) -> None:
+    signed, plain, text = tmp_path / "video.mp4", tmp_path / "plain.mp4", tmp_path / "a.txt"
+    for path in (signed, plain):
+        write_blank_video(path)
+    Labeller(LabelsConfig(), tmp_path / "data").sign(signed, Provenance(from_still=True))
+    text.write_text("hello", encoding="ascii")
+    done = run("inspect", str(signed))
+    assert (done.exit_code, done.stdout.startswith("Synthetic: ")) == (0, True)
+    assert "a test certificate that anyone can create" in done.stdout
+    report = json.loads(run("inspect", "--json", str(signed)).stdout)
+    assert (report["verdict"], report["c2pa"]["state"]) == ("synthetic", "Valid")
+    assert report["c2pa"]["source_types"] == ["trainedAlgorithmicMedia"]
+    content = bytearray(signed.read_bytes())
+    content[content.index(b"mdat") + 8] ^= 1
+    signed.write_bytes(content)
+    for path, status, message in (
+        (plain, 3, "does not mean it is genuine"),
+        (signed, 4, "Broken: "),
+        (text, 1, "error: media_invalid"),
+        (tmp_path / "none.mp4", 2, "none.mp4 does not exist or is not a file"),
+    ):
+        done = run("inspect", str(path))
+        assert (done.exit_code, message in done.output) == (status, True), done.output
+
+
+def _invocation(*path: str, arguments: tuple[str, ...] = (), server: str = "") -> Invocation:
+    command = typer.main.get_command(app)
+    for name in path:
+        command = command.commands[name]  # type: ignore[attr-defined]
+    return Invocation(names_of(command.params), arguments, server)
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "expected"),
+    [
+        ("speak", "audio: expected speech.", "--audio: expected speech."),
+        ("speak", "face: a; loop: b", "--face: a; --loop: b"),
+        ("speak", "background_gain_db: the video has no sound.", "--background-gain: the video has no sound."),
+        ("speak", "v.mp4: expected a face, found none.", "v.mp4: expected a face, found none."),
+        ("speak", "No face was found in the video.", "No face was found in the video."),
+        ("dub", "background_gain_db: the video has no sound.", "--ambience-gain: the video has no sound."),
+        ("dub", "video: it has no frames.", "VIDEO: it has no frames."),
+        ("dub", "speakers: there is no speaker 'Eve'.", "--face: there is no speaker 'Eve'."),
+        ("dub", "turns[2].end: the video ends at 4 s.", "cue 3: the video ends at 4 s."),
+        ("live", "avatar_id: there is none.", "AVATAR_ID: there is none."),
+        ("dub", "subtitles_output: must be 'track'", "--show: must be 'track'"),
+        ("avatars add", "matte needs background, background_file or background_id.")
+        + ("--matte needs --background or --background-id.",),
+        ("avatars add", "There is no background 'x'. Send it with POST /v1/backgrounds.")
+        + ("There is no background 'x'. Pass the file with --background.",),
+        ("jobs show", "Poll GET /v1/jobs/4f instead.", "Poll `lipwright jobs show 4f` instead."),
+    ],
+)
+def test_worded_names_options_and_commands(command: str, message: str, expected: str) -> None:
+    assert _invocation(*command.split()).worded(message) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "expected"),
+    [
+        ((), "GET /v1/voices lists them.", "`lipwright voices list --server http://box:8100` lists them."),
+        (
+            ("--data-dir", "/my data"),
+            "`lipwright keys add NAME` it",
+            "`lipwright keys add NAME --data-dir '/my data'` it",
+        ),
+        (
+            ("--data-dir=/my data",),
+            "`lipwright keys add NAME` it",
+            "`lipwright keys add NAME --data-dir '/my data'` it",
+        ),
+    ],
+)
+def test_worded_command_gets_server_and_data_folder(arguments: tuple[str, ...], message: str, expected: str) -> None:
+    assert _invocation("speak", arguments=arguments, server="http://box:8100").worded(message) == expected

@@ -1,4 +1,4 @@
-"""Which service a command talks to, and that the commands in its messages reach the same one."""
+"""Where `lipwright serve` listens, which service a command talks to, and what the commands in its messages reach."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from cli import local_service
+from cli.main import app
+from cli.serve import _heygem
+from cli.terminal import UsageError
+from errors import ConfigError
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
 from jobs.requests import RequestContext
 from launch.data_folder import locked_folder
+from launch.serve_config import ServeConfig, read_serve_config
 from lipwright_client import Lipwright
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
-from tests.unit.cli.commands import run
+from tests.unit.cli.commands import run, succeed
 
 
 @pytest.fixture(autouse=True)
@@ -65,26 +71,22 @@ def test_list_without_server_uses_the_data_folders_service(running: str, other_u
     assert (explicit.exit_code, explicit.stderr) == (0, "")
 
 
-def test_jobs_list_data_folder_wins_over_default_address(
-    running: str, other_url: str, monkeypatch: pytest.MonkeyPatch
+def test_jobs_list_data_folder_beats_default_url(
+    url: str, data_dir: Path, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", other_url)
-    job = Lipwright(running).jobs.create(audio=b"sound", video=b"film")
-    assert [each["id"] for each in json.loads(run("jobs", "list", "--json").stdout)] == [job.id]
-
-
-def test_jobs_list_default_address_is_not_printed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_service, "DEFAULT_SERVER", url)
-    done = run("jobs", "list")
-    assert (done.exit_code, done.stderr) == (0, "")
+    job = Lipwright(url).jobs.create(audio=b"sound", video=b"film")
+    at_default = run("jobs", "list", "--json")
+    assert (at_default.exit_code, json.loads(at_default.stdout), at_default.stderr) == (0, [], "")
+    with locked_folder(data_dir) as lock:
+        lock.publish_url(url)
+        assert [each["id"] for each in json.loads(run("jobs", "list", "--json").stdout)] == [job.id]
 
 
 @pytest.mark.parametrize(
     ("command", "module"), [("mcp", "integrations.mcp_server"), ("gradio", "integrations.gradio_page")]
 )
-def test_integration_command_uses_the_data_folders_service(
-    running: str, command: str, module: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_integration_uses_data_folder(running: str, command: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(f"{module}.run", lambda server, other: asked.append(server))
     options = ("--port", str(quiet_port())) if command == "gradio" else ()
@@ -107,27 +109,28 @@ def test_live_unusable_option_is_named(options: tuple[str, ...], message: str) -
     assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
 
 
-def _speak(samples: Path, portrait: Path, out: Path) -> tuple[str, ...]:
-    return ("speak", "--video", str(portrait), "--audio", str(samples / "speech_short.wav"), "--out", str(out))
+@pytest.fixture
+def speak(samples: Path, sample_portrait: Path) -> tuple[str, ...]:
+    """A command that lacks the name of its result."""
+    return ("speak", "--video", str(sample_portrait), "--audio", str(samples / "speech_short.wav"), "--out")
 
 
-def test_speak_uses_a_service_at_the_default_address(
-    service: MemoryService,
-    url: str,
-    samples: Path,
-    sample_portrait: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_speak_uses_service_of_data_dir_or_default_address(
+    service: MemoryService, url: str, speak: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.outcome = "video"
+    command = (*speak, str(tmp_path / "out.mp4"))
+    with locked_folder(tmp_path / "mine") as lock:
+        lock.publish_url(url)
+        named = run(*command, "--data-dir", str(tmp_path / "mine"))
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", url)
-    done = run(*_speak(samples, sample_portrait, tmp_path / "out.mp4"))
-    assert done.exit_code == 0, done.output
-    assert _said(url) in done.stderr
+    for done in (named, run(*command)):
+        assert done.exit_code == 0, done.output
+        assert _said(url) in done.stderr
 
 
 def test_speak_unwritable_out_prints_a_download_command(
-    service: MemoryService, running: str, samples: Path, sample_portrait: Path, tmp_path: Path
+    service: MemoryService, running: str, speak: tuple[str, ...], tmp_path: Path
 ) -> None:
     out, submit = tmp_path / "out.mp4", service.submit
     service.outcome = "video"
@@ -137,21 +140,49 @@ def test_speak_unwritable_out_prints_a_download_command(
         return await submit(spec, context)
 
     service.submit = submit_and_block  # type: ignore[method-assign]
-    failed = run(*_speak(samples, sample_portrait, out))
+    failed = run(*speak, str(out))
     assert failed.exit_code == 1 and f"cannot write {out}" in failed.stderr
     (hint,) = re.findall("run `lipwright (.*?)`", failed.stderr)
-    done = run(*shlex.split(hint))
-    assert done.exit_code == 0, done.output
+    done = succeed(*shlex.split(hint))
     copy = Path(done.stdout.partition(": ")[0])
     assert copy.read_bytes() == VIDEO_BYTES
     copy.unlink()
 
 
-def test_speak_too_long_file_name_submits_nothing(
-    service: MemoryService, url: str, samples: Path, sample_portrait: Path, tmp_path: Path
-) -> None:
+def test_speak_long_name_is_refused(service: MemoryService, url: str, speak: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / f"{'x' * 250}.mp4"  # a name that the system takes, and no longer one
-    done = run(*_speak(samples, sample_portrait, out), "--server", url)
+    done = run(*speak, str(out), "--server", url)
     assert done.exit_code == 2
     assert f"--out: cannot write {out}: File name too long." in done.stderr
     assert not service.requests
+
+
+@pytest.mark.parametrize("is_option", [False, True])
+def test_serve_listens_where_options_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_option: bool) -> None:
+    asked: list[ServeConfig] = []
+
+    def end(config: ServeConfig, *_: object) -> None:
+        asked.append(config)
+        raise ConfigError("the end of this test")
+
+    monkeypatch.setattr("launch.service._run_front", end)
+    port, other_port, path = quiet_port(), quiet_port(), tmp_path / "my.yaml"
+    path.write_text(f"http_options: {{port: {port}, host: 127.0.0.2}}\ndata_dir: {tmp_path / 'data'}")
+    options = ("--host", "127.0.0.3", "--port", str(other_port)) if is_option else ()
+    done = CliRunner().invoke(app, ["serve", "--config", str(path), *options])
+    assert done.stderr.endswith("error: config_invalid: the end of this test\n"), done.output
+    (config,) = asked
+    found = config.http_options["host"], config.http_options["port"]
+    assert found == (("127.0.0.3", other_port) if is_option else ("127.0.0.2", port))
+    assert config.pipeline.data_dir == tmp_path / "data"
+
+
+def test_serve_heygem_options_enable_heygem(tmp_path: Path) -> None:
+    known = read_serve_config()
+    assert not known.on_this_machine("127.0.0.1", 0, heygem=_heygem(False, None, False)).pipeline.heygem.enabled
+    opened = known.on_this_machine("127.0.0.1", 0, heygem=_heygem(True, None, False)).pipeline.heygem
+    assert (opened.enabled, opened.root, opened.strict) == (True, None, False)
+    implied = known.on_this_machine("127.0.0.1", 0, heygem=_heygem(False, tmp_path, True)).pipeline.heygem
+    assert (implied.enabled, implied.root, implied.strict) == (True, tmp_path, True)
+    with pytest.raises(UsageError):
+        _heygem(True, tmp_path / "nowhere", False)

@@ -1,11 +1,10 @@
-"""The Gradio page, used by Gradio's own client."""
+"""The Gradio page, used by Gradio's own client: in a process of its own, and on the service itself."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,16 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
+from api.session_token import COOKIE
 from errors import FaceNotFoundError
 from jobs.model.record import JobStatus
+from launch.serve_config import read_serve_config
 from lipwright_client import Lipwright
 from storage.file_keys import job_file_key
+from storage.local.api_keys import FileKeyRing
 from tests.browser import BOUND_S, chromium
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.ports import quiet_port
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client, serving
 from tests.unit.on_disk import on_disk
 from tests.waiting import wait_until
 
@@ -41,15 +44,14 @@ def service_url(service: MemoryService) -> Iterator[str]:
 
 @contextmanager
 def _page(service_url: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "cli", "gradio", "--server", service_url, "--port", str(port)]
-    page = subprocess.Popen(command, cwd=folder)
+    port = str(quiet_port())
+    page = subprocess.Popen(
+        [sys.executable, "-m", "cli", "gradio", "--server", service_url, "--port", port], cwd=folder
+    )
     try:
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while not _answers(url):
-            assert page.poll() is None and time.monotonic() < deadline, "the page did not start"
-            time.sleep(0.1)
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: page.poll() is not None or _answers(url))
+        assert page.poll() is None, "the page did not start"
         yield url, page
     finally:
         page.terminate()
@@ -91,16 +93,9 @@ def _answers(url: str) -> bool:
 def _inputs(folder: Path, **options: Any) -> dict[str, Any]:
     (folder / "a.wav").write_bytes(b"sound")
     (folder / "v.mp4").write_bytes(b"film")
-    video = handle_file(str(folder / "v.mp4"))
-    known = {
-        "audio": handle_file(str(folder / "a.wav")),
-        "video": video,
-        "text": "",
-        "portrait": None,
-        "avatar": "",
-        "engine": None,
-    }
-    return known | {"face": "largest", "loop": "hold", "api_name": "/speak"} | options
+    files = {"audio": handle_file(str(folder / "a.wav")), "video": handle_file(str(folder / "v.mp4"))}
+    known = {**files, "text": "", "portrait": None, "avatar": "", "engine": None, "face": "largest", "loop": "hold"}
+    return known | {"api_name": "/speak"} | options
 
 
 def test_speak_returns_the_video(page: Client, service: MemoryService, tmp_path: Path) -> None:
@@ -140,12 +135,13 @@ def test_speak_errors_are_shown(page: Client, service: MemoryService, tmp_path: 
     service.outcome = FaceNotFoundError("v.mp4: expected a face, found none.")
     with pytest.raises(Exception, match=r"Face not found: v\.mp4: expected a face, found none\."):
         page.predict(**_inputs(tmp_path))
-    with pytest.raises(Exception, match="Face: provide one"):
-        page.predict(**_inputs(tmp_path, video=None))
-    with pytest.raises(Exception, match="Face: provide one"):
-        page.predict(**_inputs(tmp_path, avatar="0" * 32))
-    with pytest.raises(Exception, match="Speech: provide either"):
-        page.predict(**_inputs(tmp_path, audio=None))
+    for words, wrong in (
+        ("Face: provide one", {"video": None}),
+        ("Face: provide one", {"avatar": "0" * 32}),
+        ("Speech: provide either", {"audio": None}),
+    ):
+        with pytest.raises(Exception, match=words):
+            page.predict(**_inputs(tmp_path, **wrong))
 
 
 def test_speak_shows_progress_and_cancels_when_left(page: Client, service: MemoryService, tmp_path: Path) -> None:
@@ -156,9 +152,7 @@ def test_speak_shows_progress_and_cancels_when_left(page: Client, service: Memor
     wait_until(lambda: service.table.get_job(job_id).status is JobStatus.CANCELLED)
 
 
-def test_page_that_ends_cancels_its_jobs(
-    service: MemoryService, service_url: str, repo_root: Path, tmp_path: Path
-) -> None:
+def test_page_that_ends_cancels_jobs(service: MemoryService, service_url: str, repo_root: Path, tmp_path: Path) -> None:
     with _page(service_url, repo_root) as (url, page):
         job_id, _ = _begin(_client(url, tmp_path), service, tmp_path)
         page.terminate()
@@ -197,3 +191,35 @@ def test_gradio_port_in_use_is_one_error_line(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: input_invalid: --port {port}: Address already in use. Choose another port.\n"
+
+
+def test_mounted_page_acts_with_the_key_of_the_caller(tmp_path: Path) -> None:
+    service = MemoryService(tmp_path / "data")
+    service.outcome = "video"
+    key, secret = FileKeyRing(service.files.root).add("anna")
+    bearer = {"Authorization": f"Bearer {secret}"}
+    with api_client(service, has_gradio=True) as browser:
+        url = str(browser.base_url).rstrip("/")
+        assert browser.get("/gradio/").status_code == 401
+        assert browser.post("/gradio/gradio_api/upload").status_code == 401
+        browser.post("/v1/session", headers={**bearer, "Origin": url}).raise_for_status()
+        assert "Lipwright" in browser.get("/gradio/").text
+        cookie = {"Cookie": f"{COOKIE}={browser.cookies[COOKIE]}", "Origin": url}
+        for headers in (bearer, cookie):
+            options: dict[str, Any] = {"headers": headers, "verbose": False, "analytics_enabled": False}
+            page = Client(f"{url}/gradio/", download_files=tmp_path / "results", **options)
+            state, video = page.predict(**_inputs(tmp_path))
+            assert (state, Path(video).read_bytes()) == ("succeeded", VIDEO_BYTES)
+            assert service.requests[-1].owner == key.id
+    with api_client(MemoryService(tmp_path / "other")) as without:
+        assert without.get("/gradio/").status_code == 404, "it is off by default"
+
+
+@pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])
+def test_serve_with_gradio_has_one_ingress(repo_root: Path, name: str) -> None:
+    known = read_serve_config(repo_root / name)
+    assert not known.on_this_machine("127.0.0.1", 8123).pipeline.gradio.enabled
+    shown = known.on_this_machine("0.0.0.0", 8123, gradio=True)
+    assert (shown.pipeline.gradio.enabled, shown.pipeline.gradio.service_url) == (True, "http://127.0.0.1:8123")
+    (replicas,) = [each["num_replicas"] for each in shown.deployments if each["name"] == "Ingress"]
+    assert replicas == 1

@@ -15,7 +15,7 @@ from errors import FaceNotFoundError
 from integrations.mcp_server import LipwrightTools
 from integrations.shared_folder import SharedFolder
 from jobs.messages import PeopleScan
-from lipwright_client import AsyncLipwright
+from lipwright_client import AsyncLipwright, Lipwright
 from models.people.report import PeopleReport
 from tests.unit.api_server import VIDEO_BYTES, MemoryService
 
@@ -98,14 +98,9 @@ def test_speak_sends_background_crop_and_format(service: MemoryService, url: str
     service.outcome = "video"
     arguments = {"audio": "a.wav", "video": "v.mp4"}
     clear = {**arguments, "background": "transparent", "crop": "9:16", "format": "webm", "quality": "best"}
-    done, unfit, behind, outside = _call(
-        url,
-        folder,
-        ("speak", clear),
-        ("speak", {**clear, "out": "result.mp4"}),
-        ("speak", {**arguments, "background_file": "v.mp4", "wait": False}),
-        ("speak", {**arguments, "background_file": "../secret.wav"}),
-    )
+    of_files = [{"background_file": "v.mp4", "wait": False}, {"background_file": "../secret.wav"}]
+    calls = [clear, {**clear, "out": "result.mp4"}, *({**arguments, **each} for each in of_files)]
+    done, unfit, behind, outside = _call(url, folder, *(("speak", each) for each in calls))
     assert not done.is_error, done.content
     saved = Path(done.structured_content["path"])
     assert (saved.suffix, saved.read_bytes()) == (".webm", VIDEO_BYTES)
@@ -130,15 +125,13 @@ def test_speak_sends_turns_with_files_and_texts(service: MemoryService, url: str
         {"face": "1", "start": 4, "audio": "bob.wav"},
     ]
     arguments = {"video": "v.mp4", "audio": "a.wav", "wait": False}
-    (done,) = _call(url, folder, ("speak", {**arguments, "turns": turns}))
-    (outside,) = _call(url, folder, ("speak", {**arguments, "turns": [{"start": 0, "audio": "../secret.wav"}]}))
-    (unknown,) = _call(url, folder, ("speak", {**arguments, "turns": [{"start": 0, "begin": 0}]}))
+    wrong = ([{"start": 0, "audio": "../secret.wav"}], [{"start": 0, "begin": 0}])
+    calls = [("speak", {**arguments, "turns": each}) for each in (turns, *wrong)]
+    done, outside, unknown = _call(url, folder, *calls)
     assert not done.is_error, done.content
     (request,) = service.requests
-    assert [(turn.face, turn.start, turn.audio, turn.audio_start) for turn in request.options.turns or ()][:2] == [
-        ("0", 0, "audio", 0),
-        ("1", 1, "audio_1", 0.5),
-    ]
+    spoken = [(turn.face, turn.start, turn.audio, turn.audio_start) for turn in request.options.turns or ()]
+    assert spoken[:2] == [("0", 0, "audio", 0), ("1", 1, "audio_1", 0.5)]
     text, late = (request.options.turns or ())[2:]
     assert (text.text, text.voice, late.audio) == ("Bye.", "nova", "audio_1")
     assert request.more_audio["audio_1"].label == "bob.wav"
@@ -146,36 +139,25 @@ def test_speak_sends_turns_with_files_and_texts(service: MemoryService, url: str
     assert unknown.is_error and "begin" in unknown.content[0].text
 
 
-def test_speak_sends_a_diarization(service: MemoryService, url: str, folder: Path) -> None:
+def test_diarization_and_subtitles_are_sent(service: MemoryService, url: str, folder: Path) -> None:
     (folder / "a.rttm").write_text("SPEAKER a 1 0.5 1.5 <NA> <NA> Anna <NA> <NA>\n", encoding="utf-8")
-    arguments = {"video": "v.mp4", "audio": "a.wav", "diarization": "a.rttm", "wait": False}
-    done, outside = _call(
-        url,
-        folder,
-        ("speak", {**arguments, "speakers": {"Anna": {"face": "1"}}}),
-        ("speak", {**arguments, "diarization": "../secret.wav"}),
-    )
-    assert not done.is_error, done.content
-    (turn,) = service.requests[0].options.turns or ()
-    assert (turn.face, turn.start, turn.end) == ("1", 0.5, 2.0)
-    assert outside.is_error and "diarization: ../secret.wav is outside" in outside.content[0].text
-
-
-def test_dub_sends_the_subtitles(service: MemoryService, url: str, folder: Path) -> None:
     (folder / "de.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Anna>Hallo\n", encoding="utf-8")
     service.scans = [PeopleScan(1, PeopleReport(people=(), turns=()))]
     service.outcome = "video"
-    arguments = {"video": "v.mp4", "subtitles": "de.vtt", "speakers": {"Anna": {"voice": "nova"}}, "out": "dub.mp4"}
-    (done,) = _call(url, folder, ("dub", arguments))
-    (outside,) = _call(url, folder, ("dub", {"video": "v.mp4", "subtitles": "../secret.wav"}))
-    assert not done.is_error, done.content
+    speech = {"video": "v.mp4", "audio": "a.wav", "diarization": "a.rttm", "speakers": {"Anna": {"face": "1"}}}
+    texts = {"video": "v.mp4", "subtitles": "de.vtt", "speakers": {"Anna": {"voice": "nova"}}, "out": "dub.mp4"}
+    secret = [("speak", {**speech, "diarization": "../secret.wav"}), ("dub", {**texts, "subtitles": "../secret.wav"})]
+    spoken, dubbed, *outside = _call(url, folder, ("speak", speech), ("dub", texts), *secret)
+    assert not spoken.is_error and not dubbed.is_error, (spoken.content, dubbed.content)
+    (turn,), (text,) = (request.options.turns or () for request in service.requests)
+    assert (turn.face, turn.start, turn.end) == ("1", 0.5, 2.0)
+    assert (text.face, text.voice, text.text) == (None, "nova", "Hallo")
     assert (folder / "dub.mp4").read_bytes() == VIDEO_BYTES
-    (turn,) = service.requests[0].options.turns or ()
-    assert (turn.face, turn.voice, turn.text) == (None, "nova", "Hallo")
-    spec = service.requests[0].spec
+    spec = service.requests[1].spec
     assert {"background", "expressiveness", "motion"} <= spec.model_fields_set, "v.mp4 may be a saved avatar"
     assert (spec.background, spec.expressiveness, spec.motion) == ("source", 1, 1)
-    assert outside.is_error
+    for name, refused in zip(("diarization", "subtitles"), outside, strict=True):
+        assert refused.is_error and f"{name}: ../secret.wav is outside" in refused.content[0].text
 
 
 @pytest.mark.parametrize(
@@ -189,9 +171,7 @@ def test_dub_sends_the_subtitles(service: MemoryService, url: str, folder: Path)
         {"audio": "a.wav", "out": "out.py"},
     ],
 )
-def test_speak_paths_outside_the_folder_are_refused(
-    service: MemoryService, url: str, folder: Path, arguments: dict[str, str]
-) -> None:
+def test_paths_outside_are_refused(service: MemoryService, url: str, folder: Path, arguments: dict[str, str]) -> None:
     before = [path for path in sorted(folder.parent.rglob("*.*")) if "service" not in path.parts]
     (refused,) = _call(url, folder, ("speak", {"video": "v.mp4", **arguments}))
     assert refused.is_error and ("audio:" in refused.content[0].text or "out:" in refused.content[0].text)
@@ -199,12 +179,8 @@ def test_speak_paths_outside_the_folder_are_refused(
     assert [path for path in sorted(folder.parent.rglob("*.*")) if "service" not in path.parts] == before
 
 
-def test_list_avatars_and_engines(service: MemoryService, url: str, folder: Path) -> None:
-    async def keep() -> str:
-        async with AsyncLipwright(url) as client:
-            return (await client.avatars.create(video=("anna.mp4", b"film"))).id
-
-    avatar_id = asyncio.run(keep())
+def test_list_avatars_and_engines(url: str, folder: Path) -> None:
+    avatar_id = Lipwright(url).avatars.create(video=("anna.mp4", b"film")).id
     avatars, engines = _call(url, folder, ("list_avatars", {}), ("list_engines", {}))
     assert avatars.structured_content["result"] == [{"avatar_id": avatar_id, "name": "anna.mp4", "status": "analysing"}]
     assert "warp" in [each["name"] for each in engines.structured_content["result"] if each["is_default"]]

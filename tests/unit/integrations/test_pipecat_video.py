@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,12 +97,9 @@ def test_video_service_speaks_after_an_interruption(url: str) -> None:
     assert TTSStoppedFrame in kinds
 
 
-def test_video_service_action_without_clips_is_an_error(url: str) -> None:
+def test_video_service_errors_are_reported_upstream(url: str) -> None:
     _, up = run(url, [LipwrightActionFrame(action="wave"), SleepFrame(1.0)])
     assert any(isinstance(frame, ErrorFrame) and "need an avatar with clips" in frame.error for frame in up)
-
-
-def test_video_service_unknown_avatar_is_reported_upstream(url: str, tmp_path: Path) -> None:
     down, up = run(url, [*voice(), TextFrame("passed on"), SleepFrame(1.0)], avatar="nobody")
     assert any(isinstance(frame, ErrorFrame) and "nobody" in frame.error for frame in up)
     assert [type(frame) for frame in down] == [TextFrame]

@@ -6,21 +6,14 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from urllib.parse import urlsplit
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 
 class BreakingProxy:
-    """Forwards connections to a service.
-
-    Attributes:
-        url: Where it listens.
-        refuses: Whether it resets new connections.
-        num_accepted: Connections so far.
-        answers: Cleared while what the service sends is held back.
-    """
+    """Forwards connections from `url` to a service; `refuses` new ones; clear `answers` to hold back the service's."""
 
     def __init__(self, service_url: str) -> None:
         target = urlsplit(service_url)
@@ -74,8 +67,5 @@ def _pump(source: socket.socket, target: socket.socket, is_open: threading.Event
 @contextmanager
 def breaking_proxy(service_url: str) -> Iterator[BreakingProxy]:
     """Run the proxy for the block."""
-    proxy = BreakingProxy(service_url)
-    try:
+    with closing(BreakingProxy(service_url)) as proxy:
         yield proxy
-    finally:
-        proxy.close()

@@ -6,48 +6,64 @@ import asyncio
 import io
 import os
 import pickle
-import threading
 import tomllib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import errors as service_errors
 import lipwright_client as package
-from config import JobConfig
 from errors import FaceNotFoundError, LipwrightError
-from jobs.model.record import JobStatus
+from jobs.model.record import JobRecord, JobStatus
+from jobs.model.spec import JobSpec
+from jobs.requests import RequestContext
 from lipwright_client import AsyncLipwright, Job, Lipwright, Problem, ProblemError, RetryPolicy
 from lipwright_client.errors import problem_error
+from lipwright_client.from_json import from_json
 from storage.file_keys import job_file_key, upload_key
 from storage.local.api_keys import FileKeyRing
 from tests.ports import quiet_port
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
 from tests.unit.speech.speech_server import tone
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Lipwright]:
+    with Lipwright(url) as client:
+        yield client
+
+
+class _Service(MemoryService):
+    """Speaks texts of jobs with `review` at once."""
+
+    async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
+        job = await super().submit(spec, context)
+        return self.review(job.id) if spec.review else job
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> MemoryService:
+    return _Service(tmp_path / "service")
 
 
 def test_speak_returns_the_job_and_writes_the_video(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
     service.outcome, service.report = "video", example_report()
     (tmp_path / "anna.mp4").write_bytes(b"film")
     seen: list[Job] = []
-    job = client.speak(
-        video=tmp_path / "anna.mp4",
-        audio=b"sound",
-        loop="hold",
-        metadata={"order": "17"},
-        out=tmp_path / "out.mp4",
-        on_change=seen.append,
-    )
+    fields: dict[str, Any] = {"audio": b"sound", "loop": "hold", "metadata": {"order": "17"}}
+    job = client.speak(video=tmp_path / "anna.mp4", **fields, out=tmp_path / "out.mp4", on_change=seen.append)
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
     assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.mp4", "out.mp4", "service"]
     assert (job.status, job.num_frames, job.progress, job.is_final) == ("succeeded", 50, 1.0, True)
     assert (job.inputs.source, job.metadata, job.options["loop"]) == ("anna.mp4", {"order": "17"}, "hold")
-    assert job.created_at.tzinfo is not None and seen[-1] == job
+    assert job.created_at.utcoffset() == timedelta(0) and seen[-1] == job
     assert job.report is not None and job.report["warnings"] == service.report["warnings"]
 
 
@@ -81,34 +97,24 @@ def test_create_accepts_paths_bytes_files_and_data_urls(
     assert name is None or job.inputs.audio == name
 
 
-def test_create_unusable_source_is_refused_before_upload(
-    client: Lipwright, service: MemoryService, tmp_path: Path
-) -> None:
-    with pytest.raises(package.UploadError, match="there is no file"):
-        client.jobs.create(audio=tmp_path / "missing.wav", video=b"film")
-    with pytest.raises(package.UploadError, match="mode 'rb'"):
-        client.jobs.create(audio=io.StringIO("sound"), video=b"film")  # type: ignore[arg-type]
-    with pytest.raises(package.UploadError, match="found int"):
-        client.jobs.create(audio=5, video=b"film")  # type: ignore[arg-type]
+def test_create_unusable_source_sends_nothing(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
+    sources: list[tuple[Any, str]] = [(tmp_path / "missing.wav", "there is no file"), (5, "found int")]
+    for source, words in (*sources, (io.StringIO("sound"), "mode 'rb'")):
+        with pytest.raises(package.UploadError, match=words):
+            client.jobs.create(audio=source, video=b"film")
     assert not service.asked
 
 
 @pytest.mark.parametrize(("name", "kind"), [("x.webm", "webm"), ("x.MOV", "mov"), ("x.mp4", "mp4"), ("x", "mp4")])
-def test_speak_out_suffix_sets_format(
-    client: Lipwright, service: MemoryService, tmp_path: Path, name: str, kind: str
-) -> None:
+def test_out_suffix_is_format(client: Lipwright, service: MemoryService, tmp_path: Path, name: str, kind: str) -> None:
     service.outcome = "video"
     job = client.speak(audio=b"sound", video=b"film", out=tmp_path / name)
     assert job.options["format"] == kind and (tmp_path / name).read_bytes() == VIDEO_BYTES
-
-
-@pytest.mark.parametrize(("name", "chosen"), [("x.avi", None), ("x.mp4", "webm"), ("x.gif", "mov")])
-def test_speak_out_other_suffix_raises_before_upload(
-    client: Lipwright, service: MemoryService, tmp_path: Path, name: str, chosen: str | None
-) -> None:
-    with pytest.raises(package.UploadError, match=r"out: expected a file name that ends in \.\w+"):
-        client.speak(audio=b"sound", video=b"film", out=str(tmp_path / name), format=chosen)
-    assert not service.asked
+    num_asked = len(service.asked)
+    for other, chosen in (("x.avi", None), ("x.mp4", "webm"), ("x.gif", "mov")):
+        with pytest.raises(package.UploadError, match=r"out: expected a file name that ends in \.\w+"):
+            client.speak(audio=b"sound", video=b"film", out=str(tmp_path / other), format=chosen)
+    assert len(service.asked) == num_asked
 
 
 def test_unreachable_service_error_names_address() -> None:
@@ -197,9 +203,7 @@ def test_speak_timed_out_or_interrupted_cancels_the_job(client: Lipwright, servi
     assert [job.status for job in client.jobs.list()] == ["cancelled", "cancelled"]
 
 
-def test_client_reads_url_and_key_from_the_environment(
-    service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_reads_environment_variables(service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, key = FileKeyRing(service.files.root).add("me")
     monkeypatch.setenv("LIPWRIGHT_URL", f"{url}/")
     with pytest.raises(package.UnauthorizedError):
@@ -212,57 +216,28 @@ def test_client_reads_url_and_key_from_the_environment(
         Lipwright(api_key="lw_wrong").status()
 
 
-def test_create_full_queue_retries_with_the_same_key(client: Lipwright, service: MemoryService) -> None:
+def test_create_full_queue_retries_with_the_same_key(client: Lipwright, service: MemoryService, url: str) -> None:
     service.num_refusals = 2
     client.jobs.create(audio=b"sound", video=io.BytesIO(b"film"))
     keys = {request.idempotency_key for request in service.asked}
     assert len(service.asked) == 3 and len(keys) == 1 and None not in keys
     assert len(service.requests) == 1
-
-
-def test_create_full_queue_beyond_max_wait_raises(service: MemoryService, url: str) -> None:
     service.is_full = True
     with pytest.raises(package.CapacityError) as full:
         Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=1)).jobs.create(audio=b"sound", video=b"film")
     assert full.value.retryable
-    assert len(service.asked) == 1, "it asks to wait for seven seconds"
-
-
-def test_events_over_max_event_streams_retries(service: MemoryService) -> None:
-    with serving(service, jobs=JobConfig(max_event_streams=1)) as url:
-        client = Lipwright(url)
-        job = client.jobs.create(audio=b"sound", video=b"film")
-        first = client.jobs.events(job.id)
-        assert next(first).status == "queued"
-        is_refused = threading.Event()
-        seen: list[str] = []
-
-        def follow() -> None:
-            second = Lipwright(url)
-            second._async._transport.io.http.event_hooks["response"].append(lambda _: is_refused.set())
-            seen.extend(one.status for one in second.jobs.events(job.id))
-
-        thread = threading.Thread(target=follow)
-        thread.start()
-        assert is_refused.wait(30)  # with Retry-After: 5
-        service.finish(job.id)
-        assert list(first)[-1].status == "succeeded"
-        thread.join(60)
-        assert seen == ["succeeded"]
+    assert len(service.asked) == 4, "it asks to wait for seven seconds"
 
 
 async def test_async_client_speaks_and_follows_events(service: MemoryService, url: str, tmp_path: Path) -> None:
     (tmp_path / "anna.mp4").write_bytes(b"film" * 50_000)
     async with AsyncLipwright(url) as client:
         service.outcome, service.num_refusals = "video", 1
-        job = await client.speak(video=tmp_path / "anna.mp4", audio=b"sound", out=tmp_path / "out.mp4")
+        await client.speak(video=tmp_path / "anna.mp4", audio=b"sound", out=tmp_path / "out.mp4")
         assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
         sent = service.requests[0].video
         assert sent is not None and sent.label == "anna.mp4"
         assert on_disk(service.files, upload_key(sent.key)).read_bytes() == b"film" * 50_000
-        await client.jobs.delete(job.id)
-        with pytest.raises(package.NotFoundError):
-            await client.jobs.get(job.id)
         service.outcome = None
         job = await client.jobs.create(audio=b"sound", video=b"film")
         seen = []
@@ -316,20 +291,94 @@ def test_client_pyproject_matches_the_repository(repo_root: Path) -> None:
     assert in_both == project["project"]["dependencies"], "one environment holds both"
 
 
-def test_create_turns_sends_files_and_texts(tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    with serving(service) as url, Lipwright(url) as client:
-        job = client.jobs.create(
-            video=("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64)),
-            more_audio={"audio_anna": ("anna.wav", tone(1))},
-            turns=[
-                {"start": 0, "end": 1, "face": "0", "audio": "audio_anna"},
-                {"start": 1, "end": 2, "face": "1", "text": "Hello"},
-            ],
-            idle_mouths="closed",
-        )
-        assert client.jobs.subtitles(job.id) == "1\n00:00:01,000 --> 00:00:02,000\nHello\n"
+def test_create_turns_sends_files_and_texts(client: Lipwright, service: MemoryService) -> None:
+    turns = [{"start": 0, "end": 1, "face": "0", "audio": "audio_anna"}, {"start": 1, "end": 2, "text": "Hello"}]
+    more = {"audio_anna": ("anna.wav", tone(1))}
+    job = client.jobs.create(video=b"film", more_audio=more, turns=turns, idle_mouths="closed")
+    assert client.jobs.subtitles(job.id) == "1\n00:00:01,000 --> 00:00:02,000\nHello\n"
     (request,) = service.requests
     assert request.audio_files["audio_anna"].label == "anna.wav"
     assert [turn.audio for turn in request.options.turns or ()] == ["audio_anna", "audio"]
     assert request.options.idle_mouths == "closed"
+
+
+_SRT = b"1\n00:00:01,000 --> 00:00:02,000\nANNA: Hello\n\n2\n00:00:03,000 --> 00:00:04,000\nBOB: Good day\n"
+_FIELDS: dict[str, Any] = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64)), "subtitles": ("a.srt", _SRT)}
+
+
+@pytest.fixture
+def draft(client: Lipwright) -> Job:
+    return client.jobs.create(review=True, **_FIELDS)
+
+
+def _texts(turns: package.Turns) -> list[tuple[float, str | None]]:
+    return [(turn.start, turn.text) for turn in turns.turns]
+
+
+def test_wait_returns_a_job_in_review(client: Lipwright, draft: Job, tmp_path: Path) -> None:
+    seen: list[str] = []
+    job = client.jobs.wait(draft.id, timeout_s=30, on_change=lambda job: seen.append(job.count))
+    assert (job.status, job.is_final, job.is_waiting_for_review, seen) == ("review", False, True, ["text 2 of 2"])
+    job = client.speak(out=tmp_path / "out.mp4", review=True, **_FIELDS)
+    assert (job.status, (tmp_path / "out.mp4").exists()) == ("review", False)
+
+
+def test_turns_are_read_and_edited(client: Lipwright, draft: Job) -> None:
+    jobs, turns = client.jobs, client.jobs.turns(draft.id)
+    assert (turns.status, _texts(turns)) == ("review", [(1.0, "Hello"), (3.0, "Good day")])
+    first = turns.turns[0]
+    assert (first.number, first.speaker, first.end, first.natural_seconds is None) == (0, "ANNA", 2.0, False)
+    assert b"Hello" in jobs.turn_audio(draft.id, 0)
+    turns = jobs.edit_turn(draft.id, 0, turns.version, text="Hi", end=None)
+    assert (turns.turns[0].text, turns.turns[0].end) == ("Hi", None)
+    turns = jobs.add_turn(draft.id, "Bye", 5.0, turns.version, speaker="BOB", end=6.0)
+    assert _texts(turns) == [(1.0, "Hi"), (3.0, "Good day"), (5.0, "Bye")]
+    turns = jobs.split_turn(draft.id, 1, 3.5, "Good", "day")
+    assert _texts(turns)[1:3] == [(3.0, "Good"), (3.5, "day")]
+    assert _texts(jobs.remove_turn(draft.id, 1, turns.version)) == [(1.0, "Hi"), (3.5, "day"), (5.0, "Bye")]
+    with pytest.raises(package.StateError, match="changed in the meantime"):
+        jobs.remove_turn(draft.id, 0, turns.version)
+    with pytest.raises(package.UploadError, match="at least one field"):
+        jobs.edit_turn(draft.id, 0)
+
+
+def test_approved_job_is_rendered_and_may_be_revised(client: Lipwright, service: MemoryService, draft: Job) -> None:
+    assert client.jobs.approve(draft.id).status == client.jobs.approve(draft.id).status == "queued"
+    service.finish(draft.id)
+    assert client.jobs.wait(draft.id).status == "succeeded"
+    with pytest.raises(package.StateError):
+        client.jobs.edit_turn(draft.id, 0, text="Hi")
+    revised = client.jobs.revise(draft.id, turns=[{"number": 0, "text": "Hi."}], settings={"loudness_lufs": -16})
+    assert (revised.revision_of, revised.options["loudness_lufs"]) == (draft.id, -16)
+    with pytest.raises(package.UploadError):
+        client.jobs.revise(draft.id)
+
+
+@pytest.mark.parametrize(("method", "num_requests"), [("remove", 1), ("approve", 4), ("remove through a gateway", 1)])
+def test_edit_whose_response_is_lost_is_not_repeated(method: str, num_requests: int) -> None:
+    requests: list[httpx.Request] = []
+
+    def lose(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        if "gateway" in method:
+            return httpx.Response(504, text="Gateway Timeout", request=request)
+        raise httpx.ReadError("broken", request=request)
+
+    error = package.UnexpectedAnswerError if "gateway" in method else package.ConnectionFailedError
+    with Lipwright("http://127.0.0.1:9", transport=httpx.MockTransport(lose)) as client, pytest.raises(error):
+        client.jobs.approve("a") if method == "approve" else client.jobs.remove_turn("a", 0)
+    assert len(requests) == num_requests
+
+
+@pytest.mark.parametrize(
+    ("state", "count"),
+    [
+        ({"stage": "speaking", "num_cues": None}, ""),
+        ({"stage": "speaking", "num_cues": 60, "num_cues_done": 12}, "text 12 of 60"),
+        ({"stage": "rendering", "num_cues": 60, "num_cues_done": 60}, ""),
+        ({"stage": "rendering", "num_frames_done": 100, "num_frames": 250}, "frame 100 of 250"),
+    ],
+)
+def test_count_is_that_of_the_stage(state: dict[str, Any], count: str) -> None:
+    job = {"id": "a", "status": "running", "progress": 0, "num_frames_done": 0, "num_frames": None}
+    assert from_json(Job, {**job, "created_at": "2026-01-01T00:00:00+00:00", **state}).count == count

@@ -1,4 +1,4 @@
-"""Live sessions through the client, against the real routes on a real socket."""
+"""Live sessions through the client, also over a connection that breaks, against the real routes on a real socket."""
 
 from __future__ import annotations
 
@@ -7,37 +7,33 @@ import io
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 import errors
+import lipwright_client as package
+from cli.live import JoinedStream
 from config import LiveConfig
 from jobs.model.avatar_settings import AvatarSettings
-from lipwright_client import (
-    AsyncLipwright,
-    BusyError,
-    ConnectionFailedError,
-    FaceNotFoundError,
-    InputError,
-    Lipwright,
-    LiveEvent,
-    NotFoundError,
-    OptionError,
-    UnauthorizedError,
-    UploadError,
-)
+from lipwright_client import AsyncLipwright, Lipwright, LiveEvent, LiveSession
 from lipwright_client.live_protocol import PacedAudio
 from models.avatar.behaviour import Behaviour, TimedBehaviour
 from storage.local.api_keys import FileKeyRing
+from tests.ports import quiet_port
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.clip_graphs import acting_graph
+from tests.unit.lipwright_client.breaking_proxy import BreakingProxy, breaking_proxy
+from tests.unit.net.push.receivers import rtmp_server
 
 RATE = 24000
 VOICE = (8000 * np.sin(np.arange(RATE) / 20)).astype("<i2").tobytes()
@@ -52,9 +48,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> MemoryService:
+def service(service: MemoryService) -> MemoryService:
     """Says of every face that is sent that it can speak."""
-    service = MemoryService(tmp_path / "data")
     service.looked_at = "face"
     return service
 
@@ -66,8 +61,8 @@ def faces(service: MemoryService) -> Iterator[str]:
         yield url
 
 
-def pieces() -> list[bytes]:
-    return [VOICE[start : start + 4800] for start in range(0, len(VOICE), 4800)]
+def pieces(voice: bytes) -> list[bytes]:
+    return [voice[start : start + 4800] for start in range(0, len(voice), 4800)]
 
 
 def seconds_of(stream: bytes) -> tuple[float, float]:
@@ -91,9 +86,7 @@ def test_live_options_reach_the_renderer(tmp_path: Path) -> None:
             (1.5, (TimedBehaviour(0.0, Behaviour(motion=0.5)),))
         }
         assert {request.background and request.background.colour for request in live.requests} == {"#ffffff"}
-        with pytest.raises(OptionError, match="expressiveness"), client.live(AVATAR, expressiveness=3):
-            pass
-        with pytest.raises(OptionError, match="no transparency"), client.live(AVATAR, background="transparent"):
+        with pytest.raises(package.OptionError, match="no transparency"), client.live(AVATAR, background="transparent"):
             pass
 
 
@@ -108,19 +101,19 @@ def test_live_background_file_is_sent_before_the_session(tmp_path: Path) -> None
             next(event for event in session if event.type == "session.fragment")
         assert live.settings == [AvatarSettings(background_id=sent.id, background_loop="hold")]
         service.looked_at = errors.MediaError("office.jpg: neither a picture nor a video")
-        with pytest.raises(InputError, match="office.jpg"), client.live(AVATAR, background_file=office):
+        with pytest.raises(package.InputError, match="office.jpg"), client.live(AVATAR, background_file=office):
             pass
         assert len(live.settings) == 1 and not service.uploads()
         client.delete_background(sent.id)
-        with pytest.raises(NotFoundError):
+        with pytest.raises(package.NotFoundError):
             client.delete_background(sent.id)
-    with pytest.raises(UploadError, match="background_file"):
+    with pytest.raises(package.UploadError, match="background_file"):
         client.live(AVATAR, background="blur", background_file=office)
 
 
 def test_say_returns_media_with_the_speech(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR, RATE) as session:
-        events = list(session.say(pieces()))
+        events = list(session.say(pieces(VOICE)))
     kinds = [event.type for event in events if event.type != "session.fragment"]
     assert kinds[-3:] == ["session.stream", "agent.speak_started", "agent.speak_ended"]
     length, spoken = seconds_of(b"".join(event.media for event in events))
@@ -128,25 +121,22 @@ def test_say_returns_media_with_the_speech(url: str) -> None:
     assert length >= 1.0
 
 
-def test_async_interrupt_ends_the_speech(url: str) -> None:
-    async def talk() -> list[LiveEvent]:
-        async with AsyncLipwright(url) as client, client.live(AVATAR) as session:
-            await session.speak(VOICE * 5)
-            events = []
-            async for event in session:
-                events.append(event)
-                if event.type == "agent.speak_started":
-                    await session.interrupt()
-                if event.type == "agent.speak_interrupted":
-                    return events
-        raise AssertionError("nothing was interrupted")
-
-    events = asyncio.run(asyncio.wait_for(talk(), 60))
-    assert events[-1].raw["at_seconds"] < 2
+def test_interrupt_ends_the_speech(url: str) -> None:
+    with Lipwright(url) as client, client.live(AVATAR) as session:
+        session.speak(VOICE * 5)
+        for event in session:
+            if event.type == "agent.speak_started":
+                session.interrupt()
+            if event.type == "agent.speak_interrupted":
+                break
+    assert event.raw["at_seconds"] < 2
 
 
 def test_speak_from_another_thread_is_spoken(url: str) -> None:
     with Lipwright(url) as client, client.live(AVATAR) as session:
+        session.speak_text("Good day.")
+        failed = next(event.raw for event in session if event.type == "error")
+        assert "no voice" in failed["message"]
 
         def say() -> None:
             session.speak(VOICE)
@@ -156,42 +146,22 @@ def test_speak_from_another_thread_is_spoken(url: str) -> None:
         assert any(event.type == "agent.speak_ended" for event in session if event.type.startswith("agent"))
 
 
-def test_speak_text_without_a_voice_is_an_error_event(url: str) -> None:
-    with Lipwright(url) as client, client.live(AVATAR) as session:
-        session.speak_text("Good day.")
-        failed = next(event.raw for event in session if event.type == "error")
-        assert "no voice" in failed["message"]
-
-
 def test_live_refusal_raises_by_its_code(url: str, tmp_path: Path) -> None:
-    with Lipwright(url) as client:
-        with pytest.raises(NotFoundError), client.live("nobody"):
-            pass
-        with pytest.raises(OptionError), client.live(AVATAR, sample_rate=7):
-            pass
-    with (
-        serving(MemoryService(tmp_path), live=GreyService()) as small,
-        Lipwright(small) as client,
-        client.live(AVATAR),
-        pytest.raises(BusyError, match="Try again in"),
-        client.live(AVATAR),
-    ):
-        pass
-
-
-def test_live_without_service_or_key_raises(tmp_path: Path) -> None:
-    with Lipwright("http://127.0.0.1:9") as client, pytest.raises(ConnectionFailedError) as raised, client.live(AVATAR):
+    nowhere = Lipwright("http://127.0.0.1:9")
+    with pytest.raises(package.ConnectionFailedError) as raised, nowhere.live(AVATAR):
         pass
     assert "site-packages" not in "".join(traceback.format_exception(raised.value))
-    service = MemoryService(tmp_path)
-    FileKeyRing(tmp_path).add("a studio")
-    with (
-        serving(service, live=GreyService()) as url,
-        Lipwright(url, api_key="wrong") as client,
-        pytest.raises(UnauthorizedError),
-        client.live(AVATAR),
-    ):
-        pass
+    with Lipwright(url) as client:
+        with pytest.raises(package.NotFoundError), client.live("nobody"):
+            pass
+        with pytest.raises(package.OptionError), client.live(AVATAR, sample_rate=7):
+            pass
+    _, key = FileKeyRing(tmp_path).add("a studio")
+    with serving(MemoryService(tmp_path), live=GreyService()) as small, Lipwright(small, api_key=key) as client:
+        with Lipwright(small, api_key="wrong") as other, pytest.raises(package.UnauthorizedError), other.live(AVATAR):
+            pass
+        with client.live(AVATAR), pytest.raises(package.BusyError, match="Try again in"), client.live(AVATAR):
+            pass
 
 
 def test_live_video_argument_speaks_without_a_kept_avatar(faces: str, service: MemoryService, tmp_path: Path) -> None:
@@ -199,7 +169,7 @@ def test_live_video_argument_speaks_without_a_kept_avatar(faces: str, service: M
     face.write_bytes(b"a film of me")
     with Lipwright(faces) as client:
         with client.live(video=face, sample_rate=RATE) as session:
-            events = list(session.say(pieces()))
+            events = list(session.say(pieces(VOICE)))
         assert client.avatars.list() == ()
     assert events[-1].type == "agent.speak_ended"
     (avatar,) = service.table.list_avatars(pinned_only=False)
@@ -209,10 +179,10 @@ def test_live_video_argument_speaks_without_a_kept_avatar(faces: str, service: M
 def test_live_video_without_a_face_raises_before_the_session(faces: str, service: MemoryService) -> None:
     service.looked_at = errors.FaceNotFoundError("me.mp4: expected a face, found none.")
     with Lipwright(faces) as client:
-        with pytest.raises(FaceNotFoundError, match="found none"), client.live(video=b"a landscape"):
+        with pytest.raises(package.FaceNotFoundError, match="found none"), client.live(video=b"a landscape"):
             pass
         for both in ({}, {"avatar_id": AVATAR, "video": b"film"}):
-            with pytest.raises(UploadError, match="either avatar_id, video or session_id"):
+            with pytest.raises(package.UploadError, match="either avatar_id, video or session_id"):
                 client.live(**both)  # type: ignore[arg-type]
 
 
@@ -241,12 +211,237 @@ def test_paced_audio_counts_sent_audio() -> None:
 def test_action_is_shown_and_reported(tmp_path: Path) -> None:
     shown = GreyService()
     shown.graph = acting_graph()
-    with (
-        serving(MemoryService(tmp_path), live=shown) as url,
-        Lipwright(url) as client,
-        client.live(AVATAR) as session,
-    ):
+    with serving(MemoryService(tmp_path), live=shown) as url, Lipwright(url) as client, client.live(AVATAR) as session:
         assert session.connected["actions"] == ["wave", "nod"]
         session.action("nod")
         event = next(event for event in session if event.type == "agent.action_started")
     assert event.raw["name"] == "nod"
+
+
+SECONDS = 3
+LONG_VOICE = (8000 * np.sin(np.arange(SECONDS * RATE) / 20)).astype("<i2").tobytes()
+LIVE = LiveConfig(max_sessions=8, push_destinations=("rtmp://127.0.0.1:*",), max_detached_s=20, max_stall_s=60)
+
+
+@contextmanager
+def session_through_proxy(
+    tmp_path: Path, live: GreyService, live_config: LiveConfig = LIVE, **options: Any
+) -> Iterator[tuple[LiveSession, BreakingProxy]]:
+    with (
+        serving(MemoryService(tmp_path / "data"), live=live, live_config=live_config) as url,
+        breaking_proxy(url) as proxy,
+        Lipwright(proxy.url) as client,
+        client.live(AVATAR, RATE, **options) as session,
+    ):
+        yield session, proxy
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[BreakingProxy]:
+    with (
+        serving(MemoryService(tmp_path / "data"), live=GreyService(), live_config=LIVE) as url,
+        breaking_proxy(url) as proxy,
+    ):
+        yield proxy
+
+
+def states(events: list[LiveEvent]) -> list[str]:
+    return [str(event.raw["state"]) for event in events if event.type == "session.state_updated"]
+
+
+def streams(events: list[LiveEvent]) -> list[bytes]:
+    """The media of each stream."""
+    found: list[bytes] = []
+    for event in events:
+        if event.type == "session.stream":
+            found.append(b"")
+        if event.media:
+            found[-1] += event.media
+    return found
+
+
+def cut_while_speaking(proxy: BreakingProxy, events: Iterator[LiveEvent]) -> list[LiveEvent]:
+    """Break the connection a second after the avatar began to speak; return all events."""
+    seen, began = [], None
+    for event in events:
+        seen.append(event)
+        if event.type == "agent.speak_started" and began is None:
+            began = 0.0
+        if began is not None and event.type == "session.fragment" and "reconnecting" not in states(seen):
+            began += event.raw["duration_seconds"]
+            if began > 1:
+                proxy.cut()
+        if event.type == "agent.speak_ended":
+            return seen
+    raise AssertionError("the speech did not end")
+
+
+def check_spoken_once(events: list[LiveEvent]) -> None:
+    """Everything was spoken once, in two streams."""
+    spoken = [seconds_of(stream)[1] for stream in streams(events)]
+    assert len(spoken) == 2 and min(spoken) > 0.5
+    assert sum(spoken) == pytest.approx(SECONDS, abs=0.3)
+
+
+def test_say_over_broken_connection_continues_in_one_file(proxy: BreakingProxy) -> None:
+    with Lipwright(proxy.url) as client, client.live(AVATAR, RATE) as session:
+        events = cut_while_speaking(proxy, session.say(pieces(LONG_VOICE)))
+        first_id = session.connected["session_id"]
+    assert states(events) == ["connecting", "connected", "reconnecting", "connecting", "connected"]
+    ids = {event.raw["session_id"] for event in events if "session_id" in event.raw}
+    assert len(ids) == 2 and first_id in ids
+    check_spoken_once(events)
+    joined = JoinedStream()
+    file = b"".join(joined.media(event) for event in events)
+    assert len(file) < sum(len(event.media) for event in events), "one head"
+    with av.open(io.BytesIO(file), "r") as container:
+        times = [float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.pts is not None]
+    assert np.allclose(np.diff(times), 0.04)
+    assert times[-1] + 0.04 == pytest.approx(joined.seconds)
+    assert joined.seconds == pytest.approx(sum(seconds_of(stream)[0] for stream in streams(events)))
+
+
+def test_async_speak_over_broken_connection_is_sent_again(proxy: BreakingProxy) -> None:
+    async def talk() -> list[LiveEvent]:
+        async with AsyncLipwright(proxy.url) as client, client.live(AVATAR, RATE) as session:
+            await session.speak(LONG_VOICE)
+            await session.speak_end()
+            seen: list[LiveEvent] = []
+            async for event in session:
+                seen.append(event)
+                if event.type == "session.fragment" and event.raw["spoken_seconds"] > 1 and len(streams(seen)) == 1:
+                    proxy.cut()
+                if event.type == "agent.speak_ended":
+                    return seen
+        raise AssertionError("the speech did not end")
+
+    check_spoken_once(asyncio.run(asyncio.wait_for(talk(), 60)))
+
+
+def test_live_command_writes_one_file_over_broken_connection(proxy: BreakingProxy, tmp_path: Path) -> None:
+    out = tmp_path / "live.mp4"
+    command = [sys.executable, "-m", "cli", "live", AVATAR, "--server", proxy.url, "--out", str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdin is not None and running.stderr is not None
+        running.stdin.write(LONG_VOICE)
+        running.stdin.close()
+        assert [running.stderr.readline().strip() for _ in range(2)] == [b"connecting", b"connected"]
+        time.sleep(1.5)
+        proxy.cut()
+        said = running.stderr.read()
+    assert running.returncode == 0, said
+    assert said.split()[:3] == [b"reconnecting", b"connecting", b"connected"]
+    assert seconds_of(out.read_bytes())[1] == pytest.approx(SECONDS, abs=1.5)
+
+
+def test_speak_while_reconnecting_is_spoken_afterwards(proxy: BreakingProxy) -> None:
+    with Lipwright(proxy.url) as client, client.live(AVATAR, RATE) as session:
+        events = iter(session)
+        next(event for event in events if event.type == "session.fragment")
+        proxy.refuses = True
+        proxy.cut()
+        next(event for event in events if event.raw.get("state") == "reconnecting")
+        session.speak(LONG_VOICE)
+        session.speak_end()
+        threading.Timer(1.5, lambda: setattr(proxy, "refuses", False)).start()
+        num_accepted = proxy.num_accepted
+        seen = []
+        for event in events:
+            seen.append(event)
+            if event.type == "agent.speak_ended":
+                break
+    assert proxy.num_accepted - num_accepted <= 6, "tries are further and further apart"
+    assert seconds_of(streams(seen)[0])[1] == pytest.approx(SECONDS, abs=0.2)
+
+
+def test_session_with_output_is_continued(proxy: BreakingProxy, tmp_path: Path) -> None:
+    port = quiet_port()
+    with (
+        rtmp_server(port, tmp_path / "pushed.flv"),
+        Lipwright(proxy.url) as client,
+        client.live(AVATAR, RATE) as session,
+    ):
+        session_id = session.connected["session_id"]
+        session.start_output(f"rtmp://127.0.0.1:{port}/live/key")
+        next(event for event in session if event.raw.get("state") == "live")
+        events = cut_while_speaking(proxy, session.say(pieces(LONG_VOICE)))
+        assert session.connected["session_id"] == session_id
+        ends = [event.raw["start_seconds"] for event in events if event.type == "session.fragment"]
+        assert ends == sorted(ends), "the time of the stream goes on"
+        assert not any(event.raw.get("state") == "ended" for event in events)
+        session.list_outputs()
+        listed = next(event for event in session if event.type == "output.list").raw["outputs"]
+        assert [output["state"] for output in listed] == ["live"]
+    assert "reconnecting" in states(events)
+
+
+def test_outputs_of_lost_session_are_started_again(tmp_path: Path) -> None:
+    live, port = LIVE.model_copy(update={"max_detached_s": 0.01}), quiet_port()
+    with session_through_proxy(tmp_path, GreyService(), live, receives_video=False) as (session, proxy):
+        session_id = session.connected["session_id"]
+        with rtmp_server(port, tmp_path / "first.flv"):
+            session.start_output(f"rtmp://127.0.0.1:{port}/live/key")
+            next(event for event in session if event.raw.get("state") == "live")
+        with rtmp_server(port, tmp_path / "second.flv"):
+            proxy.cut()
+            events = iter(session)
+            next(event for event in events if event.raw.get("state") == "reconnecting")
+            next(event for event in events if event.raw.get("state") == "live")
+        assert session.connected["session_id"] != session_id
+
+
+@pytest.mark.parametrize("reconnect_s", [1.5, 0.0])
+def test_connection_that_stays_broken_fails_after_reconnect_s(proxy: BreakingProxy, reconnect_s: float) -> None:
+    with Lipwright(proxy.url) as client, client.live(AVATAR, RATE, reconnect_s=reconnect_s) as session:
+        num_accepted = proxy.num_accepted
+        next(event for event in session if event.type == "session.fragment")
+        proxy.refuses, started = True, time.monotonic()
+        proxy.cut()
+        with pytest.raises(package.ConnectionFailedError) as lost:
+            list(session)
+        if not reconnect_s:
+            assert proxy.num_accepted == num_accepted
+            return
+        assert "could not be restored within 1.5 s" in str(lost.value)
+        assert time.monotonic() - started < 2.5
+        with pytest.raises(package.ConnectionFailedError):
+            session.speak(LONG_VOICE)
+
+
+def test_session_that_service_ends_is_not_reconnected(tmp_path: Path) -> None:
+    live = LIVE.model_copy(update={"idle_timeout_s": 0.5})
+    with session_through_proxy(tmp_path, GreyService(), live) as (session, _):
+        events = list(session)
+    assert events[-1].type == "session.ended" and "reconnecting" not in states(events)
+
+
+def test_refusal_while_reconnecting_is_raised(tmp_path: Path) -> None:
+    live = GreyService(8)
+    with session_through_proxy(tmp_path, live) as (session, proxy):
+        events = iter(session)
+        next(event for event in events if event.type == "session.fragment")
+
+        async def prepare(*_: object) -> None:
+            raise errors.NotFoundError("The avatar was deleted.")
+
+        live.prepare = prepare  # type: ignore[assignment,method-assign]
+        proxy.cut()
+        with pytest.raises(package.NotFoundError):
+            list(events)
+
+
+def test_refused_update_is_not_repeated_after_reconnecting(tmp_path: Path) -> None:
+    live = GreyService(8)
+    with session_through_proxy(tmp_path, live) as (session, proxy):
+        events = iter(session)
+        for gaze in ("camera", "up"):  # of a video, and unknown
+            session.update_avatar(gaze=gaze)
+            refused = next(event for event in events if event.type == "error")
+            assert "gaze" in refused.raw["message"]
+        proxy.cut()
+        next(event for event in events if event.raw.get("state") == "reconnecting")
+        seen: list[LiveEvent] = []
+        while sum(event.type == "session.fragment" for event in seen) < 5:
+            seen.append(next(events))
+    assert not any(event.type == "error" for event in seen)
+    assert live.settings[-1] == live.settings[0]

@@ -1,9 +1,13 @@
-"""What the client does when lines break, against a server that breaks them."""
+"""What the client does when connections break, against a server on raw sockets that breaks them."""
 
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -19,17 +23,59 @@ from lipwright_client import (
     VoiceError,
     WaitTimeoutError,
 )
-from tests.unit.lipwright_client.faulty_server import http, unruly
+from lipwright_client.live_protocol import LiveEvent, encode_message
+from lipwright_client.unspoken import Unspoken
+from tests.unit.net.web import read_request
+
+Answer = Callable[[str, dict[str, str]], bytes | None]
+
+
+@contextmanager
+def unruly(answer: Answer) -> Iterator[str]:
+    """Serve what `answer` says to request line and headers; None ends the connection without a word."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.1)
+    is_over = threading.Event()
+
+    def serve() -> None:
+        while not is_over.is_set():
+            try:
+                line, _ = listener.accept()
+            except TimeoutError:
+                continue
+            with line:
+                line.settimeout(60)
+                head, headers = _read(line)
+                if head and (said := answer(head, headers)) is not None:
+                    line.sendall(said)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        is_over.set()
+        thread.join(10)
+        listener.close()
+
+
+def http(status: str, body: bytes = b"", **headers: str) -> bytes:
+    """A whole answer that closes its line."""
+    fields = {"content-length": str(len(body)), "connection": "close"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+def _read(line: socket.socket) -> tuple[str, dict[str, str]]:
+    first, *rest = read_request(line.recv).partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    return first, {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in rest)}
+
 
 JOB: dict[str, Any] = {
-    "id": "j",
-    "status": "queued",
-    "stage": "queued",
-    "progress": 0,
-    "num_frames_done": 0,
-    "num_frames": None,
-    "created_at": "2026-11-25T17:00:00Z",
-    "a_field_of_tomorrow": [1, 2],
+    **{"id": "j", "status": "queued", "stage": "queued", "progress": 0, "num_frames_done": 0, "num_frames": None},
+    **{"created_at": "2026-11-25T17:00:00Z", "a_field_of_tomorrow": [1, 2]},
 }
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -79,23 +125,23 @@ def test_create_unseekable_source_is_sent_once() -> None:
 
 
 def test_events_reconnect_with_last_event_id() -> None:
-    said = {"0": STREAM + _event(1, "queued"), "1": STREAM + _event(2, "running"), "2": STREAM + _event(3, "succeeded")}
+    busy = http("503 Service Unavailable", _problem(503, "busy", True), retry_after="0")
+    streams = [_event(1, "queued"), _event(2, "running"), _event(3, "succeeded")]
+    answers = [busy, *(STREAM + event for event in streams)]
     asked: list[str] = []
 
     def answer(head: str, headers: dict[str, str]) -> bytes:
         asked.append(headers["last-event-id"])
-        return said[headers["last-event-id"]]
+        return answers.pop(0)
 
     with unruly(answer) as url:
         assert [job.status for job in Lipwright(url).jobs.events("j")] == ["queued", "running", "succeeded"]
-    assert asked == ["0", "1", "2"]
+    assert asked == ["0", "0", "1", "2"]
 
 
-def test_events_silent_service_raises_after_max_silence() -> None:
-    with unruly(lambda head, headers: None) as url, pytest.raises(ConnectionFailedError):
-        list(Lipwright(url, retry=RetryPolicy(max_silence_s=1)).jobs.events("j"))
-    # A service that opens streams and says nothing in them is silent, too.
-    with unruly(lambda head, headers: STREAM + b"0\r\n\r\n") as url, pytest.raises(ConnectionFailedError):
+@pytest.mark.parametrize("said", [None, STREAM + b"0\r\n\r\n"], ids=["no answer", "empty stream"])
+def test_events_silent_service_raises_after_max_silence(said: bytes | None) -> None:
+    with unruly(lambda head, headers: said) as url, pytest.raises(ConnectionFailedError):
         list(Lipwright(url, retry=RetryPolicy(max_silence_s=1)).jobs.events("j"))
 
 
@@ -153,9 +199,8 @@ def test_retryable_response_is_requested_again() -> None:
         assert Lipwright(url).jobs.get("j").id == "j"
     answers = [http("503 Service Unavailable", _problem(503, "voice_failed", True))] * 5
     with unruly(lambda head, headers: answers.pop()) as url, pytest.raises(VoiceError):
-        Lipwright(url, retry=RetryPolicy(max_reconnects=2, max_backpressure_wait_s=600)).jobs.create(
-            text="Hello", avatar_id="a"
-        )
+        retry = RetryPolicy(max_reconnects=2, max_backpressure_wait_s=600)
+        Lipwright(url, retry=retry).jobs.create(text="Hello", avatar_id="a")
     assert len(answers) == 2, "each attempt synthesizes the speech again"
     refusal = http("409 Conflict", _problem(409, "request_in_progress", False))
     with unruly(lambda head, headers: refusal) as url, pytest.raises(InProgressError):
@@ -168,9 +213,8 @@ def test_jobs_list_reads_all_pages() -> None:
         asked.append(query)
         first, limit = int(query.get("after", 0)), int(query["limit"])
         jobs = [JOB | {"id": str(number)} for number in range(first, min(700, first + limit))]
-        return http(
-            "200 OK", json.dumps({"jobs": jobs, "next_after": first + limit if first + limit < 700 else None}).encode()
-        )
+        next_after = first + limit if first + limit < 700 else None
+        return http("200 OK", json.dumps({"jobs": jobs, "next_after": next_after}).encode())
 
     asked: list[dict[str, str]] = []
     with unruly(answer) as url:
@@ -211,3 +255,120 @@ def test_status_garbled_response_raises() -> None:
     with unruly(lambda head, headers: garbled) as url, pytest.raises(ConnectionFailedError) as error:
         Lipwright(url, retry=RetryPolicy(max_reconnects=0)).status()
     assert isinstance(error.value, ConnectionError)
+
+
+RATE = 1000
+SECOND = bytes(range(200)) * (2 * RATE // 200)
+
+
+def again(unspoken: Unspoken, **connected: object) -> list[bytes | str]:
+    """What is sent after a reconnection: audio as it is, and of other messages their text or type."""
+    unspoken.pause()
+    unspoken.resume(connected)
+    sent: list[bytes | str] = []
+    while (message := unspoken.next_unsent()) is not None:
+        fields = {} if isinstance(message, bytes) else json.loads(message)
+        sent.append(message if isinstance(message, bytes) else fields.get("text", fields["type"]))
+    return sent
+
+
+def fragment(spoken_seconds: float) -> LiveEvent:
+    return LiveEvent("session.fragment", {"spoken_seconds": spoken_seconds})
+
+
+def ended(event_id: str) -> LiveEvent:
+    return LiveEvent("agent.speak_ended", {"event_id": event_id})
+
+
+def speaking(*contents: bytes | str) -> Unspoken:
+    unspoken = Unspoken(RATE)
+    for content in contents:
+        text = content if isinstance(content, bytes) else encode_message("agent.speak_text", text=content)
+        unspoken.add(encode_message("agent.speak_end") if content == "" else text)
+    return unspoken
+
+
+@pytest.mark.parametrize(
+    ("contents", "events", "connected", "sent"),
+    [
+        ([SECOND, SECOND, ""], [fragment(1.25)], {}, [SECOND[500:], "agent.speak_end"]),
+        ([SECOND[:20]] * 150, [], {}, [SECOND[:20] * 100, SECOND[:20] * 50]),
+        (["One.", "Two.", "Three."], [fragment(0.5), ended("client-2")], {}, ["Three."]),
+        (["One.", "Two."], [LiveEvent("error", {"code": "voice_failed", "event_id": "client-1"})], {}, ["Two."]),
+        ([SECOND, "", SECOND[::2], ""], [], {"num_messages": 3}, ["agent.speak_end"]),
+    ],
+    ids=["rest of audio", "small pieces merged", "texts without end", "failed text", "same session"],
+)
+def test_resume_sends_unspoken_messages(
+    contents: list[bytes | str], events: list[LiveEvent], connected: dict[str, Any], sent: list[bytes | str]
+) -> None:
+    unspoken = speaking(*contents)
+    for event in events:
+        unspoken.handle(event)
+    assert again(unspoken, **connected) == sent
+
+
+def test_resume_new_session_after_restart_counts_from_zero() -> None:
+    unspoken = speaking(SECOND, SECOND, "")
+    unspoken.handle(fragment(1.25))
+    again(unspoken)
+    unspoken.handle(fragment(0.25))
+    assert again(unspoken) == [SECOND[1000:], "agent.speak_end"]
+
+
+def test_resume_reports_end_of_speech_meanwhile() -> None:
+    unspoken = speaking(SECOND, "")
+    unspoken.handle(fragment(1.0))
+    unspoken.pause()
+    assert unspoken.resume({}) == "client-1"
+    assert unspoken.next_unsent() is None
+    unspoken = speaking("One.", "Two.")
+    unspoken.pause()
+    assert unspoken.resume({"num_messages": 2, "ended_event_id": "client-1"}) == "client-1"
+    assert unspoken.next_unsent() is None
+    assert again(unspoken) == ["Two."]
+
+
+def test_interrupt_forgets_earlier_speech_and_its_count() -> None:
+    unspoken = speaking(SECOND, "One.")
+    unspoken.add(encode_message("agent.interrupt"))
+    unspoken.add(SECOND)
+    assert again(unspoken) == ["agent.interrupt", SECOND]
+    for earlier in ([SECOND], []):
+        unspoken = speaking(*earlier)
+        unspoken.add(encode_message("agent.interrupt"))
+        unspoken.add(SECOND)
+        unspoken.handle(fragment(0.25))
+        if earlier:
+            unspoken.handle(LiveEvent("agent.speak_interrupted", {"event_id": "client-1", "spoken_seconds": 0.5}))
+            unspoken.handle(fragment(0.75))
+        assert again(unspoken) == [SECOND[500:]]
+
+
+def test_refused_updates_and_outputs_are_not_sent_again() -> None:
+    unspoken = Unspoken(RATE)
+    for number in range(12):
+        unspoken.add(encode_message("avatar.update", expression=str(number), **({"motion": 0.5} if not number else {})))
+    unspoken.add(encode_message("output.start", url="rtmp://a"))
+    for failed in ("client-12", "client-13"):
+        unspoken.handle(LiveEvent("error", {"code": "option_invalid", "event_id": failed}))
+    assert not unspoken.has_outputs
+    unspoken.pause()
+    unspoken.add(encode_message("avatar.update", expression="late"))
+    assert again(unspoken, num_messages=13) == ["avatar.update"], "only what was not sent"
+    unspoken.pause()
+    unspoken.resume({})
+    sent = []
+    while (message := unspoken.next_unsent()) is not None:
+        sent.append(json.loads(message))
+    assert (sent[0]["motion"], [message["expression"] for message in sent[-2:]]) == (0.5, ["10", "late"])
+    assert len(sent) <= 9
+
+
+def test_audio_while_paused_beyond_max_seconds_is_dropped() -> None:
+    unspoken = speaking(SECOND)
+    unspoken.max_seconds = 1.5
+    unspoken.pause()
+    assert unspoken.add(SECOND) is None
+    assert b"".join(piece for piece in again(unspoken) if isinstance(piece, bytes)) == SECOND[1000:] + SECOND
+    assert unspoken.dropped_seconds == 0.5

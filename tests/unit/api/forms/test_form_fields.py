@@ -1,11 +1,13 @@
-"""Fields of forms: defaults, hostile file names, and comparisons for idempotency keys."""
+"""Fields of forms and JSON bodies: defaults, hostile file names, files in text, and idempotency keys."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
 import time
+import tracemalloc
 import unicodedata
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,21 +18,29 @@ import httpx
 import pytest
 
 from api.forms import form_receiver
+from api.forms.json_body import JsonBody
+from config import NetworkConfig
+from errors import KeyReuseError
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.requests import check_same_request
+from storage.file_keys import job_file_key, upload_key
+from storage.file_store import FileStore
+from storage.job_table import JobTable
 from storage.local.api_keys import FileKeyRing
+from storage.sqlite.database import Database
 from tests.unit.api.edge_client import AUDIO, KEY, VIDEO, post, problem
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, api_client
+from tests.unit.net.web import answer
+from tests.unit.net.web import serving as web_serving
+from tests.unit.on_disk import on_disk
 
 NUM_SLOW = form_receiver._MAX_COMPARISONS
 
 
 def test_one_key_compares_a_few_bodies_at_a_time(tmp_path: Path) -> None:
     (_, first), (_, second) = (FileKeyRing(tmp_path).add(name) for name in ("one", "two"))
-    with (
-        serving(MemoryService(tmp_path)) as url,
-        ExitStack() as stack,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
-    ):
+    with api_client(MemoryService(tmp_path)) as http, ExitStack() as stack:
+        url = str(http.base_url)
         jobs = {key: post(http, headers=_headers(key)).json()["id"] for key in (first, second)}
         slow = [stack.enter_context(_slow_repeat(url, first)) for _ in range(NUM_SLOW)]
         deadline = time.monotonic() + 20
@@ -64,17 +74,11 @@ def _slow_repeat(url: str, key: str) -> socket.socket:
 
 
 NAMES = [
-    *(
-        "../../../../tmp/eval_pwned.mp4",
-        "..\\..\\eval_pwned.mp4",
-        "/tmp/eval_pwned.mp4",
-        "a\x00b.mp4",
-        "лицо 脸 😀.mp4",
-    ),
+    *("../../../../tmp/eval_pwned.mp4", "..\\..\\eval_pwned.mp4", "/tmp/eval_pwned.mp4", "a\x00b.mp4", "лицо 脸.mp4"),
     *("\u202egpj.4pm", "x" * 4000 + ".mp4", "a'; touch /tmp/eval_pwned; '.mp4", "$(touch /tmp/eval_pwned).mp4"),
     *("`touch /tmp/eval_pwned`.mp4", "-y.mp4", "file:x.mp4", "concat:a|b.mp4", "%2e%2e%2f%2e%2e%2feval_pwned.mp4"),
     *("a\r\nSet-Cookie: x=1.mp4", 'a"b.mp4', "<img src=x onerror=alert(1)>.mp4", "", ".", "..", "CON", "face_%05d.mp4"),
-    *("a\nb.mp4", " .mp4", "face.mp4/", "\ud83d.mp4", "e\u0301.mp4", "api_keys.json", "../jobs.sqlite3"),
+    *("a\nb.mp4", " .mp4", "face.mp4/", "\ud83d.mp4", "e\u0301😀.mp4", "api_keys.json", "../jobs.sqlite3"),
 ]
 
 
@@ -84,31 +88,23 @@ def _body(name: bytes) -> bytes:
     return head + b"mp4!" * 100 + b"\r\n--x--\r\n"
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("escape", [False, True])
-def test_a_name_is_a_harmless_label(tmp_path: Path, name: str, escape: bool) -> None:
-    sent = re.sub('[\r\n"]', lambda char: f"%{ord(char[0]):02X}", name) if escape else name  # as browsers do
-    service = MemoryService(tmp_path / "data")
-    with serving(service) as url:
-        answer = httpx.post(
-            f"{url}/v1/avatars",
-            content=_body(sent.encode("utf-8", "surrogatepass")),
-            headers={"content-type": "multipart/form-data; boundary=x"},
-            timeout=60,
-            trust_env=False,
-        )
-    assert "set-cookie" not in answer.headers
-    assert answer.status_code in (202, 422), answer.text
-    if answer.status_code == 202:
-        label = answer.json()["label"]
-        assert not set(label) & set("/\\<>\"'`$|;%:")
-        assert not [char for char in label if unicodedata.category(char).startswith("C")]
-        assert len(label) <= 120
-    folders = {path.relative_to(tmp_path / "data") for path in (tmp_path / "data").rglob("*") if path.is_file()}
-    named = {
-        path for path in folders if not re.fullmatch(r"avatars/[0-9a-f]{32}/source|jobs\.sqlite3.*|\.\w+", str(path))
-    }
-    assert named == set()
+def test_a_name_is_a_harmless_label(tmp_path: Path, escape: bool) -> None:
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    with api_client(MemoryService(tmp_path / "data")) as http:
+        for name in NAMES:
+            sent = re.sub('[\r\n"]', lambda char: f"%{ord(char[0]):02X}", name) if escape else name  # as browsers do
+            answer = http.post("/v1/avatars", content=_body(sent.encode("utf-8", "surrogatepass")), headers=form)
+            assert "set-cookie" not in answer.headers
+            assert answer.status_code in (202, 422), answer.text
+            if answer.status_code == 202:
+                label = answer.json()["label"]
+                assert not set(label) & set("/\\<>\"'`$|;%:")
+                assert not [char for char in label if unicodedata.category(char).startswith("C")]
+                assert len(label) <= 120
+    files = [path.relative_to(tmp_path / "data") for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    ours = re.compile(r"avatars/[0-9a-f]{32}/source|jobs\.sqlite3.*|\.\w+")
+    assert [path for path in files if not ours.fullmatch(str(path))] == []
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -128,9 +124,7 @@ def _texts(fields: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("path", "face"), [("/v1/jobs", "video"), ("/v1/videos", "input_reference")])
-def test_post_form_schema_defaults_equal_no_fields(
-    http: httpx.Client, service: MemoryService, path: str, face: str
-) -> None:
+def test_form_schema_defaults_equal_no_fields(http: httpx.Client, service: MemoryService, path: str, face: str) -> None:
     defaults = _defaults(http, path, "multipart/form-data")
     assert {"background_loop", "matte", "loop", "format"} <= defaults.keys()
     files = {"audio": ("a.wav", AUDIO), face: ("face.mp4", VIDEO)}
@@ -140,37 +134,24 @@ def test_post_form_schema_defaults_equal_no_fields(
     assert service.requests[0].spec.model_fields_set.isdisjoint(AvatarSettings.model_fields)
 
 
-def test_post_json_schema_defaults_accepted(http: httpx.Client, service: MemoryService) -> None:
-    defaults = _defaults(http, "/v1/jobs", "application/json")
-    assert defaults["visible_label"] is False
+def test_schema_defaults_are_accepted_in_any_body(http: httpx.Client, service: MemoryService) -> None:
+    in_json = _defaults(http, "/v1/jobs", "application/json")
     files = {"audio": "data:audio/wav;base64,UklGRg==", "video": "data:video/mp4;base64,bXA0IQ=="}
-    assert http.post("/v1/jobs", json=defaults | files).status_code == 202
+    assert http.post("/v1/jobs", json=in_json | files).status_code == 202
     assert http.post("/v1/jobs", json={**files, "visible_label": True}).status_code == 202
     assert [request.options.visible_label for request in service.requests] == [False, True]
-
-
-def test_post_turns_schema_defaults_accepted(http: httpx.Client, service: MemoryService) -> None:
-    defaults = _defaults(http, "/v1/jobs", "multipart/form-data")
-    fields = {**_texts(defaults), "turns": json.dumps([TURN])}
-    assert http.post("/v1/jobs", files=FILES, data=fields).status_code == 202
-    assert service.requests[0].options.loop == "source"
-    conflict = post(http, headers={}, loop="hold", turns=json.dumps([TURN]))
+    in_form = _texts(_defaults(http, "/v1/jobs", "multipart/form-data"))
+    turns = json.dumps([TURN])
+    assert http.post("/v1/jobs", files=FILES, data={**in_form, "turns": turns}).status_code == 202
+    assert service.requests[-1].options.loop == "source"
+    conflict = post(http, headers={}, loop="hold", turns=turns)
     assert "loop" in problem(conflict, 422, "option_invalid")["detail"]
-
-
-def test_post_job_schema_defaults_low_priority_key_accepted(http: httpx.Client, service: MemoryService) -> None:
+    video, of_avatar = {"video": FILES["video"]}, _texts(_defaults(http, "/v1/avatars", "multipart/form-data"))
+    assert http.post("/v1/avatars", files=video, data=of_avatar).status_code == 202
+    assert "matte needs" in http.post("/v1/avatars", files=video, data={"matte": "person"}).json()["detail"]
     http.headers["X-API-Key"] = FileKeyRing(service.files.root).add("a studio", -1)[1]
-    defaults = _texts(_defaults(http, "/v1/jobs", "multipart/form-data"))
-    assert http.post("/v1/jobs", files=FILES, data=defaults).status_code == 202
-    assert service.requests[0].priority == -1
-    problem(post(http, headers={}, priority="0"), 403, "forbidden")
-
-
-def test_post_avatar_schema_defaults_accepted(http: httpx.Client) -> None:
-    files = {"video": ("face.mp4", VIDEO)}
-    defaults = _texts(_defaults(http, "/v1/avatars", "multipart/form-data"))
-    assert http.post("/v1/avatars", files=files, data=defaults).status_code == 202
-    assert "matte needs" in http.post("/v1/avatars", files=files, data={"matte": "person"}).json()["detail"]
+    assert http.post("/v1/jobs", files=FILES, data=in_form).status_code == 202
+    assert service.requests[-1].priority == -1, "the highest of the key"
 
 
 def test_patch_avatar_default_value_replaces_setting(http: httpx.Client) -> None:
@@ -187,3 +168,185 @@ def test_post_form_empty_parts_repeat_name_accepted(http: httpx.Client) -> None:
     assert http.post("/v1/jobs", files=parts).status_code == 202
     twice = [("audio", ("a.wav", AUDIO)), ("audio", ("b.wav", AUDIO)), ("video", ("face.mp4", VIDEO))]
     assert "sent more than once" in problem(http.post("/v1/jobs", files=twice), 422, "option_invalid")["detail"]
+
+
+def test_same_request_with_same_key_returns_the_same_job(http: httpx.Client, service: MemoryService) -> None:
+    first = post(http, face="0", metadata='{"a": "1", "b": "2"}')
+    again = post(http, metadata='{"b":"2","a":"1"}', face="0", loop="pingpong")
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json() == first.json() and again.headers["idempotency-replayed"] == "true"
+    in_json = {name: base64.b64encode(content).decode() for name, content in (("audio", AUDIO), ("video", VIDEO))}
+    body = {**in_json, "face": "0", "metadata": {"a": "1", "b": "2"}}
+    assert http.post("/v1/jobs", json=body, headers=KEY).json() == first.json(), "however it is written down"
+    assert len(service.requests) == 1
+    assert len(service.uploads()) == 1, "what is only compared is not kept; this is the avatar of the job"
+
+
+@pytest.mark.parametrize(
+    "other", [{"audio": AUDIO + b"!"}, {"face": "1"}, {"metadata": '{"a": "2"}'}, {"priority": "-1"}]
+)
+def test_other_request_with_same_key_is_refused(http: httpx.Client, service: MemoryService, other: Any) -> None:
+    job_id = post(http).json()["id"]
+    assert job_id in problem(post(http, **other), 422, "idempotency_key_reused")["detail"]
+    assert post(http).json()["id"] == job_id
+    assert post(http, headers={"Idempotency-Key": "other"}, **other).status_code == 202
+    assert len(service.requests) == 2
+
+
+def test_digest_counts_a_default_that_overrides_the_avatar(http: httpx.Client) -> None:
+    job_id = post(http).json()["id"]
+    for default in ({"loop": "pingpong"}, {"priority": "0"}):
+        assert post(http, **default).json()["id"] == job_id
+    problem(post(http, expressiveness="1"), 422, "idempotency_key_reused")
+    problem(post(http, motion="1"), 422, "idempotency_key_reused")
+    first, again = (post(http, headers={"Idempotency-Key": "moves"}, motion=text) for text in ("1", "1.0"))
+    assert again.json()["id"] == first.json()["id"] != job_id
+
+
+def test_other_route_or_invalid_request_with_same_key_is_refused(http: httpx.Client) -> None:
+    job_id = post(http).json()["id"]
+    files = {"audio": ("a", AUDIO), "input_reference": ("v", VIDEO)}
+    refused = http.post("/v1/videos", files=files, headers=KEY)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert job_id in refused.json()["error"]["message"]
+    problem(post(http, audio=bytes(MAX_UPLOAD_BYTES + 1)), 413, "media_too_large")
+    problem(post(http, colour="blue"), 422, "option_invalid")
+
+
+def test_digest_of_a_url_does_not_fetch_it_again(tmp_path: Path) -> None:
+    network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
+    with (
+        web_serving(lambda path, send: send(answer(AUDIO))) as web,
+        api_client(MemoryService(tmp_path), network) as http,
+    ):
+        fields = {"audio_url": web.url("/a.wav"), "avatar_id": "0" * 32}
+        first, again = (http.post("/v1/jobs", json=fields, headers=KEY) for _ in range(2))
+        assert (first.status_code, again.json()["id"]) == (202, first.json()["id"])
+        assert web.num_connections == 1
+        other = {**fields, "audio_url": web.url("/b.wav")}
+        problem(http.post("/v1/jobs", json=other, headers=KEY), 422, "idempotency_key_reused")
+        assert web.num_connections == 1
+
+
+def test_request_digest_holds_across_restarts_and_races(tmp_path: Path) -> None:
+    for speech, status in ((AUDIO, 202), (AUDIO, 202), (AUDIO + b"!", 422)):
+        with api_client(MemoryService(tmp_path)) as http:
+            assert post(http, speech).status_code == status
+    table = JobTable(Database(tmp_path / "jobs.sqlite3"))
+    job = table.find_job(None, "k")
+    table.close()
+    assert job is not None and job.request_digest is not None and len(job.request_digest) == 64
+    check_same_request(job, job.request_digest)
+    with pytest.raises(KeyReuseError):
+        check_same_request(job, "0" * 64)
+    check_same_request(job.model_copy(update={"request_digest": None}), "0" * 64)
+
+
+SPEECH = b"RIFF" + bytes(range(256)) * 30
+FILM = bytes(range(255, -1, -1)) * 40
+NAMES_OF_FILES = ("audio", "video")
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _ways(content: bytes) -> dict[str, str]:
+    text = _base64(content)
+    return {
+        "plain": text,
+        "data URL": f"data:audio/wav;name=a.wav;base64,{text}",
+        "capital letters": f"DATA:;BASE64,{text}",
+        "url-safe": text.replace("+", "-").replace("/", "_"),
+        "without padding": text.rstrip("="),
+        "in lines": base64.encodebytes(content).decode(),
+    }
+
+
+@pytest.mark.parametrize("way", _ways(SPEECH))
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/videos"])
+def test_a_json_body_holds_the_files(http: httpx.Client, service: MemoryService, way: str, path: str) -> None:
+    avatar = "video" if path == "/v1/jobs" else "input_reference"
+    body = {"audio": _ways(SPEECH)[way], "loop": "hold", avatar: _base64(FILM)}
+    answer = http.post(path, json=body)
+    assert answer.is_success, answer.text
+    (request,) = service.requests
+    assert on_disk(service.files, job_file_key(request.job_id)).read_bytes() == SPEECH
+    assert request.video is not None and request.options.loop == "hold"
+    assert on_disk(service.files, upload_key(request.video.key)).read_bytes() == FILM
+
+
+def test_a_form_holds_a_data_url(http: httpx.Client, service: MemoryService) -> None:
+    for audio in (SPEECH, b"RIFFshort"):
+        text = _ways(audio)["data URL"]
+        answer = http.post("/v1/jobs", files={"video": ("v.mp4", FILM), "audio": (None, text)})
+        assert answer.status_code == 202, answer.text
+        assert on_disk(service.files, job_file_key(service.requests[-1].job_id)).read_bytes() == audio
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code", "named"),
+    [
+        ({"audio": "speech.wav"}, 422, "input_invalid", "audio: expected a file or a URL"),
+        ({"audio": "/etc/passwd"}, 422, "input_invalid", "audio: expected a file or a URL"),
+        ({"audio": _base64(SPEECH) + "?"}, 422, "input_invalid", "audio"),
+        ({"audio": _base64(b"a") + _base64(SPEECH)}, 422, "input_invalid", "audio"),
+        ({"audio": "data:audio/wav," + "x" * 5000}, 422, "input_invalid", "not base64"),
+        ({"audio": "data:" + "x" * 5000}, 422, "input_invalid", "comma"),
+        ({"audio": "data:;base64,"}, 422, "media_invalid", "audio: the file is empty"),
+        ({"audio": _base64(bytes(MAX_UPLOAD_BYTES + 1))}, 413, "media_too_large", "audio"),
+        ({"audio_url": "http://10.0.0.1/a.wav"}, 422, "option_invalid", "audio: sent more than once"),
+        ({"face": "x" * 1_200_000}, 422, "input_invalid", "without its files"),
+        ({"colour": _base64(SPEECH)}, 422, "option_invalid", "colour"),
+        ({"face": {"audio": "x"}}, 422, "option_invalid", "face"),
+    ],
+)
+def test_unusable_files(
+    http: httpx.Client, service: MemoryService, fields: dict[str, Any], status: int, code: str, named: str
+) -> None:
+    body = {"audio": _base64(SPEECH), "video": _base64(FILM), **fields}
+    answer = http.post("/v1/jobs", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert named in answer.json()["detail"]
+    assert service.uploads() == [], "a refused request leaves no file"
+
+
+def test_the_largest_file_fits(http: httpx.Client, service: MemoryService) -> None:
+    largest = bytes(MAX_UPLOAD_BYTES)
+    files = dict.fromkeys(("audio", "video", "face_image"), _base64(largest))
+    answer = http.post("/v1/jobs", json=files)
+    assert answer.status_code == 202, answer.text
+    (asked,) = service.asked
+    assert asked.num_bytes is not None and asked.num_bytes <= asked.max_bytes
+
+
+def test_pieces_of_any_size(tmp_path: Path) -> None:
+    files = FileStore(tmp_path)
+    fields = {'a"\\b': '"}:,{', "audio": _base64(SPEECH), "inner": {"audio": ["x", {"video": "é"}]}, "face": "\u2028\n"}
+    escaped = {"PHP": "\\/", "escaped": "\\u002f"}
+    for escape in escaped.values():
+        text = json.dumps({**fields, "video": _base64(FILM)}).replace("/", escape).encode()
+        for size in (1, 2, 3, 5, 64, 1001, len(text)):
+            body = JsonBody(NAMES_OF_FILES, files, 100_000)
+            for at in range(0, len(text), size):
+                body.feed(text[at : at + size])
+            found, made = body.finish()
+            assert found == {**fields, "audio": "", "video": ""}
+            for name, content in (("audio", SPEECH), ("video", FILM)):
+                assert on_disk(files, upload_key(made[name].key)).read_bytes() == content
+
+
+def test_a_large_file_is_never_held_whole(tmp_path: Path) -> None:
+    num_bytes = 24_000_000
+    piece = base64.b64encode(bytes(300_000))
+    body = JsonBody(NAMES_OF_FILES, FileStore(tmp_path), num_bytes)
+    tracemalloc.start()
+    body.feed(b'{"audio": "data:audio/wav;base64,')
+    for _ in range(num_bytes // 300_000):
+        body.feed(piece)
+    body.feed(b'"}')
+    _, made = body.finish()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made["audio"].num_bytes == num_bytes
+    assert peak < 4_000_000

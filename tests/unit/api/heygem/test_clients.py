@@ -1,21 +1,81 @@
-"""How clients of HeyGem and Duix are known to ask: each of their requests, byte for byte, from submission to result."""
+"""How clients of HeyGem and Duix are known to ask, from submission to result, and which files they can name."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
-from errors import FaceNotFoundError
+from api.heygem.data_root import DataRoot, _open_beneath
+from config import HeygemConfig, NetworkConfig
+from errors import FaceNotFoundError, InputError, UrlRefusedError
 from jobs.model.record import JobStage, JobStatus
 from storage.file_keys import job_file_key
-from tests.unit.api.heygem.heygem_client import AUDIO, heygem_service
-from tests.unit.api_server import VIDEO_BYTES
+from tests.unit.api.edge_client import AUDIO, VIDEO
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client
 from tests.unit.on_disk import on_disk
+
+KEYS = {"code", "data", "msg", "success"}
+
+
+class HeygemClient:
+    """Calls `/easy/*`, and checks what every answer has in common."""
+
+    def __init__(self, http: httpx.Client, service: MemoryService, root: Path) -> None:
+        self.http = http
+        self.service = service
+        self.root = root
+
+    def submit(self, code: str = "task-1", **fields: Any) -> dict[str, Any]:
+        body = {"audio_url": "talk.wav", "video_url": "face.mp4", "code": code, **fields}
+        return self.answer(self.http.post("/easy/submit", content=json.dumps(body)))
+
+    def query(self, code: str = "task-1") -> dict[str, Any]:
+        return self.answer(self.http.get("/easy/query", params={"code": code}))
+
+    def task(self, code: str = "task-1") -> dict[str, Any]:
+        """The `data` of an answer that knows the task."""
+        answer = self.query(code)
+        assert (answer["code"], answer["msg"], answer["success"]) == (10000, "", True), answer
+        data: dict[str, Any] = answer["data"]
+        assert data.keys() >= {"code", "status", "progress", "result", "msg"}
+        assert data["code"] == code and type(data["status"]) is type(data["progress"]) is int
+        return data
+
+    def job_id(self, number: int = -1) -> str:
+        return self.service.requests[number].job_id
+
+    @staticmethod
+    def answer(response: httpx.Response) -> dict[str, Any]:
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        assert answer.keys() == KEYS
+        assert type(answer["code"]) is int and type(answer["success"]) is bool and isinstance(answer["data"], dict)
+        return answer
+
+
+@contextmanager
+def heygem_service(
+    tmp_path: Path, network: NetworkConfig | None = None, has_root: bool = True, **settings: Any
+) -> Iterator[HeygemClient]:
+    """Serve with `heygem` settings; `talk.wav` and `face.mp4` lie in the root's `temp`."""
+    root = tmp_path / "root"
+    (root / "temp").mkdir(parents=True)
+    (root / "temp" / "talk.wav").write_bytes(AUDIO)
+    (root / "temp" / "face.mp4").write_bytes(VIDEO)
+    service = MemoryService(tmp_path / "data")
+    heygem = HeygemConfig(enabled=True, root=root if has_root else None, **settings)
+    with api_client(service, network, heygem=heygem) as http:
+        yield HeygemClient(http, service, root)
+
 
 CODE = "6d9c1b4e-3f0a-4f57-9d1e-0f2a7d3b8c55"
 
@@ -38,14 +98,8 @@ HABITS = {
         ("Accept: application/json, text/plain, */*", "Content-Type: application/json", "User-Agent: axios/1.7.9"),
         _json(**_FIXED),
     ),
-    "Go, net/http": Habit(
-        ("User-Agent: Go-http-client/1.1", "Content-Type: application/json", "Accept-Encoding: gzip"), _json(**_FIXED)
-    ),
     "Go, a body of unknown length": Habit(
         ("User-Agent: Go-http-client/1.1", "Accept-Encoding: gzip"), _json(**_FIXED), is_chunked=True
-    ),
-    "Python, requests.post(json=...)": Habit(
-        ("User-Agent: python-requests/2.32.3", "Content-Type: application/json"), _json(digital_auth=0, **_FIXED)
     ),
     "Python, requests.post(data=json.dumps(...))": Habit(("User-Agent: python-requests/2.32.3",), _json(**_FIXED)),
     "a JSON string as text": Habit(("Content-Type: text/plain;charset=UTF-8",), _json(**_FIXED)),
@@ -149,15 +203,11 @@ def test_a_client_that_polls_until_the_task_is_unknown_ends(tmp_path: Path) -> N
         while (answer := service.query())["code"] != 10004:
             seen.append(answer["data"]["status"])
         assert seen == [3], "a failure is reported once"
-        assert service.submit()["code"] == 10000, "the code is free again"
-        assert service.task()["status"] == 1
-
-
-def test_an_unknown_task(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
-        assert service.query("nobody") == {"code": 10004, "data": {}, "msg": "任务不存在", "success": True}
+        assert answer == {"code": 10004, "data": {}, "msg": "任务不存在", "success": True}
         text = service.http.get("/easy/query?code=nobody").text
         assert text.index('    "code"') < text.index('"data"') < text.index('"msg": "任务不存在"'), "sorted, readable"
+        assert service.submit()["code"] == 10000, "the code is free again"
+        assert service.task()["status"] == 1
 
 
 def _send(base_url: str, habit: Habit) -> dict[str, Any]:
@@ -174,3 +224,100 @@ def _send(base_url: str, habit: Habit) -> dict[str, Any]:
     assert head.startswith(b"HTTP/1.1 200 "), head
     found: dict[str, Any] = json.loads(body)
     return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    for name in ("temp/a.wav", "temp/deep/b.wav", "characters/c.mp4", "a file.wav"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "root-2").mkdir()
+    (tmp_path / "root-2" / "temp").write_bytes(b"secret")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a.wav", "temp/a.wav"),
+        ("./deep/../a.wav", "temp/a.wav"),
+        ("deep/b.wav", "temp/deep/b.wav"),
+        ("../characters/c.mp4", "characters/c.mp4"),
+        ("/code/data/temp/a.wav", "temp/a.wav"),
+        ("/code/data/a file.wav", "a file.wav"),
+        ("{root}/characters/c.mp4", "characters/c.mp4"),
+        ("inside.wav", "characters/c.mp4"),
+        ("linked/c.mp4", "characters/c.mp4"),
+    ],
+)
+def test_names_of_clients(folder: Path, name: str, found: str) -> None:
+    (folder / "temp" / "inside.wav").symlink_to(folder / "characters" / "c.mp4")
+    (folder / "temp" / "linked").symlink_to(folder / "characters")
+    with DataRoot(folder, "/code/data").open(name.replace("{root}", str(folder))) as file:
+        assert file.read() == found.encode()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../../secret", "../../nothing", "/etc/passwd", "/code/data/../../secret", "/code/database/x"),
+        *("{root}/../secret", "{root}-2/temp", "outside.wav", "upwards/secret", "deep/../../../secret"),
+    ],
+)
+def test_ways_out(folder: Path, name: str) -> None:
+    (folder / "temp" / "outside.wav").symlink_to(folder.parent / "secret")
+    (folder / "temp" / "upwards").symlink_to("../..")
+    with pytest.raises(UrlRefusedError, match="not in the data root"):
+        DataRoot(folder, "/code/data").open(name.replace("{root}", str(folder)))
+
+
+@pytest.mark.parametrize("name", ["missing.wav", "deep", ".", "..", "a.wav/x", "pipe", "a\0b", "x" * 4000])
+def test_what_is_no_file(folder: Path, name: str) -> None:
+    os.mkfifo(folder / "temp" / "pipe")
+    with pytest.raises(InputError):
+        DataRoot(folder, "/code/data").open(name)
+
+
+def test_a_root_that_is_a_link(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    for name in ("a.wav", "/code/data/temp/a.wav", f"{tmp_path}/link/temp/a.wav", f"{folder}/temp/a.wav"):
+        DataRoot(tmp_path / "link", "/code/data").open(name).close()
+
+
+def test_results_are_copied_once_and_anew_when_they_change(folder: Path, tmp_path: Path) -> None:
+    root, result = DataRoot(folder, "/code/data"), tmp_path / "result.mp4"
+    result.write_bytes(b"one")
+    os.utime(result, (1, 1))
+    target = root.keep_result("task", result)
+    assert (target, target.read_bytes()) == (folder / "temp" / "task-r.mp4", b"one")
+    inode = target.stat().st_ino
+    assert root.keep_result("task", result).stat().st_ino == inode
+    result.write_bytes(b"two")
+    assert root.keep_result("task", result).read_bytes() == b"two"
+    assert not list((folder / "temp").glob(".*.part"))
+    target.unlink()
+    target.symlink_to(tmp_path / "secret")
+    assert root.keep_result("task", result).read_bytes() == b"two"
+    assert (tmp_path / "secret").read_bytes() == b"secret", "a link is replaced, not followed"
+
+
+def test_a_way_that_changes_meanwhile_leads_nowhere(folder: Path) -> None:
+    (folder / "temp" / "linked").symlink_to(folder / "characters")
+    (folder / "temp" / "inside.wav").symlink_to(folder / "characters" / "c.mp4")
+    for parts in (("temp", "linked", "c.mp4"), ("temp", "inside.wav")):
+        with pytest.raises(OSError, match="linked|inside"):
+            _open_beneath(folder, parts)
+    os.close(_open_beneath(folder, ("temp", "a.wav")))
+
+
+def test_keep_result_into_linked_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "data" / "temp").symlink_to(tmp_path / "outside")
+    result = tmp_path / "result.mp4"
+    result.write_bytes(b"video")
+    with pytest.raises(UrlRefusedError, match="temp"):
+        DataRoot(tmp_path / "data", "/code/data").keep_result("task", result)
+    assert not any((tmp_path / "outside").iterdir())

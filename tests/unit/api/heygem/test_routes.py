@@ -1,9 +1,10 @@
-"""`/easy/*`: parameters, codes, and what the HeyGem routes add and leave out."""
+"""`/easy/*`: parameters, codes, what the HeyGem routes add and leave out, and the priority rule of every dialect."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import pytest
 
 from api.heygem.protocol import RENDERING_BEGINS
 from config import HeygemConfig, NetworkConfig, TtsConfig
+from jobs.model.plan import JobOptions
 from jobs.model.record import JobStage, JobStatus
 from jobs.run import _BEGIN
 from storage.file_keys import job_file_key
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api.heygem.heygem_client import AUDIO, VIDEO, HeygemClient, heygem_service
-from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, api_client, serving
+from tests.unit.api.edge_client import AUDIO, VIDEO, problem
+from tests.unit.api.heygem.test_clients import HeygemClient, heygem_service
+from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, api_client
 from tests.unit.net.web import answer
 from tests.unit.net.web import serving as serving_web
 from tests.unit.on_disk import on_disk
@@ -63,25 +66,22 @@ def test_a_body_that_is_no_object(tmp_path: Path, body: bytes) -> None:
         assert refused["msg"].startswith("参数异常")
 
 
-def test_what_the_switches_mean(tmp_path: Path) -> None:
+def test_switches_of_a_task_are_options_of_its_job(tmp_path: Path) -> None:
     with heygem_service(tmp_path, super_resolution_engine="wav2lip:gan") as service:
+
+        def options(**switches: object) -> JobOptions:
+            code = f"task-{len(service.service.requests)}"
+            assert service.submit(code, **switches)["code"] == 10000
+            return service.service.requests[-1].options
+
         loops = {None: "pingpong", "": "pingpong", 1: "pingpong", "1": "pingpong", 0: "loop", "0": "loop", 2: "loop"}
-        for number, (pn, loop) in enumerate(loops.items()):
-            service.submit(f"task-{number}", pn=pn)
-            assert service.service.requests[-1].options.loop == loop
-            assert service.service.requests[-1].options.engine == "warp"
-        for number, chaofen in enumerate((1, "1")):
-            service.submit(f"sharp-{number}", chaofen=chaofen, watermark_switch=1, digital_auth=1)
-            assert service.service.requests[-1].options.engine == "wav2lip:gan"
-        marks: list[tuple[dict[str, object], tuple[bool, bool]]] = [
-            ({"watermark_switch": 1}, (True, False)),
-            ({"digital_auth": "1"}, (False, True)),
-            ({}, (False, False)),
-        ]
-        for number, (switches, expected) in enumerate(marks):
-            service.submit(f"marked-{number}", **switches)
-            options = service.service.requests[-1].options
-            assert (options.visible_label, options.visible_label_top) == expected
+        for pn, loop in loops.items():
+            assert (options(pn=pn).loop, options(pn=pn).engine) == (loop, "warp")
+        for chaofen in (1, "1"):
+            assert options(chaofen=chaofen, watermark_switch=1, digital_auth=1).engine == "wav2lip:gan"
+        for number, switches in enumerate(({}, {"watermark_switch": 1}, {"digital_auth": "1"})):
+            marked = options(**switches)
+            assert (marked.visible_label, marked.visible_label_top) == (number == 1, number == 2)
 
 
 def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
@@ -103,13 +103,8 @@ def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
 def test_a_code_is_one_task_at_a_time(tmp_path: Path) -> None:
     with heygem_service(tmp_path) as service:
         assert service.submit()["code"] == 10000
-        again = service.submit()
-        assert again == {
-            "code": 10005,
-            "data": {"code": "task-1", "current_status": 1},
-            "msg": "任务已存在，正在执行中",
-            "success": False,
-        }
+        data = {"code": "task-1", "current_status": 1}
+        assert service.submit() == {"code": 10005, "data": data, "msg": "任务已存在，正在执行中", "success": False}
         first = service.job_id()
         service.service.finish(first)
         assert service.task()["status"] == 2
@@ -129,15 +124,12 @@ def test_a_code_that_is_arriving_is_running(tmp_path: Path) -> None:
         goes_on.wait(60)
         send(answer(AUDIO))
 
-    with serving_web(slow) as web, heygem_service(tmp_path, LOOPBACK) as service:
-        answers: list[int] = []
-        first = threading.Thread(target=lambda: answers.append(service.submit(audio_url=web.url("/a.wav"))["code"]))
-        first.start()
+    with serving_web(slow) as web, heygem_service(tmp_path, LOOPBACK) as service, ThreadPoolExecutor(1) as threads:
+        first = threads.submit(service.submit, audio_url=web.url("/a.wav"))
         assert is_here.wait(60)
         assert service.submit()["code"] == 10005
         goes_on.set()
-        first.join(60)
-        assert answers == [10000] and len(service.service.requests) == 1
+        assert first.result(60)["code"] == 10000 and len(service.service.requests) == 1
 
 
 def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
@@ -217,20 +209,12 @@ def test_strict_has_the_habits_of_the_original(tmp_path: Path) -> None:
 
 
 def test_two_submissions_at_once_are_not_both_let_in_when_strict(tmp_path: Path) -> None:
-    with heygem_service(tmp_path, strict=True) as service:
-        codes: list[int] = []
-        at_once = [
-            threading.Thread(target=lambda n=number: codes.append(service.submit(f"task-{n}")["code"]))
-            for number in range(6)
-        ]
-        for thread in at_once:
-            thread.start()
-        for thread in at_once:
-            thread.join(60)
+    with heygem_service(tmp_path, strict=True) as service, ThreadPoolExecutor(6) as threads:
+        codes = threads.map(lambda number: service.submit(f"task-{number}")["code"], range(6))
         assert sorted(codes) == [10000, *[10001] * 5]
 
 
-def test_cancel(tmp_path: Path) -> None:
+def test_cancel_ends_a_task_by_query_or_body(tmp_path: Path) -> None:
     with heygem_service(tmp_path) as service:
         service.submit("by query"), service.submit("by body")
         for query, body in (({"code": "by query"}, None), ({}, {"code": "by body"})):
@@ -241,13 +225,11 @@ def test_cancel(tmp_path: Path) -> None:
         assert service.answer(service.http.post("/easy/cancel", params={"code": "x"}))["code"] == 10004
         assert service.answer(service.http.post("/easy/cancel"))["code"] == 10002
         assert service.http.get("/easy/cancel?code=x").status_code == 405, "a link or a picture cancels nothing"
-
-
-def test_download_before_the_end(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
         assert service.http.get("/easy/download?code=task-1").json()["code"] == "not_found"
         service.submit()
         assert service.http.get("/easy/download?code=task-1").status_code == 409
+        refused = service.http.post("/v1/preprocess_and_tran", json=TRAINING).json()
+        assert refused["code"] == -1 and "has no voice" in refused["msg"]
 
 
 def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
@@ -256,10 +238,6 @@ def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
         service.service.finish(service.job_id())
         (service.root / "temp" / "task-1-r.mp4").mkdir()
         assert service.query() == {"code": 9999, "data": {}, "msg": "系统异常", "success": False}
-
-
-def test_the_routes_are_off_by_default(url: str) -> None:
-    assert httpx.post(f"{url}/easy/submit", timeout=60, trust_env=False).status_code == 404
 
 
 def test_percentages_begin_where_jobs_begin_to_render() -> None:
@@ -271,37 +249,25 @@ TRAINING = {"format": ".wav", "reference_audio": "origin_audio/20261128_person.w
 
 
 @contextmanager
-def _voice_client(tmp_path: Path, **speech: Any) -> Iterator[tuple[httpx.Client, SpeechServer]]:
+def _voice_client(service: MemoryService, **speech: Any) -> Iterator[tuple[httpx.Client, SpeechServer]]:
     with (
         speaking(sound=tone(0.2), **speech) as voice,
-        serving(MemoryService(tmp_path), heygem=HeygemConfig(enabled=True), tts=TtsConfig(url=voice.url)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False, headers=AXIOS) as http,
+        api_client(service, heygem=HeygemConfig(enabled=True), tts=TtsConfig(url=voice.url)) as http,
     ):
+        http.headers.update(AXIOS)
         yield http, voice
 
 
 def _invocation(model: dict[str, Any], text: str) -> dict[str, Any]:
     """The desktop client's request, field by field."""
-    return {
-        "speaker": "f1c2a8f0-8f4e-4d55-9d5e-2f1f1d3b8c55",
-        "text": text,
-        "format": "wav",
-        "topP": 0.7,
-        "max_new_tokens": 1024,
-        "chunk_length": 100,
-        "repetition_penalty": 1.2,
-        "temperature": 0.7,
-        "need_asr": False,
-        "streaming": False,
-        "is_fixed_seed": 0,
-        "is_norm": 1,
-        "reference_audio": model["asr_format_audio_url"],
-        "reference_text": model["reference_audio_text"],
-    }
+    speaker = {"speaker": "f1c2a8f0-8f4e-4d55-9d5e-2f1f1d3b8c55", "text": text, "format": "wav", "need_asr": False}
+    numbers = {"topP": 0.7, "max_new_tokens": 1024, "chunk_length": 100, "repetition_penalty": 1.2, "temperature": 0.7}
+    reference = {"reference_audio": model["asr_format_audio_url"], "reference_text": model["reference_audio_text"]}
+    return {**speaker, **numbers, **reference, "streaming": False, "is_fixed_seed": 0, "is_norm": 1}
 
 
-def test_the_desktop_client_creates_a_model_and_lets_it_speak(tmp_path: Path) -> None:
-    with _voice_client(tmp_path) as (http, voice):
+def test_the_desktop_client_creates_a_model_and_lets_it_speak(service: MemoryService) -> None:
+    with _voice_client(service) as (http, voice):
         model = http.post("/v1/preprocess_and_tran", json=TRAINING).json()
         assert model["code"] == 0
         spoken = http.post("/v1/invoke", json=_invocation(model, "大家好。"))
@@ -310,8 +276,8 @@ def test_the_desktop_client_creates_a_model_and_lets_it_speak(tmp_path: Path) ->
         assert [(asked["input"], asked["voice"]) for asked in voice.asked] == [("大家好。", "alloy")]
 
 
-def test_what_cannot_be_spoken_says_why(tmp_path: Path) -> None:
-    with _voice_client(tmp_path, status=500) as (http, _):
+def test_what_cannot_be_spoken_says_why(service: MemoryService) -> None:
+    with _voice_client(service, status=500) as (http, _):
         model = http.post("/v1/preprocess_and_tran", json=TRAINING).json()
         failed = http.post("/v1/invoke", json=_invocation(model, "Hello."))
         assert (failed.status_code, failed.json()["code"]) == (503, -1) and "status 500" in failed.json()["msg"]
@@ -322,14 +288,60 @@ def test_what_cannot_be_spoken_says_why(tmp_path: Path) -> None:
         assert http.post("/v1/invoke", content=b" " * 70_000).status_code == 413
 
 
-def test_without_a_voice_the_client_is_told_so(tmp_path: Path) -> None:
-    with api_client(
-        MemoryService(tmp_path), heygem=HeygemConfig(enabled=True), tts=TtsConfig(use_builtin=False)
-    ) as http:
-        refused = http.post("/v1/preprocess_and_tran", json=TRAINING).json()
-        assert refused["code"] == -1 and "has no voice" in refused["msg"]
+def test_heygem_routes_are_off_by_default(service: MemoryService) -> None:
+    with speaking() as voice, api_client(service, tts=TtsConfig(url=voice.url)) as http:
+        for path in ("/easy/submit", "/v1/invoke"):
+            assert http.post(path, json={"text": "Hello."}).status_code in (404, 405)
 
 
-def test_the_voice_service_is_part_of_the_heygem_dialect(tmp_path: Path) -> None:
-    with speaking() as voice, serving(MemoryService(tmp_path), tts=TtsConfig(url=voice.url)) as url:
-        assert httpx.post(f"{url}/v1/invoke", json={"text": "Hello."}, trust_env=False).status_code in (404, 405)
+Submit = Callable[[HeygemClient], httpx.Response]
+FILES = {"audio": ("a.wav", AUDIO)}
+
+
+def _job(client: HeygemClient, **fields: str) -> httpx.Response:
+    return client.http.post("/v1/jobs", files={**FILES, "video": ("face.png", VIDEO)}, data=fields)
+
+
+def _openai_video(client: HeygemClient) -> httpx.Response:
+    return client.http.post("/v1/videos", files={**FILES, "input_reference": ("face.png", VIDEO)})
+
+
+def _heygem_task(client: HeygemClient) -> httpx.Response:
+    body = {"audio_url": "talk.wav", "video_url": "face.mp4", "code": "task-1"}
+    return client.http.post("/easy/submit", json=body)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[HeygemClient]:
+    with heygem_service(tmp_path) as client:
+        yield client
+
+
+def _use_key(client: HeygemClient, max_priority: int | None) -> None:
+    if max_priority is not None:
+        _, key = FileKeyRing(client.service.files.root).add("a studio", max_priority)
+        client.http.headers["X-API-Key"] = key
+
+
+@pytest.mark.parametrize("submit", [_job, _openai_video, _heygem_task])
+@pytest.mark.parametrize(("max_priority", "expected"), [(None, 0), (-1, -1), (0, 0), (1, 0)])
+def test_default_priority_is_normal_or_the_highest_of_the_key(
+    client: HeygemClient, submit: Submit, max_priority: int | None, expected: int
+) -> None:
+    _use_key(client, max_priority)
+    answer = submit(client)
+    assert answer.status_code in (200, 202), answer.text
+    assert [request.priority for request in client.service.requests] == [expected]
+
+
+@pytest.mark.parametrize(("max_priority", "priority"), [(-1, 0), (-1, 1), (0, 1), (-1, -1), (0, 0), (1, 1), (1, -1)])
+def test_priority_above_that_of_the_key_is_forbidden(client: HeygemClient, max_priority: int, priority: int) -> None:
+    _use_key(client, max_priority)
+    answer = _job(client, priority=str(priority))
+    if priority <= max_priority:
+        assert answer.status_code == 202
+        assert [request.priority for request in client.service.requests] == [priority]
+        return
+    detail = problem(answer, 403, "forbidden")["detail"]
+    assert detail == f"priority: expected at most {max_priority} with this API key, found {priority}."
+    assert client.service.requests == [] and client.service.uploads() == []

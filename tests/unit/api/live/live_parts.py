@@ -18,31 +18,19 @@ from jobs.model.compute import ComputeTime, Metered, received
 from jobs.model.usage import LiveUsage
 from media.live.encoder import LiveEncoder
 from media.matte import matte_info
-from media.probe import ColourTags, VideoInfo
+from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from models.clips.graph import ClipGraph
 from models.matting.report import MatteReport
 from rendering.live_admission import LiveAdmission
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
 from storage.job_table import JobTable
+from tests.unit.media.clips import info_of
 
 SIDE = 64
 FPS = Fraction(25)
 AVATAR = "a1"
-INFO = VideoInfo(
-    width=SIDE,
-    height=SIDE,
-    fps=FPS,
-    num_frames=100,
-    duration_seconds=4.0,
-    rotation=0,
-    is_still=False,
-    is_variable_rate=False,
-    colour=ColourTags(matrix=6, full_range=False, primaries=2, transfer=2),
-    codec="h264",
-    pixel_format="yuv420p",
-    has_audio=False,
-)
+INFO = info_of(SIDE, SIDE, FPS, 100, colour=ColourTags(matrix=6, full_range=False, primaries=2, transfer=2))
 
 
 class GreyService:

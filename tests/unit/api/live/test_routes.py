@@ -1,27 +1,40 @@
-"""The socket of a live session on a real server: who is let in, and how it ends."""
+"""Live sessions on a real server: who is let in, how they end, and how they are pushed, viewed and taken over."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from api.session_token import COOKIE, new_token
+from config import LiveConfig
 from errors import KeyLimitError, ReplicaLostError
+from lipwright_client import Lipwright, LiveEvent, NotFoundError, ProblemError, StateError
 from storage.local.api_keys import FileKeyRing
+from tests.ports import quiet_port
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.net.push.receivers import rtmp_server
 from tests.waiting import wait_until
 
 
 @contextmanager
-def socket(url: str, query: str = f"avatar_id={AVATAR}", **fields: str) -> Iterator[ClientConnection]:
-    address = f"{url.replace('http', 'ws', 1)}/v1/live?{query}"
+def socket(
+    url: str, query: str = f"avatar_id={AVATAR}", path: str = "/v1/live", **fields: str
+) -> Iterator[ClientConnection]:
+    address = f"{url.replace('http', 'ws', 1)}{path}?{query}"
     with connect(address, proxy=None, max_size=2**24, additional_headers=fields, open_timeout=30) as line:
         yield line
 
@@ -45,9 +58,9 @@ def first(line: ClientConnection, kind: str) -> dict[str, Any]:
     return next(said for said in events(line) if said["type"] == kind)
 
 
-def is_accepted(url: str) -> bool:
+def is_accepted(url: str, **fields: str) -> bool:
     """Return whether another session can start."""
-    with socket(url) as line:
+    with socket(url, **fields) as line:
         return bool(next(events(line))["type"] == "session.state_updated")
 
 
@@ -70,19 +83,15 @@ def url(tmp_path: Path, live: GreyService) -> Iterator[str]:
         yield url
 
 
-def test_live_socket_sends_states_then_stream(url: str) -> None:
+def test_live_socket_sends_states_then_stream(url: str, live: GreyService) -> None:
     with socket(url) as line:
         said = events(line)
         connecting, connected, stream = next(said), next(said), next(said)
+        first(line, "session.fragment")
+        assert live.held == [(AVATAR, None)]
     assert (connecting["state"], connected["state"]) == ("connecting", "connected")
     assert (connected["width"], connected["fps"], connected["sample_rate"]) == (64, 25.0, 24000)
     assert stream["type"] == "session.stream"
-
-
-def test_live_socket_holds_the_avatar_of_its_session(url: str, live: GreyService) -> None:
-    with socket(url) as line:
-        first(line, "session.fragment")
-        assert live.held == [(AVATAR, None)]
 
 
 def test_live_socket_at_capacity_is_closed_with_retry_after(url: str) -> None:
@@ -115,45 +124,38 @@ def test_live_socket_over_the_limit_of_its_key_is_refused(url: str, live: GreySe
     assert not live.reports and not live.requests
 
 
-def test_live_session_on_drained_node_tells_client_to_reconnect(url: str, live: GreyService) -> None:
+@pytest.mark.parametrize("is_drained", [True, False])
+def test_live_session_that_cannot_go_on_ends_with_an_error(url: str, live: GreyService, is_drained: bool) -> None:
     with socket(url) as line:
         first(line, "session.fragment")
-        live.moves.set()
-        moved = first(line, "error")
-        assert (moved["code"], moved["retryable"]) == ("busy", True)
+        if is_drained:
+            live.moves.set()
+        else:
+            live.errors.append(ReplicaLostError("LiveSession.render: the replica died in each of 3 tries."))
+        error = first(line, "error")
+        assert (error["code"], error["retryable"]) == ("busy" if is_drained else "replica_lost", True)
         assert close_code(line) == 1013
 
 
 @pytest.mark.parametrize(
-    ("query", "code"),
+    "options",
     [
-        ("avatar_id=other", "not_found"),
-        ("", "option_invalid"),
-        (f"avatar_id={AVATAR}&sample_rate=1", "option_invalid"),
-        (f"avatar_id={AVATAR}&expressiveness=2.1", "option_invalid"),
-        (f"avatar_id={AVATAR}&expressiveness=nan", "option_invalid"),
-        (f"avatar_id={AVATAR}&motion=1.1", "option_invalid"),
-        (f"avatar_id={AVATAR}&background=transparent", "option_invalid"),
-        (f"avatar_id={AVATAR}&background=beach.jpg", "option_invalid"),
-        (f"avatar_id={AVATAR}&background=", "option_invalid"),
-        (f"avatar_id={AVATAR}&background=blur&matte=best", "option_invalid"),
-        (f"avatar_id={AVATAR}&matte=person", "option_invalid"),
-        (f"avatar_id={AVATAR}&background=blur&background_id=0", "option_invalid"),
-        (f"avatar_id={AVATAR}&background_id=0&background_loop=cut", "option_invalid"),
+        *("&sample_rate=1", "&expressiveness=2.1", "&expressiveness=nan", "&motion=1.1", "&background=transparent"),
+        *("&background=beach.jpg", "&background=", "&background=blur&matte=best", "&matte=person"),
+        *("&background=blur&background_id=0", "&background_id=0&background_loop=cut"),
     ],
 )
-def test_live_socket_with_invalid_options_is_refused(url: str, query: str, code: str) -> None:
-    with socket(url, query) as line:
-        assert first(line, "error")["code"] == code
+def test_live_socket_with_invalid_options_is_refused(url: str, options: str) -> None:
+    with socket(url, f"avatar_id={AVATAR}{options}") as line:
+        assert first(line, "error")["code"] == "option_invalid"
         assert close_code(line) == 1008
 
 
-def test_unexpected_error_ends_the_session_with_an_error_event(url: str, live: GreyService) -> None:
-    with socket(url) as line:
-        first(line, "session.fragment")
-        live.errors.append(ReplicaLostError("LiveSession.render: the replica died in each of 3 tries."))
-        assert first(line, "error")["code"] == "replica_lost"
-        assert close_code(line) == 1013
+@pytest.mark.parametrize(("query", "code"), [("avatar_id=other", "not_found"), ("", "option_invalid")])
+def test_live_socket_without_a_known_avatar_is_refused(url: str, query: str, code: str) -> None:
+    with socket(url, query) as line:
+        assert first(line, "error")["code"] == code
+        assert close_code(line) == 1008
 
 
 def test_live_socket_closed_during_prepare_frees_its_session(url: str, live: GreyService) -> None:
@@ -164,15 +166,16 @@ def test_live_socket_closed_during_prepare_frees_its_session(url: str, live: Gre
     wait_until(lambda: is_accepted(url), 10)
 
 
-def test_live_socket_without_api_key_is_refused(tmp_path: Path, live: GreyService) -> None:
-    _, key = FileKeyRing(tmp_path).add("a studio")
+def test_live_socket_needs_a_key_or_a_cookie_of_its_origin(tmp_path: Path, live: GreyService) -> None:
+    key, secret = FileKeyRing(tmp_path).add("a studio")
+    cookie, other = {"Cookie": f"{COOKIE}={new_token(key)}"}, {"Origin": "https://other.example"}
     with serving(MemoryService(tmp_path), live=live) as url:
-        for fields in ({}, {"Authorization": "Bearer lw_000000000000_nobodynobodynobodyno"}):
+        for fields in ({}, {"Authorization": "Bearer lw_000000000000_nobodynobodynobodyno"}, {**cookie, **other}):
             with pytest.raises(InvalidStatus) as refused, socket(url, **fields):
                 pass
             assert refused.value.response.status_code == 403
-        with socket(url, Authorization=f"Bearer {key}") as line:
-            first(line, "session.fragment")
+        for fields in ({"Authorization": f"Bearer {secret}"}, {**cookie, "Origin": url}):
+            wait_until(partial(is_accepted, url, **fields), 30)
 
 
 def test_live_socket_from_another_origin_is_refused(url: str) -> None:
@@ -182,14 +185,180 @@ def test_live_socket_from_another_origin_is_refused(url: str) -> None:
     assert refused.value.response.status_code == 403
 
 
-def test_live_socket_with_cookie_needs_the_own_origin(tmp_path: Path, live: GreyService) -> None:
-    from api.session_token import COOKIE, new_token
+LIVE = LiveConfig(max_sessions=8, push_destinations=("rtmp://127.0.0.1:*",), max_viewers=1, max_detached_s=20)
+SECRET = "sEcReT"
+RATE = 24000
 
-    keys = FileKeyRing(tmp_path)
-    key, _ = keys.add("a studio")
-    cookie = f"{COOKIE}={new_token(key)}"
-    with serving(MemoryService(tmp_path), live=live) as url:
-        with pytest.raises(InvalidStatus), socket(url, Cookie=cookie, Origin="https://other.example"):
+
+@pytest.fixture
+def push_url(tmp_path: Path) -> Iterator[str]:
+    with serving(MemoryService(tmp_path / "data"), live=GreyService(), live_config=LIVE) as url:
+        yield url
+
+
+def viewing(url: str, **fields: str) -> AbstractContextManager[ClientConnection]:
+    return socket(url, path="/v1/live/view", **fields)
+
+
+def until(events: Iterator[LiveEvent], found: Callable[[LiveEvent], bool]) -> LiveEvent:
+    return next(event for event in events if found(event))
+
+
+def said(line: ClientConnection) -> dict[str, Any]:
+    while True:
+        message = line.recv(timeout=20)
+        if isinstance(message, str):
+            found: dict[str, Any] = json.loads(message)
+            return found
+
+
+def first_of_type(line: ClientConnection, kind: str) -> dict[str, Any]:
+    return next(found for found in (said(line) for _ in range(1000)) if found["type"] == kind)
+
+
+def test_live_command_pushes_its_speech_to_the_output(push_url: str, tmp_path: Path) -> None:
+    port, path, speech = quiet_port(), tmp_path / "pushed.flv", tmp_path / "speech.wav"
+    with wave.open(str(speech), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes((8000 * np.sin(np.arange(2 * RATE) / 20)).astype("<i2").tobytes())
+    command = [sys.executable, "-m", "cli", "live", AVATAR, "--server", push_url, "--audio", str(speech), "--push"]
+    with rtmp_server(port, path, f"live/{SECRET}") as server:
+        done = subprocess.run(
+            [*command, f"rtmp://127.0.0.1:{port}/live/{SECRET}"], capture_output=True, timeout=60, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        server.wait(20)
+    assert f"rtmp://127.0.0.1:{port}: live" in done.stderr
+    assert SECRET not in done.stderr
+    assert path.stat().st_size > 10_000
+    refused = subprocess.run([*command, "rtmp://10.0.0.1/live/key"], capture_output=True, timeout=60, text=True)
+    assert refused.returncode != 0
+    assert "url_refused" in refused.stderr
+
+
+def test_live_without_video_sends_only_events_and_never_stalls(push_url: str) -> None:
+    with Lipwright(push_url) as client, client.live(AVATAR, receives_video=False) as session:
+        events = list(session.say([bytes(2 * RATE)]))
+        session.list_outputs()
+        assert until(iter(session), lambda event: event.type == "output.list").raw["outputs"] == []
+    assert not any(event.media for event in events)
+    assert events[-1].type == "agent.speak_ended"
+    assert events[-1].raw["event_id"] == "client-1", "the end of what was said"
+
+
+def test_viewer_of_a_live_avatar_sees_the_session_to_its_end(push_url: str) -> None:
+    with viewing(push_url) as line:
+        assert said(line)["code"] == "busy", "nobody is live yet"
+    with Lipwright(push_url) as client, client.live(AVATAR) as session:
+        until(iter(session), lambda event: event.type == "session.fragment")
+        with viewing(push_url) as line:
+            events = iter(session)
+            assert said(line)["state"] == "connected"
+            assert said(line)["type"] == "session.stream"
+            assert line.recv(timeout=20)[4:8] == b"ftyp"
+            first = said(line)
+            assert (first["type"], first["start_seconds"] > 0) == ("session.fragment", True)
+            assert line.recv(timeout=20)[4:8] == b"moof"
+            with viewing(push_url) as other:
+                refusal = first_of_type(other, "error")
+            assert "viewers" in refusal["message"]
+            until(events, lambda event: event.type == "session.fragment")
+            session.__exit__(None, None, None)
+            end = first_of_type(line, "session.ended")
+            with pytest.raises(ConnectionClosed):
+                line.recv(timeout=20)
+        assert end["code"] == "session_ended"
+
+
+def test_viewer_with_another_api_key_is_refused(tmp_path: Path) -> None:
+    service, keys = MemoryService(tmp_path), FileKeyRing(tmp_path)
+    (_, one), (_, other) = keys.add("one"), keys.add("other")
+    with (
+        serving(service, live=GreyService(), live_config=LIVE) as url,
+        Lipwright(url, api_key=one) as client,
+        client.live(AVATAR) as session,
+    ):
+        with viewing(url, Authorization=f"Bearer {other}") as line:
+            assert said(line)["code"] == "busy"
+        with viewing(url, Authorization=f"Bearer {one}") as line:
+            assert said(line)["state"] == "connected"
+        session_id = session.connected["session_id"]
+        with (
+            Lipwright(url, api_key=other) as stranger,
+            pytest.raises(NotFoundError),
+            stranger.live(session_id=session_id),
+        ):
             pass
-        with socket(url, Cookie=cookie, Origin=url) as line:
-            first(line, "session.fragment")
+
+
+def test_session_with_output_outlives_its_client(push_url: str, tmp_path: Path) -> None:
+    port, path = quiet_port(), tmp_path / "pushed.flv"
+    with rtmp_server(port, path) as server, Lipwright(push_url) as client:
+        lost = client.live(AVATAR)
+        lost.__enter__()
+        session_id = lost.connected["session_id"]
+        lost.start_output(f"rtmp://127.0.0.1:{port}/live/key")
+        start = until(iter(lost), lambda event: event.raw.get("state") == "live")
+        with pytest.raises(ProblemError, match="already has a client"), client.live(session_id=session_id):
+            pass
+        lost._async._socket._socket.socket.shutdown(2)  # type: ignore[attr-defined]
+        size = path.stat().st_size if path.exists() else 0
+        with taken_over(client, session_id) as session:
+            events = iter(session)
+            assert until(events, lambda event: event.type == "session.stream").media[4:8] == b"ftyp"
+            assert until(events, lambda event: event.type == "session.fragment").raw["start_seconds"] > 0
+            session.stop_output(start.raw["output_id"])
+            until(events, lambda event: event.raw.get("state") == "ended")
+        server.wait(20)
+    assert path.stat().st_size > size
+
+
+def test_takeover_of_a_stalled_session_reports_its_state(tmp_path: Path) -> None:
+    port, path, live = quiet_port(), tmp_path / "pushed.flv", GreyService()
+    with (
+        serving(MemoryService(tmp_path / "data"), live=live, live_config=LIVE) as url,
+        rtmp_server(port, path),
+        Lipwright(url) as client,
+    ):
+        lost = client.live(AVATAR)
+        lost.__enter__()
+        lost.start_output(f"rtmp://127.0.0.1:{port}/live/key")
+        until(iter(lost), lambda event: event.raw.get("state") == "live")
+        live.may_render = asyncio.Event()
+        until(iter(lost), lambda event: event.raw.get("state") == "recovering")
+        lost._async._socket._socket.socket.shutdown(2)  # type: ignore[attr-defined]
+        with taken_over(client, str(lost.connected["session_id"])) as session:
+            events = iter(session)
+            assert [next(events).raw["state"] for _ in range(2)] == ["connected", "recovering"]
+
+
+@contextmanager
+def taken_over(client: Lipwright, session_id: str) -> Iterator[Any]:
+    """Take over a session as soon as the service has noticed that its client is lost."""
+    for _ in range(100):
+        session = client.live(session_id=session_id)
+        try:
+            session.__enter__()
+        except ProblemError:
+            continue
+        yield session
+        session.__exit__(None, None, None)
+        return
+    raise AssertionError("the session could not be taken over")
+
+
+def test_a_session_without_outputs_ends_with_its_client(push_url: str) -> None:
+    with Lipwright(push_url) as client:
+        with client.live(AVATAR) as session:
+            session_id = session.connected["session_id"]
+        for _ in range(100):
+            try:
+                with client.live(session_id=session_id):
+                    raise AssertionError("the session goes on")
+            except StateError:
+                continue  # its end has not been noticed yet
+            except NotFoundError:
+                return
+        raise AssertionError("the session does not end")

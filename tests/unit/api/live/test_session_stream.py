@@ -1,4 +1,4 @@
-"""A live session without a socket: what it sends, when, and how it ends."""
+"""A live session without a socket: what it sends, when, how it ends, and what it shows while nobody renders."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
 
+from api.live.idle_fallback import IdleFrames
 from api.live.protocol import SessionEndedError, SessionOptions
-from api.live.session_clock import StreamPacer
 from api.live.session_stream import SessionServices, SessionStream
 from config import LiveConfig, NetworkConfig, TtsConfig
 from jobs.model.avatar_settings import AvatarSettings
+from media.live.encoder import EncodedPictures
+from media.live.mp4_boxes import ParameterSets
 from models.avatar.behaviour import Behaviour, TimedBehaviour
 from net.push.destination import Destinations
 from speech.service import TtsBackend, TtsService
-from tests.unit.api.live.live_parts import AVATAR, Collected, GreyService
+from tests.unit.api.live.live_parts import AVATAR, INFO, Collected, GreyService
 
 RATE = 24000
 
@@ -86,7 +89,6 @@ def speak(seconds: float) -> str:
 
 async def test_session_stream_returns_to_idle_after_speech() -> None:
     talk = Talk()
-
     async with talk.session() as session:
         await talk.until(lambda: len(talk.line.of("session.fragment")) >= 2)
         await session.take_text(speak(0.5))
@@ -125,28 +127,18 @@ async def test_chunks_are_longest_when_all_speech_has_arrived() -> None:
     assert 2 in lengths[first + 5 :], "the end of the speech is near"
 
 
-async def test_binary_message_is_speech() -> None:
+async def test_interrupt_of_binary_speech_is_confirmed_and_ends_it() -> None:
     talk = Talk()
-
     async with talk.session() as session:
-        await session.take_bytes(np.full(RATE, 5000, "<i2").tobytes())
-        await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
-
-
-async def test_interrupt_is_confirmed_and_ends_speech() -> None:
-    talk = Talk()
-
-    async with talk.session() as session:
-        await session.take_text(speak(20))
+        await session.take_bytes(np.full(20 * RATE, 5000, "<i2").tobytes())
         await talk.until(lambda: bool(talk.line.of("agent.speak_started")))
         await session.take_text(json.dumps({"type": "agent.interrupt"}))
         num = len(talk.service.requests)
         await talk.until(lambda: len(talk.service.requests) >= num + 3)
 
     (interrupted,) = talk.line.of("agent.speak_interrupted")
-    later = [
-        each for each in talk.line.of("session.fragment") if each["start_seconds"] >= interrupted["at_seconds"] - 1e-6
-    ]
+    cut = interrupted["at_seconds"] - 1e-6
+    later = [each for each in talk.line.of("session.fragment") if each["start_seconds"] >= cut]
     assert later and not any(each["is_speaking"] for each in later[1:])
     assert later[0]["start_seconds"] == pytest.approx(interrupted["at_seconds"])
     assert not talk.service.requests[-1].window.samples[-1500:].any()
@@ -177,25 +169,27 @@ async def test_avatar_update_of_a_video_is_reported_as_an_error() -> None:
     assert {request.behaviours for request in talk.service.requests} == {(TimedBehaviour(0.0, Behaviour()),)}
 
 
-async def test_client_without_playback_position_is_closed() -> None:
-    talk = Talk(LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), shows=False)
-    with pytest.raises(SessionEndedError, match="playback position"):
+@pytest.mark.parametrize(
+    ("live", "reason"),
+    [
+        (LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), "playback position"),
+        (LiveConfig(idle_timeout_s=0.5), "was idle for"),
+    ],
+)
+async def test_silent_or_idle_client_is_closed(live: LiveConfig, reason: str) -> None:
+    talk = Talk(live, shows=reason != "playback position")
+    with pytest.raises(SessionEndedError, match=reason):
         async with talk.session():
             await talk.running
     assert talk.line.of("session.fragment")[-1]["start_seconds"] <= 0.6 + 0.12
 
 
-@pytest.mark.parametrize(
-    ("message", "found"),
-    [("{", "error"), ('{"type": "agent.dance"}', "error"), ('{"type": "agent.speak", "audio": "%%"}', "error")],
-)
-async def test_invalid_message_returns_an_error_event(message: str, found: str) -> None:
+async def test_invalid_message_returns_an_error_event() -> None:
     talk = Talk()
-
     async with talk.session() as session:
-        await session.take_text(message)
-
-    assert [text["code"] for text in talk.line.of(found)] == ["option_invalid"]
+        for message in ("{", '{"type": "agent.dance"}', '{"type": "agent.speak", "audio": "%%"}'):
+            await session.take_text(message)
+    assert [text["code"] for text in talk.line.of("error")] == ["option_invalid"] * 3
 
 
 @pytest.mark.parametrize(
@@ -216,38 +210,6 @@ async def test_session_beyond_a_limit_is_closed(live: LiveConfig, messages: list
                 await session.take_text(message)
 
 
-async def test_idle_session_is_closed() -> None:
-    talk = Talk(LiveConfig(idle_timeout_s=0.5))
-    with pytest.raises(SessionEndedError, match="was idle for"):
-        async with talk.session():
-            await talk.running
-
-
-def test_wait_s_after_a_late_chunk_continues_from_now() -> None:
-    clock = [0.0]
-    pace = StreamPacer(3.0, lambda: clock[0])
-    assert pace.wait_s(0.0) == 0
-    assert pace.wait_s(0.12) == pytest.approx(0.12)
-    clock[0] = 2.0
-    pace.report_playback(0.1)
-    assert pace.wait_s(0.12) == 0
-    assert pace.num_late == 1
-    assert pace.wait_s(0.24) == pytest.approx(0.12), "the stream goes on from now, not as fast as it can"
-    assert pace.wait_s(3.2) is None, "the client has not shown enough"
-
-
-def test_hurry_moves_the_next_chunks_forward() -> None:
-    clock = [0.05]
-    pace = StreamPacer(3.0, lambda: clock[0])
-    assert pace.wait_s(0.08) == pytest.approx(0.08)
-    pace.hurry(0.08)
-    assert pace.wait_s(0.08) == 0
-    assert pace.wait_s(0.16) == pytest.approx(0.08), "as long after it as ever"
-    clock[0] = 0.3
-    pace.hurry(0.16)
-    assert pace.wait_s(0.36) == pytest.approx(0.03), "what is late already waits for nothing"
-
-
 async def test_speech_start_waits_for_less_than_a_chunk() -> None:
     talk = Talk(LiveConfig(min_buffer_seconds=0.16, chunk_seconds=0.08))
 
@@ -261,3 +223,116 @@ async def test_speech_start_waits_for_less_than_a_chunk() -> None:
         await talk.until(lambda: talk.service.requests[-1].num_frames == 2)
 
     assert talk.line.of("agent.speak_started")
+
+
+HEADERS = ParameterSets(b"sps", b"pps")
+PERIOD = 2 * INFO.num_frames - 2
+
+
+def group(number: int, num_bytes: int = 10) -> EncodedPictures:
+    return EncodedPictures((bytes([number]) * num_bytes,) * 3, HEADERS)
+
+
+def test_idle_frames_continue_from_the_last_frame() -> None:
+    idle = IdleFrames(INFO, 10_000)
+    for number in range(20):
+        idle.keep(3 * number, group(number))
+    idle.begin(PERIOD + 30)
+    assert [idle.take() for _ in range(3)] == [group(10), group(11), group(12)]
+    idle.begin(2 * PERIOD + 13)
+    assert idle.take() == group(4), "a frame beside it is near enough"
+    short = IdleFrames(INFO, 10_000)
+    for number in range(4):
+        short.keep(3 * number, group(number))
+    short.begin(6)
+    assert [short.take() for _ in range(7)] == [group(n) for n in (2, 3, 0, 1, 2, 3, 0)], "its end continues with 0"
+    still = IdleFrames(replace(INFO, num_frames=1, is_still=True), 10_000)
+    for number in range(100):
+        still.keep(3 * number, group(number))
+    still.begin(300)
+    shown = [still.take() for _ in range(100)]
+    assert shown == [group(50 + number % 50) for number in range(100)], "the last six seconds, again and again"
+
+
+def test_idle_frames_are_bounded() -> None:
+    idle = IdleFrames(INFO, 90)
+    assert idle.take() is None
+    for number in range(5):
+        idle.keep(3 * number, group(number))
+    idle.begin(0)
+    assert idle.take() == group(2), "three are kept, and the newest"
+    single = IdleFrames(replace(INFO, num_frames=1), 1000)
+    single.keep(3, group(1))
+    single.begin(9)
+    assert single.take() == group(1), "it has one position"
+
+
+async def test_late_chunks_show_idle_frames_and_lose_no_speech() -> None:
+    talk = Talk(LiveConfig(fallback_after_s=0.2))
+
+    def states() -> list[str]:
+        return [said["state"] for said in talk.line.of("session.state_updated")]
+
+    async with talk.session() as session:
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 4)
+        await session.take_text(speak(2.0))
+        await session.take_text(json.dumps({"type": "agent.speak_end"}))
+        await talk.until(lambda: talk.line.of("session.fragment")[-1]["buffered_seconds"] < 1.5)
+        may_render = talk.service.may_render = asyncio.Event()  # the chunks that are asked for from now on
+        await talk.until(lambda: states() == ["recovering"])
+        num_shown = len(talk.line.of("session.fragment"))
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= num_shown + 6)  # it is shown meanwhile
+        assert states() == ["recovering"]
+        may_render.set()
+        await talk.until(lambda: states() == ["recovering", "connected"])
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+
+    assert states() == ["recovering", "connected"]
+    assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
+    fragments = talk.line.of("session.fragment")
+    ends = np.cumsum([said["duration_seconds"] for said in fragments])
+    assert np.allclose([said["start_seconds"] for said in fragments], [0, *ends[:-1]])
+    with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
+        heard = sum(frame.samples for frame in container.decode(audio=0)) / 48000
+    assert heard == pytest.approx(ends[-1], abs=0.17), "sound and pictures end together, but for one chunk"
+
+
+async def test_speech_with_every_chunk_late_ends() -> None:
+    talk = Talk(LiveConfig(fallback_after_s=0.05))
+
+    async with talk.session() as session:
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 8)
+        talk.service.render_s = 0.1
+        await session.take_text(speak(0.5))
+        await session.take_text(json.dumps({"type": "agent.speak_end"}))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+
+    assert talk.line.of("session.state_updated")[-1]["state"] == "recovering"
+    with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
+        levels = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    heard = np.count_nonzero(np.abs(levels) > 0.02) / 48000
+    assert heard > 0.4, "all of it is heard, with pauses"
+
+
+async def test_spoken_chunks_refer_to_the_chunk_before_them() -> None:
+    talk = Talk(LiveConfig(fallback_after_s=0.2))
+
+    async with talk.session() as session:
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 3)
+        await session.take_text(speak(1.5))
+        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 12)
+        may_render = talk.service.may_render = asyncio.Event()
+        await talk.until(lambda: len(talk.line.of("session.state_updated")) == 1)
+        may_render.set()
+        await talk.until(lambda: len(talk.line.of("session.state_updated")) == 2)
+
+    requests, fragments = talk.service.requests, talk.line.of("session.fragment")
+    assert all(request.reference is None for request in requests if request.window.is_silent)
+    for before, request in pairwise(requests):
+        assert request.reference in (None, str(before.first_frame + before.num_frames))
+    assert any(request.reference for request in requests)
+    late = next(n for n, (a, b) in enumerate(pairwise(requests)) if b.first_frame > a.first_frame + a.num_frames)
+    assert requests[late + 1].reference is None, "its client has not seen the chunk that was late"
+    keys = [said["start_seconds"] for said in fragments if said["is_key"]]
+    assert max(np.diff([*keys, fragments[-1]["start_seconds"]])) <= 0.64
+    assert len(keys) < len(fragments)

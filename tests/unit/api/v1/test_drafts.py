@@ -1,4 +1,4 @@
-"""Jobs in review over a real socket: their turns, edits, sounds and approval, and what is refused."""
+"""Jobs in review over a real socket: their turns, edits, sounds and approval, and revisions of finished jobs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.model.record import JobRecord
+from errors import ReplicaLostError
+from jobs.model.record import JobRecord, JobStatus
 from storage.file_keys import job_cues_folder
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import MemoryService
 
 VIDEO = ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))
-SRT = b"""1
-00:00:01,000 --> 00:00:02,000
-ANNA: Hello
-
-2
-00:00:03,000 --> 00:00:04,000
-BOB: A longer answer
-"""
+SRT = b"1\n00:00:01,000 --> 00:00:02,000\nANNA: Hello\n\n2\n00:00:03,000 --> 00:00:04,000\nBOB: A longer answer\n"
 
 
 def _submit(http: httpx.Client, review: str = "true", **headers: str) -> str:
@@ -69,20 +63,18 @@ def test_turns_of_a_draft_say_how_long_they_are(http: httpx.Client, draft: JobRe
 
 
 def test_turns_of_a_queued_job_are_listed_unspoken(http: httpx.Client) -> None:
-    answer = http.get(f"/v1/jobs/{_submit(http)}/turns")
+    path = f"/v1/jobs/{_submit(http)}/turns"
+    answer = http.get(path)
     assert _texts(answer) == ["Hello", "A longer answer"]
     assert answer.json()["status"] == "queued"
     assert [(turn["audio"], turn["natural_seconds"]) for turn in answer.json()["turns"]] == [(None, None)] * 2
-
-
-def test_turns_of_a_job_with_one_speech_are_none(http: httpx.Client) -> None:
-    files = {"video": VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}
-    job = http.post("/v1/jobs", files=files).json()
+    assert "no spoken text of turn 0" in _refused(http.get(f"{path}/0/audio"), 404, "not_found")
+    job = http.post("/v1/jobs", files={"video": VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}).json()
     assert job["links"]["turns"] is None
     assert _texts(http.get(f"/v1/jobs/{job['id']}/turns")) == []
 
 
-def test_patch_changes_one_turn_and_speaks_it_again(http: httpx.Client, draft: JobRecord, turns: str) -> None:
+def test_patch_speaks_one_turn_again(http: httpx.Client, service: MemoryService, draft: JobRecord, turns: str) -> None:
     changed = http.patch(f"{turns}/1", json={"text": "Short", "voice": "nova", "end": None, "gain_db": -3})
     assert _texts(changed) == ["Hello", "Short"]
     first, second = changed.json()["turns"]
@@ -91,13 +83,9 @@ def test_patch_changes_one_turn_and_speaks_it_again(http: httpx.Client, draft: J
     assert http.get(turns).json() == changed.json()
     assert http.get(first["audio"]).content.endswith(b"Hello")
     assert http.get(second["audio"]).content.endswith(b"Short")
-
-
-def test_patch_of_times_keeps_the_spoken_text(http: httpx.Client, service: MemoryService, turns: str) -> None:
-    before = service.requests[0].job_id
-    cues = {turn.text: turn.cue for turn in service.table.get_job(before).plan.turns}
-    assert _texts(http.patch(f"{turns}/0", json={"start": 5, "end": 6})) == ["A longer answer", "Hello"]
-    assert {turn.text: turn.cue for turn in service.table.get_job(before).plan.turns} == cues
+    cues = {turn.text: turn.cue for turn in service.table.get_job(draft.id).plan.turns}
+    assert _texts(http.patch(f"{turns}/0", json={"start": 5, "end": 6})) == ["Short", "Hello"]
+    assert {turn.text: turn.cue for turn in service.table.get_job(draft.id).plan.turns} == cues, "only the time changes"
 
 
 def test_turns_are_added_split_and_removed(http: httpx.Client, turns: str) -> None:
@@ -107,10 +95,8 @@ def test_turns_are_added_split_and_removed(http: httpx.Client, turns: str) -> No
     halves = [(turn["speaker"], turn["start"], turn["end"]) for turn in split.json()["turns"][2:]]
     assert halves == [("BOB", 3, 3.5), ("BOB", 3.5, 4)]
     assert _texts(http.delete(f"{turns}/0")) == ["Well", "A longer", "answer"]
-
-
-def test_delete_of_the_last_turn_is_refused(http: httpx.Client, turns: str) -> None:
-    assert _texts(http.delete(f"{turns}/0")) == ["A longer answer"]
+    for _ in range(2):
+        http.delete(f"{turns}/0").raise_for_status()
     assert "the last turn cannot be removed" in _refused(http.delete(f"{turns}/0"), 422, "option_invalid")
 
 
@@ -123,9 +109,7 @@ def test_delete_of_the_last_turn_is_refused(http: httpx.Client, turns: str) -> N
         ("POST", "/0/split", {"start": 1.5, "text": "a", "next_text": "b"}),
     ],
 )
-def test_edit_of_an_older_version_is_refused(
-    http: httpx.Client, turns: str, request_of: tuple[str, str, dict[str, Any] | None]
-) -> None:
+def test_edit_of_an_older_version_is_refused(http: httpx.Client, turns: str, request_of: tuple[str, str, Any]) -> None:
     method, path, body = request_of
     content: dict[str, Any] = {} if body is None else {"json": body}
     seen = http.get(turns).headers["etag"]
@@ -173,11 +157,8 @@ def test_edit_with_invalid_fields_is_refused(
 @pytest.mark.parametrize("body", [b"", b"text=New", b"{", b"\xff", b'{"start": NaN}', b"[" * 60_000])
 def test_edit_with_a_body_that_is_no_json_is_refused(http: httpx.Client, turns: str, body: bytes) -> None:
     _refused(http.patch(f"{turns}/0", content=body), 422, "option_invalid")
-
-
-def test_edit_with_a_large_body_is_refused(http: httpx.Client, turns: str) -> None:
-    body = json.dumps({"text": "x" * 70_000})
-    assert "at most 65536 bytes" in _refused(http.patch(f"{turns}/0", content=body), 413, "media_too_large")
+    large = http.patch(f"{turns}/0", content=json.dumps({"text": "x" * 70_000}))
+    assert "at most 65536 bytes" in _refused(large, 413, "media_too_large")
 
 
 @pytest.mark.parametrize("number", [2, 2**53])
@@ -190,6 +171,9 @@ def test_edit_of_a_turn_that_does_not_exist_is_refused(http: httpx.Client, turns
     ):
         _refused(answer, 404, "not_found")
     assert http.patch(f"{turns}/-1", json={"text": "New"}).status_code == 422
+    for job_id in ("0" * 32, "nonesuch", "..%2F"):
+        for answer in (http.get(f"/v1/jobs/{job_id}/turns"), http.post(f"/v1/jobs/{job_id}/approve")):
+            assert answer.status_code == 404
 
 
 def test_edit_of_a_job_that_is_not_in_review_is_refused(http: httpx.Client, service: MemoryService) -> None:
@@ -228,11 +212,6 @@ def test_audio_of_a_turn_supports_ranges(http: httpx.Client, service: MemoryServ
     assert "no spoken text of turn 0" in _refused(http.get(path), 404, "not_found")
 
 
-def test_audio_of_an_unspoken_turn_is_not_found(http: httpx.Client) -> None:
-    answer = http.get(f"/v1/jobs/{_submit(http)}/turns/0/audio")
-    assert "no spoken text of turn 0" in _refused(answer, 404, "not_found")
-
-
 def test_drafts_of_other_keys_are_not_found(http: httpx.Client, service: MemoryService) -> None:
     keys = FileKeyRing(service.files.root)
     mine, theirs = ({"X-API-Key": keys.add(name)[1]} for name in ("anna", "other"))
@@ -252,7 +231,47 @@ def test_drafts_of_other_keys_are_not_found(http: httpx.Client, service: MemoryS
     assert _texts(http.patch(f"{path}/turns/0", json={"text": "New"}, headers=mine))[0] == "New"
 
 
-@pytest.mark.parametrize("job_id", ["0" * 32, "nonesuch", "..%2F"])
-def test_turns_of_an_unknown_job_are_not_found(http: httpx.Client, job_id: str) -> None:
-    for answer in (http.get(f"/v1/jobs/{job_id}/turns"), http.post(f"/v1/jobs/{job_id}/approve")):
-        assert answer.status_code == 404
+def _revise(http: httpx.Client, job_id: str, **changes: Any) -> httpx.Response:
+    return http.post(f"/v1/jobs/{job_id}/revisions", json=changes)
+
+
+def test_revise_job_answers_202_with_the_new_job(service: MemoryService, http: httpx.Client) -> None:
+    job_id = service.finish(_submit(http)).id
+    response = _revise(http, job_id, settings={"loudness_lufs": -16})
+    revised = response.json()
+    assert response.status_code == 202
+    assert (revised["revision_of"], revised["status"]) == (job_id, "queued")
+    assert revised["options"]["loudness_lufs"] == -16
+    assert response.headers["location"] == f"/v1/jobs/{revised['id']}"
+    assert http.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded"
+    http.delete(f"/v1/jobs/{job_id}")
+    assert _revise(http, job_id, removed_turns=[0]).status_code == 404
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "review", "failed", "cancelled"])
+def test_revise_job_that_has_not_succeeded_answers_409(service: MemoryService, http: httpx.Client, status: str) -> None:
+    job_id = _submit(http)
+    if status == "failed":
+        service.fail(job_id, ReplicaLostError("broken"))
+    elif status != "queued":
+        service.table.update_job(job_id, status=JobStatus(status))
+    response = _revise(http, job_id, removed_turns=[0])
+    assert response.status_code == 409 and status in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "send turns, removed_turns, added_turns, settings or review=true"),
+        ({"turns": [{"text": "x"}]}, "number"),
+        ({"turns": [{"number": -1, "text": "x"}]}, "number"),
+        ({"turns": [{"number": 0, "txt": "x"}]}, "txt"),
+        ({"turns": [{"number": 0}]}, "send a field to change"),
+        ({"added_turns": [{"start": 1}]}, "text"),
+        ({"settings": {"loudness_lufs": 3}}, "settings.loudness_lufs"),
+        ({"settings": {"subtitles_output": "aside"}}, "settings.subtitles_output"),
+    ],
+)
+def test_revise_invalid_body_is_422(service: MemoryService, http: httpx.Client, changes: Any, message: str) -> None:
+    job_id = service.finish(_submit(http)).id
+    assert message in _refused(_revise(http, job_id, **changes), 422, "option_invalid")

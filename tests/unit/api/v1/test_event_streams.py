@@ -1,10 +1,11 @@
-"""Server-sent events: one for every change, resumed where the client was, ended after a final status."""
+"""What follows a job over real sockets: server-sent events, previews, thumbnails, and its source."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
+import threading
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ import httpx
 import pytest
 
 from api.v1.event_streams import EventStreams, Feed, job_events
-from config import JobConfig
-from errors import BusyError
+from api.v1.preview import Previews
+from config import JobConfig, LabelsConfig
+from errors import BusyError, CapacityError, ReplicaLostError
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.requests import RequestContext
-from tests.unit.api_server import MemoryService, api_client
+from storage.file_keys import source_key
+from tests.unit.api_server import MemoryService
+from tests.unit.media.clips import decode_all
+from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, RenderingJob, SegmentedJob
+from tests.waiting import wait_until
 
 
 async def _submit(service: MemoryService) -> JobRecord:
@@ -31,31 +37,35 @@ def _parse(text: str) -> list[dict[str, Any]]:
     return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
 
-def test_events_follow_a_job_to_its_end(http: httpx.Client, service: MemoryService) -> None:
-    job = asyncio.run(_submit(service))
-    with http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
+def _followed(http: httpx.Client, service: MemoryService, job: JobRecord, headers: Any = None) -> list[dict[str, Any]]:
+    """The events of a job that is finished after the first one."""
+    with http.stream("GET", f"/v1/jobs/{job.id}/events", headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         text = ""
         for piece in answer.iter_text():
-            if not text:
+            if "queued" in piece:
                 service.finish(job.id)
             text += piece
-    events = _parse(text)
-    assert {event["event"] for event in events} == {"job"}
-    assert [json.loads(event["data"])["status"] for event in events][0] == "queued"
-    last = json.loads(events[-1]["data"])
-    assert (last["status"], last["links"]["video"]) == ("succeeded", f"/v1/jobs/{job.id}/video")
-    assert int(events[-1]["id"]) == service.table.get_job(job.id).version
+    return _parse(text)
 
 
-def test_events_resume_after_the_last_seen(http: httpx.Client, service: MemoryService) -> None:
+def _status(event: dict[str, Any]) -> str:
+    return str(json.loads(event["data"])["status"])
+
+
+def test_events_follow_a_job_to_its_end(http: httpx.Client, service: MemoryService) -> None:
     job = asyncio.run(_submit(service))
-    done = service.finish(job.id)
+    events = _followed(http, service, job)
+    assert {event["event"] for event in events} == {"job"}
+    last = json.loads(events[-1]["data"])
+    assert (_status(events[0]), _status(events[-1])) == ("queued", "succeeded")
+    assert last["links"]["video"] == f"/v1/jobs/{job.id}/video"
+    version = service.table.get_job(job.id).version
+    assert int(events[-1]["id"]) == version
     path = f"/v1/jobs/{job.id}/events"
-    (event,) = _parse(http.get(path, headers={"last-event-id": str(done.version - 1)}).text)
-    assert event["id"] == str(done.version)
-    assert http.get(path, headers={"last-event-id": str(done.version)}).status_code == 204
-    assert len(_parse(http.get(path, headers={"last-event-id": "rubbish"}).text)) == 1
+    (event,) = _parse(http.get(path, headers={"last-event-id": str(version - 1)}).text)
+    assert event["id"] == str(version), "it resumes after the last seen"
+    assert http.get(path, headers={"last-event-id": str(version)}).status_code == 204
     assert http.get(f"/v1/jobs/{'0' * 32}/events").status_code == 404
 
 
@@ -64,41 +74,10 @@ def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemorySe
     """Also one from the future: its sender would wait for ever for a version that the job never gets."""
     job = asyncio.run(_submit(service))
     headers = {b"last-event-id": bogus.encode("latin-1")}
-    with http.stream("GET", f"/v1/jobs/{job.id}/events", headers=headers) as answer:
-        text = ""
-        for piece in answer.iter_text():
-            if "queued" in piece:
-                service.finish(job.id)
-            text += piece
-    assert [json.loads(event["data"])["status"] for event in _parse(text)][:: len(_parse(text)) - 1] == [
-        "queued",
-        "succeeded",
-    ]
+    first, *_, last = _followed(http, service, job, headers)
+    assert (_status(first), _status(last)) == ("queued", "succeeded")
     again = http.get(f"/v1/jobs/{job.id}/events", headers=headers)
-    assert [json.loads(event["data"])["status"] for event in _parse(again.text)] == ["succeeded"]
-
-
-def test_a_client_that_comes_again_misses_nothing_and_ends(http: httpx.Client, service: MemoryService) -> None:
-    """As an EventSource does: with the id of the last event, until the server answers 204."""
-    job = asyncio.run(_submit(service))
-    path, seen, statuses = f"/v1/jobs/{job.id}/events", "", []
-    for _ in range(10):
-        with http.stream("GET", path, headers={"last-event-id": seen} if seen else None) as answer:
-            if answer.status_code == 204:
-                break
-            text = ""
-            for piece in answer.iter_text():
-                text += piece
-                if _parse(text):
-                    break  # the line breaks after the first event
-        (event, *_) = _parse(text)
-        seen = event["id"]
-        statuses.append(json.loads(event["data"])["status"])
-        if len(statuses) == 1:
-            service.finish(job.id)
-    else:
-        pytest.fail("the stream never ended")
-    assert statuses == ["queued", "succeeded"]
+    assert [_status(event) for event in _parse(again.text)] == ["succeeded"]
 
 
 async def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) -> None:
@@ -151,7 +130,7 @@ async def test_one_reader_feeds_all_streams_of_a_job(service: MemoryService) -> 
     service.table.close()
     assert num_waits <= 3, "one for each version, not fifty times that"
     for pieces in texts:
-        statuses = [json.loads(event["data"])["status"] for event in _parse("".join(pieces))]
+        statuses = [_status(event) for event in _parse("".join(pieces))]
         assert (statuses[0], statuses[-1]) == ("queued", "succeeded")
 
 
@@ -174,21 +153,143 @@ async def test_event_streams_are_bounded_and_shared(service: MemoryService) -> N
     service.table.close()
 
 
-def test_a_line_that_breaks_gives_its_place_back(tmp_path: Path) -> None:
-    service = MemoryService(tmp_path)
-    jobs = JobConfig(max_event_streams=2)
-    with api_client(service, jobs=jobs) as client:
-        job = asyncio.run(_submit(service))
-        path = f"/v1/jobs/{job.id}/events"
-        for _ in range(4):
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:  # until the server has seen the two before go
-                with client.stream("GET", path) as first, client.stream("GET", path) as second:
-                    if (first.status_code, second.status_code) == (200, 200):
-                        refused = client.get(path)
-                        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
-                        assert refused.headers["retry-after"] == "5"
-                        break
-                time.sleep(0.05)
-            else:
-                pytest.fail("places are not given back")
+@pytest.mark.parametrize("api_settings", [{"jobs": JobConfig(max_event_streams=2)}])
+def test_a_line_that_breaks_gives_its_place_back(http: httpx.Client, service: MemoryService) -> None:
+    path = f"/v1/jobs/{asyncio.run(_submit(service)).id}/events"
+
+    def are_places_taken_and_refused() -> bool:
+        with http.stream("GET", path) as first, http.stream("GET", path) as second:
+            if (first.status_code, second.status_code) != (200, 200):
+                return False  # the server has not seen the two before go
+            refused = http.get(path)
+            assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+            assert refused.headers["retry-after"] == "5"
+            return True
+
+    for _ in range(4):
+        wait_until(are_places_taken_and_refused, 60)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> SegmentedJob:
+    return SegmentedJob(tmp_path_factory.mktemp("job"), Fraction(25))
+
+
+@pytest.fixture
+def rendering(service: MemoryService, http: httpx.Client, job: SegmentedJob) -> RenderingJob:
+    return RenderingJob(service, http, job)
+
+
+def test_the_preview_grows_with_its_job(http: httpx.Client, rendering: RenderingJob, tmp_path: Path) -> None:
+    with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
+        assert answer.headers["cache-control"] == "no-store"
+        pieces = answer.iter_bytes()
+        rendering.finish_segment(2)  # out of order: nothing can be shown yet
+        rendering.finish_segment(0)
+        first = next(pieces)
+        assert http.get(f"/v1/jobs/{rendering.id}").json()["status"] == "running"
+        (tmp_path / "first.mp4").write_bytes(first)
+        assert len(decode_all(tmp_path / "first.mp4")) > LENGTHS[0] // 2
+        rendering.finish_segment(1)
+        rendering.finish()  # the last segment is only in the result
+        rest = b"".join(pieces)
+    (tmp_path / "whole.mp4").write_bytes(first + rest)
+    assert len(decode_all(tmp_path / "whole.mp4")) == NUM_FRAMES
+    after = http.get(f"/v1/jobs/{rendering.id}/preview").content
+    (tmp_path / "after.mp4").write_bytes(after)
+    assert len(decode_all(tmp_path / "after.mp4")) == NUM_FRAMES
+
+
+def test_the_preview_outlives_a_director_and_not_its_job(
+    http: httpx.Client, service: MemoryService, rendering: RenderingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = [ReplicaLostError("The Director died.")]
+    wait = service.wait_job
+
+    async def wait_or_die(job_id: str, version: int, timeout_s: float) -> JobRecord:
+        if lost:
+            raise lost.pop()
+        return await wait(job_id, version, timeout_s)
+
+    monkeypatch.setattr(service, "wait_job", wait_or_die)
+    with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+        pieces = answer.iter_bytes()
+        rendering.finish_segment(0)
+        assert next(pieces)
+        rendering.finish_segment(1)
+        rendering.finish_segment(2)
+        assert next(pieces) and not lost
+        service.files.delete_job(rendering.id)
+        service.table.delete_job(rendering.id)
+        list(pieces)  # ends, and not with a broken line
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.FAILED])
+def test_the_preview_ends_with_a_job_that_ends(http: httpx.Client, rendering: RenderingJob, status: JobStatus) -> None:
+    with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+        pieces = answer.iter_bytes()
+        rendering.finish_segment(0)
+        assert next(pieces)
+        rendering.update(status=status)
+        assert b"".join(pieces) == b""
+    refused = http.get(f"/v1/jobs/{rendering.id}/preview")
+    assert (refused.status_code, refused.json()["code"]) == (409, "state_conflict")
+    assert http.get(f"/v1/jobs/{rendering.id}").json()["links"]["preview"] is None
+
+
+async def test_preview_viewers_are_limited(service: MemoryService, http: httpx.Client, rendering: RenderingJob) -> None:
+    previews = Previews(service, service.files, LabelsConfig(), max_viewers=1)
+    rendering.finish_segment(0)
+    record = service.table.get_job(rendering.id)
+    stream = await previews.open(record)
+    assert await anext(stream)
+    with pytest.raises(CapacityError):
+        await previews.open(record)
+    await stream.aclose()
+    again = await previews.open(record)
+    assert await anext(again)
+    await again.aclose()
+
+
+def test_a_viewer_who_leaves_ends_the_work_for_it(http: httpx.Client, rendering: RenderingJob) -> None:
+    before = threading.active_count()
+    for _ in range(20):
+        with http.stream("GET", f"/v1/jobs/{rendering.id}/preview") as answer:
+            assert answer.status_code == 200
+    rendering.finish_segment(0)
+    rendering.finish()
+    assert http.get(f"/v1/jobs/{rendering.id}/preview").status_code == 200
+    wait_until(lambda: threading.active_count() < before + 20, 60)
+
+
+def test_thumbnail(http: httpx.Client, rendering: RenderingJob) -> None:
+    url = f"/v1/jobs/{rendering.id}/thumbnail"
+    assert http.get(url).json()["code"] == "state_conflict"
+    rendering.finish_segment(0)
+    early = http.get(url)
+    assert (early.status_code, early.headers["content-type"]) == (200, "image/jpeg")
+    rendering.finish()
+    late = http.get(url)
+    assert early.content[:2] == late.content[:2] == b"\xff\xd8"
+    assert "private" in late.headers["cache-control"]
+
+
+def test_sources_are_given_back_inert(http: httpx.Client, service: MemoryService, rendering: RenderingJob) -> None:
+    record = service.table.get_job(rendering.id)
+    assert record.spec is not None and record.spec.video is not None
+    service.files.take_upload(record.spec.video.key, source_key(record.avatar_key))
+    answer = http.get(f"/v1/jobs/{rendering.id}/source")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.content.startswith(b"\x89PNG")
+    for content, expected in (
+        (b"<html><script>alert(1)</script>" * 9, "application/octet-stream"),
+        (b"\0\0\0\x20ftypisom", "video/mp4"),
+    ):
+        made = http.post("/v1/avatars", files={"video": ("x.html", content)}).json()
+        answer = http.get(f"/v1/avatars/{made['id']}/source")
+        assert (answer.content, answer.headers["content-type"]) == (content, expected)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("sandbox")
+    service.files.delete_avatar(record.avatar_key)
+    assert http.get(f"/v1/jobs/{rendering.id}/source").status_code == 404

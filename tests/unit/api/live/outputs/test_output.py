@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import count
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.ports import quiet_port
 from tests.unit.flashing_stream import FlashingStream, file_skews
 from tests.unit.net.push.receivers import rtmp_server, srt_listener, start_seconds
 from tests.unit.net.push.whip_server import whip_server
+from tests.waiting import until
 
 LOOPBACK = ("rtmp://127.0.0.1:*", "srt://127.0.0.1:*", "http://127.0.0.1:*")
 SECRET = "sEcReT"
@@ -34,8 +35,10 @@ SECRET = "sEcReT"
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs reconnect at once, and both ends of a WebRTC connection, in this process, use loopback only."""
     monkeypatch.setattr(output_module, "_FIRST_DELAY_S", 0.05)
     monkeypatch.setattr(output_module, "_MAX_DELAY_S", 0.2)
+    monkeypatch.setattr("aioice.ice.get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
 
 
 class Session:
@@ -54,27 +57,14 @@ class Session:
     def states(self) -> list[str]:
         return [event["state"] for event in self.events]
 
-    async def until(self, condition: Callable[[], bool], limit_s: float = 20) -> None:
-        async with asyncio.timeout(limit_s):
-            for _ in count():
-                if condition():
-                    return
-                await asyncio.sleep(0.01)
+    async def until(self, condition: Callable[[], bool]) -> None:
+        await until(condition, 20)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async def offer() -> None:
-            for fragment in FlashingStream():
-                self.outputs.offer(fragment)
-                self.offered_seconds = fragment.start_seconds + fragment.duration_seconds
-                await asyncio.sleep(fragment.duration_seconds / self.speed)
-
-        offering = asyncio.create_task(offer())
-        try:
-            yield
-        finally:
-            offering.cancel()
-            await self.outputs.close()
+    async def offer(self) -> None:
+        for fragment in FlashingStream():
+            self.outputs.offer(fragment)
+            self.offered_seconds = fragment.start_seconds + fragment.duration_seconds
+            await asyncio.sleep(fragment.duration_seconds / self.speed)
 
 
 def start(url: str) -> StartOutput:
@@ -84,13 +74,12 @@ def start(url: str) -> StartOutput:
 @asynccontextmanager
 async def running(live: LiveConfig | None = None, speed: float = 1.0) -> AsyncIterator[Session]:
     session = Session(live, speed)
-    async with session.running():
+    offering = asyncio.create_task(session.offer())
+    try:
         yield session
-
-
-def length_seconds(path: Path) -> float:
-    with av.open(str(path)) as container:
-        return len([packet for packet in container.demux(video=0) if packet.size]) / 25
+    finally:
+        offering.cancel()
+        await session.outputs.close()
 
 
 NO_SRT = pytest.mark.skipif(srt._library() is None, reason="libsrt is not installed")
@@ -119,7 +108,9 @@ async def test_a_stream_comes_back_after_its_server_was_gone(tmp_path: Path, sch
     assert {event["event_id"] for event in session.events} == {"e1"}
     assert SECRET not in str(session.events)
     assert max(abs(skew) for skew in file_skews(second)) < 0.04
-    assert start_seconds(second) > start_seconds(first) + length_seconds(first), "time goes on where it was"
+    with av.open(str(first)) as container:
+        first_seconds = len([packet for packet in container.demux(video=0) if packet.size]) / 25
+    assert start_seconds(second) > start_seconds(first) + first_seconds, "time goes on where it was"
 
 
 async def test_dropped_seconds_after_an_outage_are_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +151,7 @@ async def test_dropped_seconds_after_an_outage_are_its_length(monkeypatch: pytes
         assert [event["dropped_seconds"] for event in live] == [0, listed["dropped_seconds"]]
 
 
-async def test_a_whip_stream_comes_back_after_it_was_cut(on_loopback: None) -> None:
+async def test_a_whip_stream_comes_back_after_it_was_cut() -> None:
     with whip_server() as server:
         async with running() as session:
             session.outputs.start(start(server.url))
@@ -173,7 +164,7 @@ async def test_a_whip_stream_comes_back_after_it_was_cut(on_loopback: None) -> N
     assert session.events[-1]["num_reconnects"] == 1
 
 
-async def test_a_refused_stream_ends_with_its_reason(on_loopback: None) -> None:
+async def test_a_refused_stream_ends_with_its_reason() -> None:
     with whip_server() as server:
         server.status = 403
 
@@ -222,32 +213,25 @@ async def test_outputs_are_counted_listed_and_named() -> None:
         session.outputs.start(start(f"rtmp://127.0.0.1:{quiet_port()}/live/{SECRET}"))
 
 
-async def test_a_slow_viewer_loses_the_oldest_up_to_a_keyframe() -> None:
-    queue, fragments = FragmentQueue(0.8), iter(FlashingStream())  # with a keyframe every 0.64 s
-    for _ in range(20):
+@pytest.mark.parametrize(
+    ("queue_seconds", "num_missed", "num_offered", "start_seconds"),
+    [(0.8, 0, 20, 1.28), (0.5, 0, 17, 1.28), (2.0, 1, 9, 0.64)],
+    ids=["slow", "overflows before the next keyframe", "late"],
+)
+async def test_a_viewer_begins_with_a_keyframe(
+    queue_seconds: float, num_missed: int, num_offered: int, start_seconds: float
+) -> None:
+    queue, fragments = FragmentQueue(queue_seconds), islice(FlashingStream(), num_missed, None)  # one every 0.64 s
+    for _ in range(num_offered):
         queue.offer(next(fragments))
     first = await queue.get()
-    assert first.start_seconds == pytest.approx(1.28)
-    assert first.pictures.is_key
-
-
-@pytest.mark.parametrize("is_gap", [False, True])
-async def test_a_viewer_begins_with_a_keyframe(is_gap: bool) -> None:
-    queue, fragments = FragmentQueue(0.5 if is_gap else 2.0), iter(FlashingStream())
-    if is_gap:  # overflows before the next keyframe comes
-        for _ in range(7 + 1):
-            queue.offer(next(fragments))
-    else:
-        next(fragments)
-    for _ in range(9):
-        queue.offer(next(fragments))
-    assert (await queue.get()).start_seconds == pytest.approx(1.28 if is_gap else 0.64)
+    assert (first.start_seconds, first.pictures.is_key) == (pytest.approx(start_seconds), True)
 
 
 @pytest.mark.endurance
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("scheme", "speed"), [("rtmp", 8.0), pytest.param("srt", 8.0, marks=NO_SRT), ("whip", 1.0)])
-def test_picture_and_sound_stay_together_for_ten_minutes(on_loopback: None, scheme: str, speed: float) -> None:
+def test_picture_and_sound_stay_together_for_ten_minutes(scheme: str, speed: float) -> None:
     found = measure(scheme, 10.0, speed)
     assert found["flashes"] > 590
     assert max(abs(found["skew_ms"]["min"]), found["skew_ms"]["max"]) < 40

@@ -1,4 +1,4 @@
-"""The OpenAPI document, as two generators of clients read it: what they generate runs jobs."""
+"""The OpenAPI document: clients generated from it run jobs, and no parameter takes integers that fit nowhere."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ import httpx
 import pytest
 
 from config import HeygemConfig
+from jobs.model.base import new_id
+from tests.unit.api.edge_client import AUDIO, VIDEO, finished
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 
-AUDIO, VIDEO = b"RIFF" + bytes(900), b"mp4!" + bytes(900)
 PACKAGE, MODELS = "lipwright_generated", "lipwright_models"
 # As docs/api.md has it: the generator knows no media types of videos. Without hooks it does not call ruff.
-CONFIG = {
-    "content_type_overrides": {
-        "video/mp4": "application/octet-stream",
-        "image/jpeg": "application/octet-stream",
-        "audio/wav": "application/octet-stream",
-        "text/event-stream": "text/plain",
-    },
-    "post_hooks": [],
-}
+BINARY = dict.fromkeys(("video/mp4", "image/jpeg", "audio/wav"), "application/octet-stream")
+CONFIG = {"content_type_overrides": {**BINARY, "text/event-stream": "text/plain"}, "post_hooks": []}
+
+
+@pytest.fixture
+def service(service: MemoryService) -> MemoryService:
+    service.looked_at = "face"
+    return service
 
 
 @pytest.fixture
@@ -41,16 +41,6 @@ def api_settings() -> dict[str, Any]:
 def _schema(url: str) -> dict[str, Any]:
     schema: dict[str, Any] = httpx.get(f"{url}/openapi.json", timeout=60, trust_env=False).json()
     return schema
-
-
-def _refs(part: Any) -> Iterator[str]:
-    if isinstance(part, dict):
-        yield from (ref for ref in [part.get("$ref")] if isinstance(ref, str))
-        for inner in part.values():
-            yield from _refs(inner)
-    elif isinstance(part, list):
-        for inner in part:
-            yield from _refs(inner)
 
 
 def test_every_error_is_the_one_problem(url: str) -> None:
@@ -68,20 +58,13 @@ def test_every_error_is_the_one_problem(url: str) -> None:
             assert "Content-Range" in errors.get("416", {"headers": ["Content-Range"]})["headers"]
 
 
-def test_a_generated_client_is_not_named_like_ours(url: str) -> None:
-    title = _schema(url)["info"]["title"]
-    assert f"{title.lower().replace(' ', '_')}_client" != "lipwright_client", "openapi-python-client names it so"
-
-
-def test_references_lead_somewhere_and_names_are_readable(url: str) -> None:
+def test_names_are_readable_and_headers_are_described(url: str) -> None:
     schema = _schema(url)
-    for ref in _refs(schema):
-        part = schema
-        for name in ref.removeprefix("#/").split("/"):
-            part = part[name]
     names = [way["operationId"] for ways in schema["paths"].values() for way in ways.values()]
     assert len(names) == len(set(names)) and {"submit_job", "get_job", "get_job_video", "create_video"} <= set(names)
     assert all(name.replace("_", "").isalpha() and name.islower() and len(name) < 24 for name in names), names
+    title = schema["info"]["title"].lower().replace(" ", "_")
+    assert f"{title}_client" != "lipwright_client", "openapi-python-client names it so"
     assert schema["components"]["securitySchemes"]["X-API-Key"]["in"] == "header"
     submit = schema["paths"]["/v1/jobs"]["post"]
     assert {"$ref": "#/components/parameters/IdempotencyKey"} in submit["parameters"]
@@ -117,6 +100,10 @@ def package(generated: Path) -> str:
     (generated / "config.yaml").write_text(json.dumps(CONFIG))
     options = ("--config", "config.yaml", "--meta", "none", "--output-path", PACKAGE, "--fail-on-warning")
     _run(generated, "openapi_python_client", "generate", "--path", "openapi.json", *options)
+    modules = [path.relative_to(generated).with_suffix("") for path in (generated / PACKAGE).rglob("*.py")]
+    assert len(modules) > 50
+    for module in modules:
+        importlib.import_module(".".join(module.parts).removesuffix(".__init__"))
     return PACKAGE
 
 
@@ -126,13 +113,6 @@ def models(generated: Path) -> ModuleType:
     options = ("--output-model-type", "pydantic_v2.BaseModel", "--formatters", "builtin", "--set-default-enum-member")
     _run(generated, "datamodel_code_generator", "--input", "openapi.json", "--output", f"{MODELS}.py", *options)
     return importlib.import_module(MODELS)
-
-
-def test_openapi_python_client_all_modules_import(generated: Path, package: str) -> None:
-    modules = [path.relative_to(generated).with_suffix("") for path in (generated / package).rglob("*.py")]
-    assert len(modules) > 50
-    for module in modules:
-        importlib.import_module(".".join(module.parts).removesuffix(".__init__"))
 
 
 def test_openapi_python_client_runs_job(url: str, service: MemoryService, package: str) -> None:
@@ -187,3 +167,59 @@ def test_datamodel_code_generator_runs_job(url: str, service: MemoryService, mod
         assert models.JobView(**http.get(job.links.self).json()).status.value == "succeeded"
         (listed,) = models.JobList(**http.get("/v1/jobs").json()).jobs
         assert listed.id == job.id
+
+
+HUGE = [str(2**63), "9" * 20, "-" + "9" * 20, "9" * 300, "9" * 5000]
+
+
+def _kinds(schema: dict[str, Any]) -> set[str]:
+    return {part.get("type") for part in (schema, *schema.get("anyOf", ()))}
+
+
+def _parameters(http: httpx.Client) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Path, method and description of every parameter of the API that is a number."""
+    document = http.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", ()):
+                if _kinds(parameter.get("schema", {})) & {"integer", "number"}:
+                    yield path, method, parameter
+
+
+def test_parameters_beyond_64_bits_answer_4xx(http: httpx.Client, service: MemoryService) -> None:
+    job_id = finished(http, service)
+    avatar = http.post("/v1/avatars", files={"video": ("face.mp4", VIDEO)}).json()
+    ids = {"job_id": job_id, "video_id": job_id, "avatar_id": avatar["id"]}
+    found = list(_parameters(http))
+    assert {(path, each["name"]) for path, _, each in found} >= {
+        *(("/v1/jobs", name) for name in ("after", "limit", "wait")),
+        ("/v1/videos", "limit"),
+        ("/v1/avatars/{avatar_id}/people/{number}/thumbnail", "number"),
+    }
+    for path, method, parameter in found:
+        for number in HUGE:
+            address = path.format(**{**ids, parameter["name"]: number})
+            query = {parameter["name"]: number} if parameter["in"] == "query" else {}
+            answer = http.request(method, address, params=query)
+            assert answer.status_code == 422, (path, parameter["name"], number[:30], answer.text)
+    for number in HUGE:
+        assert http.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": number}).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["priority", "fps", "music_gain_db", "turns", "size", "crop", "face", "metadata"])
+def test_form_numbers_beyond_64_bits_answer_4xx(http: httpx.Client, field: str) -> None:
+    for number in HUGE:
+        texts = {"turns": f'[{{"start": {number}}}]', "size": f"{number}x{number}", "crop": f"{number}:1"}
+        files = {"audio": ("a.wav", AUDIO), "video": ("face.mp4", VIDEO)}
+        answer = http.post("/v1/jobs", files=files, data={field: texts.get(field, number)})
+        assert answer.status_code in (202, 422), (number[:30], answer.text)
+        text = f'{{"audio_url": "http://example.com/a.wav", "avatar_id": "{new_id()}", "{field}": {number}}}'
+        answer = http.post("/v1/jobs", content=text, headers={"content-type": "application/json"})
+        assert 400 <= answer.status_code < 500, (number[:30], answer.text)
+
+
+def test_heygem_codes_beyond_64_bits_get_envelope(http: httpx.Client) -> None:
+    for number in HUGE:
+        answer = http.post("/easy/submit", content=f'{{"code": {number}, "audio_url": 1, "video_url": {number}}}')
+        assert answer.status_code == 200 and answer.json()["success"] is False
+        assert http.get("/easy/query", params={"code": number}).status_code == 200
