@@ -90,10 +90,7 @@ def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
 
 
 def _run(
-    director: LocalDirector,
-    files: FileStore,
-    limits: BatchLimits,
-    pairs: list[Pair],
+    director: LocalDirector, files: FileStore, limits: BatchLimits, pairs: list[Pair]
 ) -> dict[int, dict[str, Any]]:
     """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
 

@@ -95,9 +95,7 @@ class Films:
         self, change: int, revision_of: JobRecord | None = None
     ) -> tuple[JobRecord, ChangedStages, dict[str, Any]]:
         job = job_record(
-            avatar_key=KEY,
-            status=JobStatus.RUNNING,
-            revision_of=None if revision_of is None else revision_of.id,
+            avatar_key=KEY, status=JobStatus.RUNNING, revision_of=None if revision_of is None else revision_of.id
         )
         stages = ChangedStages(self._files, change)
         report = run(self._table.insert_job(job), self._table, self._root, lambda first: b"", stages=stages)

@@ -117,11 +117,7 @@ def test_slots_end_with_the_next_turn_of_the_face() -> None:
         PlannedTurn(face="2", start=2, end=3, text="other"),
         PlannedTurn(face="2", start=4, end=5),
     ]
-    assert speech_slots(turns, None) == {
-        1: SpeechSlot(1, None, 5),
-        0: SpeechSlot(5, 6, inf),
-        2: SpeechSlot(2, 3, 4),
-    }
+    assert speech_slots(turns, None) == {1: SpeechSlot(1, None, 5), 0: SpeechSlot(5, 6, inf), 2: SpeechSlot(2, 3, 4)}
 
 
 def test_speech_slots_end_with_the_video() -> None:

@@ -39,10 +39,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 @contextmanager
 def fronted(**limits: Any) -> Iterator[int]:
     serve_port = quiet_port()
-    with (
-        running(ProxyWindow(refuse), serve_port),
-        running_front(serve_port, limits=FrontLimits(**limits)) as (_, port),
-    ):
+    with running(ProxyWindow(refuse), serve_port), running_front(serve_port, limits=FrontLimits(**limits)) as (_, port):
         yield port
 
 

@@ -99,6 +99,8 @@ def test_job_ids_with_foreign_folder_ignores_it(tmp_path: Path) -> None:
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = write_atomic(tmp_path / "f", b"one")
     assert write_atomic(path, b"two") == path
+    with pytest.raises(TypeError):
+        write_atomic(path, "text")  # type: ignore[arg-type]
     assert [item.read_bytes() for item in tmp_path.iterdir()] == [b"two"]
 
 
@@ -107,13 +109,6 @@ def test_disk_errors_of_a_full_disk_is_storage_full() -> None:
         full.write(b"x")
     with pytest.raises(FileNotFoundError), disk_errors():
         Path("/nowhere/at/all").read_bytes()
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = write_atomic(tmp_path / "f", b"old")
-    with pytest.raises(TypeError):
-        write_atomic(path, "text")  # type: ignore[arg-type]
-    assert [item.read_bytes() for item in tmp_path.iterdir()] == [b"old"]
 
 
 def test_sweep_uploads_keeps_recent_uploads(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,15 +131,11 @@ def test_sweep_uploads_keeps_recent_uploads(store: FileStore, monkeypatch: pytes
         ("C:\\clips\\été 1.mp4", "été 1.mp4"),
         ("<b>\r\nx\x00.mp4", "_b_x_.mp4"),
         ("...", ""),
+        ("x" * 500 + ".mp4", "x" * 116 + ".mp4"),
     ],
 )
 def test_clean_label_has_only_safe_characters(name: str, label: str) -> None:
     assert clean_label(name) == label
-
-
-def test_long_label_keeps_its_ending() -> None:
-    label = clean_label("x" * 500 + ".mp4")
-    assert len(label) == 120 and label.endswith("x.mp4")
 
 
 def test_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
@@ -159,12 +150,8 @@ def test_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
         key = _upload(store)
     finally:
         os.umask(umask)
-    folders = [
-        store.root,
-        new.root,
-        *(new.root / name for name in ("uploads", "jobs", "avatars")),
-        store.root / "uploads",
-    ]
+    names = ("uploads", "jobs", "avatars")
+    folders = [store.root, store.root / "uploads", new.root, *(new.root / name for name in names)]
     assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
     assert {path.stat().st_mode & 0o777 for path in (store.root / upload_key(key), new.table_path)} == {0o600}
 

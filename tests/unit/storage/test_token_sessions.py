@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from errors import ForbiddenError
 from jobs.model.browser_token import TokenGrant
-from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
-from storage.sqlite.database import Database as FileDatabase
 from storage.token_sessions import TokenSessions
+from tests.unit.storage.conftest import Again
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        database: Database = FileDatabase(tmp_path / "jobs.sqlite3")
-    else:
-        database = SharedDatabase(request.getfixturevalue("postgres").new_database())
+@pytest.fixture
+def database(again: Again) -> Database:
+    database = again()
     database.claim()
-    yield database
-    database.close()
+    return database
 
 
 def grant(**limits: Any) -> TokenGrant:

@@ -79,8 +79,6 @@ def test_new_director_counts_only_what_the_first_one_lacks(again: Again) -> None
         second.record_segment(segment(job, number), 4.0)
     second.update_job(job.id, status=JobStatus.SUCCEEDED)
     assert usage_of(second) == Usage(jobs_submitted=1, jobs_succeeded=1, video_seconds=8, cpu_seconds=3)
-    first.close()
-    second.close()
 
 
 def test_record_live_adds_up_totals_once(table: JobTable) -> None:
@@ -145,7 +143,6 @@ def test_queue_shares_seconds_in_proportion_to_weights(again: Again, lengths: di
         served[owner] += round(job.result_seconds)
     longest = max(lengths.values())
     assert served == {owner: pytest.approx(100 * weight, abs=longest) for owner, weight in weights.items()}
-    table.close()
 
 
 def test_queue_owner_that_was_idle_saves_up_no_turns(table: JobTable) -> None:

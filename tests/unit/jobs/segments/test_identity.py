@@ -60,9 +60,7 @@ def _moved(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 MATTE = MatteReport(mode="person", sha256="aa", uncertain_share=0.0)
 BACKGROUND = Background(
-    MatteRef("avatars/a/mattes/auto-1/matte.mp4", INFO, MATTE),
-    None,
-    SourceVideo("jobs/1/background", INFO),
+    MatteRef("avatars/a/mattes/auto-1/matte.mp4", INFO, MATTE), None, SourceVideo("jobs/1/background", INFO)
 )
 
 
