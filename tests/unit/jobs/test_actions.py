@@ -45,11 +45,7 @@ def rows(*seconds: tuple[float, float], total: float = 8.0) -> np.ndarray:
 def test_planned_actions_of_a_text_are_at_their_words() -> None:
     job = acting_job(text="Hello! [wave] Welcome. [nod]", action="nod")
     found = planned_actions(job, rows((0.5, 1), (2, 4), total=4))
-    assert [(each.name, each.seconds) for each in found] == [
-        ("nod", 0),
-        ("wave", pytest.approx(2, abs=0.05)),
-        ("nod", 4),
-    ]
+    assert [(each.name, round(each.seconds, 1)) for each in found] == [("nod", 0), ("wave", 2), ("nod", 4)]
 
 
 def test_planned_actions_of_turns_are_in_their_time() -> None:
@@ -82,29 +78,22 @@ def test_playback_shows_an_action_at_its_time(speed: float) -> None:
 
 
 def test_playback_ten_actions_in_a_second_show_whole_clips() -> None:
-    found = playback([(3 + number / 10, "nod") for number in range(10)])
-    starts = starts_of(found.path, NOD)
-    assert 1 <= len(starts) < 10
-    assert all(np.diff(starts) >= len(NOD))
-
-
-def test_missing_of_playback_names_actions_without_room() -> None:
     actions = tuple(PlannedAction(seconds=3 + number / 10, name="nod") for number in range(10))
     times = ClipTimes(acting_graph(), rows((0, 8)), (*actions, PlannedAction(seconds=5, name="bow")), 7)
     found = times.playback(Playback(), 200, 25.0)
+    starts = starts_of(found.path, NOD)
+    assert 1 <= len(starts) < 10
+    assert all(np.diff(starts) >= len(NOD))
     missing = times.missing(found)
-    assert len(missing) == 11 - len(starts_of(found.path, NOD)) and missing[-1].name == "bow"
+    assert len(missing) == 11 - len(starts) and missing[-1].name == "bow", "those without room, and without a clip"
     assert times._replace(actions=actions[:1]).missing(found) == ()
+    assert playback([(3.0, "bow")]) == playback([])
 
 
 def test_playback_action_longer_than_the_speech_ends_with_it() -> None:
     found = playback([(1.0, "wave")], num_frames=40)
     assert len(starts_of(found.path, WAVE)) == 1
     assert found.source_frames(range(40), 170)[-1] in WAVE
-
-
-def test_playback_ignores_an_action_whose_clip_is_gone() -> None:
-    assert playback([(3.0, "bow")]) == playback([])
 
 
 def test_part_of_a_playback_shows_the_same_frames() -> None:

@@ -52,6 +52,13 @@ def asking(num_bytes: int | None = MIB, **fields: object) -> AdmitRequest:
     return AdmitRequest.model_validate({"num_bytes": num_bytes, "max_bytes": 50 * MIB, **fields})
 
 
+def retry_after(bench: Bench) -> float | None:
+    """The time after which one more may come."""
+    with pytest.raises(CapacityError) as caught:
+        bench.admission.admit(asking())
+    return caught.value.retry_after_s
+
+
 def test_the_queue_counts_bodies_on_their_way(bench: Bench) -> None:
     bench.add(JobStatus.RUNNING)
     for _ in range(2):
@@ -96,9 +103,7 @@ def test_retry_after_is_when_a_running_job_ends(bench: Bench) -> None:
     bench.add(JobStatus.RUNNING, result_seconds=90.0, progress=0.5)
     for _ in range(4):
         bench.add()
-    with pytest.raises(CapacityError) as caught:
-        bench.admission.admit(asking())
-    assert caught.value.retry_after_s == pytest.approx(45 / 3)
+    assert retry_after(bench) == pytest.approx(45 / 3)
 
 
 def test_a_body_holds_what_is_here_and_a_little_more(bench: Bench) -> None:
@@ -141,15 +146,6 @@ def test_one_key_has_a_share_of_the_queue(bench: Bench) -> None:
     bench.admission.admit(asking(owner="b"))
 
 
-def test_refusal_of_one_waiting_job_is_in_the_singular(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, max_queued_jobs=2)
-    bench.add(JobStatus.RUNNING, owner="a")
-    bench.add(owner="a")
-    with pytest.raises(CapacityError, match=r"full: 1 job of this key is waiting; the limit is 1\."):
-        bench.admission.admit(asking(owner="a"))
-    bench.table.close()
-
-
 def test_one_key_has_a_share_of_the_bytes(bench: Bench) -> None:
     bench.add(JobStatus.RUNNING)
     first = bench.admission.admit(asking(40 * MIB, owner="a"))
@@ -159,33 +155,18 @@ def test_one_key_has_a_share_of_the_bytes(bench: Bench) -> None:
     bench.admission.admit(asking(20 * MIB, owner="b"))
 
 
-def test_bodies_that_fill_a_queue_without_jobs_are_waited_for(bench: Bench) -> None:
-    for _ in range(5):  # one of the five would start at once
-        bench.admission.admit(asking())
-    with pytest.raises(CapacityError) as caught:
-        bench.admission.admit(asking())
-    assert caught.value.retry_after_s == 20
-
-
 def test_retry_after_is_when_a_body_is_here(bench: Bench) -> None:
+    kept = [bench.admission.admit(asking(MIB)) for _ in range(5)]  # one of the five would start at once
+    assert retry_after(bench) == 20, "nothing has come yet: they are cut off, or go on, in the pause they may make"
+    bench.admission.release(kept.pop().id)
     bench.add(JobStatus.RUNNING, result_seconds=500.0)
-    kept = [bench.admission.admit(asking(MIB)) for _ in range(4)]
-    with pytest.raises(CapacityError) as caught:
-        bench.admission.admit(asking())
-    assert caught.value.retry_after_s == 20, (
-        "nothing has come yet: they are cut off, or go on, in the pause they may make"
-    )
     bench.now = 15.0
     bench.admission.extend(kept[0].id, MIB // 4)
     bench.admission.extend(kept[1].id, 1000)
-    with pytest.raises(CapacityError) as caught:
-        bench.admission.admit(asking())
-    assert caught.value.retry_after_s == 20, "45 s for the first one, the others are too slow"
+    assert retry_after(bench) == 20, "45 s for the first one, the others are too slow"
     for one in kept[1:]:
         bench.admission.extend(one.id, MIB // 4)
-    with pytest.raises(CapacityError) as caught:
-        bench.admission.admit(asking())
-    assert caught.value.retry_after_s == 45
+    assert retry_after(bench) == 45
 
 
 def test_an_idempotency_key_names_its_job(bench: Bench) -> None:

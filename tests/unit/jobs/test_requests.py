@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from errors import ForbiddenError
-from jobs.model.base import UploadedFile, new_id
 from jobs.model.spec import JobSpec
 from jobs.requests import Caller, priority_of
-
-AUDIO = UploadedFile(key=new_id(), sha256="a" * 64, num_bytes=3, label="a.wav")
+from tests.unit.job_records import SOUND
 
 
 @pytest.mark.parametrize(
@@ -20,7 +18,7 @@ def test_priority_of_spec_above_callers_is_forbidden(
     max_priority: int, priority: int | None, expected: int | None
 ) -> None:
     sent = {} if priority is None else {"priority": priority}
-    spec, caller = JobSpec(audio=AUDIO, avatar_id="a", **sent), Caller("key", max_priority)
+    spec, caller = JobSpec(audio=SOUND, avatar_id="a", **sent), Caller("key", max_priority)
     if expected is None:
         with pytest.raises(ForbiddenError, match=f"at most {max_priority} .* found {priority}"):
             priority_of(caller, spec)

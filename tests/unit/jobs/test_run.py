@@ -226,22 +226,23 @@ def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, tab
         run(spoken, table, tmp_path, lambda first: b"segment", avatars=LonelyAvatars)
 
 
-@pytest.mark.parametrize("audio", [b"", b"ab"], ids=["emptied", "cut"])
-def test_run_with_truncated_audio_is_a_stored_file_error(
-    job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes
-) -> None:
-    with pytest.raises(StoredFileError, match=f"^audio: expected the 3 bytes .* found {len(audio)}"):
-        run(job, table, tmp_path, lambda first: b"segment", audio)
-
-
-@pytest.mark.parametrize(("audio", "kind"), [(b"abc", MediaError), (b"xyz", StoredFileError)], ids=["whole", "changed"])
+@pytest.mark.parametrize(
+    ("audio", "kind", "found"),
+    [
+        (b"", StoredFileError, "expected the 3 bytes .* found 0"),
+        (b"ab", StoredFileError, "expected the 3 bytes .* found 2"),
+        (b"xyz", StoredFileError, ""),
+        (b"abc", MediaError, "expected sound"),
+    ],
+    ids=["emptied", "cut", "changed", "whole"],
+)
 def test_run_with_changed_audio_is_a_stored_file_error(
-    job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes, kind: type[LipwrightError]
+    job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes, kind: type[LipwrightError], found: str
 ) -> None:
     def refuse(first: int) -> bytes:
         raise MediaError("audio: expected sound, found none.")
 
-    with pytest.raises(kind, match="^audio:"):
+    with pytest.raises(kind, match=f"^audio: {found}"):
         run(job, table, tmp_path, refuse, audio)
 
 
@@ -261,13 +262,8 @@ def test_run_counts_audio_for_length_and_disk_bytes(job: JobRecord, table: JobTa
     [
         ("cut", 50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off."),
         ("source", 50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off."),
-        (
-            "retime",
-            175,
-            Playback(speed=0.5),
-            "The video plays at 0.50 times its speed so that it ends with the speech.",
-        ),
-        ("hold", 175, Playback("hold"), None),
+        ("retime", 175, Playback(speed=0.5), "The video plays at 0.50 times its speed so that it ends with the speech"),
+        ("hold", 175, Playback("hold"), ""),
     ],
 )
 def test_run_fits_the_video_to_the_speech(
@@ -277,7 +273,7 @@ def test_run_fits_the_video_to_the_speech(
     loop: LoopMode,
     num_frames: int,
     playback: Playback,
-    finding: str | None,
+    finding: str,
 ) -> None:
     options = JobOptions(engine="warp", loop=loop, background_gain_db=-6.0)
     stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment", num_frames)
@@ -285,7 +281,7 @@ def test_run_fits_the_video_to_the_speech(
     report = QualityReport.model_validate(run(fitted, table, tmp_path, lambda first: b"segment", stages=stages))
     assert (stages.playbacks, stages.sound) == ({playback}, SoundSettings(-6.0, None))
     assert table.get_job(job.id).num_frames == report.output.num_frames == num_frames
-    assert finding is None or finding in report.summary
+    assert finding in " ".join(report.summary)
 
 
 def test_run_report_counts_every_segment(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
@@ -346,15 +342,6 @@ def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobT
     assert (used.cpu_seconds, used.gpu_seconds) == (2 * num_segments, num_segments / 2)
     other = table.insert_job(job.model_copy(update={"id": new_id(), "queue_position": None}))
     assert resumed == run(other, table, tmp_path, goes_on)
-
-
-def test_run_of_a_finished_job_outputs_nothing_again(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
-    run(job, table, tmp_path, lambda first: b"segment")
-
-    def never(first: int) -> bytes:
-        raise AssertionError("a segment was output again")
-
-    run(table.get_job(job.id), table, tmp_path, never)
 
 
 class ActingAvatars(IntactAvatars):

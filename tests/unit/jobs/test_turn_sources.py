@@ -42,13 +42,9 @@ def test_a_small_overlap_of_cues_shortens_the_first() -> None:
 def test_overlapping_cues_of_one_face(end: str) -> None:
     with pytest.raises(OptionError, match=r"00:00:01.000 and 00:00:03.000 overlap .* 'speaking'"):
         with_faces(turns_of_subtitles(_srt(("01", end, "a"), ("03", "04,000", "b")), {}, None), None)
-
-
-def test_cues_of_different_faces_may_overlap() -> None:
-    content = _srt(("01", "04,000", "ANNA: a"), ("02", "04,000", "BOB: b"))
-    assert (
-        len(turns_of_subtitles(content, {"ANNA": SpeakerChoice(face="1"), "BOB": SpeakerChoice(face="2")}, None)) == 2
-    )
+    content = _srt(("01", end, "ANNA: a"), ("03", "04,000", "BOB: b"))
+    speakers = {"ANNA": SpeakerChoice(face="1"), "BOB": SpeakerChoice(face="2")}
+    assert len(with_faces(turns_of_subtitles(content, speakers, None), None)) == 2, "different faces may overlap"
 
 
 def test_transcript_turns_are_cut_at_next_turn_and_video_end() -> None:
@@ -60,9 +56,6 @@ def test_transcript_turns_are_cut_at_next_turn_and_video_end() -> None:
         (3, 4, "B", "b", None),
         (5, 8, "C", "c", None),
     ]
-
-
-def test_transcript_beyond_the_video_is_refused() -> None:
     with pytest.raises(OptionError, match="no sentence within the length of the video"):
         turns_of_transcript([TranslatedCue(9.0, 9.5, "A", original_text="a")], {}, None, 8.0)
 
@@ -85,13 +78,9 @@ def test_segments_of_one_face_that_are_close_are_one_turn() -> None:
 
 
 def test_with_faces_for_speakers_without_face_uses_the_report() -> None:
-    report = PeopleReport(
-        people=(),
-        turns=tuple(
-            SpeakerTurn(start=start, end=end, person=person, confidence=1)
-            for start, end, person in ((0, 2.2, 1), (2.8, 4, 0), (5, 9, None), (10.5, 11, 1))
-        ),
-    )
+    spoken = ((0, 2.2, 1), (2.8, 4, 0), (5, 9, None), (10.5, 11, 1))
+    known = tuple(SpeakerTurn(start=start, end=end, person=person, confidence=1) for start, end, person in spoken)
+    report = PeopleReport(people=(), turns=known)
     content = _srt(
         ("01", "02,000", "ANNA: a"), ("03", "04,000", "b"), ("05", "06,000", "c"), ("10", "11,000", "ANNA: d"),
         ("20", "21,000", "BOB: e"), ("30", "31,000", "EVE: f"),
@@ -100,14 +89,17 @@ def test_with_faces_for_speakers_without_face_uses_the_report() -> None:
     assert [turn.face for turn in turns] == ["person:1", "person:0", "offscreen", "person:1", "speaking", "2"]
 
 
-def test_an_unknown_speaker_of_a_diarization() -> None:
-    with pytest.raises(OptionError, match=r"the diarization file has no speaker 'S7'. Its speakers: S0"):
-        turns_of_diarization(_rttm((0, 1, "S0")), {"S7": SpeakerChoice()})
-
-
-def test_a_diarization_has_no_voices() -> None:
-    with pytest.raises(OptionError, match="voices are for subtitles"):
-        turns_of_diarization(_rttm((0, 1, "S0")), {"S0": SpeakerChoice(voice="heart")})
+@pytest.mark.parametrize(
+    ("speakers", "message"),
+    [
+        ({"S7": SpeakerChoice()}, "the diarization file has no speaker 'S7'. Its speakers: S0"),
+        ({"S0": SpeakerChoice(voice="heart")}, "voices are for subtitles"),
+        ({"s0": SpeakerChoice(), "S0": SpeakerChoice()}, "'s0' and 'S0' are the same name"),
+    ],
+)
+def test_impossible_speakers_are_refused(speakers: dict[str, SpeakerChoice], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        turns_of_diarization(_rttm((0, 1, "S0")), speakers)
 
 
 def test_slots_end_with_the_next_turn_of_the_face() -> None:
@@ -118,18 +110,6 @@ def test_slots_end_with_the_next_turn_of_the_face() -> None:
         PlannedTurn(face="2", start=4, end=5),
     ]
     assert speech_slots(turns, None) == {1: SpeechSlot(1, None, 5), 0: SpeechSlot(5, 6, inf), 2: SpeechSlot(2, 3, 4)}
-
-
-def test_speech_slots_end_with_the_video() -> None:
-    turns = [
-        PlannedTurn(start=1, end=2, text="a"),
-        PlannedTurn(start=3, end=12, text="b"),
-        PlannedTurn(face="1", start=4, text="c"),
-    ]
+    turns = [PlannedTurn(start=1, end=2, text="a"), PlannedTurn(start=3, end=12, text="b")]
+    turns += [PlannedTurn(face="1", start=4, text="c")]
     assert speech_slots(turns, 10.0) == {0: SpeechSlot(1, 2, 3), 1: SpeechSlot(3, 10, 10), 2: SpeechSlot(4, None, 10)}
-
-
-def test_speakers_that_differ_in_capitals_only_are_refused() -> None:
-    speakers = {"Anna": SpeakerChoice(face="1"), "ANNA": SpeakerChoice(face="2")}
-    with pytest.raises(OptionError, match="'Anna' and 'ANNA' are the same name"):
-        turns_of_subtitles(_srt(("01", "02,000", "ANNA: a")), speakers, None)

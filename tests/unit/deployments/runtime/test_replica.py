@@ -132,17 +132,18 @@ async def test_run_divides_cpu_and_gpu_time_among_calls(monkeypatch: pytest.Monk
     assert work(1.0) == ComputeTime(4.0, 2.0)
 
 
+class Stage:
+    def __init__(self) -> None:
+        self.threads = Threads("Stage")
+        self._gate = CallGate(self.threads)
+
+    @stage_method
+    async def work(self, earlier: int, seconds: float) -> int:
+        await self.threads.run(lambda token: burn(seconds), 60)
+        return earlier + 1
+
+
 async def test_stage_method_returns_compute_time_of_chain() -> None:
-    class Stage:
-        def __init__(self) -> None:
-            self.threads = Threads("Stage")
-            self._gate = CallGate(self.threads)
-
-        @stage_method
-        async def work(self, earlier: int, seconds: float) -> int:
-            await self.threads.run(lambda token: burn(seconds), 60)
-            return earlier + 1
-
     stage = Stage()
     with metered() as meter:
         first = await stage.work(CallContext("job"), 0, 0.05)
@@ -180,18 +181,9 @@ async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
     await enter(2)
 
 
-class Stage:
-    def __init__(self) -> None:
-        self._gate = CallGate(Threads("Stage"))
-
-    @stage_method
-    async def work(self, answer: int) -> int:
-        return answer
-
-
 async def test_stage_method_is_a_span_below_its_attempt(collector: Collector) -> None:
     trace = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
-    assert received(await Stage().work(CallContext("job", 3, trace=trace), 7)) == 7
+    assert received(await Stage().work(CallContext("job", 3, trace=trace), 6, 0.0)) == 7
     (span,) = await asyncio.to_thread(collector.wait, "Stage.work")
     assert span.parent_id == trace.span_id
     assert span.attributes == {"job": "job", "segment": 3, "replica": f"process {os.getpid()}"}
@@ -251,18 +243,13 @@ async def test_run_waits_for_a_free_thread() -> None:
     assert await run(Threads("FaceSynthesis"), True) > 1
 
 
-async def test_run_after_timeout_of_the_call_before_it_runs() -> None:
-    released = threading.Event()
-    try:
-        threads = Threads("FaceSynthesis", max_at_once=1)
-        hung = asyncio.create_task(threads.run(lambda token: released.wait(20), 0.1))
-        await asyncio.sleep(0)
-        answer = await threads.run(lambda token: 7, 60)
-        with pytest.raises(StageTimeoutError):
-            await hung
-        assert answer == 7
-    finally:
-        released.set()
+async def test_run_after_timeout_of_the_call_before_it_runs(hung: threading.Event) -> None:
+    threads = Threads("FaceSynthesis", max_at_once=1)
+    hanging = asyncio.create_task(threads.run(lambda token: hung.wait(20), 0.1))
+    await asyncio.sleep(0)
+    assert await threads.run(lambda token: 7, 60) == 7
+    with pytest.raises(StageTimeoutError):
+        await hanging
 
 
 async def test_finished_work_is_not_referenced() -> None:

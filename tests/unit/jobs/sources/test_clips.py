@@ -26,7 +26,7 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus
 from telemetry.log_context import CallContext
-from tests.unit.job_records import avatar_record, job_record
+from tests.unit.job_records import job_record
 from tests.unit.jobs.sources.test_avatars import CONFIG, CountingStages
 from tests.unit.jobs.sources.test_avatars import VIDEO as STILL
 from tests.unit.jobs.sources.test_avatars import Bench as AvatarBench
@@ -192,19 +192,15 @@ async def test_ensure_of_composite_composes_it_once(bench: Bench) -> None:
     assert await bench.avatars.graph(key) == GRAPH
     assert bench.stages.cuts == GRAPH.cuts == [100], "there the track does not continue"
     assert (await bench.avatars.source(key)).key == source_key(bench.key), "what was sent"
+    own = AudioPart(source_key(bench.key), stop=VIDEO.duration_seconds)  # sound after it belongs to no frame
+    assert bench.stages.heard == [(own, own_speech_key(key))]
+    assert [speech and speech.key for speech in bench.stages.source_speech] == [own_speech_key(key)]
     await bench.avatars.ensure(key, "warp", ignore_progress)
     assert len(bench.stages.composed) == 1
     on_disk(bench.files, source_key(key)).unlink()
     assert not await bench.avatars.is_intact(key, "warp")
     await bench.avatars.ensure(key, "warp", ignore_progress)
     assert len(bench.stages.composed) == 2, "its source was lost"
-
-
-async def test_ensure_of_composite_hears_the_speech_of_its_avatar(bench: Bench) -> None:
-    key = await bench.composite()
-    own = AudioPart(source_key(bench.key), stop=VIDEO.duration_seconds)  # sound after it belongs to no frame
-    assert bench.stages.heard == [(own, own_speech_key(key))]
-    assert [speech and speech.key for speech in bench.stages.source_speech] == [own_speech_key(key)]
 
 
 async def test_ensure_of_composite_that_cannot_be_made_fails(bench: Bench) -> None:
@@ -268,4 +264,3 @@ async def test_delete_clip_that_is_unknown_fails(bench: Bench) -> None:
         with pytest.raises(NotFoundError):
             await bench.clips.delete(bench.own_id, name, owner)
     assert list(bench.own.clips) == ["wave"]
-    assert avatar_record().clips == {}

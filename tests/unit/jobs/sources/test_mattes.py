@@ -30,7 +30,6 @@ from tests.unit.jobs.no_stages import NoStages
 KEY = "0" * 32
 VIDEO = VideoInfo(64, 64, Fraction(25), 120, 4.8, 90, False, True, ColourTags(1, False, 1, 1), "hevc", "yuv420p", True)
 AVATAR = AvatarRef(avatar_folder(KEY), SourceVideo(source_key(KEY), VIDEO))
-SCREEN = ScreenColour(60, 50)
 
 
 class Matting(NoStages):
@@ -107,18 +106,15 @@ async def test_callers_share_the_work_and_the_result_is_kept(bench: Bench) -> No
 
 
 async def test_a_screen_is_keyed_if_there_is_one(bench: Bench) -> None:
-    bench.stages.screen = SCREEN
+    with pytest.raises(OptionError, match="green or blue screen"):
+        await bench.mattes.ensure(AVATAR, "chroma", ignore_progress)
+    bench.stages.screen = ScreenColour(60, 50)
     modes: list[MatteMode] = ["auto", "chroma"]
     for mode in modes:
         made = await bench.mattes.ensure(AVATAR, mode, ignore_progress)
-        assert made.report.mode == "chroma" and made.report.screen == SCREEN
+        assert made.report.mode == "chroma" and made.report.screen == bench.stages.screen
     made = await bench.mattes.ensure(AVATAR, "person", ignore_progress)
     assert made.report.mode == "person"
-
-
-async def test_a_missing_screen_is_an_error_if_it_was_asked_for(bench: Bench) -> None:
-    with pytest.raises(OptionError, match="green or blue screen"):
-        await bench.mattes.ensure(AVATAR, "chroma", ignore_progress)
 
 
 async def test_work_continues_where_it_was_interrupted(bench: Bench) -> None:
