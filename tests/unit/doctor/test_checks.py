@@ -16,9 +16,18 @@ import pytest
 from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
 from doctor.access import check_agent_port, check_front, check_keys, check_port, check_token, num_rays_on
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
+from doctor.machine import FileSystem, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
 from doctor.planned_service import DoctorOptions, plan_service
-from doctor.report import Status
+from doctor.report import CheckResult, Status
+from doctor.resources import (
+    check_cpus,
+    check_memory,
+    check_object_store,
+    check_open_files,
+    check_shared_memory,
+    store_bytes,
+)
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python, check_weights
 from doctor.storage import (
     check_cache,
@@ -29,15 +38,18 @@ from doctor.storage import (
     check_state,
 )
 from launch.readiness import free_port
+from media.decoding.memory_budget import memory_bytes
 from media.labels.credentials import load_credentials
 from models.weights import FOLDER
 from tests.ports import quiet_port
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
 from tests.threads import QuietHandler, http_server
-from tests.unit.doctor.results import is_mended
 
-# Software
+
+def is_mended(result: CheckResult, status: Status) -> bool:
+    """Whether a result has this status, and says what is expected and how to fix it."""
+    return result.status is status and bool(result.expected and result.fix)
 
 
 def test_check_python_old_or_racing_version_is_reported() -> None:
@@ -65,9 +77,6 @@ def test_check_packages_missing_or_old_is_a_problem() -> None:
 def test_check_clock_in_the_past_is_a_warning() -> None:
     assert check_clock(time.time()).status is Status.OK
     assert is_mended(check_clock(0.0), Status.WARNING)
-
-
-# Weights and codecs
 
 
 def test_check_weights_missing_or_changed_is_a_problem(tmp_path: Path) -> None:
@@ -100,9 +109,6 @@ def test_check_sandbox_switched_off_is_a_warning() -> None:
     assert is_mended(check_sandbox(DecoderConfig(sandbox=False)), Status.WARNING)
 
 
-# GPU
-
-
 def test_check_gpu_missing_is_a_problem() -> None:
     import torch
 
@@ -117,9 +123,6 @@ def test_check_gpu_missing_is_a_problem() -> None:
 @pytest.mark.needs_cuda
 def test_check_gpus_existing_is_ok() -> None:
     assert [result.status for result in check_gpus(1)] == [Status.OK] * 3
-
-
-# Disk
 
 
 def test_check_data_folder_open_or_remote_is_a_warning(tmp_path: Path) -> None:
@@ -145,9 +148,6 @@ def test_check_free_space_too_little_is_reported(tmp_path: Path) -> None:
     assert is_mended(check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
     assert is_mended(check_free_space(tmp_path, free * 2), Status.PROBLEM)
     assert check_spill_folder(tmp_path / "ray", free * 2).status is not Status.OK
-
-
-# Access
 
 
 @pytest.fixture
@@ -225,9 +225,6 @@ def test_check_token_readable_by_others_is_a_warning() -> None:
         assert is_mended(check_token({}, home), Status.WARNING)
 
 
-# What is asked of the machine
-
-
 def test_plan_service_adds_up_the_deployments(repo_root: Path, tmp_path: Path) -> None:
     cpu = plan_service(DoctorOptions(repo_root / "serve_config.cpu.yaml", data_dir=tmp_path))
     gpu = plan_service(DoctorOptions(repo_root / "serve_config.yaml", host="0.0.0.0", port=80, object_store_bytes=5))
@@ -267,9 +264,6 @@ def test_check_cache_larger_than_the_disk_is_a_warning(tmp_path: Path) -> None:
         bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
         result = check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
         assert result.status is status
-
-
-# Ray's agent
 
 
 _LISTENER = """
@@ -318,3 +312,87 @@ def test_num_rays_on_counts_rays_of_the_port() -> None:
         assert (count, num_rays_on(port // 10)) == (1, 0)
         process.communicate(b"\n")
     assert num_rays_on(port) == 0
+
+
+MIB, GIB = 1024**2, 1024**3
+
+
+@pytest.mark.parametrize(
+    ("available", "shm_free", "wanted", "expected"),
+    [
+        (10 * GIB, 64 * MIB, None, 3 * GIB),  # 30 % of the memory
+        (10 * GIB, 64 * MIB, 200 * MIB, 200 * MIB),
+        (100 * GIB, 64 * MIB, None, 10**10),  # without room in shared memory, Ray stops at 10 GB
+        (100 * GIB, 100 * GIB, None, 30 * GIB),
+    ],
+)
+def test_store_bytes_equals_rays_default(available: int, shm_free: int, wanted: int | None, expected: int) -> None:
+    from ray._private import ray_constants
+
+    assert store_bytes(available, shm_free, wanted) == pytest.approx(expected, abs=1)
+    assert ray_constants.DEFAULT_OBJECT_STORE_MEMORY_PROPORTION == 0.3
+    assert ray_constants.REQUIRE_SHM_SIZE_THRESHOLD == 10**10
+    assert ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES == 75 * MIB
+
+
+@pytest.mark.parametrize(
+    ("store", "status", "says"),
+    [
+        (64 * MIB, Status.OK, ""),
+        (GIB, Status.WARNING, "slower, never stuck"),
+        (11 * 10**9, Status.PROBLEM, "Ray will not start"),
+    ],
+)
+def test_check_shared_memory_smaller_than_the_store(store: int, status: Status, says: str) -> None:
+    result = check_shared_memory(store, FileSystem(Path("/dev/shm"), "tmpfs", 64 * MIB, 64 * MIB))
+    assert result.status is status
+    assert says in result.found
+    assert ("--shm-size" in result.fix) == (status is not Status.OK)
+    assert "--object-store-memory" not in result.fix  # 64 MiB are fewer than Ray's least
+
+
+def test_check_shared_memory_proposes_a_store_that_fits() -> None:
+    result = check_shared_memory(2 * GIB, FileSystem(Path("/dev/shm"), "tmpfs", GIB, GIB))
+    assert result.fix.endswith(f"--object-store-memory {GIB}.")
+
+
+@pytest.mark.parametrize(
+    ("store", "status"), [(70 * MIB, Status.PROBLEM), (200 * MIB, Status.WARNING), (400 * MIB, Status.OK)]
+)
+def test_check_object_store_smaller_than_the_segments(store: int, status: Status) -> None:
+    result = check_object_store(store, in_flight_bytes=384 * MIB)
+    assert result.status is status
+    assert ("slower, never stuck" in result.found) == (status is Status.WARNING)
+    assert ("--object-store-memory 402653184" in result.fix) == (status is not Status.OK)
+
+
+def test_check_cpus_memory_and_files_too_few_are_reported() -> None:
+    assert check_cpus(2, 1.8).status is Status.OK
+    assert is_mended(check_cpus(2, 8.75), Status.PROBLEM)
+    assert check_memory(8 * GIB, 6 * GIB).status is Status.OK
+    assert is_mended(check_memory(8 * GIB, 1 * GIB), Status.WARNING)
+    assert check_open_files(-1).status is Status.OK
+    assert check_open_files(65536).status is Status.OK
+    assert is_mended(check_open_files(1024), Status.WARNING)
+
+
+def test_num_cpus_and_memory_bytes_read_cgroup_limits(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    (tmp_path / "memory.max").write_text(f"{64 * MIB}\n")
+    assert num_cpus(tmp_path) == 0.5
+    assert memory_bytes(tmp_path) == 64 * MIB
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert num_cpus(tmp_path) >= 1
+    assert memory_bytes(tmp_path) > 64 * MIB
+
+
+def test_file_system_of_a_missing_path_is_its_parents(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        f"/dev/a / ext4 rw 0 0\nhost:/b {tmp_path.resolve()} nfs4 rw 0 0\n/dev/c {tmp_path}x xfs rw 0 0\n"
+    )
+    found = file_system(tmp_path / "a" / "b", mounts)
+    assert found.path == tmp_path
+    assert found.kind == "nfs4"
+    assert 0 < found.free_bytes <= found.total_bytes

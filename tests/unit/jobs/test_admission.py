@@ -1,23 +1,30 @@
-"""Admission: places kept for bodies on their way, and who gets none."""
+"""Admission: places kept for bodies on their way, who gets none, and the limits of API keys."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import CapacityError, InProgressError, StorageFullError
+from errors import CapacityError, InProgressError, KeyLimitError, StorageFullError
 from jobs.admission import AdmissionController, AdmitRequest
+from jobs.key_limits import KeyPolicies, LimitChecks
 from jobs.model.base import utc_now
 from jobs.model.record import JobRecord, JobStatus
+from jobs.model.usage import LiveUsage, Usage
+from jobs.usage import StoredBytes, usage_rows
+from storage.file_keys import job_file_key, source_key, voice_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
+from storage.local.api_keys import FileKeyRing
 from storage.sqlite.database import Database
 from tests.unit.job_records import SOUND, avatar_record, job_record
+from tests.unit.on_disk import on_disk
 
 MIB = 1024**2
 
@@ -220,3 +227,157 @@ def test_avatars_under_analysis_wait_too(bench: Bench) -> None:
     bench.admission.admit(asking(owner="b"))
     with pytest.raises(CapacityError, match="4 jobs are waiting; the limit is 4"):
         bench.admission.admit(asking(owner="c"))
+
+
+CONFIG = PipelineConfig.model_validate({"jobs": {"min_free_bytes": 0}})
+
+
+class KeyBench:
+    """An admission with two keys, of which the test limits the first."""
+
+    def __init__(self, root: Path) -> None:
+        self.files = FileStore(root)
+        self.table = JobTable(Database(self.files.table_path))
+        self.ring = FileKeyRing(root)
+        self.owner, self.other = (self.ring.add(name)[0].id for name in ("first", "second"))
+        self.now = utc_now()
+        self.stored = StoredBytes(self.table, self.files)
+        policies = KeyPolicies(self.ring)
+        self.checks = LimitChecks(policies.limits_of, self.table, self.stored, lambda: self.now)
+        self.admission = AdmissionController(CONFIG, self.table, self.files, checks=self.checks)
+
+    def limit(self, **limits: int | None) -> None:
+        self.ring.update(self.owner, None, limits)
+
+    def admit(
+        self, owner: str | None = None, num_bytes: int | None = 10, is_job: bool = True, max_bytes: int = 1000
+    ) -> str:
+        request = AdmitRequest(owner=owner or self.owner, num_bytes=num_bytes, max_bytes=max_bytes, is_job=is_job)
+        return self.admission.admit(request).id
+
+    def add(self, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> JobRecord:
+        job = self.table.insert_job(job_record(owner=self.owner, **fields))
+        if status is not JobStatus.QUEUED:
+            self.table.update_job(job.id, status=status)
+        return job
+
+    def refused(self, name: str, value: int, **request: object) -> float:
+        """Return after how many seconds the next request may come, which others need not wait for."""
+        with pytest.raises(KeyLimitError, match=rf"^The limit {name} of this API key is {value}; ") as caught:
+            self.admit(**request)  # type: ignore[arg-type]
+        assert (caught.value.status_code, caught.value.code) == (429, "key_limit_reached")
+        self.admission.release(self.admit(self.other))
+        return caught.value.retry_after_s
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[KeyBench]:
+    bench = KeyBench(tmp_path)
+    yield bench
+    bench.table.close()
+
+
+def test_admit_over_concurrent_jobs_is_refused(keyed: KeyBench) -> None:
+    keyed.limit(concurrent_jobs=3)
+    keyed.add(JobStatus.REVIEW)
+    done, _ = keyed.add(), keyed.add(JobStatus.RUNNING)
+    place = keyed.admit()
+    assert keyed.refused("concurrent_jobs", 3) == 60
+    keyed.admit(is_job=False)  # an avatar
+    keyed.admission.release(place)
+    place = keyed.admit()
+    keyed.table.update_job(done.id, status=JobStatus.SUCCEEDED)
+    keyed.admit()
+    keyed.admission.grow_reservation(AdmitRequest(owner=keyed.owner, num_bytes=None, max_bytes=1000), place)
+    assert keyed.refused("concurrent_jobs", 3) == 60, "a body that names URLs is still a job"
+    keyed.limit(concurrent_jobs=None)
+    keyed.admit()
+
+
+def test_admit_over_jobs_per_day_is_refused_until_midnight(keyed: KeyBench) -> None:
+    keyed.limit(jobs_per_day=2)
+    job = keyed.add(JobStatus.SUCCEEDED)
+    keyed.table.delete_job(job.id)
+    keyed.add(JobStatus.FAILED)
+    keyed.now = keyed.now.replace(hour=21, minute=59, second=30, microsecond=0)
+    assert keyed.refused("jobs_per_day", 2) == 2 * 3600 + 30
+    keyed.now += timedelta(hours=3)
+    keyed.admit()
+
+
+@pytest.mark.parametrize(
+    ("now", "days_left"), [(datetime(2031, 12, 30, tzinfo=UTC), 2), (datetime(2032, 2, 1, tzinfo=UTC), 29)]
+)
+def test_admit_over_video_seconds_is_refused_until_next_month(keyed: KeyBench, now: datetime, days_left: int) -> None:
+    keyed.limit(video_seconds_per_month=100)
+    with keyed.table.database.transaction():
+        keyed.table.usage.add(keyed.owner, Usage(video_seconds=70))
+        keyed.table.database.execute("UPDATE usage SET day = ?1", now.date().isoformat())
+    keyed.now = now
+    keyed.admission.release(keyed.admit())
+    keyed.add(result_seconds=60.0, progress=0.5)
+    assert keyed.refused("video_seconds_per_month", 100) == days_left * 86400
+    keyed.now += timedelta(days=days_left)
+    keyed.admit()
+
+
+def test_admit_over_stored_bytes_is_refused(keyed: KeyBench) -> None:
+    job = keyed.add(JobStatus.SUCCEEDED)
+    avatar = keyed.table.put_avatar(avatar_record(owner=keyed.owner))
+    for key, num_bytes in (
+        (job_file_key(job.id), 300),
+        (source_key(avatar.key), 200),
+        (f"{voice_folder(keyed.owner, 'anna')}/sample.wav", 100),
+        (job_file_key("0" * 32), 50_000),  # without a row
+        (f"{voice_folder(keyed.other, 'anna')}/sample.wav", 50_000),  # of another key
+    ):
+        on_disk(keyed.files, key).write_bytes(bytes(num_bytes))
+    keyed.checks.measure(keyed.owner)
+    assert not keyed.stored.by_owner, "there is no limit"
+    keyed.limit(stored_bytes=1000)
+    keyed.checks.measure(keyed.owner)
+    assert keyed.stored.by_owner == {keyed.owner: 600}
+    place = keyed.admit(num_bytes=400, is_job=False)
+    assert keyed.refused("stored_bytes", 1000, num_bytes=1, is_job=False) == 60
+    keyed.admission.release(place)
+    keyed.add(upload_bytes=150)  # after the measurement
+    assert keyed.refused("stored_bytes", 1000, num_bytes=251) == 60
+    keyed.limit(stored_bytes=40 * MIB)
+    place = keyed.admit(num_bytes=None, max_bytes=100 * MIB)
+    assert keyed.admission.extend(place, 32 * MIB) == 64 * MIB
+    with pytest.raises(KeyLimitError, match=f"with this upload, {40 * MIB + 750} bytes would be stored"):
+        keyed.admission.extend(place, 40 * MIB)
+    rows = usage_rows(keyed.table, keyed.stored, None, None, None)
+    assert {row.key: row.stored_bytes for row in rows} == {keyed.owner: 600}
+
+
+def test_check_live_over_live_sessions_is_refused(keyed: KeyBench) -> None:
+    def start(session_id: str, owner: str) -> None:
+        usage = LiveUsage(session_id=session_id, owner=owner)
+        keyed.table.usage.record_live(usage, lambda: keyed.checks.check_live(owner))
+
+    keyed.limit(live_sessions=1)
+    start("1", keyed.owner)
+    with pytest.raises(KeyLimitError, match="^The limit live_sessions of this API key is 1; live sessions: 1"):
+        start("2", keyed.owner)
+    start("3", keyed.other)
+    keyed.table.usage.record_live(LiveUsage(session_id="1", owner=keyed.owner, is_over=True), lambda: None)
+    start("2", keyed.owner)
+
+
+def test_key_without_new_fields_has_weight_one_and_no_limits(keyed: KeyBench) -> None:
+    path = keyed.files.root / "api_keys.json"
+    keys = json.loads(path.read_text())["keys"]
+    old = [{name: key[name] for name in ("id", "name", "hash", "created_at", "max_priority")} for key in keys]
+    path.write_text(json.dumps({"keys": old}))
+    policies = KeyPolicies(FileKeyRing(keyed.files.root))
+    assert policies.weight_of(keyed.owner) == policies.weight_of(None) == policies.weight_of("revoked") == 1
+    assert policies.limits_of(keyed.owner) == policies.limits_of(None)
+    keyed.ring.update(keyed.owner, 7, {"live_sessions": 0})
+    assert (policies.weight_of(keyed.owner), policies.weight_of(keyed.other)) == (7, 1)
+    assert policies.last_weight_of(keyed.owner) == 7 and policies.last_weight_of("unknown") == 1
+    keyed.ring.update(keyed.owner, None, {"stored_bytes": 5})
+    limits = policies.limits_of(keyed.owner).model_dump(exclude_none=True)
+    assert (policies.weight_of(keyed.owner), limits) == (7, {"live_sessions": 0, "stored_bytes": 5})
+    path.write_text("{")
+    assert policies.weight_of(keyed.owner) == 1, "jobs run on"

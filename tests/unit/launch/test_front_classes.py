@@ -1,7 +1,9 @@
-"""Classes of requests at the front proxy: each caller has a share of each, whatever its requests look like."""
+"""Classes of requests at the front proxy: each caller has a share of each, and none takes the slots of others."""
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,8 +16,10 @@ import pytest
 
 from api.browser_token import new_browser_token
 from api.session_token import COOKIE, new_token
+from errors import LipwrightError
 from jobs.model.browser_token import TokenRequest
 from tests.http2_streams import unread_streams
+from tests.unit.api_server import VIDEO_BYTES
 from tests.unit.launch.fronted_api import Fronted, fronted_api, needs_haproxy
 from tests.waiting import wait_until
 
@@ -150,3 +154,74 @@ def test_front_submissions_without_keys_reach_the_queue(tmp_path: Path) -> None:
     assert Counter(answer.status_code for answer in accepted) == {202: 150}
     assert Counter(answer.status_code for answer in refused) == {429: 150}
     assert {answer.headers["retry-after"] for answer in refused} == {"7"}
+
+
+def test_front_callers_without_a_key_get_no_event_streams(tmp_path: Path) -> None:
+    is_over, followed = threading.Event(), list[int]()
+
+    def attack(path: str) -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        with fronted.client() as client:
+            while not is_over.is_set():
+                statuses[client.get(path).status_code] += 1
+                time.sleep(0.04)
+        return statuses
+
+    with fronted_api(tmp_path) as fronted, ThreadPoolExecutor(8) as pool, ExitStack() as stack:
+        secret = fronted.new_key("one")
+        path = f"/v1/jobs/{fronted.submit(secret).json()['id']}/events"
+        attacks = [pool.submit(attack, each) for each in ("/x/events", path) for _ in range(4)]
+        stack.callback(is_over.set)
+        client = stack.enter_context(fronted.client(secret))
+        time.sleep(0.5)
+        for _ in range(16):
+            followed.append(stack.enter_context(client.stream("GET", path)).status_code)
+            time.sleep(0.125)
+        is_over.set()
+        refused = sum((attack.result() for attack in attacks), Counter[int]())
+    assert followed == [200] * 16
+    assert set(refused) <= {401, 503} and refused[401] > 32, refused
+
+
+def test_front_uploads_of_a_key_leave_slots_for_others(tmp_path: Path) -> None:
+    limits = {"max_uploads": 8, "upload_share": 4, "max_spare_uploads": 2, "queue_s": 2}
+    with fronted_api(tmp_path, **limits) as fronted, ExitStack() as stack:
+        first, second = fronted.new_key("one"), fronted.new_key("two")
+        for number in range(20):
+            stack.enter_context(_slow_upload(fronted.port, f"{' ' * number}{first}"))  # spelled in other ways
+        time.sleep(0.5)
+        assert {fronted.submit(second).status_code for _ in range(3)} == {202}
+
+
+def test_front_uploads_leave_slots_for_downloads(tmp_path: Path) -> None:
+    with fronted_api(tmp_path, max_uploads=2, max_downloads=2, queue_s=2) as fronted, ExitStack() as stack:
+        key = fronted.new_key("one")
+        job = fronted.submit(key).json()["id"]
+        fronted.service.finish(job)
+        for _ in range(4):
+            stack.enter_context(_slow_upload(fronted.port, key))
+        time.sleep(0.5)
+        with fronted.client(key) as client:
+            assert client.get(f"/v1/jobs/{job}/video").content == VIDEO_BYTES
+
+
+def test_front_previews_leave_slots_for_short_requests(tmp_path: Path) -> None:
+    with fronted_api(tmp_path, max_quick=1, queue_s=2) as fronted, ExitStack() as stack:
+        key = fronted.new_key("one")
+        job = fronted.submit(key).json()["id"]
+        client = stack.enter_context(fronted.client(key))
+        for _ in range(3):  # each lasts as long as the job
+            preview = stack.enter_context(client.stream("GET", f"/v1/jobs/{job}/preview"))
+            assert preview.status_code == 200
+        assert client.get("/v1/jobs").status_code == 200
+        fronted.service.fail(job, LipwrightError())
+
+
+def _slow_upload(port: int, key: str) -> socket.socket:
+    """A connection that announces a body and sends a part of it."""
+    line = socket.create_connection(("127.0.0.1", port), timeout=30)
+    line.sendall(
+        f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 200000\r\n\r\n--b\r\n".encode()
+    )
+    return line

@@ -1,16 +1,31 @@
-"""A service that cannot start says why in one line."""
+"""The start of a service: what processes inherit, and that what keeps it from starting is said in one line."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from typer.testing import CliRunner
 
+from cli.terminal import commands
 from errors import ConfigError, UnavailableError
+from launch import preflight
+from launch.environment import ROOT, import_path, make_ray_folder, ray_folder, restore_sigterm
+from launch.preflight import check_packages, faults, needed, own_requirements
 from launch.service import _ray_start_errors, private_config, running_service
 from launch.service_log import Terminal, open_service_log
+from tests.hostile_folder import imported_modules, make_hostile_folder
 
 
 def test_running_service_unreadable_certificate_is_refused(repo_root: Path, tmp_path: Path) -> None:
@@ -67,3 +82,125 @@ def test_service_log_terminal_has_warnings_file_has_all(tmp_path: Path) -> None:
     assert len(written) == 5
     assert all(line in text for line, text in zip(lines, written, strict=False))
     assert written[-1].endswith("of this process")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A short path, as sockets need one, that every user may write to."""
+    with TemporaryDirectory(dir="/tmp", prefix="rf-") as folder:
+        Path(folder).chmod(0o1777)
+        yield Path(folder)
+
+
+def _mode(folder: Path) -> int:
+    return stat.S_IMODE(folder.lstat().st_mode)
+
+
+def test_make_ray_folder_is_private(place: Path) -> None:
+    environment = {"RAY_TMPDIR": str(place), "TMPDIR": "/nowhere"}
+    folder = make_ray_folder(environment)
+    assert folder == ray_folder(environment) == place / f"lipwright-{os.getuid()}" / "ray"
+    assert _mode(folder.parent) == 0o700
+    folder.parent.chmod(0o777)
+    assert make_ray_folder(environment) == folder
+    assert _mode(folder.parent) == 0o700
+
+
+def test_make_ray_folder_replaced_by_a_link_uses_another(place: Path) -> None:
+    expected = ray_folder({"TMPDIR": str(place)}).parent
+    (place / "of-others").mkdir(mode=0o777)
+    expected.symlink_to(place / "of-others")
+    folder = make_ray_folder({"TMPDIR": str(place)})
+    assert folder is not None
+    assert (folder.parent.parent, _mode(folder.parent), folder.name) == (place, 0o700, "ray")
+    assert folder.parent != expected and not list((place / "of-others").iterdir())
+
+
+def test_make_ray_folder_path_too_long_for_sockets_is_none(place: Path) -> None:
+    session = "/session_2026-11-28_05-44-08_504690_4194304/sockets/plasma_store"
+    for length in range(1, 40):
+        if (folder := make_ray_folder({"TMPDIR": str(place / ("a" * length))})) is None:
+            break
+        assert len(f"{folder}{session}") <= 107
+    assert folder is None
+    (place / "file").touch()
+    assert make_ray_folder({"TMPDIR": str(place / "file")}) is None
+
+
+def test_import_path_processes_import_from_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_hostile_folder(tmp_path / "cwd")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    with import_path():
+        assert Path.cwd() == ROOT
+        code = "import errors; print(errors.__file__)"
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(ROOT / "errors.py"), done.stderr
+    assert imported_modules(folder) == []
+    assert Path.cwd() == folder
+    assert os.environ["PYTHONPATH"] == "elsewhere" and "PYTHONSAFEPATH" not in os.environ
+
+
+def test_restore_sigterm_restores_the_handler() -> None:
+    def ours(number: int, frame: FrameType | None) -> None:
+        raise AssertionError("no signal is sent")
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with restore_sigterm():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_own_requirements_are_those_of_the_checkout() -> None:
+    names = [Requirement(line).name for line in own_requirements()]
+    assert names[0] == "ray"
+    check_packages()
+
+
+def test_needed_uses_the_first_requirement_without_extras() -> None:
+    lines = ["numpy>=99", "numpy>=1", "pytest>=1", 'nonesuch>=1; extra == "gpu"']
+    (fault,) = faults(needed(lines))
+    assert fault.startswith("numpy ") and fault.endswith("is not >=99")
+
+
+def test_check_packages_missing_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "own_requirements", lambda: ["lipwright-of-tomorrow>=1"])
+    with pytest.raises(ConfigError, match="lipwright-of-tomorrow is missing. Run `make setup`"):
+        check_packages()
+
+
+def test_command_missing_module_is_named() -> None:
+    app = commands()
+
+    @app.command()
+    def one() -> None:
+        import module_of_tomorrow  # type: ignore[import-not-found]  # noqa: F401
+
+    @app.command()
+    def two() -> None: ...
+
+    done = CliRunner().invoke(app, ["one"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: config_invalid: The Python module module_of_tomorrow is missing.")
+    assert "make setup" in done.stderr
+
+
+_CODE = """
+import ctypes
+from launch.readiness import bounded_start
+
+with bounded_start(60):
+    pass
+with bounded_start(0.1):
+    ctypes.PyDLL(None).sleep(120)
+"""
+
+
+def test_bounded_start_holding_the_interpreter_lock_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", _CODE], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Timeout (0:00:00.1")

@@ -14,7 +14,7 @@ from jobs.model.base import new_id
 from storage.cues import CueStore, SpokenCue
 from storage.file_keys import CUES, cue_key, cues_folder, job_folder
 from storage.file_store import FileStore
-from tests.unit.storage.test_stored_files import text_of
+from tests.unit.storage.test_file_store import text_of
 
 FIRST, SECOND = job_folder("1" * 32), job_folder("2" * 32)
 DIGEST, OTHER = "a" * 32, "b" * 32

@@ -1,19 +1,23 @@
-"""Usage of API keys in both databases: counted once even if work is repeated, and independent of jobs."""
+"""Usage of API keys and of browser tokens in both databases: counted once even if work is repeated."""
 
 from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from errors import KeyLimitError, StateError
+from errors import ForbiddenError, KeyLimitError, StateError
 from jobs.model.base import utc_now
+from jobs.model.browser_token import TokenGrant
 from jobs.model.compute import ComputeTime, Metered, metered, received
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.usage import LiveUsage, Usage
 from storage.job_table import JobTable
+from storage.protocols import Database
 from storage.row_codec import SegmentRecord, SegmentStatus
+from storage.token_sessions import TokenSessions
 from tests.unit.job_records import job_record
 from tests.unit.storage.conftest import Again
 
@@ -154,3 +158,41 @@ def test_queue_owner_that_was_idle_saves_up_no_turns(table: JobTable) -> None:
     assert [job.owner for job in table.queued_jobs()] == ["b", "b", "a", "a"]
     table.update_job(table.queued_jobs()[0].id, status=JobStatus.RUNNING)
     assert [job.owner for job in table.queued_jobs()] == ["b", "a", "a"]
+
+
+@pytest.fixture
+def database(again: Again) -> Database:
+    database = again()
+    database.claim()
+    return database
+
+
+def grant(**limits: Any) -> TokenGrant:
+    return TokenGrant(id="t1", avatar_id="a", origin="https://a.example", expires_at=1000, **limits)
+
+
+def test_start_after_all_sessions_raises_forbidden(database: Database) -> None:
+    sessions, token = TokenSessions(database, lambda: 0), grant(max_sessions=2, max_session_seconds=60)
+    assert [sessions.start(name, token) for name in ("s1", "s1", "s2")] == [60, 60, 60]
+    sessions.end("s1", 3)
+    with pytest.raises(ForbiddenError, match=r"all of its sessions \(2\)"):
+        TokenSessions(database, lambda: 0).start("s3", token)
+    assert sessions.start("s3", token.model_copy(update={"id": "t2"})) == 60
+
+
+def test_start_reserves_seconds_and_end_returns_unused(database: Database) -> None:
+    sessions = TokenSessions(database, lambda: 0)
+    token = grant(max_sessions=9, max_session_seconds=60, max_seconds=100)
+    assert [sessions.start(name, token) for name in ("s1", "s2")] == [60, 40]
+    with pytest.raises(ForbiddenError, match=r"The seconds of the token \(100\) are used up"):
+        sessions.start("s3", token)
+    sessions.end("s1", 5)
+    assert sessions.start("s3", token) == 55
+
+
+def test_start_deletes_rows_of_expired_tokens(database: Database) -> None:
+    TokenSessions(database, lambda: 0).start("s1", grant())
+    TokenSessions(database, lambda: 1001).start("s2", grant().model_copy(update={"id": "t2", "expires_at": 2000}))
+    assert [row["session_id"] for row in database.query("SELECT * FROM token_sessions")] == ["s2"]
+    with pytest.raises(ForbiddenError, match="has expired"):  # another machine's clock may say it has not
+        TokenSessions(database, lambda: 1001).start("s3", grant())
