@@ -1,18 +1,21 @@
-"""The scheduler over stages in memory: how jobs end on a full disk, and when another Director has taken over."""
+"""The scheduler and its retries: how jobs end on a full disk, and when another Director has taken over."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import MediaError, StateError, StorageFullError
+from errors import LipwrightError, MediaError, StateError, StorageFullError
+from jobs import retry as retry_module
 from jobs.messages import PreparedSpeech
 from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
+from jobs.retry import retry
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
@@ -112,8 +115,7 @@ async def test_start_waiting_with_full_disk_leaves_jobs_queued(bench: Bench) -> 
     assert error is not None and error.code == MediaError.code
 
 
-async def test_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.retry._FIRST_DISK_PAUSE_S", 0.01)
+async def test_running_job_waits_for_disk_space(bench: Bench) -> None:
     job = bench.add()
     bench.table.full_at = JobStage.PREPARING_AUDIO
     bench.stages.go.set()
@@ -184,3 +186,59 @@ async def test_job_that_succeeded_keeps_segments_for_revisions(
     assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED
     assert bench.files.has(segment_key(job.id, 0)) is is_kept
     assert not bench.files.has(speech_key(job.id)) and not bench.files.has(face_speech_key(job.id, 0))
+
+
+LIMITS = JobConfig(max_attempts=3, max_disk_wait_s=0.2)
+FULL = StorageFullError("The disk of the job table is full.")
+
+
+class Work:
+    """Raises one error after the other, then returns how often it was called."""
+
+    def __init__(self, errors: Sequence[Exception]) -> None:
+        self._errors = list(errors)
+        self.num_calls = 0
+
+    async def __call__(self) -> int:
+        self.num_calls += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        return self.num_calls
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry_module, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry_module, "_FIRST_DISK_PAUSE_S", 0.01)
+    monkeypatch.setattr(retry_module, "_MAX_DISK_PAUSE_S", 0.02)
+
+
+@pytest.mark.parametrize(
+    "error", [FULL, OSError(errno.ENOSPC, "No space left on device"), ExceptionGroup("segments", [FULL])]
+)
+async def test_work_continues_once_there_is_space(error: Exception) -> None:
+    assert await retry(Work([error] * 8), LIMITS) == 9, "more often than `max_attempts`"
+
+
+async def test_work_fails_when_the_disk_stays_full() -> None:
+    work = Work([FULL] * 99)
+    message = r"job table is full\. Waited .* jobs\.max_disk_wait_s.* Free disk"
+    with pytest.raises(StorageFullError, match=message) as caught:
+        await retry(work, LIMITS)
+    assert caught.value.was_retried
+    assert 10 <= work.num_calls <= 13, "pauses of 0.01 and 0.02 s, 0.2 s together"
+
+
+async def test_a_full_disk_uses_up_no_attempts() -> None:
+    defect = SystemError("AST constructor recursion depth mismatch")
+    assert await retry(Work([defect, FULL, FULL, FULL, defect]), LIMITS) == 6
+    with pytest.raises(LipwrightError, match="failed 3 times"):
+        await retry(Work([defect, FULL, defect, defect]), LIMITS)
+
+
+@pytest.mark.parametrize("error", [MediaError("a.mp4: expected video"), StorageFullError("a wait", was_retried=True)])
+async def test_rejected_input_or_a_wait_inside_is_not_repeated(error: LipwrightError) -> None:
+    work = Work([ExceptionGroup("segments", [error])])
+    with pytest.raises(type(error), match=str(error)):
+        await retry(work, LIMITS)
+    assert work.num_calls == 1
