@@ -79,6 +79,10 @@ class Bench:
         request = BackgroundRequest(background_file=writer.finish(), owner=owner)
         return (await self.backgrounds.create(request)).id
 
+    def age(self, file_id: str) -> None:
+        unused_since = time.time() - CONFIG.live.max_session_s - 7200
+        os.utime(on_disk(self.files, background_folder(file_id)), (unused_since, unused_since))
+
     async def ensure(self, file_id: str, shown: VideoInfo = SHOWN, after_end: AfterEnd = "loop") -> SourceVideo:
         return await self.backgrounds.ensure(file_id, None, shown, after_end, ignore_progress)
 
@@ -121,9 +125,8 @@ async def test_create_background_with_bad_file_is_refused(bench: Bench) -> None:
 
 async def test_sweep_removes_only_unused_backgrounds(bench: Bench) -> None:
     old, used = [await bench.send(content) for content in (b"old", b"used")]
-    age_s = CONFIG.live.max_session_s + 7200
     for file_id in (old, used):
-        os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)
+        bench.age(file_id)
     await bench.ensure(used)
     await bench.backgrounds.sweep()
     await bench.ensure(used)
@@ -138,8 +141,7 @@ async def test_sweep_keeps_backgrounds_of_avatars(bench: Bench) -> None:
     file_id = await bench.send()
     settings = AvatarSettings(background_id=file_id)
     avatar = bench.table.put_avatar(avatar_record("a", settings=settings))
-    age_s = CONFIG.live.max_session_s + 7200
-    os.utime(on_disk(bench.files, background_folder(file_id)), (time.time() - age_s,) * 2)
+    bench.age(file_id)
     await bench.backgrounds.sweep()
     with pytest.raises(StateError, match=avatar.id):
         await bench.backgrounds.delete(file_id, None)

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from models.avatar.folder import write_whole
 from models.matting.report import MatteReport
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, avatar_folder, source_key
 from storage.file_store import FileStore
-from telemetry.log_context import CallContext
 from tests.unit.jobs.no_stages import NoStages
 
 KEY = "0" * 32
@@ -45,9 +43,7 @@ class Matting(NoStages):
     async def find_screen(self, *_: Any) -> ScreenColour | None:
         return self.screen
 
-    async def matte(
-        self, context: CallContext, avatar: Any, screen: Any, start: int, stop: int, before: str | None, out: str
-    ) -> None:
+    async def matte(self, context: Any, avatar: Any, screen: Any, start: int, stop: int, before: Any, out: str) -> None:
         await asyncio.sleep(0)
         if start == self.lost_at:
             raise ReplicaLostError("LandmarkGenerator ended.")
@@ -55,9 +51,7 @@ class Matting(NoStages):
         self.made.append((start, stop))
         self.files.stored.put(out, b"%d-%d" % (start, stop))
 
-    async def join_matte(
-        self, context: CallContext, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]
-    ) -> None:
+    async def join_matte(self, context: Any, avatar: AvatarRef, part: str, screen: Any, pieces: Sequence[str]) -> None:
         self.joined += 1
         content = b""
         for piece in pieces:
@@ -74,15 +68,14 @@ class Matting(NoStages):
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
-        self.root, self.files = root, FileStore(root)
-        self.stages = Matting(self.files)
+    def __init__(self, files: FileStore) -> None:
+        self.root, self.files, self.stages = files.root, files, Matting(files)
         self.mattes = Mattes(PipelineConfig(), self.stages, self.files)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(files: FileStore) -> Bench:
+    return Bench(files)
 
 
 PIECES = [(0, 48), (48, 96), (96, 120)]
