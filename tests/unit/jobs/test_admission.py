@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +20,6 @@ from storage.file_keys import job_file_key, source_key, voice_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.local.api_keys import FileKeyRing
-from storage.sqlite.database import Database
 from tests.unit.job_records import SOUND, avatar_record, job_record
 from tests.unit.on_disk import on_disk
 
@@ -32,13 +29,11 @@ MIB = 1024**2
 class Bench:
     """An admission over a real table and folder, with a clock that the test moves."""
 
-    def __init__(self, root: Path, **limits: object) -> None:
-        base = {"max_running_jobs": 1, "max_queued_jobs": 4, "max_queued_bytes": 100 * MIB, "min_free_bytes": 0}
-        jobs = JobConfig.model_validate({**base, **limits})
-        self.files = FileStore(root)
-        self.table = JobTable(Database(self.files.table_path))
-        self.now = 0.0
-        self.admission = AdmissionController(PipelineConfig(jobs=jobs), self.table, self.files, lambda: self.now)
+    def __init__(self, files: FileStore, table: JobTable, min_free_bytes: int = 0) -> None:
+        limits = {"max_running_jobs": 1, "max_queued_jobs": 4, "max_queued_bytes": 100 * MIB}
+        jobs = JobConfig.model_validate({**limits, "min_free_bytes": min_free_bytes})
+        self.table, self.now = table, 0.0
+        self.admission = AdmissionController(PipelineConfig(jobs=jobs), table, files, lambda: self.now)
 
     def add(self, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> JobRecord:
         audio = SOUND.model_copy(update={"num_bytes": MIB})
@@ -49,10 +44,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 def asking(num_bytes: int | None = MIB, **fields: object) -> AdmitRequest:
@@ -190,10 +183,10 @@ def test_an_idempotency_key_names_its_job(bench: Bench) -> None:
     assert bench.admission.state().num_arriving == 1, "no bench is kept for a job that is there"
 
 
-def test_a_disk_that_would_not_hold_it_is_noticed(tmp_path: Path) -> None:
-    free = FileStore(tmp_path).stored.free_bytes()
+def test_a_disk_that_would_not_hold_it_is_noticed(files: FileStore, table: JobTable) -> None:
+    free = files.stored.free_bytes()
     assert free is not None
-    bench = Bench(tmp_path, min_free_bytes=free // 2)
+    bench = Bench(files, table, min_free_bytes=free // 2)
     bench.admission.check_disk(free // 4)
     promised = bench.add(disk_bytes=free)  # other programs may delete files meanwhile
     with pytest.raises(StorageFullError, match="beside what other jobs will need"):
@@ -202,7 +195,6 @@ def test_a_disk_that_would_not_hold_it_is_noticed(tmp_path: Path) -> None:
         bench.admission.admit(asking())
     bench.table.update_job(promised.id, status=JobStatus.RUNNING, progress=0.99)
     bench.admission.admit(asking())
-    bench.table.close()
 
 
 def test_a_body_that_names_urls_gets_a_wider_place(bench: Bench) -> None:
@@ -235,10 +227,8 @@ CONFIG = PipelineConfig.model_validate({"jobs": {"min_free_bytes": 0}})
 class KeyBench:
     """An admission with two keys, of which the test limits the first."""
 
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
-        self.table = JobTable(Database(self.files.table_path))
-        self.ring = FileKeyRing(root)
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        self.files, self.table, self.ring = files, table, FileKeyRing(files.root)
         self.owner, self.other = (self.ring.add(name)[0].id for name in ("first", "second"))
         self.now = utc_now()
         self.stored = StoredBytes(self.table, self.files)
@@ -271,10 +261,8 @@ class KeyBench:
 
 
 @pytest.fixture
-def keyed(tmp_path: Path) -> Iterator[KeyBench]:
-    bench = KeyBench(tmp_path)
-    yield bench
-    bench.table.close()
+def keyed(files: FileStore, table: JobTable) -> KeyBench:
+    return KeyBench(files, table)
 
 
 def test_admit_over_concurrent_jobs_is_refused(keyed: KeyBench) -> None:

@@ -57,12 +57,20 @@ class Candidate:
 pytestmark = pytest.mark.usefixtures("postgres")
 
 
+Propose = Callable[..., Candidate]
+
+
 @pytest.fixture
-def candidates(postgres: PostgresServer) -> Iterator[tuple[Candidate, Candidate]]:
-    url = postgres.new_database()
-    both = Candidate(url, "a"), Candidate(url, "b")
-    yield both
-    for candidate in both:
+def propose(postgres: PostgresServer) -> Iterator[Propose]:
+    """Makes candidates at one database."""
+    url, made = postgres.new_database(), list[Candidate]()
+
+    def add(*arguments: Any) -> Candidate:
+        made.append(Candidate(url, *arguments))
+        return made[-1]
+
+    yield add
+    for candidate in made:
         candidate.table.close()
 
 
@@ -76,8 +84,8 @@ async def until(is_so: Callable[[], bool]) -> float:
     return num_looks * _LOOK_S
 
 
-async def test_killed_leader_is_followed_within_ten_seconds(candidates: tuple[Candidate, Candidate]) -> None:
-    first, second = candidates
+async def test_killed_leader_is_followed_within_ten_seconds(propose: Propose) -> None:
+    first, second = propose("a"), propose("b")
     leading = asyncio.create_task(first.election.run())
     await until(lambda: first.election.is_leader)
     waiting = asyncio.create_task(second.election.run())
@@ -95,10 +103,14 @@ async def test_killed_leader_is_followed_within_ten_seconds(candidates: tuple[Ca
         first.election.check()
 
 
-async def test_released_lease_is_claimed_at_once(candidates: tuple[Candidate, Candidate]) -> None:
-    first, second = candidates
+async def test_released_lease_is_claimed_at_once(propose: Propose) -> None:
+    first, second = propose("a"), propose("b")
     leading = asyncio.create_task(first.election.run())
-    await until(lambda: first.election.is_leader)
+    await until(lambda: first.election.starts_work)
+    first.election.drain()
+    assert first.election.is_leader and not first.election.starts_work
+    with pytest.raises(UnavailableError, match="is stopping"):
+        first.election.check()
     await first.election.stop()
     assert await asyncio.to_thread(second.table.database.try_claim, "b", 0.1), "the lease had seconds left"
     await asyncio.sleep(2.0)
@@ -108,34 +120,19 @@ async def test_released_lease_is_claimed_at_once(candidates: tuple[Candidate, Ca
     assert first.log == ["began", "ended"]
 
 
-async def test_draining_leader_rejects_new_work_and_keeps_its_lease(candidates: tuple[Candidate, Candidate]) -> None:
-    leader, _ = candidates
-    work = asyncio.create_task(leader.election.run())
-    await until(lambda: leader.election.starts_work)
-    leader.election.drain()
-    assert leader.election.is_leader
-    assert not leader.election.starts_work
-    with pytest.raises(UnavailableError, match="is stopping"):
-        leader.election.check()
-    work.cancel()
-
-
-async def test_restarted_director_takes_over_its_service_lease(postgres: PostgresServer) -> None:
-    url = postgres.new_database()
-    old, new = Candidate(url, "a"), Candidate(url, "a")
+async def test_restarted_director_takes_over_its_service_lease(propose: Propose) -> None:
+    old, new = propose("a"), propose("a")
     assert await asyncio.to_thread(old.table.database.try_claim, "a", 3600.0)
     work = asyncio.create_task(new.election.run())
     await until(lambda: new.election.is_leader)
     work.cancel()
-    old.table.close()
-    new.table.close()
 
 
 class Readiness:
     """The stages of a service: none answers before `is_there` is set."""
 
-    def __init__(self) -> None:
-        self.is_there = False
+    def __init__(self, is_there: bool = False) -> None:
+        self.is_there = is_there
 
     async def __call__(self) -> bool:
         if not self.is_there:
@@ -143,12 +140,10 @@ class Readiness:
         return True
 
 
-async def test_leader_hands_over_to_a_newer_service_when_ready(postgres: PostgresServer) -> None:
-    url, ready = postgres.new_database(), Readiness()
-    always = Readiness()
-    always.is_there = True
-    old = Candidate(url, "session_1/lipwright", always, _LONG_S)
-    new = Candidate(url, "session_2/lipwright", ready, _LONG_S)
+async def test_leader_hands_over_to_a_newer_service_when_ready(propose: Propose) -> None:
+    ready = Readiness()
+    old = propose("session_1/lipwright", Readiness(is_there=True), _LONG_S)
+    new = propose("session_2/lipwright", ready, _LONG_S)
     works = [asyncio.create_task(old.election.run())]
     await until(lambda: old.election.is_leader)
     works.append(asyncio.create_task(new.election.run()))
@@ -163,51 +158,41 @@ async def test_leader_hands_over_to_a_newer_service_when_ready(postgres: Postgre
         work.cancel()
     assert took_s < _LONG_S, "nobody waited for the end of a lease"
     assert (old.log, new.log) == (["began", "ended"], ["began"])
-    for candidate in (old, new):
-        candidate.table.close()
 
 
-async def test_unclaimed_handover_is_claimed_by_any_candidate(postgres: PostgresServer) -> None:
-    url = postgres.new_database()
-    old = Candidate(url, "session_1/lipwright")
+async def test_unclaimed_handover_is_claimed_by_any_candidate(propose: Propose) -> None:
+    old, successor = propose("session_1/lipwright"), propose("session_2/lipwright").table.database
     work = asyncio.create_task(old.election.run())
     await until(lambda: old.election.is_leader)
-    successor = JobTable(Database(url))
-    assert await asyncio.to_thread(successor.database.request_handover, "session_2/lipwright", 60.0)
+    assert await asyncio.to_thread(successor.request_handover, "session_2/lipwright", 60.0)
     await until(lambda: old.log == ["began", "ended"])
-    assert not await asyncio.to_thread(successor.database.try_claim, "session_3/lipwright", 1.0, True), (
-        "it is handed to another"
-    )
-    successor.close()
+    is_claimed = await asyncio.to_thread(successor.try_claim, "session_3/lipwright", 1.0, True)
+    assert not is_claimed, "it is handed to another"
     assert await until(lambda: old.election.is_leader) < _PROMISED_S
     work.cancel()
-    old.table.close()
 
 
 async def test_election_without_database_has_no_leader() -> None:
     with running_postgres() as server:
         candidate = Candidate(server.new_database(), "a")
 
-        async def lose_it() -> None:
-            work = asyncio.create_task(candidate.election.run())
-            await until(lambda: candidate.election.is_leader)
-            await asyncio.to_thread(server.stop)
-            await until(lambda: not candidate.election.is_leader)
-            await until(lambda: candidate.log[-1] == "ended")
-            await asyncio.to_thread(server.start)
-            await until(lambda: candidate.election.is_leader)
-            work.cancel()
-            with suppress(asyncio.CancelledError):
-                await work
-            server.freeze()
-            asked = asyncio.create_task(candidate.table.run_in_thread(candidate.table.count_jobs, JobStatus.QUEUED))
-            for _ in range(20):
-                await asyncio.sleep(0.01)
-            assert not asked.done(), "the loop goes on while the database hangs"
-            server.thaw()
-            assert await asked == 0
-
-        await lose_it()
+        work = asyncio.create_task(candidate.election.run())
+        await until(lambda: candidate.election.is_leader)
+        await asyncio.to_thread(server.stop)
+        await until(lambda: not candidate.election.is_leader)
+        await until(lambda: candidate.log[-1] == "ended")
+        await asyncio.to_thread(server.start)
+        await until(lambda: candidate.election.is_leader)
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        server.freeze()
+        asked = asyncio.create_task(candidate.table.run_in_thread(candidate.table.count_jobs, JobStatus.QUEUED))
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert not asked.done(), "the loop goes on while the database hangs"
+        server.thaw()
+        assert await asked == 0
         assert candidate.log == ["began", "ended", "began"]
         candidate.table.close()
 

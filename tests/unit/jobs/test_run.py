@@ -113,10 +113,8 @@ class MemoryStages(NoStages):
         span = request.span
         assert (span.fps, span.total) == (Fraction(25), self._num_frames)
         self.playbacks.add(request.playback)
-        arrays = {
-            field.name: np.zeros(span.num, np.int32) for field in fields(MouthPlan) if field.name != "first_frame"
-        }
-        drive = MouthPlan(first_frame=span.first, **arrays)  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {field.name: np.zeros(span.num, np.int32) for field in fields(MouthPlan)}
+        drive = MouthPlan(**{**arrays, "first_frame": span.first})
         planned = PlannedBlock(drive, None, measures_of(span.first, span.stop))
         return ShownBlock(planned, np.zeros(span.num, np.int64))
 
@@ -126,13 +124,11 @@ class MemoryStages(NoStages):
         segment = self._make_segment(plan.first_frame)
         received(Metered(None, ComputeTime(2.0, 0.5)))
         await asyncio.to_thread(self._files.stored.put, out, segment)
-        return RenderedSegment(
-            len(segment), hashlib.sha256(segment).hexdigest(), RunningStats.of(np.full(len(plan), 0.06))
-        )
+        motion = RunningStats.of(np.full(len(plan), 0.06))
+        return RenderedSegment(len(segment), hashlib.sha256(segment).hexdigest(), motion)
 
-    async def join(
-        self, context: CallContext, segments: Any, speech: Any, out: str, source: Any, output: OutputInfo
-    ) -> None:
+    async def join(self, context: CallContext, segments: Any, speech: Any, out: str, *rest: Any) -> None:
+        output: OutputInfo = rest[-1]
         assert (output.num_frames, len(output.produce_id)) == (self._num_frames, 32)
         self.sound = output.sound
         await asyncio.to_thread(self._files.stored.put, out, b"whole")
@@ -327,12 +323,9 @@ def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobT
         output.append(first)
         return b"second run"
 
-    def fails(first: int) -> bytes:
-        raise StageTimeoutError("too late")
-
     table.update_job(job.id, attempts=3)
     with pytest.raises(ExceptionGroup):
-        run(job, table, tmp_path, fails)
+        run(job, table, tmp_path, lambda first: breaks(110))
     assert table.get_job(job.id).attempts == 3, "what was output before is no progress"
     resumed = run(job, table, tmp_path, goes_on)
     assert table.get_job(job.id).attempts == 0, "progress forgives earlier tries"
