@@ -15,8 +15,9 @@ _FLAG = {"type": "boolean"}
 _QUANTITY = {"type": ["string", "integer"], "pattern": r"^\d+(m|Mi|Gi)?$"}
 
 
-def _object(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+def _object(required: str = "", **properties: Any) -> dict[str, Any]:
+    fields = {"properties": properties, "required": required.split(), "additionalProperties": False}
+    return {"type": "object", **fields}
 
 
 def _list(items: dict[str, Any]) -> dict[str, Any]:
@@ -24,78 +25,47 @@ def _list(items: dict[str, Any]) -> dict[str, Any]:
 
 
 _RESOURCES = {"type": "object", "additionalProperties": _QUANTITY}
+_PORT = _object("containerPort name", containerPort=_COUNT, name={"type": "string", "maxLength": 15})
 _CONTAINER = _object(
-    ("name", "image", "resources"),
-    name=_TEXT,
-    image={"type": "string", "pattern": r":\d+\.\d+\.\d+"},
-    env=_list(_object(("name",), name=_TEXT, value=_TEXT, valueFrom={"type": "object"})),
+    "name image resources",
+    **{"name": _TEXT, "image": {"type": "string", "pattern": r":\d+\.\d+\.\d+"}, "ports": _list(_PORT)},
+    env=_list(_object("name", name=_TEXT, value=_TEXT, valueFrom={"type": "object"})),
     securityContext=_object(allowPrivilegeEscalation=_FLAG, capabilities=_object(drop=_list(_TEXT))),
-    lifecycle=_object(preStop=_object(exec=_object(("command",), command=_list(_TEXT)))),
-    ports=_list(_object(("containerPort", "name"), containerPort=_COUNT, name={"type": "string", "maxLength": 15})),
+    lifecycle=_object(preStop=_object(exec=_object("command", command=_list(_TEXT)))),
     resources=_object(requests=_RESOURCES, limits=_RESOURCES),
-    volumeMounts=_list(_object(("name", "mountPath"), name=_TEXT, mountPath=_TEXT)),
+    volumeMounts=_list(_object("name mountPath", name=_TEXT, mountPath=_TEXT)),
 )
-_POD = _object(
-    ("spec",),
-    spec=_object(
-        ("containers",),
-        containers=_list(_CONTAINER),
-        terminationGracePeriodSeconds=_COUNT,
-        securityContext=_object(
-            runAsNonRoot=_FLAG,
-            runAsUser=_COUNT,
-            fsGroup=_COUNT,
-            fsGroupChangePolicy={"enum": ["OnRootMismatch", "Always"]},
-        ),
-        tolerations=_list(_object(key=_TEXT, operator={"enum": ["Exists", "Equal"]}, effect=_TEXT)),
-        volumes=_list(
-            _object(
-                ("name",),
-                name=_TEXT,
-                persistentVolumeClaim=_object(("claimName",), claimName=_TEXT),
-                emptyDir=_object(medium={"enum": ["", "Memory"]}, sizeLimit=_QUANTITY),
-            )
-        ),
-    ),
+_POLICY = {"fsGroupChangePolicy": {"enum": ["OnRootMismatch", "Always"]}}
+_CLAIM = _object("claimName", claimName=_TEXT)
+_EMPTY = _object(medium={"enum": ["", "Memory"]}, sizeLimit=_QUANTITY)
+_POD_SPEC = _object(
+    "containers",
+    **{"containers": _list(_CONTAINER), "terminationGracePeriodSeconds": _COUNT},
+    securityContext=_object(runAsNonRoot=_FLAG, runAsUser=_COUNT, fsGroup=_COUNT, **_POLICY),
+    tolerations=_list(_object(key=_TEXT, operator={"enum": ["Exists", "Equal"]}, effect=_TEXT)),
+    volumes=_list(_object("name", name=_TEXT, persistentVolumeClaim=_CLAIM, emptyDir=_EMPTY)),
 )
 _START = {"type": "object", "additionalProperties": _TEXT}  # numbers, too: KubeRay refuses what is no string
-_SECRET = _object(("secretKeyRef",), secretKeyRef=_object(("name", "key"), name=_TEXT, key=_TEXT))
-
+_GROUP = {"rayStartParams": _START, "template": _object("spec", spec=_POD_SPEC)}
+_REPLICAS = {"replicas": _COUNT, "minReplicas": _COUNT, "maxReplicas": _COUNT}
+_PASSWORD = _object("secretKeyRef", secretKeyRef=_object("name key", name=_TEXT, key=_TEXT))
+_REDIS = {"redisAddress": _TEXT, "redisPassword": _object(value=_TEXT, valueFrom=_PASSWORD)}
+_CLUSTER = _object(
+    "headGroupSpec",
+    **{"rayVersion": _TEXT, "enableInTreeAutoscaling": _FLAG, "autoscalerOptions": _object(idleTimeoutSeconds=_COUNT)},
+    authOptions=_object(mode={"enum": ["disabled", "token"]}),
+    gcsFaultToleranceOptions=_object("redisAddress", externalStorageNamespace=_TEXT, **_REDIS),
+    headGroupSpec=_object("rayStartParams template", **_GROUP),
+    workerGroupSpecs=_list(_object("groupName template", groupName=_TEXT, **_GROUP, **_REPLICAS)),
+)
+_UPGRADE = {"enum": ["NewCluster", "NewClusterWithIncrementalUpgrade", "None"]}
 RAY_SERVICE = _object(
-    ("apiVersion", "kind", "metadata", "spec"),
-    apiVersion={"const": "ray.io/v1"},
-    kind={"const": "RayService"},
-    metadata=_object(("name",), name=_TEXT),
+    "apiVersion kind metadata spec",
+    **{"apiVersion": {"const": "ray.io/v1"}, "kind": {"const": "RayService"}, "metadata": _object("name", name=_TEXT)},
     spec=_object(
-        ("rayClusterConfig", "serveConfigV2"),
-        serveConfigV2=_TEXT,
+        "rayClusterConfig serveConfigV2",
+        **{"serveConfigV2": _TEXT, "rayClusterConfig": _CLUSTER, "rayClusterDeletionDelaySeconds": _COUNT},
         excludeHeadPodFromServeSvc=_FLAG,
-        rayClusterDeletionDelaySeconds=_COUNT,
-        upgradeStrategy=_object(("type",), type={"enum": ["NewCluster", "NewClusterWithIncrementalUpgrade", "None"]}),
-        rayClusterConfig=_object(
-            ("headGroupSpec",),
-            rayVersion=_TEXT,
-            enableInTreeAutoscaling=_FLAG,
-            autoscalerOptions=_object(idleTimeoutSeconds=_COUNT),
-            authOptions=_object(mode={"enum": ["disabled", "token"]}),
-            gcsFaultToleranceOptions=_object(
-                ("redisAddress",),
-                redisAddress=_TEXT,
-                redisPassword=_object(value=_TEXT, valueFrom=_SECRET),
-                externalStorageNamespace=_TEXT,
-            ),
-            headGroupSpec=_object(("rayStartParams", "template"), rayStartParams=_START, template=_POD),
-            workerGroupSpecs=_list(
-                _object(
-                    ("groupName", "template"),
-                    groupName=_TEXT,
-                    replicas=_COUNT,
-                    minReplicas=_COUNT,
-                    maxReplicas=_COUNT,
-                    rayStartParams=_START,
-                    template=_POD,
-                )
-            ),
-        ),
+        upgradeStrategy=_object("type", type=_UPGRADE),
     ),
 )

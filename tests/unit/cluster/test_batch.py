@@ -26,16 +26,19 @@ from storage.file_store import FileStore
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.api_server import MemoryService
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 
 class LocalDirector(MemoryService):
     """A job's result is its speech or its text; `silent` speech fails; `endless` speech never ends."""
 
-    def __init__(self, files: FileStore, num_refusals: int = 0) -> None:
+    num_refused_jobs = 0
+    max_unfinished = 0
+    num_awaited = 0
+    """No job ends before so many were there at once."""
+
+    def __init__(self, files: FileStore) -> None:
         super().__init__(files.root)
-        self.num_refused_jobs = num_refusals
-        self.max_unfinished = 0
-        self.num_awaited = 0  # no job ends before so many were there at once
 
     @property
     def jobs(self) -> dict[str, JobRecord]:
@@ -59,8 +62,7 @@ class LocalDirector(MemoryService):
             await asyncio.sleep(timeout_s)
             return self.table.get_job(job_id)
         await asyncio.sleep(0.01)
-        while self.max_unfinished < self.num_awaited:  # noqa: ASYNC110  # `submit` may come from any side
-            await asyncio.sleep(0.01)
+        await until(lambda: self.max_unfinished >= self.num_awaited)
         if speech == b"silent":
             return self.fail(job_id, FaceNotFoundError("no face"))
         self.report = {"warnings": ["as made"]}
@@ -82,20 +84,19 @@ def _pair(folder: Path, line: int, **fields: Any) -> Pair:
 
 def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
     (folder / "face.mp4").write_bytes(b"face")
-    pairs = []
     for line, speech in enumerate(speeches, start=1):
         (folder / f"{line}.wav").write_bytes(speech)
-        pairs.append(_pair(folder, line))
-    return pairs
+    return [_pair(folder, line) for line in range(1, len(speeches) + 1)]
 
 
-def _run(
-    director: LocalDirector, files: FileStore, limits: BatchLimits, pairs: list[Pair]
-) -> dict[int, dict[str, Any]]:
+Reports = dict[int, dict[str, Any]]
+
+
+def _run(director: LocalDirector, files: FileStore, limits: BatchLimits, pairs: list[Pair]) -> Reports:
     """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
 
-    async def collect() -> dict[int, dict[str, Any]]:
-        with open_record(files.table_path.parents[1] / "results.jsonl") as record:
+    async def collect() -> Reports:
+        with open_record(files.root.parent / "results.jsonl") as record:
             batch = Batch(DirectorRenderer(director, files), record, limits)
             rest = [pair for pair in pairs if record.done(pair) is None]
             return {report["line"]: report async for report in batch.run(rest)}
@@ -140,10 +141,8 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     reports = _run(director, files, BatchLimits(1, 60), [with_turns, diarized])
     assert [reports[line]["status"] for line in (1, 2)] == ["succeeded", "succeeded"], reports
     one, two = (director.jobs[reports[line]["job_id"]] for line in (1, 2))
-    assert [(turn.start, turn.face, turn.audio) for turn in one.plan.turns] == [
-        (0, "0", "audio"),
-        (1, "1", "audio_bob"),
-    ]
+    spoken = [(turn.start, turn.face, turn.audio) for turn in one.plan.turns]
+    assert spoken == [(0, "0", "audio"), (1, "1", "audio_bob")]
     assert on_disk(files, job_file_key(one.id, "audio_bob")).read_bytes() == b"another speech"
     assert two.spec is not None and two.spec.speakers == speakers
     assert on_disk(files, job_file_key(two.id, "diarization")).read_bytes().startswith(b"SPEAKER a 1")
@@ -159,16 +158,10 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
 
 def test_no_more_than_allowed_are_in_flight(files: FileStore, tmp_path: Path) -> None:
     director = LocalDirector(files)
-    director.num_awaited = 2
+    director.num_awaited, director.num_refused_jobs = 2, 3
     reports = _run(director, files, BatchLimits(2, 20), _pairs(tmp_path, *[b"speech"] * 7))
-    assert {report["status"] for report in reports.values()} == {"succeeded"}
+    assert {report["status"] for report in reports.values()} == {"succeeded"}, "a full service is asked again"
     assert director.max_unfinished == 2
-
-
-def test_a_full_service_is_asked_again(files: FileStore, tmp_path: Path) -> None:
-    director = LocalDirector(files, num_refusals=3)
-    reports = _run(director, files, BatchLimits(1, 60), _pairs(tmp_path, b"speech"))
-    assert reports[1]["status"] == "succeeded"
 
 
 def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -> None:
@@ -221,8 +214,7 @@ def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> N
 
     async def stop_in_the_middle() -> None:
         task = asyncio.create_task(DirectorRenderer(director, files).render(pairs[0], name))
-        while not director.jobs:  # noqa: ASYNC110  # the jobs of a real Director say nothing either
-            await asyncio.sleep(0.01)
+        await until(lambda: director.jobs)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -34,8 +34,7 @@ class Logs:
 @pytest.fixture
 def logs() -> Iterator[Logs]:
     """Serve's logger with handlers like those of a replica; afterwards all loggers are as they were."""
-    before = logger.handlers[:], logger.filters[:], logger.level, logger.propagate
-    levels, handlers = _levels(), _handlers()
+    before = {each.name: (each.level, each.handlers[:], each.filters[:], each.propagate) for each in _loggers()}
     logs = Logs()
     terminal, file = logging.StreamHandler(logs.terminal), _Buffered(logs.file)
     terminal.setFormatter(ServeFormatter("lipwright_Studio", "abc"))
@@ -43,24 +42,13 @@ def logs() -> Iterator[Logs]:
     logger.setLevel(logging.INFO)
     configure_logging()
     yield logs
-    logger.handlers, logger.filters, logger.propagate = before[0], before[1], before[3]
-    logger.setLevel(before[2])
-    for name in _levels():
-        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
-        logging.getLogger(name).handlers = handlers.get(name, [])
+    for each in _loggers():
+        level, each.handlers, each.filters, each.propagate = before.get(each.name, (logging.NOTSET, [], [], True))
+        each.setLevel(level)
 
 
-def _loggers() -> dict[str, logging.Logger]:
-    known = logging.Logger.manager.loggerDict.items()
-    return {name: each for name, each in known if isinstance(each, logging.Logger)}
-
-
-def _levels() -> dict[str, int]:
-    return {name: each.level for name, each in _loggers().items()}
-
-
-def _handlers() -> dict[str, list[logging.Handler]]:
-    return {name: each.handlers[:] for name, each in _loggers().items()}
+def _loggers() -> list[logging.Logger]:
+    return [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
 
 
 class _Buffered(logging.Handler):
@@ -76,7 +64,7 @@ class _Buffered(logging.Handler):
         self._file.write(self.format(record) + "\n")
 
 
-def test_call_context_adds_job_and_segment(logs: Logs) -> None:
+def test_call_context_adds_job_segment_and_trace(logs: Logs) -> None:
     with call_context(CallContext("4f00", 3)):
         logger.info("rendering %d frames", 9)
     logger.info("idle")
@@ -86,14 +74,10 @@ def test_call_context_adds_job_and_segment(logs: Logs) -> None:
     lines = logs.terminal.getvalue().splitlines()
     assert lines[0].endswith("-- rendering 9 frames job=4f00 segment=3")
     assert lines[1].endswith("-- idle")
-
-
-def test_call_context_adds_the_trace(logs: Logs) -> None:
     trace = TraceContext("0af7651916cd43dd8448eb211c80319c")
     with call_context(CallContext("", trace=trace)):
         logger.info("accepted")
-    (record,) = logs.records
-    assert record["trace_id"] == trace.trace_id and "job" not in record
+    assert logs.records[-1]["trace_id"] == trace.trace_id and "job" not in logs.records[-1]
     assert logs.terminal.getvalue().endswith(f"-- accepted trace_id={trace.trace_id}\n")
 
 
