@@ -41,28 +41,22 @@ def test_a_key_is_known_until_it_is_revoked(tmp_path: Path) -> None:
     assert keys.list() == [other]
 
 
-def test_the_file_is_private_and_holds_no_secret(tmp_path: Path) -> None:
-    made, key = FileKeyRing(tmp_path).add("a studio")
-    path = tmp_path / "api_keys.json"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    secret = key.removeprefix(f"lw_{made.id}_")
-    assert secret not in path.read_text()
-    assert made.hash == hashlib.sha256(secret.encode()).hexdigest()
-    assert len(base64.urlsafe_b64decode(secret)) * 8 >= 160
-
-
 @pytest.mark.parametrize("is_new", [True, False])
-def test_adding_a_key_makes_the_data_folder_private(tmp_path: Path, is_new: bool) -> None:
+def test_adding_a_key_keeps_folder_and_secret_private(tmp_path: Path, is_new: bool) -> None:
     umask = os.umask(0o022)
     try:
         if not is_new:  # as an earlier version has left it
             (tmp_path / "data").mkdir(mode=0o755)
             (tmp_path / "data" / ".api_keys.lock").touch(mode=0o644)
-        FileKeyRing(tmp_path / "data").add("a studio")
+        made, key = FileKeyRing(tmp_path / "data").add("a studio")
     finally:
         os.umask(umask)
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()} == {0o600}
+    secret = key.removeprefix(f"lw_{made.id}_")
+    assert secret not in (tmp_path / "data" / "api_keys.json").read_text()
+    assert made.hash == hashlib.sha256(secret.encode()).hexdigest()
+    assert len(base64.urlsafe_b64decode(secret)) * 8 >= 160
 
 
 def test_other_processes_see_every_change(tmp_path: Path, repo_root: Path) -> None:

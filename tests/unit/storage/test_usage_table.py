@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -72,11 +73,14 @@ def test_new_director_counts_only_what_the_first_one_lacks(again: Again) -> None
     with metered():
         spend(3.0)
         for change in (
+            first.database.check_claim,
             lambda: first.record_segment(segment(job, 1), 4.0),
             lambda: first.update_job(job.id, status=JobStatus.SUCCEEDED),
         ):
-            with pytest.raises(StateError):
+            with pytest.raises(StateError, match="Another Director"):
                 change()
+        second.database.check_claim()
+        assert first.get_job(job.id).status is JobStatus.RUNNING, "reading is free"
         second.update_job(job.id, status=JobStatus.QUEUED)  # in this test, both measure in one context
     second.update_job(job.id, status=JobStatus.RUNNING)
     for number in (0, 1):
@@ -86,13 +90,19 @@ def test_new_director_counts_only_what_the_first_one_lacks(again: Again) -> None
 
 
 def test_record_live_adds_up_totals_once(table: JobTable) -> None:
-    def report(seconds: float, **fields: object) -> None:
+    checked, refuse = Mock(), Mock(side_effect=KeyLimitError("The limit live_sessions of this API key is 0."))
+
+    def report(seconds: float, check: Mock = checked, **fields: object) -> None:
         compute = ComputeTime(seconds / 2, 0.0)
         live = LiveUsage(session_id="s", owner="a", live_seconds=seconds, compute=compute).model_copy(update=fields)
-        table.usage.record_live(live, lambda: None)
+        table.usage.record_live(live, check)
 
+    with pytest.raises(KeyLimitError):
+        report(0.0, refuse)
+    assert not table.usage.num_live_sessions("a", utc_now())
     for seconds in (0.0, 30.0, 30.0, 25.0, 60.0):  # one arrives twice, one late
         report(seconds)
+    assert checked.call_count == 1, "only the first report is checked"
     report(20.0, session_id="t")
     assert table.usage.num_live_sessions("a", utc_now()) == 2
     assert table.usage.num_live_sessions("a", utc_now() + timedelta(minutes=3)) == 0, "their Ingress is gone"
@@ -101,19 +111,6 @@ def test_record_live_adds_up_totals_once(table: JobTable) -> None:
     report(60.0)
     assert table.usage.num_live_sessions("a", utc_now()) == 1
     assert usage_of(table) == Usage(live_seconds=85, cpu_seconds=42.5)
-
-
-def test_record_live_checks_only_the_first_report(table: JobTable) -> None:
-    def refuse() -> None:
-        raise KeyLimitError("The limit live_sessions of this API key is 0.")
-
-    live = LiveUsage(session_id="s", owner="a")
-    with pytest.raises(KeyLimitError):
-        table.usage.record_live(live, refuse)
-    assert not table.usage.num_live_sessions("a", utc_now())
-    table.usage.record_live(live, lambda: None)
-    table.usage.record_live(live.model_copy(update={"live_seconds": 5.0}), refuse)
-    assert usage_of(table).live_seconds == 5
 
 
 def test_rows_are_those_of_the_owner_and_the_days(table: JobTable) -> None:
