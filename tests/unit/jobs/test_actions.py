@@ -59,12 +59,9 @@ def test_planned_actions_of_turns_are_in_their_time() -> None:
     found = planned_actions(job.model_copy(update={"plan": plan}), rows((1, 2), (4, 4.5), (6, 7)))
     expected = [("nod", 1), ("wave", 3), ("wave", 4), ("nod", 6)]
     assert [(each.name, round(each.seconds, 1)) for each in found] == expected
-
-
-def test_planned_actions_of_cut_words_are_at_the_end_of_the_turn() -> None:
     turn = PlannedTurn(start=0, end=2, cut_seconds=2, text="One two three [nod] four").with_actions(["nod"])
-    (found,) = planned_actions(acting_job(turn), rows((0, 2)))
-    assert found.seconds == 2
+    (cut,) = planned_actions(acting_job(turn), rows((0, 2)))
+    assert cut.seconds == 2, "the end of the turn"
 
 
 def playback(actions: list[tuple[float, str]], num_frames: int = 200, speed: float = 1.0) -> Playback:
@@ -79,6 +76,9 @@ def test_playback_shows_an_action_at_its_time(speed: float) -> None:
     assert start == pytest.approx(75, abs=5)
     shown = found.source_frames(range(round(start / speed), round((start + 50) / speed)), 170)
     assert set(shown.tolist()) == set(WAVE)
+    found = playback([(1.0, "wave")], num_frames=40)
+    assert len(starts_of(found.path, WAVE)) == 1
+    assert found.source_frames(range(40), 170)[-1] in WAVE, "it ends with the speech"
 
 
 def test_playback_ten_actions_in_a_second_show_whole_clips() -> None:
@@ -92,12 +92,6 @@ def test_playback_ten_actions_in_a_second_show_whole_clips() -> None:
     assert len(missing) == 11 - len(starts) and missing[-1].name == "bow", "those without room, and without a clip"
     assert times._replace(actions=actions[:1]).missing(found) == ()
     assert playback([(3.0, "bow")]) == playback([])
-
-
-def test_playback_action_longer_than_the_speech_ends_with_it() -> None:
-    found = playback([(1.0, "wave")], num_frames=40)
-    assert len(starts_of(found.path, WAVE)) == 1
-    assert found.source_frames(range(40), 170)[-1] in WAVE
 
 
 def test_part_of_a_playback_shows_the_same_frames() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,11 +63,10 @@ class FillingTable(JobTable):
 class Bench:
     """A scheduler over a real table and folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
+    def __init__(self, files: FileStore) -> None:
+        self.files, self.stages = files, DeafStages()
         self.table = FillingTable(Database(self.files.table_path))
         self.table.database.claim()
-        self.stages = DeafStages()
         avatars = Avatars(CONFIG, self.stages, self.table, self.files)
         services = job_services(CONFIG, self.stages, avatars, self.table, self.files, SegmentLimiter(CONFIG))
         self.scheduler = JobScheduler(services)
@@ -86,8 +84,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
+def bench(files: FileStore) -> Iterator[Bench]:
+    bench = Bench(files)
     yield bench
     bench.table.close()
 

@@ -109,9 +109,8 @@ class Bench:
         self.submissions = self.submissions_with()
 
     def submissions_with(self, check_texts: Callable[[Sequence[str]], None] = lambda texts: None) -> Submissions:
-        return Submissions(
-            self.services, AdmissionController(self.services.config, self.table, self.files), check_texts
-        )
+        admission = AdmissionController(self.services.config, self.table, self.files)
+        return Submissions(self.services, admission, check_texts)
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")
@@ -162,13 +161,8 @@ async def _avatar_job(bench: Bench, avatar: AvatarRecord, owner: str | None = No
 
 
 async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> None:
-    avatar = await bench.avatars.create(
-        AvatarRequest(
-            video=bench.upload(b"film"),
-            settings=AvatarSettings(background_loop="hold"),
-            background_file=bench.upload(b"beach"),
-        )
-    )
+    hold = {"settings": AvatarSettings(background_loop="hold"), "background_file": bench.upload(b"beach")}
+    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), **hold))
     assert avatar.settings.background_loop == "hold"
     job = await _avatar_job(bench, avatar)
     change = AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
@@ -178,15 +172,12 @@ async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> N
     assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
     assert job.plan.background_file is not None and job.plan.background_file.label == "f"
     assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
-
     blurred = await _avatar_job(bench, avatar)
     assert (blurred.options.background, blurred.options.matte) == ("blur", "chroma")
     assert blurred.plan.background_file is None
     other = await _avatar_job(bench, avatar, background="white")
     assert (other.options.background, other.options.matte) == ("#ffffff", "auto")
     assert not (await _avatar_job(bench, avatar, background="source")).plan.has_background
-    again = await bench.create(bench.spec(face_image=None))
-    assert not again.plan.has_background, "it sent the video itself"
     with pytest.raises(NotFoundError, match="no background"):
         await _avatar_job(bench, avatar, background_id=avatar.settings.background_id)
 
@@ -213,8 +204,8 @@ async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) ->
     job = await _avatar_job(bench, avatar, background_file=sea)
     assert (job.options.expressiveness, job.options.background) == (0.6, None)
     assert job.plan.background_file == sea
-    again = await bench.create(bench.spec(face_image=None))
-    assert again.options.expressiveness == 1, "it sent the video itself"
+    again = (await bench.create(bench.spec(face_image=None))).options
+    assert (again.expressiveness, again.background) == (1, None), "it sent the video itself"
 
 
 async def test_create_avatar_again_keeps_or_replaces_its_background(bench: Bench) -> None:
@@ -271,34 +262,22 @@ async def test_create_job_counts_the_length_of_its_result(bench: Bench, loop: Lo
     for fps in (12.0, 29.97, 60.0):
         job = await bench.create(bench.spec(loop=loop, fps=fps))
         assert abs(job.result_seconds - seconds) < 1 / fps
-
-
-async def test_create_job_with_stretch_speech_fits_the_video(bench: Bench) -> None:
-    bench.stages.video = replace(VIDEO, num_frames=60, duration_seconds=2.4)
+    bench.stages.video = replace(VIDEO, num_frames=60, duration_seconds=2.4, has_audio=False)
     job = await bench.create(bench.spec(loop="retime", max_audio_stretch=1.25))
     assert job.options.audio_speed == pytest.approx(2.0 / 2.4)
-    assert job.audio_seconds == pytest.approx(2.4)
-    assert job.result_seconds == 2.4
+    assert (job.audio_seconds, job.result_seconds) == (pytest.approx(2.4), 2.4)
+    with pytest.raises(OptionError, match="background_gain_db: the video has no sound"):
+        await bench.create(bench.spec(background_gain_db=-6.0))
 
 
-@pytest.mark.parametrize("field", ["audio", "music"])
-async def test_create_job_with_music_stores_it_and_no_turn_plays_it(bench: Bench, field: str) -> None:
+async def test_create_job_with_music_stores_it_and_no_turn_plays_it(bench: Bench) -> None:
     bench.stages.video = replace(VIDEO, num_frames=200, duration_seconds=8.0)
-    submitted = bench.create(bench.spec(turns=[Turn(start=1, audio=field)], music=bench.upload(b"song")))
-    if field == "music":
-        with pytest.raises(OptionError, match="there is no file 'music'. Files that were sent: audio"):
-            await submitted
-        return
-    job = await submitted
+    with pytest.raises(OptionError, match="there is no file 'music'. Files that were sent: audio"):
+        await bench.create(bench.spec(turns=[Turn(start=1, audio="music")], music=bench.upload(b"song")))
+    job = await bench.create(bench.spec(turns=[Turn(start=1, audio="audio")], music=bench.upload(b"song")))
     assert bench.files.has(job_file_key(job.id, "music"))
     made = OutputInfo.of(job, 200)
     assert (made.music, made.sound.music_gain_db) == (job_file_key(job.id, "music"), -12.0)
-
-
-async def test_create_job_with_background_gain_needs_video_with_sound(bench: Bench) -> None:
-    bench.stages.video = replace(VIDEO, has_audio=False)
-    with pytest.raises(OptionError, match="background_gain_db: the video has no sound"):
-        await bench.create(bench.spec(background_gain_db=-6.0))
 
 
 @pytest.mark.parametrize(("is_labelled", "is_marked"), [(True, False), (False, True)])
@@ -410,23 +389,15 @@ def _create(bench: Bench, **fields: Any) -> JobRecord:
     [
         ({"subtitles": SUBTITLES, "speakers": {"Eve": {}}}, "no speaker 'Eve'. Its speakers: ANNA, BOB"),
         ({"subtitles": SUBTITLES * 3000}, "at most 5000 cues, found 6000"),
-        ({"subtitles": "Grüße".encode("cp1252")}, "expected UTF-8"),
         ({"subtitles": b"x" * 250_000}, "expected an SRT or WebVTT file"),
         ({"subtitles": b"x" * 2_000_000}, "subtitles: expected at most 1048576 bytes"),
-        ({"subtitles": b""}, "subtitles"),
         ({"audio": b"sound", "diarization": b";;\n"}, "no segment"),
         ({"audio": b"sound", "diarization": b"SPEAKER a 1 7 1 <NA> <NA> A <NA> <NA>\n"}, "the video ends at 2 s"),
         ({"turns": [Turn(start=0, audio="audio")]}, "send the audio files"),
         ({"audio": b"sound", "turns": [Turn(start=0, audio="audio_b")]}, r"turns\[0\].audio: there is no file"),
-        (
-            {"more_audio": {"audio_synthesized": b"sound"}, "turns": [Turn(start=0, text="Hi")]},
-            "audio_synthesized: the name is reserved",
-        ),
+        ({"more_audio": {"audio_synthesized": b"x"}, "turns": [Turn(start=0, text="Hi")]}, "the name is reserved"),
         ({"text": "x" * 1001}, "text: expected at most 1000 characters, found 1001"),
-        (
-            {"turns": [Turn(start=each, text="x" * 900) for each in (0, 0.5, 1)]},
-            "at most 2000 characters in all, found 2700",
-        ),
+        ({"turns": [Turn(start=each, text="x" * 900) for each in (0, 0.5, 1)]}, "at most 2000 characters in all"),
     ],
 )
 def test_create_job_with_unusable_texts_is_refused(dub: Bench, fields: dict[str, Any], message: str) -> None:
@@ -499,6 +470,15 @@ async def test_create_job_on_avatar_with_clips_plays_them(bench: Bench) -> None:
     bench.table.delete_avatar(job.avatar_key)  # composites are a cache
     again = await bench.submissions.retry_job(bench.table.get_job(job.id), new_id())
     assert again.avatar_key == job.avatar_key and bench.table.find_avatar(job.avatar_key) is not None
+    source_info = bench.avatars.source_info
+
+    async def delete_clip(avatar: AvatarRecord) -> VideoInfo:
+        bench.table.delete_avatar(job.plan.clips["wave"].key)  # after the parts of the job are chosen
+        return await source_info(avatar)
+
+    bench.avatars.source_info = delete_clip  # type: ignore[method-assign]
+    with pytest.raises(StateError, match="was deleted meanwhile"):
+        await _avatar_job(bench, avatar)
 
 
 @pytest.mark.parametrize(
@@ -519,19 +499,6 @@ async def test_create_job_with_loop_natural_plays_a_composite(bench: Bench, is_s
     assert composite is not None
     assert list(composite.parts) == ([] if is_still else [OWN])
     assert job.options.loop == "natural"
-
-
-async def test_create_job_after_its_clip_was_deleted_is_refused(bench: Bench) -> None:
-    own = await _avatar_with_clip(bench)
-    source_info = bench.avatars.source_info
-
-    async def delete_clip(avatar: AvatarRecord) -> VideoInfo:
-        bench.table.delete_avatar(own.clips["wave"].key)  # after the parts of the job are chosen
-        return await source_info(avatar)
-
-    bench.avatars.source_info = delete_clip  # type: ignore[method-assign]
-    with pytest.raises(StateError, match="was deleted meanwhile"):
-        await _avatar_job(bench, own)
 
 
 async def test_create_job_with_turns_of_one_face_plays_clips(bench: Bench) -> None:

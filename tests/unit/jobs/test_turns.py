@@ -98,6 +98,8 @@ def test_checked_turns_far_out_of_order_are_refused() -> None:
 def test_a_face_is_generated_in_its_turns_and_fades_around_them() -> None:
     turns = (PlannedTurn(start=2, end=3), PlannedTurn(start=3.4, end=4), PlannedTurn(start=8, end=9))
     (face,) = faces_of(turns)
+    assert face.weight(_options(*turns, idle_mouths="closed"), INFO, 250) is None
+    assert face.weight(_options(*turns), replace(INFO, is_still=True), 250) is None
     weight = face.weight(_options(*turns), INFO, 250)
     assert weight is not None
     assert (weight[50:100] == 1).all(), "a short pause does not show the source's own mouth"
@@ -116,12 +118,6 @@ def test_turn_includes_every_frame_that_it_overlaps(fps: Fraction) -> None:
     shown = np.flatnonzero(weight == 1)
     assert shown[0] / fps <= 1.01 < (shown[0] + 1) / fps
     assert shown[-1] / fps < 2.03 <= (shown[-1] + 1) / fps
-
-
-def test_turns_with_hidden_original_mouth_cover_all_frames() -> None:
-    (face,) = faces_of([A])
-    assert face.weight(_options(A, idle_mouths="closed"), INFO, 250) is None
-    assert face.weight(_options(A), replace(INFO, is_still=True), 250) is None
 
 
 def test_the_speech_of_a_face_is_named_by_its_files() -> None:
@@ -147,11 +143,8 @@ def test_checked_turns_before_texts_are_spoken() -> None:
 
 
 def test_cues_of_texts_and_cut_texts_of_turns() -> None:
-    options = _options(
-        PlannedTurn(start=1, end=2, text="a", speaker="Anna"),
-        PlannedTurn(start=2, end=3),
-        PlannedTurn(start=4, end=5, text="b", cut_seconds=0.5),
-    )
+    anna, cut = PlannedTurn(start=1, end=2, text="a", speaker="Anna"), PlannedTurn(start=4, end=5, text="b")
+    options = _options(anna, PlannedTurn(start=2, end=3), cut.model_copy(update={"cut_seconds": 0.5}))
     assert cues_of(options) == [Cue(1, 2, "a", "Anna"), Cue(4, 5, "b")]
     assert cut_texts(options) == (TruncatedText(start_seconds=4, cut_seconds=0.5, text="b"),)
 
@@ -167,12 +160,9 @@ def test_offscreen_speaker_has_audio_but_no_face() -> None:
 
 
 def test_speaker_of_frames_changes_before_the_next_turn() -> None:
-    turns = _checked(
-        PlannedTurn(start=1, end=2),
-        PlannedTurn(face="1", start=4, end=5, audio="audio_2"),
-        PlannedTurn(start=5.4, end=6),
-        PlannedTurn(face="1", start=6, end=7, audio="audio_2"),
-    )
+    own = [PlannedTurn(start=start, end=end) for start, end in ((1, 2), (5.4, 6))]
+    others = [PlannedTurn(face="1", start=start, end=start + 1, audio="audio_2") for start in (4, 6)]
+    turns = _checked(*own, *others)
     speaker = speaker_of_frames(faces_of(turns), 250, Fraction(25))
     changes = np.flatnonzero(np.diff(speaker)) + 1
     assert changes.tolist() == [90, 130, 150], "half a pan before; in the middle of a short pause; where none is"
@@ -197,11 +187,6 @@ def test_cues_are_turns_of_their_speakers() -> None:
     ]
 
 
-def test_a_small_overlap_of_cues_shortens_the_first() -> None:
-    turns = with_faces(turns_of_subtitles(_srt(("01", "03,200", "a"), ("03", "04,000", "b")), {}, None), None)
-    assert [(turn.start, turn.end) for turn in turns] == [(1, 3), (3, 4)]
-
-
 @pytest.mark.parametrize("end", ["03,500", "09,000"])
 def test_overlapping_cues_of_one_face(end: str) -> None:
     with pytest.raises(OptionError, match=r"00:00:01.000 and 00:00:03.000 overlap .* 'speaking'"):
@@ -209,6 +194,8 @@ def test_overlapping_cues_of_one_face(end: str) -> None:
     content = _srt(("01", end, "ANNA: a"), ("03", "04,000", "BOB: b"))
     speakers = {"ANNA": SpeakerChoice(face="1"), "BOB": SpeakerChoice(face="2")}
     assert len(with_faces(turns_of_subtitles(content, speakers, None), None)) == 2, "different faces may overlap"
+    turns = with_faces(turns_of_subtitles(_srt(("01", "03,200", "a"), ("03", "04,000", "b")), {}, None), None)
+    assert [(turn.start, turn.end) for turn in turns] == [(1, 3), (3, 4)], "a small overlap shortens the first"
 
 
 def test_transcript_turns_are_cut_at_next_turn_and_video_end() -> None:
@@ -245,10 +232,8 @@ def test_with_faces_for_speakers_without_face_uses_the_report() -> None:
     spoken = ((0, 2.2, 1), (2.8, 4, 0), (5, 9, None), (10.5, 11, 1))
     known = tuple(SpeakerTurn(start=start, end=end, person=person, confidence=1) for start, end, person in spoken)
     report = PeopleReport(people=(), turns=known)
-    content = _srt(
-        ("01", "02,000", "ANNA: a"), ("03", "04,000", "b"), ("05", "06,000", "c"), ("10", "11,000", "ANNA: d"),
-        ("20", "21,000", "BOB: e"), ("30", "31,000", "EVE: f"),
-    )  # fmt: skip
+    spoken_texts = ((1, "ANNA: a"), (3, "b"), (5, "c"), (10, "ANNA: d"), (20, "BOB: e"), (30, "EVE: f"))
+    content = _srt(*((f"{start:02}", f"{start + 1:02},000", text) for start, text in spoken_texts))
     turns = with_faces(turns_of_subtitles(content, {"EVE": SpeakerChoice(face="2")}, None), report)
     assert [turn.face for turn in turns] == ["person:1", "person:0", "offscreen", "person:1", "speaking", "2"]
 
@@ -267,12 +252,8 @@ def test_impossible_speakers_are_refused(speakers: dict[str, SpeakerChoice], mes
 
 
 def test_slots_end_with_the_next_turn_of_the_face() -> None:
-    turns = [
-        PlannedTurn(face="1", start=5, end=6, text="late"),
-        PlannedTurn(face="1", start=1, text="early"),
-        PlannedTurn(face="2", start=2, end=3, text="other"),
-        PlannedTurn(face="2", start=4, end=5),
-    ]
+    turns = [PlannedTurn(face="1", start=5, end=6, text="late"), PlannedTurn(face="1", start=1, text="early")]
+    turns += [PlannedTurn(face="2", start=2, end=3, text="other"), PlannedTurn(face="2", start=4, end=5)]
     assert speech_slots(turns, None) == {1: SpeechSlot(1, None, 5), 0: SpeechSlot(5, 6, inf), 2: SpeechSlot(2, 3, 4)}
     turns = [PlannedTurn(start=1, end=2, text="a"), PlannedTurn(start=3, end=12, text="b")]
     turns += [PlannedTurn(face="1", start=4, text="c")]
