@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -41,10 +40,8 @@ def test_locked_folder_in_use_names_its_holder(tmp_path: Path) -> None:
     assert holder_of(tmp_path / "data") is None
     with locked_folder(tmp_path / "data") as lock:
         assert holder_of(tmp_path / "data") == Holder(os.getpid(), "")
-        with (
-            pytest.raises(StateError, match=f"data: a service that is starting .process {os.getpid()}. already uses"),
-            locked_folder(tmp_path / "data"),
-        ):
+        starting = f"data: a service that is starting .process {os.getpid()}. already uses"
+        with pytest.raises(StateError, match=starting), locked_folder(tmp_path / "data"):
             pass
         lock.publish_url("http://127.0.0.1:8000")
         with pytest.raises(StateError, match="a service at http://127.0.0.1:8000"), locked_folder(tmp_path / "data"):
@@ -65,13 +62,8 @@ def test_locked_folder_of_a_killed_process_is_free(repo_root: Path, tmp_path: Pa
 
 
 def test_check_port_in_use_is_refused() -> None:
-    import socket
-
-    with socket.socket() as listener:
-        # As Ray Serve's proxy: with it, a second listener would be let in.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+    # As Ray Serve's proxy: with `reuse_port`, a second listener would be let in.
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(OSError):
             try_to_listen("127.0.0.1", port)
@@ -101,27 +93,20 @@ def test_checked_table_reports_a_deleted_or_replaced_table(tmp_path: Path) -> No
     assert table.loss().endswith("was replaced while the service was running")
 
 
-def _damage(data: Path, name: str, content: str | None) -> None:
-    """Put a file of that content into a new data folder, or a folder in its place."""
-    data.mkdir()
-    if content is None:
-        (data / name).mkdir()
-    else:
-        (data / name).write_text(content)
-
-
-DAMAGES: dict[str, Callable[[Path], Any]] = {
-    "no folder": lambda data: data.write_text("a file"),
-    "no table": lambda data: _damage(data, "jobs.sqlite3", None),
-    "damaged table": lambda data: _damage(data, "jobs.sqlite3", "no database" * 1000),
-    "no uploads": lambda data: _damage(data, "uploads", "a file"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_serve_unusable_data_folder_is_one_error_line(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "name", "content"),
+    [
+        ("no folder", "", "a file"),
+        ("no table", "jobs.sqlite3/folder", ""),
+        ("damaged table", "jobs.sqlite3", "no database" * 1000),
+        ("no uploads", "uploads", "a file"),
+    ],
+)
+def test_serve_unusable_data_folder_is_one_error_line(tmp_path: Path, damage: str, name: str, content: str) -> None:
     data = tmp_path / "data"
-    DAMAGES[damage](data)
+    file = data / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
     done = CliRunner().invoke(app, ["serve", "--data-dir", str(data), "--port", "0"])
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()

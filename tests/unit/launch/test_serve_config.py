@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from config import PipelineConfig
-from doctor.planned_service import DoctorOptions, plan_service
 from errors import ConfigError
 from launch.serve_config import read_serve_config
 from tests.unit.cli.commands import run
@@ -63,12 +62,6 @@ def test_on_this_machine_options_win_over_the_config(
     assert (http_options["host"], http_options["port"]) == expected
 
 
-def test_plan_service_reads_a_short_config(path: Path) -> None:
-    path.write_text("port: 8100\njobs: {max_queued_jobs: 5}")
-    plan = plan_service(DoctorOptions(path))
-    assert (plan.port, plan.pipeline.jobs.max_queued_jobs) == (8100, 5)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -108,9 +101,6 @@ def test_read_serve_config_mistake_names_line_and_key(path: Path, text: str, mes
     with pytest.raises(ConfigError) as raised:
         read_serve_config(path)
     assert str(raised.value) == f"{path}{message}"
-
-
-def test_read_serve_config_password_is_not_in_the_error(path: Path) -> None:
     path.write_text("state: mysql://me:secret@host/name")
     with pytest.raises(ConfigError, match=r"^(?!.*secret).*state"):
         read_serve_config(path)

@@ -9,9 +9,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -28,12 +29,9 @@ from launch.service_log import Terminal, open_service_log
 from tests.hostile_folder import imported_modules, make_hostile_folder
 
 
-def test_running_service_unreadable_certificate_is_refused(repo_root: Path, tmp_path: Path) -> None:
-    config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text(encoding="utf-8"))
-    missing = str(tmp_path / "chain.pem")
-    config["applications"][0]["args"]["labels"] = {"certificate": missing, "private_key": missing}
-    path = tmp_path / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+def test_running_service_unreadable_certificate_is_refused(tmp_path: Path) -> None:
+    missing, path = str(tmp_path / "chain.pem"), tmp_path / "serve_config.yaml"
+    path.write_text(yaml.safe_dump({"labels": {"certificate": missing, "private_key": missing}}))
     with (
         pytest.raises(ConfigError, match=r"labels.certificate: .*chain.pem cannot be read"),
         running_service(private_config(tmp_path / "data", path)),
@@ -48,25 +46,16 @@ def test_ray_start_failure_is_one_line_with_a_fix(tmp_path: Path) -> None:
         _ray_start_errors(tmp_path / "service.log"),
     ):
         raise Exception("The actor died.\n\tpid: 7\ntimed out.")  # noqa: TRY002  # as Ray does
-
-
-def test_ray_start_errors_lets_lipwright_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(ConfigError), _ray_start_errors(tmp_path):
         raise ConfigError("No such folder.")
 
 
-SERVE_LINE = "{level} 2026-01-02 03:04:05,678 lipwright_Director cq2lcvxq 71fd9d70 -- {message}"
-
-
 def test_service_log_terminal_has_warnings_file_has_all(tmp_path: Path) -> None:
     shown: list[str] = []
-    lines = [
-        SERVE_LINE.format(level="INFO", message="started"),
-        SERVE_LINE.format(level="WARNING", message="job 4f00: a call was lost"),
-        "Traceback (most recent call last):",
-    ]
+    at = "2026-01-02 03:04:05,678 lipwright_Director cq2lcvxq 71fd9d70 --"
+    lines = [f"INFO {at} started", f"WARNING {at} job 4f00: a call was lost", "Traceback (most recent call last):"]
     replica = {"actor_name": "ServeReplica:lipwright:Director", "pid": 7, "lines": lines}
-    controller = {"actor_name": "ServeController", "pid": 8, "lines": [SERVE_LINE.format(level="ERROR", message="no")]}
+    controller = {"actor_name": "ServeController", "pid": 8, "lines": [f"ERROR {at} no"]}
     before = {name: logging.getLogger(name).handlers for name in ("ray", "ray._private", "ray.serve")}
     try:
         with open_service_log(tmp_path / "service.log", Terminal(step=shown.append, warn=shown.append)) as log:
@@ -79,9 +68,8 @@ def test_service_log_terminal_has_warnings_file_has_all(tmp_path: Path) -> None:
             logging.getLogger(name).handlers = handlers
     assert shown == ["WARNING Director: job 4f00: a call was lost"]
     written = (tmp_path / "service.log").read_text(encoding="utf-8").splitlines()
-    assert len(written) == 5
+    assert len(written) == 5 and written[-1].endswith("of this process")
     assert all(line in text for line, text in zip(lines, written, strict=False))
-    assert written[-1].endswith("of this process")
 
 
 @pytest.fixture
@@ -143,9 +131,7 @@ def test_import_path_processes_import_from_the_checkout(tmp_path: Path, monkeypa
 
 
 def test_restore_sigterm_restores_the_handler() -> None:
-    def ours(number: int, frame: FrameType | None) -> None:
-        raise AssertionError("no signal is sent")
-
+    ours = Mock()
     before = signal.signal(signal.SIGTERM, ours)
     try:
         with restore_sigterm():
@@ -156,15 +142,11 @@ def test_restore_sigterm_restores_the_handler() -> None:
 
 
 def test_own_requirements_are_those_of_the_checkout() -> None:
-    names = [Requirement(line).name for line in own_requirements()]
-    assert names[0] == "ray"
+    assert Requirement(own_requirements()[0]).name == "ray"
     check_packages()
-
-
-def test_needed_uses_the_first_requirement_without_extras() -> None:
     lines = ["numpy>=99", "numpy>=1", "pytest>=1", 'nonesuch>=1; extra == "gpu"']
     (fault,) = faults(needed(lines))
-    assert fault.startswith("numpy ") and fault.endswith("is not >=99")
+    assert fault.startswith("numpy ") and fault.endswith("is not >=99"), "the first requirement without extras"
 
 
 def test_check_packages_missing_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,14 +157,8 @@ def test_check_packages_missing_package_is_refused(monkeypatch: pytest.MonkeyPat
 
 def test_command_missing_module_is_named() -> None:
     app = commands()
-
-    @app.command()
-    def one() -> None:
-        import module_of_tomorrow  # type: ignore[import-not-found]  # noqa: F401
-
-    @app.command()
-    def two() -> None: ...
-
+    app.command("one")(lambda: import_module("module_of_tomorrow"))
+    app.command("two")(lambda: None)
     done = CliRunner().invoke(app, ["one"])
     assert done.exit_code == 1
     assert done.stderr.startswith("error: config_invalid: The Python module module_of_tomorrow is missing.")

@@ -12,7 +12,7 @@ import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRemovalFilter
 
-from errors import LipwrightError, NotFoundError, StageTimeoutError
+from errors import NotFoundError, StageTimeoutError
 from telemetry.log_context import CallContext, call_context, configure_logging
 from telemetry.trace_context import TraceContext
 
@@ -36,7 +36,7 @@ def logs() -> Iterator[Logs]:
     """Serve's logger with handlers like those of a replica; afterwards all loggers are as they were."""
     before = {each.name: (each.level, each.handlers[:], each.filters[:], each.propagate) for each in _loggers()}
     logs = Logs()
-    terminal, file = logging.StreamHandler(logs.terminal), _Buffered(logs.file)
+    terminal, file = logging.StreamHandler(logs.terminal), _buffered(logs.file)
     terminal.setFormatter(ServeFormatter("lipwright_Studio", "abc"))
     logger.handlers, logger.filters, logger.propagate = [terminal, file], [], False
     logger.setLevel(logging.INFO)
@@ -51,17 +51,12 @@ def _loggers() -> list[logging.Logger]:
     return [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
 
 
-class _Buffered(logging.Handler):
+def _buffered(file: io.StringIO) -> logging.Handler:
     """Stands where Serve has a memory handler over a rotating file."""
-
-    def __init__(self, file: io.StringIO) -> None:
-        super().__init__()
-        self._file = file
-        self.setFormatter(JSONFormatter())
-        self.addFilter(ServeLogAttributeRemovalFilter())
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._file.write(self.format(record) + "\n")
+    handler = logging.StreamHandler(file)
+    handler.setFormatter(JSONFormatter())
+    handler.addFilter(ServeLogAttributeRemovalFilter())
+    return handler
 
 
 def test_call_context_adds_job_segment_and_trace(logs: Logs) -> None:
@@ -82,14 +77,14 @@ def test_call_context_adds_job_segment_and_trace(logs: Logs) -> None:
 
 
 async def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
+    async def child(context: CallContext) -> None:
+        logger.info("of %s", context.job_id)
+
     async def request(context: CallContext) -> None:
         with call_context(context):
             await asyncio.sleep(0)
             await asyncio.to_thread(logger.info, "of %s", context.job_id)
             await asyncio.create_task(child(context))
-
-    async def child(context: CallContext) -> None:
-        logger.info("of %s", context.job_id)
 
     await asyncio.gather(request(CallContext("a")), request(CallContext("b", 1)))
     assert len(logs.records) == 4
@@ -100,7 +95,7 @@ async def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
 def test_configure_logging_twice_or_new_handler_marks_once(logs: Logs) -> None:
     configure_logging()
     file = io.StringIO()
-    logger.handlers.append(_Buffered(file))  # as Serve does when its logging settings change
+    logger.handlers.append(_buffered(file))  # as Serve does when its logging settings change
     with call_context(CallContext("4f00")):
         logger.info("once")
     assert logs.terminal.getvalue().count("job=4f00") == 1
@@ -119,24 +114,20 @@ def test_configure_logging_module_records_reach_serve(logs: Logs) -> None:
 
 @pytest.mark.parametrize(
     ("error", "level"),
-    [(NotFoundError("There is no job 4f00."), "INFO"), (StageTimeoutError("Studio: timed out after 60 s"), "WARNING")],
+    [
+        (NotFoundError("There is no job 4f00."), "INFO"),
+        (StageTimeoutError("Studio: timed out after 60 s"), "WARNING"),
+        (ZeroDivisionError("a defect"), "ERROR"),
+    ],
 )
-def test_log_of_a_lipwright_error_is_one_line(logs: Logs, error: LipwrightError, level: str) -> None:
+def test_log_of_an_error_has_a_traceback_only_of_defects(logs: Logs, error: Exception, level: str) -> None:
     try:
         raise error
-    except LipwrightError:
+    except type(error):
         logger.exception("Request failed.")
-    (record,) = logs.records
-    assert record["levelname"] == level
-    assert len(logs.terminal.getvalue().splitlines()) == 1 and str(error) in logs.terminal.getvalue()
-
-
-def test_log_of_a_defect_keeps_its_traceback(logs: Logs) -> None:
-    try:
-        raise ZeroDivisionError
-    except ZeroDivisionError:
-        logger.exception("Request failed.")
-    assert "Traceback" in logs.terminal.getvalue()
+    (record,), text = logs.records, logs.terminal.getvalue()
+    assert record["levelname"] == level and str(error) in text
+    assert "Traceback" in text if level == "ERROR" else len(text.splitlines()) == 1
 
 
 def test_log_of_serves_router_warning_is_info(logs: Logs) -> None:

@@ -169,24 +169,28 @@ async def test_ensure_of_clip_tracks_the_person_of_the_avatar(bench: Bench) -> N
     assert not any(name.startswith("analyse") for name in bench.stages.counts), "only composites are shown"
 
 
-async def test_ensure_of_clip_of_another_person_fails(bench: Bench) -> None:
+async def test_ensure_of_clip_that_does_not_fit_fails(bench: Bench) -> None:
     key = await bench.add("wave")
     bench.stages.strangers.add(source_key(key))
     with pytest.raises(FaceNotFoundError, match="does not show the person of the avatar"):
         await bench.avatars.ensure(key, None, ignore_progress)
     assert bench.row(key).status is AvatarStatus.FAILED
     assert list(parts_of(bench.table, bench.own)) == [OWN], "jobs leave it out"
-
-
-async def test_ensure_of_clip_that_does_not_fit_fails(bench: Bench) -> None:
-    key, bench.stages.misfit = await bench.add("wave"), OptionError("Clip 'wave.mp4': the face is too large")
+    key, bench.stages.misfit = await bench.add("nod"), OptionError("Clip 'nod.mp4': the face is too large")
     with pytest.raises(OptionError, match="too large"):
         await bench.avatars.ensure(key, None, ignore_progress)
     assert bench.row(key).status is AvatarStatus.FAILED
 
 
 async def test_ensure_of_composite_composes_it_once(bench: Bench) -> None:
-    key = await bench.composite()
+    bench.stages.refusal = OptionError("Clip 'wave': too dark")
+    with pytest.raises(OptionError, match="too dark"):
+        await bench.composite()
+    (composite,) = (row for row in bench.table.avatars_belonging_to(bench.key).values() if row.parts)
+    assert composite.error is not None and composite.error.message == "Clip 'wave': too dark"
+    bench.stages.refusal = None
+    key = composite.key
+    await bench.avatars.ensure(key, "warp", ignore_progress)
     clip = bench.own.clips["wave"].key
     assert bench.stages.composed == [[(OWN, None, source_key(bench.key)), ("wave", "action", source_key(clip))]]
     assert await bench.avatars.graph(key) == GRAPH
@@ -201,14 +205,6 @@ async def test_ensure_of_composite_composes_it_once(bench: Bench) -> None:
     assert not await bench.avatars.is_intact(key, "warp")
     await bench.avatars.ensure(key, "warp", ignore_progress)
     assert len(bench.stages.composed) == 2, "its source was lost"
-
-
-async def test_ensure_of_composite_that_cannot_be_made_fails(bench: Bench) -> None:
-    bench.stages.refusal = OptionError("Clip 'wave': too dark")
-    with pytest.raises(OptionError, match="too dark"):
-        await bench.composite()
-    (composite,) = (row for row in bench.table.avatars_belonging_to(bench.key).values() if row.parts)
-    assert composite.error is not None and composite.error.message == "Clip 'wave': too dark"
 
 
 async def test_ensure_of_composite_leaves_out_a_failed_clip(bench: Bench) -> None:

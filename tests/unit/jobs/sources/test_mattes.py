@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -24,6 +25,7 @@ from models.matting.report import MatteReport
 from storage.file_keys import MATTE_REPORT, MATTE_VIDEO, avatar_folder, source_key
 from storage.file_store import FileStore
 from tests.unit.jobs.no_stages import NoStages
+from tests.waiting import until
 
 KEY = "0" * 32
 VIDEO = VideoInfo(64, 64, Fraction(25), 120, 4.8, 90, False, True, ColourTags(1, False, 1, 1), "hevc", "yuv420p", True)
@@ -82,17 +84,14 @@ PIECES = [(0, 48), (48, 96), (96, 120)]
 
 
 async def test_callers_share_the_work_and_the_result_is_kept(bench: Bench) -> None:
-    shares: list[float] = []
-
-    async def report(share: float) -> None:
-        shares.append(share)
-
+    report = AsyncMock()
     calls = [bench.mattes.ensure(AVATAR, "auto", report) for _ in range(3)]
     first, *others = await asyncio.gather(*calls)
     assert others == [first, first] and bench.stages.made == PIECES and bench.stages.joined == 1
     assert first.report.mode == "person" and first.report.screen is None
     assert first.info == replace(first.info, rotation=0, num_frames=120, width=64, has_audio=False)
     assert (bench.root / first.key).read_bytes() == b"0-48;48-96;96-120;"
+    shares = [call.args[0] for call in report.await_args_list]
     assert shares == sorted(shares) and shares[-1] > 0.9
     again = Mattes(PipelineConfig(), NoStages(), bench.files)
     assert await again.ensure(AVATAR, "auto", ignore_progress) == first
@@ -134,14 +133,9 @@ async def test_a_damaged_piece_and_a_damaged_matte_are_made_again(bench: Bench) 
 
 
 async def test_the_last_caller_who_leaves_ends_the_work(bench: Bench) -> None:
-    begun = asyncio.Event()
-
-    async def report(share: float) -> None:
-        begun.set()
-        await asyncio.sleep(60)
-
+    report = AsyncMock(side_effect=lambda share: asyncio.sleep(60))
     calls = [asyncio.create_task(bench.mattes.ensure(AVATAR, "person", report)) for _ in range(2)]
-    await begun.wait()
+    await until(lambda: report.called)
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
