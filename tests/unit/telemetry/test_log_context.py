@@ -36,7 +36,7 @@ def logs() -> Iterator[Logs]:
     """Serve's logger with handlers like those of a replica; afterwards all loggers are as they were."""
     before = {each.name: (each.level, each.handlers[:], each.filters[:], each.propagate) for each in _loggers()}
     logs = Logs()
-    terminal, file = logging.StreamHandler(logs.terminal), _buffered(logs.file)
+    terminal, file = logging.StreamHandler(logs.terminal), _Buffered(logs.file)
     terminal.setFormatter(ServeFormatter("lipwright_Studio", "abc"))
     logger.handlers, logger.filters, logger.propagate = [terminal, file], [], False
     logger.setLevel(logging.INFO)
@@ -51,12 +51,17 @@ def _loggers() -> list[logging.Logger]:
     return [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
 
 
-def _buffered(file: io.StringIO) -> logging.Handler:
+class _Buffered(logging.Handler):
     """Stands where Serve has a memory handler over a rotating file."""
-    handler = logging.StreamHandler(file)
-    handler.setFormatter(JSONFormatter())
-    handler.addFilter(ServeLogAttributeRemovalFilter())
-    return handler
+
+    def __init__(self, file: io.StringIO) -> None:
+        super().__init__()
+        self._file = file
+        self.setFormatter(JSONFormatter())
+        self.addFilter(ServeLogAttributeRemovalFilter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._file.write(self.format(record) + "\n")
 
 
 def test_call_context_adds_job_segment_and_trace(logs: Logs) -> None:
@@ -95,7 +100,7 @@ async def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
 def test_configure_logging_twice_or_new_handler_marks_once(logs: Logs) -> None:
     configure_logging()
     file = io.StringIO()
-    logger.handlers.append(_buffered(file))  # as Serve does when its logging settings change
+    logger.handlers.append(_Buffered(file))  # as Serve does when its logging settings change
     with call_context(CallContext("4f00")):
         logger.info("once")
     assert logs.terminal.getvalue().count("job=4f00") == 1

@@ -133,7 +133,10 @@ async def test_a_damaged_piece_and_a_damaged_matte_are_made_again(bench: Bench) 
 
 
 async def test_the_last_caller_who_leaves_ends_the_work(bench: Bench) -> None:
-    report = AsyncMock(side_effect=lambda share: asyncio.sleep(60))
+    async def pause(share: float) -> None:
+        await asyncio.sleep(60)
+
+    report = AsyncMock(side_effect=pause)
     calls = [asyncio.create_task(bench.mattes.ensure(AVATAR, "person", report)) for _ in range(2)]
     await until(lambda: report.called)
     for call in calls:
