@@ -6,7 +6,6 @@ import asyncio
 import pickle
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,14 +59,8 @@ PLAN = JobPlan(options=JobOptions(engine="warp"))
 
 
 def identity(request: SegmentRequest = REQUEST, watermark: SegmentWatermark = MARKS, **changes: Any) -> str:
-    fields = {
-        "engine": "warp 27",
-        "source_sha256": "aa",
-        "plan": PLAN,
-        "render": RenderConfig(),
-        "labels": LabelsConfig(),
-    }
-    return segment_identity(request, watermark, **{**fields, **changes})
+    fields = {"engine": "warp 27", "source_sha256": "aa", "render": RenderConfig(), "labels": LabelsConfig()}
+    return segment_identity(request, watermark, **{**fields, "plan": PLAN, **changes})
 
 
 def _moved(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -106,22 +99,13 @@ def test_identity_other_request_is_different(request_: SegmentRequest) -> None:
 
 
 @pytest.mark.parametrize(
-    "watermark",
-    [
-        MARKS._replace(corners=("top_right",)),
-        MARKS._replace(num_frames=3),
-        MARKS._replace(invisible_id="11" * 8),
-        MARKS._replace(first_frame=25),
-        MARKS._replace(texts=(FrameText(0, 4, "Hello"),)),
-    ],
-)
-def test_identity_other_watermark_is_different(watermark: SegmentWatermark) -> None:
-    assert identity(watermark=watermark) != identity()
-
-
-@pytest.mark.parametrize(
     "changes",
     [
+        {"watermark": MARKS._replace(corners=("top_right",))},
+        {"watermark": MARKS._replace(num_frames=3)},
+        {"watermark": MARKS._replace(invisible_id="11" * 8)},
+        {"watermark": MARKS._replace(first_frame=25)},
+        {"watermark": MARKS._replace(texts=(FrameText(0, 4, "Hello"),))},
         {"engine": "warp 28"},
         {"source_sha256": "bb"},
         {"render": RenderConfig(crf=21)},
@@ -130,18 +114,15 @@ def test_identity_other_watermark_is_different(watermark: SegmentWatermark) -> N
         {"labels": LabelsConfig(visible_height=0.1)},
     ],
 )
-def test_identity_other_settings_are_different(changes: dict[str, Any]) -> None:
+def test_identity_other_marks_or_settings_are_different(changes: dict[str, Any]) -> None:
     assert identity(**changes) != identity()
 
 
 def test_identity_equal_request_is_equal() -> None:
     again = replace(REQUEST, faces=(replace(FACE, plan=MOUTH.slice(0, 4), weight=WEIGHTS.copy()),))
     assert identity(again) == identity()
-
-
-def test_identity_same_source_of_another_face_is_equal() -> None:
     other = replace(REQUEST, source=replace(SOURCE, key="avatars/b/source"))
-    assert identity(other) == identity()
+    assert identity(other) == identity(), "the same source of another face"
 
 
 def test_identity_background_file_counts_by_content() -> None:
@@ -153,12 +134,9 @@ def test_identity_background_file_counts_by_content() -> None:
     assert with_file("1", "aa") == with_file("2", "aa") != with_file("2", "bb")
 
 
-def test_digest_unknown_type_raises_type_error() -> None:
+def test_digest_of_split_values_is_different() -> None:
     with pytest.raises(TypeError):
         digest(object())
-
-
-def test_digest_of_split_values_is_different() -> None:
     assert digest(("ab", "c")) != digest(("a", "bc"))
     assert digest(np.zeros((2, 3))) != digest(np.zeros((3, 2))) != digest(np.zeros((3, 2), np.float32))
 
@@ -220,8 +198,8 @@ PLANNED = ShownBlock(PlannedBlock(MOUTH, STATE, measures_of(0, 4)), np.arange(4)
 
 
 class Bench:
-    def __init__(self, root: Path) -> None:
-        self.files, self.num_planned = FileStore(root), 0
+    def __init__(self, files: FileStore) -> None:
+        self.files, self.num_planned = files, 0
         self.job_ids = [new_id(), new_id()]
         for job_id in self.job_ids:
             self.files.stored.make_folder(segments_folder(job_id))
@@ -251,8 +229,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(files: FileStore) -> Bench:
+    return Bench(files)
 
 
 def _changed_at(seconds: float) -> np.ndarray[Any, Any]:
@@ -298,12 +276,9 @@ def test_plan_of_the_revised_job_is_copied(bench: Bench) -> None:
     bench.files.delete_job(earlier)
     bench.plan(job_ids=[later, earlier])
     assert bench.num_planned == 1
-
-
-def test_plan_without_known_context_is_not_cached(bench: Bench) -> None:
-    bench.plan(context_seconds=None)
-    bench.plan(context_seconds=None)
-    assert bench.num_planned == 2
+    for _ in range(2):
+        bench.plan(job_ids=[earlier], context_seconds=None)
+    assert bench.num_planned == 3, "without a known context, none is stored"
 
 
 EXECUTED: list[str] = []

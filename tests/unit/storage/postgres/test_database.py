@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 
 import psycopg
@@ -146,18 +147,17 @@ def test_transaction_of_a_killed_server_is_rolled_back(mortal: PostgresServer) -
 
 
 def test_call_to_a_hanging_server_times_out(mortal: PostgresServer) -> None:
-    database = Database(mortal.new_database())
-    change(database)
-    mortal.freeze()
-    try:
+    with closing(Database(mortal.new_database())) as database:
+        change(database)
+        mortal.freeze()
         began = time.monotonic()
-        with pytest.raises(TableUnreachableError):
-            change(database)
-        assert time.monotonic() - began < 30
-    finally:
-        mortal.thaw()
-    changes_again(database)
-    database.close()
+        try:
+            with pytest.raises(TableUnreachableError):
+                change(database)
+            assert time.monotonic() - began < 30
+        finally:
+            mortal.thaw()
+        changes_again(database)
 
 
 def test_tables_of_a_newer_version_are_refused(url: str) -> None:

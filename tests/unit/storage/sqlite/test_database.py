@@ -36,18 +36,14 @@ def change(database: Database) -> None:
         database.execute("UPDATE writer SET generation = generation")
 
 
-LOSSES: dict[str, Callable[[Path], Any]] = {
-    "deleted": lambda path: path.unlink(),
-    "moved away": lambda path: path.rename(path.with_name("old")),
-    "replaced": lambda path: shutil.copy(path, path.with_name("copy")) and path.with_name("copy").replace(path),
-}
-
-
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ["deleted", "replaced"])
 def test_write_to_a_deleted_database_fails(database: Database, path: Path, loss: str) -> None:
     database.claim()
     change(database)
-    LOSSES[loss](path)
+    copy = shutil.copy(path, path.with_name("copy"))
+    path.unlink()
+    if loss == "replaced":
+        copy.rename(path)
     with pytest.raises(TableLostError, match="file of the job table was (deleted|replaced)"):
         change(database)
     with pytest.raises(TableLostError):
@@ -61,13 +57,13 @@ def _rows(path: Path) -> list[str]:
         return [value for (value,) in connection.execute("SELECT value FROM secrets ORDER BY value")]
 
 
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
 def _add(database: Database, value: str) -> None:
     with database.transaction():
         database.insert("secrets", {"name": value, "value": value})
-
-
-def _log(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
 
 
 _LOSE_THE_LOG = """
@@ -125,7 +121,7 @@ def test_database_with_replaced_wal_refuses_writes(database: Database, path: Pat
 
 def test_database_moved_away_and_back_accepts_writes(database: Database, path: Path) -> None:
     path.rename(path.with_name("old"))
-    with pytest.raises(TableLostError):
+    with pytest.raises(TableLostError, match="file of the job table was (deleted|replaced)"):
         change(database)
     path.with_name("old").rename(path)
     change(database)
@@ -133,24 +129,29 @@ def test_database_moved_away_and_back_accepts_writes(database: Database, path: P
     change(database)
 
 
-def _overwrite(path: Path, start: int, content: bytes) -> None:
-    whole = bytearray(path.read_bytes())
-    whole[start : start + len(content)] = content
-    path.write_bytes(whole)
+def _sql(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+
+
+def _zero(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + bytes(8192) + content[16384:])
 
 
 def _other_columns(path: Path) -> None:
     path.unlink()
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE jobs (a TEXT)")
+    _sql(path, "CREATE TABLE jobs (a TEXT)")
 
 
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "no database": lambda path: path.write_bytes(b"this is no database at all " * 100),
-    "zeroed pages": lambda path: _overwrite(path, 8192, bytes(8192)),
+    "zeroed pages": lambda path: path.write_bytes(
+        (content := path.read_bytes())[:8192] + bytes(8192) + content[16384:]
+    ),
     "cut": lambda path: os.truncate(path, 10_000),
     "other columns": _other_columns,
-    "newer": lambda path: sqlite3.connect(path).execute("PRAGMA user_version = 9999"),
+    "newer": lambda path: _sql(path, "PRAGMA user_version = 9999"),
 }
 
 
