@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -49,27 +50,18 @@ class FilmStages(MemoryStages):
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
         for number in range(len(plan)):
             writer.write(planes_of(plan.first_frame + number, 64, 64))
-        segment = writer.finish()
+        segment, path = writer.finish(), on_disk(self._files, out)
         await asyncio.to_thread(self._files.stored.put, out, segment)
-        path = on_disk(self._files, out)
         self.rendered.append(int(path.stem))
         self.after(path)
-        return RenderedSegment(
-            len(segment), hashlib.sha256(segment).hexdigest(), RunningStats(len(plan), 0.06 * len(plan))
-        )
+        motion = RunningStats(len(plan), 0.06 * len(plan))
+        return RenderedSegment(len(segment), hashlib.sha256(segment).hexdigest(), motion)
 
     async def join(self, context: CallContext, segments: Any, speech: Any, out: str, *rest: Any) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
         sound = ResultSound([AudioPart(on_disk(self._files, speech[0].file))])
         result, num_frames = on_disk(self._files, out), rest[-1].num_frames
         await asyncio.to_thread(concat_segments, paths, sound, result, VIDEO, num_frames)
-
-
-class EndsAtJoin(FilmStages):
-    """Every segment is rendered, then the service ends."""
-
-    async def join(self, *_: Any) -> None:
-        raise StageTimeoutError("the service ends here")
 
 
 class Bench:
@@ -93,6 +85,13 @@ class Bench:
         services = job_services(config, stages, known, self.table, self.files, SegmentLimiter(config))
         asyncio.run(JobRun(services, self.job).run())
         return [frame.tobytes() for _, frame in decode_all(on_disk(self.files, result_key(self.job.id)))]
+
+    def run_until_joined(self) -> None:
+        """Render every segment; then the service ends."""
+        stages = FilmStages(self)
+        stages.join = AsyncMock(side_effect=StageTimeoutError("the service ends here"))  # type: ignore[method-assign]
+        with pytest.raises(StageTimeoutError):
+            self.run(stages)
 
 
 @pytest.fixture
@@ -139,8 +138,7 @@ def test_run_with_damaged_segment_renders_it_again(bench: Bench, tmp_path: Path,
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_run_after_restart_reuses_only_intact_segments(bench: Bench, harm: str) -> None:
-    with pytest.raises(StageTimeoutError):
-        bench.run(EndsAtJoin(bench))
+    bench.run_until_joined()
     HARMS[harm](on_disk(bench.files, segment_key(bench.job.id, 3)))
     again = FilmStages(bench)
     assert len(bench.run(again)) == 175
@@ -149,8 +147,7 @@ def test_run_after_restart_reuses_only_intact_segments(bench: Bench, harm: str) 
 
 @pytest.mark.parametrize("change", [{"preset": "veryfast"}, {"crf": 25}, {"encoder": "nvenc"}])
 def test_run_with_other_encoder_renders_all_segments_again(bench: Bench, change: dict[str, Any]) -> None:
-    with pytest.raises(StageTimeoutError):
-        bench.run(EndsAtJoin(bench))
+    bench.run_until_joined()
     render = RUN_CONFIG.render.model_copy(update=change)
     again = FilmStages(bench)
     assert len(bench.run(again, config=RUN_CONFIG.model_copy(update={"render": render}))) == 175
@@ -188,17 +185,11 @@ def test_run_with_damaged_avatar_makes_it_again(bench: Bench) -> None:
 
 
 def test_run_with_error_but_no_damage_raises_at_once(bench: Bench) -> None:
-    class Fails(FilmStages):
-        num_tries = 0
-
-        async def render(self, *arguments: Any) -> RenderedSegment:
-            self.num_tries += 1
-            raise StageTimeoutError("too late")
-
-    stages = Fails(bench)
+    stages, render = FilmStages(bench), AsyncMock(side_effect=StageTimeoutError("too late"))
+    stages.render = render  # type: ignore[method-assign]
     with pytest.raises(ExceptionGroup):
         bench.run(stages)
-    assert stages.num_tries <= RUN_CONFIG.render.segment_window
+    assert render.call_count <= RUN_CONFIG.render.segment_window
 
 
 @pytest.mark.parametrize("is_intact", [True, False])
@@ -207,10 +198,8 @@ def test_run_with_damaged_source_is_a_stored_file_error(bench: Bench, is_intact:
     bench.table.put_avatar(avatar_record(key, source_sha256=hashlib.sha256(b"film").hexdigest()))
     on_disk(bench.files, source_key(key)).write_bytes(b"film" if is_intact else b"fil\0")
 
-    class Fails(FilmStages):
-        async def render(self, *arguments: Any) -> RenderedSegment:
-            raise MediaError("source: expected frames that can be decoded, found none.")
-
+    stages, error = FilmStages(bench), MediaError("source: expected frames that can be decoded, found none.")
+    stages.render = AsyncMock(side_effect=error)  # type: ignore[method-assign]
     expected, words = (MediaError, "cannot|can be decoded") if is_intact else (StoredFileError, "^source: ")
     with pytest.raises(expected, match=words):
-        bench.run(Fails(bench))
+        bench.run(stages)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from datetime import timedelta
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -24,6 +25,7 @@ from telemetry.clock_steps import ClockSteps
 from tests.unit.job_records import avatar_record, job_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 CONFIG = PipelineConfig()
 
@@ -39,18 +41,11 @@ def housekeeping_of(
     return Housekeeping(limits, table, files, avatars, backgrounds, segments, open_cues(CONFIG, files.stored), clock)
 
 
-class AskedStore(FileStore):
-    """Counts how often it is asked for the segments of a job."""
-
-    num_asked = 0
-
-    def segment_bytes(self, job_id: str) -> int:
-        self.num_asked += 1
-        return super().segment_bytes(job_id)
-
-
-def test_a_finished_job_loses_its_segments_and_is_looked_at_once(files: FileStore, table: JobTable) -> None:
-    files = AskedStore(files.root)
+def test_a_finished_job_loses_its_segments_and_is_looked_at_once(
+    files: FileStore, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Mock(side_effect=files.segment_bytes)
+    monkeypatch.setattr(files, "segment_bytes", asked)
     avatars = Avatars(CONFIG, NoStages(), table, files)
     job = table.insert_job(job_record())
     for key in (segment_key(job.id, 0), result_key(job.id)):
@@ -62,7 +57,7 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(files: FileStor
         os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
         housekeeping.sweep()
     assert not files.has(segment_key(job.id, 0)) and files.has(result_key(job.id))
-    assert files.num_asked == 1
+    assert asked.call_count == 1
 
 
 def test_sweep_cancels_job_in_review_after_retention(files: FileStore, table: JobTable) -> None:
@@ -79,24 +74,9 @@ def test_sweep_cancels_job_in_review_after_retention(files: FileStore, table: Jo
     assert not files.has(job_file_key(old.id)) and table.get_job(young.id).status is JobStatus.REVIEW
 
 
-class LookedAtAvatars(Avatars):
-    """Says when housekeeping has begun for the third time."""
-
-    def __init__(self, table: JobTable, files: FileStore) -> None:
-        super().__init__(CONFIG, NoStages(), table, files)
-        self.num_looks = 0
-        self.third_look = asyncio.Event()
-
-    async def sweep(self) -> None:
-        await super().sweep()
-        self.num_looks += 1
-        if self.num_looks == 3:
-            self.third_look.set()
-
-
 @pytest.mark.parametrize(("step_s", "is_kept"), [(3600.0, True), (0.0, False), (-3600.0, False)])
 async def test_files_that_only_look_old_are_kept(
-    files: FileStore, table: JobTable, step_s: float, is_kept: bool
+    files: FileStore, table: JobTable, monkeypatch: pytest.MonkeyPatch, step_s: float, is_kept: bool
 ) -> None:
     """Every file looks an hour older when the clock is set forward, also one that is being written."""
     known, orphan, arriving = (new_id() for _ in range(3))
@@ -105,13 +85,15 @@ async def test_files_that_only_look_old_are_kept(
     for key in (known, orphan):
         os.utime(on_disk(files, avatar_folder(key)), (time.time() - 7200,) * 2)
     table.put_avatar(avatar_record(known))
-    avatars = LookedAtAvatars(table, files)
+    avatars = Avatars(CONFIG, NoStages(), table, files)
+    looks = AsyncMock(side_effect=avatars.sweep)
+    monkeypatch.setattr(avatars, "sweep", looks)
     limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
     ahead_s = 0.0
     housekeeping = housekeeping_of(table, files, avatars, limits, ClockSteps(lambda: time.monotonic() + ahead_s))
     ahead_s = step_s
     looking = asyncio.create_task(housekeeping.run())
-    await asyncio.wait_for(avatars.third_look.wait(), 60)
+    await until(lambda: looks.await_count >= 3)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
     assert set(files.avatar_keys()) == {known, arriving} | ({orphan} if is_kept else set())

@@ -277,7 +277,7 @@ def test_plan_of_the_revised_job_is_copied(bench: Bench) -> None:
     bench.plan(job_ids=[later, earlier])
     assert bench.num_planned == 1
     for _ in range(2):
-        bench.plan(job_ids=[earlier], context_seconds=None)
+        bench.plan(job_ids=[later], context_seconds=None)
     assert bench.num_planned == 3, "without a known context, none is stored"
 
 

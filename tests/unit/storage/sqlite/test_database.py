@@ -146,9 +146,7 @@ def _other_columns(path: Path) -> None:
 
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "no database": lambda path: path.write_bytes(b"this is no database at all " * 100),
-    "zeroed pages": lambda path: path.write_bytes(
-        (content := path.read_bytes())[:8192] + bytes(8192) + content[16384:]
-    ),
+    "zeroed pages": _zero,
     "cut": lambda path: os.truncate(path, 10_000),
     "other columns": _other_columns,
     "newer": lambda path: _sql(path, "PRAGMA user_version = 9999"),
