@@ -88,10 +88,8 @@ def test_gpu_worker_group_scales_to_zero(service: dict[str, Any]) -> None:
     (faces,) = [each for each in serve["applications"][0]["deployments"] if each["name"] == "FaceSynthesis"]
     groups = {group["groupName"]: group for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
     assert faces["autoscaling_config"]["min_replicas"] == groups["gpu"]["minReplicas"] == 0
-    assert (
-        groups["gpu"]["maxReplicas"] / faces["ray_actor_options"]["num_gpus"]
-        >= faces["autoscaling_config"]["max_replicas"]
-    )
+    most = groups["gpu"]["maxReplicas"] / faces["ray_actor_options"]["num_gpus"]
+    assert most >= faces["autoscaling_config"]["max_replicas"]
     assert faces["ray_actor_options"]["num_cpus"] == 0, "Studios may have taken every core of a GPU's node"
     (container,) = groups["gpu"]["template"]["spec"]["containers"]
     assert container["image"].endswith("-gpu")
@@ -115,10 +113,8 @@ def test_compose_file_fits_the_specification(cluster: Path, name: str) -> None:
     (content,) = _all(cluster / name)
     validate(content, get_builtin_schema("vendor.compose-spec"))
     mounted = [volume.split(":") for each in content["services"].values() for volume in each.get("volumes", [])]
-    for source, *target in mounted:
-        if not target:
-            continue  # a volume without a name
-        assert source in content["volumes"] or (cluster / source).exists(), source
+    for source, *target in mounted:  # without a target, it is a volume without a name
+        assert not target or source in content["volumes"] or (cluster / source).exists(), source
     images = [each["image"] for each in content["services"].values()]
     assert not [image for image in images if not re.search(r":v?\d+\.\d+", image)], "every image has a version"
     ports = [port for each in content["services"].values() for port in each.get("ports", [])]
@@ -151,8 +147,7 @@ def test_compose_nodes_use_the_postgres_service(cluster: Path) -> None:
     url = urlsplit(content["x-state"]["LIPWRIGHT_STATE"])
     assert (url.hostname, url.username) == ("postgres", database["environment"]["POSTGRES_USER"])
     assert url.path == f"/{url.username}" and url.password is None
-    passwords = {content["x-state"]["PGPASSWORD"], database["environment"]["POSTGRES_PASSWORD"]}
-    (password,) = passwords
+    (password,) = {content["x-state"]["PGPASSWORD"], database["environment"]["POSTGRES_PASSWORD"]}
     assert password.startswith("${POSTGRES_PASSWORD:?"), "no file holds it, and nothing starts without it"
     for name in ("head", "worker"):
         environment = content["services"][name]["environment"]
@@ -245,9 +240,8 @@ def test_compose_grafana_reads_prometheus(cluster: Path) -> None:
 
 def test_containerfile_pins_python_and_drops_root(cluster: Path, tmp_path: Path) -> None:
     project = tomllib.loads((cluster.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    content = (cluster / "Containerfile").read_text(encoding="utf-8")
     lines = DockerfileParser(path=str(tmp_path))
-    lines.content = content
+    lines.content = (cluster / "Containerfile").read_text(encoding="utf-8")
     steps = [(step["instruction"], step["value"]) for step in lines.structure]
     arguments = dict(value.partition("=")[::2] for kind, value in steps if kind == "ARG")
     bases = [value for kind, value in steps if kind == "FROM"]
@@ -285,8 +279,7 @@ _RAY_LABELS = {"le", "deployment", "application", "replica", "route", "status_co
 
 @pytest.fixture(scope="module")
 def dashboard(repo_root: Path) -> dict[str, Any]:
-    parsed = json.loads((repo_root / "cluster" / "grafana" / "lipwright.json").read_text(encoding="utf-8"))
-    assert isinstance(parsed, dict)
+    parsed: dict[str, Any] = json.loads((repo_root / "cluster" / "grafana" / "lipwright.json").read_bytes())
     return parsed
 
 
@@ -332,15 +325,11 @@ def test_dashboard_panels_do_not_overlap_and_share_a_source(dashboard: dict[str,
         taken |= cells
 
 
-def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path) -> None:
-    from ray.scripts.scripts import start
-
-    deployment, scaled = yaml.safe_load_all((repo_root / "cluster" / "keda.yaml").read_text(encoding="utf-8"))
+def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path, service: dict[str, Any]) -> None:
+    deployment, scaled = _all(repo_root / "cluster" / "keda.yaml")
     assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert {trigger["type"] for trigger in scaled["spec"]["triggers"]} == {"prometheus"}
     assert all(_NAME.search(trigger["metadata"]["query"]) for trigger in scaled["spec"]["triggers"])
-    text = (repo_root / "cluster" / "rayservice.yaml").read_text(encoding="utf-8")
-    (service,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "RayService")
     group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     pod, (worker,) = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]["containers"]
     (twin,) = group["template"]["spec"].pop("containers")
@@ -349,19 +338,19 @@ def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path) -> None:
     assert [each["name"] for each in token] == ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"]
     assert f"--object-store-memory={group['rayStartParams']['object-store-memory']}" in command
     assert f"--address={service['metadata']['name']}-head-svc:6379" in command
-    start.make_context("ray start", command[2:])
+    _check_ray_start(command[2:])
 
 
 def test_prometheus_config_reads_rays_discovery_file(repo_root: Path) -> None:
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
-    jobs = yaml.safe_load((repo_root / "cluster" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    jobs = _all(repo_root / "cluster" / "prometheus.yml")[0]["scrape_configs"]
     by_name = {job["job_name"]: job for job in jobs}
     assert by_name["ray"]["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]
     assert by_name["lipwright"]["static_configs"][0]["targets"][0].startswith("127.0.0.1:")
 
 
-def test_systemd_unit_restarts_the_service(repo_root: Path) -> None:
+def test_systemd_and_compose_restart_the_service(repo_root: Path) -> None:
     unit = configparser.ConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(repo_root / "cluster" / "lipwright.service")
@@ -370,12 +359,8 @@ def test_systemd_unit_restarts_the_service(repo_root: Path) -> None:
     _, *arguments = service["ExecStart"].split()
     assert "--data-dir" in arguments
     assert CliRunner().invoke(app, [arguments[0], "--help"]).exit_code == 0
-
-
-def test_compose_service_restarts_the_container(repo_root: Path) -> None:
-    compose = yaml.safe_load((repo_root / "cluster" / "compose.yaml").read_text(encoding="utf-8"))
+    (compose,) = _all(repo_root / "cluster" / "compose.yaml")
     service = compose["services"]["lipwright"]
     assert (service["restart"], service["init"]) == ("always", True)
-    container = (repo_root / "cluster" / "Containerfile").read_text(encoding="utf-8")
     (mounted,) = service["volumes"]
-    assert mounted.partition(":")[2] in container
+    assert mounted.partition(":")[2] in (repo_root / "cluster" / "Containerfile").read_text(encoding="utf-8")

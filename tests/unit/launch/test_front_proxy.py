@@ -38,10 +38,9 @@ class _Echo(QuietHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        body = json.dumps(dict(self.headers.items())).encode()
         status = 404 if self.path.startswith("/missing") else 200
         fields = {"X_Frame_Options": "DENY"} if self.path == "/missing-in-ingress" else {}
-        self.answer(body, status, **fields)
+        self.answer(json.dumps(dict(self.headers.items())).encode(), status, **fields)
 
     def do_POST(self) -> None:
         self.body()

@@ -111,12 +111,9 @@ def test_front_sockets_of_a_key_leave_slots_for_others(tmp_path: Path) -> None:
         assert found["x-request-timeout-seconds"] == "0", "it has the class of live sessions"
         for _ in range(2):
             lines.enter_context(websocket(port, Authorization=f"Bearer {attacker}")).recv(timeout=20)
-        with pytest.raises(InvalidStatus, match="503"):
-            websocket(port, **offered)
-        with pytest.raises(InvalidStatus, match="503"):
-            websocket(port, Authorization=f"Bearer {attacker}")
-        with pytest.raises(InvalidStatus, match="503"):
-            websocket(port, **{"X-API-Key": attacker})
+        for fields in (offered, {"Authorization": f"Bearer {attacker}"}, {"X-API-Key": attacker}):
+            with pytest.raises(InvalidStatus, match="503"):
+                websocket(port, **fields)
         with websocket(port, Authorization=f"Bearer {other}") as line:
             line.recv(timeout=20)
 

@@ -46,10 +46,11 @@ def folder() -> Iterator[Path]:
 def _started(folder: Path, *arguments: str, **environment: str) -> dict[str, Any]:
     """Return what a worker says of itself."""
     set_score = 'echo 900 > /proc/self/oom_score_adj; exec "$0" "$@"'  # as the raylet does
-    command = ["sh", "-c", set_score, sys.executable, str(WORKER_SCRIPT), *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    command, variables = (
+        ["sh", "-c", set_score, sys.executable, str(WORKER_SCRIPT), *arguments],
+        os.environ | environment,
     )
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said
@@ -69,14 +70,12 @@ def test_worker_fork_server_forks_workers_with_own_arguments(folder: Path) -> No
             assert SOCKET_VARIABLE in os.environ
         assert SOCKET_VARIABLE not in os.environ
     assert (folder / "log").read_text() == ""
-    assert first["arguments"] == [str(script), "--worker-id=1"] and first["variable"] == "one"
-    assert second["arguments"] == [str(script), "--worker-id=2"] and second["variable"] is None
-    assert first["modules"] == second["modules"] == ["graph", "ray.serve"]
     assert first["drawn"] != second["drawn"]
     assert first["num_blas_threads"] == 1
-    for said in (first, second):  # the raylet ends a worker together with its process group
-        assert said["group"] == said["pid"] != server.pid
-        assert said["folder"] == str(folder)
+    for said, number, variable in ((first, 1, "one"), (second, 2, None)):
+        assert said["arguments"] == [str(script), f"--worker-id={number}"] and said["variable"] == variable
+        assert said["group"] == said["pid"] != server.pid, "the raylet ends a worker together with its process group"
+        assert (said["folder"], said["modules"]) == (str(folder), ["graph", "ray.serve"])
         assert said["oom_score_adj"] == 900
     assert not server.is_running()
     assert [each.name for each in folder.glob("*.sock")] == []
@@ -84,9 +83,8 @@ def test_worker_fork_server_forks_workers_with_own_arguments(folder: Path) -> No
 
 def test_worker_fork_server_removes_sockets_of_killed_ones(folder: Path) -> None:
     ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, timeout=60, check=True)
-    gone, in_container, running = (
-        folder / f"fork-{number}.sock" for number in (int(ended.stdout), 2**30, os.getppid())
-    )
+    pids = int(ended.stdout), 2**30, os.getppid()
+    gone, in_container, running = (folder / f"fork-{pid}.sock" for pid in pids)
     with socket.socket(socket.AF_UNIX) as closed, socket.socket(socket.AF_UNIX) as listener:
         closed.bind(str(gone))
         listener.bind(str(in_container))
