@@ -318,6 +318,7 @@ def _write(folder: Path, *lines: object) -> Path:
 
 
 GOOD = {"video": "a.mp4", "audio": "a.wav", "out": "a_out.mp4"}
+TEXT = {"video": "a.mp4", "text": "Good morning.\n早上好。", "voice": "af_heart", "out": "text.mp4"}
 
 
 def test_read_manifest_resolves_paths_and_counts_lines(inputs: Path, tmp_path: Path) -> None:
@@ -332,15 +333,9 @@ def test_read_manifest_resolves_paths_and_counts_lines(inputs: Path, tmp_path: P
     assert (list(text.inputs), text.options) == (["video"], {"text": TEXT["text"], "voice": "af_heart"})
 
 
-TEXT = {"video": "a.mp4", "text": "Good morning.\n早上好。", "voice": "af_heart", "out": "text.mp4"}
-
-
 TURNS = {
-    "video": "a.mp4",
-    "audio": "a.wav",
-    "audio_bob": "b.wav",
+    **{"video": "a.mp4", "audio": "a.wav", "audio_bob": "b.wav", "out": "turns.mp4"},
     "turns": [{"start": 0, "face": "0"}, {"start": 1.5, "face": "1", "audio": "audio_bob"}],
-    "out": "turns.mp4",
 }
 
 
@@ -398,12 +393,6 @@ def test_read_manifest_reports_every_bad_line(inputs: Path) -> None:
         read_manifest(_write(inputs, ""))
 
 
-def _csv(folder: Path, text: str) -> Path:
-    path = folder / "manifest.csv"
-    path.write_bytes(text.encode("utf-8-sig"))  # as spreadsheets write it
-    return path
-
-
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_read_manifest_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
     rows = [
@@ -412,7 +401,9 @@ def test_read_manifest_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
         ("", "", "", "", "", "", "", ""),
         ("a.mp4", "", "", "two.mp4", "", "", "b.wav", '"[{""start"": 0, ""audio"": ""audio_bob""}]"'),
     ]
-    first, second = read_manifest(_csv(inputs, "\n".join(delimiter.join(row) for row in rows)))
+    text = "\n".join(delimiter.join(row) for row in rows)
+    (inputs / "m.csv").write_bytes(text.encode("utf-8-sig"))  # as spreadsheets write it
+    first, second = read_manifest(inputs / "m.csv")
     asked = first.asked
     assert (first.line, asked.text, asked.expressiveness, asked.visible_label) == (2, "Good\nmorning", 1.5, True)
     assert "loop" not in first.options

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -27,7 +28,6 @@ from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.key_ring import webhook_secret
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
 from tests.graph.receiver import receiving
@@ -136,22 +136,6 @@ def test_context_of_has_the_callers_trace_or_that_of_the_id(trace: dict[str, str
     assert found is not None and found.trace_id == (trace_id or job.id)
 
 
-class FullTable(JobTable):
-    """Its disk takes no news of webhooks once it is full."""
-
-    is_full = False
-    num_looks = 0
-
-    def pending_callbacks(self, limit: int) -> list[CallbackRecord]:
-        self.num_looks += 1
-        return super().pending_callbacks(limit)
-
-    def put_callback(self, callback: CallbackRecord) -> None:
-        if self.is_full:
-            raise StorageFullError("The disk of the job table is full.")
-        super().put_callback(callback)
-
-
 @asynccontextmanager
 async def _delivering(table: JobTable, folder: Path) -> AsyncIterator[None]:
     """Deliver webhooks as a Director does."""
@@ -173,17 +157,19 @@ def _cancelled_job(table: JobTable, callback_url: str, **fields: Any) -> JobReco
     return job
 
 
-async def test_webhooks_on_a_full_disk_do_not_flood_the_receiver(tmp_path: Path) -> None:
-    table = FullTable(Database(tmp_path / "jobs.sqlite3"))
+async def test_webhooks_on_a_full_disk_do_not_flood_the_receiver(
+    table: JobTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, full = Mock(side_effect=table.pending_callbacks), Mock(side_effect=StorageFullError("The disk is full."))
+    monkeypatch.setattr(table, "pending_callbacks", looks)
     with receiving() as receiver:
         async with _delivering(table, tmp_path):
             _cancelled_job(table, receiver.url)
-            table.is_full = True
+            monkeypatch.setattr(table, "put_callback", full)
             await until(lambda: receiver.hooks)
-            told_at = table.num_looks
-            await until(lambda: table.num_looks >= told_at + 2)
-        assert len(receiver.hooks) == 1
-    table.close()
+            told_at = looks.call_count
+            await until(lambda: looks.call_count >= told_at + 2)
+        assert len(receiver.hooks) == 1 and full.called
 
 
 async def test_pending_webhook_is_delivered_after_a_restart(table: JobTable, tmp_path: Path) -> None:

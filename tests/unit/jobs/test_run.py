@@ -157,15 +157,6 @@ class IntactAvatars(FixedAvatars):
         return error
 
 
-class LonelyAvatars(IntactAvatars):
-    """Nobody is seen but one person."""
-
-    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
-        if key == NOBODY:
-            raise FaceNotFoundError("face: expected person:0 (1 person is seen in the video), found 'person:1'.")
-        return await super().ensure(key, engine, on_progress, verify=verify)
-
-
 @pytest.fixture
 def job(table: JobTable) -> JobRecord:
     return table.insert_job(job_record(status=JobStatus.RUNNING))
@@ -217,6 +208,12 @@ def test_run_with_two_voices_for_one_person_fails(job: JobRecord, table: JobTabl
 
 
 def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    class LonelyAvatars(IntactAvatars):
+        async def ensure(self, key: str, *arguments: Any, **options: Any) -> AvatarRef:
+            if key == NOBODY:
+                raise FaceNotFoundError("face: expected person:0 (1 person is seen in the video).")
+            return await super().ensure(key, *arguments, **options)
+
     spoken = _with_turns(job, table, PlannedTurn(start=0, end=1), PlannedTurn(face="person:1", start=1, end=2))
     with pytest.raises(FaceNotFoundError, match=r"^turns\[1\]: face: expected person:0"):
         run(spoken, table, tmp_path, lambda first: b"segment", avatars=LonelyAvatars)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 
@@ -65,27 +66,6 @@ class WillingStages(NoStages):
         return ProbeResult(self.video if video else None, AUDIO if audio else None)
 
 
-class DyingTable(JobTable):
-    """The Director that has it dies once, before a row is there."""
-
-    is_dying = False
-
-    def _die(self) -> None:
-        if self.is_dying:
-            self.is_dying = False
-            raise SystemExit
-
-    def insert_job(self, job: JobRecord) -> JobRecord:
-        self._die()
-        return super().insert_job(job)
-
-    def put_avatar(self, avatar: AvatarRecord) -> AvatarRecord:
-        record = super().put_avatar(avatar)
-        if record.pinned:
-            self._die()
-        return record
-
-
 class FilmAvatars(Avatars):
     async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
         return None
@@ -100,7 +80,7 @@ class FilmAvatars(Avatars):
 class Bench:
     def __init__(self, root: Path, labels: LabelsConfig | None = None) -> None:
         self.files = FileStore(root)
-        self.table = DyingTable(Database(self.files.table_path))
+        self.table = JobTable(Database(self.files.table_path))
         self.stages = WillingStages(self.files)
         config = CONFIG.model_copy(update={"labels": labels or LabelsConfig()})
         avatars = FilmAvatars(config, self.stages, self.table, self.files)
@@ -136,8 +116,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.table.close()
 
 
-async def test_create_job_after_crash_succeeds(bench: Bench) -> None:
-    bench.table.is_dying = True
+async def test_create_job_after_crash_succeeds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = Mock(wraps=bench.table.insert_job, side_effect=[SystemExit, DEFAULT])
+    monkeypatch.setattr(bench.table, "insert_job", insert)
     admission = bench.submissions._admission
     place = admission.admit(AdmitRequest(num_bytes=1, max_bytes=1, is_job=True))
     spec, context = bench.spec(background_file=bench.upload(b"beach")), RequestContext(admission_id=place.id)
@@ -243,8 +224,15 @@ async def test_create_job_with_background_of_another_key_is_refused(bench: Bench
     assert (await _avatar_job(bench, avatar, "b")).plan.background_file is not None
 
 
-async def test_create_avatar_after_crash_succeeds(bench: Bench) -> None:
-    bench.table.is_dying = True
+async def test_create_avatar_after_crash_succeeds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_avatar = bench.table.put_avatar
+
+    def die(avatar: AvatarRecord) -> AvatarRecord:
+        monkeypatch.undo()
+        put_avatar(avatar)
+        raise SystemExit
+
+    monkeypatch.setattr(bench.table, "put_avatar", die)
     request = AvatarRequest(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
     with pytest.raises(SystemExit):
         await bench.avatars.create(request)

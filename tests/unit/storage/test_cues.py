@@ -32,10 +32,6 @@ def _add(store: FileStore, cues: CueStore, digest: str = DIGEST, sound: bytes = 
     return cues.add(writer.finish(), 1.5, owner, digest, FIRST)
 
 
-def _cached(store: FileStore) -> set[str]:
-    return {key.rpartition("/")[2] for key in store.stored.states(CUES) if not key.endswith(".json")}
-
-
 def test_take_finds_a_cue_in_its_job_and_the_cache(store: FileStore) -> None:
     cues = _cues(store)
     assert cues.take("a", DIGEST, FIRST) is None
@@ -77,7 +73,8 @@ def test_sweep_removes_the_least_recently_used(store: FileStore) -> None:
         time.sleep(1.1 if "bucket" in type(store.stored).__module__ else 0.02)  # a bucket keeps times in seconds
     assert cues.take("a", digests[0], SECOND) is not None
     assert cues.sweep() == 2, "records take space as well"
-    assert _cached(store) == {digests[0], digests[3]}
+    cached = {key.rpartition("/")[2] for key in store.stored.states(CUES) if not key.endswith(".json")}
+    assert cached == {digests[0], digests[3]}
     assert cues.take("a", digests[1], FIRST) is not None, "the job keeps its file"
     assert cues.sweep() == 0
     assert _cues(store, max_idle_s=-1.0).sweep() == 2, "unused for too long"
