@@ -9,6 +9,7 @@ from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -232,9 +233,7 @@ def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, tab
 def test_run_with_changed_audio_is_a_stored_file_error(
     job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes, kind: type[LipwrightError], found: str
 ) -> None:
-    def refuse(first: int) -> bytes:
-        raise MediaError("audio: expected sound, found none.")
-
+    refuse = Mock(side_effect=MediaError("audio: expected sound, found none."))
     with pytest.raises(kind, match=f"^audio: {found}"):
         run(job, table, tmp_path, refuse, audio)
 
@@ -314,19 +313,15 @@ def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobT
     assert 0 < table.usage.total("", utc_now().date()).video_seconds < 7
     assert table.get_job(job.id).report is None
     finished = {segment.start for segment in table.finished_segments(job.id)}
-    output: list[int] = []
-
-    def goes_on(first: int) -> bytes:
-        output.append(first)
-        return b"second run"
-
+    goes_on = Mock(return_value=b"second run")
     table.update_job(job.id, attempts=3)
     with pytest.raises(ExceptionGroup):
         run(job, table, tmp_path, lambda first: breaks(110))
     assert table.get_job(job.id).attempts == 3, "what was output before is no progress"
     resumed = run(job, table, tmp_path, goes_on)
     assert table.get_job(job.id).attempts == 0, "progress forgives earlier tries"
-    assert finished and not finished & set(output), "finished segments are not output again"
+    output = {call.args[0] for call in goes_on.mock_calls}
+    assert finished and output and not finished & output, "finished segments are not output again"
     used, num_segments = table.usage.total("", utc_now().date()), len(table.finished_segments(job.id))
     assert used.video_seconds == pytest.approx(175 / 25), "each segment counts once"
     assert (used.cpu_seconds, used.gpu_seconds) == (2 * num_segments, num_segments / 2)

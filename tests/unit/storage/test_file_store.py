@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -38,12 +39,16 @@ from storage.voices import VoiceRecord, VoiceStore
 
 
 def _upload(store: FileStore, content: bytes = b"abc") -> str:
-    writer = store.new_upload("clip.mp4")
-    writer.write(memoryview(content)[:1])
-    writer.write(content[1:])
-    upload = writer.finish()
+    upload = _sent(store, content)
     assert (upload.sha256, upload.num_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
     return upload.key
+
+
+def _sent(store: FileStore, content: bytes) -> UploadedFile:
+    writer = store.new_upload("office.jpg")
+    writer.write(memoryview(content)[:1])
+    writer.write(content[1:])
+    return writer.finish()
 
 
 def _read(store: FileStore, key: str) -> bytes:
@@ -67,8 +72,8 @@ def test_upload_is_taken_once(store: FileStore) -> None:
 def test_discarded_upload_is_gone(store: FileStore, tmp_path: Path) -> None:
     writer = store.new_upload("clip.mp4")
     writer.write(b"abc")
-    writer.discard()
-    writer.discard()
+    for _ in range(2):
+        writer.discard()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert store.stored.entries("uploads") == {}
 
@@ -172,21 +177,13 @@ def test_explain_input_error_tells_bad_input_from_lost_file(store: FileStore) ->
 
 
 def test_new_upload_on_read_only_disk_is_storage_full(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str, flags: int) -> int:
-        raise OSError(errno.EROFS, "Read-only file system")
-
+    refuse = Mock(side_effect=OSError(errno.EROFS, "Read-only file system"))
     monkeypatch.setattr("storage.uploads.open_private", refuse)
     with pytest.raises(StorageFullError, match="read-only"):
         store.new_upload("clip.mp4")
 
 
 INFO = {"width": 64, "height": 48}
-
-
-def _sent(store: FileStore, content: bytes) -> UploadedFile:
-    writer = store.new_upload("office.jpg")
-    writer.write(content)
-    return writer.finish()
 
 
 def test_the_same_file_of_the_same_owner_is_the_same_background(store: FileStore) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections.abc import Callable, Generator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ray.exceptions import (
@@ -52,10 +53,7 @@ class Response:
 
 
 def raising(error: BaseException) -> Callable[[], Any]:
-    def outcome() -> Any:
-        raise error
-
-    return outcome
+    return Mock(side_effect=error)
 
 
 WORK = CallContext("job")
@@ -108,16 +106,11 @@ def test_a_killed_decoder_is_a_lost_try() -> None:
     ],
 )
 async def test_call_stage_on_full_disk_raises_storage_full(error: Exception) -> None:
-    sent: list[CallContext] = []
-
-    def start(context: CallContext) -> Any:
-        sent.append(context)
-        return Response(wrapped(error))
-
+    start = Mock(return_value=Response(wrapped(error)))
     with pytest.raises(StorageFullError) as caught:
         await call_stage("LandmarkGenerator.track", WORK, start, bounds())
     assert caught.value.retryable and not caught.value.was_retried, "the job waits for space"
-    assert len(sent) == 1
+    assert start.call_count == 1
 
 
 @pytest.mark.parametrize(

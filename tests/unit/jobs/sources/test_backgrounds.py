@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,7 @@ class SlowAvatars(Avatars):
     meanwhile: Callable[[], Awaitable[object]] | None = None
     while_matting: Callable[[], Awaitable[object]] | None = None
 
-    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+    async def ensure(self, key: str, *arguments: Any, **options: Any) -> AvatarRef:
         if self.meanwhile is not None:
             await self.meanwhile()
         return AvatarRef(avatar_folder(key), SourceVideo(source_key(key), SHOWN))
@@ -212,9 +213,7 @@ async def test_show_uses_avatar_settings_that_are_not_overridden(live: Live) -> 
     live.avatars.meanwhile = lambda: pytest.fail("analysed, although the session is refused")
     with pytest.raises(OptionError, match="wav2lip cannot scale the movement"):
         await live.show(AvatarSettings(expressiveness=0.6), engine="wav2lip")
-
-
-async def test_show_of_a_video_refuses_an_expression(live: Live) -> None:
+    live.avatars.meanwhile = None
     with pytest.raises(OptionError, match="expression: a video keeps"):
         await live.show(AvatarSettings(expression="angry"))
 
