@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -190,18 +191,9 @@ LIMITS = JobConfig(max_attempts=3, max_disk_wait_s=0.2)
 FULL = StorageFullError("The disk of the job table is full.")
 
 
-class Work:
-    """Raises one error after the other, then returns how often it was called."""
-
-    def __init__(self, errors: Sequence[Exception]) -> None:
-        self._errors = list(errors)
-        self.num_calls = 0
-
-    async def __call__(self) -> int:
-        self.num_calls += 1
-        if self._errors:
-            raise self._errors.pop(0)
-        return self.num_calls
+def failing(*errors: Exception) -> AsyncMock:
+    """Work that raises one error after the other, and then returns."""
+    return AsyncMock(side_effect=[*errors, "done"])
 
 
 @pytest.fixture(autouse=True)
@@ -215,28 +207,28 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     "error", [FULL, OSError(errno.ENOSPC, "No space left on device"), ExceptionGroup("segments", [FULL])]
 )
 async def test_work_continues_once_there_is_space(error: Exception) -> None:
-    assert await retry(Work([error] * 8), LIMITS) == 9, "more often than `max_attempts`"
+    assert await retry(failing(*[error] * 8), LIMITS) == "done", "more often than `max_attempts`"
 
 
 async def test_work_fails_when_the_disk_stays_full() -> None:
-    work = Work([FULL] * 99)
+    work = failing(*[FULL] * 99)
     message = r"job table is full\. Waited .* jobs\.max_disk_wait_s.* Free disk"
     with pytest.raises(StorageFullError, match=message) as caught:
         await retry(work, LIMITS)
     assert caught.value.was_retried
-    assert 10 <= work.num_calls <= 13, "pauses of 0.01 and 0.02 s, 0.2 s together"
+    assert 10 <= work.call_count <= 13, "pauses of 0.01 and 0.02 s, 0.2 s together"
 
 
 async def test_a_full_disk_uses_up_no_attempts() -> None:
     defect = SystemError("AST constructor recursion depth mismatch")
-    assert await retry(Work([defect, FULL, FULL, FULL, defect]), LIMITS) == 6
+    assert await retry(failing(defect, FULL, FULL, FULL, defect), LIMITS) == "done"
     with pytest.raises(LipwrightError, match="failed 3 times"):
-        await retry(Work([defect, FULL, defect, defect]), LIMITS)
+        await retry(failing(defect, FULL, defect, defect), LIMITS)
 
 
 @pytest.mark.parametrize("error", [MediaError("a.mp4: expected video"), StorageFullError("a wait", was_retried=True)])
 async def test_rejected_input_or_a_wait_inside_is_not_repeated(error: LipwrightError) -> None:
-    work = Work([ExceptionGroup("segments", [error])])
+    work = failing(ExceptionGroup("segments", [error]))
     with pytest.raises(type(error), match=str(error)):
         await retry(work, LIMITS)
-    assert work.num_calls == 1
+    assert work.call_count == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -39,7 +39,6 @@ from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
 from tests.unit.job_records import avatar_record, job_services
@@ -78,10 +77,8 @@ class FilmAvatars(Avatars):
 
 
 class Bench:
-    def __init__(self, root: Path, labels: LabelsConfig | None = None) -> None:
-        self.files = FileStore(root)
-        self.table = JobTable(Database(self.files.table_path))
-        self.stages = WillingStages(self.files)
+    def __init__(self, files: FileStore, table: JobTable, labels: LabelsConfig | None = None) -> None:
+        self.files, self.table, self.stages = files, table, WillingStages(files)
         config = CONFIG.model_copy(update={"labels": labels or LabelsConfig()})
         avatars = FilmAvatars(config, self.stages, self.table, self.files)
         self.services = job_services(config, self.stages, avatars, self.table, self.files)
@@ -110,10 +107,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 async def test_create_job_after_crash_succeeds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,14 +264,15 @@ async def test_create_job_with_music_stores_it_and_no_turn_plays_it(bench: Bench
 
 
 @pytest.mark.parametrize(("is_labelled", "is_marked"), [(True, False), (False, True)])
-async def test_create_job_sets_configured_marks(tmp_path: Path, is_labelled: bool, is_marked: bool) -> None:
-    bench = Bench(tmp_path, LabelsConfig(visible=is_labelled, invisible=is_marked))
+async def test_create_job_sets_configured_marks(
+    files: FileStore, table: JobTable, is_labelled: bool, is_marked: bool
+) -> None:
+    bench = Bench(files, table, LabelsConfig(visible=is_labelled, invisible=is_marked))
     job = await bench.create(bench.spec())
     assert job.options.visible_label is is_labelled
     assert job.watermark_id == (job.produce_id[:16] if is_marked else None)
     for identifier, num_found in ((job.produce_id[:16], is_marked), ("0" * 16, 0)):
         assert len(bench.table.list_jobs(JobQuery(limit=5, watermark_id=identifier)).jobs) == num_found
-    bench.table.close()
 
 
 async def test_create_job_with_a_used_key_makes_no_other(bench: Bench) -> None:

@@ -141,13 +141,17 @@ async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
     gate = CallGate(threads)
 
-    async def enter(attempt: int) -> None:
+    async def enter(attempt: int, timeout_s: float = 0.0) -> None:
         async with gate.enter(CallContext("job", attempt=attempt)):
-            pass
+            if timeout_s:
+                await threads.run(lambda token: hung.wait(), timeout_s)
 
-    await enter(1)
+    hanging = asyncio.create_task(enter(1, 1.0))
+    await asyncio.sleep(0)
+    with pytest.raises(CapacityError, match="hangs"):
+        await enter(2)
     with pytest.raises(StageTimeoutError):
-        await threads.run(lambda token: hung.wait(), 0.1)
+        await hanging
     for attempt in (1, 2):
         with pytest.raises(CapacityError, match="hangs"):
             await enter(attempt)
@@ -173,23 +177,6 @@ async def test_enter_of_two_retries_at_once_refuses_the_second() -> None:
 
     first, second = await asyncio.gather(enter("first"), enter("second"), return_exceptions=True)
     assert (first, begun) == (None, ["first"]) and isinstance(second, CapacityError)
-
-
-async def test_enter_of_a_retry_behind_hanging_work_is_refused(hung: threading.Event) -> None:
-    threads = Threads("FaceSynthesis")
-    gate = CallGate(threads)
-
-    async def hang() -> None:
-        async with gate.enter(CallContext("job", attempt=1)):
-            await threads.run(lambda token: hung.wait(), 1.0)
-
-    hanging = asyncio.create_task(hang())
-    await asyncio.sleep(0)
-    with pytest.raises(CapacityError, match="hangs"):
-        async with gate.enter(CallContext("job", attempt=2)):
-            pytest.fail("it is let in to a replica that will be replaced")
-    with pytest.raises(StageTimeoutError):
-        await hanging
 
 
 async def test_run_waits_for_a_free_thread() -> None:
