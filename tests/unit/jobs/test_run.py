@@ -238,17 +238,6 @@ def test_run_with_changed_audio_is_a_stored_file_error(
         run(job, table, tmp_path, refuse, audio)
 
 
-def test_run_counts_audio_for_length_and_disk_bytes(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
-    run(job, table, tmp_path, lambda first: b"segment")
-    counted = table.get_job(job.id)
-    assert counted.result_seconds == 7.0
-    assert counted.disk_bytes == result_bytes(OutputPicture.of(JobSettings(), VIDEO), 7.0)
-    full = CONFIG.model_copy(update={"jobs": JobConfig(min_free_bytes=2**62)})
-    table.update_job(job.id, disk_bytes=0, report=None)
-    with pytest.raises(StorageFullError, match="Not enough disk space"):
-        run(job, table, tmp_path / "full", lambda first: b"segment", config=full)
-
-
 @pytest.mark.parametrize(
     ("loop", "num_frames", "playback", "finding"),
     [
@@ -276,8 +265,16 @@ def test_run_fits_the_video_to_the_speech(
     assert finding in " ".join(report.summary)
 
 
-def test_run_report_counts_every_segment(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
-    report = QualityReport.model_validate(run(job, table, tmp_path, lambda first: b"segment"))
+def test_run_counts_every_segment_and_needs_disk_space(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    limiter, unfinished = SegmentLimiter(CONFIG), []
+
+    def count(first: int) -> bytes:
+        unfinished.append(limiter.num_planned.total() + limiter.num_in_flight.total())
+        return b"segment"
+
+    report = QualityReport.model_validate(run(job, table, tmp_path, count, limiter=limiter))
+    assert unfinished[0] == len(table.finished_segments(job.id)) > unfinished[-1]
+    assert limiter.num_planned.total() == limiter.num_in_flight.total() == 0
     frames = np.arange(175)
     assert (report.output.num_frames, report.output.fps, report.output.duration_seconds) == (175, "25", 7.0)
     assert report.output.audio_minus_video_ms == pytest.approx(-10)
@@ -288,18 +285,13 @@ def test_run_report_counts_every_segment(job: JobRecord, table: JobTable, tmp_pa
     assert report.exemplars.num_used == 4
     assert report.mouth.motion_silence == pytest.approx(0.06)
     assert "18 frames left unchanged: no face found." in report.warnings
-
-
-def test_run_counts_segments_until_they_are_finished(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
-    limiter, unfinished = SegmentLimiter(CONFIG), []
-
-    def count(first: int) -> bytes:
-        unfinished.append(limiter.num_planned.total() + limiter.num_in_flight.total())
-        return b"segment"
-
-    run(job, table, tmp_path, count, limiter=limiter)
-    assert unfinished[0] == len(table.finished_segments(job.id)) > unfinished[-1]
-    assert limiter.num_planned.total() == limiter.num_in_flight.total() == 0
+    counted = table.get_job(job.id)
+    assert counted.result_seconds == 7.0
+    assert counted.disk_bytes == result_bytes(OutputPicture.of(JobSettings(), VIDEO), 7.0)
+    full = CONFIG.model_copy(update={"jobs": JobConfig(min_free_bytes=2**62)})
+    table.update_job(job.id, disk_bytes=0, report=None)
+    with pytest.raises(StorageFullError, match="Not enough disk space"):
+        run(job, table, tmp_path / "full", lambda first: b"segment", config=full)
 
 
 def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobTable, tmp_path: Path) -> None:

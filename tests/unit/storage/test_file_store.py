@@ -186,19 +186,13 @@ def test_new_upload_on_read_only_disk_is_storage_full(store: FileStore, monkeypa
 INFO = {"width": 64, "height": 48}
 
 
-def test_the_same_file_of_the_same_owner_is_the_same_background(store: FileStore) -> None:
-    backgrounds = BackgroundStore(store)
-    first = backgrounds.add("a", _sent(store, b"office"), INFO)
-    assert backgrounds.add("a", _sent(store, b"office"), INFO).id == first.id
-    assert len({first.id, backgrounds.add("a", _sent(store, b"beach"), INFO).id}) == 2
-    assert backgrounds.add("b", _sent(store, b"office"), INFO).id != first.id
-    with store.stored.fetched(background_source_key(first.id)) as path:
-        assert path.read_bytes() == b"office"
-
-
 def test_owners_use_and_delete_only_their_own(store: FileStore) -> None:
     backgrounds = BackgroundStore(store)
-    made = backgrounds.add("a", _sent(store, b"office"), INFO)
+    made, same = (backgrounds.add("a", _sent(store, b"office"), INFO) for _ in range(2))
+    others = (backgrounds.add(owner, _sent(store, text), INFO) for owner, text in (("a", b"beach"), ("b", b"office")))
+    assert same.id == made.id and made.id not in [other.id for other in others]
+    with store.stored.fetched(background_source_key(made.id)) as path:
+        assert path.read_bytes() == b"office"
     for owner, file_id in (("b", made.id), ("a", "0" * 32), ("a", "../jobs")):
         with pytest.raises(NotFoundError, match="POST /v1/backgrounds"):
             backgrounds.use(file_id, owner)

@@ -103,7 +103,9 @@ def url(postgres: PostgresServer) -> str:
     return postgres.new_database()
 
 
-def test_a_key_is_known_to_all_until_it_is_revoked(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_keys_and_secrets_are_the_same_for_all(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there = open_keys(url, tmp_path), open_keys(url, tmp_path)
     assert there.list() == [] and there.is_fresh
     made, key = here.add("a studio", max_priority=1)
@@ -116,6 +118,9 @@ def test_a_key_is_known_to_all_until_it_is_revoked(url: str, tmp_path: Path, mon
     there.refresh()
     with pytest.raises(UnauthorizedError):
         there.find(key)
+    here_secret, there_secret = webhook_secrets(url, tmp_path / "a"), webhook_secrets(url, tmp_path / "b")
+    assert here_secret("owner") == there_secret("owner") != here_secret(None) == there_secret(None)
+    assert here_secret("owner").startswith("whsec_")
     assert list(tmp_path.iterdir()) == [], "nothing lies in the folder"
 
 
@@ -128,9 +133,3 @@ def test_known_keys_count_while_nobody_answers(url: str, monkeypatch: pytest.Mon
     assert keys.find(key) == made
     with pytest.raises(TableUnreachableError):
         PostgresKeyRing(keys._database).find(key)
-
-
-def test_webhooks_are_signed_with_one_secret(url: str, tmp_path: Path) -> None:
-    here, there = webhook_secrets(url, tmp_path / "a"), webhook_secrets(url, tmp_path / "b")
-    assert here("owner") == there("owner") != here(None) == there(None)
-    assert here("owner").startswith("whsec_")

@@ -61,15 +61,12 @@ async def test_a_single_job_gets_the_permits_of_all_studios() -> None:
 
     assert [await run(number) for number in (0, 1, 4)] == [2, 3, 12]
     assert await run(4, segments_per_studio=0) == 2
-
-
-async def test_more_studios_grant_permits_to_waiting_jobs() -> None:
     limiter = _make_limiter(1)
-    task = await _fill(limiter, "job")
+    waiting = await _fill(limiter, "job")
     limiter.set_num_studios(3)
     await _settle()
-    assert limiter.num_in_flight["job"] == 9
-    task.cancel()
+    assert limiter.num_in_flight["job"] == 9, "more studios grant permits to jobs that wait"
+    waiting.cancel()
 
 
 async def test_new_job_gets_permits_at_once_and_then_an_equal_share() -> None:
