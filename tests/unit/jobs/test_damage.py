@@ -16,7 +16,6 @@ from errors import MediaError, StageTimeoutError, StoredFileError
 from jobs.messages import AvatarRef, RenderedSegment, SegmentRequest
 from jobs.model.record import JobStatus
 from jobs.run import JobRun
-from jobs.segments.limiter import SegmentLimiter
 from media.audio_parts import AudioPart
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
@@ -82,7 +81,7 @@ class Bench:
     ) -> list[bytes]:
         """The frames of the result."""
         known = avatars(config, stages, self.table, self.files)
-        services = job_services(config, stages, known, self.table, self.files, SegmentLimiter(config))
+        services = job_services(config, stages, known, self.table, self.files)
         asyncio.run(JobRun(services, self.job).run())
         return [frame.tobytes() for _, frame in decode_all(on_disk(self.files, result_key(self.job.id)))]
 

@@ -19,7 +19,6 @@ from jobs.leadership import LEASE_S, LeaderElection, ReadinessCheck
 from jobs.messages import PreparedSpeech
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.scheduler import JobScheduler
-from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from storage.file_keys import job_file_key
 from storage.file_store import FileStore
@@ -206,8 +205,7 @@ class NamedStages(NoStages):
     """Every job fails at its first step, once `go` is set, with the name of the service that ran it."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.go = name, asyncio.Event()
-        self.asked: list[str] = []
+        self.name, self.go, self.asked = name, asyncio.Event(), list[str]()
 
     async def prepare_speech(self, context: CallContext, *_: Any) -> PreparedSpeech:
         self.asked.append(context.job_id)
@@ -223,12 +221,10 @@ class Service:
         self.table, self.files, self.stages = JobTable(Database(url)), FileStore(folder), NamedStages(name)
         config = PipelineConfig(data_dir=folder)
         avatars = Avatars(config, self.stages, self.table, self.files)
-        services = job_services(config, self.stages, avatars, self.table, self.files, SegmentLimiter(config))
+        services = job_services(config, self.stages, avatars, self.table, self.files)
         self.scheduler = JobScheduler(services, lambda: self.election.is_leader)
-        request_handover_when = self.stages.ready if asks else None
-        self.election = LeaderElection(
-            self.table, name, self.scheduler.resume_unfinished, self.scheduler.stop_all, LEASE_S, request_handover_when
-        )
+        begin, end, is_ready = self.scheduler.resume_unfinished, self.scheduler.stop_all, self.stages.ready
+        self.election = LeaderElection(self.table, name, begin, end, LEASE_S, is_ready if asks else None)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -257,10 +253,11 @@ class Service:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+Services = tuple[Service, Service]
+
+
 @pytest.fixture
-def services(
-    request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path
-) -> Iterator[tuple[Service, Service]]:
+def services(request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path) -> Iterator[Services]:
     url = postgres.new_database()
     both = Service("a", url, tmp_path), Service("b", url, tmp_path, asks=getattr(request, "param", False))
     yield both
@@ -274,7 +271,7 @@ def add(service: Service) -> JobRecord:
     return service.table.insert_job(job)
 
 
-def test_no_job_is_lost_and_none_ends_twice(services: tuple[Service, Service]) -> None:
+def test_no_job_is_lost_and_none_ends_twice(services: Services) -> None:
     first, second = services
     jobs = [add(first) for _ in range(NUM_JOBS)]
     first.start()
@@ -298,7 +295,7 @@ def test_no_job_is_lost_and_none_ends_twice(services: tuple[Service, Service]) -
 
 
 @pytest.mark.parametrize("services", [False, True], ids=["stopped", "asked"], indirect=True)
-def test_an_upgrade_runs_each_job_to_one_end(services: tuple[Service, Service], request: pytest.FixtureRequest) -> None:
+def test_an_upgrade_runs_each_job_to_one_end(services: Services, request: pytest.FixtureRequest) -> None:
     """The old service is stopped, or the new one asks it to hand over: with jobs that wait, run and have ended."""
     old, new = services
     first = add(old)

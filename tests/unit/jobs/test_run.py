@@ -46,7 +46,6 @@ from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
 from jobs.run import JobRun
 from jobs.segments.limiter import SegmentLimiter
-from jobs.single_flight import Progress
 from jobs.sources.avatars import Avatars
 from media.playback import LoopMode, Playback
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -80,21 +79,17 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
     """As if frame i had an opening of i / 1000, and every tenth frame no face."""
     frames = np.arange(first, stop)
     passed = np.array([(frames % 10 > 0).sum(), (frames % 10 == 0).sum(), 0, 0, 0, 0])
-    return BlockMeasures(
-        source=SourceFacts(True, True, True, 10, False, None),
-        num_frames=len(frames),
-        num_by_reason=passed,
-        skipped=(),
-        num_skipped_open=0,
-        speech=RunningStats.of(frames / 1000),
-        silence=RunningStats(),
-        num_open_in_silence=0,
-        jitter=RunningStats(),
-        eye_distance=RunningStats.of(np.full(len(frames), 80.0)),
-        extremes=np.array([[80, -first, 0, 0], [80, stop, 0, 0.0]]),
-        num_drawn=0,
-        used=np.arange(10) == first // 50,
-    )
+    speech, size = RunningStats.of(frames / 1000), RunningStats.of(np.full(len(frames), 80.0))
+    stats: dict[str, Any] = {
+        "speech": speech,
+        "silence": RunningStats(),
+        "jitter": RunningStats(),
+        "eye_distance": size,
+    }
+    counts: dict[str, Any] = dict.fromkeys(("num_skipped_open", "num_open_in_silence", "num_drawn"), 0)
+    counts |= {"num_frames": len(frames), "num_by_reason": passed, "skipped": (), "used": np.arange(10) == first // 50}
+    extremes = np.array([[80, -first, 0, 0], [80, stop, 0, 0.0]])
+    return BlockMeasures(SourceFacts(True, True, True, 10, False, None), extremes=extremes, **stats, **counts)
 
 
 class MemoryStages(NoStages):
@@ -138,7 +133,7 @@ class MemoryStages(NoStages):
 class FixedAvatars(Avatars):
     """One source that was analysed before."""
 
-    async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
+    async def ensure(self, key: str, *_: Any, **options: Any) -> AvatarRef:
         return AvatarRef("avatar", SourceVideo("source", VIDEO))
 
     async def record(self, key: str) -> AvatarRecord:

@@ -17,7 +17,6 @@ from jobs.messages import PreparedSpeech
 from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
 from jobs.retry import retry
 from jobs.scheduler import JobScheduler
-from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from storage.file_keys import face_speech_key, job_file_key, result_key, segment_key, segments_folder, speech_key
 from storage.file_store import FileStore
@@ -69,7 +68,7 @@ class Bench:
         self.table = FillingTable(Database(self.files.table_path))
         self.table.database.claim()
         avatars = Avatars(CONFIG, self.stages, self.table, self.files)
-        services = job_services(CONFIG, self.stages, avatars, self.table, self.files, SegmentLimiter(CONFIG))
+        services = job_services(CONFIG, self.stages, avatars, self.table, self.files)
         self.scheduler = JobScheduler(services)
 
     def add(self, report: dict[str, Any] | None = None) -> JobRecord:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from jobs.sources.avatars import Avatars
 from jobs.sources.clips import composite_key
 from jobs.submission import Submissions
 from media.playback import LoopMode
-from media.probe import AudioInfo, ColourTags, VideoInfo
+from media.probe import AudioInfo, VideoInfo
 from models.clips.graph import OWN
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport
@@ -43,9 +42,9 @@ from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
 from tests.unit.job_records import avatar_record, job_services
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.jobs.test_run import VIDEO
 from tests.unit.on_disk import on_disk
 
-VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 AUDIO = AudioInfo(16000, 1, 2.0, "pcm_s16le")
 FILES = {"audio": b"sound", "video": b"film", "face_image": b"picture"}
 CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))

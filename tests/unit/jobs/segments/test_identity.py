@@ -33,7 +33,7 @@ from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.identity import digest, segment_identity
 from jobs.segments.kept import KeptSegments, PlanCache
 from media.playback import Playback
-from media.probe import AudioInfo, ColourTags, VideoInfo
+from media.probe import AudioInfo
 from models.engines.protocol import FrameSpan, PlannedBlock
 from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.plan import MouthPlan
@@ -43,10 +43,10 @@ from storage.file_keys import plan_key, result_key, segment_key, segments_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from tests.unit.job_records import job_record
+from tests.unit.jobs.test_run import VIDEO as INFO
 from tests.unit.jobs.test_run import measures_of
 from tests.unit.on_disk import on_disk
 
-INFO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 SOURCE = SourceVideo("avatars/a/source", INFO)
 PICTURE = OutputPicture.of(JobSettings(), INFO)
 ROWS = np.zeros(4, np.int32)

@@ -27,7 +27,7 @@ from jobs.sources.live_avatars import LiveAvatars
 from media.matte import matte_info
 from media.output.backgrounds import MatteMode
 from media.playback import AfterEnd
-from media.probe import ColourTags, VideoInfo
+from media.probe import VideoInfo
 from models.engines.catalog import EngineCatalog
 from models.matting.report import MatteReport
 from storage.file_keys import BACKGROUNDS, UPLOADS, avatar_folder, background_folder, source_key
@@ -38,9 +38,9 @@ from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.jobs.sources.test_clips import GRAPH
+from tests.unit.jobs.sources.test_clips import VIDEO as SHOWN
 from tests.unit.on_disk import on_disk
 
-SHOWN = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 SENT = replace(SHOWN, width=320, height=180, fps=Fraction(50), num_frames=500, duration_seconds=10.0)
 CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=1, retention_s=1))
 

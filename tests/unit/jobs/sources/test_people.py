@@ -7,7 +7,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from jobs.messages import PreparedSpeech, SourceVideo, encode_source_info
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.people import People
-from media.probe import AudioInfo, ColourTags, VideoInfo
+from media.probe import AudioInfo
 from models.avatar.folder import write_whole
 from models.engines.protocol import FrameSpan
 from models.face.choice import FaceChoice
@@ -34,9 +33,9 @@ from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.jobs.sources.test_avatars import VIDEO
 from tests.unit.on_disk import on_disk
 
-VIDEO = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, True, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 APPEARANCES = [np.eye(240, dtype=np.float16)[[0, 1]], np.eye(240, dtype=np.float16)[[2]]]
 PLACES = [np.array([0, 10, 10, 30, 30]), np.array([5, 40, 10, 60, 30])]
 TURNS = (
