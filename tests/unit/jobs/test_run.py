@@ -89,7 +89,8 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
     counts: dict[str, Any] = dict.fromkeys(("num_skipped_open", "num_open_in_silence", "num_drawn"), 0)
     counts |= {"num_frames": len(frames), "num_by_reason": passed, "skipped": (), "used": np.arange(10) == first // 50}
     extremes = np.array([[80, -first, 0, 0], [80, stop, 0, 0.0]])
-    return BlockMeasures(SourceFacts(True, True, True, 10, False, None), extremes=extremes, **stats, **counts)
+    source = SourceFacts(True, True, True, 10, False, None)
+    return BlockMeasures(source, extremes=extremes, eye_distance=size, **stats, **counts)
 
 
 class MemoryStages(NoStages):
