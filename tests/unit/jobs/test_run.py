@@ -80,12 +80,7 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
     frames = np.arange(first, stop)
     passed = np.array([(frames % 10 > 0).sum(), (frames % 10 == 0).sum(), 0, 0, 0, 0])
     speech, size = RunningStats.of(frames / 1000), RunningStats.of(np.full(len(frames), 80.0))
-    stats: dict[str, Any] = {
-        "speech": speech,
-        "silence": RunningStats(),
-        "jitter": RunningStats(),
-        "eye_distance": size,
-    }
+    stats: dict[str, Any] = {"speech": speech, "silence": RunningStats(), "jitter": RunningStats()}
     counts: dict[str, Any] = dict.fromkeys(("num_skipped_open", "num_open_in_silence", "num_drawn"), 0)
     counts |= {"num_frames": len(frames), "num_by_reason": passed, "skipped": (), "used": np.arange(10) == first // 50}
     extremes = np.array([[80, -first, 0, 0], [80, stop, 0, 0.0]])
