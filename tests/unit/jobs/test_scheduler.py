@@ -77,6 +77,10 @@ class Bench:
         on_disk(self.files, segment_key(job.id, 0)).write_bytes(b"segment")
         return self.table.insert_job(job)
 
+    def error_code(self, job: JobRecord) -> str | None:
+        error = self.table.get_job(job.id).error
+        return None if error is None else error.code
+
     async def run_out(self) -> list[BaseException | object]:
         """Let the running jobs end; gives what their tasks came to."""
         self.stages.go.set()
@@ -109,8 +113,7 @@ async def test_start_waiting_with_full_disk_leaves_jobs_queued(bench: Bench) -> 
     bench.table.is_full = False
     await bench.scheduler.resume_unfinished()
     await bench.run_out()
-    error = bench.table.get_job(job.id).error
-    assert error is not None and error.code == MediaError.code
+    assert bench.error_code(job) == MediaError.code
 
 
 async def test_running_job_waits_for_disk_space(bench: Bench) -> None:
@@ -124,9 +127,8 @@ async def test_running_job_waits_for_disk_space(bench: Bench) -> None:
     assert segments.is_dir(), "what is finished is kept"
     bench.table.full_at = None
     await bench.run_out()
-    ended = bench.table.get_job(job.id)
-    assert ended.error is not None and ended.error.code == MediaError.code
-    assert ended.attempts == 1, "not restarted"
+    assert bench.error_code(job) == MediaError.code
+    assert bench.table.get_job(job.id).attempts == 1, "not restarted"
 
 
 async def test_final_status_with_full_disk_is_stored_later(bench: Bench) -> None:
@@ -149,8 +151,7 @@ async def test_unexpected_error_fails_a_job_after_all_attempts(bench: Bench, num
     job = bench.add()
     await bench.scheduler.start_waiting()
     await bench.run_out()
-    error = bench.table.get_job(job.id).error
-    assert error is not None and error.code == code
+    assert bench.error_code(job) == code
     assert bench.stages.num_asked == min(num_failures + 1, CONFIG.jobs.max_attempts)
 
 

@@ -20,7 +20,6 @@ from unittest.mock import Mock
 import pytest
 from ray.exceptions import RayActorError
 
-from config import DecoderConfig
 from deployments.runtime import node_drain
 from deployments.runtime.node_drain import NodeDrain
 from deployments.runtime.replica import CallGate, ComputeClock, Threads, stage_method
@@ -29,12 +28,10 @@ from errors import CapacityError, StageTimeoutError
 from jobs.model.compute import ComputeTime, metered, received
 from jobs.requests import ReplicaStatus
 from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
 from rendering.avatar_cache import LruPool
 from telemetry.log_context import CallContext
 from telemetry.trace_context import TraceContext
 from tests.otlp_collector import Collector
-from tests.unit.media import decoder_tasks
 from tests.waiting import until, wait_until
 
 SEEN = {"Studio": ReplicaStatus(num_running=1, num_other=0, is_healthy=True)}
@@ -252,21 +249,6 @@ async def test_cancelled_run_stops_its_work_and_waits_for_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert steps[-1] == -1
-    threads.check()
-
-
-async def test_cancelled_decode_ends_at_once(tmp_path: Path) -> None:
-    threads, started = Threads("Studio"), tmp_path / "started"
-    with Decoders(DecoderConfig(sandbox=False)) as decoders:
-        sleep = partial(decoder_tasks.sleep, 60, started)
-        decode = partial(decoders.run, sleep, file=Path("x.mp4"), timeout_s=60)
-        task: asyncio.Task[str] = asyncio.create_task(threads.run(lambda token: decode(token=token), 60))
-        await until(started.exists)
-        start = time.monotonic()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - start < 20, "the decode itself takes a minute"
     threads.check()
 
 

@@ -26,7 +26,7 @@ from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.row_codec import AvatarStatus
+from storage.row_codec import AvatarRecord, AvatarStatus
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
@@ -92,6 +92,11 @@ class Bench:
         on_disk(self.files, source_key(self.key)).write_bytes(b"film")
         self.table.put_avatar(avatar_record(self.key, source_sha256=hashlib.sha256(b"film").hexdigest()))
 
+    def row(self, key: str = "") -> AvatarRecord:
+        found = self.table.find_avatar(key or self.key)
+        assert found is not None
+        return found
+
     def ensure(self, *engines: str) -> None:
         async def all_at_once() -> None:
             await asyncio.gather(*(self.avatars.ensure(self.key, engine, ignore_progress) for engine in engines))
@@ -111,9 +116,8 @@ def test_ensure_for_a_second_engine_reuses_the_track(bench: Bench) -> None:
     assert bench.stages.counts["track"] == 100, "analysed for another engine, the track stays"
     assert bench.stages.counts["analyse dinet"] == 1
     assert all(speech is not None for speech in bench.stages.source_speech)
-    record = bench.table.find_avatar(bench.key)
-    assert record is not None and record.status is AvatarStatus.READY
-    assert record.info is not None and record.info.talks
+    info = bench.row().info
+    assert bench.row().status is AvatarStatus.READY and info is not None and info.talks
     assert not (on_disk(bench.files, avatar_folder(bench.key)) / "tracking").exists()
 
 
@@ -137,8 +141,7 @@ def test_ensure_retries_unexpected_errors_but_no_input_errors(bench: Bench) -> N
     with pytest.raises(FaceNotFoundError):
         bench.ensure("warp")
     assert bench.stages.counts["track"] == 48, "one chunk of one try"
-    record = bench.table.find_avatar(bench.key)
-    assert record is not None and record.status is AvatarStatus.FAILED
+    assert bench.row().status is AvatarStatus.FAILED
     bench.stages.fault = SystemError("AST constructor recursion depth mismatch")
     with pytest.raises(Exception, match="SystemError"):
         bench.ensure("warp")
@@ -157,8 +160,8 @@ def test_ensure_with_lost_source_is_a_stored_file_error(bench: Bench, is_there: 
         path.write_bytes(b"fil")
     with pytest.raises(StoredFileError, match="^source: the stored file is missing or damaged"):
         bench.ensure("warp")
-    record = bench.table.find_avatar(bench.key)
-    assert record is not None and record.error is not None and record.error.code == "stored_file_lost"
+    error = bench.row().error
+    assert error is not None and error.code == "stored_file_lost"
 
 
 def test_ensure_with_lost_reference_is_a_stored_file_error(bench: Bench) -> None:

@@ -92,11 +92,6 @@ class Bench(AvatarBench):
     def own(self) -> AvatarRecord:
         return self.row(self.key)
 
-    def row(self, key: str) -> AvatarRecord:
-        found = self.table.find_avatar(key)
-        assert found is not None
-        return found
-
     def request(self, name: str, content: bytes | None = None, owner: str | None = None) -> ClipRequest:
         writer = self.files.new_upload(f"{name}.mp4")
         writer.write(content or name.encode())
