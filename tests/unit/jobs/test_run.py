@@ -230,23 +230,18 @@ def test_run_with_changed_audio_is_a_stored_file_error(
 
 
 @pytest.mark.parametrize(
-    ("loop", "num_frames", "playback", "finding"),
+    ("loop", "expected"),
     [
-        ("cut", 50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off."),
-        ("source", 50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off."),
-        ("retime", 175, Playback(speed=0.5), "The video plays at 0.50 times its speed so that it ends with the speech"),
-        ("hold", 175, Playback("hold"), ""),
+        ("cut", (50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off.")),
+        ("source", (50, Playback(), "The speech is 5.0 s longer than the video; the rest is cut off.")),
+        ("retime", (175, Playback(speed=0.5), "plays at 0.50 times its speed so that it ends with the speech.")),
+        ("hold", (175, Playback("hold"), "")),
     ],
 )
 def test_run_fits_the_video_to_the_speech(
-    job: JobRecord,
-    table: JobTable,
-    tmp_path: Path,
-    loop: LoopMode,
-    num_frames: int,
-    playback: Playback,
-    finding: str,
+    job: JobRecord, table: JobTable, tmp_path: Path, loop: LoopMode, expected: tuple[int, Playback, str]
 ) -> None:
+    num_frames, playback, finding = expected
     options = JobOptions(engine="warp", loop=loop, background_gain_db=-6.0)
     stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment", num_frames)
     fitted = job.model_copy(update={"plan": job.plan.model_copy(update={"options": options})})

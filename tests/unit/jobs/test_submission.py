@@ -136,8 +136,9 @@ async def _avatar_job(bench: Bench, avatar: AvatarRecord, owner: str | None = No
 
 
 async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> None:
-    hold = {"settings": AvatarSettings(background_loop="hold"), "background_file": bench.upload(b"beach")}
-    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), **hold))
+    video, hold = bench.upload(b"film"), AvatarSettings(background_loop="hold")
+    beach = AvatarRequest(video=video, settings=hold, background_file=bench.upload(b"beach"))
+    avatar = await bench.avatars.create(beach)
     assert avatar.settings.background_loop == "hold"
     job = await _avatar_job(bench, avatar)
     change = AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
@@ -184,7 +185,6 @@ async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) ->
 
 
 async def test_create_avatar_again_keeps_or_replaces_its_background(bench: Bench) -> None:
-
     def send(**fields: str) -> Coroutine[Any, Any, AvatarRecord]:
         request = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(**fields))
         return bench.avatars.create(request)
