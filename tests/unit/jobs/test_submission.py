@@ -402,10 +402,8 @@ def test_create_job_with_subtitles_stores_them_unspoken(dub: Bench) -> None:
     assert on_disk(dub.files, job_file_key(job.id, "subtitles")).read_bytes() == SUBTITLES
     assert dub.uploads() == []
     assert (job.plan.is_complete, job.plan.needs_faces, job.plan.audio, job.watermark_id) == (False, False, {}, None)
-    assert [(turn.face, turn.text, turn.voice, turn.start, turn.end) for turn in job.plan.turns] == [
-        ("0", "Hello", "nova", 0.5, 1.0),
-        ("speaking", "Hi", "echo", 1.2, 1.9),
-    ]
+    turns = [(turn.face, turn.text, turn.voice, turn.start, turn.end) for turn in job.plan.turns]
+    assert turns == [("0", "Hello", "nova", 0.5, 1.0), ("speaking", "Hi", "echo", 1.2, 1.9)]
     assert job.spec == dub.table.get_job(job.id).spec and job.result_seconds == 2.0
 
 
@@ -422,10 +420,8 @@ def test_create_job_with_one_other_file_plays_it_as_audio(dub: Bench) -> None:
 def test_create_job_with_a_diarization_is_complete(dub: Bench) -> None:
     rttm = b"SPEAKER a 1 0.5 0.5 <NA> <NA> A <NA> <NA>\nSPEAKER a 1 1.6 0.4 <NA> <NA> B <NA> <NA>\n"
     job = _create(dub, audio=b"sound", diarization=rttm, speakers={"A": {"face": "0"}})
-    assert [(turn.face, turn.start, turn.audio_start, turn.end) for turn in job.plan.turns] == [
-        ("0", 0.5, 0.5, 1.0),
-        ("speaking", 1.6, 1.6, 2.0),
-    ]
+    turns = [(turn.face, turn.start, turn.audio_start, turn.end) for turn in job.plan.turns]
+    assert turns == [("0", 0.5, 0.5, 1.0), ("speaking", 1.6, 1.6, 2.0)]
     assert job.plan.is_complete and job.watermark_id == job.produce_id[:16]
 
 
@@ -464,14 +460,13 @@ async def test_create_job_on_avatar_with_clips_plays_them(bench: Bench) -> None:
         await _avatar_job(bench, avatar)
 
 
-@pytest.mark.parametrize(
-    "options", [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0, face="0")]}]
-)
-async def test_create_job_bound_to_the_video_plays_no_clips(bench: Bench, options: dict[str, Any]) -> None:
+async def test_create_job_bound_to_the_video_plays_no_clips(bench: Bench) -> None:
     bench.stages.video = replace(VIDEO, has_audio=True)
     avatar = await _avatar_with_clip(bench)
-    job = await _avatar_job(bench, avatar, **options)
-    assert (job.avatar_key, job.plan.clips) == (avatar.key, {})
+    bound: list[dict[str, Any]] = [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0, face="0")]}]
+    for options in bound:
+        job = await _avatar_job(bench, avatar, **options)
+        assert (job.avatar_key, job.plan.clips) == (avatar.key, {})
 
 
 @pytest.mark.parametrize("is_still", [False, True])
@@ -479,9 +474,8 @@ async def test_create_job_with_loop_natural_plays_a_composite(bench: Bench, is_s
     bench.stages.video = replace(VIDEO, is_still=is_still)
     job = await bench.create(bench.spec(loop="natural"))
     composite = bench.table.find_avatar(job.avatar_key)
-    assert composite is not None
+    assert composite is not None and job.options.loop == "natural"
     assert list(composite.parts) == ([] if is_still else [OWN])
-    assert job.options.loop == "natural"
 
 
 async def test_create_job_with_turns_of_one_face_plays_clips(bench: Bench) -> None:
@@ -512,11 +506,8 @@ async def test_create_job_with_subtitles_on_clips_reads_actions(bench: Bench) ->
 
     job = await create(Bob={"face": "offscreen"})
     assert (job.avatar_key, job.options.loop) == (composite_key(job.plan.clips), "natural")
-    assert [(turn.face, turn.text, turn.end) for turn in job.plan.turns] == [
-        (None, "Hi you", 0.9),
-        (None, "No.", 1.2),
-        ("offscreen", "Bye!", 1.9),
-    ]
+    turns = [(turn.face, turn.text, turn.end) for turn in job.plan.turns]
+    assert turns == [(None, "Hi you", 0.9), (None, "No.", 1.2), ("offscreen", "Bye!", 1.9)]
     assert job.plan.turns[0].actions == ((3, "wave"),) and not job.plan.turns[2].actions
     assert [(action.seconds, action.name) for action in job.plan.cue_actions] == [(1.3, "wave")]
     dub = await create(Anna={"face": "0"})
