@@ -15,29 +15,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
+from doctor import resources, storage
 from doctor.access import check_agent_port, check_front, check_keys, check_port, check_token, num_rays_on
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
 from doctor.machine import FileSystem, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
 from doctor.planned_service import DoctorOptions, plan_service
 from doctor.report import CheckResult, Status
-from doctor.resources import (
-    check_cpus,
-    check_memory,
-    check_object_store,
-    check_open_files,
-    check_shared_memory,
-    store_bytes,
-)
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python, check_weights
-from doctor.storage import (
-    check_cache,
-    check_data_folder,
-    check_files,
-    check_free_space,
-    check_spill_folder,
-    check_state,
-)
 from launch.readiness import free_port
 from media.decoding.memory_budget import memory_bytes
 from media.labels.credentials import load_credentials
@@ -121,28 +106,28 @@ def test_check_gpus_existing_is_ok() -> None:
 
 
 def test_check_data_folder_open_or_remote_is_a_warning(tmp_path: Path) -> None:
-    assert check_data_folder(tmp_path / "not" / "yet").status is Status.OK
+    assert storage.check_data_folder(tmp_path / "not" / "yet").status is Status.OK
     (tmp_path / "file").write_text("x")
-    assert is_mended(check_data_folder(tmp_path / "file"), Status.PROBLEM)
+    assert is_mended(storage.check_data_folder(tmp_path / "file"), Status.PROBLEM)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o711)
-    assert is_mended(check_data_folder(tmp_path / "open"), Status.WARNING)
+    assert is_mended(storage.check_data_folder(tmp_path / "open"), Status.WARNING)
     (tmp_path / "open").chmod(0o700)
-    assert check_data_folder(tmp_path / "open").status is Status.OK
+    assert storage.check_data_folder(tmp_path / "open").status is Status.OK
     (tmp_path / "open").chmod(0o1777)
-    assert "a folder of the service alone" in check_data_folder(tmp_path / "open").fix
+    assert "a folder of the service alone" in storage.check_data_folder(tmp_path / "open").fix
     mounts = tmp_path / "mounts"
     mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
-    assert is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
-    assert check_data_folder(tmp_path, mounts, holds_table=False).status is Status.OK
+    assert is_mended(storage.check_data_folder(tmp_path, mounts), Status.WARNING)
+    assert storage.check_data_folder(tmp_path, mounts, holds_table=False).status is Status.OK
 
 
 def test_check_free_space_too_little_is_reported(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
-    assert check_free_space(tmp_path, 1).status is Status.OK
-    assert is_mended(check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
-    assert is_mended(check_free_space(tmp_path, free * 2), Status.PROBLEM)
-    assert check_spill_folder(tmp_path / "ray", free * 2).status is not Status.OK
+    assert storage.check_free_space(tmp_path, 1).status is Status.OK
+    assert is_mended(storage.check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
+    assert is_mended(storage.check_free_space(tmp_path, free * 2), Status.PROBLEM)
+    assert storage.check_spill_folder(tmp_path / "ray", free * 2).status is not Status.OK
 
 
 @pytest.fixture
@@ -229,26 +214,26 @@ def test_plan_service_adds_up_the_deployments(repo_root: Path, tmp_path: Path) -
 
 
 def test_check_state_unreachable_database_is_a_problem(postgres: PostgresServer) -> None:
-    assert check_state(None).status is Status.OK
-    assert "PostgreSQL" in check_state(postgres.new_database()).found
-    nobody = check_state("postgresql://lipwright@127.0.0.1:1/none")
+    assert storage.check_state(None).status is Status.OK
+    assert "PostgreSQL" in storage.check_state(postgres.new_database()).found
+    nobody = storage.check_state("postgresql://lipwright@127.0.0.1:1/none")
     assert is_mended(nobody, Status.PROBLEM)
 
 
 def test_check_files_missing_bucket_is_a_problem(s3: S3Server, tmp_path: Path) -> None:
-    assert check_files(PipelineConfig(data_dir=tmp_path)).status is Status.OK
+    assert storage.check_files(PipelineConfig(data_dir=tmp_path)).status is Status.OK
     url = s3.new_bucket()
-    found = check_files(PipelineConfig(data_dir=tmp_path, files=url))
+    found = storage.check_files(PipelineConfig(data_dir=tmp_path, files=url))
     assert found.status is Status.OK and "some/prefix" in found.found and "endpoint" not in found.found
     nobodys = PipelineConfig(data_dir=tmp_path, files=url.replace("lipwright", "nobodys"))
-    assert is_mended(check_files(nobodys), Status.PROBLEM)
+    assert is_mended(storage.check_files(nobodys), Status.PROBLEM)
 
 
 def test_check_cache_larger_than_the_disk_is_a_warning(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     for max_bytes, status in ((1, Status.OK), (2 * free, Status.WARNING)):
         bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
-        result = check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
+        result = storage.check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
         assert result.status is status
 
 
@@ -311,7 +296,7 @@ MIB, GIB = 1024**2, 1024**3
 def test_store_bytes_equals_rays_default(available: int, shm_free: int, wanted: int | None, expected: int) -> None:
     from ray._private import ray_constants
 
-    assert store_bytes(available, shm_free, wanted) == pytest.approx(expected, abs=1)
+    assert resources.store_bytes(available, shm_free, wanted) == pytest.approx(expected, abs=1)
     assert ray_constants.DEFAULT_OBJECT_STORE_MEMORY_PROPORTION == 0.3
     assert ray_constants.REQUIRE_SHM_SIZE_THRESHOLD == 10**10
     assert ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES == 75 * MIB
@@ -326,12 +311,12 @@ def test_store_bytes_equals_rays_default(available: int, shm_free: int, wanted: 
     ],
 )
 def test_check_shared_memory_smaller_than_the_store(store: int, status: Status, says: str) -> None:
-    result = check_shared_memory(store, FileSystem(Path("/dev/shm"), "tmpfs", 64 * MIB, 64 * MIB))
+    result = resources.check_shared_memory(store, FileSystem(Path("/dev/shm"), "tmpfs", 64 * MIB, 64 * MIB))
     assert result.status is status
     assert says in result.found
     assert ("--shm-size" in result.fix) == (status is not Status.OK)
     assert "--object-store-memory" not in result.fix  # 64 MiB are fewer than Ray's least
-    result = check_shared_memory(2 * GIB, FileSystem(Path("/dev/shm"), "tmpfs", GIB, GIB))
+    result = resources.check_shared_memory(2 * GIB, FileSystem(Path("/dev/shm"), "tmpfs", GIB, GIB))
     assert result.fix.endswith(f"--object-store-memory {GIB}.")
 
 
@@ -339,20 +324,20 @@ def test_check_shared_memory_smaller_than_the_store(store: int, status: Status, 
     ("store", "status"), [(70 * MIB, Status.PROBLEM), (200 * MIB, Status.WARNING), (400 * MIB, Status.OK)]
 )
 def test_check_object_store_smaller_than_the_segments(store: int, status: Status) -> None:
-    result = check_object_store(store, in_flight_bytes=384 * MIB)
+    result = resources.check_object_store(store, in_flight_bytes=384 * MIB)
     assert result.status is status
     assert ("slower, never stuck" in result.found) == (status is Status.WARNING)
     assert ("--object-store-memory 402653184" in result.fix) == (status is not Status.OK)
 
 
 def test_check_cpus_memory_and_files_too_few_are_reported() -> None:
-    assert check_cpus(2, 1.8).status is Status.OK
-    assert is_mended(check_cpus(2, 8.75), Status.PROBLEM)
-    assert check_memory(8 * GIB, 6 * GIB).status is Status.OK
-    assert is_mended(check_memory(8 * GIB, 1 * GIB), Status.WARNING)
-    assert check_open_files(-1).status is Status.OK
-    assert check_open_files(65536).status is Status.OK
-    assert is_mended(check_open_files(1024), Status.WARNING)
+    assert resources.check_cpus(2, 1.8).status is Status.OK
+    assert is_mended(resources.check_cpus(2, 8.75), Status.PROBLEM)
+    assert resources.check_memory(8 * GIB, 6 * GIB).status is Status.OK
+    assert is_mended(resources.check_memory(8 * GIB, 1 * GIB), Status.WARNING)
+    assert resources.check_open_files(-1).status is Status.OK
+    assert resources.check_open_files(65536).status is Status.OK
+    assert is_mended(resources.check_open_files(1024), Status.WARNING)
 
 
 def test_num_cpus_and_memory_bytes_read_cgroup_limits(tmp_path: Path) -> None:

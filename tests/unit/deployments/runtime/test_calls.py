@@ -9,14 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    ObjectLostError,
-    ObjectReconstructionFailedError,
-    OutOfDiskError,
-    RayTaskError,
-)
+from ray import exceptions
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.runtime.calls import CallBounds, CallOutcome, call_stage, classify
@@ -75,12 +68,12 @@ def call(outcomes: list[Callable[[], Any] | None], limits: CallBounds) -> tuple[
 
 
 def wrapped(cause: Exception) -> Callable[[], Any]:
-    return raising(RayTaskError("render", "traceback", cause).as_instanceof_cause())
+    return raising(exceptions.RayTaskError("render", "traceback", cause).as_instanceof_cause())
 
 
 async def test_call_stage_adds_compute_time_to_the_meter() -> None:
     responses: list[Any] = [
-        Response(raising(ActorDiedError())),
+        Response(raising(exceptions.ActorDiedError())),
         Response(lambda: Metered(7, ComputeTime(1.5, 0.5))),
     ]
     with metered() as meter:
@@ -102,7 +95,7 @@ def test_a_killed_decoder_is_a_lost_try() -> None:
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EROFS, "Read-only file system"),
         OSError(errno.EFBIG, "File too large"),
-        OutOfDiskError(),
+        exceptions.OutOfDiskError(),
     ],
 )
 async def test_call_stage_on_full_disk_raises_storage_full(error: Exception) -> None:
@@ -116,10 +109,10 @@ async def test_call_stage_on_full_disk_raises_storage_full(error: Exception) -> 
 @pytest.mark.parametrize(
     "lost",
     [
-        raising(ActorDiedError()),
-        raising(ObjectLostError("00" * 28, None, "")),
+        raising(exceptions.ActorDiedError()),
+        raising(exceptions.ObjectLostError("00" * 28, None, "")),
         # An argument of the stage that lay on a node that died.
-        wrapped(ObjectReconstructionFailedError("00" * 28, None, "")),
+        wrapped(exceptions.ObjectReconstructionFailedError("00" * 28, None, "")),
         # An earlier stage of the chain, as Serve tells it in another process: without the cause.
         raising(RayServeException("Request to deployment 'Studio' failed because an upstream actor died")),
         wrapped(RayServeException("Request to deployment 'Studio' failed because an upstream actor died")),
@@ -186,7 +179,7 @@ async def test_an_earlier_request_of_a_chain_that_fails_ends_the_chain() -> None
     chains: list[tuple[Response, Response]] = []
 
     def start(context: CallContext) -> Any:
-        first = raising(ActorUnavailableError("gone", None)) if context.attempt == 1 else lambda: 1
+        first = raising(exceptions.ActorUnavailableError("gone", None)) if context.attempt == 1 else lambda: 1
         # Serve sends the last one again and again, and never says so.
         chains.append((Response(first), Response(None if context.attempt == 1 else lambda: 7)))
         return chains[-1]
