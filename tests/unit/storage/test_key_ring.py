@@ -103,9 +103,7 @@ def url(postgres: PostgresServer) -> str:
     return postgres.new_database()
 
 
-def test_shared_keys_and_secrets_are_one_for_all(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shared_keys_and_secrets_are_one_for_all(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = open_keys(url, tmp_path), open_keys(url, tmp_path)
     assert there.list() == [] and there.is_fresh
     made, key = here.add("a studio", max_priority=1)
