@@ -1,4 +1,4 @@
-"""Backgrounds, and what live sessions show of an avatar that changes, over stages in memory."""
+"""Backgrounds and mattes over stages in memory, and what live sessions show of an avatar that changes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import MediaError, MediaLimitError, NotFoundError, OptionError, StateError
+from errors import (
+    MediaError,
+    MediaLimitError,
+    NotFoundError,
+    OptionError,
+    ReplicaLostError,
+    StateError,
+    StoredFileError,
+)
 from jobs.messages import AvatarRef, MatteRef, ProbeResult, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.clip import AvatarClip
@@ -24,13 +33,23 @@ from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.clips import parts_of, store_composite
 from jobs.sources.live_avatars import LiveAvatars
-from media.matte import matte_info
+from jobs.sources.mattes import Mattes
+from media.matte import ScreenColour, matte_info
 from media.output.backgrounds import MatteMode
 from media.playback import AfterEnd
-from media.probe import VideoInfo
+from media.probe import ColourTags, VideoInfo
+from models.avatar.folder import write_whole
 from models.engines.catalog import EngineCatalog
 from models.matting.report import MatteReport
-from storage.file_keys import BACKGROUNDS, UPLOADS, avatar_folder, background_folder, source_key
+from storage.file_keys import (
+    BACKGROUNDS,
+    MATTE_REPORT,
+    MATTE_VIDEO,
+    UPLOADS,
+    avatar_folder,
+    background_folder,
+    source_key,
+)
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarStatus
@@ -40,6 +59,7 @@ from tests.unit.jobs.no_stages import NoStages
 from tests.unit.jobs.sources.test_clips import GRAPH
 from tests.unit.jobs.sources.test_clips import VIDEO as SHOWN
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 SENT = replace(SHOWN, width=320, height=180, fps=Fraction(50), num_frames=500, duration_seconds=10.0)
 CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=1, retention_s=1))
@@ -252,3 +272,124 @@ async def test_show_with_ready_clips_shows_their_composite(live: Live) -> None:
     live.table.update_avatar(key, graph=GRAPH.to_json())
     shown = await live.show()
     assert (shown.avatar.folder, shown.graph) == (avatar_folder(key), GRAPH)
+
+
+KEY = "0" * 32
+VIDEO = VideoInfo(64, 64, Fraction(25), 120, 4.8, 90, False, True, ColourTags(1, False, 1, 1), "hevc", "yuv420p", True)
+AVATAR = AvatarRef(avatar_folder(KEY), SourceVideo(source_key(KEY), VIDEO))
+
+
+class Matting(NoStages):
+    """Writes pieces that name their frames."""
+
+    def __init__(self, files: FileStore) -> None:
+        self.files = files
+        self.screen: ScreenColour | None = None
+        self.made: list[tuple[int, int]] = []
+        self.joined = 0
+        self.lost_at: int | None = None
+
+    async def find_screen(self, *_: Any) -> ScreenColour | None:
+        return self.screen
+
+    async def matte(self, context: Any, avatar: Any, screen: Any, start: int, stop: int, before: Any, out: str) -> None:
+        await asyncio.sleep(0)
+        if start == self.lost_at:
+            raise ReplicaLostError("LandmarkGenerator ended.")
+        assert (before is None) == (start == 0)
+        self.made.append((start, stop))
+        self.files.stored.put(out, b"%d-%d" % (start, stop))
+
+    async def join_matte(self, context: Any, avatar: AvatarRef, part: str, screen: Any, pieces: Sequence[str]) -> None:
+        self.joined += 1
+        content = b""
+        for piece in pieces:
+            with self.files.stored.fetched(piece) as path:
+                content += path.read_bytes() + b";"
+        if b"damaged" in content:
+            raise StoredFileError("this piece of a matte is damaged")
+        with self.files.stored.written_folder(avatar.folder, part, MATTE_REPORT) as made:
+            (made / part / MATTE_VIDEO).write_bytes(content)
+            sha256 = hashlib.sha256(content).hexdigest()
+            mode = "person" if screen is None else "chroma"
+            report = MatteReport(mode=mode, screen=screen, sha256=sha256, uncertain_share=0.02)
+            write_whole(made / part / MATTE_REPORT, report.model_dump(mode="json"))
+
+
+class MatteBench:
+    def __init__(self, files: FileStore) -> None:
+        self.root, self.files, self.stages = files.root, files, Matting(files)
+        self.mattes = Mattes(PipelineConfig(), self.stages, self.files)
+
+
+@pytest.fixture
+def matting(files: FileStore) -> MatteBench:
+    return MatteBench(files)
+
+
+PIECES = [(0, 48), (48, 96), (96, 120)]
+
+
+async def test_callers_share_the_work_and_the_result_is_kept(matting: MatteBench) -> None:
+    report = AsyncMock()
+    calls = [matting.mattes.ensure(AVATAR, "auto", report) for _ in range(3)]
+    first, *others = await asyncio.gather(*calls)
+    assert others == [first, first] and matting.stages.made == PIECES and matting.stages.joined == 1
+    assert first.report.mode == "person" and first.report.screen is None
+    assert first.info == replace(first.info, rotation=0, num_frames=120, width=64, has_audio=False)
+    assert (matting.root / first.key).read_bytes() == b"0-48;48-96;96-120;"
+    shares = [call.args[0] for call in report.await_args_list]
+    assert shares == sorted(shares) and shares[-1] > 0.9
+    again = Mattes(PipelineConfig(), NoStages(), matting.files)
+    assert await again.ensure(AVATAR, "auto", ignore_progress) == first
+
+
+async def test_a_screen_is_keyed_if_there_is_one(matting: MatteBench) -> None:
+    with pytest.raises(OptionError, match="green or blue screen"):
+        await matting.mattes.ensure(AVATAR, "chroma", ignore_progress)
+    matting.stages.screen = ScreenColour(60, 50)
+    modes: list[MatteMode] = ["auto", "chroma"]
+    for mode in modes:
+        made = await matting.mattes.ensure(AVATAR, mode, ignore_progress)
+        assert made.report.mode == "chroma" and made.report.screen == matting.stages.screen
+    made = await matting.mattes.ensure(AVATAR, "person", ignore_progress)
+    assert made.report.mode == "person"
+
+
+async def test_work_continues_where_it_was_interrupted(matting: MatteBench) -> None:
+    matting.stages.lost_at = 96
+    with pytest.raises(ReplicaLostError):
+        await matting.mattes.ensure(AVATAR, "person", ignore_progress)
+    matting.stages.lost_at = None
+    await matting.mattes.ensure(AVATAR, "person", ignore_progress)
+    assert matting.stages.made == PIECES, "no piece is made twice"
+
+
+async def test_a_damaged_piece_and_a_damaged_matte_are_made_again(matting: MatteBench) -> None:
+    matting.stages.lost_at = 96
+    with pytest.raises(ReplicaLostError):
+        await matting.mattes.ensure(AVATAR, "person", ignore_progress)
+    (piece,) = matting.root.rglob("0000048.npz")
+    piece.write_bytes(b"damaged")
+    matting.stages.lost_at = None
+    made = await matting.mattes.ensure(AVATAR, "person", ignore_progress)
+    assert matting.stages.made.count((48, 96)) == 2
+    (matting.root / made.key).write_bytes(b"damaged")
+    assert await matting.mattes.ensure(AVATAR, "person", ignore_progress) == made
+    assert matting.stages.made.count((48, 96)) == 3
+
+
+async def test_the_last_caller_who_leaves_ends_the_work(matting: MatteBench) -> None:
+    async def pause(share: float) -> None:
+        await asyncio.sleep(60)
+
+    report = AsyncMock(side_effect=pause)
+    calls = [asyncio.create_task(matting.mattes.ensure(AVATAR, "person", report)) for _ in range(2)]
+    await until(lambda: report.called)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert matting.stages.made == PIECES[:1] and not matting.stages.joined
+    await matting.mattes.ensure(AVATAR, "person", ignore_progress)
+    assert matting.stages.made == PIECES
