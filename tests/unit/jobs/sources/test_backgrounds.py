@@ -274,7 +274,6 @@ async def test_show_with_ready_clips_shows_their_composite(live: Live) -> None:
     assert (shown.avatar.folder, shown.graph) == (avatar_folder(key), GRAPH)
 
 
-KEY = "0" * 32
 VIDEO = VideoInfo(64, 64, Fraction(25), 120, 4.8, 90, False, True, ColourTags(1, False, 1, 1), "hevc", "yuv420p", True)
 AVATAR = AvatarRef(avatar_folder(KEY), SourceVideo(source_key(KEY), VIDEO))
 
