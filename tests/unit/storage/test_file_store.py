@@ -386,9 +386,7 @@ def _cues(store: FileStore, max_bytes: int = 10_000, max_idle_s: float = 3600.0)
     return CueStore(store.stored, max_bytes, max_idle_s)
 
 
-def _add_cue(
-    store: FileStore, cues: CueStore, digest: str = DIGEST, sound: bytes = SOUND, owner: str = "a"
-) -> SpokenCue:
+def _speak(store: FileStore, cues: CueStore, digest: str = DIGEST, sound: bytes = SOUND, owner: str = "a") -> SpokenCue:
     writer = store.new_upload("cue")
     writer.write(sound)
     return cues.add(writer.finish(), 1.5, owner, digest, FIRST)
@@ -397,7 +395,7 @@ def _add_cue(
 def test_take_finds_a_cue_in_its_job_and_the_cache(store: FileStore) -> None:
     cues = _cues(store)
     assert cues.take("a", DIGEST, FIRST) is None
-    record = _add_cue(store, cues)
+    record = _speak(store, cues)
     assert record.sha256 == hashlib.sha256(SOUND).hexdigest()
     assert cues.take("a", DIGEST, FIRST) == record
     assert cues.take("a", DIGEST, SECOND) == record.model_copy(update={"key": cue_key(SECOND, DIGEST)})
@@ -415,7 +413,7 @@ def test_take_finds_a_cue_in_its_job_and_the_cache(store: FileStore) -> None:
 
 def test_take_of_a_damaged_cue_finds_nothing(store: FileStore) -> None:
     cues = _cues(store)
-    _add_cue(store, cues)
+    _speak(store, cues)
     store.stored.put(cue_key(FIRST, DIGEST) + ".json", b'{"sha256": ')
     assert cues.find(cue_key(FIRST, DIGEST)) is None
     assert cues.take("a", DIGEST, FIRST) is not None, "it is copied from the cache again"
@@ -431,7 +429,7 @@ def test_sweep_removes_the_least_recently_used(store: FileStore) -> None:
     cues = _cues(store, max_bytes=3 * num_bytes)
     digests = [letter * 32 for letter in "abcd"]
     for digest in digests:
-        _add_cue(store, cues, digest, bytes(num_bytes))
+        _speak(store, cues, digest, bytes(num_bytes))
         time.sleep(1.1 if "bucket" in type(store.stored).__module__ else 0.02)  # a bucket keeps times in seconds
     assert cues.take("a", digests[0], SECOND) is not None
     assert cues.sweep() == 2, "records take space as well"
@@ -445,9 +443,9 @@ def test_sweep_removes_the_least_recently_used(store: FileStore) -> None:
 
 def test_add_without_a_cache_keeps_the_cue_in_its_job(store: FileStore) -> None:
     cues = _cues(store, max_bytes=0)
-    record = _add_cue(store, cues)
+    record = _speak(store, cues)
     assert cues.take("a", DIGEST, FIRST) == record and cues.take("a", DIGEST, SECOND) is None
-    _add_cue(store, _cues(store), OTHER)
+    _speak(store, _cues(store), OTHER)
     assert cues.sweep() == 1 and store.stored.states(CUES) == {}, "what an earlier setting left"
 
 
