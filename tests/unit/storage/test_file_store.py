@@ -386,10 +386,8 @@ def _cues(store: FileStore, max_bytes: int = 10_000, max_idle_s: float = 3600.0)
     return CueStore(store.stored, max_bytes, max_idle_s)
 
 
-def _speak(store: FileStore, cues: CueStore, digest: str = DIGEST, sound: bytes = SOUND, owner: str = "a") -> SpokenCue:
-    writer = store.new_upload("cue")
-    writer.write(sound)
-    return cues.add(writer.finish(), 1.5, owner, digest, FIRST)
+def _speak(store: FileStore, cues: CueStore, digest: str = DIGEST, sound: bytes = SOUND) -> SpokenCue:
+    return cues.add(_sent(store, sound), 1.5, "a", digest, FIRST)
 
 
 def test_take_finds_a_cue_in_its_job_and_the_cache(store: FileStore) -> None:

@@ -142,7 +142,7 @@ def test_an_owner_sees_its_own_alone(table: JobTable) -> None:
 def test_a_webhook_is_due_when_its_job_ends(table: JobTable) -> None:
     job, other, _ = (table.insert_job(job_record(callback_url=url)) for url in ("https://example.org/hook", None, None))
     assert table.pending_callbacks(9) == []
-    for each in (job, other):
+    for each in (other, job):
         table.update_job(each.id, status=JobStatus.SUCCEEDED)
     (due,) = table.pending_callbacks(9)
     finished = table.finished_jobs(utc_now(), 9)
@@ -150,9 +150,9 @@ def test_a_webhook_is_due_when_its_job_ends(table: JobTable) -> None:
     assert due == table.get_job(job.id).callback and due.job_id == job.id
     table.put_callback(due.model_copy(update={"status": CallbackStatus.DELIVERED, "attempts": 1}))
     assert table.pending_callbacks(9) == []
-    assert [swept.id for swept in table.finished_jobs(utc_now(), 9)] == [job.id, other.id], "the oldest first"
-    assert [each.id for each in table.last_succeeded(1)] == [other.id]
-    ended = table.get_job(job.id).finished_at
+    assert [swept.id for swept in table.finished_jobs(utc_now(), 9)] == [other.id, job.id], "as they ended"
+    assert [each.id for each in table.last_succeeded(1)] == [job.id]
+    ended = table.get_job(other.id).finished_at
     assert ended is not None and table.finished_jobs(ended, 9) == []
     table.delete_job(job.id)
     assert table.find_callback(job.id) is None
