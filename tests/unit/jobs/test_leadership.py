@@ -197,7 +197,7 @@ async def test_election_without_database_has_no_leader() -> None:
 
 
 NUM_JOBS = 6
-LEASE_S = 4.0  # the leader loses it where this process stands still for longer
+SHORT_LEASE_S = 4.0  # the leader loses it where this process stands still for longer
 _SOON_S = 60.0
 
 
@@ -224,7 +224,7 @@ class Service:
         services = job_services(config, self.stages, avatars, self.table, self.files)
         self.scheduler = JobScheduler(services, lambda: self.election.is_leader)
         begin, end, is_ready = self.scheduler.resume_unfinished, self.scheduler.stop_all, self.stages.ready
-        self.election = LeaderElection(self.table, name, begin, end, LEASE_S, is_ready if asks else None)
+        self.election = LeaderElection(self.table, name, begin, end, SHORT_LEASE_S, is_ready if asks else None)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -308,7 +308,7 @@ def test_an_upgrade_runs_each_job_to_one_end(services: Services, request: pytest
     wait_until(lambda: len(old.stages.asked) == 5)
     new.start()
     if request.node.callspec.id == "stopped":
-        time.sleep(1.2 * LEASE_S)
+        time.sleep(1.2 * SHORT_LEASE_S)
         assert not new.stages.asked, "the new one waits for as long as the old one is there"
         old.stop()
     wait_until(lambda: len(new.stages.asked) == 4)
