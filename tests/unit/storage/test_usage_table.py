@@ -36,7 +36,6 @@ from jobs.model.usage import LiveUsage, Usage
 from storage.job_table import JobTable
 from storage.key_ring import webhook_secret
 from storage.local.api_keys import FileKeyRing
-from storage.postgres.database import Database
 from storage.postgres.database import Database as SharedDatabase
 from storage.postgres.keys import PostgresKeyRing
 from storage.protocols import Database
@@ -385,9 +384,9 @@ def test_shared_keys_and_secrets_are_one_for_all(url: str, tmp_path: Path, monke
 
 def test_known_keys_count_while_nobody_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.postgres.keys._FRESH_S", 0.0)
-    keys = PostgresKeyRing(Database(url))
+    keys = PostgresKeyRing(SharedDatabase(url))
     made, key = keys.add("a studio")
-    keys._database = Database("postgresql://lipwright@127.0.0.1:1/none")
+    keys._database = SharedDatabase("postgresql://lipwright@127.0.0.1:1/none")
     keys.refresh()
     assert keys.find(key) == made
     with pytest.raises(TableUnreachableError):
