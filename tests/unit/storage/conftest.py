@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -24,10 +23,15 @@ Again = Callable[[], Database]
 @pytest.fixture(params=["sqlite", "postgres"])
 def again(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Again]:
     url = request.getfixturevalue("postgres").new_database() if request.param == "postgres" else None
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(
-            closing(FileDatabase(tmp_path / "jobs.sqlite3") if url is None else SharedDatabase(url))
-        )
+    opened: list[Database] = []
+
+    def open_again() -> Database:
+        opened.append(FileDatabase(tmp_path / "jobs.sqlite3") if url is None else SharedDatabase(url))
+        return opened[-1]
+
+    yield open_again
+    for database in opened:
+        database.close()
 
 
 @pytest.fixture
