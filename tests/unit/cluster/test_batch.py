@@ -1,4 +1,4 @@
-"""A batch over a Director that keeps its jobs in this process."""
+"""Manifests, and a batch over a Director that keeps its jobs in this process."""
 
 from __future__ import annotations
 
@@ -26,16 +26,19 @@ from storage.file_store import FileStore
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.api_server import MemoryService
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 
 class LocalDirector(MemoryService):
     """A job's result is its speech or its text; `silent` speech fails; `endless` speech never ends."""
 
-    def __init__(self, files: FileStore, num_refusals: int = 0) -> None:
+    num_refused_jobs = 0
+    max_unfinished = 0
+    num_awaited = 0
+    """No job ends before so many were there at once."""
+
+    def __init__(self, files: FileStore) -> None:
         super().__init__(files.root)
-        self.num_refused_jobs = num_refusals
-        self.max_unfinished = 0
-        self.num_awaited = 0  # no job ends before so many were there at once
 
     @property
     def jobs(self) -> dict[str, JobRecord]:
@@ -59,8 +62,7 @@ class LocalDirector(MemoryService):
             await asyncio.sleep(timeout_s)
             return self.table.get_job(job_id)
         await asyncio.sleep(0.01)
-        while self.max_unfinished < self.num_awaited:  # noqa: ASYNC110  # `submit` may come from any side
-            await asyncio.sleep(0.01)
+        await until(lambda: self.max_unfinished >= self.num_awaited)
         if speech == b"silent":
             return self.fail(job_id, FaceNotFoundError("no face"))
         self.report = {"warnings": ["as made"]}
@@ -82,23 +84,19 @@ def _pair(folder: Path, line: int, **fields: Any) -> Pair:
 
 def _pairs(folder: Path, *speeches: bytes) -> list[Pair]:
     (folder / "face.mp4").write_bytes(b"face")
-    pairs = []
     for line, speech in enumerate(speeches, start=1):
         (folder / f"{line}.wav").write_bytes(speech)
-        pairs.append(_pair(folder, line))
-    return pairs
+    return [_pair(folder, line) for line in range(1, len(speeches) + 1)]
 
 
-def _run(
-    director: LocalDirector,
-    files: FileStore,
-    limits: BatchLimits,
-    pairs: list[Pair],
-) -> dict[int, dict[str, Any]]:
+Reports = dict[int, dict[str, Any]]
+
+
+def _run(director: LocalDirector, files: FileStore, limits: BatchLimits, pairs: list[Pair]) -> Reports:
     """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
 
-    async def collect() -> dict[int, dict[str, Any]]:
-        with open_record(files.table_path.parents[1] / "results.jsonl") as record:
+    async def collect() -> Reports:
+        with open_record(files.root.parent / "results.jsonl") as record:
             batch = Batch(DirectorRenderer(director, files), record, limits)
             rest = [pair for pair in pairs if record.done(pair) is None]
             return {report["line"]: report async for report in batch.run(rest)}
@@ -107,10 +105,12 @@ def _run(
 
 
 def test_results_arrive_and_failures_are_reported(files: FileStore, tmp_path: Path) -> None:
-    pairs = _pairs(tmp_path, b"one", b"silent", b"three")
+    pairs = _pairs(tmp_path, b"one", b"silent", b"three", b"gone")
+    (tmp_path / "4.wav").unlink()
     reports = _run(LocalDirector(files), files, BatchLimits(2, 60), pairs)
-    assert [reports[line]["status"] for line in (1, 2, 3)] == ["succeeded", "failed", "succeeded"]
-    assert reports[2]["error"]["code"] == "face_not_found"
+    assert [reports[line]["status"] for line in (1, 2, 3, 4)] == ["succeeded", "failed", "succeeded", "failed"]
+    assert [reports[line]["error"]["code"] for line in (2, 4)] == ["face_not_found", "file_error"]
+    assert list((tmp_path / "data" / "uploads").iterdir()) == []
     assert [reports[line]["quality"] for line in (1, 2)] == [{"warnings": ["as made"]}, None]
     assert (tmp_path / "out" / "1.mp4").read_bytes() == b"one"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.mp4", "3.mp4"]
@@ -143,10 +143,8 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
     reports = _run(director, files, BatchLimits(1, 60), [with_turns, diarized])
     assert [reports[line]["status"] for line in (1, 2)] == ["succeeded", "succeeded"], reports
     one, two = (director.jobs[reports[line]["job_id"]] for line in (1, 2))
-    assert [(turn.start, turn.face, turn.audio) for turn in one.plan.turns] == [
-        (0, "0", "audio"),
-        (1, "1", "audio_bob"),
-    ]
+    spoken = [(turn.start, turn.face, turn.audio) for turn in one.plan.turns]
+    assert spoken == [(0, "0", "audio"), (1, "1", "audio_bob")]
     assert on_disk(files, job_file_key(one.id, "audio_bob")).read_bytes() == b"another speech"
     assert two.spec is not None and two.spec.speakers == speakers
     assert on_disk(files, job_file_key(two.id, "diarization")).read_bytes().startswith(b"SPEAKER a 1")
@@ -162,16 +160,10 @@ def test_several_people_speak(files: FileStore, tmp_path: Path) -> None:
 
 def test_no_more_than_allowed_are_in_flight(files: FileStore, tmp_path: Path) -> None:
     director = LocalDirector(files)
-    director.num_awaited = 2
+    director.num_awaited, director.num_refused_jobs = 2, 3
     reports = _run(director, files, BatchLimits(2, 20), _pairs(tmp_path, *[b"speech"] * 7))
-    assert {report["status"] for report in reports.values()} == {"succeeded"}
+    assert {report["status"] for report in reports.values()} == {"succeeded"}, "a full service is asked again"
     assert director.max_unfinished == 2
-
-
-def test_a_full_service_is_asked_again(files: FileStore, tmp_path: Path) -> None:
-    director = LocalDirector(files, num_refusals=3)
-    reports = _run(director, files, BatchLimits(1, 60), _pairs(tmp_path, b"speech"))
-    assert reports[1]["status"] == "succeeded"
 
 
 def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -> None:
@@ -180,15 +172,6 @@ def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -
     assert reports[1]["error"]["code"] == "stage_timeout"
     assert reports[2]["status"] == "succeeded"
     assert sorted(job.status.value for job in director.jobs.values()) == ["cancelled", "succeeded"]
-
-
-def test_a_file_that_vanished_fails_its_pair_alone(files: FileStore, tmp_path: Path) -> None:
-    pairs = _pairs(tmp_path, b"one", b"two")
-    (tmp_path / "1.wav").unlink()
-    reports = _run(LocalDirector(files), files, BatchLimits(2, 60), pairs)
-    assert reports[1]["error"]["code"] == "file_error"
-    assert reports[2]["status"] == "succeeded"
-    assert list((tmp_path / "data" / "uploads").iterdir()) == []
 
 
 def test_what_is_done_is_not_done_again(files: FileStore, tmp_path: Path) -> None:
@@ -224,8 +207,7 @@ def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> N
 
     async def stop_in_the_middle() -> None:
         task = asyncio.create_task(DirectorRenderer(director, files).render(pairs[0], name))
-        while not director.jobs:  # noqa: ASYNC110  # the jobs of a real Director say nothing either
-            await asyncio.sleep(0.01)
+        await until(lambda: director.jobs)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -236,11 +218,8 @@ def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> N
 
 
 def test_two_batches_do_not_share_a_record(tmp_path: Path) -> None:
-    with (
-        open_record(tmp_path / "results.jsonl"),
-        pytest.raises(StateError, match="another batch uses"),
-        open_record(tmp_path / "results.jsonl"),
-    ):
+    path = tmp_path / "results.jsonl"
+    with open_record(path), pytest.raises(StateError, match="another batch uses"), open_record(path):
         pass
     (tmp_path / "video.jsonl").write_text('{"video": "a.mp4"}\n')
     with pytest.raises(InputError, match="record of a batch"), open_record(tmp_path / "video.jsonl"):
@@ -269,15 +248,10 @@ def test_files_are_read_and_written_by_url(files: FileStore, tmp_path: Path) -> 
 
 def test_a_batch_imports_nothing_from_the_working_directory(tmp_path: Path, repo_root: Path) -> None:
     folder = make_hostile_folder(tmp_path / "cwd")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-    done = subprocess.run(
-        [sys.executable, "-m", "cluster.batch", "--help"],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(repo_root)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    variables = {**os.environ, "PYTHONPATH": str(repo_root)}
+    variables.pop("PYTHONSAFEPATH", None)
+    command = [sys.executable, "-m", "cluster.batch", "--help"]
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert imported_modules(folder) == []
 
@@ -304,15 +278,10 @@ def _key(path: Path, line: dict[str, Any]) -> str:
     return str(json.loads(path.read_text().splitlines()[-1])["pair"])
 
 
-def test_pair_key_ignores_field_order(tmp_path: Path) -> None:
-    assert _key(tmp_path / "a", _LINE) == _key(tmp_path / "b", _reversed(_LINE))
-
-
 @pytest.mark.parametrize("name", sorted(_LINE.keys() - {"video", "audio", "audio_b", "out", "turns"}))
 def test_pair_key_depends_on_each_option(tmp_path: Path, name: str) -> None:
-    others = {key: value for key, value in _LINE.items() if key != name}
-    if name == "music":
-        del others["music_gain_db"]
+    removed = {name, "music_gain_db"} if name == "music" else {name}
+    others = {key: value for key, value in _LINE.items() if key not in removed}
     assert _key(tmp_path / "a", _LINE) != _key(tmp_path / "b", others)
 
 
@@ -320,3 +289,131 @@ def test_pair_key_depends_on_each_option(tmp_path: Path, name: str) -> None:
 def test_pair_key_depends_on_each_field(tmp_path: Path, more: dict[str, Any]) -> None:
     line = {"video": "a.mp4", "audio": "s.wav", "out": "o.mp4"}
     assert _key(tmp_path / "a", line) != _key(tmp_path / "b", line | more)
+    assert _key(tmp_path / "c", _LINE | more) == _key(tmp_path / "d", _reversed(_LINE | more)), "in any order"
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.mp4", "a.wav", "b.wav", "a.rttm"):
+        (folder / name).write_bytes(b"content is not read here")
+    return folder
+
+
+def _write(folder: Path, *lines: object) -> Path:
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+GOOD = {"video": "a.mp4", "audio": "a.wav", "out": "a_out.mp4"}
+TEXT = {"video": "a.mp4", "text": "Good morning.\n早上好。", "voice": "af_heart", "out": "text.mp4"}
+
+
+def test_read_manifest_resolves_paths_and_counts_lines(inputs: Path, tmp_path: Path) -> None:
+    manifest = _write(inputs, GOOD, "", GOOD | {"out": "b/b.mp4", "loop": "hold"}, TEXT)
+    first, second, text = read_manifest(manifest, tmp_path / "results")
+    assert (first.line, second.line) == (1, 3)
+    assert first.inputs["video"] == inputs / "a.mp4"
+    assert second.out == tmp_path / "results" / "b" / "b.mp4"
+    assert second.options == {"loop": "hold"}
+    assert read_manifest(manifest)[0].out == inputs / "a_out.mp4"
+    assert (first.inputs["audio"], first.options) == (inputs / "a.wav", {})
+    assert (list(text.inputs), text.options) == (["video"], {"text": TEXT["text"], "voice": "af_heart"})
+
+
+TURNS = {
+    **{"video": "a.mp4", "audio": "a.wav", "audio_bob": "b.wav", "out": "turns.mp4"},
+    "turns": [{"start": 0, "face": "0"}, {"start": 1.5, "face": "1", "audio": "audio_bob"}],
+}
+
+
+def test_read_manifest_turns_and_diarization(inputs: Path) -> None:
+    diarized = GOOD | {"diarization": "a.rttm", "speakers": {"A": {"face": "1"}}, "out": "diarized.mp4"}
+    turns, diarization = read_manifest(_write(inputs, TURNS, diarized))
+    assert turns.inputs == {field: inputs / TURNS[field] for field in ("video", "audio", "audio_bob")}  # type: ignore[operator]
+    assert turns.options == {"turns": TURNS["turns"]}
+    assert diarization.inputs["diarization"] == inputs / "a.rttm"
+    assert diarization.options == {"speakers": {"A": {"face": "1"}}}
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{not json", "Invalid JSON"),
+        ({"video": "a.mp4", "audio": "a.wav"}, "out: is required"),
+        (GOOD | {"vidoe": "b.mp4"}, "vidoe: unknown field"),
+        (GOOD | {"audio": "missing.wav"}, "does not exist or is not a file"),
+        (GOOD | {"text": "Good morning."}, "send audio or text, not both"),
+        ({"video": "a.mp4", "out": "b.mp4"}, "audio or text is required"),
+        (TEXT | {"video": "missing.mp4"}, "does not exist or is not a file"),
+        (TEXT | {"text": "x" * 32_769}, "text: must have at most 32768 characters"),
+        (TEXT | {"voice": ""}, "voice: must have at least 1 character"),
+        (GOOD | {"out": "a.avi"}, "expected a name that ends in .mp4"),
+        (TURNS | {"audio_bob": "missing.wav"}, "audio_bob: "),
+        (TURNS | {"audio_bob": 3}, "audio_bob: expected a path or a URL, found 3"),
+        (TURNS | {"more_audio": {"audio_bob": "b.wav"}}, "more_audio: unknown field"),
+        (TURNS | {"turns": None}, "audio_bob needs turns that refer to it"),
+        (TURNS | {"turns": []}, "turns: must have at least 1 item"),
+        (TURNS | {"turns": [{"start": -1}]}, "turns.0.start: must be greater than or equal to 0"),
+        (TURNS | {"turns": [{"start": 0, "text": "x", "audio": "audio_bob"}]}, "turns.0: send text or audio, not both"),
+        (TURNS | {"loop": "hold"}, "loop: a result with turns has the length of its video"),
+        (TURNS | {"subtitles": "a.rttm"}, "send turns or subtitles, not both"),
+        ({"video": "a.mp4", "diarization": "a.rttm", "out": "b.mp4"}, "diarization needs audio"),
+        (GOOD | {"speakers": {"A": {"face": "1"}}}, "speakers needs diarization, subtitles or translate_to"),
+        (GOOD | {"review": True}, "review: unknown field"),
+        (GOOD | {"loop": "x"}, "loop: must be 'pingpong', 'loop', 'hold', 'cut', 'source', 'retime' or 'natural'"),
+    ],
+)
+def test_read_manifest_invalid_line_is_named(inputs: Path, line: object, complaint: str) -> None:
+    manifest = _write(inputs, GOOD | {"out": "first.mp4"}, line)
+    with pytest.raises(InputError) as raised:
+        read_manifest(manifest)
+    assert str(raised.value).startswith(f"{manifest}:2: ")
+    assert complaint in str(raised.value)
+
+
+def test_read_manifest_reports_every_bad_line(inputs: Path) -> None:
+    manifest = _write(inputs, "[]", GOOD, GOOD)
+    with pytest.raises(InputError) as raised:
+        read_manifest(manifest)
+    assert [line.removeprefix(f"{manifest}:")[0] for line in str(raised.value).splitlines()] == ["1", "3"]
+    with pytest.raises(InputError, match="at least one line"):
+        read_manifest(_write(inputs, ""))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_read_manifest_csv_rows_are_pairs(inputs: Path, delimiter: str) -> None:
+    rows = [
+        ("video", "audio", "text", "out", "expressiveness", "visible_label", "audio_bob", "turns"),
+        ("a.mp4", "", '"Good\nmorning"', "one.mp4", "1.5", "true", "", ""),
+        ("", "", "", "", "", "", "", ""),
+        ("a.mp4", "", "", "two.mp4", "", "", "b.wav", '"[{""start"": 0, ""audio"": ""audio_bob""}]"'),
+    ]
+    text = "\n".join(delimiter.join(row) for row in rows)
+    (inputs / "m.csv").write_bytes(text.encode("utf-8-sig"))  # as spreadsheets write it
+    first, second = read_manifest(inputs / "m.csv")
+    asked = first.asked
+    assert (first.line, asked.text, asked.expressiveness, asked.visible_label) == (2, "Good\nmorning", 1.5, True)
+    assert "loop" not in first.options
+    assert (second.line, second.more_audio) == (5, {"audio_bob": inputs / "b.wav"})
+    assert [turn.audio for turn in second.asked.turns or ()] == ["audio_bob"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.csv", "video,sound,out\na.mp4,a.wav,x.mp4", "m.csv:1: unknown column 'sound'; expected action, audio, "),
+        ("m.csv", "video,audio,out\na.mp4,a.wav,x.mp4,y", "m.csv:2: has more cells than the header"),
+        ("m.csv", "video,audio,out\na.mp4,a.wav,", "m.csv:2: out: is required"),
+        ("m.csv", "video,turns,out\na.mp4,[,x.mp4", "m.csv:2: Expecting value"),
+        ("m.csv", "video,audio,out\na.mp4,a.wav,x.mp4\na.mp4,no.wav,y.mp4", "m.csv:3: audio: "),
+        ("m.txt", "video,audio,out\na.mp4,a.wav,x.mp4", "m.txt: expected JSON lines; a table with a header needs"),
+    ],
+)
+def test_read_manifest_invalid_csv_names_row_and_reason(inputs: Path, name: str, text: str, message: str) -> None:
+    (inputs / name).write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_manifest(inputs / name)
+    assert str(inputs / message) in str(caught.value)

@@ -9,9 +9,9 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer import Typer
@@ -21,11 +21,10 @@ from cluster.capacity import MEASURED, Costs, Fleet, JobProfile, capacity, main,
 from config import JobConfig, PipelineConfig, RenderConfig
 from errors import CapacityError
 from jobs.admission import AdmissionController, AdmitRequest
-from jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest, SegmentWatermark
-from jobs.model.record import JobRecord, JobStatus
+from jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest
+from jobs.model.record import JobStatus
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
-from media.audio_parts import AudioPart
 from models.mouth.motion import RunningStats
 from storage.file_keys import job_file_key
 from storage.file_store import FileStore
@@ -38,8 +37,7 @@ from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.test_run import SECONDS, FixedAvatars, MemoryStages
 from tests.unit.on_disk import on_disk
 
-NUM_JOBS = 1000 if IS_ENDURANCE else 200
-NUM_QUEUED, NUM_STUDIOS, NUM_PAINTERS = (32, 6, 6) if IS_ENDURANCE else (16, 3, 3)
+NUM_JOBS, NUM_QUEUED, NUM_STUDIOS, NUM_PAINTERS = (1000, 32, 6, 6) if IS_ENDURANCE else (200, 16, 3, 3)
 WORK, COSTS = JobProfile(7.0), Costs(0.002, 0.02, 0.0, 0.0, 1e-6, 1e-6)
 MODEL = capacity(COSTS, WORK, Fleet(num_cores=1000, num_gpus=NUM_PAINTERS, replicas_per_gpu=1))
 program = Typer()
@@ -59,15 +57,11 @@ class Machines(MemoryStages):
         self._started = started
         self._studios, self._painters = asyncio.Semaphore(2 * NUM_STUDIOS), asyncio.Semaphore(NUM_PAINTERS)
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *rest: Any) -> PreparedSpeech:
         self._started[context.job_id] = asyncio.get_running_loop().time()
-        return await super().prepare_speech(context, parts, speech, claimed_seconds)
+        return await super().prepare_speech(context, parts, speech, *rest)
 
-    async def render(
-        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
-    ) -> RenderedSegment:
+    async def render(self, context: CallContext, request: SegmentRequest, out: str, *_: Any) -> RenderedSegment:
         async def chunk(num_frames: int) -> None:
             await asyncio.sleep(num_frames * COSTS.studio_s)
             async with self._painters:
@@ -90,6 +84,11 @@ class Day:
     num_refusals: int = 0
     num_running: list[int] = field(default_factory=list)
     took_s: float = 0.0
+
+    def both_waited(self) -> tuple[float, float]:
+        """From when, with a full queue and fleet, until when both owners have jobs that wait."""
+        begun = sorted(self.accepted.values())[NUM_QUEUED * 2]
+        return begun, max(at for job, at in self.accepted.items() if self.owners[job] == "few")
 
 
 def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
@@ -116,7 +115,8 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
                     except CapacityError:
                         day.num_refusals += 1
                         await asyncio.sleep(1.0)
-                job = table.insert_job(_job(files, owner))
+                job = table.insert_job(job_record(audio_seconds=SECONDS, result_seconds=SECONDS, owner=owner))
+                on_disk(files, job_file_key(job.id)).write_bytes(b"abc")
                 admission.release(place.id)
                 day.accepted[job.id], day.owners[job.id] = loop.time(), owner
                 await scheduler.start_waiting()
@@ -132,12 +132,6 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())
     return day
-
-
-def _job(files: FileStore, owner: str) -> JobRecord:
-    job = job_record(audio_seconds=SECONDS, result_seconds=SECONDS, owner=owner)
-    on_disk(files, job_file_key(job.id)).write_bytes(b"abc")
-    return job
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +150,7 @@ def test_simulated_fleet_has_the_modelled_throughput(day: Day) -> None:
 def test_simulated_waits_match_the_model(day: Day) -> None:
     """An owner holds half of the queue at most: alone it waits for that half, beside another for both."""
     share = int(NUM_QUEUED * CONFIG.jobs.max_queue_share_per_key)
-    both_until = max(at for job, at in day.accepted.items() if day.owners[job] == "few")
-    begun = sorted(day.accepted.values())[NUM_QUEUED * 2]  # the queue is full, and so is the fleet
+    begun, both_until = day.both_waited()
     beside = [day.started[job] - at for job, at in day.accepted.items() if begun <= at <= both_until]
     alone_from = both_until + MODEL.wait_s(NUM_QUEUED)
     alone = [day.started[job] - at for job, at in day.accepted.items() if at > alone_from]
@@ -168,8 +161,7 @@ def test_simulated_waits_match_the_model(day: Day) -> None:
 
 def test_scheduler_alternates_owners_and_keeps_their_order(day: Day) -> None:
     order = sorted(day.started, key=lambda job: day.started[job])
-    both_until = max(at for job, at in day.accepted.items() if day.owners[job] == "few")
-    begun = sorted(day.accepted.values())[NUM_QUEUED * 2]  # at first there is nobody to take turns with
+    begun, both_until = day.both_waited()
     turns = [day.owners[job] for job in order if begun <= day.started[job] <= both_until]
     for first in range(0, len(turns) - 20, 10):
         counts = Counter(turns[first : first + 20])

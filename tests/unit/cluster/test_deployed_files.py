@@ -1,7 +1,8 @@
-"""The files that machines are started from: schemas of the tools that read them, and commands that exist."""
+"""The files that machines are started and watched with: schemas of the tools that read them, and real names."""
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import shlex
@@ -16,9 +17,75 @@ from check_jsonschema.builtin_schemas import get_builtin_schema
 from dockerfile_parse import DockerfileParser
 from jsonschema import Draft7Validator, validate
 from packaging.requirements import Requirement
+from typer.testing import CliRunner
 
+from cli.main import app
 from config import PipelineConfig
-from tests.unit.cluster.kuberay_fields import RAY_SERVICE
+from tests.metric_names import METRICS, exported_names
+
+# What KubeRay 1.5 reads of a RayService, as a JSON schema, as far as `cluster/` uses it. Written after
+# `ray-operator/apis/ray/v1/rayservice_types.go` and `raycluster_types.go` of ray-project/kuberay, and the Kubernetes
+# API of a pod. Fields that are not read any more (`*UnhealthySecondThreshold`) are left out on purpose.
+_TEXT = {"type": "string"}
+_COUNT = {"type": "integer", "minimum": 0}
+_FLAG = {"type": "boolean"}
+_QUANTITY = {"type": ["string", "integer"], "pattern": r"^\d+(m|Mi|Gi)?$"}
+
+
+def _object(required: str = "", **properties: Any) -> dict[str, Any]:
+    fields = {"properties": properties, "required": required.split(), "additionalProperties": False}
+    return {"type": "object", **fields}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1}
+
+
+_RESOURCES = {"type": "object", "additionalProperties": _QUANTITY}
+_PORT = _object("containerPort name", containerPort=_COUNT, name={"type": "string", "maxLength": 15})
+_CONTAINER = _object(
+    "name image resources",
+    **{"name": _TEXT, "image": {"type": "string", "pattern": r":\d+\.\d+\.\d+"}, "ports": _list(_PORT)},
+    env=_list(_object("name", name=_TEXT, value=_TEXT, valueFrom={"type": "object"})),
+    securityContext=_object(allowPrivilegeEscalation=_FLAG, capabilities=_object(drop=_list(_TEXT))),
+    lifecycle=_object(preStop=_object(exec=_object("command", command=_list(_TEXT)))),
+    resources=_object(requests=_RESOURCES, limits=_RESOURCES),
+    volumeMounts=_list(_object("name mountPath", name=_TEXT, mountPath=_TEXT)),
+)
+_POLICY = {"fsGroupChangePolicy": {"enum": ["OnRootMismatch", "Always"]}}
+_CLAIM = _object("claimName", claimName=_TEXT)
+_EMPTY = _object(medium={"enum": ["", "Memory"]}, sizeLimit=_QUANTITY)
+_POD_SPEC = _object(
+    "containers",
+    **{"containers": _list(_CONTAINER), "terminationGracePeriodSeconds": _COUNT},
+    securityContext=_object(runAsNonRoot=_FLAG, runAsUser=_COUNT, fsGroup=_COUNT, **_POLICY),
+    tolerations=_list(_object(key=_TEXT, operator={"enum": ["Exists", "Equal"]}, effect=_TEXT)),
+    volumes=_list(_object("name", name=_TEXT, persistentVolumeClaim=_CLAIM, emptyDir=_EMPTY)),
+)
+_START = {"type": "object", "additionalProperties": _TEXT}  # numbers, too: KubeRay refuses what is no string
+_GROUP = {"rayStartParams": _START, "template": _object("spec", spec=_POD_SPEC)}
+_REPLICAS = {"replicas": _COUNT, "minReplicas": _COUNT, "maxReplicas": _COUNT}
+_PASSWORD = _object("secretKeyRef", secretKeyRef=_object("name key", name=_TEXT, key=_TEXT))
+_REDIS = {"redisAddress": _TEXT, "redisPassword": _object(value=_TEXT, valueFrom=_PASSWORD)}
+_CLUSTER = _object(
+    "headGroupSpec",
+    **{"rayVersion": _TEXT, "enableInTreeAutoscaling": _FLAG, "autoscalerOptions": _object(idleTimeoutSeconds=_COUNT)},
+    authOptions=_object(mode={"enum": ["disabled", "token"]}),
+    gcsFaultToleranceOptions=_object("redisAddress", externalStorageNamespace=_TEXT, **_REDIS),
+    headGroupSpec=_object("rayStartParams template", **_GROUP),
+    workerGroupSpecs=_list(_object("groupName template", groupName=_TEXT, **_GROUP, **_REPLICAS)),
+)
+_UPGRADE = {"enum": ["NewCluster", "NewClusterWithIncrementalUpgrade", "None"]}
+RAY_SERVICE = _object(
+    "apiVersion kind metadata spec",
+    **{"apiVersion": {"const": "ray.io/v1"}, "kind": {"const": "RayService"}, "metadata": _object("name", name=_TEXT)},
+    spec=_object(
+        "rayClusterConfig serveConfigV2",
+        **{"serveConfigV2": _TEXT, "rayClusterConfig": _CLUSTER, "rayClusterDeletionDelaySeconds": _COUNT},
+        excludeHeadPodFromServeSvc=_FLAG,
+        upgradeStrategy=_object("type", type=_UPGRADE),
+    ),
+)
 
 
 def _all(path: Path) -> list[dict[str, Any]]:
@@ -84,10 +151,8 @@ def test_gpu_worker_group_scales_to_zero(service: dict[str, Any]) -> None:
     (faces,) = [each for each in serve["applications"][0]["deployments"] if each["name"] == "FaceSynthesis"]
     groups = {group["groupName"]: group for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
     assert faces["autoscaling_config"]["min_replicas"] == groups["gpu"]["minReplicas"] == 0
-    assert (
-        groups["gpu"]["maxReplicas"] / faces["ray_actor_options"]["num_gpus"]
-        >= faces["autoscaling_config"]["max_replicas"]
-    )
+    most = groups["gpu"]["maxReplicas"] / faces["ray_actor_options"]["num_gpus"]
+    assert most >= faces["autoscaling_config"]["max_replicas"]
     assert faces["ray_actor_options"]["num_cpus"] == 0, "Studios may have taken every core of a GPU's node"
     (container,) = groups["gpu"]["template"]["spec"]["containers"]
     assert container["image"].endswith("-gpu")
@@ -111,10 +176,8 @@ def test_compose_file_fits_the_specification(cluster: Path, name: str) -> None:
     (content,) = _all(cluster / name)
     validate(content, get_builtin_schema("vendor.compose-spec"))
     mounted = [volume.split(":") for each in content["services"].values() for volume in each.get("volumes", [])]
-    for source, *target in mounted:
-        if not target:
-            continue  # a volume without a name
-        assert source in content["volumes"] or (cluster / source).exists(), source
+    for source, *target in mounted:  # without a target, it is a volume without a name
+        assert not target or source in content["volumes"] or (cluster / source).exists(), source
     images = [each["image"] for each in content["services"].values()]
     assert not [image for image in images if not re.search(r":v?\d+\.\d+", image)], "every image has a version"
     ports = [port for each in content["services"].values() for port in each.get("ports", [])]
@@ -147,8 +210,7 @@ def test_compose_nodes_use_the_postgres_service(cluster: Path) -> None:
     url = urlsplit(content["x-state"]["LIPWRIGHT_STATE"])
     assert (url.hostname, url.username) == ("postgres", database["environment"]["POSTGRES_USER"])
     assert url.path == f"/{url.username}" and url.password is None
-    passwords = {content["x-state"]["PGPASSWORD"], database["environment"]["POSTGRES_PASSWORD"]}
-    (password,) = passwords
+    (password,) = {content["x-state"]["PGPASSWORD"], database["environment"]["POSTGRES_PASSWORD"]}
     assert password.startswith("${POSTGRES_PASSWORD:?"), "no file holds it, and nothing starts without it"
     for name in ("head", "worker"):
         environment = content["services"][name]["environment"]
@@ -241,9 +303,8 @@ def test_compose_grafana_reads_prometheus(cluster: Path) -> None:
 
 def test_containerfile_pins_python_and_drops_root(cluster: Path, tmp_path: Path) -> None:
     project = tomllib.loads((cluster.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    content = (cluster / "Containerfile").read_text(encoding="utf-8")
     lines = DockerfileParser(path=str(tmp_path))
-    lines.content = content
+    lines.content = (cluster / "Containerfile").read_text(encoding="utf-8")
     steps = [(step["instruction"], step["value"]) for step in lines.structure]
     arguments = dict(value.partition("=")[::2] for kind, value in steps if kind == "ARG")
     bases = [value for kind, value in steps if kind == "FROM"]
@@ -270,3 +331,99 @@ def test_constraints_satisfy_pyproject(cluster: Path) -> None:
     assert pins["psycopg-binary"] == pins["psycopg"], "one is made for the other"
     container = (cluster / "Containerfile").read_text(encoding="utf-8")
     assert '".[${EXTRA},postgres,s3,otel]"' in container
+
+
+_NAME = re.compile(r"\bray_[a-z0-9_]+")
+_GROUPING = re.compile(r"\bby \(([^)]*)\)")
+_SELECTOR = re.compile(r"(ray_lipwright_[a-z_]+)\{([^}]*)\}")
+# Labels that Prometheus and Ray add by themselves, as seen in a real scrape.
+_RAY_LABELS = {"le", "deployment", "application", "replica", "route", "status_code", "State", "Component", "ip"}
+
+
+@pytest.fixture(scope="module")
+def dashboard(repo_root: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads((repo_root / "cluster" / "grafana" / "lipwright.json").read_bytes())
+    return parsed
+
+
+def _queries(dashboard: dict[str, Any]) -> list[str]:
+    return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+
+
+def test_metrics_of_deployed_files_exist_and_dashboard_has_all(repo_root: Path, dashboard: dict[str, Any]) -> None:
+    from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
+
+    listed = (Path(__file__).parent / "ray_metric_names.txt").read_text(encoding="utf-8").split("\n")
+    gpu_names = {f"ray_{name}" for name in METRICS_GAUGES if name.startswith(("node_gpus_", "node_gram_"))}
+    texts = [(repo_root / "cluster" / name).read_text(encoding="utf-8") for name in ("keda.yaml", "prometheus.yml")]
+    used = {name for text in (*_queries(dashboard), *texts) for name in _NAME.findall(text)}
+    assert used - exported_names() - set(listed) - gpu_names == set()
+    assert [name for name in METRICS if f"ray_{name}" not in "\n".join(_queries(dashboard))] == []
+
+
+def test_dashboard_labels_exist(dashboard: dict[str, Any]) -> None:
+    ours = {label for metric in METRICS.values() for label in metric.labels}
+    for query in _queries(dashboard):
+        grouped = {label.strip() for labels in _GROUPING.findall(query) for label in labels.split(",")}
+        assert grouped <= ours | _RAY_LABELS, query
+        for name, selector in _SELECTOR.findall(query):
+            base = re.sub(r"_(total|bucket|count|sum)$", "", name.removeprefix("ray_"))
+            assert set(re.findall(r"(\w+)[!=]~?\"", selector)) <= set(METRICS[base].labels), query
+
+
+def test_dashboard_panels_do_not_overlap_and_share_a_source(dashboard: dict[str, Any]) -> None:
+    assert dashboard["uid"] == "lipwright"
+    (datasource,) = dashboard["templating"]["list"]
+    assert (datasource["type"], datasource["name"]) == ("datasource", "datasource")
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    assert all(panel["description"] for panel in panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
+        assert not cells & taken, f"{panel['title']} lies on another panel"
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+
+
+def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path, service: dict[str, Any]) -> None:
+    deployment, scaled = _all(repo_root / "cluster" / "keda.yaml")
+    assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert {trigger["type"] for trigger in scaled["spec"]["triggers"]} == {"prometheus"}
+    assert all(_NAME.search(trigger["metadata"]["query"]) for trigger in scaled["spec"]["triggers"])
+    group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+    pod, (worker,) = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]["containers"]
+    (twin,) = group["template"]["spec"].pop("containers")
+    command, token = worker.pop("command"), [worker["env"].pop(0), worker["env"].pop(0)]
+    assert (worker, {**pod, "containers": None}) == (twin, {**group["template"]["spec"], "containers": None})
+    assert [each["name"] for each in token] == ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"]
+    assert f"--object-store-memory={group['rayStartParams']['object-store-memory']}" in command
+    assert f"--address={service['metadata']['name']}-head-svc:6379" in command
+    _check_ray_start(command[2:])
+
+
+def test_prometheus_config_reads_rays_discovery_file(repo_root: Path) -> None:
+    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+
+    jobs = _all(repo_root / "cluster" / "prometheus.yml")[0]["scrape_configs"]
+    by_name = {job["job_name"]: job for job in jobs}
+    assert by_name["ray"]["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]
+    assert by_name["lipwright"]["static_configs"][0]["targets"][0].startswith("127.0.0.1:")
+
+
+def test_systemd_and_compose_restart_the_service(repo_root: Path) -> None:
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(repo_root / "cluster" / "lipwright.service")
+    service = unit["Service"]
+    assert (service["Restart"], service["KillMode"], service["UMask"]) == ("always", "mixed", "0077")
+    _, *arguments = service["ExecStart"].split()
+    assert "--data-dir" in arguments
+    assert CliRunner().invoke(app, [arguments[0], "--help"]).exit_code == 0
+    (compose,) = _all(repo_root / "cluster" / "compose.yaml")
+    service = compose["services"]["lipwright"]
+    assert (service["restart"], service["init"]) == ("always", True)
+    (mounted,) = service["volumes"]
+    assert mounted.partition(":")[2] in (repo_root / "cluster" / "Containerfile").read_text(encoding="utf-8")

@@ -1,8 +1,10 @@
-"""Each check on something that is well and on something that is not."""
+"""`lipwright doctor`, and each of its checks on something that is well and on something that is not."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -10,64 +12,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
+from doctor import resources, storage
 from doctor.access import check_agent_port, check_front, check_keys, check_port, check_token, num_rays_on
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
+from doctor.machine import FileSystem, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
 from doctor.planned_service import DoctorOptions, plan_service
-from doctor.report import Status
+from doctor.report import CheckResult, Status
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python, check_weights
-from doctor.storage import (
-    check_cache,
-    check_data_folder,
-    check_files,
-    check_free_space,
-    check_spill_folder,
-    check_state,
-)
 from launch.readiness import free_port
+from media.decoding.memory_budget import memory_bytes
 from media.labels.credentials import load_credentials
 from models.weights import FOLDER
 from tests.ports import quiet_port
 from tests.postgres import PostgresServer
 from tests.s3_server import S3Server
 from tests.threads import QuietHandler, http_server
-from tests.unit.doctor.results import is_mended
-
-# Software
+from tests.unit.cli.commands import run
 
 
-def test_check_python_old_or_racing_version_is_reported() -> None:
+def is_mended(result: CheckResult, status: Status) -> bool:
+    """Whether a result has this status, and says what is expected and how to fix it."""
+    return result.status is status and bool(result.expected and result.fix)
+
+
+def test_check_python_or_clock_too_old_is_reported() -> None:
     assert check_python().status in (Status.OK, Status.WARNING)
     assert check_python((3, 13, 1)).status is Status.OK
     assert check_python((3, 10, 9)).status is Status.PROBLEM
     for racing in ((3, 11, 7), (3, 12, 1)):
         assert "PYTHONNODEBUGRANGES" in (check_python(racing).fix or "")
     assert check_python((3, 11, 8)).status is Status.OK
+    assert check_clock(time.time()).status is Status.OK
+    assert is_mended(check_clock(0.0), Status.WARNING)
 
 
 def test_check_packages_missing_or_old_is_a_problem() -> None:
     assert check_packages().status is Status.OK
     result = check_packages(["numpy>=99", "lipwright-of-tomorrow>=1", "pytest>=8", 'numpy<1; extra == "gpu"'])
-    assert is_mended(result, Status.PROBLEM)
-    assert "numpy" in result.found
-    assert ">=99" in result.found
-    assert "lipwright-of-tomorrow is missing" in result.found
-    assert "pytest" not in result.found
+    assert is_mended(result, Status.PROBLEM) and "pytest" not in result.found
+    assert all(text in result.found for text in ("numpy", ">=99", "lipwright-of-tomorrow is missing"))
     assert check_onnxruntime().status is Status.OK
     assert is_mended(check_onnxruntime(["onnxruntime", "onnxruntime-gpu"]), Status.PROBLEM)
     assert is_mended(check_onnxruntime([]), Status.PROBLEM)
-
-
-def test_check_clock_in_the_past_is_a_warning() -> None:
-    assert check_clock(time.time()).status is Status.OK
-    assert is_mended(check_clock(0.0), Status.WARNING)
-
-
-# Weights and codecs
 
 
 def test_check_weights_missing_or_changed_is_a_problem(tmp_path: Path) -> None:
@@ -100,9 +92,6 @@ def test_check_sandbox_switched_off_is_a_warning() -> None:
     assert is_mended(check_sandbox(DecoderConfig(sandbox=False)), Status.WARNING)
 
 
-# GPU
-
-
 def test_check_gpu_missing_is_a_problem() -> None:
     import torch
 
@@ -119,35 +108,29 @@ def test_check_gpus_existing_is_ok() -> None:
     assert [result.status for result in check_gpus(1)] == [Status.OK] * 3
 
 
-# Disk
-
-
 def test_check_data_folder_open_or_remote_is_a_warning(tmp_path: Path) -> None:
-    assert check_data_folder(tmp_path / "not" / "yet").status is Status.OK
+    assert storage.check_data_folder(tmp_path / "not" / "yet").status is Status.OK
     (tmp_path / "file").write_text("x")
-    assert is_mended(check_data_folder(tmp_path / "file"), Status.PROBLEM)
+    assert is_mended(storage.check_data_folder(tmp_path / "file"), Status.PROBLEM)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o711)
-    assert is_mended(check_data_folder(tmp_path / "open"), Status.WARNING)
+    assert is_mended(storage.check_data_folder(tmp_path / "open"), Status.WARNING)
     (tmp_path / "open").chmod(0o700)
-    assert check_data_folder(tmp_path / "open").status is Status.OK
+    assert storage.check_data_folder(tmp_path / "open").status is Status.OK
     (tmp_path / "open").chmod(0o1777)
-    assert "a folder of the service alone" in check_data_folder(tmp_path / "open").fix
+    assert "a folder of the service alone" in storage.check_data_folder(tmp_path / "open").fix
     mounts = tmp_path / "mounts"
     mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
-    assert is_mended(check_data_folder(tmp_path, mounts), Status.WARNING)
-    assert check_data_folder(tmp_path, mounts, holds_table=False).status is Status.OK
+    assert is_mended(storage.check_data_folder(tmp_path, mounts), Status.WARNING)
+    assert storage.check_data_folder(tmp_path, mounts, holds_table=False).status is Status.OK
 
 
 def test_check_free_space_too_little_is_reported(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
-    assert check_free_space(tmp_path, 1).status is Status.OK
-    assert is_mended(check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
-    assert is_mended(check_free_space(tmp_path, free * 2), Status.PROBLEM)
-    assert check_spill_folder(tmp_path / "ray", free * 2).status is not Status.OK
-
-
-# Access
+    assert storage.check_free_space(tmp_path, 1).status is Status.OK
+    assert is_mended(storage.check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
+    assert is_mended(storage.check_free_space(tmp_path, free * 2), Status.PROBLEM)
+    assert storage.check_spill_folder(tmp_path / "ray", free * 2).status is not Status.OK
 
 
 @pytest.fixture
@@ -172,12 +155,15 @@ def test_check_port_used_by_another_server_is_a_problem(url: str, other_server: 
     assert is_mended(check_port("192.0.2.77", 8000), Status.PROBLEM)
 
 
-def test_check_keys_public_host_needs_keys() -> None:
+def test_check_keys_public_host_needs_keys_and_haproxy() -> None:
     closed, opened = PipelineConfig(), PipelineConfig(access=AccessConfig(allow_without_keys=True))
     assert check_keys("127.0.0.1", [], closed).status is Status.OK
     assert check_keys("0.0.0.0", ["key"], closed).status is Status.OK
     assert is_mended(check_keys("0.0.0.0", [], closed), Status.PROBLEM)
     assert is_mended(check_keys("0.0.0.0", [], opened), Status.WARNING)
+    assert check_front("0.0.0.0", "/bin/haproxy").status is Status.OK
+    assert is_mended(check_front("127.0.0.1", None), Status.WARNING)
+    assert is_mended(check_front("0.0.0.0", None), Status.PROBLEM)
 
 
 def test_check_labels_reports_test_or_expired_certificates(tmp_path: Path) -> None:
@@ -210,22 +196,13 @@ def test_check_token_missing_or_empty_is_a_problem(tmp_path: Path) -> None:
     assert check_token({}, tmp_path).status is Status.OK  # pytest's folder is closed to others
     token.chmod(0o600)
     assert check_token({}, tmp_path).found.endswith("(600)")
-
-
-def test_check_token_readable_by_others_is_a_warning() -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as name:
-        home = Path(name)
-        home.chmod(0o755)
-        token = home / ".ray" / "auth_token"
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        token = Path(name) / ".ray" / "auth_token"
         token.parent.mkdir(mode=0o755)
         token.write_text("secret")
         token.chmod(0o644)
-        assert is_mended(check_token({}, home), Status.WARNING)
-
-
-# What is asked of the machine
+        assert is_mended(check_token({}, Path(name)), Status.WARNING), "others can read it"
 
 
 def test_plan_service_adds_up_the_deployments(repo_root: Path, tmp_path: Path) -> None:
@@ -239,37 +216,28 @@ def test_plan_service_adds_up_the_deployments(repo_root: Path, tmp_path: Path) -
     assert cpu.in_flight_bytes == 3 * cpu.pipeline.render.chunk_window * 2 * chunk  # three calls of one Studio
 
 
-def test_check_front_public_host_needs_haproxy() -> None:
-    assert check_front("0.0.0.0", "/bin/haproxy").status is Status.OK
-    assert is_mended(check_front("127.0.0.1", None), Status.WARNING)
-    assert is_mended(check_front("0.0.0.0", None), Status.PROBLEM)
-
-
 def test_check_state_unreachable_database_is_a_problem(postgres: PostgresServer) -> None:
-    assert check_state(None).status is Status.OK
-    assert "PostgreSQL" in check_state(postgres.new_database()).found
-    nobody = check_state("postgresql://lipwright@127.0.0.1:1/none")
+    assert storage.check_state(None).status is Status.OK
+    assert "PostgreSQL" in storage.check_state(postgres.new_database()).found
+    nobody = storage.check_state("postgresql://lipwright@127.0.0.1:1/none")
     assert is_mended(nobody, Status.PROBLEM)
 
 
 def test_check_files_missing_bucket_is_a_problem(s3: S3Server, tmp_path: Path) -> None:
-    assert check_files(PipelineConfig(data_dir=tmp_path)).status is Status.OK
+    assert storage.check_files(PipelineConfig(data_dir=tmp_path)).status is Status.OK
     url = s3.new_bucket()
-    found = check_files(PipelineConfig(data_dir=tmp_path, files=url))
+    found = storage.check_files(PipelineConfig(data_dir=tmp_path, files=url))
     assert found.status is Status.OK and "some/prefix" in found.found and "endpoint" not in found.found
     nobodys = PipelineConfig(data_dir=tmp_path, files=url.replace("lipwright", "nobodys"))
-    assert is_mended(check_files(nobodys), Status.PROBLEM)
+    assert is_mended(storage.check_files(nobodys), Status.PROBLEM)
 
 
 def test_check_cache_larger_than_the_disk_is_a_warning(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     for max_bytes, status in ((1, Status.OK), (2 * free, Status.WARNING)):
         bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
-        result = check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
+        result = storage.check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
         assert result.status is status
-
-
-# Ray's agent
 
 
 _LISTENER = """
@@ -283,15 +251,14 @@ with socket.create_server(("127.0.0.1", 0)) as server:
 @contextmanager
 def _listener(name: str) -> Iterator[int]:
     """The port of a process of this name, which listens on loopback."""
-    command = [name, "-c", _LISTENER]
-    pipe = subprocess.PIPE
+    command, pipe = [name, "-c", _LISTENER], subprocess.PIPE
     with subprocess.Popen(command, executable=sys.executable, text=True, stdin=pipe, stdout=pipe) as process:
         assert process.stdin is not None and process.stdout is not None
         yield int(process.stdout.readline())
         process.stdin.close()
 
 
-def test_check_agent_port_of_two_rays_is_a_warning() -> None:
+def test_check_agent_port_in_use_is_a_warning() -> None:
     with _listener("ray::DashboardAgent") as port:
         one = check_agent_port(port, 1)
         assert one.status is Status.OK and "a second one on this machine needs --dashboard-agent" in one.found
@@ -299,9 +266,6 @@ def test_check_agent_port_of_two_rays_is_a_warning() -> None:
         assert is_mended(two, Status.WARNING) and "in use by one of 2 Rays" in two.found
         assert "--dashboard-agent-listen-port=PORT" in two.fix
     assert check_agent_port(port, 0).found == f"{port} is free"
-
-
-def test_check_agent_port_of_another_program_is_a_warning() -> None:
     with _listener("/opt/other-program") as port:
         result = check_agent_port(port, 1)
     assert is_mended(result, Status.WARNING)
@@ -318,3 +282,130 @@ def test_num_rays_on_counts_rays_of_the_port() -> None:
         assert (count, num_rays_on(port // 10)) == (1, 0)
         process.communicate(b"\n")
     assert num_rays_on(port) == 0
+
+
+MIB, GIB = 1024**2, 1024**3
+
+
+@pytest.mark.parametrize(
+    ("available", "shm_free", "wanted", "expected"),
+    [
+        (10 * GIB, 64 * MIB, None, 3 * GIB),  # 30 % of the memory
+        (10 * GIB, 64 * MIB, 200 * MIB, 200 * MIB),
+        (100 * GIB, 64 * MIB, None, 10**10),  # without room in shared memory, Ray stops at 10 GB
+        (100 * GIB, 100 * GIB, None, 30 * GIB),
+    ],
+)
+def test_store_bytes_equals_rays_default(available: int, shm_free: int, wanted: int | None, expected: int) -> None:
+    from ray._private import ray_constants
+
+    assert resources.store_bytes(available, shm_free, wanted) == pytest.approx(expected, abs=1)
+    assert ray_constants.DEFAULT_OBJECT_STORE_MEMORY_PROPORTION == 0.3
+    assert ray_constants.REQUIRE_SHM_SIZE_THRESHOLD == 10**10
+    assert ray_constants.OBJECT_STORE_MINIMUM_MEMORY_BYTES == 75 * MIB
+
+
+@pytest.mark.parametrize(
+    ("store", "status", "says"),
+    [
+        (64 * MIB, Status.OK, ""),
+        (GIB, Status.WARNING, "slower, never stuck"),
+        (11 * 10**9, Status.PROBLEM, "Ray will not start"),
+    ],
+)
+def test_check_shared_memory_smaller_than_the_store(store: int, status: Status, says: str) -> None:
+    result = resources.check_shared_memory(store, FileSystem(Path("/dev/shm"), "tmpfs", 64 * MIB, 64 * MIB))
+    assert result.status is status
+    assert says in result.found
+    assert ("--shm-size" in result.fix) == (status is not Status.OK)
+    assert "--object-store-memory" not in result.fix  # 64 MiB are fewer than Ray's least
+    result = resources.check_shared_memory(2 * GIB, FileSystem(Path("/dev/shm"), "tmpfs", GIB, GIB))
+    assert result.fix.endswith(f"--object-store-memory {GIB}.")
+
+
+@pytest.mark.parametrize(
+    ("store", "status"), [(70 * MIB, Status.PROBLEM), (200 * MIB, Status.WARNING), (400 * MIB, Status.OK)]
+)
+def test_check_object_store_smaller_than_the_segments(store: int, status: Status) -> None:
+    result = resources.check_object_store(store, in_flight_bytes=384 * MIB)
+    assert result.status is status
+    assert ("slower, never stuck" in result.found) == (status is Status.WARNING)
+    assert ("--object-store-memory 402653184" in result.fix) == (status is not Status.OK)
+
+
+def test_check_cpus_memory_and_files_too_few_are_reported() -> None:
+    assert resources.check_cpus(2, 1.8).status is Status.OK
+    assert is_mended(resources.check_cpus(2, 8.75), Status.PROBLEM)
+    assert resources.check_memory(8 * GIB, 6 * GIB).status is Status.OK
+    assert is_mended(resources.check_memory(8 * GIB, 1 * GIB), Status.WARNING)
+    assert resources.check_open_files(-1).status is Status.OK
+    assert resources.check_open_files(65536).status is Status.OK
+    assert is_mended(resources.check_open_files(1024), Status.WARNING)
+
+
+def test_num_cpus_and_memory_bytes_read_cgroup_limits(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    (tmp_path / "memory.max").write_text(f"{64 * MIB}\n")
+    assert num_cpus(tmp_path) == 0.5
+    assert memory_bytes(tmp_path) == 64 * MIB
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert num_cpus(tmp_path) >= 1
+    assert memory_bytes(tmp_path) > 64 * MIB
+
+
+def test_file_system_of_a_missing_path_is_its_parents(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        f"/dev/a / ext4 rw 0 0\nhost:/b {tmp_path.resolve()} nfs4 rw 0 0\n/dev/c {tmp_path}x xfs rw 0 0\n"
+    )
+    found = file_system(tmp_path / "a" / "b", mounts)
+    assert found.path == tmp_path
+    assert found.kind == "nfs4"
+    assert 0 < found.free_bytes <= found.total_bytes
+
+
+MAX_SECONDS = 45.0
+
+
+@pytest.fixture(autouse=True)
+def _default_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIPWRIGHT_OBJECT_STORE_BYTES", raising=False)
+
+
+def _found(output: str) -> dict[str, dict[str, str]]:
+    return {result["check"]: result for result in json.loads(output)["findings"]}
+
+
+def test_doctor_json_has_every_check_and_writes_nothing(tmp_path: Path) -> None:
+    start = time.monotonic()
+    data_dir = tmp_path / "data"
+    results = _found(run("doctor", "--json", "--data-dir", str(data_dir)).stdout)
+    assert time.monotonic() - start < MAX_SECONDS
+    assert {"Python", "Packages", "Weights", "Encoders", "Decoders", "CPU", "Memory", "GPU"} <= results.keys()
+    assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "Ray agent port"} <= results.keys()
+    assert all(set(result) == {"check", "status", "found", "expected", "mend"} for result in results.values())
+    assert not data_dir.exists()
+
+
+def test_doctor_problem_is_printed_with_its_fix(repo_root: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run("doctor", "--port", port, "--data-dir", str(tmp_path), "--object-store-memory", "209715200")
+    assert done.exit_code == 1, done.stderr
+    lines = done.stdout.splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("problem  HTTP port")]
+    assert lines[at + 1].split() == ["expected:", "a", "free", "port"]
+    assert "fix:      Use another port (--port)" in lines[at + 2]
+    (store,) = [line for line in lines if " Object store " in line]
+    assert store.startswith("warning  Object store")
+    assert "200 MiB" in store
+
+
+def test_doctor_unreadable_config_is_a_problem(repo_root: Path, tmp_path: Path) -> None:
+    done = run("doctor", "--json", "--config", str(tmp_path / "none.yaml"))
+    assert done.exit_code == 1
+    results = _found(done.stdout)
+    assert (results["Serve config"]["status"], results["Weights"]["status"]) == ("problem", "ok")

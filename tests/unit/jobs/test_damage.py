@@ -7,24 +7,22 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import MediaError, StageTimeoutError, StoredFileError
-from jobs.messages import AvatarRef, OutputInfo, RenderedSegment, SegmentRequest, SourceVideo
-from jobs.model.base import UploadedFile, new_id
+from jobs.messages import AvatarRef, RenderedSegment, SegmentRequest
 from jobs.model.record import JobStatus
 from jobs.run import JobRun
-from jobs.segments.limiter import SegmentLimiter
-from jobs.single_flight import Progress
 from media.audio_parts import AudioPart
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
-from storage.file_keys import avatar_folder, job_file_key, result_key, segment_key, source_key
+from storage.file_keys import job_file_key, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
@@ -43,8 +41,7 @@ class FilmStages(MemoryStages):
 
     def __init__(self, bench: Bench, after: Callable[[Path], None] = lambda path: None) -> None:
         super().__init__(bench.files, lambda first: b"")
-        self.after = after
-        self.rendered: list[int] = []
+        self.after, self.rendered = after, list[int]()
 
     async def render(self, context: CallContext, request: SegmentRequest, out: str, *_: Any) -> RenderedSegment:
         plan = request.faces[0].plan
@@ -52,30 +49,18 @@ class FilmStages(MemoryStages):
         writer = SegmentWriter(VIDEO, 30, "ultrafast")
         for number in range(len(plan)):
             writer.write(planes_of(plan.first_frame + number, 64, 64))
-        segment = writer.finish()
+        segment, path = writer.finish(), on_disk(self._files, out)
         await asyncio.to_thread(self._files.stored.put, out, segment)
-        path = on_disk(self._files, out)
         self.rendered.append(int(path.stem))
         self.after(path)
-        return RenderedSegment(
-            len(segment), hashlib.sha256(segment).hexdigest(), RunningStats(len(plan), 0.06 * len(plan))
-        )
+        motion = RunningStats(len(plan), 0.06 * len(plan))
+        return RenderedSegment(len(segment), hashlib.sha256(segment).hexdigest(), motion)
 
-    async def join(
-        self, context: CallContext, segments: Any, speech: Any, out: str, source: Any, output: OutputInfo
-    ) -> None:
+    async def join(self, context: CallContext, segments: Any, speech: Any, out: str, *rest: Any) -> None:
         paths = [on_disk(self._files, segment) for segment in segments]
-        sound, result = on_disk(self._files, speech[0].file), on_disk(self._files, out)
-        await asyncio.to_thread(
-            concat_segments, paths, ResultSound([AudioPart(sound)]), result, VIDEO, output.num_frames
-        )
-
-
-class EndsAtJoin(FilmStages):
-    """Every segment is rendered, then the service ends."""
-
-    async def join(self, *_: Any) -> None:
-        raise StageTimeoutError("the service ends here")
+        sound = ResultSound([AudioPart(on_disk(self._files, speech[0].file))])
+        result, num_frames = on_disk(self._files, out), rest[-1].num_frames
+        await asyncio.to_thread(concat_segments, paths, sound, result, VIDEO, num_frames)
 
 
 class Bench:
@@ -85,10 +70,9 @@ class Bench:
         self.files = FileStore(root)
         self.table = JobTable(Database(self.files.table_path))
         sound = write_audio(root / "a.wav", noise(SECONDS, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
-        content = sound.read_bytes()
-        upload = UploadedFile(
-            key=new_id(), sha256=hashlib.sha256(content).hexdigest(), num_bytes=len(content), label="a.wav"
-        )
+        writer = self.files.new_upload("a.wav")
+        writer.write(sound.read_bytes())
+        upload = writer.finish()
         self.job = self.table.insert_job(job_record(audio=upload, status=JobStatus.RUNNING))
         sound.rename(on_disk(self.files, job_file_key(self.job.id)))
 
@@ -97,9 +81,16 @@ class Bench:
     ) -> list[bytes]:
         """The frames of the result."""
         known = avatars(config, stages, self.table, self.files)
-        services = job_services(config, stages, known, self.table, self.files, SegmentLimiter(config))
+        services = job_services(config, stages, known, self.table, self.files)
         asyncio.run(JobRun(services, self.job).run())
         return [frame.tobytes() for _, frame in decode_all(on_disk(self.files, result_key(self.job.id)))]
+
+    def run_until_joined(self) -> None:
+        """Render every segment; then the service ends."""
+        stages = FilmStages(self)
+        stages.join = AsyncMock(side_effect=StageTimeoutError("the service ends here"))  # type: ignore[method-assign]
+        with pytest.raises(StageTimeoutError):
+            self.run(stages)
 
 
 @pytest.fixture
@@ -146,8 +137,7 @@ def test_run_with_damaged_segment_renders_it_again(bench: Bench, tmp_path: Path,
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_run_after_restart_reuses_only_intact_segments(bench: Bench, harm: str) -> None:
-    with pytest.raises(StageTimeoutError):
-        bench.run(EndsAtJoin(bench))
+    bench.run_until_joined()
     HARMS[harm](on_disk(bench.files, segment_key(bench.job.id, 3)))
     again = FilmStages(bench)
     assert len(bench.run(again)) == 175
@@ -156,8 +146,7 @@ def test_run_after_restart_reuses_only_intact_segments(bench: Bench, harm: str) 
 
 @pytest.mark.parametrize("change", [{"preset": "veryfast"}, {"crf": 25}, {"encoder": "nvenc"}])
 def test_run_with_other_encoder_renders_all_segments_again(bench: Bench, change: dict[str, Any]) -> None:
-    with pytest.raises(StageTimeoutError):
-        bench.run(EndsAtJoin(bench))
+    bench.run_until_joined()
     render = RUN_CONFIG.render.model_copy(update=change)
     again = FilmStages(bench)
     assert len(bench.run(again, config=RUN_CONFIG.model_copy(update={"render": render}))) == 175
@@ -176,11 +165,9 @@ def test_run_with_damaged_avatar_makes_it_again(bench: Bench) -> None:
     asked: list[str] = []
 
     class Damaged(FixedAvatars):
-        async def ensure(
-            self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False
-        ) -> AvatarRef:
+        async def ensure(self, *arguments: Any, **options: Any) -> AvatarRef:
             asked.append("ensure")
-            return AvatarRef("avatar", SourceVideo("source", VIDEO))
+            return await super().ensure(*arguments, **options)
 
         async def is_intact(self, key: str, engine: str) -> bool:
             asked.append("is intact")
@@ -197,30 +184,21 @@ def test_run_with_damaged_avatar_makes_it_again(bench: Bench) -> None:
 
 
 def test_run_with_error_but_no_damage_raises_at_once(bench: Bench) -> None:
-    class Fails(FilmStages):
-        num_tries = 0
-
-        async def render(self, *arguments: Any) -> RenderedSegment:
-            self.num_tries += 1
-            raise StageTimeoutError("too late")
-
-    stages = Fails(bench)
+    stages, render = FilmStages(bench), AsyncMock(side_effect=StageTimeoutError("too late"))
+    stages.render = render  # type: ignore[method-assign]
     with pytest.raises(ExceptionGroup):
         bench.run(stages)
-    assert stages.num_tries <= RUN_CONFIG.render.segment_window
+    assert render.call_count <= RUN_CONFIG.render.segment_window
 
 
 @pytest.mark.parametrize("is_intact", [True, False])
 def test_run_with_damaged_source_is_a_stored_file_error(bench: Bench, is_intact: bool) -> None:
     key = bench.job.avatar_key
     bench.table.put_avatar(avatar_record(key, source_sha256=hashlib.sha256(b"film").hexdigest()))
-    bench.files.stored.make_folder(avatar_folder(key))
-    bench.files.stored.put(source_key(key), b"film" if is_intact else b"fil\0")
+    on_disk(bench.files, source_key(key)).write_bytes(b"film" if is_intact else b"fil\0")
 
-    class Fails(FilmStages):
-        async def render(self, *arguments: Any) -> RenderedSegment:
-            raise MediaError("source: expected frames that can be decoded, found none.")
-
+    stages, error = FilmStages(bench), MediaError("source: expected frames that can be decoded, found none.")
+    stages.render = AsyncMock(side_effect=error)  # type: ignore[method-assign]
     expected, words = (MediaError, "cannot|can be decoded") if is_intact else (StoredFileError, "^source: ")
     with pytest.raises(expected, match=words):
-        bench.run(Fails(bench))
+        bench.run(stages)

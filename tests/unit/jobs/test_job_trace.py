@@ -1,29 +1,38 @@
-"""The trace of a job: one tree from the request to the webhook, also when another Director resumes it."""
+"""Webhooks, and the trace of a job: one tree from the request to the webhook, also when it is resumed."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from api.v1.protocol import webhook_view
 from config import JobConfig, NetworkConfig, PipelineConfig, RenderConfig
 from deployments.runtime.calls import CallBounds, call_stage
+from errors import StorageFullError
 from jobs.job_trace import context_of, trace_headers
 from jobs.messages import RenderedSegment, SegmentRequest
-from jobs.model.record import JobRecord, JobStatus
+from jobs.model.base import new_id, utc_now
+from jobs.model.record import CallbackRecord, JobRecord, JobStatus
 from jobs.scheduler import JobScheduler
 from jobs.segments.limiter import SegmentLimiter
-from jobs.webhooks import Webhooks
+from jobs.webhooks import Webhooks, _is_due
 from models.engines.warp.plan import MouthPlan
 from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
+from storage.key_ring import webhook_secret
 from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
-from tests.graph.receiver import Hook, Receiver, receiving
+from tests.graph.receiver import receiving
 from tests.otlp_collector import Collector, paths
+from tests.ports import quiet_port
 from tests.unit.deployments.runtime.test_calls import Response, raising
 from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.test_run import FixedAvatars, MemoryStages
@@ -65,21 +74,6 @@ def _scheduler(stages: MemoryStages, table: JobTable, files: FileStore) -> JobSc
     return JobScheduler(job_services(CONFIG, stages, avatars, table, files, SegmentLimiter(CONFIG)))
 
 
-async def _delivered(table: JobTable, receiver: Receiver) -> list[Hook]:
-    """The first webhook of the jobs of a table."""
-    network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
-    webhooks = Webhooks(network, table, lambda owner: "whsec_" + "AA" * 16, webhook_view)
-    running = asyncio.create_task(webhooks.run())
-    await until(lambda: receiver.hooks and not table.pending_callbacks(9))
-    running.cancel()
-    return receiver.hooks
-
-
-async def _end(table: JobTable, job: JobRecord) -> JobRecord:
-    await until(lambda: table.get_job(job.id).status.is_final)
-    return table.get_job(job.id)
-
-
 def _submitted(table: JobTable, files: FileStore, **fields: Any) -> JobRecord:
     job = table.insert_job(job_record(**fields))
     on_disk(files, job_file_key(job.id)).write_bytes(b"abc")
@@ -92,8 +86,10 @@ async def test_job_is_one_tree_with_attempts_and_webhook(
     with call_context(CallContext("", trace=CALLER)), receiving() as receiver:
         job = _submitted(table, files, callback_url=receiver.url, trace=trace_headers())
         await _scheduler(CalledStages(files, lambda first: b"segment"), table, files).start_waiting()
-        assert (await _end(table, job)).status is JobStatus.SUCCEEDED
-        (hook,) = await _delivered(table, receiver)
+        await until(lambda: table.get_job(job.id).status is JobStatus.SUCCEEDED)
+        async with _delivering(table, files.root):
+            await until(lambda: receiver.hooks and not table.pending_callbacks(9))
+        (hook,) = receiver.hooks
         spans = await asyncio.to_thread(collector.wait, "webhook")
     call = "job/segment/Studio.render"
     assert paths(spans, CALLER.span_id) == [
@@ -120,7 +116,7 @@ async def test_resumed_job_has_the_span_of_its_first_run(
     await first.stop_all()
     stages.hangs_from = None
     await _scheduler(stages, table, files).resume_unfinished()
-    await _end(table, job)
+    await until(lambda: table.get_job(job.id).status.is_final)
     spans = await asyncio.to_thread(collector.wait, "job")
     (whole,) = (each for each in spans if each.name == "job")
     assert (whole.trace_id, whole.parent_id) == (job.id, ""), "no request brought it"
@@ -131,14 +127,6 @@ async def test_resumed_job_has_the_span_of_its_first_run(
     assert sum(each.name == "queue" for each in spans) == 1
 
 
-async def test_webhook_without_collector_passes_the_trace_on(files: FileStore, table: JobTable) -> None:
-    with call_context(CallContext("", trace=CALLER)), receiving() as receiver:
-        sent = _submitted(table, files, callback_url=receiver.url, trace=trace_headers())
-        table.update_job(sent.id, status=JobStatus.CANCELLED)
-        (hook,) = await _delivered(table, receiver)
-    assert {name: hook.headers[name] for name in CALLER.headers()} == CALLER.headers()
-
-
 @pytest.mark.parametrize(
     ("trace", "trace_id"), [({}, None), (CALLER.headers(), CALLER.trace_id), ({"traceparent": "00-no"}, None)]
 )
@@ -146,3 +134,62 @@ def test_context_of_has_the_callers_trace_or_that_of_the_id(trace: dict[str, str
     job = job_record(trace=trace)
     found = context_of(job).trace
     assert found is not None and found.trace_id == (trace_id or job.id)
+
+
+@asynccontextmanager
+async def _delivering(table: JobTable, folder: Path) -> AsyncIterator[None]:
+    """Deliver webhooks as a Director does."""
+    network = NetworkConfig(allowed_networks=("127.0.0.0/8",))
+    webhooks = Webhooks(network, table, lambda owner: webhook_secret(folder, owner), webhook_view)
+    running = asyncio.create_task(webhooks.run())
+    try:
+        yield
+    finally:
+        tasks = [running, *webhooks._in_flight.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _cancelled_job(table: JobTable, callback_url: str, **fields: Any) -> JobRecord:
+    job = table.insert_job(job_record(callback_url=callback_url, **fields))
+    table.update_job(job.id, status=JobStatus.CANCELLED)
+    return job
+
+
+async def test_webhooks_on_a_full_disk_do_not_flood_the_receiver(
+    table: JobTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, full = Mock(side_effect=table.pending_callbacks), Mock(side_effect=StorageFullError("The disk is full."))
+    monkeypatch.setattr(table, "pending_callbacks", looks)
+    with receiving() as receiver:
+        async with _delivering(table, tmp_path):
+            _cancelled_job(table, receiver.url)
+            monkeypatch.setattr(table, "put_callback", full)
+            await until(lambda: receiver.hooks)
+            told_at = looks.call_count
+            await until(lambda: looks.call_count >= told_at + 2)
+        assert len(receiver.hooks) == 1 and full.called
+
+
+async def test_pending_webhook_is_delivered_after_a_restart(table: JobTable, tmp_path: Path) -> None:
+    port = quiet_port()
+    async with _delivering(table, tmp_path):
+        job = _cancelled_job(table, f"http://127.0.0.1:{port}/later", trace=CALLER.headers())
+        await until(lambda: any(each.attempts for each in table.pending_callbacks(9)))  # nobody listens there
+    with receiving(port) as receiver:
+        async with _delivering(table, tmp_path):
+            await until(lambda: receiver.hooks and not table.pending_callbacks(9))
+        (hook,) = receiver.hooks
+    assert (hook.event["type"], hook.event["data"]["id"]) == ("job.cancelled", job.id)
+    assert hook.is_signed_with(webhook_secret(tmp_path, None))
+    passed_on = {name: hook.headers[name] for name in CALLER.headers()}
+    assert passed_on == CALLER.headers(), "also without a collector"
+
+
+@pytest.mark.parametrize(
+    ("attempts", "left_s", "is_due"), [(1, -1, True), (1, 5, False), (1, 3600, True), (4, 3600, False)]
+)
+def test_a_webhook_is_not_delayed_by_a_clock_that_was_set_back(attempts: int, left_s: float, is_due: bool) -> None:
+    next_at = utc_now() + timedelta(seconds=left_s)
+    assert _is_due(CallbackRecord(job_id=new_id(), attempts=attempts, next_at=next_at)) == is_due

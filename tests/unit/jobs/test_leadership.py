@@ -1,19 +1,35 @@
-"""Leadership of a shared table: one leads, the next one follows, and nobody leads without the database."""
+"""Leadership of a shared table: one leads and the next follows, also with schedulers and their jobs."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from errors import StageTimeoutError, StandbyError, UnavailableError
+from config import PipelineConfig
+from errors import MediaError, StageTimeoutError, StandbyError, UnavailableError
 from jobs.leadership import LEASE_S, LeaderElection, ReadinessCheck
-from jobs.model.record import JobStatus
+from jobs.messages import PreparedSpeech
+from jobs.model.record import JobQuery, JobRecord, JobStatus
+from jobs.scheduler import JobScheduler
+from jobs.sources.avatars import Avatars
+from storage.file_keys import job_file_key
+from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.postgres.database import Database
+from telemetry.log_context import CallContext
 from tests.postgres import PostgresServer, running_postgres
+from tests.unit.job_records import job_record, job_services
+from tests.unit.jobs.no_stages import NoStages
+from tests.unit.on_disk import on_disk
+from tests.waiting import wait_until
 
 _PROMISED_S = 10.0
 _LOOK_S = 0.02
@@ -40,12 +56,20 @@ class Candidate:
 pytestmark = pytest.mark.usefixtures("postgres")
 
 
+Propose = Callable[..., Candidate]
+
+
 @pytest.fixture
-def candidates(postgres: PostgresServer) -> Iterator[tuple[Candidate, Candidate]]:
-    url = postgres.new_database()
-    both = Candidate(url, "a"), Candidate(url, "b")
-    yield both
-    for candidate in both:
+def propose(postgres: PostgresServer) -> Iterator[Propose]:
+    """Makes candidates at one database."""
+    url, made = postgres.new_database(), list[Candidate]()
+
+    def add(*arguments: Any) -> Candidate:
+        made.append(Candidate(url, *arguments))
+        return made[-1]
+
+    yield add
+    for candidate in made:
         candidate.table.close()
 
 
@@ -59,8 +83,8 @@ async def until(is_so: Callable[[], bool]) -> float:
     return num_looks * _LOOK_S
 
 
-async def test_killed_leader_is_followed_within_ten_seconds(candidates: tuple[Candidate, Candidate]) -> None:
-    first, second = candidates
+async def test_killed_leader_is_followed_within_ten_seconds(propose: Propose) -> None:
+    first, second = propose("a"), propose("b")
     leading = asyncio.create_task(first.election.run())
     await until(lambda: first.election.is_leader)
     waiting = asyncio.create_task(second.election.run())
@@ -78,10 +102,14 @@ async def test_killed_leader_is_followed_within_ten_seconds(candidates: tuple[Ca
         first.election.check()
 
 
-async def test_released_lease_is_claimed_at_once(candidates: tuple[Candidate, Candidate]) -> None:
-    first, second = candidates
+async def test_released_lease_is_claimed_at_once(propose: Propose) -> None:
+    first, second = propose("a"), propose("b")
     leading = asyncio.create_task(first.election.run())
-    await until(lambda: first.election.is_leader)
+    await until(lambda: first.election.starts_work)
+    first.election.drain()
+    assert first.election.is_leader and not first.election.starts_work
+    with pytest.raises(UnavailableError, match="is stopping"):
+        first.election.check()
     await first.election.stop()
     assert await asyncio.to_thread(second.table.database.try_claim, "b", 0.1), "the lease had seconds left"
     await asyncio.sleep(2.0)
@@ -91,34 +119,19 @@ async def test_released_lease_is_claimed_at_once(candidates: tuple[Candidate, Ca
     assert first.log == ["began", "ended"]
 
 
-async def test_draining_leader_rejects_new_work_and_keeps_its_lease(candidates: tuple[Candidate, Candidate]) -> None:
-    leader, _ = candidates
-    work = asyncio.create_task(leader.election.run())
-    await until(lambda: leader.election.starts_work)
-    leader.election.drain()
-    assert leader.election.is_leader
-    assert not leader.election.starts_work
-    with pytest.raises(UnavailableError, match="is stopping"):
-        leader.election.check()
-    work.cancel()
-
-
-async def test_restarted_director_takes_over_its_service_lease(postgres: PostgresServer) -> None:
-    url = postgres.new_database()
-    old, new = Candidate(url, "a"), Candidate(url, "a")
+async def test_restarted_director_takes_over_its_service_lease(propose: Propose) -> None:
+    old, new = propose("a"), propose("a")
     assert await asyncio.to_thread(old.table.database.try_claim, "a", 3600.0)
     work = asyncio.create_task(new.election.run())
     await until(lambda: new.election.is_leader)
     work.cancel()
-    old.table.close()
-    new.table.close()
 
 
 class Readiness:
     """The stages of a service: none answers before `is_there` is set."""
 
-    def __init__(self) -> None:
-        self.is_there = False
+    def __init__(self, is_there: bool = False) -> None:
+        self.is_there = is_there
 
     async def __call__(self) -> bool:
         if not self.is_there:
@@ -126,12 +139,10 @@ class Readiness:
         return True
 
 
-async def test_leader_hands_over_to_a_newer_service_when_ready(postgres: PostgresServer) -> None:
-    url, ready = postgres.new_database(), Readiness()
-    always = Readiness()
-    always.is_there = True
-    old = Candidate(url, "session_1/lipwright", always, _LONG_S)
-    new = Candidate(url, "session_2/lipwright", ready, _LONG_S)
+async def test_leader_hands_over_to_a_newer_service_when_ready(propose: Propose) -> None:
+    ready = Readiness()
+    old = propose("session_1/lipwright", Readiness(is_there=True), _LONG_S)
+    new = propose("session_2/lipwright", ready, _LONG_S)
     works = [asyncio.create_task(old.election.run())]
     await until(lambda: old.election.is_leader)
     works.append(asyncio.create_task(new.election.run()))
@@ -146,50 +157,167 @@ async def test_leader_hands_over_to_a_newer_service_when_ready(postgres: Postgre
         work.cancel()
     assert took_s < _LONG_S, "nobody waited for the end of a lease"
     assert (old.log, new.log) == (["began", "ended"], ["began"])
-    for candidate in (old, new):
-        candidate.table.close()
 
 
-async def test_unclaimed_handover_is_claimed_by_any_candidate(postgres: PostgresServer) -> None:
-    url = postgres.new_database()
-    old = Candidate(url, "session_1/lipwright")
+async def test_unclaimed_handover_is_claimed_by_any_candidate(propose: Propose) -> None:
+    old, successor = propose("session_1/lipwright"), propose("session_2/lipwright").table.database
     work = asyncio.create_task(old.election.run())
     await until(lambda: old.election.is_leader)
-    successor = JobTable(Database(url))
-    assert await asyncio.to_thread(successor.database.request_handover, "session_2/lipwright", 60.0)
+    assert await asyncio.to_thread(successor.request_handover, "session_2/lipwright", 60.0)
     await until(lambda: old.log == ["began", "ended"])
-    assert not await asyncio.to_thread(successor.database.try_claim, "session_3/lipwright", 1.0, True), (
-        "it is handed to another"
-    )
-    successor.close()
+    is_claimed = await asyncio.to_thread(successor.try_claim, "session_3/lipwright", 1.0, True)
+    assert not is_claimed, "it is handed to another"
     assert await until(lambda: old.election.is_leader) < _PROMISED_S
     work.cancel()
-    old.table.close()
 
 
 async def test_election_without_database_has_no_leader() -> None:
     with running_postgres() as server:
         candidate = Candidate(server.new_database(), "a")
 
-        async def lose_it() -> None:
-            work = asyncio.create_task(candidate.election.run())
-            await until(lambda: candidate.election.is_leader)
-            await asyncio.to_thread(server.stop)
-            await until(lambda: not candidate.election.is_leader)
-            await until(lambda: candidate.log[-1] == "ended")
-            await asyncio.to_thread(server.start)
-            await until(lambda: candidate.election.is_leader)
-            work.cancel()
-            with suppress(asyncio.CancelledError):
-                await work
-            server.freeze()
-            asked = asyncio.create_task(candidate.table.run_in_thread(candidate.table.count_jobs, JobStatus.QUEUED))
-            for _ in range(20):
-                await asyncio.sleep(0.01)
-            assert not asked.done(), "the loop goes on while the database hangs"
-            server.thaw()
-            assert await asked == 0
-
-        await lose_it()
+        work = asyncio.create_task(candidate.election.run())
+        await until(lambda: candidate.election.is_leader)
+        await asyncio.to_thread(server.stop)
+        await until(lambda: not candidate.election.is_leader)
+        await until(lambda: candidate.log[-1] == "ended")
+        await asyncio.to_thread(server.start)
+        await until(lambda: candidate.election.is_leader)
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+        server.freeze()
+        asked = asyncio.create_task(candidate.table.run_in_thread(candidate.table.count_jobs, JobStatus.QUEUED))
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert not asked.done(), "the loop goes on while the database hangs"
+        server.thaw()
+        assert await asked == 0
         assert candidate.log == ["began", "ended", "began"]
         candidate.table.close()
+
+
+NUM_JOBS = 6
+SHORT_LEASE_S = 4.0  # the leader loses it where this process stands still for longer
+_SOON_S = 60.0
+
+
+class NamedStages(NoStages):
+    """Every job fails at its first step, once `go` is set, with the name of the service that ran it."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.go, self.asked = name, asyncio.Event(), list[str]()
+
+    async def prepare_speech(self, context: CallContext, *_: Any) -> PreparedSpeech:
+        self.asked.append(context.job_id)
+        await self.go.wait()
+        raise MediaError(f"run by {self.name}")
+
+
+class Service:
+    """A Director's rules in a thread with an event loop of its own."""
+
+    def __init__(self, name: str, url: str, folder: Path, asks: bool = False) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.table, self.files, self.stages = JobTable(Database(url)), FileStore(folder), NamedStages(name)
+        config = PipelineConfig(data_dir=folder)
+        avatars = Avatars(config, self.stages, self.table, self.files)
+        services = job_services(config, self.stages, avatars, self.table, self.files)
+        self.scheduler = JobScheduler(services, lambda: self.election.is_leader)
+        begin, end, is_ready = self.scheduler.resume_unfinished, self.scheduler.stop_all, self.stages.ready
+        self.election = LeaderElection(self.table, name, begin, end, SHORT_LEASE_S, is_ready if asks else None)
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def start(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.election.run(), self.loop)
+
+    def stop(self) -> None:
+        """End in order: nothing of it leads any more when this returns."""
+        asyncio.run_coroutine_threadsafe(self.election.stop(), self.loop).result(_SOON_S)
+
+    def fall_silent(self, awake: threading.Event) -> None:
+        """Do nothing until `awake` is set."""
+        self.loop.call_soon_threadsafe(awake.wait, _SOON_S)
+
+    def end(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._rest(), self.loop).result(_SOON_S)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(_SOON_S)
+        self.loop.close()
+        self.table.close()
+
+    async def _rest(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+Services = tuple[Service, Service]
+
+
+@pytest.fixture
+def services(request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path) -> Iterator[Services]:
+    url = postgres.new_database()
+    both = Service("a", url, tmp_path), Service("b", url, tmp_path, asks=getattr(request, "param", False))
+    yield both
+    for service in both:
+        service.end()
+
+
+def add(service: Service) -> JobRecord:
+    job = job_record()
+    on_disk(service.files, job_file_key(job.id)).write_bytes(b"abc")
+    return service.table.insert_job(job)
+
+
+def test_no_job_is_lost_and_none_ends_twice(services: Services) -> None:
+    first, second = services
+    jobs = [add(first) for _ in range(NUM_JOBS)]
+    first.start()
+    wait_until(lambda: len(first.stages.asked) == 4)
+    second.start()
+    awake = threading.Event()
+    first.fall_silent(awake)
+    wait_until(lambda: len(second.stages.asked) == 4)
+    first.stages.go.set()
+    awake.set()  # its jobs end while it wakes up
+    wait_until(lambda: not first.scheduler._running)
+    statuses = Counter(second.table.get_job(job.id).status for job in jobs)
+    assert statuses == {JobStatus.RUNNING: 4, JobStatus.QUEUED: 2}, "the one that woke up too late has written nothing"
+    second.loop.call_soon_threadsafe(second.stages.go.set)
+    wait_until(lambda: not second.table.unfinished_jobs())
+    ended = second.table.list_jobs(JobQuery(limit=99)).jobs
+    assert {job.id for job in ended} == {job.id for job in jobs}
+    assert {job.error.message for job in ended if job.error is not None} == {"run by b"}
+    assert Counter(second.stages.asked) == Counter(job.id for job in jobs), "each was run once"
+    assert not first.election.is_leader
+
+
+@pytest.mark.parametrize("services", [False, True], ids=["stopped", "asked"], indirect=True)
+def test_an_upgrade_runs_each_job_to_one_end(services: Services, request: pytest.FixtureRequest) -> None:
+    """The old service is stopped, or the new one asks it to hand over: with jobs that wait, run and have ended."""
+    old, new = services
+    first = add(old)
+    old.stages.go.set()
+    old.start()
+    wait_until(lambda: old.table.get_job(first.id).status is JobStatus.FAILED)
+    old.stages.go.clear()
+    jobs = [add(old) for _ in range(NUM_JOBS)]
+    asyncio.run_coroutine_threadsafe(old.scheduler.start_waiting(), old.loop).result(_SOON_S)
+    wait_until(lambda: len(old.stages.asked) == 5)
+    new.start()
+    if request.node.callspec.id == "stopped":
+        time.sleep(1.2 * SHORT_LEASE_S)
+        assert not new.stages.asked, "the new one waits for as long as the old one is there"
+        old.stop()
+    wait_until(lambda: len(new.stages.asked) == 4)
+    assert not old.election.is_leader and not old.scheduler._running
+    old.loop.call_soon_threadsafe(old.stages.go.set)
+    new.loop.call_soon_threadsafe(new.stages.go.set)
+    wait_until(lambda: not new.table.unfinished_jobs())
+    ended = {job.id: job for job in new.table.list_jobs(JobQuery(limit=99)).jobs}
+    assert ended.keys() == {first.id, *(job.id for job in jobs)}
+    messages = Counter(job.error.message for job in ended.values() if job.error is not None)
+    assert messages == {"run by a": 1, "run by b": NUM_JOBS}
+    assert Counter(new.stages.asked) == Counter(job.id for job in jobs), "each was run once"

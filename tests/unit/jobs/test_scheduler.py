@@ -1,26 +1,47 @@
-"""The scheduler over stages in memory: how jobs end on a full disk, and when another Director has taken over."""
+"""The scheduler, its retries and housekeeping: how jobs end on a full disk, and which files are removed."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import MediaError, StateError, StorageFullError
+from errors import LipwrightError, MediaError, StateError, StorageFullError
+from jobs import retry as retry_module
+from jobs.housekeeping import Housekeeping
 from jobs.messages import PreparedSpeech
+from jobs.model.base import new_id, utc_now
 from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
+from jobs.retry import retry
 from jobs.scheduler import JobScheduler
-from jobs.segments.limiter import SegmentLimiter
+from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
-from storage.file_keys import face_speech_key, job_file_key, result_key, segment_key, segments_folder, speech_key
+from jobs.sources.backgrounds import Backgrounds
+from storage.cues import open_cues
+from storage.file_keys import (
+    avatar_folder,
+    face_speech_key,
+    job_file_key,
+    job_folder,
+    result_key,
+    segment_key,
+    segments_folder,
+    source_key,
+    speech_key,
+)
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
-from tests.unit.job_records import job_record, job_services
+from telemetry.clock_steps import ClockSteps
+from tests.unit.job_records import avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
 from tests.waiting import until
@@ -61,13 +82,12 @@ class FillingTable(JobTable):
 class Bench:
     """A scheduler over a real table and folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.files = FileStore(root)
+    def __init__(self, files: FileStore) -> None:
+        self.files, self.stages = files, DeafStages()
         self.table = FillingTable(Database(self.files.table_path))
         self.table.database.claim()
-        self.stages = DeafStages()
         avatars = Avatars(CONFIG, self.stages, self.table, self.files)
-        services = job_services(CONFIG, self.stages, avatars, self.table, self.files, SegmentLimiter(CONFIG))
+        services = job_services(CONFIG, self.stages, avatars, self.table, self.files)
         self.scheduler = JobScheduler(services)
 
     def add(self, report: dict[str, Any] | None = None) -> JobRecord:
@@ -76,6 +96,10 @@ class Bench:
         on_disk(self.files, segment_key(job.id, 0)).write_bytes(b"segment")
         return self.table.insert_job(job)
 
+    def error_code(self, job: JobRecord) -> str | None:
+        error = self.table.get_job(job.id).error
+        return None if error is None else error.code
+
     async def run_out(self) -> list[BaseException | object]:
         """Let the running jobs end; gives what their tasks came to."""
         self.stages.go.set()
@@ -83,8 +107,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
+def bench(files: FileStore) -> Iterator[Bench]:
+    bench = Bench(files)
     yield bench
     bench.table.close()
 
@@ -108,12 +132,10 @@ async def test_start_waiting_with_full_disk_leaves_jobs_queued(bench: Bench) -> 
     bench.table.is_full = False
     await bench.scheduler.resume_unfinished()
     await bench.run_out()
-    error = bench.table.get_job(job.id).error
-    assert error is not None and error.code == MediaError.code
+    assert bench.error_code(job) == MediaError.code
 
 
-async def test_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.retry._FIRST_DISK_PAUSE_S", 0.01)
+async def test_running_job_waits_for_disk_space(bench: Bench) -> None:
     job = bench.add()
     bench.table.full_at = JobStage.PREPARING_AUDIO
     bench.stages.go.set()
@@ -124,9 +146,8 @@ async def test_running_job_waits_for_disk_space(bench: Bench, monkeypatch: pytes
     assert segments.is_dir(), "what is finished is kept"
     bench.table.full_at = None
     await bench.run_out()
-    ended = bench.table.get_job(job.id)
-    assert ended.error is not None and ended.error.code == MediaError.code
-    assert ended.attempts == 1, "not restarted"
+    assert bench.error_code(job) == MediaError.code
+    assert bench.table.get_job(job.id).attempts == 1, "not restarted"
 
 
 async def test_final_status_with_full_disk_is_stored_later(bench: Bench) -> None:
@@ -149,8 +170,7 @@ async def test_unexpected_error_fails_a_job_after_all_attempts(bench: Bench, num
     job = bench.add()
     await bench.scheduler.start_waiting()
     await bench.run_out()
-    error = bench.table.get_job(job.id).error
-    assert error is not None and error.code == code
+    assert bench.error_code(job) == code
     assert bench.stages.num_asked == min(num_failures + 1, CONFIG.jobs.max_attempts)
 
 
@@ -184,3 +204,119 @@ async def test_job_that_succeeded_keeps_segments_for_revisions(
     assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED
     assert bench.files.has(segment_key(job.id, 0)) is is_kept
     assert not bench.files.has(speech_key(job.id)) and not bench.files.has(face_speech_key(job.id, 0))
+
+
+LIMITS = JobConfig(max_attempts=3, max_disk_wait_s=0.2)
+FULL = StorageFullError("The disk of the job table is full.")
+
+
+def failing(*errors: Exception) -> AsyncMock:
+    """Work that raises one error after the other, and then returns."""
+    return AsyncMock(side_effect=[*errors, "done"])
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry_module, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry_module, "_FIRST_DISK_PAUSE_S", 0.01)
+    monkeypatch.setattr(retry_module, "_MAX_DISK_PAUSE_S", 0.02)
+
+
+@pytest.mark.parametrize(
+    "error", [FULL, OSError(errno.ENOSPC, "No space left on device"), ExceptionGroup("segments", [FULL])]
+)
+async def test_work_continues_once_there_is_space(error: Exception) -> None:
+    assert await retry(failing(*[error] * 8), LIMITS) == "done", "more often than `max_attempts`"
+
+
+async def test_work_fails_when_the_disk_stays_full() -> None:
+    work = failing(*[FULL] * 99)
+    message = r"job table is full\. Waited .* jobs\.max_disk_wait_s.* Free disk"
+    with pytest.raises(StorageFullError, match=message) as caught:
+        await retry(work, LIMITS)
+    assert caught.value.was_retried
+    assert 10 <= work.call_count <= 13, "pauses of 0.01 and 0.02 s, 0.2 s together"
+
+
+async def test_a_full_disk_uses_up_no_attempts() -> None:
+    defect = SystemError("AST constructor recursion depth mismatch")
+    assert await retry(failing(defect, FULL, FULL, FULL, defect), LIMITS) == "done"
+    with pytest.raises(LipwrightError, match="failed 3 times"):
+        await retry(failing(defect, FULL, defect, defect), LIMITS)
+
+
+@pytest.mark.parametrize("error", [MediaError("a.mp4: expected video"), StorageFullError("a wait", was_retried=True)])
+async def test_rejected_input_or_a_wait_inside_is_not_repeated(error: LipwrightError) -> None:
+    work = failing(ExceptionGroup("segments", [error]))
+    with pytest.raises(type(error), match=str(error)):
+        await retry(work, LIMITS)
+    assert work.call_count == 1
+
+
+def housekeeping_of(
+    table: JobTable,
+    files: FileStore,
+    avatars: Avatars,
+    limits: JobConfig = CONFIG.jobs,
+    clock: ClockSteps | None = None,
+) -> Housekeeping:
+    backgrounds, segments = Backgrounds(CONFIG, NoStages(), table, files), KeptSegments(0, table, files)
+    return Housekeeping(limits, table, files, avatars, backgrounds, segments, open_cues(CONFIG, files.stored), clock)
+
+
+def test_a_finished_job_loses_its_segments_and_is_looked_at_once(
+    files: FileStore, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Mock(side_effect=files.segment_bytes)
+    monkeypatch.setattr(files, "segment_bytes", asked)
+    avatars = Avatars(CONFIG, NoStages(), table, files)
+    job = table.insert_job(job_record())
+    for key in (segment_key(job.id, 0), result_key(job.id)):
+        on_disk(files, key).write_bytes(b"film")
+    for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
+        table.update_job(job.id, status=status)
+    housekeeping = housekeeping_of(table, files, avatars)
+    for _ in range(3):
+        os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
+        housekeeping.sweep()
+    assert not files.has(segment_key(job.id, 0)) and files.has(result_key(job.id))
+    assert asked.call_count == 1
+
+
+def test_sweep_cancels_job_in_review_after_retention(files: FileStore, table: JobTable) -> None:
+    limit = timedelta(seconds=CONFIG.jobs.retention_s)
+    old, young = (table.insert_job(job_record(status=JobStatus.REVIEW)) for _ in range(2))
+    table.update_job(old.id, reviewed_at=utc_now() - limit)
+    table.update_job(young.id, reviewed_at=utc_now() - limit / 2)
+    on_disk(files, job_file_key(old.id)).write_bytes(b"sound")
+    avatars = Avatars(CONFIG, NoStages(), table, files)
+    housekeeping_of(table, files, avatars).sweep()
+    cancelled = table.get_job(old.id)
+    assert cancelled.status is JobStatus.CANCELLED and cancelled.error is not None
+    assert "was not approved within" in cancelled.error.message
+    assert not files.has(job_file_key(old.id)) and table.get_job(young.id).status is JobStatus.REVIEW
+
+
+@pytest.mark.parametrize(("step_s", "is_kept"), [(3600.0, True), (0.0, False), (-3600.0, False)])
+async def test_files_that_only_look_old_are_kept(
+    files: FileStore, table: JobTable, monkeypatch: pytest.MonkeyPatch, step_s: float, is_kept: bool
+) -> None:
+    """Every file looks an hour older when the clock is set forward, also one that is being written."""
+    known, orphan, arriving = (new_id() for _ in range(3))
+    for key in (known, orphan, arriving):
+        on_disk(files, source_key(key)).write_bytes(b"film")
+    for key in (known, orphan):
+        os.utime(on_disk(files, avatar_folder(key)), (time.time() - 7200,) * 2)
+    table.put_avatar(avatar_record(known))
+    avatars = Avatars(CONFIG, NoStages(), table, files)
+    looks = AsyncMock(side_effect=avatars.sweep)
+    monkeypatch.setattr(avatars, "sweep", looks)
+    limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
+    ahead_s = 0.0
+    housekeeping = housekeeping_of(table, files, avatars, limits, ClockSteps(lambda: time.monotonic() + ahead_s))
+    ahead_s = step_s
+    looking = asyncio.create_task(housekeeping.run())
+    await until(lambda: looks.await_count >= 3)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert set(files.avatar_keys()) == {known, arriving} | ({orphan} if is_kept else set())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 
@@ -29,7 +29,7 @@ from jobs.sources.avatars import Avatars
 from jobs.sources.clips import composite_key
 from jobs.submission import Submissions
 from media.playback import LoopMode
-from media.probe import AudioInfo, ColourTags, VideoInfo
+from media.probe import AudioInfo, VideoInfo
 from models.clips.graph import OWN
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport
@@ -38,14 +38,13 @@ from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
 from tests.unit.job_records import avatar_record, job_services
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.jobs.test_run import VIDEO
 from tests.unit.on_disk import on_disk
 
-VIDEO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 AUDIO = AudioInfo(16000, 1, 2.0, "pcm_s16le")
 FILES = {"audio": b"sound", "video": b"film", "face_image": b"picture"}
 CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
@@ -65,27 +64,6 @@ class WillingStages(NoStages):
         return ProbeResult(self.video if video else None, AUDIO if audio else None)
 
 
-class DyingTable(JobTable):
-    """The Director that has it dies once, before a row is there."""
-
-    is_dying = True
-
-    def _die(self) -> None:
-        if self.is_dying:
-            self.is_dying = False
-            raise SystemExit
-
-    def insert_job(self, job: JobRecord) -> JobRecord:
-        self._die()
-        return super().insert_job(job)
-
-    def put_avatar(self, avatar: AvatarRecord) -> AvatarRecord:
-        record = super().put_avatar(avatar)
-        if record.pinned:
-            self._die()
-        return record
-
-
 class FilmAvatars(Avatars):
     async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
         return None
@@ -98,10 +76,8 @@ class FilmAvatars(Avatars):
 
 
 class Bench:
-    def __init__(self, root: Path, labels: LabelsConfig | None = None) -> None:
-        self.files = FileStore(root)
-        self.table = DyingTable(Database(self.files.table_path))
-        self.stages = WillingStages(self.files)
+    def __init__(self, files: FileStore, table: JobTable, labels: LabelsConfig | None = None) -> None:
+        self.files, self.table, self.stages = files, table, WillingStages(files)
         config = CONFIG.model_copy(update={"labels": labels or LabelsConfig()})
         avatars = FilmAvatars(config, self.stages, self.table, self.files)
         self.services = job_services(config, self.stages, avatars, self.table, self.files)
@@ -109,9 +85,8 @@ class Bench:
         self.submissions = self.submissions_with()
 
     def submissions_with(self, check_texts: Callable[[Sequence[str]], None] = lambda texts: None) -> Submissions:
-        return Submissions(
-            self.services, AdmissionController(self.services.config, self.table, self.files), check_texts
-        )
+        admission = AdmissionController(self.services.config, self.table, self.files)
+        return Submissions(self.services, admission, check_texts)
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")
@@ -131,39 +106,24 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
-async def test_create_job_after_crash_succeeds(bench: Bench) -> None:
-    spec, context = bench.spec(), RequestContext()
-    with pytest.raises(SystemExit):
-        await bench.submissions.create_job(spec, context)
-    job = await bench.submissions.create_job(spec, context)
-    assert job.id == context.job_id
-    assert on_disk(bench.files, job_file_key(job.id)).read_bytes() == b"sound"
-    assert on_disk(bench.files, face_key(job.avatar_key)).read_bytes() == b"picture"
-    assert bench.uploads() == []
-
-
-async def test_create_job_releases_its_reservation_with_the_row(bench: Bench) -> None:
+async def test_create_job_after_crash_succeeds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = Mock(wraps=bench.table.insert_job, side_effect=[SystemExit, DEFAULT])
+    monkeypatch.setattr(bench.table, "insert_job", insert)
     admission = bench.submissions._admission
     place = admission.admit(AdmitRequest(num_bytes=1, max_bytes=1, is_job=True))
-    with pytest.raises(SystemExit):
-        await bench.create(bench.spec(), admission_id=place.id)
-    assert admission.holds(place.id)
-    await bench.create(bench.spec(), admission_id=place.id)
-    assert not admission.holds(place.id)
-
-
-async def test_create_job_with_background_probes_and_stores_it(bench: Bench) -> None:
-    spec, context = bench.spec(background_file=bench.upload(b"beach")), RequestContext()
+    spec, context = bench.spec(background_file=bench.upload(b"beach")), RequestContext(admission_id=place.id)
     with pytest.raises(SystemExit):
         await bench.submissions.create_job(spec, context)
+    assert admission.holds(place.id)
     job = await bench.submissions.create_job(spec, context)
-    assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
+    assert not admission.holds(place.id), "it is released with the row"
+    assert job.id == context.job_id
+    keys = (job_file_key(job.id), face_key(job.avatar_key), job_file_key(job.id, "background"))
+    assert [on_disk(bench.files, key).read_bytes() for key in keys] == [b"sound", b"picture", b"beach"]
     assert bench.uploads() == []
     assert bench.stages.probed[-1].endswith("/background"), "it is where the first attempt has moved it"
     stored = bench.table.get_job(job.id, None)
@@ -176,14 +136,9 @@ async def _avatar_job(bench: Bench, avatar: AvatarRecord, owner: str | None = No
 
 
 async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> None:
-    bench.table.is_dying = False
-    avatar = await bench.avatars.create(
-        AvatarRequest(
-            video=bench.upload(b"film"),
-            settings=AvatarSettings(background_loop="hold"),
-            background_file=bench.upload(b"beach"),
-        )
-    )
+    video, hold = bench.upload(b"film"), AvatarSettings(background_loop="hold")
+    beach = AvatarRequest(video=video, settings=hold, background_file=bench.upload(b"beach"))
+    avatar = await bench.avatars.create(beach)
     assert avatar.settings.background_loop == "hold"
     job = await _avatar_job(bench, avatar)
     change = AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
@@ -193,21 +148,17 @@ async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> N
     assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
     assert job.plan.background_file is not None and job.plan.background_file.label == "f"
     assert on_disk(bench.files, job_file_key(job.id, "background")).read_bytes() == b"beach"
-
     blurred = await _avatar_job(bench, avatar)
     assert (blurred.options.background, blurred.options.matte) == ("blur", "chroma")
     assert blurred.plan.background_file is None
     other = await _avatar_job(bench, avatar, background="white")
     assert (other.options.background, other.options.matte) == ("#ffffff", "auto")
     assert not (await _avatar_job(bench, avatar, background="source")).plan.has_background
-    again = await bench.create(bench.spec(face_image=None))
-    assert not again.plan.has_background, "it sent the video itself"
     with pytest.raises(NotFoundError, match="no background"):
         await _avatar_job(bench, avatar, background_id=avatar.settings.background_id)
 
 
 async def test_create_with_an_expression_of_a_video_is_refused(bench: Bench) -> None:
-    bench.table.is_dying = False
     with pytest.raises(OptionError, match="head: a video keeps"):
         await bench.create(bench.spec(face_image=None, head="calm"))
     film = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(expression="sad"))
@@ -219,7 +170,6 @@ async def test_create_with_an_expression_of_a_video_is_refused(bench: Bench) -> 
 
 
 async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) -> None:
-    bench.table.is_dying = False
     calm = AvatarSettings(expressiveness=0.6, motion=0.2, background="blur")
     avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), settings=calm))
     options = (await _avatar_job(bench, avatar)).options
@@ -230,13 +180,11 @@ async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) ->
     job = await _avatar_job(bench, avatar, background_file=sea)
     assert (job.options.expressiveness, job.options.background) == (0.6, None)
     assert job.plan.background_file == sea
-    again = await bench.create(bench.spec(face_image=None))
-    assert again.options.expressiveness == 1, "it sent the video itself"
+    again = (await bench.create(bench.spec(face_image=None))).options
+    assert (again.expressiveness, again.background) == (1, None), "it sent the video itself"
 
 
 async def test_create_avatar_again_keeps_or_replaces_its_background(bench: Bench) -> None:
-    bench.table.is_dying = False
-
     def send(**fields: str) -> Coroutine[Any, Any, AvatarRecord]:
         request = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(**fields))
         return bench.avatars.create(request)
@@ -252,7 +200,6 @@ async def test_create_avatar_again_keeps_or_replaces_its_background(bench: Bench
 
 
 async def test_create_job_with_background_of_another_key_is_refused(bench: Bench) -> None:
-    bench.table.is_dying = False
     file = BackgroundRequest(background_file=bench.upload(b"beach"), owner="a")
     beach = AvatarSettings(background_id=(await bench.avatars.backgrounds.create(file)).id)
     video = bench.upload(b"film")
@@ -271,7 +218,15 @@ async def test_create_job_with_background_of_another_key_is_refused(bench: Bench
     assert (await _avatar_job(bench, avatar, "b")).plan.background_file is not None
 
 
-async def test_create_avatar_after_crash_succeeds(bench: Bench) -> None:
+async def test_create_avatar_after_crash_succeeds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_avatar = bench.table.put_avatar
+
+    def die(avatar: AvatarRecord) -> AvatarRecord:
+        monkeypatch.undo()
+        put_avatar(avatar)
+        raise SystemExit
+
+    monkeypatch.setattr(bench.table, "put_avatar", die)
     request = AvatarRequest(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
     with pytest.raises(SystemExit):
         await bench.avatars.create(request)
@@ -282,77 +237,47 @@ async def test_create_avatar_after_crash_succeeds(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("cut", 2.0), ("retime", 2.0)])
 async def test_create_job_counts_the_length_of_its_result(bench: Bench, loop: LoopMode, seconds: float) -> None:
-    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
+    bench.stages.video = replace(VIDEO, num_frames=200, duration_seconds=8.0)
     job = await bench.create(bench.spec(loop=loop))
     assert (job.audio_seconds, job.result_seconds) == (2.0, seconds)
     assert job.disk_bytes == result_bytes(OutputPicture.of(job.options, VIDEO), seconds)
-
-
-@pytest.mark.parametrize(("loop", "seconds"), [("pingpong", 2.0), ("source", 8.0), ("retime", 2.0)])
-async def test_create_job_with_other_fps_keeps_its_length(bench: Bench, loop: LoopMode, seconds: float) -> None:
-    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
     for fps in (12.0, 29.97, 60.0):
         job = await bench.create(bench.spec(loop=loop, fps=fps))
         assert abs(job.result_seconds - seconds) < 1 / fps
-
-
-async def test_create_job_with_stretch_speech_fits_the_video(bench: Bench) -> None:
-    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=60, duration_seconds=2.4)
+    bench.stages.video = replace(VIDEO, num_frames=60, duration_seconds=2.4, has_audio=False)
     job = await bench.create(bench.spec(loop="retime", max_audio_stretch=1.25))
     assert job.options.audio_speed == pytest.approx(2.0 / 2.4)
-    assert job.audio_seconds == pytest.approx(2.4)
-    assert job.result_seconds == 2.4
+    assert (job.audio_seconds, job.result_seconds) == (pytest.approx(2.4), 2.4)
+    with pytest.raises(OptionError, match="background_gain_db: the video has no sound"):
+        await bench.create(bench.spec(background_gain_db=-6.0))
 
 
-@pytest.mark.parametrize("field", ["audio", "music"])
-async def test_create_job_with_music_stores_it_and_no_turn_plays_it(bench: Bench, field: str) -> None:
-    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, num_frames=200, duration_seconds=8.0)
-    submitted = bench.create(bench.spec(turns=[Turn(start=1, audio=field)], music=bench.upload(b"song")))
-    if field == "music":
-        with pytest.raises(OptionError, match="there is no file 'music'. Files that were sent: audio"):
-            await submitted
-        return
-    job = await submitted
+async def test_create_job_with_music_stores_it_and_no_turn_plays_it(bench: Bench) -> None:
+    bench.stages.video = replace(VIDEO, num_frames=200, duration_seconds=8.0)
+    with pytest.raises(OptionError, match="there is no file 'music'. Files that were sent: audio"):
+        await bench.create(bench.spec(turns=[Turn(start=1, audio="music")], music=bench.upload(b"song")))
+    job = await bench.create(bench.spec(turns=[Turn(start=1, audio="audio")], music=bench.upload(b"song")))
     assert bench.files.has(job_file_key(job.id, "music"))
     made = OutputInfo.of(job, 200)
     assert (made.music, made.sound.music_gain_db) == (job_file_key(job.id, "music"), -12.0)
 
 
-async def test_create_job_with_background_gain_needs_video_with_sound(bench: Bench) -> None:
-    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, has_audio=False)
-    with pytest.raises(OptionError, match="background_gain_db: the video has no sound"):
-        await bench.create(bench.spec(background_gain_db=-6.0))
-
-
-@pytest.mark.parametrize("watermark_all", [True, False])
-async def test_create_job_with_configured_mark_sets_it(tmp_path: Path, watermark_all: bool) -> None:
-    bench = Bench(tmp_path, LabelsConfig(visible=watermark_all))
-    bench.table.is_dying = False
-    assert (await bench.create(bench.spec())).options.visible_label is watermark_all
-    bench.table.close()
-
-
-@pytest.mark.parametrize("is_marked", [True, False])
-async def test_create_job_stores_its_watermark_identifier(tmp_path: Path, is_marked: bool) -> None:
-    bench = Bench(tmp_path, LabelsConfig(invisible=is_marked))
-    bench.table.is_dying = False
+@pytest.mark.parametrize(("is_labelled", "is_marked"), [(True, False), (False, True)])
+async def test_create_job_sets_configured_marks(
+    files: FileStore, table: JobTable, is_labelled: bool, is_marked: bool
+) -> None:
+    bench = Bench(files, table, LabelsConfig(visible=is_labelled, invisible=is_marked))
     job = await bench.create(bench.spec())
+    assert job.options.visible_label is is_labelled
     assert job.watermark_id == (job.produce_id[:16] if is_marked else None)
     for identifier, num_found in ((job.produce_id[:16], is_marked), ("0" * 16, 0)):
         assert len(bench.table.list_jobs(JobQuery(limit=5, watermark_id=identifier)).jobs) == num_found
-    bench.table.close()
 
 
-def test_create_job_twice_with_one_key_is_one_job(bench: Bench) -> None:
-    bench.table.is_dying = False
-    first, second = (asyncio.run(bench.create(bench.spec(), idempotency_key="a key")) for _ in range(2))
-    assert first.id == second.id
-    assert bench.uploads() == []
-
-
-async def test_create_job_with_key_of_other_request_is_refused(bench: Bench) -> None:
-    bench.table.is_dying = False
-    job = await bench.create(bench.spec(), idempotency_key="a key", request_digest="a" * 64)
+async def test_create_job_with_a_used_key_makes_no_other(bench: Bench) -> None:
+    digests = ["a" * 64] * 2
+    job, same = [await bench.create(bench.spec(), idempotency_key="a key", request_digest=each) for each in digests]
+    assert same.id == job.id
     with pytest.raises(KeyReuseError, match=job.id):
         await bench.create(bench.spec(), idempotency_key="a key", request_digest="b" * 64)
     assert bench.uploads() == []
@@ -360,7 +285,6 @@ async def test_create_job_with_key_of_other_request_is_refused(bench: Bench) -> 
 
 
 async def test_create_avatar_with_keep_false_is_not_listed(bench: Bench) -> None:
-    bench.table.is_dying = False
     await bench.create(bench.spec())
     sent = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False))
     assert bench.table.list_avatars() == []
@@ -372,7 +296,6 @@ async def test_create_avatar_with_keep_false_is_not_listed(bench: Bench) -> None
 
 
 async def test_create_job_stores_the_trace_of_its_request(bench: Bench) -> None:
-    bench.table.is_dying = False
     first, second = ({"traceparent": f"00-{number * 32}-{number * 16}-01", "tracestate": "a=1"} for number in "12")
     with call_context(CallContext("", trace=TraceContext.parse(**first))):
         job = await bench.create(bench.spec())
@@ -385,7 +308,6 @@ async def test_create_job_stores_the_trace_of_its_request(bench: Bench) -> None:
 
 
 async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
-    bench.table.is_dying = False
     spec = bench.spec(background_file=bench.upload(b"beach"), music=bench.upload(b"song"))
     failed = await bench.create(spec, idempotency_key="key")
     with pytest.raises(StateError, match="it is queued, not failed"):
@@ -395,11 +317,8 @@ async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None
     failed = bench.table.get_job(failed.id)
     again = await bench.submissions.retry_job(failed, new_id())
     assert (again.status, again.error, again.attempts, again.idempotency_key) == (JobStatus.QUEUED, None, 0, None)
-    assert (again.options, again.produce_id, again.watermark_id) == (
-        failed.options,
-        failed.produce_id,
-        failed.watermark_id,
-    )
+    assert (again.options, again.produce_id) == (failed.options, failed.produce_id)
+    assert again.watermark_id == failed.watermark_id
     bench.files.delete_job(failed.id)
     stored = [job_file_key(again.id), job_file_key(again.id, MUSIC), job_file_key(again.id, "background")]
     assert [on_disk(bench.files, key).read_bytes() for key in stored] == [b"sound", b"song", b"beach"]
@@ -407,58 +326,44 @@ async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None
         await bench.submissions.retry_job(failed, new_id())
 
 
-def _turn(start: float, face: str | None = None, **fields: Any) -> Turn:
-    return Turn(start=start, face=face, **fields)
-
-
 @pytest.mark.parametrize(
-    ("turns", "message"),
+    ("face", "start", "message"),
     [
-        (
-            [_turn(0, "largest", end=1, text="a"), _turn(0.5, "person:0", text="b")],
-            r"turns\[0\] and turns\[1\] are two turns of face 'largest' and overlap",
-        ),
-        (
-            [_turn(0, "index:1", text="a"), _turn(0, "person:1", text="b")],
-            r"turns\[0\] and turns\[1\] are two turns of face 'index:1' and overlap",
-        ),
-        ([_turn(0, text="a"), _turn(1, "person:2", text="b")], r"turns\[1\].face: expected person:0 to person:1"),
-        ([_turn(0, text="a"), _turn(2.5, text="b")], r"turns\[1\].start: the video ends at 2 s, before 2.5 s"),
+        ("person:0", 0.5, r"turns\[0\] and turns\[1\] are two turns of face 'largest' and overlap"),
+        ("person:2", 1, r"turns\[1\].face: expected person:0 to person:1"),
+        ("largest", 2.5, r"turns\[1\].start: the video ends at 2 s, before 2.5 s"),
     ],
 )
-async def test_create_job_with_impossible_turns_is_refused(bench: Bench, turns: list[Turn], message: str) -> None:
+async def test_create_job_with_impossible_turns_is_refused(bench: Bench, face: str, start: float, message: str) -> None:
+    turns = [Turn(start=0, face="largest", end=1, text="a"), Turn(start=start, face=face, text="b")]
     with pytest.raises(OptionError, match=message):
         await bench.create(bench.spec(turns=turns, face_image=None, audio=None))
 
 
 async def test_create_job_with_turns_of_one_person_uses_one_face(bench: Bench) -> None:
-    bench.table.is_dying = False
-    turns = (_turn(0, "person:1", end=0.5), _turn(0.5, "index:1", end=1), _turn(1, "person:0", end=1.5))
+    faces = ("person:1", "index:1", "person:0")
+    turns = [Turn(start=number / 2, face=face, end=number / 2 + 0.5) for number, face in enumerate(faces)]
     job = await bench.create(bench.spec(turns=turns, face_image=None))
     assert job.options.turns is not None
     assert [turn.face for turn in job.options.turns] == ["person:1", "person:1", "person:0"]
     assert list(job.turn_avatar_keys) == ["person:0", "person:1"]
 
 
-# Texts, subtitles and diarizations: what is checked before a job is accepted
-
 SUBTITLES = b"1\n00:00:00,500 --> 00:00:01,000\nANNA: Hello\n\n2\n00:00:01,200 --> 00:00:01,900\nBOB: Hi\n"
-SPEECH_SERVER = TtsConfig(url="http://127.0.0.1:1/v1", max_chars=1000, max_total_chars=2000)
 
 
 @pytest.fixture
 def dub(bench: Bench) -> Bench:
     """Has a voice with limits, which is not there and so must not be asked."""
-    bench.table.is_dying = False
-    bench.submissions = bench.submissions_with(partial(check_texts, SPEECH_SERVER))
+    server = TtsConfig(url="http://127.0.0.1:1/v1", max_chars=1000, max_total_chars=2000)
+    bench.submissions = bench.submissions_with(partial(check_texts, server))
     return bench
 
 
 def _create(bench: Bench, **fields: Any) -> JobRecord:
     """Create a job with a film; `bytes` become uploads."""
     sent = {name: bench.upload(each) if isinstance(each, bytes) else each for name, each in fields.items()}
-    more: dict[str, bytes] = fields.get("more_audio", {})
-    sent["more_audio"] = {name: bench.upload(each) for name, each in more.items()}
+    sent["more_audio"] = {name: bench.upload(each) for name, each in fields.get("more_audio", {}).items()}
     return asyncio.run(bench.create(bench.spec(**{"audio": None, "face_image": None, **sent})))
 
 
@@ -467,23 +372,15 @@ def _create(bench: Bench, **fields: Any) -> JobRecord:
     [
         ({"subtitles": SUBTITLES, "speakers": {"Eve": {}}}, "no speaker 'Eve'. Its speakers: ANNA, BOB"),
         ({"subtitles": SUBTITLES * 3000}, "at most 5000 cues, found 6000"),
-        ({"subtitles": "Grüße".encode("cp1252")}, "expected UTF-8"),
         ({"subtitles": b"x" * 250_000}, "expected an SRT or WebVTT file"),
         ({"subtitles": b"x" * 2_000_000}, "subtitles: expected at most 1048576 bytes"),
-        ({"subtitles": b""}, "subtitles"),
         ({"audio": b"sound", "diarization": b";;\n"}, "no segment"),
         ({"audio": b"sound", "diarization": b"SPEAKER a 1 7 1 <NA> <NA> A <NA> <NA>\n"}, "the video ends at 2 s"),
         ({"turns": [Turn(start=0, audio="audio")]}, "send the audio files"),
         ({"audio": b"sound", "turns": [Turn(start=0, audio="audio_b")]}, r"turns\[0\].audio: there is no file"),
-        (
-            {"more_audio": {"audio_synthesized": b"sound"}, "turns": [Turn(start=0, text="Hi")]},
-            "audio_synthesized: the name is reserved",
-        ),
+        ({"more_audio": {"audio_synthesized": b"x"}, "turns": [Turn(start=0, text="Hi")]}, "the name is reserved"),
         ({"text": "x" * 1001}, "text: expected at most 1000 characters, found 1001"),
-        (
-            {"turns": [Turn(start=each, text="x" * 900) for each in (0, 0.5, 1)]},
-            "at most 2000 characters in all, found 2700",
-        ),
+        ({"turns": [Turn(start=each, text="x" * 900) for each in (0, 0.5, 1)]}, "at most 2000 characters in all"),
     ],
 )
 def test_create_job_with_unusable_texts_is_refused(dub: Bench, fields: dict[str, Any], message: str) -> None:
@@ -505,10 +402,8 @@ def test_create_job_with_subtitles_stores_them_unspoken(dub: Bench) -> None:
     assert on_disk(dub.files, job_file_key(job.id, "subtitles")).read_bytes() == SUBTITLES
     assert dub.uploads() == []
     assert (job.plan.is_complete, job.plan.needs_faces, job.plan.audio, job.watermark_id) == (False, False, {}, None)
-    assert [(turn.face, turn.text, turn.voice, turn.start, turn.end) for turn in job.plan.turns] == [
-        ("0", "Hello", "nova", 0.5, 1.0),
-        ("speaking", "Hi", "echo", 1.2, 1.9),
-    ]
+    turns = [(turn.face, turn.text, turn.voice, turn.start, turn.end) for turn in job.plan.turns]
+    assert turns == [("0", "Hello", "nova", 0.5, 1.0), ("speaking", "Hi", "echo", 1.2, 1.9)]
     assert job.spec == dub.table.get_job(job.id).spec and job.result_seconds == 2.0
 
 
@@ -525,18 +420,14 @@ def test_create_job_with_one_other_file_plays_it_as_audio(dub: Bench) -> None:
 def test_create_job_with_a_diarization_is_complete(dub: Bench) -> None:
     rttm = b"SPEAKER a 1 0.5 0.5 <NA> <NA> A <NA> <NA>\nSPEAKER a 1 1.6 0.4 <NA> <NA> B <NA> <NA>\n"
     job = _create(dub, audio=b"sound", diarization=rttm, speakers={"A": {"face": "0"}})
-    assert [(turn.face, turn.start, turn.audio_start, turn.end) for turn in job.plan.turns] == [
-        ("0", 0.5, 0.5, 1.0),
-        ("speaking", 1.6, 1.6, 2.0),
-    ]
+    turns = [(turn.face, turn.start, turn.audio_start, turn.end) for turn in job.plan.turns]
+    assert turns == [("0", 0.5, 0.5, 1.0), ("speaking", 1.6, 1.6, 2.0)]
     assert job.plan.is_complete and job.watermark_id == job.produce_id[:16]
 
 
 async def _avatar_with_clip(bench: Bench) -> AvatarRecord:
     """An avatar with a clip that is ready, and one whose analysis has failed."""
-    bench.table.is_dying = False
-    upload = bench.upload(b"film of an avatar")
-    avatar = await bench.avatars.create(AvatarRequest(video=upload))
+    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film of an avatar")))
     clips = {}
     for name, status in (("wave", AvatarStatus.READY), ("nod", AvatarStatus.FAILED)):
         row = avatar_record(belongs_to=avatar.key, status=status)
@@ -558,39 +449,33 @@ async def test_create_job_on_avatar_with_clips_plays_them(bench: Bench) -> None:
     bench.table.delete_avatar(job.avatar_key)  # composites are a cache
     again = await bench.submissions.retry_job(bench.table.get_job(job.id), new_id())
     assert again.avatar_key == job.avatar_key and bench.table.find_avatar(job.avatar_key) is not None
-
-
-@pytest.mark.parametrize(
-    "options", [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0, face="0")]}]
-)
-async def test_create_job_bound_to_the_video_plays_no_clips(bench: Bench, options: dict[str, Any]) -> None:
-    bench.stages.video = replace(VIDEO, has_audio=True)
-    avatar = await _avatar_with_clip(bench)
-    job = await _avatar_job(bench, avatar, **options)
-    assert (job.avatar_key, job.plan.clips) == (avatar.key, {})
-
-
-@pytest.mark.parametrize("is_still", [False, True])
-async def test_create_job_with_loop_natural_plays_a_composite(bench: Bench, is_still: bool) -> None:
-    bench.table.is_dying, bench.stages.video = False, replace(VIDEO, is_still=is_still)
-    job = await bench.create(bench.spec(loop="natural"))
-    composite = bench.table.find_avatar(job.avatar_key)
-    assert composite is not None
-    assert list(composite.parts) == ([] if is_still else [OWN])
-    assert job.options.loop == "natural"
-
-
-async def test_create_job_after_its_clip_was_deleted_is_refused(bench: Bench) -> None:
-    own = await _avatar_with_clip(bench)
     source_info = bench.avatars.source_info
 
     async def delete_clip(avatar: AvatarRecord) -> VideoInfo:
-        bench.table.delete_avatar(own.clips["wave"].key)  # after the parts of the job are chosen
+        bench.table.delete_avatar(job.plan.clips["wave"].key)  # after the parts of the job are chosen
         return await source_info(avatar)
 
     bench.avatars.source_info = delete_clip  # type: ignore[method-assign]
     with pytest.raises(StateError, match="was deleted meanwhile"):
-        await _avatar_job(bench, own)
+        await _avatar_job(bench, avatar)
+
+
+async def test_create_job_bound_to_the_video_plays_no_clips(bench: Bench) -> None:
+    bench.stages.video = replace(VIDEO, has_audio=True)
+    avatar = await _avatar_with_clip(bench)
+    bound: list[dict[str, Any]] = [{"loop": "hold"}, {"background_gain_db": -6.0}, {"turns": [Turn(start=0, face="0")]}]
+    for options in bound:
+        job = await _avatar_job(bench, avatar, **options)
+        assert (job.avatar_key, job.plan.clips) == (avatar.key, {})
+
+
+@pytest.mark.parametrize("is_still", [False, True])
+async def test_create_job_with_loop_natural_plays_a_composite(bench: Bench, is_still: bool) -> None:
+    bench.stages.video = replace(VIDEO, is_still=is_still)
+    job = await bench.create(bench.spec(loop="natural"))
+    composite = bench.table.find_avatar(job.avatar_key)
+    assert composite is not None and job.options.loop == "natural"
+    assert list(composite.parts) == ([] if is_still else [OWN])
 
 
 async def test_create_job_with_turns_of_one_face_plays_clips(bench: Bench) -> None:
@@ -621,11 +506,8 @@ async def test_create_job_with_subtitles_on_clips_reads_actions(bench: Bench) ->
 
     job = await create(Bob={"face": "offscreen"})
     assert (job.avatar_key, job.options.loop) == (composite_key(job.plan.clips), "natural")
-    assert [(turn.face, turn.text, turn.end) for turn in job.plan.turns] == [
-        (None, "Hi you", 0.9),
-        (None, "No.", 1.2),
-        ("offscreen", "Bye!", 1.9),
-    ]
+    turns = [(turn.face, turn.text, turn.end) for turn in job.plan.turns]
+    assert turns == [(None, "Hi you", 0.9), (None, "No.", 1.2), ("offscreen", "Bye!", 1.9)]
     assert job.plan.turns[0].actions == ((3, "wave"),) and not job.plan.turns[2].actions
     assert [(action.seconds, action.name) for action in job.plan.cue_actions] == [(1.3, "wave")]
     dub = await create(Anna={"face": "0"})
@@ -650,7 +532,7 @@ async def test_create_job_with_impossible_action_is_refused(bench: Bench, fields
 
 
 async def test_create_job_without_clips_speaks_brackets(bench: Bench) -> None:
-    bench.table.is_dying, spoken = False, list[str]()
+    spoken = list[str]()
     submissions = bench.submissions_with(spoken.extend)
     await submissions.create_job(bench.spec(audio=None, text="Hi [wave]"), RequestContext())
     assert spoken == ["Hi [wave]"]

@@ -24,14 +24,7 @@ needs_haproxy = pytest.mark.skipif(haproxy_binary() is None, reason="needs HAPro
 
 @dataclass
 class Fronted:
-    """The front proxy and what is behind it.
-
-    Attributes:
-        port: TCP port of the front proxy.
-        service: The service behind the API.
-        keys: Its API keys.
-        front: The front proxy.
-    """
+    """The front proxy, its TCP port, and what is behind it."""
 
     port: int
     service: MemoryService

@@ -1,26 +1,30 @@
-"""The data folder at the start: what cannot be used is said in one line, and one service uses it."""
+"""The data folder at the start: one service uses it; what the watchdog does when it or a process is lost."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
 from errors import ConfigError, StateError
-from launch.data_folder import Holder, checked_table, holder_of, locked_folder
+from launch.data_folder import Holder, TableFile, checked_table, holder_of, locked_folder
 from launch.preflight import check_port
 from launch.readiness import free_port, try_to_listen
+from launch.watchdog import EXIT_STATUS, watchdog
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
+from telemetry.clock_steps import ClockSteps
+from tests.waiting import wait_until
 
 HOLDS = """
 import sys, pathlib, time
@@ -36,10 +40,8 @@ def test_locked_folder_in_use_names_its_holder(tmp_path: Path) -> None:
     assert holder_of(tmp_path / "data") is None
     with locked_folder(tmp_path / "data") as lock:
         assert holder_of(tmp_path / "data") == Holder(os.getpid(), "")
-        with (
-            pytest.raises(StateError, match=f"data: a service that is starting .process {os.getpid()}. already uses"),
-            locked_folder(tmp_path / "data"),
-        ):
+        starting = f"data: a service that is starting .process {os.getpid()}. already uses"
+        with pytest.raises(StateError, match=starting), locked_folder(tmp_path / "data"):
             pass
         lock.publish_url("http://127.0.0.1:8000")
         with pytest.raises(StateError, match="a service at http://127.0.0.1:8000"), locked_folder(tmp_path / "data"):
@@ -60,13 +62,8 @@ def test_locked_folder_of_a_killed_process_is_free(repo_root: Path, tmp_path: Pa
 
 
 def test_check_port_in_use_is_refused() -> None:
-    import socket
-
-    with socket.socket() as listener:
-        # As Ray Serve's proxy: with it, a second listener would be let in.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+    # As Ray Serve's proxy: with `reuse_port`, a second listener would be let in.
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(OSError):
             try_to_listen("127.0.0.1", port)
@@ -96,35 +93,25 @@ def test_checked_table_reports_a_deleted_or_replaced_table(tmp_path: Path) -> No
     assert table.loss().endswith("was replaced while the service was running")
 
 
-def _damage(data: Path, name: str, content: str | None) -> None:
-    """Put a file of that content into a new data folder, or a folder in its place."""
-    data.mkdir()
-    if content is None:
-        (data / name).mkdir()
-    else:
-        (data / name).write_text(content)
-
-
-DAMAGES: dict[str, Callable[[Path], Any]] = {
-    "no folder": lambda data: data.write_text("a file"),
-    "no table": lambda data: _damage(data, "jobs.sqlite3", None),
-    "damaged table": lambda data: _damage(data, "jobs.sqlite3", "no database" * 1000),
-    "no uploads": lambda data: _damage(data, "uploads", "a file"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_serve_unusable_data_folder_is_one_error_line(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "name", "content"),
+    [
+        ("no folder", "", "a file"),
+        ("no table", "jobs.sqlite3/folder", ""),
+        ("damaged table", "jobs.sqlite3", "no database" * 1000),
+        ("no uploads", "uploads", "a file"),
+    ],
+)
+def test_serve_unusable_data_folder_is_one_error_line(tmp_path: Path, damage: str, name: str, content: str) -> None:
     data = tmp_path / "data"
-    DAMAGES[damage](data)
+    file = data / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
     done = CliRunner().invoke(app, ["serve", "--data-dir", str(data), "--port", "0"])
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
-    assert (
-        line.startswith("error: config_invalid: ")
-        and str(data) in line
-        and ("--data-dir" in line or damage == "damaged table")
-    ), line
+    assert line.startswith("error: config_invalid: ") and str(data) in line, line
+    assert "--data-dir" in line or damage == "damaged table", line
     assert ("not a folder" in line) == (damage == "no folder"), line
 
 
@@ -134,29 +121,29 @@ def test_locked_folder_that_cannot_be_made_is_refused() -> None:
         raise AssertionError("nobody can write there")
 
 
-def test_checked_table_on_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
-    """In a name space of its own, where this user may mount one."""
+def _run_mounted(mount: str, code: str, folder: Path, repo_root: Path) -> subprocess.CompletedProcess[str]:
+    """Run code with a folder as argument, in a name space with other mounts, where this user may make one."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("needs user name spaces (unshare -rm)")
+    command = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", code, str(folder)]
+    return subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, env=os.environ)
+
+
+def test_checked_table_on_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
     code = (
-        "from pathlib import Path; from launch.data_folder import checked_table\n"
-        f"try: checked_table(Path({str(tmp_path)!r}))\nexcept Exception as error: print(type(error).__name__, error)"
+        "import sys; from pathlib import Path; from launch.data_folder import checked_table\n"
+        "try: checked_table(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
     )
     (tmp_path / "uploads").mkdir()
-    mount = f'mount -t tmpfs none "{tmp_path}" && {{0}} && mount -o remount,ro "{tmp_path}" && "$@"'
     for before in ("true", f'mkdir -m 700 "{tmp_path}"/uploads "{tmp_path}"/jobs "{tmp_path}"/avatars'):
-        command = ["unshare", "-rm", "sh", "-c", mount.format(before), "sh", sys.executable, "-c", code]
-        done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, env=os.environ)
+        mount = f'mount -t tmpfs none "{tmp_path}" && {before} && mount -o remount,ro "{tmp_path}"'
+        done = _run_mounted(mount, code, tmp_path, repo_root)
         assert done.stdout.startswith("ConfigError ") and "(Read-only file system)" in done.stdout, done.stderr
 
 
 def test_table_with_space_waits_while_the_disk_is_full(tmp_path: Path, repo_root: Path) -> None:
-    """On a small disk in a name space of its own, where this user may mount one."""
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
-        pytest.skip("needs user name spaces (unshare -rm)")
-    mount = f'mount -t tmpfs -o size=2m none "{tmp_path}" && exec "$@"'
-    command = ["unshare", "-rm", "sh", "-c", mount, "sh", sys.executable, "-c", _START_ON_A_FULL_DISK, str(tmp_path)]
-    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=120, env=os.environ)
+    mount = f'mount -t tmpfs -o size=2m none "{tmp_path}"'
+    done = _run_mounted(mount, _START_ON_A_FULL_DISK, tmp_path, repo_root)
     assert done.stdout.splitlines() == [
         f"StorageFullError: {tmp_path}: the disk is full.",
         f"{tmp_path}: the disk is full. Waiting up to 60 s for disk space before the service starts.",
@@ -165,9 +152,7 @@ def test_table_with_space_waits_while_the_disk_is_full(tmp_path: Path, repo_root
 
 
 def test_serve_without_disk_space_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def end(*arguments: object) -> None:
-        raise ConfigError("the end of this test")
-
+    end = Mock(side_effect=ConfigError("the end of this test"))
     monkeypatch.setattr("launch.service._run_front", end)
     config = tmp_path / "config.yaml"
     config.write_text("jobs: {min_free_bytes: 1000000000000000}")
@@ -181,6 +166,7 @@ def test_serve_without_disk_space_names_the_folder(tmp_path: Path, monkeypatch: 
 
 _START_ON_A_FULL_DISK = """
 import sys, threading
+from contextlib import suppress
 from pathlib import Path
 from errors import StorageFullError
 from launch.data_folder import table_with_space
@@ -188,11 +174,8 @@ from launch.data_folder import table_with_space
 data = Path(sys.argv[1])
 table_with_space(data, None, 0, print)
 filler = data / "filler"
-with filler.open("wb", buffering=0) as file:
-    try:
-        while file.write(bytes(4096)):
-            pass
-    except OSError:
+with suppress(OSError), filler.open("wb", buffering=0) as file:
+    while file.write(bytes(4096)):
         pass
 try:
     table_with_space(data, None, 0, lambda line: None)
@@ -202,3 +185,77 @@ threading.Timer(0.5, filler.unlink).start()
 table_with_space(data, None, 60, print)
 print("started")
 """
+
+
+class QuietNode:
+    """A node whose processes run; Serve's controller answers again after a restart."""
+
+    def __init__(self) -> None:
+        self.silence_s = 0.0
+        self.num_restarts = 0
+
+    def dead_processes(self) -> list[tuple[str, int]]:
+        return []
+
+    def kill(self) -> None:
+        raise AssertionError("nothing has ended")
+
+    def controller_silence_s(self) -> float:
+        return self.silence_s
+
+    def restart_controller(self) -> None:
+        self.num_restarts += 1
+        self.silence_s = 0.0
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "ahead_s", "num_restarts"),
+    [(59.0, 0.0, 0), (61.0, 0.0, 1), (0.0, 3600.0, 0), (0.0, -1.0, 0), (0.0, -3600.0, 1)],
+)
+def test_watchdog_silent_controller_is_restarted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silence_s: float, ahead_s: float, num_restarts: int
+) -> None:
+    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+    node, ahead = QuietNode(), [0.0]
+    with watchdog(node, None, TableFile(tmp_path, None), clock=ClockSteps(lambda: time.monotonic() + ahead[0])):
+        time.sleep(0.05)
+        node.silence_s, ahead[0] = silence_s, ahead_s
+        if num_restarts:
+            wait_until(lambda: node.num_restarts, 10)
+        time.sleep(0.1)
+    assert node.num_restarts == num_restarts
+
+
+def test_watchdog_reports_the_end_of_the_fork_server_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+    with subprocess.Popen(["sleep", "60"]) as server, watchdog(QuietNode(), None, TableFile(tmp_path, None), server):
+        time.sleep(0.05)
+        assert caplog.messages == []
+        server.kill()
+        wait_until(lambda: caplog.messages, 10)
+        time.sleep(0.05)
+    (message,) = caplog.messages
+    assert "fork server of workers has ended (status -9)" in message
+
+
+_DELETES_THE_TABLE = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from launch.data_folder import checked_table
+from launch.watchdog import watchdog
+
+table = checked_table(Path(sys.argv[1]))
+with watchdog(SimpleNamespace(dead_processes=list, controller_silence_s=float), None, table):
+    table.path.unlink()
+    time.sleep(60)
+"""
+
+
+def test_watchdog_ends_the_process_of_a_deleted_job_table(tmp_path: Path, repo_root: Path) -> None:
+    command = [sys.executable, "-c", _DELETES_THE_TABLE, str(tmp_path)]
+    done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == EXIT_STATUS, done.stderr
+    assert f"Lipwright exits: the job table {tmp_path / 'jobs.sqlite3'} was deleted" in done.stderr

@@ -1,23 +1,23 @@
-"""The front before a small server: what it lets through, what it refuses, and how it ends."""
+"""The front proxy: what it lets through and refuses, how it ends, and how many connections an address may have."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from errors import ConfigError
@@ -38,10 +38,9 @@ class _Echo(QuietHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        body = json.dumps(dict(self.headers.items())).encode()
         status = 404 if self.path.startswith("/missing") else 200
         fields = {"X_Frame_Options": "DENY"} if self.path == "/missing-in-ingress" else {}
-        self.answer(body, status, **fields)
+        self.answer(json.dumps(dict(self.headers.items())).encode(), status, **fields)
 
     def do_POST(self) -> None:
         self.body()
@@ -90,8 +89,12 @@ def test_front_requests_carry_the_callers_address(behind: int) -> None:
 def test_front_proxy_until_ingress_runs_answers_503(behind: int) -> None:
     with fronted(behind) as (_, port):
         starting = get(port, path="/missing-in-serve")
-        assert (starting.status_code, starting.json()["code"]) == (503, "replica_lost")
         assert get(port, path="/missing-in-ingress").status_code == 404
+    with fronted(quiet_port()) as (_, port):
+        without_serve = get(port)
+    for answer in (starting, without_serve):
+        assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "replica_lost", True)
+    assert int(without_serve.headers["retry-after"]) >= 1
 
 
 def test_front_proxy_removes_folders_of_killed_services(behind: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,20 +162,15 @@ def test_front_too_many_event_streams_get_503_alone(behind: int) -> None:
         assert 503 in spelled, "another way to the same"
 
 
-def test_front_path_escapes_pass_or_get_404(behind: int) -> None:
+def test_front_malformed_paths_and_hosts_are_refused(behind: int) -> None:
     refused = ("/a%2fb", "/a%2Fb", "/a%5cb", "/a%00", "/a%0d", "/a%7f", "/a%", "/a%g1", "/a%1")
     passed = ("/v1/voices/my%20voice", "/v1/voices/J%C3%BCrgen", "/v1/voices/100%25")
     with fronted(behind) as (_, port):
         for path in (*refused, *passed):
             answer = raw(port, f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
             assert answer[9:12] == (b"404" if path in refused else b"200"), path
-
-
-@pytest.mark.parametrize("hosts", [(), ("a", "b")])
-def test_front_http11_without_one_host_gets_400(behind: int, hosts: tuple[str, ...]) -> None:
-    fields = "".join(f"Host: {host}\r\n" for host in hosts)
-    with fronted(behind) as (_, port):
-        assert raw(port, f"GET / HTTP/1.1\r\n{fields}\r\n".encode())[9:12] == b"400"
+        for hosts in ("", "Host: a\r\nHost: b\r\n"):
+            assert raw(port, f"GET / HTTP/1.1\r\n{hosts}\r\n".encode())[9:12] == b"400"
 
 
 def test_front_unfinished_head_ends_the_connection(behind: int) -> None:
@@ -189,13 +187,6 @@ def test_front_idle_caller_is_closed_and_waiting_one_kept(behind: int) -> None:
         sent = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"
         assert raw(port, sent, timeout_s=60).startswith(b"HTTP/1.1 200 "), "who waits for an answer is not idle"
         raw(port, b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")  # or raises TimeoutError
-
-
-def test_front_without_serve_answers_503() -> None:
-    with fronted(quiet_port()) as (_, port):
-        answer = get(port)
-        assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (503, "replica_lost", True)
-        assert int(answer.headers["retry-after"]) >= 1
 
 
 def test_front_address_in_use_is_refused(behind: int) -> None:
@@ -215,12 +206,10 @@ def test_front_restart_serves_callers_that_wait(behind: int) -> None:
         process.kill()
         process.wait()
         assert not front.is_alive
-        answers: list[int] = []
-        caller = threading.Thread(target=lambda: answers.append(get(port).status_code))
-        caller.start()
-        front.start()
-        caller.join(60)
-        assert answers == [200]
+        with ThreadPoolExecutor(1) as caller:
+            waiting = caller.submit(get, port)
+            front.start()
+            assert waiting.result(60).status_code == 200
 
 
 def test_front_ends_with_its_parent(behind: int) -> None:
@@ -236,11 +225,117 @@ def test_front_ends_with_its_parent(behind: int) -> None:
     assert get(port).status_code == 200
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_until(lambda: not _runs(pid), 60)
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 60)
     parent.stdout.close()
 
 
-def _runs(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return os.path.exists(f"/proc/{pid}")
+LIMITS = FrontLimits(max_connections=64, head_s=120)
+BEGUN = b"GET /v1/jobs HTTP/1.1\r\nHost: "
+NETWORK = "fd4c:6970:7772:{}::{}"
+
+
+@pytest.fixture
+def serve_port(url: str) -> int:
+    """The port of the API in memory."""
+    return urlsplit(url).port or 0
+
+
+@contextmanager
+def limited(serve_port: int, host: str = "127.0.0.1", health_port: int | None = None) -> Iterator[int]:
+    with running_front(serve_port, host, health_port=health_port, limits=LIMITS) as (_, port):
+        assert is_healthy(port)
+        yield port
+
+
+@contextmanager
+def held(port: int, sources: Sequence[str], num: int) -> Iterator[int]:
+    """Connections for the block; gives the number of those that stay open."""
+    with ExitStack() as stack:
+        is_ipv6 = ":" in sources[0]
+        target = ("::1" if is_ipv6 else "127.0.0.1", port)
+        lines = []
+        for number in range(num):
+            with suppress(ConnectionError):
+                line = socket.create_connection(target, 10, (sources[number % len(sources)], 0))
+                lines.append(stack.enter_context(line))
+                line.sendall(BEGUN)
+        is_healthy(port, "::1" if is_ipv6 else "127.0.0.99")  # asked after them, answered after them
+        yield sum(map(_is_open, lines))
+
+
+def _is_open(line: socket.socket) -> bool:
+    line.setblocking(False)
+    try:
+        return line.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
+
+
+def is_healthy(port: int, source: str = "127.0.0.1") -> bool:
+    """Whether /healthz is answered, long before connections that wait for a head end."""
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=source)) as client, suppress(httpx.HTTPError):
+        host = "[::1]" if ":" in source else "127.0.0.1"
+        client.get(f"http://{host}:{port}/healthz", timeout=30).raise_for_status()
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("sources", "num", "least", "most"),
+    [
+        (["127.0.0.2"], 40, 16, 16),
+        ([f"127.0.0.{number}" for number in range(2, 7)], 200, 17, 40),  # from half on, each address has fewer
+        (["127.0.0.1"], 80, 49, 57),  # a reverse proxy on this machine
+    ],
+)
+def test_front_addresses_get_a_share_of_connections(
+    serve_port: int, sources: list[str], num: int, least: int, most: int
+) -> None:
+    with limited(serve_port) as port, held(port, sources, num) as num_open:
+        assert least <= num_open <= most
+        assert is_healthy(port, "127.0.0.9")
+
+
+def test_front_health_port_answers_when_the_other_is_full(serve_port: int) -> None:
+    health_port = quiet_port()
+    with limited(serve_port, health_port=health_port) as port, held(port, ["127.0.0.1"], 80):
+        assert not is_healthy(port), "the attack is as strong as it should be"
+        assert all(is_healthy(health_port) for _ in range(20))
+        answer = httpx.get(f"http://127.0.0.1:{health_port}/v1/status", trust_env=False, timeout=30)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        with held(health_port, ["127.0.0.1"], 2 * LIMITS.max_health_connections):
+            assert is_healthy(health_port), "a head may take two seconds there"
+
+
+@pytest.fixture(scope="module")
+def networks() -> Iterator[tuple[list[str], list[str]]]:
+    """Addresses of one /64 network, and of several, on loopback."""
+    one = [NETWORK.format(1, number) for number in range(1, 9)]
+    several = [NETWORK.format(number, 1) for number in range(2, 10)]
+    command = ["ip", "-6", "address"]
+    try:
+        for address in (*one, *several):
+            added = [*command, "replace", f"{address}/128", "dev", "lo", "nodad"]
+            subprocess.run(added, check=True, capture_output=True, timeout=30)
+        yield one, several
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to give loopback more addresses")
+    finally:
+        for address in (*one, *several):
+            with suppress(OSError):
+                subprocess.run([*command, "delete", f"{address}/128", "dev", "lo"], capture_output=True, timeout=30)
+
+
+def test_front_ipv6_network_counts_as_one_address(serve_port: int, networks: tuple[list[str], list[str]]) -> None:
+    one, several = networks
+    with limited(serve_port, host="::") as port:
+        with held(port, one, 64) as num_open:
+            assert num_open == 16
+            assert is_healthy(port, several[0])
+        with held(port, several[:3], 64) as num_open:
+            assert num_open > 30
+        ipv4 = [f"127.0.0.{number}" for number in range(2, 5)]
+        with held(port, ipv4, 64) as num_open:
+            assert num_open > 30, "IPv4 addresses of a listener for both kinds are told apart"

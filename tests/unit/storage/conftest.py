@@ -17,22 +17,26 @@ from storage.sqlite.database import Database as FileDatabase
 from storage.state import open_files
 
 Again = Callable[[], Database]
-"""Opens the same database again."""
+"""Opens the same database again; it is closed after the test."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def again(request: pytest.FixtureRequest, tmp_path: Path) -> Again:
-    if request.param == "sqlite":
-        return lambda: FileDatabase(tmp_path / "jobs.sqlite3")
-    url = request.getfixturevalue("postgres").new_database()
-    return lambda: SharedDatabase(url)
+def again(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Again]:
+    url = request.getfixturevalue("postgres").new_database() if request.param == "postgres" else None
+    opened: list[Database] = []
+
+    def open_again() -> Database:
+        opened.append(FileDatabase(tmp_path / "jobs.sqlite3") if url is None else SharedDatabase(url))
+        return opened[-1]
+
+    yield open_again
+    for database in opened:
+        database.close()
 
 
 @pytest.fixture
-def table(again: Again) -> Iterator[JobTable]:
-    table = JobTable(again())
-    yield table
-    table.close()
+def table(again: Again) -> JobTable:
+    return JobTable(again())
 
 
 @pytest.fixture(params=["folder", "bucket"])

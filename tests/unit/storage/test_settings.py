@@ -18,12 +18,8 @@ def test_options_of_a_picture() -> None:
     assert settings.background == "transparent"
     assert set(settings.shared()) == {"size", "crop", "fps", "format", "background"}, "avatars set the others"
     assert JobOptions(engine="warp", **settings.shared()).shared() == settings.shared()
-
-
-def test_the_fields_keep_their_order_which_batch_records_hash() -> None:
-    options = {"matte": "chroma", "background": "blur", "size": "640x640", "face": "0"}
-    settings = JobSettings.model_validate(options)
-    assert list(settings.model_dump(exclude_defaults=True)) == ["face", "size", "background", "matte"]
+    ordered = JobSettings.model_validate({"matte": "chroma", "background": "blur", "size": "640x640", "face": "0"})
+    assert list(ordered.model_dump(exclude_defaults=True)) == ["face", "size", "background", "matte"], "batches hash it"
 
 
 @pytest.mark.parametrize(
@@ -51,14 +47,9 @@ def test_other_options_and_files_are_other_videos() -> None:
         made = JobOptions.model_validate({"engine": "warp", **options})
         return job_record(options=made, background_file=background_file).produce_id
 
-    ids = {
-        produce_id(),
-        produce_id(format="mov"),
-        produce_id(quality="best"),
-        produce_id(background="blur"),
-        produce_id(background_file=SOUND),
-        produce_id(background_file=SOUND.model_copy(update={"sha256": "b" * 64})),
-    }
+    files = (None, SOUND, SOUND.model_copy(update={"sha256": "b" * 64}))
+    changes: list[dict[str, Any]] = [{"format": "mov"}, {"quality": "best"}, {"background": "blur"}]
+    ids = {*(produce_id(file) for file in files), *(produce_id(**each) for each in changes)}
     assert len(ids) == 6
     assert produce_id(fps=None, format="mp4") in ids, "a default does not count"
 
@@ -69,20 +60,14 @@ CALM = AvatarSettings(expressiveness=0.6, motion=0.2)
 NONE = AvatarSettings()
 
 
-def test_a_background_that_is_named_wins_over_that_of_the_avatar() -> None:
+def test_or_default_prefers_named_settings_to_the_avatars() -> None:
     assert NONE.or_default(BEACH) == BEACH
     assert BLUR.or_default(BEACH) == BLUR, "with none of the other options of the avatar"
     assert AvatarSettings(background="source").or_default(BEACH) == NONE.or_default(NONE) == NONE
     assert AvatarSettings(matte="person").or_default(CALM).matte == "person", "beside a file of its own"
-
-
-def test_each_movement_that_is_set_wins_over_that_of_the_avatar() -> None:
     assert NONE.or_default(CALM) == CALM
     assert AvatarSettings(expressiveness=1).or_default(CALM) == AvatarSettings(motion=0.2)
     assert BLUR.or_default(CALM) == AvatarSettings(background="blur", expressiveness=0.6, motion=0.2)
-
-
-def test_only_what_can_be_used_of_an_avatar() -> None:
     whole = CALM.model_copy(update={"background": "blur", "matte": "person"})
     assert whole.usable() == whole
     assert whole.usable(scales_movement=False) == whole.model_copy(update={"expressiveness": 1.0})

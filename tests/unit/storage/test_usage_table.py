@@ -1,19 +1,49 @@
-"""Usage of API keys in both databases: counted once even if work is repeated, and independent of jobs."""
+"""API keys and their usage, browser tokens, and what the queue costs: in a folder and in both databases."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+import timeit
 from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from errors import KeyLimitError, StateError
+from errors import (
+    ConfigError,
+    ForbiddenError,
+    KeyLimitError,
+    NotFoundError,
+    StateError,
+    TableUnreachableError,
+    UnauthorizedError,
+)
 from jobs.model.base import utc_now
+from jobs.model.browser_token import TokenGrant
 from jobs.model.compute import ComputeTime, Metered, metered, received
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.usage import LiveUsage, Usage
 from storage.job_table import JobTable
+from storage.key_ring import webhook_secret
+from storage.local.api_keys import FileKeyRing
+from storage.postgres.database import Database as SharedDatabase
+from storage.postgres.keys import PostgresKeyRing
+from storage.protocols import Database
 from storage.row_codec import SegmentRecord, SegmentStatus
+from storage.sqlite.database import Database as FileDatabase
+from storage.state import open_keys, webhook_secrets
+from storage.token_sessions import TokenSessions
+from tests.postgres import PostgresServer
 from tests.unit.job_records import job_record
 from tests.unit.storage.conftest import Again
 
@@ -68,29 +98,36 @@ def test_new_director_counts_only_what_the_first_one_lacks(again: Again) -> None
     with metered():
         spend(3.0)
         for change in (
+            first.database.check_claim,
             lambda: first.record_segment(segment(job, 1), 4.0),
             lambda: first.update_job(job.id, status=JobStatus.SUCCEEDED),
         ):
-            with pytest.raises(StateError):
+            with pytest.raises(StateError, match="Another Director"):
                 change()
+        second.database.check_claim()
+        assert first.get_job(job.id).status is JobStatus.RUNNING, "reading is free"
         second.update_job(job.id, status=JobStatus.QUEUED)  # in this test, both measure in one context
     second.update_job(job.id, status=JobStatus.RUNNING)
     for number in (0, 1):
         second.record_segment(segment(job, number), 4.0)
     second.update_job(job.id, status=JobStatus.SUCCEEDED)
     assert usage_of(second) == Usage(jobs_submitted=1, jobs_succeeded=1, video_seconds=8, cpu_seconds=3)
-    first.close()
-    second.close()
 
 
 def test_record_live_adds_up_totals_once(table: JobTable) -> None:
-    def report(seconds: float, **fields: object) -> None:
+    checked, refuse = Mock(), Mock(side_effect=KeyLimitError("The limit live_sessions of this API key is 0."))
+
+    def report(seconds: float, check: Mock = checked, **fields: object) -> None:
         compute = ComputeTime(seconds / 2, 0.0)
         live = LiveUsage(session_id="s", owner="a", live_seconds=seconds, compute=compute).model_copy(update=fields)
-        table.usage.record_live(live, lambda: None)
+        table.usage.record_live(live, check)
 
+    with pytest.raises(KeyLimitError):
+        report(0.0, refuse)
+    assert not table.usage.num_live_sessions("a", utc_now())
     for seconds in (0.0, 30.0, 30.0, 25.0, 60.0):  # one arrives twice, one late
         report(seconds)
+    assert checked.call_count == 1, "only the first report is checked"
     report(20.0, session_id="t")
     assert table.usage.num_live_sessions("a", utc_now()) == 2
     assert table.usage.num_live_sessions("a", utc_now() + timedelta(minutes=3)) == 0, "their Ingress is gone"
@@ -99,19 +136,6 @@ def test_record_live_adds_up_totals_once(table: JobTable) -> None:
     report(60.0)
     assert table.usage.num_live_sessions("a", utc_now()) == 1
     assert usage_of(table) == Usage(live_seconds=85, cpu_seconds=42.5)
-
-
-def test_record_live_checks_only_the_first_report(table: JobTable) -> None:
-    def refuse() -> None:
-        raise KeyLimitError("The limit live_sessions of this API key is 0.")
-
-    live = LiveUsage(session_id="s", owner="a")
-    with pytest.raises(KeyLimitError):
-        table.usage.record_live(live, refuse)
-    assert not table.usage.num_live_sessions("a", utc_now())
-    table.usage.record_live(live, lambda: None)
-    table.usage.record_live(live.model_copy(update={"live_seconds": 5.0}), refuse)
-    assert usage_of(table).live_seconds == 5
 
 
 def test_rows_are_those_of_the_owner_and_the_days(table: JobTable) -> None:
@@ -145,7 +169,6 @@ def test_queue_shares_seconds_in_proportion_to_weights(again: Again, lengths: di
         served[owner] += round(job.result_seconds)
     longest = max(lengths.values())
     assert served == {owner: pytest.approx(100 * weight, abs=longest) for owner, weight in weights.items()}
-    table.close()
 
 
 def test_queue_owner_that_was_idle_saves_up_no_turns(table: JobTable) -> None:
@@ -157,3 +180,214 @@ def test_queue_owner_that_was_idle_saves_up_no_turns(table: JobTable) -> None:
     assert [job.owner for job in table.queued_jobs()] == ["b", "b", "a", "a"]
     table.update_job(table.queued_jobs()[0].id, status=JobStatus.RUNNING)
     assert [job.owner for job in table.queued_jobs()] == ["b", "a", "a"]
+
+
+@pytest.fixture
+def database(again: Again) -> Database:
+    database = again()
+    database.claim()
+    return database
+
+
+def grant(**limits: Any) -> TokenGrant:
+    return TokenGrant(id="t1", avatar_id="a", origin="https://a.example", expires_at=1000, **limits)
+
+
+def test_start_after_all_sessions_raises_forbidden(database: Database) -> None:
+    sessions, token = TokenSessions(database, lambda: 0), grant(max_sessions=2, max_session_seconds=60)
+    assert [sessions.start(name, token) for name in ("s1", "s1", "s2")] == [60, 60, 60]
+    sessions.end("s1", 3)
+    with pytest.raises(ForbiddenError, match=r"all of its sessions \(2\)"):
+        TokenSessions(database, lambda: 0).start("s3", token)
+    assert sessions.start("s3", token.model_copy(update={"id": "t2"})) == 60
+
+
+def test_start_reserves_seconds_and_end_returns_unused(database: Database) -> None:
+    sessions = TokenSessions(database, lambda: 0)
+    token = grant(max_sessions=9, max_session_seconds=60, max_seconds=100)
+    assert [sessions.start(name, token) for name in ("s1", "s2")] == [60, 40]
+    with pytest.raises(ForbiddenError, match=r"The seconds of the token \(100\) are used up"):
+        sessions.start("s3", token)
+    sessions.end("s1", 5)
+    assert sessions.start("s3", token) == 55
+
+
+def test_start_deletes_rows_of_expired_tokens(database: Database) -> None:
+    TokenSessions(database, lambda: 0).start("s1", grant())
+    TokenSessions(database, lambda: 1001).start("s2", grant().model_copy(update={"id": "t2", "expires_at": 2000}))
+    assert [row["session_id"] for row in database.query("SELECT * FROM token_sessions")] == ["s2"]
+    with pytest.raises(ForbiddenError, match="has expired"):  # another machine's clock may say it has not
+        TokenSessions(database, lambda: 1001).start("s3", grant())
+
+
+NUM_FINISHED, NUM_QUEUED, NUM_RUNNING = 20_000, 64, 8
+NUM_LOOKS = 15  # at each in turn, and the fastest counts: others are at work on this machine
+MAX_RATIO = 5.0  # a queue that looks at what has ended: 250 in SQLite, 15 in PostgreSQL
+
+LOOKS: dict[str, Callable[[JobTable], object]] = {
+    "the queue": JobTable.queued_jobs,
+    "a waiting job": lambda table: table.get_job(table.unfinished_jobs()[-1].id),
+    "unfinished jobs": JobTable.unfinished_jobs,
+    "the last successes": lambda table: table.last_succeeded(20),
+}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def databases(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Database, Database]]:
+    """Two with the same waiting and running jobs, the second with thousands that have ended."""
+    if request.param == "sqlite":
+        folder = tmp_path_factory.mktemp("tables")
+        both: tuple[Database, Database] = FileDatabase(folder / "few.sqlite3"), FileDatabase(folder / "many.sqlite3")
+    else:
+        server = request.getfixturevalue("postgres")
+        both = SharedDatabase(server.new_database()), SharedDatabase(server.new_database())
+    for database, num_finished in zip(both, (40, NUM_FINISHED), strict=True):
+        _fill(database, num_finished)
+    yield both
+    for database in both:
+        database.close()
+
+
+def _fill(database: Database, num_finished: int) -> None:
+    """Jobs of two owners, finished ones first."""
+    table = JobTable(database)
+    for owner in ("many", "few"):
+        job = table.insert_job(job_record(owner=owner))
+        table.update_job(job.id, status=JobStatus.RUNNING)
+        table.update_job(job.id, status=JobStatus.SUCCEEDED)
+        columns = ", ".join(JobRecord.model_fields.keys() - {"id", "queue_position", "callback"})
+        numbers = f"SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {num_finished // 2}"
+        copies = f"SELECT id || '-' || n, {columns} FROM jobs, numbers WHERE id = ?1"
+        copy = f"WITH RECURSIVE numbers (n) AS ({numbers}) INSERT INTO jobs (id, {columns}) {copies}"
+        with database.transaction():
+            database.execute(copy, job.id)
+    for number in range(NUM_RUNNING + NUM_QUEUED):
+        job = table.insert_job(job_record(owner="many" if number % 2 else "few"))
+        if number < NUM_RUNNING:
+            table.update_job(job.id, status=JobStatus.RUNNING)
+
+
+@pytest.mark.parametrize("what", LOOKS)
+def test_finished_jobs_cost_the_queue_nothing(databases: tuple[Database, Database], what: str) -> None:
+    few, many = (JobTable(database) for database in databases)
+    assert few.count_jobs(JobStatus.QUEUED) == many.count_jobs(JobStatus.QUEUED) == NUM_QUEUED
+    assert many.count_jobs(JobStatus.SUCCEEDED) > NUM_FINISHED
+    timers = [timeit.Timer(partial(LOOKS[what], table)) for table in (few, many)]
+    took = [[timer.timeit(1) for timer in timers] for _ in range(NUM_LOOKS)]
+    few_s, many_s = map(min, zip(*took, strict=True))
+    print(f"\n{what}: {few_s * 1000:.1f} ms, beside {NUM_FINISHED} finished jobs {many_s * 1000:.1f} ms")
+    assert many_s < MAX_RATIO * few_s
+
+
+def test_a_key_is_known_until_it_is_revoked(tmp_path: Path) -> None:
+    keys = FileKeyRing(tmp_path)
+    assert keys.list() == []
+    made, key = keys.add("a studio", max_priority=1)
+    other, _ = keys.add("another")
+    assert key.startswith(f"lw_{made.id}_")
+    assert (keys.find(key), made.max_priority, other.max_priority) == (made, 1, 0)
+    assert [each.name for each in keys.list()] == ["a studio", "another"]
+    near_misses = (key[:-1], f"{key}x", key.upper(), key.replace(made.id, other.id), f"lw_{made.id}_", f"{key}\n")
+    for wrong in ("", "ü" * 40, *near_misses):
+        with pytest.raises(UnauthorizedError):
+            keys.find(wrong)
+    assert keys.revoke(made.id) == made
+    with pytest.raises(UnauthorizedError):
+        keys.find(key)
+    with pytest.raises(NotFoundError, match="no API key"):
+        keys.revoke(made.id)
+    assert keys.list() == [other]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_adding_a_key_keeps_folder_and_secret_private(tmp_path: Path, is_new: bool) -> None:
+    umask = os.umask(0o022)
+    try:
+        if not is_new:  # as an earlier version has left it
+            (tmp_path / "data").mkdir(mode=0o755)
+            (tmp_path / "data" / ".api_keys.lock").touch(mode=0o644)
+        made, key = FileKeyRing(tmp_path / "data").add("a studio")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()} == {0o600}
+    secret = key.removeprefix(f"lw_{made.id}_")
+    assert secret not in (tmp_path / "data" / "api_keys.json").read_text()
+    assert made.hash == hashlib.sha256(secret.encode()).hexdigest()
+    assert len(base64.urlsafe_b64decode(secret)) * 8 >= 160
+
+
+def test_other_processes_see_every_change(tmp_path: Path, repo_root: Path) -> None:
+    """Several add at the same time, and none is lost; a reader that was there before knows them all."""
+    reader = FileKeyRing(tmp_path)
+    assert reader.list() == []
+    code = "import sys, pathlib; from storage.local.api_keys import FileKeyRing\n" + (
+        "for _ in range(5): print(FileKeyRing(pathlib.Path(sys.argv[1])).add('x')[1])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    adding = [subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    made = [line for process in adding for line in process.communicate(timeout=60)[0].split()]
+    assert len(made) == len(reader.list()) == 15
+    assert {reader.find(key).id for key in made} == {key.id for key in reader.list()}
+
+
+def test_a_broken_file_lets_nobody_in(tmp_path: Path) -> None:
+    keys = FileKeyRing(tmp_path)
+    _, key = keys.add("a studio")
+    (tmp_path / "api_keys.json").write_text('{"keys": [{"id": ')
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="lipwright keys"):
+            keys.list()
+    with pytest.raises(ConfigError):
+        keys.find(key)
+    with pytest.raises(ConfigError):
+        keys.add("would lose the others")
+
+
+def test_webhook_secrets_are_stable_private_and_apart(tmp_path: Path) -> None:
+    made = {owner: webhook_secret(tmp_path, owner) for owner in (None, "a" * 12, "b" * 12)}
+    assert made == {owner: webhook_secret(tmp_path, owner) for owner in made}
+    assert len(set(made.values())) == 3
+    for secret in made.values():
+        assert secret.startswith("whsec_")
+        assert 24 <= len(base64.b64decode(secret.removeprefix("whsec_"))) <= 64  # the specification's bounds
+    (master,) = tmp_path.iterdir()
+    assert stat.S_IMODE(master.stat().st_mode) == 0o600
+    assert webhook_secret(tmp_path / "elsewhere", None) != made[None]
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> str:
+    return postgres.new_database()
+
+
+def test_shared_keys_and_secrets_are_one_for_all(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = open_keys(url, tmp_path), open_keys(url, tmp_path)
+    assert there.list() == [] and there.is_fresh
+    made, key = here.add("a studio", max_priority=1)
+    monkeypatch.setattr("storage.postgres.keys._FRESH_S", 0.0)
+    there.refresh()
+    assert there.find(key) == made == here.find(key)
+    here.revoke(made.id)
+    with pytest.raises(NotFoundError):
+        here.revoke(made.id)
+    there.refresh()
+    with pytest.raises(UnauthorizedError):
+        there.find(key)
+    here_secret, there_secret = webhook_secrets(url, tmp_path / "a"), webhook_secrets(url, tmp_path / "b")
+    assert here_secret("owner") == there_secret("owner") != here_secret(None) == there_secret(None)
+    assert here_secret("owner").startswith("whsec_")
+    assert list(tmp_path.iterdir()) == [], "nothing lies in the folder"
+
+
+def test_known_keys_count_while_nobody_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.postgres.keys._FRESH_S", 0.0)
+    keys = PostgresKeyRing(SharedDatabase(url))
+    made, key = keys.add("a studio")
+    keys._database = SharedDatabase("postgresql://lipwright@127.0.0.1:1/none")
+    keys.refresh()
+    assert keys.find(key) == made
+    with pytest.raises(TableUnreachableError):
+        PostgresKeyRing(keys._database).find(key)

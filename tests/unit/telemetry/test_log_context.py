@@ -12,7 +12,7 @@ import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRemovalFilter
 
-from errors import LipwrightError, NotFoundError, StageTimeoutError
+from errors import NotFoundError, StageTimeoutError
 from telemetry.log_context import CallContext, call_context, configure_logging
 from telemetry.trace_context import TraceContext
 
@@ -34,8 +34,7 @@ class Logs:
 @pytest.fixture
 def logs() -> Iterator[Logs]:
     """Serve's logger with handlers like those of a replica; afterwards all loggers are as they were."""
-    before = logger.handlers[:], logger.filters[:], logger.level, logger.propagate
-    levels, handlers = _levels(), _handlers()
+    before = {each.name: (each.level, each.handlers[:], each.filters[:], each.propagate) for each in _loggers()}
     logs = Logs()
     terminal, file = logging.StreamHandler(logs.terminal), _Buffered(logs.file)
     terminal.setFormatter(ServeFormatter("lipwright_Studio", "abc"))
@@ -43,24 +42,13 @@ def logs() -> Iterator[Logs]:
     logger.setLevel(logging.INFO)
     configure_logging()
     yield logs
-    logger.handlers, logger.filters, logger.propagate = before[0], before[1], before[3]
-    logger.setLevel(before[2])
-    for name in _levels():
-        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
-        logging.getLogger(name).handlers = handlers.get(name, [])
+    for each in _loggers():
+        level, each.handlers, each.filters, each.propagate = before.get(each.name, (logging.NOTSET, [], [], True))
+        each.setLevel(level)
 
 
-def _loggers() -> dict[str, logging.Logger]:
-    known = logging.Logger.manager.loggerDict.items()
-    return {name: each for name, each in known if isinstance(each, logging.Logger)}
-
-
-def _levels() -> dict[str, int]:
-    return {name: each.level for name, each in _loggers().items()}
-
-
-def _handlers() -> dict[str, list[logging.Handler]]:
-    return {name: each.handlers[:] for name, each in _loggers().items()}
+def _loggers() -> list[logging.Logger]:
+    return [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
 
 
 class _Buffered(logging.Handler):
@@ -76,7 +64,7 @@ class _Buffered(logging.Handler):
         self._file.write(self.format(record) + "\n")
 
 
-def test_call_context_adds_job_and_segment(logs: Logs) -> None:
+def test_call_context_adds_job_segment_and_trace(logs: Logs) -> None:
     with call_context(CallContext("4f00", 3)):
         logger.info("rendering %d frames", 9)
     logger.info("idle")
@@ -86,26 +74,22 @@ def test_call_context_adds_job_and_segment(logs: Logs) -> None:
     lines = logs.terminal.getvalue().splitlines()
     assert lines[0].endswith("-- rendering 9 frames job=4f00 segment=3")
     assert lines[1].endswith("-- idle")
-
-
-def test_call_context_adds_the_trace(logs: Logs) -> None:
     trace = TraceContext("0af7651916cd43dd8448eb211c80319c")
     with call_context(CallContext("", trace=trace)):
         logger.info("accepted")
-    (record,) = logs.records
-    assert record["trace_id"] == trace.trace_id and "job" not in record
+    assert logs.records[-1]["trace_id"] == trace.trace_id and "job" not in logs.records[-1]
     assert logs.terminal.getvalue().endswith(f"-- accepted trace_id={trace.trace_id}\n")
 
 
 async def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
+    async def child(context: CallContext) -> None:
+        logger.info("of %s", context.job_id)
+
     async def request(context: CallContext) -> None:
         with call_context(context):
             await asyncio.sleep(0)
             await asyncio.to_thread(logger.info, "of %s", context.job_id)
             await asyncio.create_task(child(context))
-
-    async def child(context: CallContext) -> None:
-        logger.info("of %s", context.job_id)
 
     await asyncio.gather(request(CallContext("a")), request(CallContext("b", 1)))
     assert len(logs.records) == 4
@@ -135,24 +119,20 @@ def test_configure_logging_module_records_reach_serve(logs: Logs) -> None:
 
 @pytest.mark.parametrize(
     ("error", "level"),
-    [(NotFoundError("There is no job 4f00."), "INFO"), (StageTimeoutError("Studio: timed out after 60 s"), "WARNING")],
+    [
+        (NotFoundError("There is no job 4f00."), "INFO"),
+        (StageTimeoutError("Studio: timed out after 60 s"), "WARNING"),
+        (ZeroDivisionError("a defect"), "ERROR"),
+    ],
 )
-def test_log_of_a_lipwright_error_is_one_line(logs: Logs, error: LipwrightError, level: str) -> None:
+def test_log_of_an_error_has_a_traceback_only_of_defects(logs: Logs, error: Exception, level: str) -> None:
     try:
         raise error
-    except LipwrightError:
+    except type(error):
         logger.exception("Request failed.")
-    (record,) = logs.records
-    assert record["levelname"] == level
-    assert len(logs.terminal.getvalue().splitlines()) == 1 and str(error) in logs.terminal.getvalue()
-
-
-def test_log_of_a_defect_keeps_its_traceback(logs: Logs) -> None:
-    try:
-        raise ZeroDivisionError
-    except ZeroDivisionError:
-        logger.exception("Request failed.")
-    assert "Traceback" in logs.terminal.getvalue()
+    (record,), text = logs.records, logs.terminal.getvalue()
+    assert record["levelname"] == level and str(error) in text
+    assert "Traceback" in text if level == "ERROR" else len(text.splitlines()) == 1
 
 
 def test_log_of_serves_router_warning_is_info(logs: Logs) -> None:

@@ -1,4 +1,4 @@
-"""Spans at a collector, and nothing without one."""
+"""Spans at a collector, and nothing without one; the W3C headers of traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from telemetry.tracing import is_exporting, span, start_tracing, trace_of_id
 from tests.otlp_collector import Collector, paths
 from tests.ports import quiet_port
 
-CALLER = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True, "a=1")
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+PARENT = f"00-{TRACE}-{SPAN}-01"
+CALLER = TraceContext(TRACE, SPAN, True, "a=1")
 
 
 def test_span_is_below_that_of_the_caller(collector: Collector) -> None:
@@ -98,3 +100,47 @@ def test_span_with_dead_collector_delays_nobody(monkeypatch: pytest.MonkeyPatch)
         with span("lost", starts_trace=True):
             pass
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "",
+        "nonsense",
+        f"00-{TRACE}-{SPAN}",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"00-{TRACE}-{SPAN}-0x",
+        f"00-{TRACE}-{SPAN}-01\n",
+    ],
+)
+def test_parse_malformed_traceparent_is_ignored(traceparent: str) -> None:
+    assert TraceContext.parse(traceparent, "a=1") is None
+
+
+@pytest.mark.parametrize(
+    ("tracestate", "kept"),
+    [("rojo=00f067aa0ba902b7,a@b=t61", True), ("a=1" + ",b=2" * 200, False), ("a", False), ("a=ü", False), ("", True)],
+)
+def test_accept_passes_on_valid_tracestate(tracestate: str, kept: bool) -> None:
+    headers = [(b"traceparent", PARENT.encode()), (b"tracestate", tracestate.encode("latin-1"))]
+    found = TraceContext.accept(headers)
+    assert found is not None
+    expected = {"tracestate": tracestate} if kept and tracestate else {}
+    assert found.headers() == {"traceparent": PARENT, **expected}
+
+
+def test_accept_joins_tracestates_and_refuses_two_parents() -> None:
+    assert TraceContext.parse(f"cc-{TRACE}-{SPAN}-03-more") == TraceContext(TRACE, SPAN, True), "a later version"
+    headers = [(b"traceparent", PARENT[:-1].encode() + b"0"), (b"tracestate", b"a=1"), (b"tracestate", b"b=2")]
+    assert TraceContext.accept(headers) == TraceContext(TRACE, SPAN, False, "a=1,b=2")
+    assert TraceContext.accept([*headers, headers[0]]) is None
+
+
+def test_of_id_job_id_is_the_trace_id() -> None:
+    assert TraceContext.of_id(TRACE) == TraceContext(TRACE)
+    other = TraceContext.of_id("../a name").trace_id
+    assert len(other) == 32 and other == TraceContext.of_id("../a name").trace_id

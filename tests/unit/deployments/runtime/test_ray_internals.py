@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ import ray
 from ray._private.log_monitor import LogMonitor
 
 from deployments.runtime import ray_internals
+from tests.waiting import wait_until
 
 _CODE = """
 import ray
@@ -60,32 +62,29 @@ def test_fork_that_hangs_or_fails_draws_no_id(monkeypatch: pytest.MonkeyPatch, l
     assert psutil.Process().children() == before
 
 
-def test_worker_output_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The log of a worker in the folder of this node."""
     node = SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path))
     monkeypatch.setattr(ray_internals, "_global_node", lambda: node)
     monkeypatch.setattr(ray_internals, "_LOG_PERIOD_S", 0.01)
+    return tmp_path / "worker-ab-01000000-77.err"
+
+
+def test_worker_output_is_passed_on(log: Path) -> None:
     seen: list[Mapping[str, Any]] = []
-    has_first = threading.Event()
-
-    def write(data: Mapping[str, Any]) -> None:
-        seen.append(data)
-        has_first.set()
-
-    with ray_internals.worker_output(write), (tmp_path / "worker-ab-01000000-77.err").open("w") as file:
+    with ray_internals.worker_output(seen.append), log.open("w") as file:
         file.write(":actor_name:ServeReplica:app:Studio\nfirst\n")
         file.flush()
-        assert has_first.wait(10)
+        wait_until(lambda: seen, 10)
         file.write("last\n")
     assert [line for data in seen for line in data["lines"]] == ["first", "last"], "also what is printed at the end"
     assert {(data["pid"], data["actor_name"]) for data in seen} == {(77, "ServeReplica:app:Studio")}
 
 
 def test_worker_output_continues_after_an_unreadable_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node = SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path))
-    monkeypatch.setattr(ray_internals, "_global_node", lambda: node)
-    monkeypatch.setattr(ray_internals, "_LOG_PERIOD_S", 0.01)
     can_read = threading.Event()
     update: Callable[[LogMonitor], None] = LogMonitor.update_log_filenames
 
@@ -96,7 +95,7 @@ def test_worker_output_continues_after_an_unreadable_file(
         update(monitor)
 
     monkeypatch.setattr(LogMonitor, "update_log_filenames", fail_first)
-    (tmp_path / "worker-ab-01000000-77.err").write_text("line\n")
+    log.write_text("line\n")
     seen: list[Mapping[str, Any]] = []
     with ray_internals.worker_output(seen.append):
         assert can_read.wait(10)
@@ -119,19 +118,12 @@ def test_controller_that_is_no_descendant_is_restarted(monkeypatch: pytest.Monke
 
 
 def test_patient_node_start_waits_for_a_late_raylet(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[object] = [RuntimeError("not registered"), RuntimeError("not registered"), {"node_id": "a"}]
-
-    def get_node(address: str, node_id: str) -> object:
-        answer = answers.pop(0)
-        if isinstance(answer, RuntimeError):
-            raise answer
-        return answer
-
+    get_node = Mock(side_effect=[RuntimeError("not registered"), RuntimeError("not registered"), {"node_id": "a"}])
     monkeypatch.setattr(ray._private.services, "get_node", get_node)
     with ray_internals._patient_node_start():
         assert ray._private.services.get_node("127.0.0.1:1", "a") == {"node_id": "a"}
     assert ray._private.services.get_node is get_node
-    answers[:] = [RuntimeError("never")] * 9
+    get_node.side_effect = RuntimeError("never")
     monkeypatch.setattr(ray_internals, "_NODE_START_S", 0.0)
     with ray_internals._patient_node_start(), pytest.raises(RuntimeError, match="never"):
         ray._private.services.get_node("127.0.0.1:1", "a")

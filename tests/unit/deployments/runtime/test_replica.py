@@ -1,4 +1,4 @@
-"""Blocking work in a replica: bounded, over when its request is over, and missed when it does not come back."""
+"""Work in a replica: bounded, over when its request is over, missed when it does not come back; drained nodes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from ray.exceptions import RayActorError
 
-from config import DecoderConfig
+from deployments.runtime import node_drain
+from deployments.runtime.node_drain import NodeDrain
 from deployments.runtime.replica import CallGate, ComputeClock, Threads, stage_method
 from deployments.runtime.replica_watch import ReplicaWatch
 from errors import CapacityError, StageTimeoutError
 from jobs.model.compute import ComputeTime, metered, received
 from jobs.requests import ReplicaStatus
 from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
 from rendering.avatar_cache import LruPool
 from telemetry.log_context import CallContext
 from telemetry.trace_context import TraceContext
 from tests.otlp_collector import Collector
-from tests.unit.media import decoder_tasks
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 SEEN = {"Studio": ReplicaStatus(num_running=1, num_other=0, is_healthy=True)}
 
@@ -46,49 +46,30 @@ def hung() -> Iterator[threading.Event]:
 
 
 async def test_a_silent_controller_is_asked_one_question() -> None:
-    questions: list[str] = []
     answer = threading.Event()
-
-    def ask() -> dict[str, ReplicaStatus]:
-        questions.append(threading.current_thread().name)
-        answer.wait(30)
-        return SEEN
-
+    ask = Mock(side_effect=lambda: SEEN if answer.wait(30) else {})
     watch = ReplicaWatch(ask)
     first = await asyncio.gather(*(watch.read() for _ in range(20)))
     assert first == [{}] * 20, "nothing was known before"
     later = asyncio.create_task(watch.read())
     await asyncio.sleep(0.1)
-    assert len(questions) == 1
+    assert ask.call_count == 1
     answer.set()
     # Where this process stands still for as long as the controller is waited for, the next call gets the news.
     assert await later == SEEN or await watch.read() == SEEN
 
 
 async def test_replicas_read_recently_are_not_waited_for(hung: threading.Event) -> None:
-    num_asked = 0
-
-    def ask() -> dict[str, ReplicaStatus]:
-        nonlocal num_asked
-        num_asked += 1
-        if num_asked > 1:
-            hung.wait(60)
-        return SEEN
-
+    ask = Mock(return_value=SEEN)
     watch = ReplicaWatch(ask)
     assert await watch.read() == SEEN
+    ask.side_effect = lambda: hung.wait(60)
     watch._asked_at = -math.inf  # the next query is due
     async with asyncio.timeout(2.0):
         assert await watch.read() == SEEN
-    await until(lambda: num_asked == 2)
+    await until(lambda: ask.call_count == 2)
     hung.set()
-
-
-async def test_a_controller_that_is_gone_fails_no_request() -> None:
-    def ask() -> dict[str, ReplicaStatus]:
-        raise RayActorError()
-
-    assert await ReplicaWatch(ask).read() == {}
+    assert await ReplicaWatch(Mock(side_effect=RayActorError())).read() == {}, "Serve's controller is gone"
 
 
 async def test_run_passes_results_errors_and_context() -> None:
@@ -132,17 +113,18 @@ async def test_run_divides_cpu_and_gpu_time_among_calls(monkeypatch: pytest.Monk
     assert work(1.0) == ComputeTime(4.0, 2.0)
 
 
+class Stage:
+    def __init__(self) -> None:
+        self.threads = Threads("Stage")
+        self._gate = CallGate(self.threads)
+
+    @stage_method
+    async def work(self, earlier: int, seconds: float) -> int:
+        await self.threads.run(lambda token: burn(seconds), 60)
+        return earlier + 1
+
+
 async def test_stage_method_returns_compute_time_of_chain() -> None:
-    class Stage:
-        def __init__(self) -> None:
-            self.threads = Threads("Stage")
-            self._gate = CallGate(self.threads)
-
-        @stage_method
-        async def work(self, earlier: int, seconds: float) -> int:
-            await self.threads.run(lambda token: burn(seconds), 60)
-            return earlier + 1
-
     stage = Stage()
     with metered() as meter:
         first = await stage.work(CallContext("job"), 0, 0.05)
@@ -152,26 +134,21 @@ async def test_stage_method_returns_compute_time_of_chain() -> None:
         assert received(second) == 2 and meter.total == second.compute
 
 
-async def test_run_reuses_threads_and_replaces_hanging_ones(hung: threading.Event) -> None:
-    threads = Threads("Studio")
-    used = {await threads.run(lambda token: threading.get_ident(), 60) for _ in range(20)}
-    assert len(used) == 1
-    with pytest.raises(StageTimeoutError):
-        await threads.run(lambda token: hung.wait(), 0.1)
-    assert await threads.run(lambda token: threading.get_ident(), 60) not in used
-
-
 async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
     threads = Threads("FaceSynthesis")
     gate = CallGate(threads)
 
-    async def enter(attempt: int) -> None:
+    async def enter(attempt: int, timeout_s: float = 0.0) -> None:
         async with gate.enter(CallContext("job", attempt=attempt)):
-            pass
+            if timeout_s:
+                await threads.run(lambda token: hung.wait(), timeout_s)
 
-    await enter(1)
+    hanging = asyncio.create_task(enter(1, 1.0))
+    await asyncio.sleep(0)
+    with pytest.raises(CapacityError, match="hangs"):
+        await enter(2)
     with pytest.raises(StageTimeoutError):
-        await threads.run(lambda token: hung.wait(), 0.1)
+        await hanging
     for attempt in (1, 2):
         with pytest.raises(CapacityError, match="hangs"):
             await enter(attempt)
@@ -180,96 +157,53 @@ async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
     await enter(2)
 
 
-class Stage:
-    def __init__(self) -> None:
-        self._gate = CallGate(Threads("Stage"))
-
-    @stage_method
-    async def work(self, answer: int) -> int:
-        return answer
-
-
 async def test_stage_method_is_a_span_below_its_attempt(collector: Collector) -> None:
     trace = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
-    assert received(await Stage().work(CallContext("job", 3, trace=trace), 7)) == 7
+    assert received(await Stage().work(CallContext("job", 3, trace=trace), 6, 0.0)) == 7
     (span,) = await asyncio.to_thread(collector.wait, "Stage.work")
     assert span.parent_id == trace.span_id
     assert span.attributes == {"job": "job", "segment": 3, "replica": f"process {os.getpid()}"}
 
 
 async def test_enter_of_two_retries_at_once_refuses_the_second() -> None:
-    gate, story = CallGate(Threads("FaceSynthesis")), []
+    gate, begun = CallGate(Threads("FaceSynthesis")), list[str]()
 
     async def enter(name: str) -> None:
-        try:
-            async with gate.enter(CallContext("job", attempt=2)):
-                story.append(f"{name} begins")
-        except CapacityError:
-            story.append(f"{name} is refused")
-
-    await asyncio.gather(enter("first"), enter("second"))
-    assert story == ["second is refused", "first begins"]
-
-
-async def test_enter_of_a_retry_behind_hanging_work_is_refused(hung: threading.Event) -> None:
-    threads = Threads("FaceSynthesis")
-    gate = CallGate(threads)
-
-    async def hang() -> None:
-        async with gate.enter(CallContext("job", attempt=1)):
-            await threads.run(lambda token: hung.wait(), 1.0)
-
-    hanging = asyncio.create_task(hang())
-    await asyncio.sleep(0)
-    with pytest.raises(CapacityError, match="hangs"):
         async with gate.enter(CallContext("job", attempt=2)):
-            pytest.fail("it is let in to a replica that will be replaced")
-    with pytest.raises(StageTimeoutError):
-        await hanging
+            begun.append(name)
+
+    first, second = await asyncio.gather(enter("first"), enter("second"), return_exceptions=True)
+    assert (first, begun) == (None, ["first"]) and isinstance(second, CapacityError)
 
 
 async def test_run_waits_for_a_free_thread() -> None:
-    at_work, most = 0, 0
+    at_work = most = 0
 
-    def work(token: CancelToken, awaits_others: bool) -> None:
+    def work(token: CancelToken, num_awaited: int) -> None:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
         time.sleep(0.05)
-        deadline = time.monotonic() + 30
-        while awaits_others and most < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: most >= num_awaited, 30)
         at_work -= 1
 
-    async def run(threads: Threads, awaits_others: bool) -> int:
-        nonlocal most
-        most = 0
-        await asyncio.gather(*(threads.run(partial(work, awaits_others=awaits_others), 60) for _ in range(4)))
-        return most
-
-    assert await run(Threads("FaceSynthesis", max_at_once=1), False) == 1
-    assert await run(Threads("FaceSynthesis"), True) > 1
+    for max_at_once in (1, 2):
+        threads, most = Threads("FaceSynthesis", max_at_once=max_at_once), 0
+        await asyncio.gather(*(threads.run(partial(work, num_awaited=max_at_once), 60) for _ in range(4)))
+        assert most == max_at_once
 
 
-async def test_run_after_timeout_of_the_call_before_it_runs() -> None:
-    released = threading.Event()
-    try:
-        threads = Threads("FaceSynthesis", max_at_once=1)
-        hung = asyncio.create_task(threads.run(lambda token: released.wait(20), 0.1))
-        await asyncio.sleep(0)
-        answer = await threads.run(lambda token: 7, 60)
-        with pytest.raises(StageTimeoutError):
-            await hung
-        assert answer == 7
-    finally:
-        released.set()
+async def test_run_after_timeout_of_the_call_before_it_runs(hung: threading.Event) -> None:
+    threads = Threads("FaceSynthesis", max_at_once=1)
+    hanging = asyncio.create_task(threads.run(lambda token: hung.wait(20), 0.1))
+    await asyncio.sleep(0)
+    assert await threads.run(lambda token: 7, 60) == 7
+    with pytest.raises(StageTimeoutError):
+        await hanging
 
 
 async def test_finished_work_is_not_referenced() -> None:
-    class Frames:
-        pass
-
-    frames = Frames()
+    frames = Mock()
     await Threads("Studio").run(partial(lambda frames, stop: None, frames), 60)
     held = weakref.ref(frames)
     del frames
@@ -318,58 +252,35 @@ async def test_cancelled_run_stops_its_work_and_waits_for_it() -> None:
     threads.check()
 
 
-async def test_cancelled_decode_ends_at_once(tmp_path: Path) -> None:
-    threads, started = Threads("Studio"), tmp_path / "started"
-    with Decoders(DecoderConfig(sandbox=False)) as decoders:
-        sleep = partial(decoder_tasks.sleep, 60, started)
-        decode = partial(decoders.run, sleep, file=Path("x.mp4"), timeout_s=60)
-        task: asyncio.Task[str] = asyncio.create_task(threads.run(lambda token: decode(token=token), 60))
-        await until(started.exists)
-        start = time.monotonic()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - start < 20, "the decode itself takes a minute"
-    threads.check()
-
-
 async def test_run_past_its_timeout_fails_the_health_check(hung: threading.Event) -> None:
     threads = Threads("Studio")
+    used = {await threads.run(lambda token: threading.get_ident(), 60) for _ in range(20)}
+    assert len(used) == 1
     start = time.monotonic()
     with pytest.raises(StageTimeoutError, match="Studio"):
         await threads.run(lambda token: hung.wait(), 0.2)
     assert time.monotonic() - start < 20
     with pytest.raises(StageTimeoutError, match="1 task"):
         threads.check()
-    assert await threads.run(lambda token: "others go on", 60) == "others go on"
+    assert await threads.run(lambda token: threading.get_ident(), 60) not in used, "others go on"
     hung.set()
     await until(lambda: not threads.num_overdue)
     threads.check()  # it came back after all
-
-
-async def test_cancelled_work_that_ends_passes_the_health_check() -> None:
-    threads = Threads("Studio")
-
-    def work(token: CancelToken) -> None:
-        while not token.is_cancelled():
-            time.sleep(0.01)
-
     with pytest.raises(StageTimeoutError):
-        await threads.run(work, 0.2)
+        await threads.run(_wait_for_cancellation, 0.2)
     await until(lambda: not threads.num_overdue)  # a busy machine may not have let it end yet
     threads.check()
 
 
+def _wait_for_cancellation(token: CancelToken) -> None:
+    while not token.is_cancelled():
+        time.sleep(0.01)
+
+
 async def test_cancelled_run_that_hangs_fails_the_health_check(hung: threading.Event) -> None:
-    threads = Threads("FaceSynthesis", max_unwind_s=0.3)
-    started = threading.Event()
-
-    def hang(token: CancelToken) -> None:
-        started.set()
-        hung.wait()
-
+    threads, hang = Threads("FaceSynthesis", max_unwind_s=0.3), Mock(side_effect=lambda token: hung.wait())
     task = asyncio.create_task(threads.run(hang, 60))
-    await until(started.is_set)
+    await until(lambda: hang.called)
     threads.check()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -392,14 +303,13 @@ def test_hanging_work_keeps_no_process_alive(repo_root: Path) -> None:
 
 
 def test_cancellation_token_calls_only_registered_callbacks() -> None:
-    token = CancelToken()
-    ended: list[str] = []
-    with token.on_cancel(lambda: ended.append("before")):
+    token, before, during, after = CancelToken(), Mock(), Mock(), Mock()
+    with token.on_cancel(before):
         pass
-    with token.on_cancel(lambda: ended.append("during")):
+    with token.on_cancel(during):
         token.cancel()
-    with token.on_cancel(lambda: ended.append("after")):
-        assert ended == ["during", "after"]
+    with token.on_cancel(after):
+        assert [each.call_count for each in (before, during, after)] == [0, 1, 1]
 
 
 def test_lru_pool_closes_dropped_items_once() -> None:
@@ -408,7 +318,35 @@ def test_lru_pool_closes_dropped_items_once() -> None:
     for name in ("a", "b", "c"):
         store.put(name, name.upper())
     assert closed == ["A"]
-    assert store.take("b", lambda: "new") == "B"
-    assert store.take("b", lambda: "new") == "new"
+    assert [store.take("b", lambda: "new") for _ in range(2)] == ["B", "new"]
     store.put("c", "again")
     assert closed == ["A", "C"]
+
+
+def ingress(num_running: int) -> dict[str, ReplicaStatus]:
+    return {"Ingress": ReplicaStatus(num_running=num_running, num_other=1, is_healthy=True)}
+
+
+@pytest.mark.parametrize(
+    ("is_draining", "num_running", "moves"), [(False, 1, False), (True, 0, False), (True, 1, True)]
+)
+async def test_has_successor_needs_drain_and_running_replica(is_draining: bool, num_running: int, moves: bool) -> None:
+    drain = NodeDrain(lambda: is_draining, lambda: ingress(num_running))
+    assert (await drain.is_draining(), await drain.has_successor()) == (is_draining, moves)
+
+
+async def test_until_successor_waits_for_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_drain, "_FRESH_S", 0.01)
+    answers = iter([False, False, True])
+    drain = NodeDrain(lambda: next(answers), lambda: ingress(1))
+    async with asyncio.timeout(30):
+        await drain.until_successor()
+    assert next(answers, None) is None
+
+
+async def test_is_draining_keeps_last_answer_while_ray_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_drain, "_FRESH_S", 0.0)
+    answers = [True]
+    drain = NodeDrain(lambda: answers.pop(), lambda: {})
+    assert await drain.is_draining()
+    assert await drain.is_draining(), "the second query raises IndexError"

@@ -1,7 +1,9 @@
-"""The identity of a segment: equal for equal bytes, and different for every input that decides them."""
+"""The identity of a segment, and segments and plans of finished jobs that are kept and found again."""
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -13,23 +15,38 @@ from config import LabelsConfig, RenderConfig
 from jobs.messages import (
     AvatarRef,
     Background,
+    BlockRequest,
     FacePlan,
     FrameText,
     MatteRef,
     OutputPicture,
+    PreparedSpeech,
     SegmentRequest,
     SegmentWatermark,
+    ShownBlock,
     SourceVideo,
 )
-from jobs.model.base import UploadedFile
+from jobs.model.base import UploadedFile, new_id
 from jobs.model.job_settings import JobSettings
 from jobs.model.plan import JobOptions, JobPlan
+from jobs.model.record import JobRecord, JobStatus
 from jobs.segments.identity import digest, segment_identity
-from media.probe import ColourTags, VideoInfo
+from jobs.segments.kept import KeptSegments, PlanCache
+from media.playback import Playback
+from media.probe import AudioInfo
+from models.engines.protocol import FrameSpan, PlannedBlock
+from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.plan import MouthPlan
 from models.matting.report import MatteReport
+from models.speech.level import SpeechLevel
+from storage.file_keys import plan_key, result_key, segment_key, segments_folder
+from storage.file_store import FileStore
+from storage.job_table import JobTable
+from tests.unit.job_records import job_record
+from tests.unit.jobs.test_run import VIDEO as INFO
+from tests.unit.jobs.test_run import measures_of
+from tests.unit.on_disk import on_disk
 
-INFO = VideoInfo(64, 64, Fraction(25), 50, 2.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 SOURCE = SourceVideo("avatars/a/source", INFO)
 PICTURE = OutputPicture.of(JobSettings(), INFO)
 ROWS = np.zeros(4, np.int32)
@@ -42,14 +59,8 @@ PLAN = JobPlan(options=JobOptions(engine="warp"))
 
 
 def identity(request: SegmentRequest = REQUEST, watermark: SegmentWatermark = MARKS, **changes: Any) -> str:
-    fields = {
-        "engine": "warp 27",
-        "source_sha256": "aa",
-        "plan": PLAN,
-        "render": RenderConfig(),
-        "labels": LabelsConfig(),
-    }
-    return segment_identity(request, watermark, **{**fields, **changes})
+    fields = {"engine": "warp 27", "source_sha256": "aa", "render": RenderConfig(), "labels": LabelsConfig()}
+    return segment_identity(request, watermark, **{**fields, "plan": PLAN, **changes})
 
 
 def _moved(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -60,9 +71,7 @@ def _moved(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 MATTE = MatteReport(mode="person", sha256="aa", uncertain_share=0.0)
 BACKGROUND = Background(
-    MatteRef("avatars/a/mattes/auto-1/matte.mp4", INFO, MATTE),
-    None,
-    SourceVideo("jobs/1/background", INFO),
+    MatteRef("avatars/a/mattes/auto-1/matte.mp4", INFO, MATTE), None, SourceVideo("jobs/1/background", INFO)
 )
 
 
@@ -90,22 +99,13 @@ def test_identity_other_request_is_different(request_: SegmentRequest) -> None:
 
 
 @pytest.mark.parametrize(
-    "watermark",
-    [
-        MARKS._replace(corners=("top_right",)),
-        MARKS._replace(num_frames=3),
-        MARKS._replace(invisible_id="11" * 8),
-        MARKS._replace(first_frame=25),
-        MARKS._replace(texts=(FrameText(0, 4, "Hello"),)),
-    ],
-)
-def test_identity_other_watermark_is_different(watermark: SegmentWatermark) -> None:
-    assert identity(watermark=watermark) != identity()
-
-
-@pytest.mark.parametrize(
     "changes",
     [
+        {"watermark": MARKS._replace(corners=("top_right",))},
+        {"watermark": MARKS._replace(num_frames=3)},
+        {"watermark": MARKS._replace(invisible_id="11" * 8)},
+        {"watermark": MARKS._replace(first_frame=25)},
+        {"watermark": MARKS._replace(texts=(FrameText(0, 4, "Hello"),))},
         {"engine": "warp 28"},
         {"source_sha256": "bb"},
         {"render": RenderConfig(crf=21)},
@@ -114,18 +114,15 @@ def test_identity_other_watermark_is_different(watermark: SegmentWatermark) -> N
         {"labels": LabelsConfig(visible_height=0.1)},
     ],
 )
-def test_identity_other_settings_are_different(changes: dict[str, Any]) -> None:
+def test_identity_other_marks_or_settings_are_different(changes: dict[str, Any]) -> None:
     assert identity(**changes) != identity()
 
 
 def test_identity_equal_request_is_equal() -> None:
     again = replace(REQUEST, faces=(replace(FACE, plan=MOUTH.slice(0, 4), weight=WEIGHTS.copy()),))
     assert identity(again) == identity()
-
-
-def test_identity_same_source_of_another_face_is_equal() -> None:
     other = replace(REQUEST, source=replace(SOURCE, key="avatars/b/source"))
-    assert identity(other) == identity()
+    assert identity(other) == identity(), "the same source of another face"
 
 
 def test_identity_background_file_counts_by_content() -> None:
@@ -137,11 +134,170 @@ def test_identity_background_file_counts_by_content() -> None:
     assert with_file("1", "aa") == with_file("2", "aa") != with_file("2", "bb")
 
 
-def test_digest_unknown_type_raises_type_error() -> None:
+def test_digest_of_split_values_is_different() -> None:
     with pytest.raises(TypeError):
         digest(object())
-
-
-def test_digest_of_split_values_is_different() -> None:
     assert digest(("ab", "c")) != digest(("a", "bc"))
     assert digest(np.zeros((2, 3))) != digest(np.zeros((3, 2))) != digest(np.zeros((3, 2), np.float32))
+
+
+def _ended(table: JobTable, files: FileStore, status: JobStatus = JobStatus.SUCCEEDED) -> JobRecord:
+    """A job with two segments of 100 bytes and a result."""
+    job = table.insert_job(job_record())
+    for key in (segment_key(job.id, 0), segment_key(job.id, 1), result_key(job.id)):
+        on_disk(files, key).write_bytes(bytes(100))
+    for each in (JobStatus.RUNNING, status):
+        table.update_job(job.id, status=each)
+    return job
+
+
+def _have_segments(files: FileStore, *jobs: JobRecord) -> list[bool]:
+    return [files.has(segment_key(job.id, 0)) for job in jobs]
+
+
+def test_sweep_deletes_the_oldest_until_the_rest_fits(table: JobTable, files: FileStore) -> None:
+    first, second, third = (_ended(table, files) for _ in range(3))
+    kept = KeptSegments(450, table, files)
+    kept.sweep()
+    assert _have_segments(files, first, second, third) == [False, True, True]
+    assert files.has(result_key(first.id))
+    fourth = _ended(table, files)
+    kept.sweep()
+    assert _have_segments(files, second, third, fourth) == [False, True, True]
+
+
+def test_sweep_keeps_those_of_running_and_successful_jobs(table: JobTable, files: FileStore) -> None:
+    ended, failed = _ended(table, files), _ended(table, files, JobStatus.FAILED)
+    running = table.insert_job(job_record(status=JobStatus.RUNNING))
+    on_disk(files, segment_key(running.id, 0)).write_bytes(bytes(100))
+    KeptSegments(1000, table, files).sweep()
+    assert _have_segments(files, ended, failed, running) == [True, False, True]
+    kept = KeptSegments(0, table, files)
+    kept.sweep()
+    assert _have_segments(files, ended, running) == [False, True] and not kept.evict_oldest()
+
+
+def test_evict_oldest_deletes_one_job_at_a_time(table: JobTable, files: FileStore) -> None:
+    first, second = _ended(table, files), _ended(table, files)
+    kept = KeptSegments(1000, table, files)
+    assert kept.evict_oldest() and _have_segments(files, first, second) == [False, True]
+    assert kept.evict_oldest() and _have_segments(files, first, second) == [False, False]
+    assert not kept.evict_oldest()
+
+
+RATE, SECONDS = 16_000, 60
+LEVEL = SpeechLevel(RATE * SECONDS, 1.0, -20.0)
+BLOCK_REQUEST = BlockRequest(
+    AvatarRef("avatars/a", SourceVideo("avatars/a/source", INFO)),
+    "warp",
+    FrameSpan(Fraction(25), 500, 250, 1500),  # 20 s to 30 s
+    Playback(),
+)
+STATE = PathState(3, np.zeros(8, np.float32))
+PLANNED = ShownBlock(PlannedBlock(MOUTH, STATE, measures_of(0, 4)), np.arange(4))
+
+
+class Bench:
+    def __init__(self, files: FileStore) -> None:
+        self.files, self.num_planned = files, 0
+        self.job_ids = [new_id(), new_id()]
+        for job_id in self.job_ids:
+            self.files.stored.make_folder(segments_folder(job_id))
+
+    def plan(
+        self,
+        samples: np.ndarray[Any, Any] | None = None,
+        request: BlockRequest = BLOCK_REQUEST,
+        state: object = STATE,
+        job_ids: list[str] | None = None,
+        settings: tuple[object, ...] = ("warp 27",),
+        level: SpeechLevel = LEVEL,
+        context_seconds: float | None = 8.0,
+    ) -> ShownBlock:
+        job_ids = job_ids or self.job_ids[1:]
+        key = f"jobs/{job_ids[0]}/speech.npy"
+        with self.files.stored.written(key) as path, path.open("wb") as file:
+            np.save(file, np.zeros(RATE * SECONDS, np.int16) if samples is None else samples)
+        speech = PreparedSpeech(key, AudioInfo(RATE, 1, SECONDS, "pcm"), level)
+
+        async def made() -> ShownBlock:
+            self.num_planned += 1
+            return PLANNED
+
+        cache = PlanCache(self.files.stored, job_ids, settings, context_seconds)
+        return asyncio.run(cache.plan(speech, request, state, made))
+
+
+@pytest.fixture
+def bench(files: FileStore) -> Bench:
+    return Bench(files)
+
+
+def _changed_at(seconds: float) -> np.ndarray[Any, Any]:
+    samples = np.zeros(RATE * SECONDS, np.int16)
+    samples[round(seconds * RATE)] = 1
+    return samples
+
+
+def test_plan_same_input_is_planned_once(bench: Bench) -> None:
+    bench.plan()
+    known = bench.plan()
+    for seconds in (11.5, 38.5):
+        bench.plan(_changed_at(seconds))  # outside of its context
+    assert bench.num_planned == 1
+    assert pickle.dumps(known) == pickle.dumps(PLANNED)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"samples": _changed_at(12.5)},
+        {"samples": _changed_at(25)},
+        {"samples": _changed_at(37.5)},
+        {"request": replace(BLOCK_REQUEST, expressiveness=1.2)},
+        {"request": replace(BLOCK_REQUEST, playback=Playback("loop"))},
+        {"request": replace(BLOCK_REQUEST, span=replace(BLOCK_REQUEST.span, first=501))},
+        {"state": PathState(4, STATE.shape)},
+        {"state": None},
+        {"settings": ("warp 28",)},
+        {"level": SpeechLevel(RATE * SECONDS, 1.1, -20.0)},
+    ],
+)
+def test_plan_other_input_is_planned_again(bench: Bench, changes: dict[str, Any]) -> None:
+    bench.plan()
+    bench.plan(**changes)
+    assert bench.num_planned == 2
+
+
+def test_plan_of_the_revised_job_is_copied(bench: Bench) -> None:
+    earlier, later = bench.job_ids
+    bench.plan(job_ids=[earlier])
+    bench.plan(job_ids=[later, earlier])
+    bench.files.delete_job(earlier)
+    bench.plan(job_ids=[later, earlier])
+    assert bench.num_planned == 1
+    for _ in range(2):
+        bench.plan(job_ids=[later], context_seconds=None)
+    assert bench.num_planned == 3, "without a known context, none is stored"
+
+
+EXECUTED: list[str] = []
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _execute, ()
+
+
+def _execute() -> None:
+    EXECUTED.append("code of a stored plan")
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(Malicious()), pickle.dumps([1])])
+def test_plan_damaged_file_is_planned_again(bench: Bench, content: bytes) -> None:
+    bench.plan()
+    (name,) = (name for name in bench.files.stored.entries(segments_folder(bench.job_ids[1])) if name != "speech.npy")
+    on_disk(bench.files, plan_key(bench.job_ids[1], name.removeprefix("plan-"))).write_bytes(content)
+    bench.plan()
+    assert bench.num_planned == 2
+    assert EXECUTED == []

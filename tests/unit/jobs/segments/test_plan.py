@@ -1,4 +1,4 @@
-"""The plan of a job: blocks and segments tile the output exactly."""
+"""Blocks and segments tile the output; which frames carry a mark; the limit of segments in flight."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from fractions import Fraction
 
 import pytest
 
-from config import JobConfig, PipelineConfig, RenderConfig
+from config import JobConfig, LabelsConfig, PipelineConfig, RenderConfig
+from jobs.messages import SegmentWatermark
+from jobs.model.plan import JobOptions
+from jobs.model.turns import PlannedTurn
 from jobs.segments.limiter import SegmentLimiter
-from jobs.segments.plan import plan_blocks
+from jobs.segments.plan import Segment, plan_blocks, segment_watermark
 
 RENDER = RenderConfig()
+FPS = Fraction(30000, 1001)
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 25, 26, 99, 100, 749, 750, 751, 1600, 90_000])
@@ -33,11 +37,62 @@ def test_the_first_segment_is_short_and_no_other_is_tiny() -> None:
     assert lengths[0] == 25
     assert min(lengths[1:]) >= 50
     assert max(lengths) < 150
+    assert plan_blocks(750, Fraction(25), RENDER)[0] == blocks[0], "a longer job starts alike"
 
 
-def test_the_plan_of_a_longer_job_starts_alike() -> None:
-    short, long = plan_blocks(750, Fraction(25), RENDER), plan_blocks(1500, Fraction(25), RENDER)
-    assert short[0] == long[0]
+@pytest.mark.parametrize(("seconds", "num_marked"), [(2.0, 60), (5.5, 165), (1000.0, 600), (None, 600)])
+def test_it_stands_from_the_opening_frame_on_for_so_long(seconds: float | None, num_marked: int) -> None:
+    settings, options = LabelsConfig(visible_seconds=seconds), JobOptions(engine="warp", visible_label=True)
+    marked: list[bool] = []
+    for block in plan_blocks(600, FPS, RenderConfig()):
+        for segment in block.segments:
+            num_frames = segment.stop - segment.start
+            watermark = segment_watermark(options, segment, FPS, settings)
+            assert watermark.corners == ("bottom_right",)
+            num_here = num_frames if watermark.num_frames is None else min(num_frames, watermark.num_frames)
+            marked += [True] * num_here + [False] * (num_frames - num_here)
+    assert marked == [True] * num_marked + [False] * (600 - num_marked)
+
+
+def test_it_stands_where_it_is_asked_for() -> None:
+    segment, settings = Segment(0, 0, 25), LabelsConfig()
+    assert segment_watermark(JobOptions(engine="warp"), segment, FPS, settings) == SegmentWatermark()
+    later = segment_watermark(JobOptions(engine="warp"), Segment(1, 25, 125), FPS, settings, "0123456789abcdef")
+    assert later == SegmentWatermark(invisible_id="0123456789abcdef", first_frame=25)
+    both = JobOptions(engine="warp", visible_label=True, visible_label_top=True)
+    assert segment_watermark(both, segment, FPS, settings).corners == ("bottom_right", "top_right")
+
+
+def test_burnt_texts_are_shown_in_their_frames() -> None:
+    turns = (
+        PlannedTurn(start=0.5, end=1.5, text="a"),
+        PlannedTurn(start=1.5, end=2, text="b"),
+        PlannedTurn(start=3, end=4),
+    )
+    options = JobOptions(engine="warp", turns=turns, subtitles="burnt")
+    shown = [""] * 100
+    for segment in (Segment(0, 0, 20), Segment(1, 20, 45), Segment(2, 45, 100)):
+        for first, stop, text in segment_watermark(options, segment, Fraction(25), LabelsConfig()).texts:
+            shown[segment.start + first : segment.start + stop] = [text] * (stop - first)
+    assert shown == [""] * 13 + ["a"] * 25 + ["b"] * 12 + [""] * 50
+    assert not segment_watermark(JobOptions(engine="warp", turns=turns), segment, Fraction(25), LabelsConfig()).texts
+
+
+async def test_drain_waits_for_segments_in_flight_and_starts_no_other() -> None:
+    limiter = SegmentLimiter(PipelineConfig())
+    assert await limiter.drain(0.001), "nothing is in flight"
+    limiter = SegmentLimiter(PipelineConfig())
+    await limiter.acquire("job")
+    assert not await limiter.drain(0.01), "it gives up after its time"
+    draining = asyncio.create_task(limiter.drain(30))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(limiter.acquire("job"))
+    await asyncio.sleep(0.01)
+    assert not draining.done()
+    limiter.release("job")
+    assert await draining
+    assert not waiting.done()
+    waiting.cancel()
 
 
 def _make_limiter(num_studios: int = 0, **render: float) -> SegmentLimiter:
@@ -73,42 +128,31 @@ async def test_a_single_job_gets_the_permits_of_all_studios() -> None:
 
     assert [await run(number) for number in (0, 1, 4)] == [2, 3, 12]
     assert await run(4, segments_per_studio=0) == 2
-
-
-async def test_more_studios_grant_permits_to_waiting_jobs() -> None:
     limiter = _make_limiter(1)
-    task = await _fill(limiter, "job")
+    waiting = await _fill(limiter, "job")
     limiter.set_num_studios(3)
     await _settle()
-    assert limiter.num_in_flight["job"] == 9
-    task.cancel()
+    assert limiter.num_in_flight["job"] == 9, "more studios grant permits to jobs that wait"
+    waiting.cancel()
 
 
 async def test_new_job_gets_permits_at_once_and_then_an_equal_share() -> None:
-    async def run() -> tuple[int, int, int]:
-        limiter = _make_limiter(4)
-        tasks = [await _fill(limiter, "first"), await _fill(limiter, "second")]
-        at_once = limiter.num_in_flight["second"]
-        for _ in range(20):
-            # What the first one has sent comes back; the place goes to the one who has less.
-            limiter.release(max("first", "second", key=lambda job_id: limiter.num_in_flight[job_id]))
-            await _settle()
-        for task in tasks:
-            task.cancel()
-        return at_once, limiter.num_in_flight["first"], limiter.num_in_flight["second"]
-
-    at_once, first, second = await run()
-    assert at_once == 2
+    limiter = _make_limiter(4)
+    tasks = [await _fill(limiter, "first"), await _fill(limiter, "second")]
+    assert limiter.num_in_flight["second"] == 2
+    for _ in range(20):
+        # What the first one has sent comes back; the place goes to the one who has less.
+        limiter.release(max("first", "second", key=lambda job_id: limiter.num_in_flight[job_id]))
+        await _settle()
+    for task in tasks:
+        task.cancel()
+    first, second = limiter.num_in_flight["first"], limiter.num_in_flight["second"]
     assert first + second <= 12 + 2
     assert abs(first - second) <= 1
 
 
 @pytest.mark.parametrize("is_granted", [False, True], ids=["waiting", "granted"])
 async def test_cancelled_job_returns_its_permits(is_granted: bool) -> None:
-    async def _takes(limiter: SegmentLimiter) -> bool:
-        await limiter.acquire("third")
-        return True
-
     limiter = _make_limiter(0)
     await limiter.acquire("other")
     for _ in range(2):
@@ -120,17 +164,14 @@ async def test_cancelled_job_returns_its_permits(is_granted: bool) -> None:
     waits.cancel()
     await asyncio.gather(waits, return_exceptions=True)
     assert limiter.num_in_flight["job"] == (1 if is_granted else 2)
-    assert await asyncio.wait_for(_takes(limiter), 10)
+    await asyncio.wait_for(limiter.acquire("third"), 10)
 
 
 def test_max_running_jobs_grows_with_the_studios() -> None:
     assert [_make_limiter(number).max_running_jobs for number in (0, 1, 2, 8)] == [4, 4, 4, 16]
-    assert SegmentLimiter(PipelineConfig()).max_running_jobs == PipelineConfig().jobs.max_running_jobs
-
-
-def test_limiter_with_fixed_window_does_not_follow_studios() -> None:
-    assert _make_limiter().follows_studios
-    assert not SegmentLimiter(PipelineConfig()).follows_studios
+    fixed = SegmentLimiter(PipelineConfig())
+    assert fixed.max_running_jobs == PipelineConfig().jobs.max_running_jobs
+    assert _make_limiter().follows_studios and not fixed.follows_studios
 
 
 @pytest.mark.parametrize("num_studios", [0, 4], ids=["windows", "studios"])

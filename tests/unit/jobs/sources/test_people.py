@@ -7,7 +7,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ from jobs.messages import PreparedSpeech, SourceVideo, encode_source_info
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.people import People
-from media.audio_parts import AudioPart
-from media.probe import AudioInfo, ColourTags, VideoInfo
+from media.probe import AudioInfo
 from models.avatar.folder import write_whole
 from models.engines.protocol import FrameSpan
 from models.face.choice import FaceChoice
@@ -35,9 +33,9 @@ from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.jobs.sources.test_avatars import VIDEO
 from tests.unit.on_disk import on_disk
 
-VIDEO = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, True, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 APPEARANCES = [np.eye(240, dtype=np.float16)[[0, 1]], np.eye(240, dtype=np.float16)[[2]]]
 PLACES = [np.array([0, 10, 10, 30, 30]), np.array([5, 40, 10, 60, 30])]
 TURNS = (
@@ -45,10 +43,6 @@ TURNS = (
     SpeakerTurn(start=1, end=3, person=1, confidence=0.9),
     SpeakerTurn(start=3, end=4, person=None, confidence=0.9),
 )
-
-
-def _person(number: int) -> SeenPerson:
-    return SeenPerson(number=number, seen=(TimeRange(start=0, end=4),), face_pixels=80, frontal_share=1)
 
 
 class Scanning(NoStages):
@@ -61,10 +55,13 @@ class Scanning(NoStages):
         self.fault: Exception | None = None
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
+        self.choice: FaceChoice | None = None
 
-    async def scan_people(
-        self, context: CallContext, source: SourceVideo, start: int, stop: int, state: ScanState | None, out: str
-    ) -> ScanState:
+    async def track(self, context: CallContext, source: SourceVideo, choice: FaceChoice, *_: Any) -> TrackState:
+        self.choice = choice
+        raise FaceNotFoundError("not there")
+
+    async def scan_people(self, context: Any, source: Any, start: int, stop: int, state: Any, out: str) -> ScanState:
         assert (self.files.root / out).parent.is_dir()
         self.counts["frames"] += stop - start
         if start:
@@ -73,14 +70,10 @@ class Scanning(NoStages):
             raise self.fault
         return ScanState()
 
-    async def prepare_speech(
-        self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
-    ) -> PreparedSpeech:
+    async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *_: Any) -> PreparedSpeech:
         return PreparedSpeech(speech, AudioInfo(16000, 1, 4.0, "aac"), SpeechLevel(64000, 1.0, -20.0))
 
-    async def predict_source_mouth(
-        self, context: CallContext, speech: PreparedSpeech, span: FrameSpan, out: str
-    ) -> None:
+    async def predict_source_mouth(self, context: CallContext, speech: Any, span: FrameSpan, out: str) -> None:
         self.counts["rows"] += span.num
 
     async def find_people(
@@ -88,14 +81,13 @@ class Scanning(NoStages):
     ) -> None:
         self.counts["searches"] += 1
         assert len(scans) > 1 and bool(mouths) == source.info.has_audio
-        report = PeopleReport(people=(_person(0), _person(1)), turns=self.turns)
+        seen = {"seen": (TimeRange(start=0, end=4),), "face_pixels": 80, "frontal_share": 1}
+        people = tuple(SeenPerson.model_validate({"number": number, **seen}) for number in range(2))
+        report = PeopleReport(people=people, turns=self.turns)
         with self.files.stored.written_folder(folder, PEOPLE_PART, PEOPLE_REPORT) as made:
             with (made / PEOPLE_PART / PEOPLE_IDENTITIES).open("wb") as file:
-                np.savez(
-                    file,
-                    **{f"appearances-{number}": each for number, each in enumerate(APPEARANCES)},  # type: ignore[arg-type]
-                    **{f"first_seen-{number}": each for number, each in enumerate(PLACES)},  # type: ignore[arg-type]
-                )
+                arrays: dict[str, Any] = {f"appearances-{number}": each for number, each in enumerate(APPEARANCES)}
+                np.savez(file, **arrays, **{f"first_seen-{number}": each for number, each in enumerate(PLACES)})
             for number in range(2):
                 (made / PEOPLE_PART / person_picture(number)).write_bytes(b"face %d" % number)
             write_whole(made / PEOPLE_PART / PEOPLE_REPORT, report.model_dump(mode="json"))
@@ -142,13 +134,9 @@ async def test_one_search_serves_all_avatars_of_a_source(bench: Bench) -> None:
     assert picture.read_bytes() == b"face 1"
     assert not (on_disk(bench.files, avatar_folder(first.key)) / "scan").exists()
     assert bench.stages.counts == {"frames": 100, "rows": 200, "searches": 1}
-
-
-async def test_owners_share_no_search(bench: Bench) -> None:
-    for owner in ("anna", "ben"):
-        record = bench.avatar(owner=owner)
-        await _report(bench, record)
-    assert bench.stages.counts["searches"] == 2
+    bench.info = replace(VIDEO, has_audio=False)
+    await _report(bench, bench.avatar(owner="ben"))
+    assert bench.stages.counts == {"frames": 200, "rows": 200, "searches": 2}, "of another key, and silent"
 
 
 async def test_people_become_their_appearance(bench: Bench) -> None:
@@ -160,6 +148,8 @@ async def test_people_become_their_appearance(bench: Bench) -> None:
     assert await bench.choice(record, "index:1") == FaceChoice.parse("index:1")
     with pytest.raises(FaceNotFoundError, match=r"expected person:0 to person:1 \(2 people .*\), found 'person:2'"):
         await bench.choice(record, "person:2")
+    bench.stages.turns = TURNS[2:]
+    assert await bench.choice(bench.avatar(owner="ben"), "speaking") == FaceChoice(), "nobody is seen to speak"
 
 
 @pytest.mark.parametrize(
@@ -189,18 +179,6 @@ async def test_resolve_of_a_searched_source_finds_the_person(bench: Bench, face:
         await bench.people.resolve(record.source_sha256, None, FaceChoice.parse("person:2"))
 
 
-async def test_the_largest_face_speaks_where_nobody_is_seen_to(bench: Bench) -> None:
-    bench.stages.turns = (SpeakerTurn(start=0, end=4, person=None, confidence=0.9),)
-    assert (await bench.choice(bench.avatar(), "speaking")) == FaceChoice()
-
-
-async def test_a_silent_source_is_not_heard(bench: Bench) -> None:
-    bench.info = replace(VIDEO, has_audio=False)
-    record = bench.avatar()
-    await _report(bench, record)
-    assert "rows" not in bench.stages.counts
-
-
 async def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.sources.people._POLL_S", 0.05)
     record = bench.avatar()
@@ -216,7 +194,7 @@ async def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytes
     assert after.progress == 1 and after.report is not None and len(after.report.people) == 2
 
 
-async def test_a_failed_search_is_reported_once_and_started_again(bench: Bench) -> None:
+async def test_failed_search_is_reported_once_and_started_again(bench: Bench) -> None:
     record = bench.avatar()
     bench.stages.fault = MediaError("cannot be decoded")
     with pytest.raises(MediaError):
@@ -225,23 +203,12 @@ async def test_a_failed_search_is_reported_once_and_started_again(bench: Bench) 
     assert (await _report(bench, record)).people
 
 
-class Tracking(Scanning):
-    """Notes whom the tracker is to follow, and does not find them."""
-
-    choice: FaceChoice | None = None
-
-    async def track(self, context: CallContext, source: SourceVideo, choice: FaceChoice, *_: Any) -> TrackState:
-        self.choice = choice
-        raise FaceNotFoundError("not there")
-
-
 async def test_the_avatar_of_a_person_follows_their_appearance(bench: Bench) -> None:
-    stages = Tracking(bench.files)
-    avatars = Avatars(PipelineConfig(), stages, bench.table, bench.files)
+    avatars = Avatars(PipelineConfig(), bench.stages, bench.table, bench.files)
     record = bench.avatar("person:1", source_info=encode_source_info(VIDEO))
     with pytest.raises(FaceNotFoundError, match="not there"):
         await avatars.ensure(record.key, "warp", ignore_progress)
     report = (await avatars.people(record)).report
     assert report is not None and len(report.people) == 2
-    assert stages.choice == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
-    assert stages.counts["searches"] == 1
+    assert bench.stages.choice == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
+    assert bench.stages.counts["searches"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 
 import psycopg
@@ -21,6 +22,15 @@ _BACK_S = 60.0
 @pytest.fixture
 def url(postgres: PostgresServer) -> str:
     return postgres.new_database()
+
+
+@pytest.fixture
+def three(url: str) -> Iterator[tuple[Database, Database, Database]]:
+    """Connections to one database."""
+    three = Database(url), Database(url), Database(url)
+    yield three
+    for database in three:
+        database.close()
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +56,8 @@ def changes_again(database: Database) -> None:
             time.sleep(0.1)
 
 
-def test_try_claim_succeeds_when_the_lease_has_ended(url: str) -> None:
-    first, second = Database(url), Database(url)
+def test_try_claim_succeeds_when_the_lease_has_ended(three: tuple[Database, Database, Database]) -> None:
+    first, second, _ = three
     assert first.try_claim("a", 60.0)
     began = time.monotonic()
     assert not second.try_claim("b", 60.0)
@@ -63,12 +73,10 @@ def test_try_claim_succeeds_when_the_lease_has_ended(url: str) -> None:
     change(second)
     second.release()
     assert first.try_claim("a", 2.0), "what was given back is not waited for"
-    first.close()
-    second.close()
 
 
-def test_try_claim_asks_only_an_older_writer(url: str) -> None:
-    old, new = Database(url), Database(url)
+def test_try_claim_asks_only_an_older_writer(three: tuple[Database, Database, Database]) -> None:
+    old, new, _ = three
     assert not new.request_handover("session_2", 60.0), "there is nobody to ask"
     assert old.try_claim("session_1", 60.0) and not new.try_claim("session_2", 60.0)
     assert old.renew(60.0) is None
@@ -91,12 +99,10 @@ def test_try_claim_asks_only_an_older_writer(url: str) -> None:
     assert old.request_handover("session_3", 0.01)
     time.sleep(0.05)
     assert new.renew(60.0) is None, "the service that asked may be gone"
-    for database in (old, new):
-        database.close()
 
 
-def test_try_claim_waits_for_a_running_transaction(url: str) -> None:
-    first, second, watch = Database(url), Database(url), Database(url)
+def test_try_claim_waits_for_a_running_transaction(three: tuple[Database, Database, Database]) -> None:
+    first, second, watch = three
     assert first.try_claim("a", 0.01)
     time.sleep(0.05)
     with ThreadPoolExecutor(1) as pool:
@@ -108,8 +114,6 @@ def test_try_claim_waits_for_a_running_transaction(url: str) -> None:
         assert claim.result(_BACK_S)
     with pytest.raises(StateError):
         change(first)
-    for database in (first, second, watch):
-        database.close()
 
 
 def test_database_reconnects_to_a_restarted_server(mortal: PostgresServer) -> None:
@@ -143,28 +147,21 @@ def test_transaction_of_a_killed_server_is_rolled_back(mortal: PostgresServer) -
 
 
 def test_call_to_a_hanging_server_times_out(mortal: PostgresServer) -> None:
-    database = Database(mortal.new_database())
-    change(database)
-    mortal.freeze()
-    try:
+    with closing(Database(mortal.new_database())) as database:
+        change(database)
+        mortal.freeze()
         began = time.monotonic()
-        with pytest.raises(TableUnreachableError):
-            change(database)
-        assert time.monotonic() - began < 30
-    finally:
-        mortal.thaw()
-    changes_again(database)
-    database.close()
-
-
-def test_query_with_nul_character_finds_nothing(url: str) -> None:
-    database = Database(url)
-    assert database.query("SELECT * FROM jobs WHERE id = ?1", "a\0b") == []
-    database.close()
+        try:
+            with pytest.raises(TableUnreachableError):
+                change(database)
+            assert time.monotonic() - began < 30
+        finally:
+            mortal.thaw()
+        changes_again(database)
 
 
 def test_tables_of_a_newer_version_are_refused(url: str) -> None:
-    Database(url).query("SELECT 1")
+    assert Database(url).query("SELECT * FROM jobs WHERE id = ?1", "a\0b") == [], "NUL is in no text"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(b"UPDATE schema_version SET number = 9999")
     database = Database(url)

@@ -1,7 +1,8 @@
-"""The cache of one machine, by several processes: fetched once, bounded, and nothing goes while it is used."""
+"""A bucket behind a real server, and the cache of one machine: fetched once, bounded, kept while it is used."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,12 +10,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
-from errors import StoredFileError
+from config import BucketConfig, PipelineConfig
+from errors import ConfigError, StorageUnreachableError, StoredFileError
 from jobs.model.base import new_id
+from storage.file_store import FileStore
+from storage.files import StoredFiles
 from storage.s3.cache import CacheBounds, FileCache
 from storage.s3.cache_entries import open_entry
+from storage.state import check_files_access, open_files
+from tests.ports import quiet_port
+from tests.s3_server import S3Server
 
 NAME = new_id()
 KEY = f"jobs/{NAME}/result.mp4"
@@ -47,8 +55,8 @@ class Bucket:
         path.write_bytes(bytes(self.num_bytes))
 
 
-def cache_of(folder: Path, max_bytes: int = 10_000, max_idle_s: float = 3600.0) -> FileCache:
-    return FileCache(folder, CacheBounds(max_bytes, max_idle_s))
+def cache_of(folder: Path, max_bytes: int = 10_000) -> FileCache:
+    return FileCache(folder, CacheBounds(max_bytes, 3600.0))
 
 
 def kept(folder: Path) -> set[str]:
@@ -62,15 +70,8 @@ def age(folder: Path, name: str, seconds: float) -> None:
 
 def test_processes_of_one_machine_fetch_a_file_once(tmp_path: Path, repo_root: Path) -> None:
     log = tmp_path / "log"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", _FETCHER, str(tmp_path / "entry"), str(log)],
-            cwd=repo_root,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        for _ in range(3)
-    ]
+    command, pipe = [sys.executable, "-c", _FETCHER, str(tmp_path / "entry"), str(log)], subprocess.PIPE
+    processes = [subprocess.Popen(command, cwd=repo_root, stdin=pipe, stdout=pipe) for _ in range(3)]
     try:
         for process in processes:
             assert process.stdout is not None and process.stdout.readline() == b"here\n"
@@ -97,6 +98,9 @@ def test_what_was_used_last_stays_within_the_bound(tmp_path: Path) -> None:
     assert fetch.num_fetched == 3, "it was here"
     cache.file(f"jobs/{NAME}/3", "tag", fetch).close()
     assert kept(tmp_path) == {"0", "2", "3"}
+    age(tmp_path, "2", 3601)
+    cache.sweep()
+    assert kept(tmp_path) == {"0", "3"}, "what nobody uses goes with time"
 
 
 def test_what_is_in_use_stays_beyond_the_bound(tmp_path: Path) -> None:
@@ -113,22 +117,6 @@ def test_what_is_in_use_stays_beyond_the_bound(tmp_path: Path) -> None:
     assert "used" not in kept(tmp_path)
 
 
-def test_what_nobody_uses_goes_with_time(tmp_path: Path) -> None:
-    cache = cache_of(tmp_path, max_idle_s=60.0)
-    for name in ("old", "young"):
-        cache.file(f"jobs/{NAME}/{name}", "tag", Bucket()).close()
-    age(tmp_path, "old", 61)
-    cache.sweep()
-    assert kept(tmp_path) == {"young"}
-
-
-def test_another_content_is_another_entry(tmp_path: Path) -> None:
-    cache, fetch = cache_of(tmp_path), Bucket()
-    old = cache.file(KEY, "one", fetch)
-    new = cache.file(KEY, "two", fetch)
-    assert fetch.num_fetched == 2 and old.path != new.path and old.path.name == new.path.name == "result.mp4"
-
-
 def test_what_never_changes_is_found_without_asking(tmp_path: Path) -> None:
     cache, key = cache_of(tmp_path), f"avatars/{NAME}/source"
     assert cache.constant(key) is None
@@ -137,6 +125,9 @@ def test_what_never_changes_is_found_without_asking(tmp_path: Path) -> None:
     found = cache.constant(key)
     assert found is not None and found.path.name == "source"
     assert cache.constant(KEY) is None, "a result may be made again"
+    fetch = Bucket()
+    old, new = cache.file(KEY, "one", fetch), cache.file(KEY, "two", fetch)
+    assert fetch.num_fetched == 2 and old.path != new.path and old.path.name == new.path.name == "result.mp4"
     found.close()
     age(tmp_path, "source", _LONG_AGO_S)
     cache.sweep()
@@ -183,3 +174,90 @@ def test_what_a_dead_process_began_goes(tmp_path: Path) -> None:
     os.utime(left, (0, 0))
     cache.sweep()
     assert not left.exists()
+
+
+SOURCE = f"avatars/{NAME}/source"
+
+
+def machine(folder: Path, url: str, **bucket: bool) -> StoredFiles:
+    return open_files(PipelineConfig(data_dir=folder, files=url, bucket=BucketConfig(**bucket)))
+
+
+def test_file_written_by_one_machine_is_read_by_another(s3: S3Server, tmp_path: Path) -> None:
+    url = s3.new_bucket()
+    first, second = machine(tmp_path / "first", url), machine(tmp_path / "second", url)
+    with first.written(KEY) as part:
+        part.write_bytes(b"old")
+    with second.fetched(KEY) as path:
+        assert path.read_bytes() == b"old" and path.is_relative_to(tmp_path / "second")
+        with first.written(KEY) as part:
+            part.write_bytes(b"new!")
+        assert path.read_bytes() == b"old", "who reads it goes on with what was there"
+    with second.fetched(KEY) as path:
+        assert path.read_bytes() == b"new!"
+
+
+def test_source_after_written_is_fetched_locally(s3: S3Server, tmp_path: Path) -> None:
+    files = machine(tmp_path, s3.new_bucket())
+    with files.written(SOURCE) as part:
+        part.write_bytes(b"film")
+    s3.freeze()
+    try:
+        with files.fetched(SOURCE) as path:
+            assert path.read_bytes() == b"film"
+    finally:
+        s3.thaw()
+
+
+def test_upload_with_stored_hash_is_not_read_to_check_it(s3: S3Server, tmp_path: Path) -> None:
+    url = s3.new_bucket()
+    store = FileStore(tmp_path / "first", machine(tmp_path / "first", url))
+    writer = store.new_upload("a.wav")
+    writer.write(b"speech")
+    upload = writer.finish()
+    store.take_upload(upload.key, SOURCE)
+    with store.stored.fetched(SOURCE) as path:
+        assert path.read_bytes() == b"speech" and path.stat().st_nlink == 2, "it was here under another key"
+    other = machine(tmp_path / "second", url)
+    assert other.intact({SOURCE: upload.sha256})
+    assert not other.intact({SOURCE: hashlib.sha256(b"another").hexdigest()})
+    assert not list((tmp_path / "second").rglob("source"))
+
+
+def test_a_signed_link_gives_the_file_without_credentials(s3: S3Server, tmp_path: Path) -> None:
+    url = s3.new_bucket()
+    files = machine(tmp_path, url, redirects=True)
+    assert machine(tmp_path, url).presigned_url(KEY, "GET") is None
+    files.put(KEY, b"a film")
+    link = files.presigned_url(KEY, "GET")
+    assert link is not None and "X-Amz-Signature=" in link and "X-Amz-Expires=300" in link
+    answer = httpx.get(link, timeout=60, trust_env=False)
+    assert (answer.content, answer.headers["content-type"]) == (b"a film", "video/mp4")
+
+
+def test_unreachable_bucket_is_named_quickly(tmp_path: Path) -> None:
+    endpoint = f"http://127.0.0.1:{quiet_port()}"
+    files = machine(tmp_path, f"s3://nobody/x?endpoint={endpoint}&region=us-east-1")
+    began = time.monotonic()
+    with pytest.raises(StorageUnreachableError, match="bucket") as caught:
+        files.find(KEY)
+    assert time.monotonic() - began < 15
+    assert caught.value.retry_after_s >= 1 and endpoint not in str(caught.value)
+
+
+def test_check_files_access_without_bucket_fails(s3: S3Server, tmp_path: Path) -> None:
+    good = s3.new_bucket()
+    check_files_access(PipelineConfig(data_dir=tmp_path, files=good))
+    assert machine(tmp_path, good).entries("trials") == {}
+    with pytest.raises(StorageUnreachableError):
+        check_files_access(PipelineConfig(data_dir=tmp_path, files=good.replace("lipwright", "nobodys", 1)))
+
+
+def test_impossible_bucket_configs_are_refused(tmp_path: Path) -> None:
+    for url in ("s3://", "s3://name:secret@bucket/x", "s3://bucket/x?secret_access_key=secret"):
+        with pytest.raises(ConfigError, match="expected s3://bucket/prefix"):
+            machine(tmp_path, url)
+    with pytest.raises(ValueError, match="max_upload_bytes"):
+        PipelineConfig.model_validate({"files": "s3://b", "limits": {"max_upload_bytes": 6 * 1024**3}})
+    with pytest.raises(ValueError, match="files"):
+        PipelineConfig.model_validate({"files": "gs://b"})

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from errors import ConfigError, TableLostError, TableUnreachableError
-from storage.sqlite.database import Database, identity_of
+from storage.sqlite.database import Database
 
 
 @pytest.fixture
@@ -35,18 +36,14 @@ def change(database: Database) -> None:
         database.execute("UPDATE writer SET generation = generation")
 
 
-LOSSES: dict[str, Callable[[Path], Any]] = {
-    "deleted": lambda path: path.unlink(),
-    "moved away": lambda path: path.rename(path.with_name("old")),
-    "replaced": lambda path: shutil.copy(path, path.with_name("copy")) and path.with_name("copy").replace(path),
-}
-
-
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ["deleted", "replaced"])
 def test_write_to_a_deleted_database_fails(database: Database, path: Path, loss: str) -> None:
     database.claim()
     change(database)
-    LOSSES[loss](path)
+    copy = shutil.copy(path, path.with_name("copy"))
+    path.unlink()
+    if loss == "replaced":
+        copy.rename(path)
     with pytest.raises(TableLostError, match="file of the job table was (deleted|replaced)"):
         change(database)
     with pytest.raises(TableLostError):
@@ -60,13 +57,13 @@ def _rows(path: Path) -> list[str]:
         return [value for (value,) in connection.execute("SELECT value FROM secrets ORDER BY value")]
 
 
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
 def _add(database: Database, value: str) -> None:
     with database.transaction():
         database.insert("secrets", {"name": value, "value": value})
-
-
-def _log(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
 
 
 _LOSE_THE_LOG = """
@@ -104,17 +101,10 @@ def test_database_with_deleted_wal_accepts_writes(database: Database, path: Path
     for number in range(3):
         _add(database, f"{number}")
         _log(path).unlink()
+    _log(path).touch()
     _add(database, "last")
     assert _rows(path) == ["0", "1", "2", "last"]
     database.check_claim()
-
-
-def test_database_with_empty_wal_keeps_its_rows(database: Database, path: Path) -> None:
-    _add(database, "a")
-    _log(path).unlink()
-    _log(path).touch()
-    _add(database, "b")
-    assert _rows(path) == ["a", "b"]
 
 
 def test_database_with_replaced_wal_refuses_writes(database: Database, path: Path) -> None:
@@ -131,7 +121,7 @@ def test_database_with_replaced_wal_refuses_writes(database: Database, path: Pat
 
 def test_database_moved_away_and_back_accepts_writes(database: Database, path: Path) -> None:
     path.rename(path.with_name("old"))
-    with pytest.raises(TableLostError):
+    with pytest.raises(TableLostError, match="file of the job table was (deleted|replaced)"):
         change(database)
     path.with_name("old").rename(path)
     change(database)
@@ -139,60 +129,41 @@ def test_database_moved_away_and_back_accepts_writes(database: Database, path: P
     change(database)
 
 
-def test_a_replaced_file_has_another_identity(path: Path) -> None:
-    assert identity_of(path) is None
-    path.write_bytes(b"a")
-    before = identity_of(path)
-    path.write_bytes(b"b")
-    assert identity_of(path) == before is not None
-    path.with_name("other").write_bytes(b"b")
-    path.with_name("other").replace(path)
-    assert identity_of(path) != before
+def _sql(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
 
 
-def _overwrite(path: Path, start: int, content: bytes) -> None:
-    whole = bytearray(path.read_bytes())
-    whole[start : start + len(content)] = content
-    path.write_bytes(whole)
+def _zero(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + bytes(8192) + content[16384:])
 
 
 def _other_columns(path: Path) -> None:
     path.unlink()
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE jobs (a TEXT)")
+    _sql(path, "CREATE TABLE jobs (a TEXT)")
 
 
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "no database": lambda path: path.write_bytes(b"this is no database at all " * 100),
-    "zeroed pages": lambda path: _overwrite(path, 8192, bytes(8192)),
+    "zeroed pages": _zero,
     "cut": lambda path: os.truncate(path, 10_000),
     "other columns": _other_columns,
-    "newer": lambda path: _set_version(path, 9999),
+    "newer": lambda path: _sql(path, "PRAGMA user_version = 9999"),
 }
-
-
-def _set_version(path: Path, version: int) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {version}")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_file_that_is_no_database_is_refused_in_one_line(path: Path, damage: str) -> None:
-    Database(path).close()
+    with closing(Database(path)) as database:
+        database.check_pages()
+        database.claim()
+        database.check_pages()
     DAMAGES[damage](path)
-    with pytest.raises(ConfigError, match=r"jobs\.sqlite3: [Ee]xpected .* (found|got)") as caught:  # noqa: PT012
-        database = Database(path)
-        try:
-            database.check_pages()
-        finally:
-            database.close()
+    message = r"jobs\.sqlite3: [Ee]xpected .* (found|got)"
+    with pytest.raises(ConfigError, match=message) as caught, closing(Database(path)) as database:
+        database.check_pages()
     assert "\n" not in str(caught.value)
-
-
-def test_check_of_an_intact_database_passes(database: Database) -> None:
-    database.check_pages()
-    database.claim()
-    database.check_pages()
 
 
 def test_lock_of_another_program_delays_only_writes(
