@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.faults.hostile import Case, Expect, Role
-from tests.unit.media.bombs import (
+from tests.unit.media.clips import (
+    noise,
     write_chained_ogg,
     write_edited_video,
     write_fast_video,
     write_frozen_video,
     write_loud_wav,
     write_sound_with_gap,
+    write_still,
     write_tagged_sound,
     write_text_picture,
+    write_video,
 )
-from tests.unit.media.clips import noise, write_still, write_video
 
 _RATE = 16000
 _HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{0}\n#EXT-X-ENDLIST\n"

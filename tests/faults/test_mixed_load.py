@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,9 +16,12 @@ from threading import Event, Thread
 import psutil
 import pytest
 
+from benchmarks.live.capacity import watch_all
+from benchmarks.live.latency import avatar
 from benchmarks.process_tree import name_of
+from lipwright_client import Lipwright
 from tests.faults.load import LOAD_MINUTES, Caller, Pair
-from tests.faults.memory import MemoryWatch
+from tests.faults.memory import DECODERS, MemoryWatch
 from tests.faults.service_process import ServiceProcess, config_with, open_files, served
 from tests.faults.viewer import Viewer, made_avatar, watching
 
@@ -138,3 +143,23 @@ def _handles(service: ServiceProcess) -> dict[str, int]:
         with suppress(psutil.NoSuchProcess):  # decoders come and go
             found[name_of(process)] += open_files([process])
     return found
+
+
+GROWTH_MIB = 60.0  # of one process, from the third tenth of the time to the last
+
+
+def test_live_at_capacity_keeps_sessions_and_refuses_the_next(tmp_path: Path) -> None:
+    with served(tmp_path / "data") as service:
+        avatar_id = avatar(service.url)
+        with Lipwright(service.url) as client:
+            client.avatars.wait(avatar_id, 600).check()
+        with MemoryWatch(service) as watch:
+            found = asyncio.run(watch_all(service.url, avatar_id, 64, 60 * LOAD_MINUTES))
+    print(json.dumps(found, indent=1))
+    assert not found["ended_early"], found["errors"]
+    assert found["errors"] == []
+    assert "Try again in" in found["refused"]
+    for name in ("Ingress", "LiveSession", f"{DECODERS}LiveSession", "ProxyActor"):
+        parts = watch.in_parts(name, 10)
+        print(name, [round(mib) for mib in parts])
+        assert parts[-1] - parts[2] < GROWTH_MIB, name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -14,21 +14,26 @@ import pytest
 import uvloop
 
 from config import NetworkConfig
+from errors import UrlRefusedError
 from media.live.flv import FlvMuxer
-from net.push import rtmp_messages
+from media.live.mpeg_ts import PACKET_BYTES, TsMuxer, rtp_packets
+from net.push import rtmp_messages, srt
 from net.push.destination import Destination, Destinations, PushError, PushRefusedError
 from net.push.rtmp import RtmpPublisher
 from net.push.rtmp_messages import AMF0_COMMAND, USER_CONTROL, ChunkReader, Message, chunks
+from net.push.srt import SrtCaller, SrtOptions
+from net.push.whip import WhipPublisher
 from tests.ports import quiet_port
 from tests.unit.flashing_stream import FlashingStream, file_skews
-from tests.unit.net.push.receivers import rtmp_server
+from tests.unit.net.push.receivers import rtmp_server, srt_listener
+from tests.unit.net.push.whip_server import WhipServer, whip_server
 from tests.unit.net.web import tls_pair
 
 SERVER_BYTES = bytes(1536)
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+RtmpHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def destination(port: int, path: str = "live/key", scheme: str = "rtmp") -> Destination:
+def rtmp_destination(port: int, path: str = "live/key", scheme: str = "rtmp") -> Destination:
     network = NetworkConfig(connect_timeout_s=5)
     return Destinations((f"{scheme}://127.0.0.1:*",), network).check(f"{scheme}://127.0.0.1:{port}/{path}")
 
@@ -45,7 +50,7 @@ async def publish(place: Destination, num_fragments: int, skipped: range = range
 def test_rtmp_publisher_real_server_receives_in_sync(tmp_path: Path, skipped: range) -> None:
     port, path = quiet_port(), tmp_path / "received.flv"
     with rtmp_server(port, path, "app/instance/key?auth=a/b") as server:
-        asyncio.run(publish(destination(port, "app/instance/key?auth=a/b"), 50, skipped))
+        asyncio.run(publish(rtmp_destination(port, "app/instance/key?auth=a/b"), 50, skipped))
         server.wait(20)
     assert file_skews(path) == pytest.approx([0.0] * 3, abs=0.04)
 
@@ -81,7 +86,7 @@ def test_amf_decode_malformed_data_is_an_error(data: bytes) -> None:
         rtmp_messages.decode(data)
 
 
-async def with_server(handler: Handler, place: Callable[[int], Destination] = destination) -> RtmpPublisher:
+async def with_server(handler: RtmpHandler, place: Callable[[int], Destination] = rtmp_destination) -> RtmpPublisher:
     """Connect to a server that does what `handler` does behind its handshake."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -178,7 +183,7 @@ def test_connect_url_without_a_key_opens_no_connection() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         server.settimeout(0.1)
         with pytest.raises(PushRefusedError, match="app/key"):
-            asyncio.run(RtmpPublisher.connect(destination(server.getsockname()[1], "app")))
+            asyncio.run(RtmpPublisher.connect(rtmp_destination(server.getsockname()[1], "app")))
         with pytest.raises(TimeoutError):
             server.accept()
 
@@ -203,3 +208,147 @@ def test_connect_rtmps_checks_the_certificate(tmp_path: Path) -> None:
     with pytest.raises(PushError, match="certificate"):
         asyncio.run(scene("other.example"))
     assert names == ["ingest.example", "other.example"]
+
+
+needs_libsrt = pytest.mark.skipif(srt._library() is None, reason="libsrt is not installed")
+PASSPHRASE = "correct horse battery"
+
+
+def srt_destination(port: int, query: str = "") -> Destination:
+    return Destinations(("srt://127.0.0.1:*",), NetworkConfig()).check(f"srt://127.0.0.1:{port}?{query}")
+
+
+async def send_srt(place: Destination, num_fragments: int, skipped: range = range(0)) -> None:
+    caller, muxer = await SrtCaller.connect(place, 5.0), TsMuxer()
+    for number, fragment in enumerate(islice(FlashingStream(), num_fragments)):
+        if number not in skipped:
+            data = muxer.mux(fragment)
+            assert len(data) % PACKET_BYTES == 0
+            await caller.send(data)
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.3)  # the latency of the listener
+    await caller.close()
+
+
+@needs_libsrt
+@pytest.mark.parametrize("skipped", [range(0), range(15, 23)])
+def test_srt_caller_real_listener_receives_in_sync(tmp_path: Path, skipped: range) -> None:
+    port, path = quiet_port(), tmp_path / "received.ts"
+    with srt_listener(port, path, f"&passphrase={PASSPHRASE}") as listener:
+        query = f"streamid=%23!::r=live/a+b,m=publish&passphrase={PASSPHRASE.replace(' ', '%20')}&latency=100"
+        asyncio.run(send_srt(srt_destination(port, query), 50, skipped))
+        listener.wait(20)
+    assert file_skews(path) == pytest.approx([0.0] * 3, abs=0.04)
+
+
+@needs_libsrt
+def test_connect_wrong_passphrase_is_refused(tmp_path: Path) -> None:
+    port = quiet_port()
+    with (
+        srt_listener(port, tmp_path / "received.ts", f"&passphrase={PASSPHRASE}"),
+        pytest.raises(PushRefusedError, match="passphrase") as refused,
+    ):
+        asyncio.run(SrtCaller.connect(srt_destination(port, "passphrase=wrong-wrong-wrong"), 5.0))
+    assert "wrong-" not in str(refused.value)
+
+
+@needs_libsrt
+def test_connect_without_listener_is_a_push_error() -> None:
+    with pytest.raises(PushError, match="connection failed"):
+        asyncio.run(SrtCaller.connect(srt_destination(quiet_port()), 0.5))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("passphrase=short", "pbkeylen=17", "latency=2000000", "latency=-1", "mode=listener"),
+        *("pkt_size=1316", f"streamid={'x' * 600}", f"passphrase={'x' * 80}"),
+    ],
+)
+def test_srt_options_invalid_value_is_refused(query: str) -> None:
+    with pytest.raises(PushRefusedError, match="expected"):
+        SrtOptions.parse(srt_destination(9000, query))
+
+
+def test_srt_options_repr_has_no_passphrase() -> None:
+    options = SrtOptions.parse(srt_destination(9000, "streamid=a%2Fb&passphrase=0123456789&pbkeylen=32"))
+    assert (options.stream_id, options.passphrase, options.key_bytes) == ("a/b", "0123456789", 32)
+    assert "0123456789" not in repr(options)
+
+
+def test_connect_without_libsrt_names_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(srt, "_library", lambda: None)
+    with pytest.raises(PushRefusedError, match="libsrt"):
+        asyncio.run(SrtCaller.connect(srt_destination(9000), 1.0))
+
+
+pytestmark = pytest.mark.usefixtures("on_loopback")
+PROFILE = b"\x64\x00\x1f"
+
+
+@pytest.fixture
+def server() -> Iterator[WhipServer]:
+    with whip_server() as server:
+        yield server
+
+
+async def connect(server: WhipServer, timeout_s: float = 10.0) -> WhipPublisher:
+    destination = Destinations(("http://127.0.0.1:*/whip",), NetworkConfig()).check(server.url)
+    async with asyncio.timeout(timeout_s):
+        return await WhipPublisher.connect(destination, "token", PROFILE)
+
+
+async def test_whip_publisher_peer_receives_in_sync(server: WhipServer) -> None:
+    publisher = await connect(server)
+    for fragment in islice(FlashingStream(), 20):
+        await publisher.send(*rtp_packets(fragment))
+        await asyncio.sleep(fragment.duration_seconds)  # the peer's jitter buffer holds 16 packets of sound
+    await asyncio.to_thread(server.until_frames, 35)
+    await publisher.close()
+    assert server.num_deleted == 1
+    assert server.tokens == ["Bearer token"]
+    assert f"profile-level-id={PROFILE.hex()}" in server.offers[0]
+    assert server.skews() == pytest.approx([0.0], abs=0.04)
+
+
+@pytest.mark.parametrize(("status", "error"), [(403, PushRefusedError), (503, PushError), (302, PushError)])
+def test_connect_refusal_names_the_status(server: WhipServer, status: int, error: type[Exception]) -> None:
+    server.status = status
+    with pytest.raises(error, match=str(status)) as refused:
+        asyncio.run(connect(server))
+    assert "/whip" not in str(refused.value)
+
+
+def test_connect_redirect_to_another_path_is_refused(server: WhipServer) -> None:
+    server.status = 307
+    with pytest.raises(UrlRefusedError, match="operator"):
+        asyncio.run(connect(server))
+
+
+def test_allowed_candidates_drops_private_addresses() -> None:
+    from net.push.whip import _allowed_candidates
+    from net.ssrf_guard import SsrfGuard
+
+    lines = [
+        f"a=candidate:1 1 udp 2130706431 {host} 5000 typ host\r\n"
+        for host in ("127.0.0.1", "10.0.0.1", "169.254.169.254", "fd00::1", "secret.local", "a.example", "8.8.8.8")
+    ]
+    kept = _allowed_candidates("v=0\r\n" + "".join(lines), SsrfGuard(NetworkConfig()))
+    assert kept == "v=0\r\n" + lines[-1]
+
+
+def test_send_over_a_cut_connection_raises(server: WhipServer) -> None:
+    async def publish() -> None:
+        publisher = await connect(server)
+        fragments = iter(FlashingStream())
+        await publisher.send(*rtp_packets(next(fragments)))
+        await asyncio.to_thread(server.cut)
+        try:
+            while True:
+                await publisher.send(*rtp_packets(next(fragments)))
+                await asyncio.sleep(0.05)
+        finally:
+            await publisher.close()
+
+    with pytest.raises(PushError, match="cut off"):
+        asyncio.run(asyncio.wait_for(publish(), 40))
