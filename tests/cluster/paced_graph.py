@@ -34,8 +34,6 @@ _RealFaceSynthesis: Any = FaceSynthesis.func_or_class  # type: ignore[attr-defin
 
 
 class PacedFaceGenerator(WarpFaceGenerator):
-    """Takes the same time for each frame, on any machine, and gives the crops back as they are."""
-
     def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         time.sleep(SECONDS_PER_FRAME * chunk.num_frames)
         return FacePatches(chunk.row, chunk.origins, chunk.crops_y[chunk.base], chunk.crops_uv[chunk.base])
@@ -56,7 +54,6 @@ class FaceSynthesisOfFakeGpus(_RealFaceSynthesis):  # type: ignore[misc]
 
 
 def build(config: PipelineConfig) -> Application:
-    """The graph of `graph.wire`."""
     engines = {**ENGINES, "paced": PacedEngine}
     media_probe = _bound(MediaProbe, config)
     audio_features = _bound(AudioFeatures, config, engines)

@@ -162,7 +162,6 @@ def test_face_synthesis_autoscales_by_fraction_of_a_gpu(
 
 
 def _kill_in_the_middle(cluster: LocalCluster, record: Path, *batch: str) -> None:
-    """SIGKILL to a batch that has recorded some pairs and not all of them."""
     started = cluster.run("ray", "job", "submit", "--no-wait", "--", *batch)
     assert started.returncode == 0, started.stdout + started.stderr
     wait_until(lambda: record.exists() and len(record.read_text().splitlines()) >= 4, DEPLOY_S, 0.02)

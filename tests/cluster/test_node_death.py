@@ -81,7 +81,6 @@ def _config(repo_root: Path, data_dir: Path, api_node: str) -> dict[str, Any]:
 
 
 def _finished(data_dir: Path) -> set[tuple[str, int]]:
-    """Job and number of each segment that the table has as done."""
     with sqlite3.connect(f"file:{data_dir / 'jobs.sqlite3'}?mode=ro", uri=True) as table:
         return set(table.execute("SELECT job_id, number FROM segments WHERE status = 'done'"))
 
@@ -134,8 +133,6 @@ def _lose_node(running: Running, node: int, pair: Pair, quiet: bytes, what: str)
 
 
 def _wait_for_workers(running: Running, num_workers: int) -> None:
-    """Wait until each worker has a replica of what runs on all of them, and every stage answers."""
-
     def is_spread() -> bool:
         spread = [Counter(running.cluster.nodes_with(name)) for name in ON_EVERY_WORKER]
         return all(len(nodes) == num_workers for nodes in spread) and is_ready(running.caller.url)

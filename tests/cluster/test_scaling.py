@@ -43,7 +43,6 @@ class Running:
     caller: Caller
 
     def work_until_spread(self, pair: Pair, num_workers: int) -> None:
-        """Give it work until each worker has all the replicas that fit on it."""
         ids = [self.caller.accepted(pair) for _ in range(4 * num_workers)]
         wait_until(lambda: all(self._is_spread(name, num_workers) for name in PER_WORKER), UP_S, 0.5)
         self.caller.wait(ids, JOBS_S)
@@ -53,7 +52,6 @@ class Running:
         return len(nodes) == num_workers and set(nodes.values()) == {PER_WORKER[name]}
 
     def seconds_for(self, pairs: list[Pair]) -> float:
-        """Wall clock until all of these jobs have ended well."""
         started = time.monotonic()
         ids = [self.caller.accepted(pair) for pair in pairs]
         final = self.caller.wait(ids, JOBS_S)

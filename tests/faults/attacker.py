@@ -29,7 +29,6 @@ PIECE = bytes(1 << 20)
 
 
 def connect(url: str, timeout_s: float = 30.0) -> socket.socket:
-    """A line to the service."""
     host = urlsplit(url)
     return socket.create_connection((str(host.hostname), int(host.port or 80)), timeout=timeout_s)
 
@@ -50,7 +49,6 @@ def endless_head(url: str, num_bytes: int) -> tuple[int, float]:
 
 
 def status_of(answer: bytes) -> int:
-    """The status code of an answer, 0 without one."""
     found = re.match(rb"HTTP/1\.1 (\d{3})", answer)
     return int(found[1]) if found else 0
 
@@ -69,8 +67,6 @@ def announced_upload(url: str, num_bytes: int, key: str | None = None) -> Iterat
 
 
 def dripping(lines: list[socket.socket], every_s: float) -> AbstractContextManager[None]:
-    """Send a byte on each of these lines now and then, for the block."""
-
     def send() -> None:
         for line in lines:
             with suppress(OSError):
@@ -96,7 +92,6 @@ class MemoryWatch(Repeating):
 
     @property
     def kept_mib(self) -> dict[str, float]:
-        """Their use now minus their use at the start, by name."""
         return {name: (now - self._first[name]) / (1 << 20) for name, now in self._used().items()}
 
     def _used(self) -> dict[str, int]:
@@ -139,17 +134,6 @@ class Attack:
 
 @dataclass
 class Seen:
-    """What the connections saw.
-
-    Attributes:
-        statuses: How many got an answer with each status code.
-        num_opened: Connections that were opened.
-        num_refused: Connections that could not be opened.
-        num_ended: Connections that the service closed.
-        num_read: Bytes.
-        open_s: Seconds that the longest connection was open before the service closed it.
-    """
-
     statuses: dict[str, int] = field(default_factory=dict)
     num_opened: int = 0
     num_refused: int = 0
@@ -185,7 +169,6 @@ class _Connections:
         self.seen = Seen()
 
     def run(self, control: socket.socket | int) -> None:
-        """Keep all connections open until `control` can be read."""
         control_selector = selectors.DefaultSelector()
         control_selector.register(control, selectors.EVENT_READ)
         dripped_at, has_said = time.monotonic(), False

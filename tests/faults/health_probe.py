@@ -18,8 +18,6 @@ from tests.waiting import wait_until
 
 @dataclass
 class Canary:
-    """Where it listens, and who called."""
-
     port: int
     heard: list[str] = field(default_factory=list)
 

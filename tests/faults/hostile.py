@@ -38,17 +38,6 @@ _OURS: Final = re.compile(
 
 @dataclass(frozen=True)
 class Case:
-    """One hostile input.
-
-    Attributes:
-        id: Its name.
-        role: Where it goes: the file of a field, the name of an uploaded file, or text in place of a file.
-        expect: What has to become of it; `either` is a clean answer of both kinds.
-        file: What is uploaded; None for text.
-        name: Name that the upload carries, as bytes of the header; the text for the role `path`.
-        mouth: What the mouth has to do in the result.
-    """
-
     id: str
     role: Role
     expect: Expect
@@ -73,7 +62,6 @@ class Wrong(Exception):
 
 
 def load_manifest(folder: Path) -> list[Case]:
-    """The cases of a corpus that make_hostile.py wrote."""
     manifest = json.loads((folder / "manifest.json").read_text())
     assert not manifest["skipped"], f"the corpus is not whole: {manifest['skipped']}"
     cases = []
@@ -103,22 +91,12 @@ def make_corpus(maker: Path, ffmpeg: str, folder: Path, port: int) -> list[Case]
 
 
 class Sender:
-    """Sends cases to a service, several at a time from several threads.
-
-    Args:
-        client: Of the service.
-        audio: Speech of about a second.
-        video: A face.
-        folder: Where results are put to be looked at.
-    """
-
     def __init__(self, client: httpx.Client, audio: Path, video: Path, folder: Path) -> None:
         self._client, self._audio, self._video, self._folder = client, audio, video, folder
         self._audio_seconds, self._avatar_id = 0.0, b""
         self._boundaries = itertools.count()
 
     def prepare(self) -> None:
-        """Shows that the good inputs work and has the good face analysed once."""
         accepted = self._post(_file("video", self._video), _file("audio", self._audio))
         assert accepted.status_code == 202, accepted.text
         job = self._follow(accepted.json()["id"])
@@ -128,7 +106,6 @@ class Sender:
         self._avatar_id = avatar["id"].encode()
 
     def send(self, case: Case) -> list[Outcome]:
-        """Every way in which a case is sent, and what became of it."""
         return [self._judge(case, where, parts) for where, parts in self._forms(case)]
 
     def _forms(self, case: Case) -> Iterator[tuple[str, list[bytes]]]:
@@ -221,7 +198,6 @@ def foreign_files(data_dir: Path) -> list[str]:
 
 
 def input_codes() -> set[str]:
-    """Codes of the errors that say: it is your input."""
     kinds = [errors.InputError]
     for kind in kinds:
         kinds += kind.__subclasses__()

@@ -66,7 +66,6 @@ class MemoryWatch(Repeating):
 
 
 def decodes_for(process: psutil.Process) -> str | None:
-    """A name for the decoders of a replica if this is one, or what they are forked from."""
     if not _is_forkserver(process):
         return None
     owner = process.parent()

@@ -41,7 +41,6 @@ def check_result(result: Path, source: Path | None, audio_seconds: float) -> str
 
 
 def _first_frame(source: Path) -> NDArray[np.uint8]:
-    """The first frame as players show it."""
     with av.open(str(source)) as container:
         frame: Any = next(container.decode(video=0))
         return np.asarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90), np.uint8)

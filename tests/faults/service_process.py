@@ -50,11 +50,7 @@ class ServiceProcess:
     """`lipwright serve` on a free loopback port."""
 
     def __init__(
-        self,
-        data_dir: Path,
-        config: Path | None = None,
-        options: tuple[str, ...] = (),
-        inside: tuple[str, ...] = (),
+        self, data_dir: Path, config: Path | None = None, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()
     ) -> None:
         """`inside` is a command that runs the rest of its line in its own place, such as `nice`."""
         start = [sys.executable, "-P", "-c", "from cli.__main__ import main; main()"]  # as the installed command does
@@ -67,7 +63,6 @@ class ServiceProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until every stage answers, or it waits for another service to end."""
         port = quiet_port()
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as log:
@@ -83,11 +78,9 @@ class ServiceProcess:
         assert not self._has_ended(), self._log.read_text(encoding="utf-8")[-2000:]
 
     def is_ready(self) -> bool:
-        """Whether every stage answers."""
         return _answers(f"{self.url}/readyz")
 
     def stands_by(self) -> bool:
-        """Whether another service leads."""
         with suppress(httpx.HTTPError):
             return "standby" in httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).text
         return False
@@ -104,7 +97,6 @@ class ServiceProcess:
             assert imported_modules(self._cwd) == [], "modules of the working directory were imported"
 
     def wait(self, timeout_s: float) -> int:
-        """Wait until the command has ended, and return its exit status."""
         assert self._process is not None
         return self._process.wait(timeout_s)
 
@@ -129,7 +121,6 @@ class ServiceProcess:
         return len(processes)
 
     def replicas(self, kind: str) -> list[psutil.Process]:
-        """The processes of one deployment's replicas."""
         return [process for process in self.processes() if f":{kind}" in _title(process, "ray::ServeReplica")]
 
     def controllers(self) -> list[psutil.Process]:
@@ -137,7 +128,6 @@ class ServiceProcess:
         return [process for process in self.processes() if _title(process, "ray::ServeController")]
 
     def fork_servers(self) -> list[psutil.Process]:
-        """The process that forks the workers of Ray."""
         return [process for process in self.processes() if "-m launch.worker_fork_server" in _title(process, "")]
 
 
@@ -156,7 +146,6 @@ def served(
 
 
 def open_files(processes: list[psutil.Process]) -> int:
-    """File handles of all these processes together."""
     total = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess, FileNotFoundError):

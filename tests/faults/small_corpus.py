@@ -66,21 +66,11 @@ _URLS = (
 
 
 class SmallCorpus:
-    """Makes files in a folder and lists them as cases.
-
-    Args:
-        folder: An empty folder.
-        face: A video of a face, its index at the end or the beginning.
-        voice: (n,) float speech of about a second, 16 kHz.
-        port: Where the canary listens.
-    """
-
     def __init__(self, folder: Path, face: Path, voice: NDArray[np.float32], port: int) -> None:
         self._folder, self._face, self._voice, self._port = folder, face, voice, port
         self.cases: list[Case] = []
 
     def make(self) -> list[Case]:
-        """All cases."""
         self._scripts()
         self._broken_videos()
         self._good_videos()
@@ -101,7 +91,6 @@ class SmallCorpus:
         self.cases.append(Case(case_id, role, expect, path, case_id.encode() if name is None else name))
 
     def _add_sound(self, mouth: Literal["moves", "rests", "any"], case_id: str, content: bytes) -> None:
-        """Sound that is accepted, and what the mouth makes of it."""
         path = self._folder / case_id
         path.write_bytes(content)
         self.cases.append(Case(case_id, "audio", "accept", path, case_id.encode(), mouth))
@@ -224,7 +213,6 @@ def wav(
 
 
 def png_bomb(side: int) -> bytes:
-    """A valid square grey PNG of a few hundred kilobytes."""
     packer = zlib.compressobj(9)
     row = bytes(side + 1)
     data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
@@ -247,7 +235,6 @@ def _patch(content: bytes, box: bytes, offset: int, value: bytes) -> bytes:
 
 
 def _flip(content: bytes) -> bytes:
-    """Sixty wrong bytes in the middle of the pictures."""
     rng = np.random.default_rng(3)
     flipped = bytearray(content)
     for at in rng.integers(len(content) * 4 // 10, len(content) * 6 // 10, 60):

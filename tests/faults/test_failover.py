@@ -31,7 +31,6 @@ def _leads(service: ServiceProcess) -> bool:
 
 
 def _starts(url: str) -> dict[str, int]:
-    """How often each job was started since its last progress, as the table says."""
     database = Database(url)
     try:
         return {row["id"]: int(row["attempts"]) for row in database.query("SELECT id, attempts FROM jobs")}
@@ -123,14 +122,12 @@ class Witness:
 
 
 def _nobody(folder: Path) -> bytes:
-    """A picture without a face."""
     path = folder / "nobody.png"
     Image.fromarray(np.full((256, 256, 3), 128, np.uint8)).save(path)
     return path.read_bytes()
 
 
 def _recorded(url: str) -> set[tuple[str, int]]:
-    """Job and number of each segment that the table has as done."""
     database = Database(url)
     try:
         rows = database.query("SELECT job_id, number FROM segments WHERE status = 'done'")
@@ -140,7 +137,6 @@ def _recorded(url: str) -> set[tuple[str, int]]:
 
 
 def _ended(caller: Caller, portrait: Pair, folder: Path) -> dict[str, str]:
-    """Jobs that have ended in each way; status by id."""
     good = caller.accepted(portrait, key="known")
     bad = caller.accepted(Pair(_nobody(folder), portrait.audio))
     cancelled = caller.accepted(portrait)
@@ -179,8 +175,6 @@ def test_no_job_is_lost_and_none_runs_twice(tmp_path: Path, portrait_pair: Pair,
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What an upgrade is watched with."""
-
     data_dir: Path
     state: str
     known: Pair

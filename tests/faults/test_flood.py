@@ -35,8 +35,6 @@ _OWN_FILES = ("jobs.sqlite3", "service.lock", "service.log", "labels/", "avatars
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the service holds at one moment."""
-
     files: tuple[str, ...]
     num_open_files: int
     num_requests: float
@@ -44,7 +42,6 @@ class Holdings:
     queue: tuple[int, ...]  # queued, arriving and running jobs, and their bytes
 
     def is_idle(self) -> bool:
-        """Whether nothing of a job is left, apart from files that are still open."""
         return not self.files and not self.num_requests and not any(self.queue) and self.store_bytes < MAX_STORE_BYTES
 
 
@@ -69,7 +66,6 @@ class Running:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A service whose stages hold one request and let one wait."""
     folder, metrics_port = tmp_path_factory.mktemp("flood"), quiet_port()
     config = config_with(folder, jobs={"max_queued_jobs": NUM_QUEUED, "max_running_jobs": 8})
     make_stages_narrow(config)
@@ -169,7 +165,6 @@ def test_service_after_many_jobs_holds_nothing(running: Running, portrait_pair: 
 
 
 def _abuse(caller: Caller, pair: Pair, num_jobs: int) -> None:
-    """Run jobs; of ten, one is cancelled, one has a slow reader, one a lost follower; cut uploads in between."""
     waiting: list[str] = []
     for number in range(num_jobs):
         while (answer := caller.submit(pair)).status_code == 429:

@@ -42,7 +42,6 @@ def small_disk(folder: Path, num_mib: int) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def on_small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, ServiceProcess]]:
-    """A small disk, and a service whose data folder is on it."""
     folder = tmp_path_factory.mktemp("full_disk")
     config = config_with(folder, jobs={"min_free_bytes": 2_000_000})
     with small_disk(folder / "disk", DISK_MIB // 2) as disk, served(disk / "data", config) as service:
@@ -152,7 +151,6 @@ def test_full_disk_evicts_cached_avatars_for_new_jobs(
 
 
 def _fill(disk: Path) -> None:
-    """Leave not a byte."""
     with (disk / FILLED_WITH).open("ab", buffering=0) as file:
         for num_bytes in (2**20, 2**12, 1):
             try:

@@ -179,7 +179,6 @@ def _remade(data_dir: Path, made: set[tuple[str, int]]) -> Iterator[set[str]]:
 
 
 def _finished(data_dir: Path, job_ids: Sequence[str]) -> set[str]:
-    """The paths of segments that the job table has as finished, of jobs that it has as unfinished."""
     table = JobTable(Database(data_dir / "jobs.sqlite3"))
     try:
         jobs = [each for each in job_ids if not table.get_job(each).status.is_final]
@@ -190,7 +189,6 @@ def _finished(data_dir: Path, job_ids: Sequence[str]) -> set[str]:
 
 
 def _segments(data_dir: Path) -> set[tuple[str, int]]:
-    """Path and time of every finished segment."""
     found = set()
     for path in data_dir.glob("jobs/*/segments/*.mp4"):
         try:

@@ -50,7 +50,6 @@ def test_jobs_stop_and_continue(tmp_path: Path, long_pair: Pair, sample_pair: Pa
 
 @contextmanager
 def locked(table: Path) -> Iterator[None]:
-    """Nobody else can change the table in the block."""
     with closing(sqlite3.connect(table, isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -72,7 +71,6 @@ def _while_locked(url: str, caller: Caller, job_id: str, pair: Pair, lock_s: flo
 
 
 def _segments(data_dir: Path, job_id: str) -> set[tuple[str, int]]:
-    """Path and time of every finished segment."""
     found = set()
     for path in (data_dir / "jobs" / job_id / "segments").glob("*.mp4"):
         with suppress(FileNotFoundError):

@@ -53,14 +53,6 @@ class Sent(io.BytesIO):
 
 @dataclass(frozen=True)
 class Run:
-    """One job, as it was seen from outside.
-
-    Attributes:
-        num_frames: Frames of the result.
-        took_s: From its acceptance to its end.
-        first_segment_s: From the end of the analysis to the first segment.
-    """
-
     num_frames: int
     took_s: float
     first_segment_s: float
@@ -136,7 +128,6 @@ def test_one_frame_and_as_much_speech_as_is_allowed(tmp_path: Path, sample_portr
 
 
 def _followed(caller: Caller, data_dir: Path, pair: Pair, num_minutes: int) -> Run:
-    """Send one job and look at it and at its folder until it is final."""
     files = {"video": ("presenter.mp4", pair.video), "audio": ("speech.wav", Sent(pair.audio))}
     answer = caller.request("POST", "/v1/jobs", files=files)
     assert answer.status_code == 202, answer.text
@@ -162,13 +153,11 @@ def _followed(caller: Caller, data_dir: Path, pair: Pair, num_minutes: int) -> R
 
 
 def tiled(speech: Path, out: Path, num_seconds: int) -> Path:
-    """`speech` over and over, cut at so many seconds."""
     samples, rate = read_wav(speech)
     return write_wav(out, np.resize(samples, num_seconds * rate), rate)
 
 
 def opus(speech: Path, out: Path, num_seconds: int) -> Path:
-    """`speech` over and over, cut at so many seconds, as Opus."""
     looped = ("-stream_loop", "-1", "-i", str(speech), "-t", str(num_seconds))
     encoded = ("-c:a", "libopus", "-b:a", "24k", "-compression_level", "0", str(out))
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *looped, *encoded], check=True)

@@ -39,13 +39,6 @@ pytestmark = [pytest.mark.endurance, pytest.mark.timeout(60 * LOAD_MINUTES + 900
 
 @dataclass
 class Load:
-    """What is asked of the service until the block ends.
-
-    Attributes:
-        ends: How many jobs and sessions ended how.
-        problems: What went wrong.
-    """
-
     service: ServiceProcess
     pairs: tuple[Pair, ...]
     speech: bytes
@@ -137,7 +130,6 @@ def test_memory_and_handles_level_off(tmp_path: Path, portrait_pair: Pair, sampl
 
 
 def _handles(service: ServiceProcess) -> dict[str, int]:
-    """Open files by the names of processes."""
     found: Counter[str] = Counter()
     for process in service.processes():
         with suppress(psutil.NoSuchProcess):  # decoders come and go

@@ -117,7 +117,6 @@ def avatar(service: ServiceProcess, sample_pair: Pair) -> str:
 
 @pytest.fixture(scope="module")
 def quiet(service: ServiceProcess, long_pair: Pair) -> str:
-    """Digest of the result where nothing happens."""
     caller = Caller(service.url)
     return caller.result(caller.accepted(long_pair))
 

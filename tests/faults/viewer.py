@@ -58,7 +58,6 @@ class Viewer:
 
     @property
     def states(self) -> list[str]:
-        """Each state of the session, in order."""
         return [str(said["state"]) for said in self.of("session.state_updated")]
 
     def until(self, num_fragments: int, bound_s: float = START_S) -> None:
@@ -80,7 +79,6 @@ class Viewer:
 
 
 def made_avatar(service: ServiceProcess, pair: Pair, api_key: str | None = None) -> str:
-    """The id of a new avatar."""
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     with httpx.Client(base_url=service.url, timeout=60, trust_env=False, headers=headers) as client:
         made = client.post("/v1/avatars", files={"video": ("avatar.mp4", pair.video)})
@@ -104,5 +102,4 @@ def watching(service: ServiceProcess, avatar: str) -> Iterator[Viewer]:
 
 
 def live_url(service: ServiceProcess, avatar: str) -> str:
-    """The address of a session of an avatar."""
     return f"{service.url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar}"

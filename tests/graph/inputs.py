@@ -58,17 +58,14 @@ class RawUpload:
         self._body = body
 
     def send(self, num_bytes: int | None = None) -> None:
-        """Send so much more of the body, or all of it."""
         piece, self._body = self._body[:num_bytes], self._body[num_bytes:] if num_bytes else b""
         self._line.sendall(piece)
 
     def send_chunk(self, num_bytes: int) -> None:
-        """Send so much more of a chunked body."""
         piece, self._body = self._body[:num_bytes], self._body[num_bytes:]
         self._line.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
 
     def answer(self, timeout_s: float = 60.0) -> tuple[int, dict[str, str], dict[str, Any]]:
-        """Status, headers and JSON of the answer."""
         self._line.settimeout(timeout_s)
         answer = HTTPResponse(self._line)
         answer.begin()

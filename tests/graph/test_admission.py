@@ -23,16 +23,6 @@ SOON_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def caller(strict: ServiceProcess) -> Caller:
-    return Caller(strict.url)
-
-
-@pytest.fixture(scope="module")
-def short(portrait: Path, short_speech: Path) -> Pair:
-    return Pair(portrait.read_bytes(), short_speech.read_bytes())
-
-
-@pytest.fixture(scope="module")
 def long(portrait: Path, speech: Path) -> Pair:
     return Pair(portrait.read_bytes(), long_wav(speech, 180))
 
@@ -46,7 +36,6 @@ def first(caller: Caller, short: Pair) -> dict[str, Any]:
 
 @pytest.fixture
 def running(caller: Caller, long: Pair) -> Iterator[str]:
-    """A job that runs for the whole test."""
     job_id = caller.accepted(long)
     wait_until(lambda: caller.job(job_id)["status"] == "running", SOON_S, 0.02)
     yield job_id
@@ -130,7 +119,6 @@ def _check_status(caller: Caller, num_running: int) -> float:
 
 @pytest.fixture
 def two_keys(strict: ServiceProcess, strict_data: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
-    """Clients with a key each, as long as the service has keys at all."""
     keys = FileKeyRing(strict_data)
     made = [keys.add(name) for name in ("flood", "single")]
     clients = [

@@ -26,8 +26,6 @@ IsThere = Callable[[dict[str, Any]], bool]
 
 @dataclass(frozen=True)
 class Samples:
-    """What the inputs are made of."""
-
     portrait: Path
     sample_video: Path
     speech: Path
@@ -36,8 +34,6 @@ class Samples:
 
 @dataclass(frozen=True)
 class Case:
-    """A stage, how a job looks that is in it, and a job that stays there."""
-
     name: str
     is_there: IsThere
     pair: Callable[[Samples], Pair]
@@ -84,11 +80,6 @@ CASES = (
 @pytest.fixture(scope="module")
 def sample_files(portrait: Path, sample_video: Path, speech: Path, short_speech: Path) -> Samples:
     return Samples(portrait, sample_video, speech, short_speech)
-
-
-@pytest.fixture(scope="module")
-def caller(strict: ServiceProcess) -> Caller:
-    return Caller(strict.url)
 
 
 def wait_for(caller: Caller, job_id: str, is_there: IsThere) -> dict[str, Any]:

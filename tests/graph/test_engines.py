@@ -37,14 +37,12 @@ class Made:
         return Pair(self.source, long_wav(self._speech, (num - 0.5) / FPS))
 
     def render_again(self, engine: str) -> bytes:
-        """The video of one more job."""
         job_id = self.caller.accepted(self.pair(FRAMES[engine]), engine=engine)
         job = self.caller.wait([job_id], JOB_S)[job_id]
         assert job["status"] == "succeeded", job["error"]
         return self.caller.video(job_id)
 
     def video(self, engine: str) -> bytes:
-        """The video of the first job."""
         if engine not in self._videos:
             self._videos[engine] = self.render_again(engine)
         return self._videos[engine]
@@ -52,7 +50,6 @@ class Made:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with weights for all engines."""
     folder = tmp_path_factory.mktemp("brought")
     bring_weights(WeightsStore(folder / "data" / "weights"), folder)
     return folder / "data"
@@ -73,7 +70,6 @@ def made(service: ServiceProcess, sample_video: Path, short_speech: Path) -> Mad
 
 
 def avatar_of(data: Path) -> Path:
-    """The only avatar's folder."""
     (folder,) = (data / "avatars").iterdir()
     return folder
 

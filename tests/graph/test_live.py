@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import time
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,16 +19,18 @@ from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from benchmarks.media_files import read_wav
 from lipwright_client import BusyError, Lipwright
 from tests.browser import Visitor, chromium
+from tests.graph.test_main_job import made_avatar
+from tests.waiting import wait_until
 
 START_S = 180.0
 
 
 @pytest.fixture(scope="module")
 def avatar(client: httpx.Client, sample_video: Path) -> str:
-    made = client.post("/v1/avatars", files={"video": (sample_video.name, sample_video.read_bytes())})
-    return str(made.raise_for_status().json()["id"])
+    return made_avatar(client, sample_video)
 
 
 class Viewer:
@@ -46,12 +47,7 @@ class Viewer:
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [said for said in self.events if said["type"] == kind]
 
-    def until_first(self) -> None:
-        """Take the first word."""
-        self.events.append(json.loads(self.socket.recv(timeout=START_S)))
-
     def until(self, kind: str, num: int = 1) -> dict[str, Any]:
-        """Take what comes up to the next event of a kind."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             message = self.socket.recv(timeout=START_S)
@@ -76,8 +72,8 @@ def viewer(url: str, query: str) -> Iterator[Viewer]:
 
 
 def test_an_avatar_speaks_what_is_still_being_said(service_url: str, avatar: str, short_speech: Path) -> None:
-    with wave.open(str(short_speech)) as file:
-        rate, sound = file.getframerate(), file.readframes(file.getnframes())
+    samples, rate = read_wav(short_speech)
+    sound = samples.tobytes()
     with viewer(service_url, f"avatar_id={avatar}&sample_rate={rate}") as live:
         assert live.until("session.stream")["media_type"].startswith('video/mp4; codecs="avc1.')
         live.until("session.fragment", 4)
@@ -113,7 +109,7 @@ def _another(url: str, avatar: str) -> Iterator[Viewer]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with viewer(url, f"avatar_id={avatar}") as live:
-            live.until_first()
+            live.events.append(json.loads(live.socket.recv(timeout=START_S)))
             if live.events[0]["type"] != "error":
                 yield live
                 return
@@ -157,27 +153,8 @@ def test_a_face_that_is_not_kept_speaks_before_its_background(
     assert client.get("/v1/avatars").json() == listed
 
 
-def test_an_unknown_avatar_is_refused_with_a_reason(service_url: str) -> None:
-    assert _refusal(service_url, "avatar_id=nobody") == "not_found"
-    assert _refusal(service_url, "avatar_id=nobody&sample_rate=7") == "option_invalid"
-
-
-def _refusal(url: str, query: str) -> str:
-    """Why a session is refused, once the place of the one before is free."""
-    deadline = time.monotonic() + 60
-    while True:
-        with viewer(url, query) as live:
-            code = str(live.until("error")["code"])
-        if code != "busy" or time.monotonic() > deadline:
-            return code
-        time.sleep(0.2)
-
-
 def test_a_visitor_speaks_through_an_avatar(service_url: str, avatar: str, client: httpx.Client) -> None:
-    deadline = time.monotonic() + 120
-    while client.get(f"/v1/avatars/{avatar}").json()["status"] != "ready":
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: client.get(f"/v1/avatars/{avatar}").json()["status"] == "ready")
     with chromium() as browser:
         visitor = Visitor(browser, service_url)
         visitor.page.click("#live summary")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,8 @@ from telemetry.log_context import CallContext
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 from tests.waiting import until
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs the program espeak-ng"),
-]
+pytestmark = pytest.mark.slow
+needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs the program espeak-ng")
 
 CONTEXT = CallContext("job")
 
@@ -49,12 +47,12 @@ def stages(service_url: str) -> Stages:
 
 @pytest.fixture
 def folder(service_data: Path) -> str:
-    """The folder of a job."""
     folder = job_folder(new_id())
     LocalFiles(service_data).make_folder(folder)
     return folder
 
 
+@needs_espeak
 def test_speak_and_record_speech_write_the_files_of_a_job(stages: Stages, folder: str, service_data: Path) -> None:
     async def scene() -> tuple[list[SpokenCue], RecordedSpeech]:
         chosen = await stages.choose_voices(CONTEXT, [VoiceRequest("a", None), VoiceRequest("b", None)], "deu")
@@ -72,12 +70,11 @@ def test_speak_and_record_speech_write_the_files_of_a_job(stages: Stages, folder
     assert len([key for key in LocalFiles(service_data).states(cues_folder("owner")) if not key.endswith(".json")]) == 2
 
 
+@needs_espeak
 def test_speak_with_an_unknown_voice_is_refused(stages: Stages, folder: str) -> None:
     with pytest.raises(OptionError, match="'espeak:nonesuch' is not installed"):
         asyncio.run(stages.speak(CONTEXT, "Guten Tag.", "espeak:nonesuch", None, folder))
 
-
-LIVE_MARK = [pytest.mark.slow, pytest.mark.usefixtures("service_url")]
 
 APP = "Voices"
 BOUND_S = 60.0
@@ -91,11 +88,9 @@ class Voices:
         self.client = SpeechClient(handle, settings)
 
     async def spoken(self, text: str) -> bytes:
-        """Return the speech of a live session."""
         return b"".join([piece async for piece in self.client.synthesize(text, None, None, "live")])
 
     def cue(self, text: str, attempt: int = 1) -> Any:
-        """Speak a text of a job."""
         folder = job_folder(new_id())
         LocalFiles(self._data).make_folder(folder)
         return self.handle.speak.remote(CallContext("job", attempt=attempt), text, None, None, folder)
@@ -105,7 +100,7 @@ class Voices:
 
 
 @pytest.fixture
-def voices(tmp_path: Path) -> Iterator[Voices]:
+def voices(tmp_path: Path, service_url: str) -> Iterator[Voices]:
     with speaking(hold=threading.Event(), sound=tone(60.0)) as server:
         settings = TtsConfig(url=server.url, max_concurrent=1, max_wait_s=BOUND_S)
         options = {"ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": 64, "health_check_period_s": 1}
@@ -118,73 +113,53 @@ def voices(tmp_path: Path) -> Iterator[Voices]:
             serve.delete(APP)
 
 
-def run(scene: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(scene, 3 * BOUND_S))
+async def test_synthesize_for_live_does_not_wait_for_jobs(voices: Voices) -> None:
+    cues = [voices.cue("cue 1"), voices.cue("cue 2")]
+    await until(lambda: len(voices.server.asked) == 1, BOUND_S)
+    retried = voices.cue("cue 3", attempt=2)  # runs exclusively
+    first = voices.server.asked[0]["input"]
+    live = asyncio.create_task(voices.spoken("live"))
+    await voices.until_asked(first, "live")
+    voices.server.hold.set()
+    assert await live == tone(60.0)
+    for cue in (*cues, retried):
+        assert received(await cue).seconds == pytest.approx(60, abs=0.1)
 
 
-def test_synthesize_for_live_does_not_wait_for_jobs(voices: Voices) -> None:
-    async def scene() -> None:
-        cues = [voices.cue("cue 1"), voices.cue("cue 2")]
-        await until(lambda: len(voices.server.asked) == 1, BOUND_S)
-        retried = voices.cue("cue 3", attempt=2)  # runs exclusively
-        first = voices.server.asked[0]["input"]
-        live = asyncio.create_task(voices.spoken("live"))
-        await voices.until_asked(first, "live")
-        voices.server.hold.set()
-        assert await live == tone(60.0)
-        for cue in (*cues, retried):
-            assert received(await cue).seconds == pytest.approx(60, abs=0.1)
-
-    run(scene())
+async def test_synthesize_that_is_closed_frees_its_slot(voices: Voices) -> None:
+    async with aclosing(voices.client.synthesize("interrupted", None, None, "live")) as pieces:
+        first = asyncio.create_task(anext(pieces))
+        await voices.until_asked("interrupted")
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+    following = asyncio.create_task(voices.spoken("next"))
+    await voices.until_asked("interrupted", "next")
+    voices.server.hold.set()
+    assert await following == tone(60.0)
 
 
-def test_synthesize_that_is_closed_frees_its_slot(voices: Voices) -> None:
-    async def scene() -> None:
-        async with aclosing(voices.client.synthesize("interrupted", None, None, "live")) as pieces:
-            first = asyncio.create_task(anext(pieces))
-            await voices.until_asked("interrupted")
-            first.cancel()
-            await asyncio.gather(first, return_exceptions=True)
-        following = asyncio.create_task(voices.spoken("next"))
-        await voices.until_asked("interrupted", "next")
-        voices.server.hold.set()
-        assert await following == tone(60.0)
-
-    run(scene())
+async def test_synthesize_that_is_read_slowly_holds_no_slot(voices: Voices) -> None:
+    voices.server.hold.set()
+    async with aclosing(voices.client.synthesize("played slowly", None, None, "live")) as pieces:
+        beginning = await anext(pieces)
+        assert await voices.spoken("another") == tone(60.0)
+        assert beginning + b"".join([piece async for piece in pieces]) == tone(60.0)
 
 
-def test_synthesize_that_is_read_slowly_holds_no_slot(voices: Voices) -> None:
-    async def scene() -> None:
-        voices.server.hold.set()
-        async with aclosing(voices.client.synthesize("played slowly", None, None, "live")) as pieces:
-            beginning = await anext(pieces)
-            assert await voices.spoken("another") == tone(60.0)
-            assert beginning + b"".join([piece async for piece in pieces]) == tone(60.0)
-
-    run(scene())
-
-
-def test_synthesize_whose_replica_dies_fails_and_the_next_works(voices: Voices) -> None:
-    async def scene() -> None:
-        lost = asyncio.create_task(voices.spoken("lost"))
-        await voices.until_asked("lost")
-        _replica().kill()
-        with pytest.raises(ReplicaLostError, match="Try again"):
-            await lost
-        voices.server.hold.set()
-        assert await voices.spoken("next") == tone(60.0)
-
-    run(scene())
+async def test_synthesize_whose_replica_dies_fails_and_the_next_works(voices: Voices) -> None:
+    lost = asyncio.create_task(voices.spoken("lost"))
+    await voices.until_asked("lost")
+    _replica().kill()
+    with pytest.raises(ReplicaLostError, match="Try again"):
+        await lost
+    voices.server.hold.set()
+    assert await voices.spoken("next") == tone(60.0)
 
 
-def test_synthesize_with_a_text_that_is_too_long_is_refused(voices: Voices) -> None:
+async def test_synthesize_with_a_text_that_is_too_long_is_refused(voices: Voices) -> None:
     with pytest.raises(OptionError, match="at most 4096 characters"):
-        run(_ignored(voices.spoken("x" * 4097)))
-    assert asyncio.run(voices.client.voices()) == ["alloy"]
-
-
-async def _ignored(work: Coroutine[Any, Any, bytes]) -> None:
-    await work
+        await voices.spoken("x" * 4097)
+    assert await voices.client.voices() == ["alloy"]
 
 
 def _replica() -> psutil.Process:

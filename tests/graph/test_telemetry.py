@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 
 import httpx
@@ -20,6 +19,10 @@ _WAIT_S = 60.0  # Ray's agents gather every ten seconds
 _SERIES = re.compile(r"^(ray_[a-z0-9_]+)(?:\{(.*)\})? ", re.MULTILINE)
 
 
+def _is_series(line: str, name: str, label: str) -> bool:
+    return line.startswith(f"ray_lipwright_{name}{{") and label in line
+
+
 @pytest.fixture(scope="module")
 def scrape(client: httpx.Client) -> str:
     """What Prometheus would read after a request that is refused and calls to every stage."""
@@ -27,30 +30,25 @@ def scrape(client: httpx.Client) -> str:
     assert client.get("/readyz").status_code == 200
     (node,) = ray.nodes()
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    deadline = time.monotonic() + _WAIT_S
-    while time.monotonic() < deadline:
-        text = httpx.get(url, timeout=30).text
-        wanted = ("refusals_total{", "stage_call_seconds_count{", "segments_waiting{", "live_sessions{")
-        if all(f"ray_lipwright_{name}" in text for name in wanted):
-            return text
-        time.sleep(1)
-    raise AssertionError(f"Expected our metrics at {url} within {_WAIT_S:.0f} s, found none.")
+    wanted = ("refusals_total{", "stage_call_seconds_count{", "segments_waiting{", "live_sessions{")
+    texts: list[str] = []
+
+    def has_ours() -> bool:
+        texts.append(httpx.get(url, timeout=30).text)
+        return all(f"ray_lipwright_{name}" in texts[-1] for name in wanted)
+
+    wait_until(has_ours, _WAIT_S, 1)
+    return texts[-1]
 
 
-def test_our_metrics_carry_the_labels_of_serve_and_their_own(scrape: str) -> None:
+def test_metrics_have_labels_gauges_and_descriptions(scrape: str) -> None:
     (refused,) = [line for line in scrape.splitlines() if _is_series(line, "refusals_total", 'code="not_found"')]
     assert 'deployment="Ingress"' in refused
     assert 'application="lipwright"' in refused
     ready = [line for line in scrape.splitlines() if _is_series(line, "stage_call_seconds_count", 'stage="ready"')]
     assert any('outcome="ok"' in line and 'deployment="Director"' in line for line in ready)
-
-
-def test_gauges_for_autoscalers_are_exported(scrape: str) -> None:
-    names = {"jobs_running", "jobs_waiting", "segments_running", "segments_waiting", "live_sessions"}
-    assert {f"ray_lipwright_{name}" for name in names} <= {name for name, _ in _SERIES.findall(scrape)}
-
-
-def test_described_as_in_the_module(scrape: str) -> None:
+    gauges = {"jobs_running", "jobs_waiting", "segments_running", "segments_waiting", "live_sessions"}
+    assert {f"ray_lipwright_{name}" for name in gauges} <= {name for name, _ in _SERIES.findall(scrape)}
     described = dict(re.findall(r"^# HELP ray_(lipwright_[a-z_]+?)(?:_total)? (.*)$", scrape, re.MULTILINE))
     assert described
     assert described.items() <= {(name, metric.description) for name, metric in METRICS.items()}
@@ -62,10 +60,6 @@ def test_rays_metrics_of_the_dashboard_are_there(scrape: str, repo_root: Path) -
     wanted = {name for name in re.findall(r"\bray_[a-z0-9_]+", queries) if not name.startswith("ray_lipwright_")}
     needs_gpu = {name for name in wanted if name.startswith(("ray_node_gpus_", "ray_node_gram_"))}
     assert wanted - needs_gpu - {name for name, _ in _SERIES.findall(scrape)} == set()
-
-
-def _is_series(line: str, name: str, label: str) -> bool:
-    return line.startswith(f"ray_lipwright_{name}{{") and label in line
 
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

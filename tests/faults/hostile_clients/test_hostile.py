@@ -30,7 +30,6 @@ def client(service: ServiceProcess) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def ffmpeg() -> str:
-    """An ffmpeg command, which only writes files here."""
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
@@ -39,7 +38,6 @@ def ffmpeg() -> str:
 
 @pytest.fixture(scope="module")
 def maker(repo_root: Path) -> Path:
-    """The script that writes the whole corpus."""
     path = repo_root.parent / "shared" / "eval" / "hostile" / "make_hostile.py"
     if not path.is_file():
         pytest.skip(f"needs the corpus that does not ship with the repository (looked for {path.name} in ../shared)")
@@ -53,7 +51,6 @@ def canary() -> Iterator[Canary]:
 
 
 def send_all(sender: Sender, cases: Sequence[Case]) -> list[Outcome]:
-    """Sends all cases, a few at a time, and prints how many were right."""
     start = time.monotonic()
     sender.prepare()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -68,7 +65,6 @@ def send_all(sender: Sender, cases: Sequence[Case]) -> list[Outcome]:
 
 
 def check(outcomes: Sequence[Outcome], canary: Canary, data_dir: Path) -> None:
-    """Every case is in its class, nobody was called, nothing was written where it does not belong."""
     wrong = [
         f"{outcome.case.role} {outcome.case.id}: {outcome.wrong}; {outcome.found} ({outcome.seconds:.1f} s) "
         f"{outcome.detail}"

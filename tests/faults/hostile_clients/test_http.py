@@ -62,11 +62,7 @@ def test_an_endless_head_costs_nobody_else_anything(
 def test_idle_uploads_keep_nobody_out(
     service: ServiceProcess, caller: Caller, portrait_pair: Pair, upload_pause_s: float
 ) -> None:
-    with (
-        HealthProbe(service.url) as health,
-        MemoryWatch(serving_processes(service)) as memory,
-        ExitStack() as stack,
-    ):
+    with HealthProbe(service.url) as health, MemoryWatch(serving_processes(service)) as memory, ExitStack() as stack:
         lines = [stack.enter_context(announced_upload(service.url, 5_700_000_000)) for _ in range(5)]
         stack.enter_context(dripping(lines, upload_pause_s / 3))
         statuses = []
@@ -166,7 +162,6 @@ def test_the_ports_of_replicas_ask_for_a_token(service: ServiceProcess) -> None:
 
 
 def _refusal(port: int, method: str) -> grpc.StatusCode | None:
-    """How a request without a token is refused; None if it is answered."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         try:
             channel.unary_unary(method)(b"", timeout=60)

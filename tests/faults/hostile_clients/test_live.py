@@ -158,7 +158,6 @@ _attacks = (_says_nothing, _sends_garbage, _sends_too_much, _vanishes, _never_fi
 
 
 def _memory(service: ServiceProcess) -> int:
-    """Memory of the processes that sockets pass through."""
     total = 0
     for process in service.processes():
         with suppress(psutil.Error):

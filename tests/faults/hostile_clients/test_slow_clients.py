@@ -93,13 +93,11 @@ class Guarded:
         return meanwhile
 
     def _spilled_bytes(self) -> int:
-        """Bytes of the objects that Ray has spilled to the disk."""
         spilled = self._session.rglob("ray_spilled_objects*/*")
         return sum(path.stat().st_size for path in spilled if path.exists())
 
 
 def _session_folder(service: ServiceProcess) -> Path:
-    """Ray's folder for the service."""
     for process in service.processes():
         with suppress(psutil.NoSuchProcess):
             for argument in process.cmdline():
@@ -110,7 +108,6 @@ def _session_folder(service: ServiceProcess) -> Path:
 
 @pytest.fixture(scope="module")
 def guarded(service: ServiceProcess, data_dir: Path, portrait_pair: Pair) -> Iterator[Guarded]:
-    """The service of all hostile clients, which has API keys while these tests run."""
     with _with_keys(service, data_dir, portrait_pair) as guarded:
         yield guarded
 
@@ -193,7 +190,6 @@ def test_few_open_files(tmp_path: Path, portrait_pair: Pair) -> None:
 
 
 def _upload(fields: str = "") -> str:
-    """The beginning of a submission."""
     return (
         f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: 20000000\r\n"
         "Content-Type: multipart/form-data; boundary=xx\r\n\r\n"

@@ -195,7 +195,6 @@ def lag_seconds(heard: NDArray[np.float32], expected: NDArray[np.float32], sampl
 
 
 def info_of(width: int, height: int, fps: Fraction = Fraction(25), num_frames: int = 1, **changes: Any) -> VideoInfo:
-    """A video's description for a writer."""
     fields: dict[str, Any] = {
         "width": width,
         "height": height,

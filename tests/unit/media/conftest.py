@@ -12,7 +12,6 @@ from tests.unit.media.clips import write_video
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for files that tests share."""
     return tmp_path_factory.mktemp("clips")
 
 

@@ -72,7 +72,6 @@ def test_segment_writer_qualities_differ_in_size_and_detail() -> None:
 
 
 def _grainy(number: int) -> YuvFrame:
-    """A moving picture with grain."""
     planes, grain = planes_of(number, 192, 128), np.random.default_rng(number).normal(0, 3, (128, 192))
     return planes._replace(y=np.clip(planes.y + grain, 0, 255).astype(np.uint8))
 

@@ -30,8 +30,6 @@ MAX_BYTES = 4_000_000
 
 
 class Memory(bytearray):
-    """A writer."""
-
     def write(self, piece: bytes) -> None:
         self.extend(piece)
 

@@ -21,8 +21,6 @@ Script = Callable[[str, Send], None]
 
 @dataclass
 class Web:
-    """What tests look at."""
-
     host: str
     port: int = 0
     num_connections: int = 0

@@ -33,7 +33,6 @@ CHATTERBOX = CloningConfig(path="/audio/speech/upload", body="multipart", audio_
 
 
 def _recording(seconds: float = 2.0, rate: int = 24000) -> bytes:
-    """A WAV file with noise."""
     samples = np.random.default_rng(0).integers(-9000, 9000, round(seconds * rate), dtype=np.int16)
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
@@ -63,7 +62,6 @@ def _create(http: httpx.Client, name: str = "anna", wav: bytes | None = None, **
 
 
 def _speak(root: Path, server: SpeechServer, voice: str = "anna", owner: str | None = None, **tts: Any) -> None:
-    """Speak a text with the voices in a data folder."""
     settings = TtsConfig(url=server.url, **{"cloning": CloningConfig(), "max_cache_bytes": 0, **tts})
     with speaking_texts(root, settings) as texts:
         texts.speak("Good day.", voice, owner)
@@ -126,10 +124,7 @@ def test_create_voice_with_bad_input_stores_nothing(tmp_path: Path) -> None:
 
 
 def test_create_voice_without_cloning_names_the_settings(tmp_path: Path) -> None:
-    with (
-        speaking() as voice,
-        api_client(MemoryService(tmp_path), tts=TtsConfig(url=voice.url)) as http,
-    ):
+    with speaking() as voice, api_client(MemoryService(tmp_path), tts=TtsConfig(url=voice.url)) as http:
         answer = _create(http)
         assert answer.status_code == 422 and "set tts.url and tts.cloning" in answer.json()["detail"]
         assert http.get("/v1/voices").json()["can_clone"] is False
@@ -205,9 +200,7 @@ def test_heygem_voice_training_clones_the_recording(tmp_path: Path) -> None:
     with (
         speaking(sound=tone(0.2)) as server,
         serving(
-            MemoryService(tmp_path / "data"),
-            heygem=heygem,
-            tts=TtsConfig(url=server.url, cloning=CloningConfig()),
+            MemoryService(tmp_path / "data"), heygem=heygem, tts=TtsConfig(url=server.url, cloning=CloningConfig())
         ) as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
     ):

@@ -110,14 +110,7 @@ async def test_speak_after_damage_speaks_again(service: Service, voice: SpeechSe
     assert len(voice.asked) == 2, "the copy in the cache is the same file"
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"text": "Good night."},
-        {"owner": "b"},
-        {"identity": "tts-1 nova"},
-    ],
-)
+@pytest.mark.parametrize("other", [{"text": "Good night."}, {"owner": "b"}, {"identity": "tts-1 nova"}])
 def test_cue_digest_depends_on_all_that_decides_the_audio(other: dict[str, str]) -> None:
     known = {"text": "Good day.", "owner": "a", "identity": "tts-1 alloy"}
     assert cue_digest(**known) == cue_digest(**known) != cue_digest(**(known | other))

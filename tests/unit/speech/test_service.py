@@ -64,12 +64,6 @@ async def test_synthesize_without_a_free_voice_says_when_to_retry() -> None:
 
 
 class FakeBackend:
-    """Speaks a text as its own bytes.
-
-    Attributes:
-        languages: Voices by language; None where the backend knows no languages.
-    """
-
     def __init__(self, languages: Mapping[str, Sequence[str]] | None = None) -> None:
         self.languages = languages
 

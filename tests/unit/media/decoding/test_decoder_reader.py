@@ -283,7 +283,6 @@ def test_decoder_reader_too_many_frames_are_refused(
 
 
 def _num_open(target: str) -> int:
-    """How often this process has a file open."""
     num = 0
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # a file that is closed meanwhile

@@ -31,7 +31,6 @@ def _fitted(path: Path, slot: SpeechSlot) -> FittedSpeech:
 
 
 def _loud(fitted: FittedSpeech) -> NDArray[np.float64]:
-    """Times of the loud samples."""
     return np.flatnonzero(np.abs(fitted.samples.astype(int)) > 3000) / RATE
 
 

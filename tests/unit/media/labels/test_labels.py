@@ -212,8 +212,6 @@ def test_load_credentials_test_certificate_is_private_and_reused(data_dir: Path)
 
 
 class Authority:
-    """Somebody who gives out certificates."""
-
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())

@@ -17,7 +17,6 @@ SIZES = [(1920, 1080), (640, 360), (360, 640), (512, 512), (64, 64), (16, 16), (
 
 
 def _marked(width: int, height: int, corners: tuple[Corner, ...], language: str = "en") -> tuple[YuvFrame, YuvFrame]:
-    """YuvFrame of a frame before and after."""
     before = planes_of(3, width, height)
     after = YuvFrame(*(plane.copy() for plane in before))
     Watermark(info_of(width, height), WatermarkStyle(language, 0.05), corners).draw(after)

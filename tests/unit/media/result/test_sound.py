@@ -36,7 +36,6 @@ def _made(sound: ResultSound, num_samples: int) -> NDArray[np.float32]:
 
 
 def _level_db(samples: NDArray[np.float32], hertz: float) -> float:
-    """Level of one frequency, in dB relative to a sine of amplitude 1."""
     window = np.hanning(len(samples))
     carrier = np.exp(-2j * np.pi * hertz * np.arange(len(samples)) / RATE)
     return float(20 * np.log10(2 * abs((samples * window * carrier).sum()) / window.sum()))
@@ -167,7 +166,6 @@ Packets = list[tuple[int | None, int | None, bytes]]
 
 @pytest.fixture(scope="module")
 def speech(sample_speech: Path) -> Samples:
-    """(1, N) of speech with pauses."""
     once = np.concatenate(list(decoded(sample_speech, SoundFormat(SPEECH_RATE, "mono"), LIMITS)), axis=1)
     return np.tile(once, 1 + SECONDS * SPEECH_RATE // once.shape[1])[:, : SECONDS * SPEECH_RATE]
 
@@ -181,7 +179,6 @@ def revised(speech: Samples) -> Samples:
 
 
 def _encoded(folder: Path, samples: Samples, pieces: PieceFiles | None, encoder: str = "aac") -> tuple[Packets, bytes]:
-    """Return the packets of a sound, and what a decoder needs beside them."""
     file = write_audio(folder / "speech.wav", samples, SPEECH_RATE, "pcm_f32le")
     with av.open(str(folder / "out.mp4"), "w") as container:
         assert isinstance(container, OutputContainer)

@@ -216,7 +216,6 @@ LONG = "A subtitle that is far too long for a single line, and that is broken in
 
 
 def _drawn(width: int, height: int, text: str) -> YuvFrame:
-    """A grey frame with the text."""
     half = (height // 2, width // 2)
     planes = YuvFrame(np.full((height, width), 120, np.uint8), np.full(half, 90, np.uint8), np.full(half, 90, np.uint8))
     subtitle_overlay(info_of(width, height), text).draw(planes)

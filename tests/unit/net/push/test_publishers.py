@@ -1,4 +1,4 @@
-"""Publishing to an RTMP server: what a real one receives, and what is made of servers that refuse, hang or lie."""
+"""RTMP, SRT and WHIP: what real servers receive, and what is made of servers that refuse, hang or lie."""
 
 from __future__ import annotations
 
@@ -22,35 +22,40 @@ from net.push.destination import Destination, Destinations, PushError, PushRefus
 from net.push.rtmp import RtmpPublisher
 from net.push.rtmp_messages import AMF0_COMMAND, USER_CONTROL, ChunkReader, Message, chunks
 from net.push.srt import SrtCaller, SrtOptions
-from net.push.whip import WhipPublisher
+from net.push.whip import WhipPublisher, _allowed_candidates
+from net.ssrf_guard import SsrfGuard
 from tests.ports import quiet_port
 from tests.unit.flashing_stream import FlashingStream, file_skews
 from tests.unit.net.push.receivers import rtmp_server, srt_listener
 from tests.unit.net.push.whip_server import WhipServer, whip_server
 from tests.unit.net.web import tls_pair
 
-SERVER_BYTES = bytes(1536)
 RtmpHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def rtmp_destination(port: int, path: str = "live/key", scheme: str = "rtmp") -> Destination:
+def rtmp_destination(port: int, path: str = "live/key") -> Destination:
     network = NetworkConfig(connect_timeout_s=5)
-    return Destinations((f"{scheme}://127.0.0.1:*",), network).check(f"{scheme}://127.0.0.1:{port}/{path}")
+    return Destinations(("rtmp://127.0.0.1:*",), network).check(f"rtmp://127.0.0.1:{port}/{path}")
 
 
-async def publish(place: Destination, num_fragments: int, skipped: range = range(0)) -> None:
-    publisher, muxer = await RtmpPublisher.connect(place), FlvMuxer()
-    for number, fragment in enumerate(islice(FlashingStream(), num_fragments)):
-        if number not in skipped:
-            await publisher.send(muxer.mux(fragment))
-    await publisher.close()
+def srt_destination(port: int, query: str = "") -> Destination:
+    return Destinations(("srt://127.0.0.1:*",), NetworkConfig()).check(f"srt://127.0.0.1:{port}?{query}")
 
 
 @pytest.mark.parametrize("skipped", [range(0), range(15, 23)])
 def test_rtmp_publisher_real_server_receives_in_sync(tmp_path: Path, skipped: range) -> None:
     port, path = quiet_port(), tmp_path / "received.flv"
+
+    async def publish() -> None:
+        place = rtmp_destination(port, "app/instance/key?auth=a/b")
+        publisher, muxer = await RtmpPublisher.connect(place), FlvMuxer()
+        for number, fragment in enumerate(islice(FlashingStream(), 50)):
+            if number not in skipped:
+                await publisher.send(muxer.mux(fragment))
+        await publisher.close()
+
     with rtmp_server(port, path, "app/instance/key?auth=a/b") as server:
-        asyncio.run(publish(rtmp_destination(port, "app/instance/key?auth=a/b"), 50, skipped))
+        asyncio.run(publish())
         server.wait(20)
     assert file_skews(path) == pytest.approx([0.0] * 3, abs=0.04)
 
@@ -86,19 +91,23 @@ def test_amf_decode_malformed_data_is_an_error(data: bytes) -> None:
         rtmp_messages.decode(data)
 
 
-async def with_server(handler: RtmpHandler, place: Callable[[int], Destination] = rtmp_destination) -> RtmpPublisher:
+async def with_server(handler: RtmpHandler) -> RtmpPublisher:
     """Connect to a server that does what `handler` does behind its handshake."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(1537)
-        writer.write(b"\x03" + SERVER_BYTES + SERVER_BYTES)
+        writer.write(b"\x03" + bytes(2 * 1536))
         await reader.readexactly(1536)
         await handler(reader, writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        async with asyncio.timeout(5):
-            return await RtmpPublisher.connect(place(server.sockets[0].getsockname()[1]))
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(5):
+        return await RtmpPublisher.connect(rtmp_destination(server.sockets[0].getsockname()[1]))
+
+
+async def send_until_error(publisher: RtmpPublisher) -> None:
+    while True:
+        await publisher.send([(8, 0, b"sound")])
+        await asyncio.sleep(0.01)
 
 
 def command(*values: rtmp_messages.Value) -> bytes:
@@ -109,10 +118,13 @@ def status(code: str, level: str = "status") -> bytes:
     return command("onStatus", 0.0, None, {"level": level, "code": code, "description": "live/key is in use"})
 
 
+CREATED = command("_result", 1.0, {}, {}) + command("_result", 4.0, None, 1.0)
+STARTED = CREATED + status("NetStream.Publish.Start")
+
+
 def test_connect_refusal_names_the_status_and_no_key() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(command("_result", 1.0, {}, {"code": "NetConnection.Connect.Success"}))
-        writer.write(command("_result", 4.0, None, 1.0) + status("NetStream.Publish.BadName", "error"))
+        writer.write(CREATED + status("NetStream.Publish.BadName", "error"))
         await writer.drain()
 
     with pytest.raises(PushRefusedError, match=r"NetStream\.Publish\.BadName") as refused:
@@ -137,9 +149,7 @@ async def test_send_answers_pings_and_notices_unpublish() -> None:
     pongs: list[bytes] = []
 
     async def ping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(command("_result", 1.0, {}, {}) + command("_result", 4.0, None, 1.0))
-        writer.write(status("NetStream.Publish.Start"))
-        writer.write(chunks(Message(USER_CONTROL, 0, 0, b"\0\x06\1\2\3\4"), 2))
+        writer.write(STARTED + chunks(Message(USER_CONTROL, 0, 0, b"\0\x06\1\2\3\4"), 2))
         client = ChunkReader(reader)
         while not pongs:
             message = await client.message()
@@ -149,9 +159,7 @@ async def test_send_answers_pings_and_notices_unpublish() -> None:
 
     publisher = await with_server(ping)
     with pytest.raises(PushRefusedError, match="Unpublish"):
-        while True:
-            await publisher.send([(8, 0, b"sound")])
-            await asyncio.sleep(0.01)
+        await send_until_error(publisher)
     assert pongs == [b"\0\x07\1\2\3\4"]
 
 
@@ -159,8 +167,7 @@ def test_close_after_a_reset_raises_nothing_under_uvloop() -> None:
     """Serve runs on uvloop, whose transports raise RuntimeError when they are written to after a reset."""
 
     async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(command("_result", 1.0, {}, {}) + command("_result", 4.0, None, 1.0))
-        writer.write(status("NetStream.Publish.Start"))
+        writer.write(STARTED)
         await writer.drain()
         await asyncio.sleep(0.1)
         linger = struct.pack("ii", 1, 0)  # closing sends a reset
@@ -170,9 +177,7 @@ def test_close_after_a_reset_raises_nothing_under_uvloop() -> None:
     async def scene() -> None:
         publisher = await with_server(reset)
         with pytest.raises(PushError, match="cut off"):
-            while True:
-                await publisher.send([(8, 0, b"sound")])
-                await asyncio.sleep(0.01)
+            await send_until_error(publisher)
         await publisher.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -214,29 +219,25 @@ needs_libsrt = pytest.mark.skipif(srt._library() is None, reason="libsrt is not 
 PASSPHRASE = "correct horse battery"
 
 
-def srt_destination(port: int, query: str = "") -> Destination:
-    return Destinations(("srt://127.0.0.1:*",), NetworkConfig()).check(f"srt://127.0.0.1:{port}?{query}")
-
-
-async def send_srt(place: Destination, num_fragments: int, skipped: range = range(0)) -> None:
-    caller, muxer = await SrtCaller.connect(place, 5.0), TsMuxer()
-    for number, fragment in enumerate(islice(FlashingStream(), num_fragments)):
-        if number not in skipped:
-            data = muxer.mux(fragment)
-            assert len(data) % PACKET_BYTES == 0
-            await caller.send(data)
-            await asyncio.sleep(0.005)
-    await asyncio.sleep(0.3)  # the latency of the listener
-    await caller.close()
-
-
 @needs_libsrt
 @pytest.mark.parametrize("skipped", [range(0), range(15, 23)])
 def test_srt_caller_real_listener_receives_in_sync(tmp_path: Path, skipped: range) -> None:
     port, path = quiet_port(), tmp_path / "received.ts"
+    query = f"streamid=%23!::r=live/a+b,m=publish&passphrase={PASSPHRASE.replace(' ', '%20')}&latency=100"
+
+    async def send() -> None:
+        caller, muxer = await SrtCaller.connect(srt_destination(port, query), 5.0), TsMuxer()
+        for number, fragment in enumerate(islice(FlashingStream(), 50)):
+            if number not in skipped:
+                data = muxer.mux(fragment)
+                assert len(data) % PACKET_BYTES == 0
+                await caller.send(data)
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.3)  # the latency of the listener
+        await caller.close()
+
     with srt_listener(port, path, f"&passphrase={PASSPHRASE}") as listener:
-        query = f"streamid=%23!::r=live/a+b,m=publish&passphrase={PASSPHRASE.replace(' ', '%20')}&latency=100"
-        asyncio.run(send_srt(srt_destination(port, query), 50, skipped))
+        asyncio.run(send())
         listener.wait(20)
     assert file_skews(path) == pytest.approx([0.0] * 3, abs=0.04)
 
@@ -282,19 +283,20 @@ def test_connect_without_libsrt_names_the_library(monkeypatch: pytest.MonkeyPatc
         asyncio.run(SrtCaller.connect(srt_destination(9000), 1.0))
 
 
-pytestmark = pytest.mark.usefixtures("on_loopback")
 PROFILE = b"\x64\x00\x1f"
 
 
 @pytest.fixture
-def server() -> Iterator[WhipServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WhipServer]:
+    """A server; both ends of the WebRTC connection, which are in this process, use no other interface."""
+    monkeypatch.setattr("aioice.ice.get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
     with whip_server() as server:
         yield server
 
 
-async def connect(server: WhipServer, timeout_s: float = 10.0) -> WhipPublisher:
+async def connect(server: WhipServer) -> WhipPublisher:
     destination = Destinations(("http://127.0.0.1:*/whip",), NetworkConfig()).check(server.url)
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout(10):
         return await WhipPublisher.connect(destination, "token", PROFILE)
 
 
@@ -311,23 +313,24 @@ async def test_whip_publisher_peer_receives_in_sync(server: WhipServer) -> None:
     assert server.skews() == pytest.approx([0.0], abs=0.04)
 
 
-@pytest.mark.parametrize(("status", "error"), [(403, PushRefusedError), (503, PushError), (302, PushError)])
-def test_connect_refusal_names_the_status(server: WhipServer, status: int, error: type[Exception]) -> None:
-    server.status = status
-    with pytest.raises(error, match=str(status)) as refused:
+@pytest.mark.parametrize(
+    ("code", "error", "message"),
+    [
+        (403, PushRefusedError, "403"),
+        (503, PushError, "503"),
+        (302, PushError, "302"),
+        (307, UrlRefusedError, "operator"),
+    ],
+)
+def test_connect_refusal_names_the_status(server: WhipServer, code: int, error: type[Exception], message: str) -> None:
+    """307 leads to another path."""
+    server.status = code
+    with pytest.raises(error, match=message) as refused:
         asyncio.run(connect(server))
     assert "/whip" not in str(refused.value)
 
 
-def test_connect_redirect_to_another_path_is_refused(server: WhipServer) -> None:
-    server.status = 307
-    with pytest.raises(UrlRefusedError, match="operator"):
-        asyncio.run(connect(server))
-
-
 def test_allowed_candidates_drops_private_addresses() -> None:
-    from net.push.whip import _allowed_candidates
-    from net.ssrf_guard import SsrfGuard
 
     lines = [
         f"a=candidate:1 1 udp 2130706431 {host} 5000 typ host\r\n"
@@ -337,18 +340,15 @@ def test_allowed_candidates_drops_private_addresses() -> None:
     assert kept == "v=0\r\n" + lines[-1]
 
 
-def test_send_over_a_cut_connection_raises(server: WhipServer) -> None:
-    async def publish() -> None:
-        publisher = await connect(server)
-        fragments = iter(FlashingStream())
-        await publisher.send(*rtp_packets(next(fragments)))
-        await asyncio.to_thread(server.cut)
-        try:
-            while True:
-                await publisher.send(*rtp_packets(next(fragments)))
-                await asyncio.sleep(0.05)
-        finally:
-            await publisher.close()
-
-    with pytest.raises(PushError, match="cut off"):
-        asyncio.run(asyncio.wait_for(publish(), 40))
+async def test_send_over_a_cut_connection_raises(server: WhipServer) -> None:
+    publisher, fragments = await connect(server), iter(FlashingStream())
+    await publisher.send(*rtp_packets(next(fragments)))
+    await asyncio.to_thread(server.cut)
+    try:
+        async with asyncio.timeout(40):
+            with pytest.raises(PushError, match="cut off"):
+                while True:
+                    await publisher.send(*rtp_packets(next(fragments)))
+                    await asyncio.sleep(0.05)
+    finally:
+        await publisher.close()
