@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.local_cluster import LocalCluster, cpu_config
+from tests.faults.load import Pair
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +31,8 @@ def serve_config(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> d
     (studio,) = [each for each in config["applications"][0]["deployments"] if each["name"] == "Studio"]
     studio |= {"num_replicas": 2, "max_replicas_per_node": 1}
     return config
+
+
+@pytest.fixture(scope="session")
+def sample_pair(sample_video: Path, sample_speech: Path) -> Pair:
+    return Pair(sample_video.read_bytes(), sample_speech.read_bytes())

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from benchmarks.media_files import read_wav, write_wav
-from tests.cluster.local_cluster import LocalCluster, is_ready
+from tests.cluster.local_cluster import LocalCluster
+from tests.faults.service_process import is_ready
 from tests.waiting import wait_until
 
 NUM_FRAMES = 34  # speech_short.wav lasts 1.32 s; a portrait gives 25 frames a second, and so does presenter.mp4

@@ -67,14 +67,22 @@ class Caller:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def rendering(self, pair: Pair, timeout_s: float = 120.0) -> str:
-        job_id = self.accepted(pair)
-        wait_until(lambda: self.job(job_id)["num_frames_done"] or self.job(job_id)["status"] in FINAL, timeout_s)
-        assert self.job(job_id)["num_frames_done"], self.job(job_id)
+    def rendering(self, pair: Pair, **fields: str) -> str:
+        """A new job that has rendered its first segment, and has more."""
+        job_id = self.accepted(pair, **fields)
+        wait_until(lambda: self.job(job_id)["num_frames_done"] or self.job(job_id)["status"] in FINAL)
+        assert (job := self.job(job_id))["num_frames_done"], job
         return job_id
 
     def job(self, job_id: str) -> dict[str, Any]:
         return dict(self.request("GET", f"/v1/jobs/{job_id}").raise_for_status().json())
+
+    def completed(self, pair: Pair, timeout_s: float = 120.0, **fields: str) -> dict[str, Any]:
+        """A new job, once it has succeeded."""
+        job_id = self.accepted(pair, **fields)
+        job = self.wait([job_id], timeout_s)[job_id]
+        assert job["status"] == "succeeded", job["error"]
+        return job
 
     def wait(self, job_ids: Iterable[str], timeout_s: float) -> dict[str, dict[str, Any]]:
         deadline = time.monotonic() + timeout_s
@@ -98,7 +106,7 @@ class Caller:
         return self.request("GET", f"/v1/jobs/{job_id}/video").raise_for_status().content
 
 
-def submit_all(caller: Caller, pairs: Iterable[Pair], num_at_once: int = 8) -> list[httpx.Response]:
+def submit_all(caller: Caller, pairs: Iterable[Pair], num_at_once: int) -> list[httpx.Response]:
     with ThreadPoolExecutor(num_at_once) as pool:
         return list(pool.map(lambda item: caller.submit(item[1], key=f"job-{item[0]}"), enumerate(pairs)))
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class ServiceProcess:
         assert not self._has_ended(), self._log.read_text(encoding="utf-8")[-2000:]
 
     def is_ready(self) -> bool:
-        return _answers(f"{self.url}/readyz")
+        return is_ready(self.url)
 
     def stands_by(self) -> bool:
         with suppress(httpx.HTTPError):
@@ -111,24 +111,29 @@ class ServiceProcess:
     def kill_everything(self) -> int:
         """SIGKILL to every process at once; returns how many there were."""
         processes = self.processes()
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGSTOP)  # so that none sees another die
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_together(processes)
         psutil.wait_procs(processes, timeout=20)
         return len(processes)
 
     def replicas(self, kind: str) -> list[psutil.Process]:
-        return [process for process in self.processes() if f":{kind}" in _title(process, "ray::ServeReplica")]
+        return [each for each in self._titled("ray::ServeReplica") if f":{kind}" in title_of(each)]
 
     def controllers(self) -> list[psutil.Process]:
         """The process of Serve's controller; none or two for a moment while it is replaced."""
-        return [process for process in self.processes() if _title(process, "ray::ServeController")]
+        return self._titled("ray::ServeController")
 
     def fork_servers(self) -> list[psutil.Process]:
-        return [process for process in self.processes() if "-m launch.worker_fork_server" in _title(process, "")]
+        return [each for each in self.processes() if "-m launch.worker_fork_server" in title_of(each)]
+
+    def _titled(self, begin: str) -> list[psutil.Process]:
+        return [process for process in self.processes() if title_of(process).startswith(begin)]
+
+
+def kill_together(processes: Sequence[psutil.Process]) -> None:
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # first, so that none sees another die
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
 
 @contextmanager
@@ -161,14 +166,14 @@ def wait_until_replaced(find: Callable[[], list[psutil.Process]], old: psutil.Pr
     return wait_until(lambda: not old.is_running() and [one for one in find() if one.pid != old.pid], bound_s)
 
 
-def _title(process: psutil.Process, begin: str) -> str:
+def title_of(process: psutil.Process) -> str:
     with suppress(psutil.NoSuchProcess):
-        title = " ".join(process.cmdline())
-        return title if title.startswith(begin) else ""
+        return " ".join(process.cmdline())
     return ""
 
 
-def _answers(url: str) -> bool:
+def is_ready(url: str) -> bool:
+    """Whether every stage answers."""
     with suppress(httpx.HTTPError):
-        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200
     return False

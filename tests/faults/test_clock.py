@@ -36,7 +36,7 @@ def test_the_clock_is_set_to_and_fro(tmp_path: Path, long_pair: Pair, sample_pai
         quiet_id = caller.accepted(long_pair)
         quiet = caller.result(quiet_id)
         ahead_s = 0
-        with watching(service, made_avatar(service, sample_pair)) as viewer:
+        with watching(service.url, made_avatar(service, sample_pair)) as viewer:
             for jump_s in JUMPS_S:
                 viewer.until(len(viewer.arrivals) + 5)
                 jobs = [caller.accepted(long_pair) for _ in range(2)]

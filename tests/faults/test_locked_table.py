@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.endurance, pytest.mark.timeout(1200)]
 
 def test_jobs_stop_and_continue(tmp_path: Path, long_pair: Pair, sample_pair: Pair) -> None:
     data_dir = tmp_path / "data"
-    with served(data_dir) as service, watching(service, made_avatar(service, sample_pair)) as viewer:
+    with served(data_dir) as service, watching(service.url, made_avatar(service, sample_pair)) as viewer:
         caller = Caller(service.url)
         quiet = caller.result(caller.accepted(long_pair))
         for lock_s in LOCKS_S:

@@ -82,7 +82,7 @@ class Load:
     def _sessions(self, avatar: str) -> None:
         while not self._stop.is_set():
             try:
-                with watching(self.service, avatar) as viewer:
+                with watching(self.service.url, avatar) as viewer:
                     self._speak(viewer)
                     viewer.check_whole()
                     self.ends["session"] += 1

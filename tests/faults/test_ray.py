@@ -128,7 +128,7 @@ def test_live_session(
     service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, with_signal: signal.Signals
 ) -> None:
     caller = Caller(service.url)
-    with watching(service, avatar) as viewer:
+    with watching(service.url, avatar) as viewer:
         viewer.until(10)
         job_id = caller.accepted(long_pair)
         (replica,) = service.replicas("LiveSession")
@@ -152,7 +152,7 @@ def test_controller(
     service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, with_signal: signal.Signals
 ) -> None:
     caller = Caller(service.url)
-    with watching(service, avatar) as viewer:
+    with watching(service.url, avatar) as viewer:
         viewer.until(10)
         job_id = caller.accepted(long_pair)
         (controller,) = service.controllers()

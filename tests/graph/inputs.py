@@ -50,6 +50,12 @@ def long_video(sample_video: Path, num_frames: int, fps: int = 25, sound: Path |
     return target.getvalue()
 
 
+def form_of(pair: Pair) -> tuple[bytes, dict[str, str]]:
+    """The body of a submission, and the header that goes with it."""
+    form = httpx.Request("POST", "http://a", files={"video": ("v", pair.video), "audio": ("a", pair.audio)})
+    return form.read(), {"Content-Type": form.headers["content-type"]}
+
+
 class RawUpload:
     """One POST to /v1/jobs, of which only the head is sent at first."""
 
@@ -78,9 +84,8 @@ def raw_upload(url: str, pair: Pair, headers: dict[str, str] | None = None) -> I
 
     `headers` are added, and take the place of those that tell the body's length.
     """
-    form = httpx.Request("POST", f"{url}/v1/jobs", files={"video": ("v", pair.video), "audio": ("a", pair.audio)})
-    body, host = form.read(), urlsplit(url)
-    fields = {"Host": host.netloc, "Content-Type": form.headers["content-type"], **(headers or {})}
+    (body, kind), host = form_of(pair), urlsplit(url)
+    fields = {"Host": host.netloc, **kind, **(headers or {})}
     if not {"Content-Length", "Transfer-Encoding"} & set(fields):
         fields["Content-Length"] = str(len(body))
     with socket.create_connection((str(host.hostname), int(host.port or 80)), timeout=60) as line:

@@ -37,13 +37,13 @@ def _place(viewer: Viewer, state: str, after: int) -> int:
 @pytest.mark.timeout(600)
 def test_hostile_sockets_disturb_no_session(service: ServiceProcess, avatar: str, sample_pair: Pair) -> None:
     caller = Caller(service.url)
-    with watching(service, avatar) as viewer:
+    with watching(service.url, avatar) as viewer:
         viewer.until(10)
         before = _memory(service)
         job = caller.accepted(sample_pair)
         started, num_before = time.monotonic(), len(viewer.arrivals)
         with HealthProbe(service.url) as health:
-            ends = asyncio.run(_attack(live_url(service, avatar)))
+            ends = asyncio.run(_attack(live_url(service.url, avatar)))
             took_s = time.monotonic() - started
             assert caller.wait([job], 200)[job]["status"] == "succeeded"
         viewer.until(len(viewer.arrivals) + 10)
@@ -57,13 +57,13 @@ def test_hostile_sockets_disturb_no_session(service: ServiceProcess, avatar: str
     assert ends.total() == NUM_HOSTILE
     assert grown < MAX_GROWTH_BYTES
     assert p99 < health.bound(2.5)  # 10 times what a quiet machine needs with a job and a session
-    with watching(service, avatar) as viewer:
+    with watching(service.url, avatar) as viewer:
         viewer.until(3)
 
 
 @pytest.mark.timeout(600)
 def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess, avatar: str) -> None:
-    with watching(service, avatar) as viewer:
+    with watching(service.url, avatar) as viewer:
         viewer.until(10)
         (replica,) = service.replicas("LiveSession")
         num_before, killed_at = len(viewer.arrivals), len(viewer.events) - 1
@@ -84,7 +84,7 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
 
 @pytest.mark.timeout(300)
 def test_a_client_that_shows_nothing_is_sent_little_and_closed(service: ServiceProcess, avatar: str) -> None:
-    with watching(service, avatar) as viewer:
+    with watching(service.url, avatar) as viewer:
         viewer.shows = False
         wait_until(lambda: viewer.close_code is not None)
         assert viewer.close_code == 1008
