@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from tests.faults.hostile import Case, Expect, Role
 from tests.unit.media.clips import (
     noise,
+    packed_text,
+    png_chunk,
     write_chained_ogg,
     write_edited_video,
     write_fast_video,
     write_frozen_video,
     write_loud_wav,
+    write_png,
     write_sound_with_gap,
     write_still,
     write_tagged_sound,
-    write_text_picture,
     write_video,
 )
 
@@ -175,8 +177,8 @@ class SmallCorpus:
         for name, path in {
             "fast.mp4": write_fast_video(folder / "a.mp4", 400_000),
             "hours_frozen.mp4": write_frozen_video(folder / "b.mp4", 3000),
-            "texts.png": write_text_picture(folder / "c.png", 1000, 10_000_000),
-            "one_text.png": write_text_picture(folder / "c.png", 1, 200_000_000),
+            "texts.png": write_png(folder / "c.png", packed_text(b"zTXt", 10_000_000) * 1000),
+            "one_text.png": write_png(folder / "j.png", packed_text(b"zTXt", 200_000_000)),
             "many_edits.mp4": write_edited_video(folder / "d.mp4", 10_000),
         }.items():
             self._add("video", "reject", name, path.read_bytes())
@@ -213,15 +215,9 @@ def wav(
 
 
 def png_bomb(side: int) -> bytes:
-    packer = zlib.compressobj(9)
-    row = bytes(side + 1)
-    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    packed = [
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(side * (side + 1)), 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 def _to_pcm(samples: NDArray[np.floating]) -> bytes:

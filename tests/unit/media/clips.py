@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.watermark.attacks import normal_scheduling
 from config import MediaLimits
 from media.probe import ColourTags, VideoInfo
+from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 
 LIMITS = MediaLimits()
@@ -68,9 +69,10 @@ def write_video(
     options: dict[str, str] | None = None,
     tags: dict[str, int] | None = None,
     audio_seconds: float = 0.0,
+    container_format: str | None = None,
 ) -> Path:
     """A video whose frame k shows `picture(k)`, upright once the display matrix is honoured."""
-    with normal_scheduling(), av.open(path, "w") as container:
+    with normal_scheduling(), av.open(path, "w", format=container_format) as container:
         assert isinstance(container, OutputContainer)
         stream: Any = container.add_stream(codec, rate=fps, options={"crf": "18", **(options or {})})
         coded = size if rotation % 180 == 0 else size[::-1]
@@ -127,20 +129,6 @@ def write_cover_picture(path: Path) -> Path:
     return path
 
 
-def write_animation(path: Path, codec: str, pixel_format: str, num_frames: int) -> Path:
-    """An animated picture whose frame k shows `picture(k)`, ten frames a second."""
-    with av.open(path, "w", format=codec) as container:
-        assert isinstance(container, OutputContainer)
-        stream: Any = container.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = 192, 128, pixel_format
-        for number in range(num_frames):
-            frame = frame_of(picture(number, 192, 128), pixel_format)
-            frame.pts, frame.time_base = number, Fraction(1, 10)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
 def noise(seconds: float, sample_rate: int, seed: int = 1) -> NDArray[np.float32]:
     """Noise of up to 3 kHz whose loudness changes: the same sound at every sample rate."""
     rng = np.random.default_rng(seed)
@@ -173,14 +161,17 @@ def write_audio(
     sample_format: str = "fltp",
     container_format: str | None = None,
     start_seconds: float = 0.0,
+    gap_seconds: float = 0.0,
 ) -> Path:
-    """(channels, n) float samples as a file; time stamps begin at `start_seconds`."""
+    """(channels, n) float samples as a file; time stamps begin at `start_seconds`, with a gap after half a second."""
     with av.open(path, "w", format=container_format) as container:
         assert isinstance(container, OutputContainer)
         layout = "mono" if len(samples) == 1 else "stereo"
         stream: Any = container.add_stream(codec, rate=sample_rate, layout=layout, format=sample_format)
         for frame in audio_frames(samples, sample_rate, sample_format):
-            frame.pts = (frame.pts or 0) + round(start_seconds * sample_rate)
+            pts = frame.pts or 0
+            later = start_seconds + (gap_seconds if pts >= sample_rate // 2 else 0)
+            frame.pts = pts + round(later * sample_rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
@@ -232,6 +223,16 @@ class NumberedFrames:
         pass
 
 
+def write_segment(
+    path: Path, numbers: Iterable[int], writer: SegmentWriter, size: tuple[int, int] = (192, 128)
+) -> Path:
+    """The pictures of these numbers, encoded."""
+    for number in numbers:
+        writer.write(planes_of(number, *size))
+    path.write_bytes(writer.finish())
+    return path
+
+
 def decode_all(path: Path) -> list[tuple[int, NDArray[np.uint8]]]:
     """(pts, flat yuv420p) of every frame, by PyAV alone."""
     with av.open(path) as container:
@@ -251,16 +252,10 @@ def write_frozen_video(path: Path, freeze_seconds: float, num_before: int = 50, 
     return write_video(path, len(pts), pts=pts, time_base=Fraction(1, 1000))
 
 
-def write_sound_with_gap(path: Path, gap_seconds: float, codec: str, rate: int = 48000) -> Path:
+def write_sound_with_gap(path: Path, gap_seconds: float, codec: str) -> Path:
     """Half a second of sound, a hole in the time stamps, half a second of sound."""
-    with av.open(path, "w") as container:
-        assert isinstance(container, OutputContainer)
-        stream: Any = container.add_stream(codec, rate=rate, layout="mono")
-        for number, frame in enumerate(audio_frames(noise(1.0, rate)[None], rate, "fltp")):
-            frame.pts = 960 * number + (round(gap_seconds * rate) if number >= 25 else 0)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    kind = "flt" if codec == "libopus" else "fltp"
+    return write_audio(path, noise(1.0, 48000)[None], 48000, codec, sample_format=kind, gap_seconds=gap_seconds)
 
 
 def write_loud_wav(path: Path, value: float) -> Path:
@@ -287,12 +282,19 @@ def write_chained_ogg(path: Path, num_channels: tuple[int, ...] = (1, 2)) -> Pat
     return path
 
 
-def write_text_picture(path: Path, num_chunks: int, num_bytes: int) -> Path:
-    """A PNG with `num_chunks` compressed texts of `num_bytes` zeros each."""
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def packed_text(kind: bytes, num_bytes: int) -> bytes:
+    """A compressed text of zeros."""
+    return png_chunk(kind, b"Comment\0\0" + zlib.compress(bytes(num_bytes), 9))
+
+
+def write_png(path: Path, chunks: bytes) -> Path:
+    """A good picture with these chunks before its pixels."""
     still = write_still(path, "png", "rgb24").read_bytes()
-    text = b"Comment\0\0" + zlib.compress(bytes(num_bytes), 9)
-    chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    path.write_bytes(still[:33] + chunk * num_chunks + still[33:])
+    path.write_bytes(still[:33] + chunks + still[33:])
     return path
 
 

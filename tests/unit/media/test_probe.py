@@ -4,7 +4,6 @@ import os
 import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -27,13 +26,15 @@ from tests.unit.media.clips import (
     LIMITS,
     noise,
     number_of,
+    packed_text,
+    png_chunk,
     write_audio,
     write_cover_picture,
     write_edited_video,
     write_fast_video,
     write_frozen_video,
+    write_png,
     write_still,
-    write_text_picture,
     write_video,
 )
 
@@ -204,8 +205,7 @@ def test_probe_video_picture_with_too_many_pixels_is_refused(tmp_path: Path) -> 
     with pytest.raises(MediaLimitError, match=r"big\.png"):
         probe_video(path, MediaLimits(max_pixels=1_000_000))
     png = path.read_bytes()
-    header = b"IHDR" + struct.pack(">II", 20_000, 20_000) + png[24:29]
-    path.write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
+    path.write_bytes(png[:8] + png_chunk(b"IHDR", struct.pack(">II", 20_000, 20_000) + png[24:29]) + png[33:])
     with pytest.raises(MediaLimitError, match="too many pixels"):  # more than FFmpeg takes
         probe_video(path, LIMITS)
 
@@ -296,27 +296,9 @@ def test_ffmpeg_errors_log_one_printable_line(caplog: pytest.LogCaptureFixture) 
     assert logged.isprintable() and len(logged) < 400
 
 
-def _with(path: Path, chunks: bytes) -> Path:
-    """A good picture with these chunks before its pixels."""
-    still = write_still(path, "png", "rgb24").read_bytes()
-    path.write_bytes(still[:33] + chunks + still[33:])
-    return path
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def _packed(kind: bytes, num_bytes: int) -> bytes:
-    packer = zlib.compressobj(9)
-    piece = bytes(1 << 20)
-    text = b"".join(packer.compress(piece) for _ in range(num_bytes >> 20)) + packer.flush()
-    return _chunk(kind, b"Comment\0\0" + text)
-
-
 @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
 def test_probe_video_png_with_one_long_text_is_refused(tmp_path: Path, kind: bytes) -> None:
-    path = _with(tmp_path / "bomb.png", _packed(kind, 64 << 20))
+    path = write_png(tmp_path / "bomb.png", packed_text(kind, 64 << 20))
     assert path.stat().st_size < 1 << 17
     with pytest.raises(MediaLimitError, match=r"bomb\.png: expected at most 16 MiB of texts"):
         probe_video(path, LIMITS)
@@ -324,14 +306,17 @@ def test_probe_video_png_with_one_long_text_is_refused(tmp_path: Path, kind: byt
 
 def test_probe_video_png_texts_are_counted_together(tmp_path: Path) -> None:
     with pytest.raises(MediaLimitError, match="16 MiB of texts"):
-        probe_video(write_text_picture(tmp_path / "t.png", 1000, 10_000_000), LIMITS)
-    names = b"".join(_chunk(b"tEXt", b"k%d\0v" % number) for number in range(MAX_TEXTS + 1))
+        probe_video(write_png(tmp_path / "t.png", packed_text(b"zTXt", 10_000_000) * 1000), LIMITS)
+    names = b"".join(png_chunk(b"tEXt", b"k%d\0v" % number) for number in range(MAX_TEXTS + 1))
     with pytest.raises(MediaLimitError, match=f"at most {MAX_TEXTS} texts"):
-        probe_video(_with(tmp_path / "names.png", names), LIMITS)
+        probe_video(write_png(tmp_path / "names.png", names), LIMITS)
 
 
 def test_probe_video_png_texts_of_a_second_picture_count(tmp_path: Path) -> None:
-    first, second = write_still(tmp_path / "a", "png", "rgb24"), _with(tmp_path / "b", _packed(b"zTXt", 32 << 20))
+    first, second = (
+        write_still(tmp_path / "a", "png", "rgb24"),
+        write_png(tmp_path / "b", packed_text(b"zTXt", 32 << 20)),
+    )
     both = tmp_path / "both.png"
     both.write_bytes(first.read_bytes() + second.read_bytes())
     with pytest.raises(MediaLimitError, match=r"both\.png"):
@@ -339,7 +324,7 @@ def test_probe_video_png_texts_of_a_second_picture_count(tmp_path: Path) -> None
 
 
 def test_probe_video_png_colour_profile_keeps_the_process(tmp_path: Path, repo_root: Path) -> None:
-    path = _with(tmp_path / "p.png", _packed(b"iCCP", 1 << 20))
+    path = write_png(tmp_path / "p.png", packed_text(b"iCCP", 1 << 20))
     code = (
         "import gc; from pathlib import Path; from config import MediaLimits; from media.probe import probe_video;"
         f"probe_video(Path({str(path)!r}), MediaLimits()); gc.collect(); print('whole')"
@@ -349,10 +334,14 @@ def test_probe_video_png_colour_profile_keeps_the_process(tmp_path: Path, repo_r
 
 
 def test_probe_video_png_with_ordinary_texts_passes(tmp_path: Path) -> None:
-    texts = _chunk(b"tEXt", b"prompt\0" + b"a" * 2_000_000) + _packed(b"iCCP", 1 << 20) + _chunk(b"zTXt", b"broken")
-    assert probe_video(_with(tmp_path / "p.png", texts), LIMITS).is_still
+    texts = (
+        png_chunk(b"tEXt", b"prompt\0" + b"a" * 2_000_000)
+        + packed_text(b"iCCP", 1 << 20)
+        + png_chunk(b"zTXt", b"broken")
+    )
+    assert probe_video(write_png(tmp_path / "p.png", texts), LIMITS).is_still
     cut = tmp_path / "cut.png"
-    cut.write_bytes(_with(tmp_path / "q.png", texts).read_bytes()[:500_000])
+    cut.write_bytes(write_png(tmp_path / "q.png", texts).read_bytes()[:500_000])
     with pytest.raises(Exception, match=r"cut\.png"):
         probe_video(cut, LIMITS)
 

@@ -17,18 +17,14 @@ from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame, cut, frame_planes, paste_back
-from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of
+from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of, write_segment
 
 
 def _segment(
-    path: Path, num_frames: int, num_threads: int = 1, first: int = 0, quality: Quality = "balanced", **changes: object
+    path: Path, numbers: range, num_threads: int = 1, quality: Quality = "balanced", **changes: object
 ) -> Path:
     info = info_of(192, 128, **changes)  # type: ignore[arg-type]
-    writer = SegmentWriter(info, 20, "veryfast", num_threads, quality=quality)
-    for number in range(first, first + num_frames):
-        writer.write(planes_of(number, 192, 128))
-    path.write_bytes(writer.finish())
-    return path
+    return write_segment(path, numbers, SegmentWriter(info, 20, "veryfast", num_threads, quality=quality))
 
 
 def _headers(path: Path) -> bytes | None:
@@ -37,7 +33,7 @@ def _headers(path: Path) -> bytes | None:
 
 
 def test_segment_writer_frames_read_back(tmp_path: Path) -> None:
-    path = _segment(tmp_path / "s.mp4", 30, fps=Fraction(30000, 1001))
+    path = _segment(tmp_path / "s.mp4", range(30), fps=Fraction(30000, 1001))
     info = probe_video(path, LIMITS)
     assert (info.num_frames, info.fps, info.pixel_format) == (30, Fraction(30000, 1001), "yuv420p")
     with FrameReader(path, info, 0) as reader:
@@ -47,11 +43,10 @@ def test_segment_writer_frames_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_segment_headers_depend_on_settings_only(tmp_path: Path, quality: Quality) -> None:
     headers = {
-        _headers(_segment(tmp_path / f"{num}.mp4", num, num_threads=1 + num % 2, first=num, quality=quality))
-        for num in (1, 2, 40)
+        _headers(_segment(tmp_path / f"{num}.mp4", range(num, 2 * num), 1 + num % 2, quality)) for num in (1, 2, 40)
     }
     assert len(headers) == 1 and None not in headers
-    assert _headers(_segment(tmp_path / "c.mp4", 1, quality=quality, fps=Fraction(50))) not in headers
+    assert _headers(_segment(tmp_path / "c.mp4", range(1), quality=quality, fps=Fraction(50))) not in headers
 
 
 def test_segment_writer_qualities_differ_in_size_and_detail() -> None:
@@ -77,7 +72,7 @@ def _grainy(number: int) -> YuvFrame:
 
 
 def test_segment_starts_with_a_keyframe_and_has_b_frames(tmp_path: Path) -> None:
-    path = _segment(tmp_path / "s.mp4", 40)
+    path = _segment(tmp_path / "s.mp4", range(40))
     with av.open(path) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     assert packets[0].is_keyframe and packets[0].pts == 0
@@ -86,18 +81,16 @@ def test_segment_starts_with_a_keyframe_and_has_b_frames(tmp_path: Path) -> None
 
 def test_segment_max_gop_frames_limits_distance_of_keyframes(tmp_path: Path) -> None:
     writer = SegmentWriter(info_of(192, 128), 20, "veryfast", max_gop_frames=12)
-    for number in range(60):
-        writer.write(planes_of(number, 192, 128))
-    (tmp_path / "segment.mp4").write_bytes(writer.finish())
-    with av.open(tmp_path / "segment.mp4") as container:
+    path = write_segment(tmp_path / "segment.mp4", range(60), writer)
+    with av.open(path) as container:
         keys = [packet.pts * packet.time_base * 25 for packet in container.demux(video=0) if packet.is_keyframe]  # type: ignore[operator]
     assert keys == [0, 12, 24, 36, 48]
-    assert b"cabac=0" in (tmp_path / "segment.mp4").read_bytes(), "decoding is fast"
+    assert b"cabac=0" in path.read_bytes(), "decoding is fast"
 
 
 def test_segment_keeps_colour_tags_and_pixel_aspect(tmp_path: Path) -> None:
     colour = ColourTags(matrix=9, full_range=True, primaries=9, transfer=16)
-    path = _segment(tmp_path / "s.mp4", 3, colour=colour, sample_aspect_ratio=Fraction(16, 11))
+    path = _segment(tmp_path / "s.mp4", range(3), colour=colour, sample_aspect_ratio=Fraction(16, 11))
     info = probe_video(path, LIMITS)
     assert info.colour == colour and info.sample_aspect_ratio == Fraction(16, 11)
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from media.probe import probe_audio, probe_video
 from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, write_video
-from tests.unit.media.decoding.conftest import wait_until
+from tests.waiting import wait_until
 
 CLIP = Path("clip.mp4")
 CONFIG = DecoderConfig(max_memory_bytes=640 * 1024**2)
@@ -187,17 +188,9 @@ def test_run_a_hundred_calls_leaves_no_files_or_processes(decoders: Decoders) ->
 
 
 def test_run_from_many_threads_returns_own_results(decoders: Decoders) -> None:
-    results: dict[int, object] = {}
-
-    def call(number: int) -> None:
-        results[number] = _run(decoders, partial(decoder_tasks.echo, bytes([number])))
-
-    threads = [threading.Thread(target=call, args=[number]) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == {number: bytes([number]) for number in range(16)}
+    values = [bytes([number]) for number in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda value: _run(decoders, partial(decoder_tasks.echo, value)), values)) == values
 
 
 def test_run_failed_write_leaves_no_files(tmp_path: Path) -> None:

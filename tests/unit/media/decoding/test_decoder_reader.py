@@ -25,8 +25,8 @@ from media.decoding.reply_codec import FrameBatch
 from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, number_of, write_still, write_video
-from tests.unit.media.decoding.conftest import wait_until
 from tests.unit.media.test_reader import FORMATS
+from tests.waiting import wait_until
 
 FRAME_BYTES = 192 * 128 * 3 // 2
 SETTINGS = replace(
@@ -243,13 +243,7 @@ def test_decoder_reader_reuses_memory_of_freed_frames(decoders: Decoders, h264: 
     """And not before: frames that are held stay what they were."""
 
     def inodes() -> set[int]:
-        """Of the memory files that this process has open."""
-        known = set()
-        for name in os.listdir("/proc/self/fd"):
-            with suppress(OSError):  # a file that is closed meanwhile
-                if "lipwright-frames" in os.readlink(f"/proc/self/fd/{name}"):
-                    known.add(os.stat(f"/proc/self/fd/{name}").st_ino)
-        return known
+        return {inode for path, inode in _open_files() if "lipwright-frames" in path}
 
     with _open(decoders, h264) as reader:
         before = inodes()
@@ -282,12 +276,18 @@ def test_decoder_reader_too_many_frames_are_refused(
     assert _num_open("/dev/urandom") == before
 
 
-def _num_open(target: str) -> int:
-    num = 0
+def _open_files() -> list[tuple[str, int]]:
+    """Target and inode of each file that this process has open."""
+    found = []
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # a file that is closed meanwhile
-            num += os.readlink(f"/proc/self/fd/{name}") == target
-    return num
+            path = f"/proc/self/fd/{name}"
+            found.append((os.readlink(path), os.stat(path).st_ino))
+    return found
+
+
+def _num_open(target: str) -> int:
+    return sum(path == target for path, _ in _open_files())
 
 
 def test_decoder_reader_memory_does_not_grow(decoders: Decoders, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import pickle
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ctypes.util import find_library
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,8 @@ from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
-from tests.unit.media.clips import LIMITS, info_of, planes_of
-from tests.unit.media.decoding.conftest import wait_until
+from tests.unit.media.clips import LIMITS, info_of, write_segment
+from tests.waiting import wait_until
 
 needs_landlock = pytest.mark.skipif(not sandbox.is_available(), reason="needs Landlock")
 _PR_SET_NO_NEW_PRIVS = 38
@@ -117,20 +117,12 @@ def whole_sandbox() -> None:
         pytest.skip("needs Landlock")
 
 
-@pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    with Decoders(DecoderConfig()) as decoders:
-        decoders.warm()
-        yield decoders
-
-
 def _run(decoders: Decoders, work: Callable[[], T], file: Path = CLIP, writes: Path | None = None) -> T:
     return decoders.run(work, file=file, timeout_s=30, writes=writes)
 
 
-def _ended(pids: list[int]) -> bool:
-    wait_until(lambda: not any(map(psutil.pid_exists, pids)))
-    return True
+def _wait_until_ended(pids: list[int]) -> None:
+    wait_until(lambda: not any(map(psutil.pid_exists, pids)), 60)
 
 
 @pytest.mark.usefixtures("whole_sandbox")
@@ -200,7 +192,8 @@ def test_children_end_with_their_decoder(tmp_path: Path) -> None:
     with Decoders(DecoderConfig(sandbox=False)) as decoders:
         assert _run(decoders, partial(decoder_tasks.leave_children, pid_file), writes=tmp_path) == "left"
         pids = [int(pid) for pid in pid_file.read_text().split()]
-        assert len(pids) == 2 and _ended(pids)
+        assert len(pids) == 2
+        _wait_until_ended(pids)
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
@@ -217,8 +210,8 @@ def test_children_end_with_the_forkserver(tmp_path: Path, is_killed: bool) -> No
             forkserver.kill()
             decoder.close()
             assert _run(decoders, decoder_tasks.process_id) > 0  # of the next forkserver
-            assert _ended(pids)
-    assert _ended(pids)
+            _wait_until_ended(pids)
+    _wait_until_ended(pids)
     decoder.close()
 
 
@@ -285,11 +278,8 @@ def test_sandbox_allows_extract_concat_and_probe(decoders: Decoders, h264: Path,
         work = partial(extract_speech, h264, part, LIMITS)
         info = decoders.run(work, file=h264, timeout_s=30, writes=part.parent)
     assert info.duration_seconds == pytest.approx(2.4, abs=0.01) and len(read_speech(speech, 0.0, 2.4)) == 38400
-    writer = SegmentWriter(info_of(192, 128), 20, "veryfast", 1)
-    for number in range(60):
-        writer.write(planes_of(number, 192, 128))
-    segment, out = segments / "0.mp4", results / "result.mp4"
-    segment.write_bytes(writer.finish())
+    out = results / "result.mp4"
+    segment = write_segment(segments / "0.mp4", range(60), SegmentWriter(info_of(192, 128), 20, "veryfast", 1))
     with written_atomically(out) as part:
         join = partial(concat_segments, [segment], ResultSound([AudioPart(h264)]), part, info_of(192, 128), 60)
         decoders.run(join, file=h264, timeout_s=30, reads=[segments], writes=part.parent)

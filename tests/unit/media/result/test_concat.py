@@ -24,7 +24,6 @@ from media.result.sound_mix import ResultSound
 from media.result.stream_copy import IN_BAND_TAG, copied_ranges, copy_segment, copyable_keys
 from media.subtitles.texts import ShownText
 from media.writer import SegmentWriter
-from media.yuv_frame import plane_rows
 from tests.unit.media.clips import (
     LIMITS,
     decode_all,
@@ -34,20 +33,23 @@ from tests.unit.media.clips import (
     planes_of,
     write_audio,
     write_loud_wav,
+    write_segment,
     write_video,
 )
 
+INFO = info_of(192, 128)
 
-def _segments(folder: Path, lengths: list[int], fps: Fraction = Fraction(25), crf: int = 20) -> list[Path]:
-    paths, number = [], 0
-    for index, length in enumerate(lengths):
-        writer = SegmentWriter(info_of(192, 128, fps), crf, "veryfast", 1 + index % 2)
-        for _ in range(length):
-            writer.write(planes_of(number, 192, 128))
-            number += 1
-        paths.append(folder / f"segment{index}.mp4")
-        paths[-1].write_bytes(writer.finish())
-    return paths
+
+def _segments(folder: Path, lengths: list[int], info: VideoInfo = INFO) -> list[Path]:
+    edges = [sum(lengths[:n]) for n in range(len(lengths) + 1)]
+    writers = [SegmentWriter(info, 20, "veryfast", 1 + n % 2) for n in range(len(lengths))]
+    return [write_segment(folder / f"{n}.mp4", range(*edges[n : n + 2]), writer) for n, writer in enumerate(writers)]
+
+
+def _join(segments: list[Path], audio: Path, num_frames: int, info: VideoInfo = INFO) -> Path:
+    out = segments[0].parent / "out.mp4"
+    concat_segments(segments, ResultSound([AudioPart(audio)]), out, info, num_frames)
+    return out
 
 
 def _wav(folder: Path, seconds: float, rate: int, channels: int = 1) -> Path:
@@ -57,18 +59,17 @@ def _wav(folder: Path, seconds: float, rate: int, channels: int = 1) -> Path:
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(468, 25)])
 def test_concat_frames_are_those_of_the_segments(tmp_path: Path, fps: Fraction) -> None:
-    segments = _segments(tmp_path, [25, 1, 40, 2, 14], fps)
-    audio = _wav(tmp_path, float(82 / fps) - 0.01, 24000)
-    concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128, fps), 82)
-    joined = decode_all(tmp_path / "out.mp4")
+    segments = _segments(tmp_path, [25, 1, 40, 2, 14], info_of(192, 128, fps))
+    out = _join(segments, _wav(tmp_path, float(82 / fps) - 0.01, 24000), 82, info_of(192, 128, fps))
+    joined = decode_all(out)
     separate = [flat for path in segments for _, flat in decode_all(path)]
     assert len(joined) == len(separate) == 82
     assert all(np.array_equal(flat, expected) for (_, flat), expected in zip(joined, separate, strict=True))
     steps = np.diff([pts for pts, _ in joined])
     assert joined[0][0] == 0 and (steps == steps[0]).all()
-    info = probe_video(tmp_path / "out.mp4", LIMITS)
+    info = probe_video(out, LIMITS)
     assert (info.fps, info.num_frames) == (fps, 82)
-    with av.open(tmp_path / "out.mp4") as container:
+    with av.open(out) as container:
         dts = [packet.dts for packet in container.demux(video=0) if packet.size]
     assert all(a < b for a, b in zip(dts, dts[1:], strict=False))  # type: ignore[operator]
 
@@ -83,10 +84,7 @@ def test_concat_audio_keeps_rate_channels_and_sync(
     seconds = 2.37
     audio = _wav(tmp_path, seconds, rate, channels)
     num_frames = num_output_frames(extract_speech(audio, tmp_path / "s.npy", LIMITS).duration_seconds, Fraction(25))
-    out = tmp_path / "out.mp4"
-    concat_segments(
-        _segments(tmp_path, [num_frames]), ResultSound([AudioPart(audio)]), out, info_of(192, 128), num_frames
-    )
+    out = _join(_segments(tmp_path, [num_frames]), audio, num_frames)
     info = extract_speech(out, tmp_path / "heard.npy", LIMITS)
     assert (info.codec, info.sample_rate, info.num_channels) == ("aac", expected_rate, channels)
     heard = read_speech(tmp_path / "heard.npy", 0, seconds)
@@ -98,14 +96,13 @@ def test_concat_audio_keeps_rate_channels_and_sync(
 
 
 def test_concat_without_sound_has_no_audio_track(tmp_path: Path) -> None:
-    concat_segments(_segments(tmp_path, [5, 3]), None, tmp_path / "out.mp4", info_of(192, 128), 8)
+    concat_segments(_segments(tmp_path, [5, 3]), None, tmp_path / "out.mp4", INFO, 8)
     info = probe_video(tmp_path / "out.mp4", LIMITS)
     assert (info.num_frames, info.has_audio) == (8, False)
 
 
 def test_concat_cuts_audio_to_the_video_and_writes_moov_first(tmp_path: Path) -> None:
-    out, sound = tmp_path / "out.mp4", ResultSound([AudioPart(_wav(tmp_path, 3.0, 16000))])
-    concat_segments(_segments(tmp_path, [25]), sound, out, info_of(192, 128), 25)
+    out = _join(_segments(tmp_path, [25]), _wav(tmp_path, 3.0, 16000), 25)
     assert extract_speech(out, tmp_path / "s.npy", LIMITS).duration_seconds == pytest.approx(1.0, abs=1e-3)
     content = out.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
@@ -115,25 +112,20 @@ def test_concat_wrong_count_or_settings_leaves_no_file(tmp_path: Path) -> None:
     segments, audio = _segments(tmp_path, [10, 10]), _wav(tmp_path, 0.8, 16000)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(StoredFileError, match="Expected 21 frames in 2 segments, found 20"):
-        concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 21)
+        _join(segments, audio, 21)
     (tmp_path / "other").mkdir()
     other = write_video(tmp_path / "other" / "other.mp4", 10)
     with pytest.raises(StoredFileError, match=r"other\.mp4: expected the encoder settings"):
-        concat_segments(
-            [segments[0], other], ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 20
-        )
+        _join([segments[0], other], audio, 20)
     with pytest.raises(MediaError, match="audio track"):
-        concat_segments(segments, ResultSound([AudioPart(segments[0])]), tmp_path / "out.mp4", info_of(192, 128), 20)
+        _join(segments, segments[0], 20)
     assert sorted(path for path in tmp_path.iterdir() if path.name != "other") == before
 
 
 @pytest.mark.parametrize("value", [1e308, 1e30, float("inf"), float("nan")])
 def test_concat_audio_with_infinite_samples_succeeds(tmp_path: Path, value: float) -> None:
-    audio = write_loud_wav(tmp_path / "loud.wav", value)
-    concat_segments(
-        _segments(tmp_path, [12]), ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 12
-    )
-    extract_speech(tmp_path / "out.mp4", tmp_path / "s.npy", LIMITS)
+    out = _join(_segments(tmp_path, [12]), write_loud_wav(tmp_path / "loud.wav", value), 12)
+    extract_speech(out, tmp_path / "s.npy", LIMITS)
     heard = read_speech(tmp_path / "s.npy", 0.0, 0.48)
     assert lag_seconds(heard, noise(0.5, 16000), 16000) == pytest.approx(0, abs=1e-3)
     assert heard.std() == pytest.approx(noise(0.48, 16000).std(), rel=0.15)
@@ -150,7 +142,7 @@ def test_concat_damaged_segment_is_a_stored_file_error(tmp_path: Path, damage: s
         whole = path.read_bytes()
         path.write_bytes({"cut": whole[: len(whole) // 2], "emptied": b"", "another": audio.read_bytes()}[damage])
     with pytest.raises(StoredFileError) as caught:
-        concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 24)
+        _join(segments, audio, 24)
     assert str(tmp_path) not in str(caught.value)
     assert not (tmp_path / "out.mp4").exists()
 
@@ -164,15 +156,11 @@ TEXTS = [
 
 
 def _result(folder: Path, texts: list[ShownText], language: str | None = None) -> Path:
-    info = info_of(192, 128, Fraction(25))
     segment, out = folder / "segment.mp4", folder / "out.mp4"
     if not segment.exists():  # x264 does not always make the same of the same pictures
-        writer = SegmentWriter(info, 20, "veryfast", 1)
-        for number in range(75):
-            writer.write(planes_of(number, 192, 128))
-        segment.write_bytes(writer.finish())
-    speech = write_audio(folder / "a.wav", noise(3, 48000)[None], 48000, "pcm_s16le", sample_format="s16")
-    concat_segments([segment], ResultSound([AudioPart(speech)], language=language), out, info, 75, texts=texts)
+        write_segment(segment, range(75), SegmentWriter(INFO, 20, "veryfast", 1))
+    sound = ResultSound([AudioPart(_wav(folder, 3, 48000))], language=language)
+    concat_segments([segment], sound, out, INFO, 75, texts=texts)
     return out
 
 
@@ -206,23 +194,12 @@ def test_concat_texts_change_no_frame_and_none_adds_no_track(tmp_path: Path) -> 
 
 
 GROUP, NUM_FRAMES = 12, 60
-FPS = Fraction(25)
 
 
-def _source(path: Path, params: str = "", **options: str) -> Path:
+def _source(path: Path, params: str = "") -> Path:
     """A moving picture with B-frames, in closed groups of 12 frames unless `params` say otherwise."""
-    with av.open(str(path), "w") as out:
-        every = f"keyint={GROUP}:min-keyint={GROUP}:scenecut=0:open-gop=0:bframes=3{params}"
-        stream = out.add_stream("libx264", rate=FPS, options={"x264-params": every, "crf": "12", **options})
-        stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
-        for number in range(NUM_FRAMES):
-            planes = planes_of(number, 192, 128)
-            frame = av.VideoFrame(192, 128, "yuv420p")
-            for plane, values in zip(frame.planes, planes, strict=True):
-                plane_rows(plane)[:, : plane.width] = values
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
+    every = f"keyint={GROUP}:min-keyint={GROUP}:scenecut=0:open-gop=0:bframes=3{params}"
+    return write_video(path, NUM_FRAMES, options={"x264-params": every, "crf": "12"})
 
 
 def _frames(path: Path, start_seconds: float = 0.0) -> NDArray[np.uint8]:
@@ -244,24 +221,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def _encoded(path: Path, info: VideoInfo, start: int, stop: int, quality: Quality = "balanced") -> Path:
     writer = SegmentWriter(info, 20, "superfast", quality=quality, in_band_headers=True)
-    for number in range(start, stop):
-        writer.write(planes_of(255 - number, 192, 128))
-    path.write_bytes(writer.finish())
-    return path
-
-
-def _preview(folder: Path, segments: list[Path], sound: Path) -> Path:
-    extract_speech(sound, folder / "speech.npy", LIMITS)
-    preview, path = LivePreview(segments[0], folder / "speech.npy"), folder / "preview.mp4"
-    pieces = [piece for segment in segments for piece in preview.add_segment(segment)]
-    path.write_bytes(b"".join([*pieces, *preview.end()]))
-    return path
-
-
-def _finished_preview(folder: Path, result: Path) -> Path:
-    path = folder / "finished.mp4"
-    path.write_bytes(b"".join(piece for _, piece in finished_preview(result)))
-    return path
+    return write_segment(path, range(255 - start, 255 - stop, -1), writer)
 
 
 def test_copyable_keys_are_those_of_closed_groups(source: Path) -> None:
@@ -294,9 +254,8 @@ def test_concat_copied_and_encoded_segments_plays(source: Path, order: str, qual
         else:
             _encoded(path, info, start, stop, quality)
         segments.append(path)
-    sound = write_audio(tmp_path / "a.wav", noise(2.4, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
-    out = tmp_path / "out.mp4"
-    concat_segments(segments, ResultSound([AudioPart(sound)]), out, info, NUM_FRAMES)
+    sound = _wav(tmp_path, 2.4, 16000)
+    out = _join(segments, sound, NUM_FRAMES, info)
     with av.open(str(out)) as container:
         video = container.streams.video[0]
         assert (video.frames, video.codec_context.codec_tag) == (NUM_FRAMES, IN_BAND_TAG)
@@ -305,8 +264,13 @@ def test_concat_copied_and_encoded_segments_plays(source: Path, order: str, qual
     shown, own = _frames(out), _frames(source)
     for start, stop in copies:
         np.testing.assert_array_equal(shown[start:stop], own[start:stop])
-    np.testing.assert_array_equal(_frames(_preview(tmp_path, segments, sound)), shown)
-    np.testing.assert_array_equal(_frames(_finished_preview(tmp_path, out)), shown)
+    extract_speech(sound, tmp_path / "speech.npy", LIMITS)
+    live = LivePreview(segments[0], tmp_path / "speech.npy")
+    pieces = [piece for segment in segments for piece in live.add_segment(segment)]
+    (tmp_path / "preview.mp4").write_bytes(b"".join([*pieces, *live.end()]))
+    (tmp_path / "finished.mp4").write_bytes(b"".join(piece for _, piece in finished_preview(out)))
+    for name in ("preview.mp4", "finished.mp4"):
+        np.testing.assert_array_equal(_frames(tmp_path / name), shown)
     for start, stop in zip(edges, edges[1:], strict=False):
         np.testing.assert_array_equal(_frames(out, start / 25)[-(NUM_FRAMES - start) :], shown[start:])
         if (start, stop) not in copies:
