@@ -7,15 +7,16 @@ It clones voices as vLLM-Omni does (`ref_audio` and `ref_text` beside OpenAI's f
 from __future__ import annotations
 
 import base64
-import io
 import json
 import threading
-import wave
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from benchmarks.media_files import wav_bytes
 from tests.threads import QuietHandler, http_server
 
 REQUIRED = {"model", "input", "voice"}
@@ -41,11 +42,7 @@ class SpeechServer:
 
 
 def tone(seconds: float = 0.5) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setparams((1, 2, 24000, 0, "NONE", ""))
-        out.writeframes(b"\x00\x10" * int(24000 * seconds))
-    return file.getvalue()
+    return wav_bytes(np.full(int(24000 * seconds), 0x1000, np.int16), 24000)
 
 
 @contextmanager

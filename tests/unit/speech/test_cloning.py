@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.media_files import read_wav, wav_bytes
 from cli.main import app
 from config import CloningConfig, HeygemConfig, TtsConfig
 from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
@@ -32,13 +33,9 @@ SAMPLES = Path(__file__).parents[3] / "samples"
 CHATTERBOX = CloningConfig(path="/audio/speech/upload", body="multipart", audio_field="voice_file", transcript_field="")
 
 
-def _recording(seconds: float = 2.0, rate: int = 24000) -> bytes:
-    samples = np.random.default_rng(0).integers(-9000, 9000, round(seconds * rate), dtype=np.int16)
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setparams((1, 2, rate, 0, "NONE", ""))
-        out.writeframes(samples.tobytes())
-    return file.getvalue()
+def _recording(seconds: float = 2.0) -> bytes:
+    samples = np.random.default_rng(0).integers(-9000, 9000, round(seconds * 24000), dtype=np.int16)
+    return wav_bytes(samples, 24000)
 
 
 def _samples(wav: bytes) -> tuple[int, bytes]:
@@ -97,9 +94,8 @@ def test_a_server_that_takes_the_recording_as_a_file_of_a_form(tmp_path: Path) -
         _speak(tmp_path, server, cloning=CHATTERBOX)
     assert server.asked == [{"model": "tts-1", "input": "Good day.", "response_format": "wav"}]
     rate, samples = _samples(server.recordings[0])
-    with wave.open(str(SAMPLES / "speech.wav")) as file:
-        seconds = file.getnframes() / file.getframerate()
-    assert rate == 24000 and abs(len(samples) / 2 / rate - seconds) < 0.001
+    sent, sent_rate = read_wav(SAMPLES / "speech.wav")
+    assert rate == 24000 and abs(len(samples) / 2 / rate - len(sent) / sent_rate) < 0.001
 
 
 def test_create_voice_with_bad_input_stores_nothing(tmp_path: Path) -> None:
@@ -136,11 +132,7 @@ def test_create_voice_without_cloning_names_the_settings(tmp_path: Path) -> None
     ("answers", "expected", "words"),
     [
         ({"status": 500}, VoiceError, "status 500"),
-        (
-            {"needs_transcript": True},
-            OptionError,
-            r"cloned voice 'anna', whose recording has no transcript \(status 400",
-        ),
+        ({"needs_transcript": True}, OptionError, r"voice 'anna', whose recording has no transcript \(status 400"),
         ({"hold": threading.Event()}, StageTimeoutError, "timed out after 1 s"),
     ],
 )
@@ -214,9 +206,8 @@ def test_heygem_voice_training_clones_the_recording(tmp_path: Path) -> None:
             for name in (model["asr_format_audio_url"], "never/trained.wav")
         )
         assert cloned.content == configured.content == tone(0.2)
-        assert [voice["name"] for voice in http.get("/v1/voices").json()["cloned"]] == [
-            "heygem:origin_audio/person.wav"
-        ]
+        (voice,) = http.get("/v1/voices").json()["cloned"]
+        assert voice["name"] == "heygem:origin_audio/person.wav"
         assert http.delete("/v1/voices/heygem:origin_audio/person.wav").status_code == 204
     assert [_samples(sent) for sent in server.recordings] == [_samples(_recording())]
     assert server.asked[1]["voice"] == "alloy"

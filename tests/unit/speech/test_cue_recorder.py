@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import pickle
-import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.media_files import wav_bytes
 from config import MediaLimits, PipelineConfig
 from errors import LipwrightError, MediaLimitError, StageTimeoutError, StoredFileError, VoiceError
 from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_name
@@ -22,7 +21,6 @@ from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
 from speech.cue_recorder import CueRecorder, record_timeout_s
 from storage.cues import open_cues
 from storage.file_keys import job_folder
-from storage.file_store import FileStore
 from storage.state import open_store
 
 FOLDER = job_folder("1" * 32)
@@ -42,66 +40,59 @@ def decoders() -> Iterator[Decoders]:
         yield decoders
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> PipelineConfig:
-    return PipelineConfig(data_dir=tmp_path)
-
-
-@pytest.fixture
-def files(config: PipelineConfig) -> FileStore:
-    files = open_store(config)
-    files.stored.make_folder(FOLDER)
-    return files
-
-
 def _speech(seconds: float, rate: int = 22050) -> bytes:
     """A WAV file with a tone between silences."""
     samples = np.zeros(round((seconds + 0.6) * rate), "<i2")
     times = np.arange(round(seconds * rate)) / rate
     samples[round(0.4 * rate) :][: len(times)] = 12000 * np.sin(2 * np.pi * 220 * times)
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(samples.tobytes())
-    return out.getvalue()
+    return wav_bytes(samples, rate)
 
 
-def _cue(config: PipelineConfig, files: FileStore, number: int, content: bytes) -> str:
-    writer = files.new_upload("cue")
-    writer.write(content)
-    return open_cues(config, files.stored).add(writer.finish(), 1.0, None, f"{number:032x}", FOLDER).key
+class Recording:
+    """A CueRecorder with stored cues, whose slots are `SLOTS`."""
+
+    def __init__(self, root: Path, decoders: Decoders) -> None:
+        self.config = PipelineConfig(data_dir=root)
+        self.files = open_store(self.config)
+        self.files.stored.make_folder(FOLDER)
+        self._decoders = decoders
+        keys = [self.add(number, _speech(seconds)) for number, seconds in enumerate(LENGTHS)]
+        self.cues = [PlacedCue(key, slot, f"turn {n}") for n, (key, slot) in enumerate(zip(keys, SLOTS, strict=True))]
+
+    def add(self, number: int, content: bytes) -> str:
+        """The key of a new cue."""
+        writer = self.files.new_upload("cue")
+        writer.write(content)
+        cues = open_cues(self.config, self.files.stored)
+        return cues.add(writer.finish(), 1.0, None, f"{number:032x}", FOLDER).key
+
+    def record(self, *cues: PlacedCue, token: CancelToken | None = None) -> RecordedSpeech:
+        """Record these cues, or all."""
+        stored = self.files.stored
+        recorder = CueRecorder(self.config, stored, open_cues(self.config, stored), self._decoders)
+        return recorder.record(cues or self.cues, OUT, token or CancelToken())
 
 
 @pytest.fixture
-def cues(config: PipelineConfig, files: FileStore) -> list[PlacedCue]:
-    keys = [_cue(config, files, number, _speech(seconds)) for number, seconds in enumerate(LENGTHS)]
-    return [PlacedCue(key, slot, f"turn {n}") for n, (key, slot) in enumerate(zip(keys, SLOTS, strict=True))]
+def recording(tmp_path: Path, decoders: Decoders) -> Recording:
+    return Recording(tmp_path, decoders)
 
 
-def _record(
-    config: PipelineConfig, files: FileStore, decoders: Decoders, cues: Sequence[PlacedCue], token: CancelToken
-) -> RecordedSpeech:
-    recorder = CueRecorder(config, files.stored, open_cues(config, files.stored), decoders)
-    return recorder.record(cues, OUT, token)
-
-
-def test_record_writes_fitted_cues_in_slot_order(
-    tmp_path: Path, config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
-) -> None:
-    expected, recorded = tmp_path / "expected.flac", {}
+def test_record_writes_fitted_cues_in_slot_order(tmp_path: Path, recording: Recording) -> None:
+    expected, recorded, stored = tmp_path / "expected.flac", {}, recording.files.stored
     with DubWriter(expected) as writer:
-        for cue in sorted(cues, key=lambda cue: cue.slot.start):
-            with files.stored.fetched(cue.key) as path:
+        for cue in sorted(recording.cues, key=lambda cue: cue.slot.start):
+            with stored.fetched(cue.key) as path:
                 fitted = FittedSpeech.from_bytes(fit_speech(path, cue.slot, MediaLimits()))
             recorded[cue.key] = RecordedCue(writer.seconds, fitted.seconds, fitted.speed, fitted.cut_seconds)
             writer.write(fitted.samples)
 
-    found = _record(config, files, decoders, cues, CancelToken())
-    with files.stored.fetched(OUT) as path:
+    found = recording.record()
+    with stored.fetched(OUT) as path:
         content = path.read_bytes()
     assert content == expected.read_bytes()
     assert found == RecordedSpeech(
-        hashlib.sha256(content).hexdigest(), len(content), tuple(recorded[cue.key] for cue in cues)
+        hashlib.sha256(content).hexdigest(), len(content), tuple(recorded[cue.key] for cue in recording.cues)
     )
     fits, faster, cut, free = found.cues
     assert (fits.speed, fits.seconds, fits.cut_seconds) == (1, 2, 0)
@@ -109,45 +100,36 @@ def test_record_writes_fitted_cues_in_slot_order(
     assert cut.cut_seconds > 0.5 and free.speed == 1 and free.seconds == pytest.approx(2, abs=0.03)
 
 
-def test_record_with_a_missing_or_damaged_cue_names_it(
-    config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
-) -> None:
+def test_record_with_a_missing_or_damaged_cue_names_it(recording: Recording) -> None:
     with pytest.raises(StoredFileError, match=r"^turn 2: .*missing"):
-        _record(
-            config, files, decoders, [*cues[:2], PlacedCue(f"{FOLDER}/{'f' * 32}", SLOTS[2], "turn 2")], CancelToken()
-        )
-    (files.root / cues[1].key).write_bytes(_speech(0.5))
+        recording.record(*recording.cues[:2], PlacedCue(f"{FOLDER}/{'f' * 32}", SLOTS[2], "turn 2"))
+    (recording.files.root / recording.cues[1].key).write_bytes(_speech(0.5))
     with pytest.raises(StoredFileError, match="^turn 1: the stored speech is missing or damaged"):
-        _record(config, files, decoders, cues, CancelToken())
-    assert files.stored.find(OUT) is None, "nothing is left of a recording that failed"
+        recording.record()
+    assert recording.files.stored.find(OUT) is None, "nothing is left of a recording that failed"
 
 
-def test_record_with_a_cue_without_audio_names_it(
-    config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
-) -> None:
-    broken = PlacedCue(_cue(config, files, 9, b"no audio" * 100), SLOTS[0], "turn 3")
+def test_record_with_a_cue_without_audio_names_it(recording: Recording) -> None:
+    broken = PlacedCue(recording.add(9, b"no audio" * 100), SLOTS[0], "turn 3")
     with pytest.raises(VoiceError, match="^turn 3: The voice returned audio that cannot be used"):
-        _record(config, files, decoders, [*cues[1:], broken], CancelToken())
+        recording.record(*recording.cues[1:], broken)
 
 
-def test_record_of_more_than_allowed_raises(
-    config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
-) -> None:
-    short = config.model_copy(update={"limits": MediaLimits(max_audio_seconds=3.0)})
+def test_record_of_more_than_allowed_raises(recording: Recording) -> None:
+    recording.config = recording.config.model_copy(update={"limits": MediaLimits(max_audio_seconds=3.0)})
     with pytest.raises(MediaLimitError, match="texts of at most 3 s in all"):
-        _record(short, files, decoders, cues, CancelToken())
+        recording.record()
 
 
-def test_record_that_is_cancelled_ends(
-    config: PipelineConfig, files: FileStore, decoders: Decoders, cues: list[PlacedCue]
-) -> None:
+def test_record_that_is_cancelled_ends(recording: Recording) -> None:
     token = CancelToken()
     token.cancel()
     with pytest.raises(LipwrightError, match="cancelled"):
-        _record(config, files, decoders, cues, token)
+        recording.record(token=token)
 
 
-def test_record_timeout_s_bounds_open_slots(config: PipelineConfig) -> None:
+def test_record_timeout_s_bounds_open_slots() -> None:
+    config = PipelineConfig()
     cues = [PlacedCue("a", SLOTS[0], ""), PlacedCue("b", SLOTS[3], "")]
     assert record_timeout_s(config, cues) == config.jobs.sound_timeout_s(603.0) + 2
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -12,23 +10,11 @@ import pytest
 from config import TtsConfig
 from jobs.planning import speech_title
 from speech.service import TtsService
-from tests.unit.api_server import MemoryService, api_client, serving
-from tests.unit.speech.speech_server import SpeechServer, speaking, tone
+from tests.unit.api_server import MemoryService, api_client
+from tests.unit.speech.speech_server import speaking
 
 VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 TEXT = {"text": "Hello there, \u4f60\u597d."}
-
-
-@contextmanager
-def _api(service: MemoryService, **speech: Any) -> Iterator[httpx.Client]:
-    with api_client(service, tts=TtsConfig(**speech)) as http:
-        yield http
-
-
-@pytest.fixture
-def voice() -> Iterator[SpeechServer]:
-    with speaking(sound=tone()) as voice:
-        yield voice
 
 
 def _refused(answer: httpx.Response, status: int, code: str) -> str:
@@ -36,8 +22,8 @@ def _refused(answer: httpx.Response, status: int, code: str) -> str:
     return str(answer.json()["detail"])
 
 
-def test_a_text_is_accepted_without_asking_the_voice(service: MemoryService, voice: SpeechServer) -> None:
-    with _api(service, url=voice.url, voice="af_heart") as http:
+def test_a_text_is_accepted_without_asking_the_voice(service: MemoryService) -> None:
+    with speaking() as voice, api_client(service, tts=TtsConfig(url=voice.url, voice="af_heart")) as http:
         headers = {"Idempotency-Key": "k1"}
         job = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
         again = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
@@ -70,7 +56,7 @@ def test_the_sound_of_a_text_is_called_by_its_first_words(text: str, title: str)
 
 
 def test_a_text_in_json_and_a_prompt_of_openai(service: MemoryService) -> None:
-    with _api(service, use_builtin=False) as http:
+    with api_client(service) as http:
         avatar = http.post("/v1/avatars", files=VIDEO).json()["id"]
         assert http.post("/v1/jobs", json={**TEXT, "avatar_id": avatar}).status_code == 202
         video = http.post("/v1/videos", json={"prompt": "Good day.", "avatar_id": avatar})
@@ -81,7 +67,7 @@ def test_a_text_in_json_and_a_prompt_of_openai(service: MemoryService) -> None:
 
 
 def test_a_text_and_audio_or_neither_are_refused(service: MemoryService) -> None:
-    with _api(service, use_builtin=False) as http:
+    with api_client(service) as http:
         neither = http.post("/v1/jobs", files=VIDEO)
         assert "audio or text is required" in _refused(neither, 422, "option_invalid")
         both = http.post("/v1/jobs", files={**VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}, data=TEXT)
@@ -98,13 +84,13 @@ async def test_without_a_voice_the_answer_says_what_to_do() -> None:
 
 @pytest.mark.parametrize("listed", [["alloy", "kim"], [{"id": "alloy"}, {"name": "kim"}, {}]])
 def test_all_voices_of_a_server_are_listed(service: MemoryService, listed: list[Any]) -> None:
-    with speaking(voices=listed) as voice, _api(service, url=voice.url, voice="kim") as http:
+    with speaking(voices=listed) as voice, api_client(service, tts=TtsConfig(url=voice.url, voice="kim")) as http:
         assert http.get("/v1/voices").json()["voices"] == ["kim", "alloy"]
 
 
 def test_a_server_that_cannot_list_voices_has_the_configured_one(service: MemoryService) -> None:
-    with speaking() as voice, _api(service, url=voice.url + "/audio/speech") as http:
+    with speaking() as voice, api_client(service, tts=TtsConfig(url=voice.url + "/audio/speech")) as http:
         assert http.get("/v1/voices").json()["voices"] == ["alloy"]
-    with serving(service, tts=TtsConfig(use_builtin=False)) as url:
-        none = httpx.get(f"{url}/v1/voices", trust_env=False).json()
+    with api_client(service) as http:
+        none = http.get("/v1/voices").json()
         assert (none["is_available"], none["voices"], none["default"]) == (False, [], None)
