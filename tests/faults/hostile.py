@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -11,16 +12,20 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import av
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 
 import errors
-from tests.faults.pictures import check_result
 
 Role = Literal["video", "audio", "filename", "path"]
 Expect = Literal["accept", "reject", "either"]
+Mouth = Literal["moves", "rests", "any"]
 
 CASE_S: Final = 120.0  # wall clock of a busy machine; a refusal takes `limits.open_timeout_s`, and twice that at most
 """Seconds in which a case is refused, and in which an accepted one moves on."""
@@ -41,9 +46,9 @@ class Case:
     id: str
     role: Role
     expect: Expect
-    file: Path | None
-    name: bytes
-    mouth: Literal["moves", "rests", "any"] = "any"
+    file: Path | None  # None for text
+    name: bytes  # of the uploaded file, or the text
+    mouth: Mouth = "any"  # what it has to do in the result
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def load_manifest(folder: Path) -> list[Case]:
     return cases
 
 
-def _mouth_of(entry: dict[str, Any]) -> Literal["moves", "rests", "any"]:
+def _mouth_of(entry: dict[str, Any]) -> Mouth:
     if entry["id"].startswith(("silence", "noise")):
         return "rests"
     return "moves" if entry["expect"] == "accept" or entry["id"] == "antiphase.wav" else "any"
@@ -233,3 +238,52 @@ def _file(name: str, path: Path, file_name: bytes | None = None) -> bytes:
     label = path.name.encode() if file_name is None else file_name
     head = b'Content-Disposition: form-data; name="%s"; filename="%s"\r\n' % (name.encode(), label)
     return head + b"Content-Type: application/octet-stream\r\n\r\n" + path.read_bytes()
+
+
+_AAC_FRAME: Final = 1024
+_BLOCK: Final = 8
+_MAX_DIFFERENCE: Final = 6.0
+"""Mean difference of the upper third's block means, levels of 255: a wrong range makes 10, another turn 40."""
+
+
+def check_result(result: Path, source: Path | None, audio_seconds: float) -> str:
+    """Checks one result, against its source's first frame if a source is given; returns its facts for a table.
+
+    Raises:
+        AssertionError: It is not what it has to be; says how.
+    """
+    with av.open(str(result)) as container:
+        rate = container.streams.video[0].average_rate
+        frames = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
+    assert rate is not None and frames, "the result holds no frame"
+    num_expected = max(math.ceil(Fraction(audio_seconds) * rate - Fraction(1, 1000)), 1)
+    assert len(frames) == num_expected, f"{len(frames)} frames at {rate}, expected {num_expected} for {audio_seconds} s"
+    with av.open(str(result)) as container:
+        heard, sample_rate = 0.0, 0
+        for block in container.decode(audio=0):
+            heard, sample_rate = heard + block.samples / block.sample_rate, block.sample_rate
+    slack = float(1 / rate) + _AAC_FRAME / max(sample_rate, 1)
+    assert abs(heard - audio_seconds) <= slack, f"{heard:.3f} s of sound, expected {audio_seconds:.3f}"
+    if source is not None:
+        _check_picture(frames[0], _first_frame(source))
+    return f"{len(frames)} frames at {rate}, {frames[0].shape[1]} x {frames[0].shape[0]}"
+
+
+def _first_frame(source: Path) -> NDArray[np.uint8]:
+    with av.open(str(source)) as container:
+        frame: Any = next(container.decode(video=0))
+        return np.asarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90), np.uint8)
+
+
+def _check_picture(shown: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
+    expected = expected[: expected.shape[0] // 2 * 2, : expected.shape[1] // 2 * 2]
+    assert shown.shape == expected.shape, f"a picture of {shown.shape[1::-1]}, expected {expected.shape[1::-1]}"
+    difference = float(np.abs(_block_means(shown) - _block_means(expected)).mean())
+    assert difference < _MAX_DIFFERENCE, f"the upper third differs by {difference:.1f} levels from the source's"
+
+
+def _block_means(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(H, W, 3) -> means of the blocks of the upper third, where no mouth is and no grain or dither counts."""
+    height, width = (side // _BLOCK for side in (picture.shape[0] // 3, picture.shape[1]))
+    blocks = picture[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK, 3)
+    return np.asarray(blocks.mean((1, 3)), np.float64)

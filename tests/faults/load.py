@@ -34,6 +34,12 @@ class Pair:
     audio: bytes
 
 
+def form_of(pair: Pair) -> tuple[bytes, dict[str, str]]:
+    """The body of a submission, and the header that goes with it."""
+    form = httpx.Request("POST", "http://a", files={"video": ("v", pair.video), "audio": ("a", pair.audio)})
+    return form.read(), {"Content-Type": form.headers["content-type"]}
+
+
 class Caller:
     """A client that comes again when the line breaks, as a careful one does."""
 

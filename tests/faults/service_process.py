@@ -23,15 +23,8 @@ from tests.waiting import wait_until
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0
 KINDS = (
-    "Ingress",
-    "Director",
-    "MediaProbe",
-    "SpeechSynthesis",
-    "AudioFeatures",
-    "LandmarkGenerator",
-    "LiveSession",
-    "Studio",
-    "FaceSynthesis",
+    *("Ingress", "Director", "MediaProbe", "SpeechSynthesis", "AudioFeatures"),
+    *("LandmarkGenerator", "LiveSession", "Studio", "FaceSynthesis"),
 )
 
 
@@ -66,14 +59,8 @@ class ServiceProcess:
         port = quiet_port()
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as log:
-            command = [*self._command, "--port", str(port)]
-            self._process = subprocess.Popen(
-                command,
-                cwd=self._cwd,
-                env=os.environ | {"PYTHONPATH": str(REPO_ROOT)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            command, env = [*self._command, "--port", str(port)], os.environ | {"PYTHONPATH": str(REPO_ROOT)}
+            self._process = subprocess.Popen(command, cwd=self._cwd, env=env, stdout=log, stderr=subprocess.STDOUT)
         wait_until(lambda: self._has_ended() or self.is_ready() or self.stands_by(), START_S, 0.2)
         assert not self._has_ended(), self._log.read_text(encoding="utf-8")[-2000:]
 

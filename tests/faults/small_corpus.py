@@ -5,12 +5,11 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.faults.hostile import Case, Expect, Role
+from tests.faults.hostile import Case, Expect, Mouth, Role
 from tests.unit.media.clips import (
     noise,
     packed_text,
@@ -30,40 +29,17 @@ from tests.unit.media.clips import (
 _RATE = 16000
 _HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{0}\n#EXT-X-ENDLIST\n"
 _NAMES = (
-    b"../../../../tmp/hostile_name.mp4",
-    b"..\\..\\hostile_name.mp4",
-    b"/tmp/hostile_name.mp4",
-    b"a\x00b.mp4",
-    "\u202egpj.4pm".encode(),
-    b"x" * 4000 + b".mp4",
-    b"$(touch /tmp/hostile_name).mp4",
-    b"-y.mp4",
-    b"concat:a|b.mp4",
-    b"a\r\nSet-Cookie: x=1.mp4",
-    b'a"b.mp4',
-    b"<img src=x onerror=alert(1)>.mp4",
-    b"",
-    b"..",
-    b"face_%05d.mp4",
-    "\ud83d.mp4".encode("utf-8", "surrogatepass"),
+    *(b"../../../../tmp/hostile_name.mp4", b"..\\..\\hostile_name.mp4", b"/tmp/hostile_name.mp4", b"a\x00b.mp4"),
+    *("\u202egpj.4pm".encode(), b"x" * 4000 + b".mp4", b"$(touch /tmp/hostile_name).mp4", b"-y.mp4"),
+    *(b"concat:a|b.mp4", b"a\r\nSet-Cookie: x=1.mp4", b'a"b.mp4', b"<img src=x onerror=alert(1)>.mp4"),
+    *(b"", b"..", b"face_%05d.mp4", "\ud83d.mp4".encode("utf-8", "surrogatepass")),
 )
 _URLS = (
-    "http://127.0.0.1:{port}/a.mp4",
-    "http://localhost:{port}/a.mp4",
-    "http://[::1]:{port}/a.mp4",
-    "http://0x7f000001:{port}/a.mp4",
-    "http://2130706433:{port}/a.mp4",
-    "http://127.1:{port}/a.mp4",
-    "http://169.254.169.254/latest/meta-data/",
-    "ftp://127.0.0.1:{port}/a.mp4",
-    "rtmp://127.0.0.1:{port}/a",
-    "tcp://127.0.0.1:{port}",
-    "file:///etc/passwd",
-    "/etc/passwd",
-    "../../../../etc/passwd",
-    "concat:/etc/passwd|/etc/hosts",
-    "data:text/plain;base64,aGVsbG8=",
-    "pipe:0",
+    *("http://127.0.0.1:{port}/a.mp4", "http://localhost:{port}/a.mp4", "http://[::1]:{port}/a.mp4"),
+    *("http://0x7f000001:{port}/a.mp4", "http://2130706433:{port}/a.mp4", "http://127.1:{port}/a.mp4"),
+    *("http://169.254.169.254/latest/meta-data/", "ftp://127.0.0.1:{port}/a.mp4", "rtmp://127.0.0.1:{port}/a"),
+    *("tcp://127.0.0.1:{port}", "file:///etc/passwd", "/etc/passwd", "../../../../etc/passwd"),
+    *("concat:/etc/passwd|/etc/hosts", "data:text/plain;base64,aGVsbG8=", "pipe:0"),
 )
 
 
@@ -87,15 +63,15 @@ class SmallCorpus:
             self.cases.append(Case(f"path{number:02d}", "path", "reject", None, text))
         return self.cases
 
-    def _add(self, role: Role, expect: Expect, case_id: str, content: bytes, name: bytes | None = None) -> None:
+    def _add(
+        self, role: Role, expect: Expect, case_id: str, content: bytes, name: bytes | None = None, mouth: Mouth = "any"
+    ) -> None:
         path = self._folder / case_id
         path.write_bytes(content)
-        self.cases.append(Case(case_id, role, expect, path, case_id.encode() if name is None else name))
+        self.cases.append(Case(case_id, role, expect, path, case_id.encode() if name is None else name, mouth))
 
-    def _add_sound(self, mouth: Literal["moves", "rests", "any"], case_id: str, content: bytes) -> None:
-        path = self._folder / case_id
-        path.write_bytes(content)
-        self.cases.append(Case(case_id, "audio", "accept", path, case_id.encode(), mouth))
+    def _add_sound(self, mouth: Mouth, case_id: str, content: bytes) -> None:
+        self._add("audio", "accept", case_id, content, mouth=mouth)
 
     def _scripts(self) -> None:
         canary = f"http://127.0.0.1:{self._port}"

@@ -15,12 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import av
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.media_files import read_wav, write_film
-from tests.faults.load import Pair
+from tests.faults.load import Pair, form_of
 
 SPEECH_RATE = 16000
 
@@ -48,12 +47,6 @@ def long_video(sample_video: Path, num_frames: int, fps: int = 25, sound: Path |
     samples = None if sound is None else speech_samples(sound, num_frames * SPEECH_RATE // fps)
     write_film(target, islice(cycle(pictures), num_frames), fps, {"preset": "ultrafast"}, samples)
     return target.getvalue()
-
-
-def form_of(pair: Pair) -> tuple[bytes, dict[str, str]]:
-    """The body of a submission, and the header that goes with it."""
-    form = httpx.Request("POST", "http://a", files={"video": ("v", pair.video), "audio": ("a", pair.audio)})
-    return form.read(), {"Content-Type": form.headers["content-type"]}
 
 
 class RawUpload:

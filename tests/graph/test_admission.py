@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from storage.local.api_keys import FileKeyRing
-from tests.faults.load import Caller, Pair
+from tests.faults.load import Caller, Pair, form_of
 from tests.faults.service_process import KINDS, ServiceProcess
-from tests.graph.inputs import form_of, long_wav, raw_upload
+from tests.graph.inputs import long_wav, raw_upload
 from tests.waiting import wait_until
 
 NUM_QUEUED = 4  # as `strict` is configured

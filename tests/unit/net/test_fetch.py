@@ -81,16 +81,9 @@ def test_fetch_follows_redirects_without_cookies(location: str) -> None:
 @pytest.mark.parametrize(
     "location",
     [
-        "http://127.0.0.2:{port}/",
-        "//127.0.0.2:{port}/",
-        "http://[::1]:{port}/",
-        "http://169.254.169.254/latest/meta-data/",
-        "http://0x7f000002:{port}/",
-        "ftp://127.0.0.1:{port}/",
-        "file:///etc/passwd",
-        "http://user:pass@127.0.0.1:{port}/",
-        "http://127.0.0.1:22/",
-        "http://[::1",
+        *("http://127.0.0.2:{port}/", "//127.0.0.2:{port}/", "http://[::1]:{port}/", "http://0x7f000002:{port}/"),
+        *("http://169.254.169.254/latest/meta-data/", "ftp://127.0.0.1:{port}/", "file:///etc/passwd"),
+        *("http://user:pass@127.0.0.1:{port}/", "http://127.0.0.1:22/", "http://[::1"),
     ],
 )
 def test_fetch_redirect_to_a_forbidden_url_is_refused(location: str) -> None:

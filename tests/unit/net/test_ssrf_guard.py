@@ -40,32 +40,15 @@ def test_allows_addresses_of_allowed_networks() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *("http://127.0.0.1/", "http://0x7f000001/", "http://2130706433/", "http://127.1/", "http://0/"),
-        *(
-            "http://0177.0.0.1/",
-            "http://0x7f.0.0.1/",
-            "http://127.0.0.1./",
-            "http://localhost/",
-            "http://a.localhost./",
-        ),
-        *(
-            "http://127。0。0。1/",
-            "http://①②⑦.0.0.1/",
-            "http://[::1]/",
-            "http://[::ffff:7f00:1]/",
-            "http://[fe80::1%25lo]/",
-        ),
-        *("http://1.2.3.4.5/", "http://8.8.8.8.0x/", "http://%31%32%37.0.0.1/", "http://u:p@a.example/"),
+        *("http://127.0.0.1/", "http://0x7f000001/", "http://2130706433/", "http://127.1/", "http://0/", "http://[::1"),
+        *("http://0177.0.0.1/", "http://0x7f.0.0.1/", "http://127.0.0.1./", "http://localhost/"),
+        *("http://127。0。0。1/", "http://①②⑦.0.0.1/", "http://[::1]/", "http://[::ffff:7f00:1]/"),
+        *("http://[fe80::1%25lo]/", "http://1.2.3.4.5/", "http://8.8.8.8.0x/", "http://%31%32%37.0.0.1/"),
         *("http://a.example@127.0.0.1/", "http://a.example\\@127.0.0.1/", "http://127.0.0.1\n.example/", "http:///x"),
-        *(
-            "http://a..example/",
-            "http://.example/",
-            "http://-a.example/",
-            "http://a.example:0/",
-            "http://a.example:25/",
-        ),
-        *("http://a.example:65536/", "ftp://a.example/", "file:///etc/passwd", "gopher://a.example/", "//a.example/"),
-        *("/etc/passwd", "", "http://", "http://\ud83d.example/", "http://a.example/" + "x" * 5000, "http://[::1"),
+        *("http://a..example/", "http://.example/", "http://-a.example/", "http://a.example:0/"),
+        *("http://a.localhost./", "http://u:p@a.example/", "http://a.example:25/", "http://a.example:65536/"),
+        *("ftp://a.example/", "file:///etc/passwd", "gopher://a.example/", "//a.example/"),
+        *("/etc/passwd", "", "http://", "http://\ud83d.example/", "http://a.example/" + "x" * 5000),
     ],
 )
 def test_check_private_or_malformed_url_is_refused(url: str) -> None:
@@ -73,18 +56,10 @@ def test_check_private_or_malformed_url_is_refused(url: str) -> None:
         SsrfGuard(NetworkConfig()).check(url)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://a.example/v.mp4?sig=x",
-        "http://a.example:8080",
-        "https://лицо.example/脸.mp4",
-        "http://8.8.8.8./",
-        "http://0x08080808/",
-    ],
-)
-def test_check_public_url_passes(url: str) -> None:
-    SsrfGuard(NetworkConfig()).check(url)
+def test_check_public_url_passes() -> None:
+    plain = ("http://a.example:8080", "http://8.8.8.8./", "http://0x08080808/")
+    for url in (*plain, "https://a.example/v.mp4?sig=x", "https://лицо.example/脸.mp4"):
+        SsrfGuard(NetworkConfig()).check(url)
 
 
 def test_check_scheme_outside_url_schemes_is_refused() -> None:
