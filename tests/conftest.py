@@ -76,9 +76,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if num := sum(NO_SERVER in reason for reason in reasons):
         terminalreporter.write_line(f"NOT TESTED: {num} tests need a PostgreSQL server.", yellow=True)
     if num := sum(MANY_MINUTES in reason for reason in reasons):
-        terminalreporter.write_line(
-            f"NOT TESTED: {num} tests take many minutes; `make test-faults` runs them.", yellow=True
-        )
+        terminalreporter.write_line(f"NOT TESTED: {num} tests take minutes; `make test-faults` runs them.", yellow=True)
 
 
 @pytest.fixture(scope="session")

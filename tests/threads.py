@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 
 from python_multipart import parse_form
@@ -44,10 +43,8 @@ class Repeating:
         self._repeated.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._repeated.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._repeated.__exit__(None, None, None)
 
 
 class QuietHandler(BaseHTTPRequestHandler):

@@ -137,9 +137,7 @@ def test_studio_prefers_face_synthesis_on_its_own_node(cluster: LocalCluster) ->
 
 
 @pytest.mark.endurance
-def test_face_synthesis_autoscales_by_fraction_of_a_gpu(
-    cluster: LocalCluster, serve_config: dict[str, Any], samples: Path
-) -> None:
+def test_faces_autoscale_by_share_of_a_gpu(cluster: LocalCluster, serve_config: dict[str, Any], samples: Path) -> None:
     """The paced graph in place of the real one, and one node more, with a GPU that only Ray believes in."""
     node = cluster.add_node("--num-gpus=1")
     config = copy.deepcopy(serve_config)

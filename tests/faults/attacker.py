@@ -76,30 +76,25 @@ def dripping(lines: list[socket.socket], every_s: float) -> AbstractContextManag
 
 
 class MemoryWatch(Repeating):
-    """The most memory of their own that processes had, over what they had at the start, in MiB."""
+    """The most memory of their own that processes had, over what they had at the start, in MiB by name."""
 
     period_s = 0.05
 
     def __init__(self, processes: dict[str, psutil.Process]) -> None:
         self._processes = processes
         self._first = self._used()
-        self._most = dict(self._first)
-
-    @property
-    def grown_mib(self) -> dict[str, float]:
-        """By the names of the processes."""
-        return {name: (self._most[name] - first) / (1 << 20) for name, first in self._first.items()}
+        self.grown_mib = dict.fromkeys(processes, 0.0)
 
     @property
     def kept_mib(self) -> dict[str, float]:
-        return {name: (now - self._first[name]) / (1 << 20) for name, now in self._used().items()}
+        return {name: now - self._first[name] for name, now in self._used().items()}
 
-    def _used(self) -> dict[str, int]:
-        return {name: process.memory_full_info().uss for name, process in self._processes.items()}
+    def _used(self) -> dict[str, float]:
+        return {name: process.memory_full_info().uss / (1 << 20) for name, process in self._processes.items()}
 
     def look(self) -> None:
-        for name, now in self._used().items():
-            self._most[name] = max(self._most[name], now)
+        for name, kept in self.kept_mib.items():
+            self.grown_mib[name] = max(self.grown_mib[name], kept)
 
 
 _REPO_ROOT = Path(__file__).resolve().parents[2]
@@ -111,35 +106,25 @@ _CONNECT_S = 3.0
 
 @dataclass(frozen=True)
 class Attack:
-    """What the connections do.
-
-    Attributes:
-        url: Address of the service.
-        sent: What each sends at once, in Latin-1.
-        num: Connections at a time; one that ends is replaced.
-        sources: Addresses that they come from, in turn.
-        drip: What each sends every `drip_s` seconds.
-        drip_s: Seconds.
-        reads_per_s: Bytes that each reads in a second.
-    """
-
     url: str
-    sent: str
-    num: int
-    sources: tuple[str, ...] = ("127.0.0.1",)
-    drip: str = ""
+    sent: str  # at once by each, in Latin-1
+    num: int  # connections at a time; one that ends is replaced
+    sources: tuple[str, ...] = ("127.0.0.1",)  # addresses that they come from, in turn
+    drip: str = ""  # what each sends every `drip_s` seconds
     drip_s: float = 1.0
-    reads_per_s: int = 1 << 20
+    reads_per_s: int = 1 << 20  # bytes
 
 
 @dataclass
 class Seen:
-    statuses: dict[str, int] = field(default_factory=dict)
+    """What the connections saw."""
+
+    statuses: dict[str, int] = field(default_factory=dict)  # how many answers had each
     num_opened: int = 0
-    num_refused: int = 0
-    num_ended: int = 0
-    num_read: int = 0
-    open_s: float = 0.0
+    num_refused: int = 0  # connections that could not be opened
+    num_ended: int = 0  # closed by the service
+    num_read: int = 0  # bytes
+    open_s: float = 0.0  # of the longest connection that the service closed
 
 
 @contextmanager
@@ -216,9 +201,8 @@ class _Connections:
                 self._drop(line)
                 continue
             self.seen.num_read += len(piece)
-            if found := re.match(rb"HTTP/1\.1 (\d{3})", piece):
-                status = found[1].decode()
-                self.seen.statuses[status] = self.seen.statuses.get(status, 0) + 1
+            if status := status_of(piece):
+                self.seen.statuses[str(status)] = self.seen.statuses.get(str(status), 0) + 1
 
     def _begin(self, line: socket.socket) -> None:
         if line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

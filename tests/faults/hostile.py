@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 import av
 import httpx
+import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,11 +85,11 @@ def _mouth_of(entry: dict[str, Any]) -> Mouth:
     return "moves" if entry["expect"] == "accept" or entry["id"] == "antiphase.wav" else "any"
 
 
-def make_corpus(maker: Path, ffmpeg: str, folder: Path, port: int) -> list[Case]:
-    """Runs make_hostile.py; `port` is the canary's. `ffmpeg` only writes files."""
+def make_corpus(maker: Path, folder: Path, port: int) -> list[Case]:
+    """Runs make_hostile.py; `port` is the canary's. The command ffmpeg only writes files."""
     tools = folder / "tools"
     tools.mkdir(parents=True)
-    (tools / "ffmpeg").symlink_to(ffmpeg)
+    (tools / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     command = [sys.executable, str(maker), str(folder / "corpus"), "--port", str(port)]
     env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(command, env=env, check=True, timeout=300, stdout=subprocess.DEVNULL)

@@ -41,7 +41,7 @@ def small_disk(folder: Path, num_mib: int) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def on_small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, ServiceProcess]]:
+def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, ServiceProcess]]:
     folder = tmp_path_factory.mktemp("full_disk")
     config = config_with(folder, jobs={"min_free_bytes": 2_000_000})
     with small_disk(folder / "disk", DISK_MIB // 2) as disk, served(disk / "data", config) as service:
@@ -107,10 +107,8 @@ def test_jobs_wait_when_disk_fills_in_any_stage(tmp_path: Path, sample_pair: Pai
             assert job["error"] is None, job["error"]
 
 
-def test_full_disk_refuses_jobs_and_leaves_no_files(
-    on_small_disk: tuple[Path, ServiceProcess], portrait_pair: Pair
-) -> None:
-    disk, service = on_small_disk
+def test_full_disk_refuses_jobs_and_leaves_no_files(on_disk: tuple[Path, ServiceProcess], portrait_pair: Pair) -> None:
+    disk, service = on_disk
     caller, filler = Caller(service.url), disk / FILLED_WITH
     first = caller.accepted(portrait_pair)
     caller.result(first)
@@ -138,10 +136,8 @@ def test_full_disk_refuses_jobs_and_leaves_no_files(
     assert caller.result(running) == caller.result(caller.accepted(portrait_pair, loop="hold"))
 
 
-def test_full_disk_evicts_cached_avatars_for_new_jobs(
-    on_small_disk: tuple[Path, ServiceProcess], portrait_pair: Pair
-) -> None:
-    disk, service = on_small_disk
+def test_full_disk_evicts_cached_avatars_for_jobs(on_disk: tuple[Path, ServiceProcess], portrait_pair: Pair) -> None:
+    disk, service = on_disk
     caller = Caller(service.url)
     for number in range(6):  # six sources of 10 MB, of which the disk holds four
         job_id = caller.accepted(Pair(portrait_pair.video + bytes(10_000_000 + number), portrait_pair.audio))

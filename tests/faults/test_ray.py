@@ -123,10 +123,8 @@ def quiet(service: ServiceProcess, long_pair: Pair) -> str:
 
 @pytest.mark.endurance
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("with_signal", [KILL, STOP])
-def test_live_session(
-    service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, with_signal: signal.Signals
-) -> None:
+@pytest.mark.parametrize("sent", [KILL, STOP])
+def test_live_session(service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, sent: signal.Signals) -> None:
     caller = Caller(service.url)
     with watching(service.url, avatar) as viewer:
         viewer.until(10)
@@ -134,7 +132,7 @@ def test_live_session(
         (replica,) = service.replicas("LiveSession")
         num_connected = viewer.states.count("connected")
         hit_at = time.monotonic()
-        replica.send_signal(with_signal)
+        replica.send_signal(sent)
         viewer.until_state("connected", num_connected + 1)
         back_s = time.monotonic() - hit_at
         viewer.until(len(viewer.arrivals) + 10)
@@ -142,22 +140,20 @@ def test_live_session(
         longest_s = max(b - a for a, b in zip(viewer.arrivals, viewer.arrivals[1:], strict=False))
     assert not replica.is_running(), "it was replaced"
     assert caller.result(job_id) == quiet
-    print(f"\nLiveSession, {with_signal.name}: rendered again after {back_s:.1f} s, no picture for {longest_s:.1f} s")
+    print(f"\nLiveSession, {sent.name}: rendered again after {back_s:.1f} s, no picture for {longest_s:.1f} s")
 
 
 @pytest.mark.endurance
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("with_signal", [KILL, STOP])
-def test_controller(
-    service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, with_signal: signal.Signals
-) -> None:
+@pytest.mark.parametrize("sent", [KILL, STOP])
+def test_controller(service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, sent: signal.Signals) -> None:
     caller = Caller(service.url)
     with watching(service.url, avatar) as viewer:
         viewer.until(10)
         job_id = caller.accepted(long_pair)
         (controller,) = service.controllers()
         hit_at = time.monotonic()
-        controller.send_signal(with_signal)
+        controller.send_signal(sent)
         # Only a controller replaces a replica that is gone.
         (renderer,) = service.replicas("FaceSynthesis")
         renderer.kill()
@@ -169,7 +165,7 @@ def test_controller(
         viewer.until(len(viewer.arrivals) + 10)
         viewer.check_whole()
     print(
-        f"\nServeController, {with_signal.name}: a new one after {new_controller_s:.1f} s, the renderer replaced after "
+        f"\nServeController, {sent.name}: a new one after {new_controller_s:.1f} s, the renderer replaced after "
         f"{new_renderer_s:.1f} s, the job done after {done_s:.1f} s"
     )
 

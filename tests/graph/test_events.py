@@ -53,9 +53,7 @@ def events(url: str, job_id: str, seen: int | None = None) -> Iterator[Event]:
                 fields = {}
 
 
-def test_a_dead_director_costs_no_event_that_matters(
-    caller: Caller, strict: ServiceProcess, portrait: Path, speech: Path
-) -> None:
+def test_dead_director_costs_no_event(caller: Caller, strict: ServiceProcess, portrait: Path, speech: Path) -> None:
     job_id = caller.accepted(Pair(portrait.read_bytes(), long_wav(speech, 12)))
     (director,) = strict.replicas("Director")
     heard: list[Event] = []

@@ -71,9 +71,7 @@ def test_a_full_service_refuses_new_sessions(service_url: str, avatar: str) -> N
         third.until(1)
 
 
-def test_a_face_that_is_not_kept_speaks_before_its_background(
-    service_url: str, client: httpx.Client, portrait: Path
-) -> None:
+def test_unkept_face_speaks_before_its_background(service_url: str, client: httpx.Client, portrait: Path) -> None:
     deadline, listed = time.monotonic() + 60, client.get("/v1/avatars").json()
     with Lipwright(service_url) as lipwright:
         avatar = lipwright.avatars.create(video=portrait, keep=False, background="black")

@@ -80,9 +80,7 @@ def finished(client: httpx.Client, portrait: Path, speech: Path) -> dict[str, An
     return wait_until_final(client, submit(client, {"video": portrait, "audio": speech})["id"])
 
 
-def test_create_job_with_portrait_succeeds(
-    client: httpx.Client, finished: dict[str, Any], speech: Path, tmp_path: Path
-) -> None:
+def test_job_of_portrait_succeeds(client: httpx.Client, finished: dict[str, Any], speech: Path, tmp_path: Path) -> None:
     assert finished["progress"] == 1.0
     assert finished["num_frames_done"] == finished["num_frames"]
     out = result_of(client, finished, tmp_path / "result.mp4")
@@ -145,9 +143,7 @@ def test_job_has_a_quality_report(finished: dict[str, Any], speech: Path) -> Non
     assert report["summary"]
 
 
-def test_create_job_with_avatar_reuses_its_analysis(
-    client: httpx.Client, sample_video: Path, short_speech: Path
-) -> None:
+def test_job_with_avatar_reuses_its_analysis(client: httpx.Client, sample_video: Path, short_speech: Path) -> None:
     avatar_id = made_avatar(client, sample_video)
     wait_until(lambda: client.get(f"/v1/avatars/{avatar_id}").json()["status"] != "analysing", DEADLINE_S)
     assert client.get(f"/v1/avatars/{avatar_id}").json()["status"] == "ready"
@@ -190,9 +186,7 @@ def test_create_job_with_loop_source_keeps_length_and_sound(
     assert np.corrcoef(heard, own)[0, 1] > 0.95
 
 
-def test_create_job_with_picture_options_applies_them(
-    client: httpx.Client, portrait: Path, short_speech: Path, tmp_path: Path
-) -> None:
+def test_picture_options_are_applied(client: httpx.Client, portrait: Path, short_speech: Path, tmp_path: Path) -> None:
     wall, red, green = tmp_path / "wall.png", (0, 0, 255), (0, 255, 0)  # BGR
     cv2.imwrite(str(wall), np.concatenate([np.full((90, 80, 3), colour, np.uint8) for colour in (red, green)], axis=1))
     files = {"video": portrait, "audio": short_speech, "background_file": wall}
@@ -238,9 +232,7 @@ def test_two_jobs_run_at_the_same_time(client: httpx.Client, sample_video: Path,
     assert both or longest_s > 1.0, "both jobs had frames while both were running"
 
 
-def test_create_job_without_a_face_fails_with_face_not_found(
-    client: httpx.Client, short_speech: Path, tmp_path: Path
-) -> None:
+def test_job_without_a_face_fails_with_face_not_found(client: httpx.Client, short_speech: Path, tmp_path: Path) -> None:
     path = tmp_path / "sky.png"
     cv2.imwrite(str(path), np.tile(np.linspace(90, 200, 320, dtype=np.uint8)[:, None, None], (1, 320, 3)))
     job = wait_until_final(client, submit(client, {"video": path, "audio": short_speech})["id"])
@@ -272,15 +264,8 @@ def test_a_heygem_client_gets_its_video(client: httpx.Client, heygem_root: Path,
     temp.mkdir(exist_ok=True)
     shutil.copy(portrait, temp / "face.jpg")
     shutil.copy(speech, temp / "talk.wav")
-    body = {
-        "audio_url": "talk.wav",
-        "video_url": "face.jpg",
-        "code": code,
-        "chaofen": 0,
-        "pn": 1,
-        "watermark_switch": 1,
-    }
-    answer = client.post("/easy/submit", content=json.dumps(body)).json()
+    job = {"audio_url": "talk.wav", "video_url": "face.jpg", "code": code, "chaofen": 0, "pn": 1, "watermark_switch": 1}
+    answer = client.post("/easy/submit", content=json.dumps(job)).json()
     assert (answer["code"], answer["msg"]) == (10000, 10000), answer
 
     def query() -> dict[str, Any]:

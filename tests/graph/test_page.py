@@ -33,9 +33,7 @@ def _job_ids(client: httpx.Client) -> list[str]:
     return [job["id"] for job in client.get("/v1/jobs").json()["jobs"]]
 
 
-def test_from_two_files_to_a_video(
-    visitor: Visitor, client: httpx.Client, long_speech: Path, sample_video: Path
-) -> None:
+def test_two_files_give_a_video(visitor: Visitor, client: httpx.Client, long_speech: Path, sample_video: Path) -> None:
     page = visitor.page
     assert "Drop an audio file" in visitor.text("#speech")
     visitor.picture("empty")

@@ -18,15 +18,7 @@ from config import MediaLimits
 from media.audio import extract_speech
 from models.speech.level import open_speech
 from storage.file_keys import AVATARS
-from tests.graph.test_main_job import (
-    DEADLINE_S,
-    job_of,
-    luma_of,
-    made_avatar,
-    result_of,
-    submit,
-    wait_until_final,
-)
+from tests.graph.test_main_job import DEADLINE_S, job_of, luma_of, made_avatar, result_of, submit, wait_until_final
 from tests.unit.speech.openai_server import OpenAIStandIn
 from tests.waiting import wait_until
 

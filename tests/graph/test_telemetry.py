@@ -73,9 +73,7 @@ EXPECTED = (
 )
 
 
-def test_job_is_one_trace_across_deployments(
-    client: httpx.Client, portrait: Path, short_speech: Path, collector: Collector
-) -> None:
+def test_job_is_one_trace(client: httpx.Client, portrait: Path, short_speech: Path, collector: Collector) -> None:
     files = {"video": (portrait.name, portrait.read_bytes()), "audio": (short_speech.name, short_speech.read_bytes())}
     headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
     accepted = client.post("/v1/jobs", files=files, headers=headers).raise_for_status().json()

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -26,14 +25,6 @@ AT_ONCE = 3
 def client(service: ServiceProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def ffmpeg() -> str:
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        pytest.skip(f"needs an ffmpeg command to write the corpus: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +82,8 @@ def test_inputs_made_on_the_spot(
 
 @pytest.mark.endurance
 @pytest.mark.timeout(1200)
-def test_the_whole_corpus(
-    maker: Path, ffmpeg: str, client: httpx.Client, canary: Canary, data_dir: Path, tmp_path: Path
-) -> None:
-    cases = make_corpus(maker, ffmpeg, tmp_path, canary.port)
+def test_the_whole_corpus(maker: Path, client: httpx.Client, canary: Canary, data_dir: Path, tmp_path: Path) -> None:
+    cases = make_corpus(maker, tmp_path, canary.port)
     assert len(cases) == 189
     corpus = tmp_path / "corpus"
     speech = tmp_path / "speech.wav"

@@ -40,9 +40,7 @@ def quickest_head(url: str, num_bytes: int) -> tuple[int, float]:
 
 
 @pytest.mark.timeout(300)
-def test_an_endless_head_costs_nobody_else_anything(
-    service: ServiceProcess, caller: Caller, portrait_pair: Pair
-) -> None:
+def test_an_endless_head_costs_nobody_anything(service: ServiceProcess, caller: Caller, portrait_pair: Pair) -> None:
     processes = serving_processes(service)
     for health in HealthProbe.looks(service.url, HEALTHY_S):
         with health, MemoryWatch(processes) as memory:

@@ -223,11 +223,9 @@ class NumberedFrames:
         pass
 
 
-def write_segment(
-    path: Path, numbers: Iterable[int], writer: SegmentWriter, size: tuple[int, int] = (192, 128)
-) -> Path:
+def write_segment(path: Path, frames: Iterable[int], writer: SegmentWriter, size: tuple[int, int] = (192, 128)) -> Path:
     """The pictures of these numbers, encoded."""
-    for number in numbers:
+    for number in frames:
         writer.write(planes_of(number, *size))
     path.write_bytes(writer.finish())
     return path

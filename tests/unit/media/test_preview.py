@@ -87,9 +87,7 @@ def test_live_preview_missing_segment_is_skipped(job: SegmentedJob, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("width", "height", "expected"), [(640, 480, (320, 240)), (128, 192, (128, 192))])
-def test_thumbnail_is_the_first_frame_scaled_down(
-    tmp_path: Path, width: int, height: int, expected: tuple[int, int]
-) -> None:
+def test_thumbnail_is_scaled_first_frame(tmp_path: Path, width: int, height: int, expected: tuple[int, int]) -> None:
     planes, writer = planes_of(3, width, height), SegmentWriter(info_of(width, height), 20, "veryfast")
     path = write_segment(tmp_path / "segment.mp4", [3] * 5, writer, (width, height))
     picture = Image.open(io.BytesIO(thumbnail(path)))

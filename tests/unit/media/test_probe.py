@@ -183,19 +183,12 @@ def test_probe_animation_of_many_tiny_frames_is_rejected(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "limits",
-    [
-        {"max_pixels": 10_000},
-        {"max_video_seconds": 1.0},
-        {"max_video_frames": 10},
-        {"max_upload_bytes": 1000},
-        {"max_streams": 1},
-    ],
-    ids=lambda limits: next(iter(limits)),
+    ("limit", "value"),
+    [("pixels", 10_000), ("video_seconds", 1), ("video_frames", 10), ("upload_bytes", 1000), ("streams", 1)],
 )
-def test_probe_video_beyond_a_limit_is_refused(h264: Path, limits: dict[str, Any]) -> None:
+def test_probe_video_beyond_a_limit_is_refused(h264: Path, limit: str, value: int) -> None:
     with pytest.raises(MediaLimitError, match=r"h264\.mp4: expected at most"):
-        probe_video(h264, MediaLimits(**limits))
+        probe_video(h264, MediaLimits.model_validate({f"max_{limit}": value}))
     with pytest.raises(MediaLimitError, match="at most 1 s"):
         probe_audio(h264, MediaLimits(max_audio_seconds=1.0))
 
@@ -360,9 +353,7 @@ def at(fps: float, num: int, start_ms: float = 0.0) -> list[float]:
 def test_probe_video_frame_rate_above_240_is_refused(tmp_path: Path) -> None:
     for fps in (400_000, 1000, 250):
         path = write_fast_video(tmp_path / "fast.mp4", fps)
-        with pytest.raises(
-            MediaLimitError, match=rf"^fast\.mp4: expected at most 240 frames per second, found {fps}\.$"
-        ):
+        with pytest.raises(MediaLimitError, match=rf"fast.mp4: expected at most 240 frames per second, found {fps}\.$"):
             probe_video(path, LIMITS)
     assert probe_video(write_fast_video(tmp_path / "slow.mp4", 240), LIMITS).fps == 240
 
@@ -408,9 +399,7 @@ def test_frame_rate_lost_frames_are_not_frozen() -> None:
 
 def test_probe_video_frozen_for_hours_is_refused(tmp_path: Path) -> None:
     path = write_frozen_video(tmp_path / "hours.mp4", 3000.0)
-    with pytest.raises(
-        MediaLimitError, match=r"is frozen for at most 30\d s, found 3000 s \(limits.max_frozen_seconds"
-    ):
+    with pytest.raises(MediaLimitError, match=r"frozen for at most 30\d s, found 3000 s \(limits.max_frozen_seconds"):
         probe_video(path, LIMITS)
     assert probe_video(path, MediaLimits(max_frozen_seconds=3600)).fps == 25
     assert probe_video(write_frozen_video(tmp_path / "minutes.mp4", 290.0), LIMITS).num_frames == 25 * 293

@@ -18,12 +18,10 @@ from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_still, write_video
 
+X265 = {"x265-params": "log-level=none:pools=1"}
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hevc": ("mp4", {"codec": "libx265", "options": {"x265-params": "log-level=none:pools=1"}}),
-    "hevc-10-bit": (
-        "mp4",
-        {"codec": "libx265", "pixel_format": "yuv420p10le", "options": {"x265-params": "log-level=none:pools=1"}},
-    ),
+    "hevc": ("mp4", {"codec": "libx265", "options": X265}),
+    "hevc-10-bit": ("mp4", {"codec": "libx265", "pixel_format": "yuv420p10le", "options": X265}),
     "vp9-odd": (
         "webm",
         {"codec": "libvpx-vp9", "size": (255, 133), "options": {"deadline": "realtime", "cpu-used": "8"}},

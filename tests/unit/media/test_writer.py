@@ -20,11 +20,9 @@ from media.yuv_frame import Patch, YuvFrame, cut, frame_planes, paste_back
 from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of, write_segment
 
 
-def _segment(
-    path: Path, numbers: range, num_threads: int = 1, quality: Quality = "balanced", **changes: object
-) -> Path:
+def _segment(path: Path, numbers: range, threads: int = 1, quality: Quality = "balanced", **changes: object) -> Path:
     info = info_of(192, 128, **changes)  # type: ignore[arg-type]
-    return write_segment(path, numbers, SegmentWriter(info, 20, "veryfast", num_threads, quality=quality))
+    return write_segment(path, numbers, SegmentWriter(info, 20, "veryfast", threads, quality=quality))
 
 
 def _headers(path: Path) -> bytes | None:

@@ -92,9 +92,7 @@ def test_shown_url_has_no_secrets() -> None:
     assert shown("https://user:pass@a.example/v.mp4?signature=abc#d\n") == "https://a.example/v.mp4"
     assert str(Target.parse("https://a.example:444/v.mp4?signature=abc")) == "https://a.example:444/v.mp4"
     assert len(shown("x" * 10_000)) < 200
-    with pytest.raises(
-        UrlRefusedError, match=r"^ftp://a.example/v.mp4: expected the scheme https or http, found ftp.$"
-    ):
+    with pytest.raises(UrlRefusedError, match=r"ftp://a.example/v.mp4: expected the scheme https or http, found ftp.$"):
         SsrfGuard(NetworkConfig()).check("ftp://a.example/v.mp4?x=1")
 
 

@@ -83,9 +83,7 @@ async def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: Spee
     assert service.files.stored.entries("uploads") == {}
 
 
-async def test_speak_again_asks_no_voice_and_decodes_nothing(
-    tmp_path: Path, service: Service, voice: SpeechServer
-) -> None:
+async def test_speak_again_asks_and_decodes_nothing(tmp_path: Path, service: Service, voice: SpeechServer) -> None:
     first = await service.speak()
     with Decoders(PipelineConfig().decoder, lambda cause: None) as unused:
         unused.run = None  # type: ignore[method-assign, assignment]
@@ -148,9 +146,7 @@ async def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: Sp
     assert second.key.startswith(f"{SECOND}/") and service.content(second) == service.content(first) == voice.sound
 
 
-async def test_speak_at_once_without_a_cache_speaks_once(
-    tmp_path: Path, decoders: Decoders, voice: SpeechServer
-) -> None:
+async def test_speak_at_once_without_cache_speaks_once(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> None:
     service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=0)
     await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST, SECOND)))
     assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
@@ -255,9 +251,7 @@ async def test_speak_with_a_busy_server_is_repeated(
         assert len(voice.asked) == 4
 
 
-async def test_speak_with_an_unreachable_server_ends(
-    tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_speak_without_a_server_ends(tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.02))
     service = Service(tmp_path, decoders, url="http://127.0.0.1:1/v1")
     with pytest.raises(VoiceError, match="cannot be reached") as caught:

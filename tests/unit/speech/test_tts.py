@@ -34,10 +34,7 @@ def test_a_text_is_accepted_without_asking_the_voice(service: MemoryService) -> 
             **{"can_clone": False, "can_translate": False, "cloned": []},
         }
     assert again["id"] == job["id"] != other["id"]
-    assert [(request.text, request.voice) for request in service.requests] == [
-        (TEXT["text"], None),
-        (TEXT["text"], "bf_emma"),
-    ]
+    assert [(each.text, each.voice) for each in service.requests] == [(TEXT["text"], None), (TEXT["text"], "bf_emma")]
     assert job["inputs"]["audio"] == "Hello there 你好"
     assert not voice.asked
 

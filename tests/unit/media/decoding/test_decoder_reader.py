@@ -265,9 +265,7 @@ def _serve_too_many(channel: Channel) -> None:
         channel.send(FrameBatch(65), file.fileno())
 
 
-def test_decoder_reader_too_many_frames_are_refused(
-    decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decoder_reader_too_many_frames_raises(decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Decoders.open
     monkeypatch.setattr(Decoders, "open", lambda of, run, path: opened(of, _serve_too_many, path))
     before = _num_open("/dev/urandom")

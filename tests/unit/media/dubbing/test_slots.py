@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from pathlib import Path
-from struct import Struct
+from struct import pack
 
 import numpy as np
 import pytest
@@ -45,9 +45,7 @@ def _loud(fitted: FittedSpeech) -> NDArray[np.float64]:
         (4.4, SpeechSlot(1, None, 5), (1.1, 4, 0)),
     ],
 )
-def test_fit_returns_speed_length_and_cut(
-    seconds: float, slot: SpeechSlot, expected: tuple[float, float, float]
-) -> None:
+def test_fit_returns_speed_length_cut(seconds: float, slot: SpeechSlot, expected: tuple[float, float, float]) -> None:
     assert fit(seconds, slot) == pytest.approx(expected)
 
 
@@ -92,9 +90,7 @@ def test_fit_speech_silence_fills_the_slot_and_no_audio_raises(tmp_path: Path) -
         fit_speech(tmp_path / "a.wav", SpeechSlot(0, 1, 2), MediaLimits())
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"x" * 17, bytes(18), Struct("<dd").pack(math.nan, 0), Struct("<dd").pack(1, -1)]
-)
+@pytest.mark.parametrize("content", [b"", b"x" * 17, bytes(18), pack("<dd", math.nan, 0), pack("<dd", 1, -1)])
 def test_fitted_speech_from_other_bytes_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match="expected"):
         FittedSpeech.from_bytes(content)

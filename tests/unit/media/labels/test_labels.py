@@ -117,9 +117,7 @@ def test_manifest_has_watermark_and_source_manifest(job: SegmentedJob, data_dir:
         assert kept["instance_id"] == _active_manifest(first)["instance_id"]
 
 
-def test_has_manifest_only_for_signed_files(
-    job: SegmentedJob, data_dir: Path, tmp_path: Path, sample_portrait: Path
-) -> None:
+def test_has_manifest_of_signed_files(job: SegmentedJob, data_dir: Path, tmp_path: Path, sample_portrait: Path) -> None:
     signed, broken = tmp_path / "signed.mp4", tmp_path / "broken.mp4"
     signer = ManifestSigner(load_credentials(LabelsConfig(), data_dir))
     signer.sign(job.result, signed, Provenance(from_still=False))
@@ -160,9 +158,7 @@ def _active_manifest(path: Path) -> dict[str, Any]:
     return active
 
 
-def test_manifest_signer_signatures_differ_only_in_the_manifest(
-    job: SegmentedJob, data_dir: Path, tmp_path: Path
-) -> None:
+def test_manifest_signer_differs_only_in_the_manifest(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
     signed = []
     for name in ("a.mp4", "b.mp4"):
         ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(
@@ -267,9 +263,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
-def test_labeller_operators_certificate_is_trusted(
-    job: SegmentedJob, authority: Authority, tmp_path: Path, purpose: str
-) -> None:
+def test_labeller_certificate_is_trusted(job: SegmentedJob, authority: Authority, tmp_path: Path, purpose: str) -> None:
     labeller = Labeller(authority.settings(purpose=x509.ObjectIdentifier(purpose)), tmp_path)
     labeller.check_signing()
     out = tmp_path / "out.mp4"

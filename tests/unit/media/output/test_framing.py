@@ -23,9 +23,7 @@ from tests.unit.media.clips import info_of
         ((854, 480), None, Framing(1920, 1080, 854, 480)),
     ],
 )
-def test_framing_crops_to_the_aspect_ratio(
-    size: tuple[int, int] | None, aspect: Fraction | None, expected: Framing
-) -> None:
+def test_framing_crops_to_the_aspect(size: tuple[int, int] | None, aspect: Fraction | None, expected: Framing) -> None:
     assert OutputSize(size, aspect).framing(info_of(1920, 1080)) == expected
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from errors import MediaLimitError
 from media.matte import ScreenColour
-from media.output.backdrop import Backdrop, BlurBackdrop, ColourBackdrop, Cutout, MattedFrames, VideoBackdrop
+from media.output.backdrop import BlurBackdrop, ColourBackdrop, Cutout, MattedFrames, VideoBackdrop
 from media.output.backgrounds import check_length, checked_background, fit_background, fitted_info, playback_of
 from media.output.dynamic_range import to_range
 from media.output.framing import Framing
@@ -168,9 +168,7 @@ def test_blur_backdrop_is_blurred_without_the_person() -> None:
         (50, Playback("loop", 2.0), range(1, 4), [3, 5, 7]),
     ],
 )
-def test_video_backdrop_continues_at_its_speed(
-    fps: int, playback: Playback, frames: range, expected: list[int]
-) -> None:
+def test_video_backdrop_continues_at_speed(fps: int, playback: Playback, frames: range, expected: list[int]) -> None:
     backdrop = VideoBackdrop(NumberedFrames(), info_of(W, H, Fraction(fps), 10), TAGS, playback, frames)
     assert [number_of(backdrop.draw(_grey(0), _person())) for _ in expected] == expected
 
@@ -207,11 +205,9 @@ def test_matted_frames_close_closes_both_sources() -> None:
 
 
 def test_picture_maker_moving_crop_keeps_the_backdrop() -> None:
-    backdrop: Backdrop = VideoBackdrop(
-        NumberedFrames(size=(96, 128)), info_of(96, 128, is_still=True), TAGS, Playback(), range(2)
-    )
+    behind = VideoBackdrop(NumberedFrames(size=(96, 128)), info_of(96, 128, is_still=True), TAGS, Playback(), range(2))
     corners = np.array([[0, 0], [60, 0]], np.float32)
-    maker = PictureMaker(Framing(96, 128, 96, 128), corners, Cutout(backdrop))
+    maker = PictureMaker(Framing(96, 128, 96, 128), corners, Cutout(behind))
     pictures = []
     nobody = YuvFrame(np.zeros((H, W), np.uint8), *_grey(0)[1:])
     for frame in MattedFrames(NumberedFrames(), NumberedFrames(nobody)).read([3, 4]):
@@ -246,9 +242,7 @@ def _shown(own: VideoInfo, after_end: AfterEnd, num_frames: int, path: Path, sou
         ("pingpong", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 3]),
     ],
 )
-def test_fit_background_video_has_size_and_rate_of_the_session(
-    after_end: AfterEnd, expected: list[int], tmp_path: Path
-) -> None:
+def test_fit_background_video_has_rate_of_session(after_end: AfterEnd, expected: list[int], tmp_path: Path) -> None:
     frames = _shown(SENT, after_end, len(expected), tmp_path / "fitted.mp4", _SENT_FRAMES)
     assert [number_of(frame) for frame in frames] == expected
 

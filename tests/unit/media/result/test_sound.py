@@ -67,9 +67,7 @@ def test_result_sound_changed_speech_changes_the_mix_near_it(tmp_path: Path) -> 
     changed = speech.copy()
     changed[8 * RATE : 10 * RATE] *= 0.8
     made = [
-        _made(
-            ResultSound([AudioPart(_file(tmp_path / "speech.wav", each))], SoundSettings(-12.0), background), 20 * RATE
-        )
+        _made(ResultSound([AudioPart(_file(tmp_path / "a.wav", each))], SoundSettings(-12.0), background), 20 * RATE)
         for each in (speech, changed)
     ]
     seconds = np.flatnonzero(made[0] != made[1]) / RATE
@@ -110,9 +108,7 @@ def test_result_sound_does_not_clip_or_amplify_silence(tmp_path: Path) -> None:
 
 def test_native_format_covers_both_files(tmp_path: Path) -> None:
     speech = _file(tmp_path / "speech.wav", _tone(0.5, 300, 0.5))
-    film = write_audio(
-        tmp_path / "film.wav", np.stack([noise(0.5, 48000)] * 2), 48000, "pcm_s16le", sample_format="s16"
-    )
+    film = write_audio(tmp_path / "b.wav", np.stack([noise(0.5, 48000)] * 2), 48000, "pcm_s16le", sample_format="s16")
     assert ResultSound([AudioPart(speech)], SoundSettings(), film).native_format() == (RATE, 1)
     assert ResultSound([AudioPart(speech)], SoundSettings(-6.0), film).native_format() == (48000, 2)
 
@@ -133,7 +129,7 @@ def test_result_sound_keeps_source_between_turns(tmp_path: Path) -> None:
 
 def test_result_sound_music_is_ducked_and_repeats(tmp_path: Path) -> None:
     speech = np.pad(_tone(2.0, 440, 0.3), (2 * RATE, 2 * RATE))
-    files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "music.wav", _tone(1.5, 1000, 0.2))
+    files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "c.wav", _tone(1.5, 1000, 0.2))
     made = _made(ResultSound([AudioPart(files[0])], SoundSettings(music_gain_db=-6.0), music=files[1]), 6 * RATE)
     expected = 20 * np.log10(0.2) - 6
     for stretch in (slice(RATE // 4, RATE), slice(round(4.8 * RATE), round(5.8 * RATE))):
@@ -144,10 +140,7 @@ def test_result_sound_music_is_ducked_and_repeats(tmp_path: Path) -> None:
 
 def test_result_sound_music_and_source_are_mixed(tmp_path: Path) -> None:
     parts = [AudioPart(_file(tmp_path / "speech.wav", _tone(1.0, 440, 0.3)), 1.0, 2.0)]
-    film, music = (
-        _file(tmp_path / "film.wav", _tone(4.0, 1000, 0.2)),
-        _file(tmp_path / "music.wav", _tone(4.0, 700, 0.2)),
-    )
+    film, music = (_file(tmp_path / "b.wav", _tone(4.0, 1000, 0.2)), _file(tmp_path / "c.wav", _tone(4.0, 700, 0.2)))
     settings = SoundSettings(keeps_source=True, music_gain_db=-12.0)
     made = _made(ResultSound(parts, settings, film, music), 4 * RATE)
     after, during = slice(3 * RATE, 4 * RATE), slice(round(1.4 * RATE), round(1.9 * RATE))
@@ -215,9 +208,7 @@ def test_sound_packets_with_pieces_equal_those_without(tmp_path: Path, speech: S
     assert whole == made == again
 
 
-def test_sound_packets_of_a_revision_differ_near_the_change_only(
-    tmp_path: Path, speech: Samples, revised: Samples
-) -> None:
+def test_sound_packets_of_a_revision_differ_near_the_change(tmp_path: Path, speech: Samples, revised: Samples) -> None:
     first, headers = _encoded(tmp_path, speech, PieceFiles(tmp_path / "first"))
     second, _ = _encoded(tmp_path, revised, PieceFiles(tmp_path / "second", tmp_path / "first"))
     assert [packet[:2] for packet in first] == [packet[:2] for packet in second]

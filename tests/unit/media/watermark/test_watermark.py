@@ -187,9 +187,7 @@ def test_sign_at_changes_smoothly_with_time() -> None:
     assert sign_at(HALF_PERIOD_SECONDS) == 0
     steps = [sign_at(number / 100) for number in range(1000)]
     assert np.abs(np.diff(steps)).max() < 0.2
-    slow, fast = (
-        [sign_at(float(Fraction(number) / fps)) for number in range(0, 4 * fps, fps // 5)] for fps in (10, 50)
-    )
+    slow, fast = ([sign_at(float(Fraction(n) / fps)) for n in range(0, 4 * fps, fps // 5)] for fps in (10, 50))
     assert slow == fast
 
 
