@@ -1,5 +1,3 @@
-"""Clusters of several nodes, and what is deployed on them."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

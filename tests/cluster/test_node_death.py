@@ -1,4 +1,4 @@
-"""Nodes die or are drained under the work: every accepted job finishes, with the bytes of a quiet run."""
+"""Nodes die or are drained under the work, with and without a shared disk: every accepted job finishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two services on one PostgreSQL: the leader dies in the middle of jobs, then the database goes for half a minute."""
+"""Two services on one PostgreSQL: the leader dies or is upgraded in the middle of jobs; the database is lost."""
 
 from __future__ import annotations
 

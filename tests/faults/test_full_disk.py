@@ -1,4 +1,4 @@
-"""A disk that fills up: new jobs are refused, running ones wait for space and fail when none comes."""
+"""A disk that fills up or cannot be written: new jobs are refused, running ones wait and fail when no space comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replicas die under the work: every result is there, whole, and equal to that of a quiet run."""
+"""Replicas, engines or the whole service die under the work: results are whole, and equal to those of a quiet run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some minutes of jobs, new sources and live sessions at once: memory and handles level off."""
+"""Some minutes of jobs and live sessions at once, or of as many sessions as are accepted: memory levels off."""
 
 from __future__ import annotations
 

@@ -1,5 +1,3 @@
-"""Two people in one film through the real graph: who they are, who speaks, and a job for one of them."""
-
 from __future__ import annotations
 
 import shutil

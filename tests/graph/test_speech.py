@@ -1,5 +1,3 @@
-"""Texts of jobs, spoken and recorded by the SpeechSynthesis of a running service."""
-
 from __future__ import annotations
 
 import asyncio

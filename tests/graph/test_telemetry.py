@@ -1,5 +1,3 @@
-"""The metrics of the running service at Ray's Prometheus endpoint."""
-
 from __future__ import annotations
 
 import json

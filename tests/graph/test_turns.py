@@ -1,4 +1,4 @@
-"""Two people in one video, each with their own speech, through the real graph."""
+"""Two people in one video, each with their own speech, and revisions of a film with audio turns."""
 
 from __future__ import annotations
 

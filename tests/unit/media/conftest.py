@@ -1,5 +1,3 @@
-"""Clips that several media tests read."""
-
 from __future__ import annotations
 
 from fractions import Fraction

@@ -1,5 +1,3 @@
-"""Arrays are read by many threads at once, also where Python's parser does not bear it."""
-
 from __future__ import annotations
 
 import gc

@@ -1,5 +1,3 @@
-"""The upload check measures the length of audio in packets, not by what the header claims."""
-
 from __future__ import annotations
 
 import struct

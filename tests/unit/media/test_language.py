@@ -1,5 +1,3 @@
-"""Languages by name, code and file name."""
-
 from __future__ import annotations
 
 import pytest

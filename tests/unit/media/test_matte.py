@@ -1,5 +1,3 @@
-"""A person who is cut out of a frame shows nothing of the old background."""
-
 from __future__ import annotations
 
 from contextlib import closing

@@ -1,5 +1,3 @@
-"""The self-test finds what works here and would find what does not."""
-
 from __future__ import annotations
 
 from dataclasses import replace

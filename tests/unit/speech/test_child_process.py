@@ -1,5 +1,3 @@
-"""Killing a program whose output nobody reads."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""Spoken texts, fitted into their slots and joined to one file."""
-
 from __future__ import annotations
 
 import hashlib

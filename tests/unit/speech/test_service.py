@@ -1,5 +1,3 @@
-"""Texts that wait until a voice is free."""
-
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,3 @@
-"""A text in place of sound: how it is sent, what is refused at once, and the voices that are listed."""
-
 from __future__ import annotations
 
 from typing import Any

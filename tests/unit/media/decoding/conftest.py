@@ -1,5 +1,3 @@
-"""Decoders in processes of their own."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,5 +1,3 @@
-"""Synthesized speech in its slots: speed, pauses, cuts, and when it starts."""
-
 from __future__ import annotations
 
 import math

@@ -1,5 +1,3 @@
-"""Parts of a source that are copied into a result, between parts that are encoded."""
-
 from __future__ import annotations
 
 import subprocess
