@@ -167,18 +167,10 @@ class LocalCluster:
         if "--head" in options:
             options += (f"--temp-dir={self._ray_folder}", f"--ray-client-server-port={quiet_port()}")
         free = ("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={quiet_port()}")
+        resources = ("--num-cpus=2", "--object-store-memory=200000000")
         with (self._folder / f"node{number}.log").open("wb") as log:
             node = subprocess.Popen(
-                [
-                    _BIN / "ray",
-                    "start",
-                    "--block",
-                    "--log-color=false",
-                    "--num-cpus=2",
-                    "--object-store-memory=200000000",
-                    *free,
-                    *options,
-                ],
+                [_BIN / "ray", "start", "--block", "--log-color=false", *resources, *free, *options],
                 env={**self._env, **env},
                 cwd=self._folder,
                 stdout=log,

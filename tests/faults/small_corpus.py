@@ -130,12 +130,12 @@ class SmallCorpus:
         self._add("audio", "reject", "no_rate.wav", wav(self._pcm(), rate=0))
         self._add("audio", "reject", "rate_4g.wav", wav(self._pcm(), rate=4_000_000_000))
         self._add("audio", "reject", "no_sound.mp4", silent_video)
-        self._add("audio", "either", "forty_channels.wav", wav(self._pcm(), num_channels=40))
+        self._add("audio", "either", "forty_channels.wav", wav(self._pcm(), channels=40))
 
     def _odd_sound(self) -> None:
         with_nan = self._voice.copy()
         with_nan[3000:5000], with_nan[6000:6100] = np.nan, np.inf
-        self._add("audio", "either", "nan.wav", wav(with_nan.astype("<f4").tobytes(), kind=3, num_bits=32))
+        self._add("audio", "either", "nan.wav", wav(with_nan.astype("<f4").tobytes(), kind=3, bits=32))
         self._add("audio", "either", "one_sample.wav", wav(self._pcm()[:2]))
         self._add_sound("moves", "size_lies.wav", wav(self._pcm(), num_bytes=2**32 - 40))
         self._add_sound("moves", "odd_end.wav", wav(self._pcm())[:-1001])
@@ -144,7 +144,7 @@ class SmallCorpus:
         self._add_sound("moves", "faint.wav", wav(_to_pcm(self._voice * 0.003)))
         self._add_sound("rests", "noise.wav", wav(_to_pcm(noise(1.0, _RATE))))
         turned = np.stack([self._voice, -self._voice], 1)
-        self._add_sound("moves", "out_of_phase.wav", wav(_to_pcm(turned), num_channels=2))
+        self._add_sound("moves", "out_of_phase.wav", wav(_to_pcm(turned), channels=2))
         self._add_sound("moves", "bare_sound", wav(self._pcm()))
 
     def _dear_files(self) -> None:
@@ -173,19 +173,13 @@ class SmallCorpus:
 
 
 def wav(
-    samples: bytes,
-    *,
-    rate: int = _RATE,
-    kind: int = 1,
-    num_bits: int = 16,
-    num_channels: int = 1,
-    num_bytes: int | None = None,
+    samples: bytes, *, rate: int = _RATE, kind: int = 1, bits: int = 16, channels: int = 1, num_bytes: int | None = None
 ) -> bytes:
     """A WAV file with the given header fields, true or not (`kind` 1: integers, 3: floats)."""
     declared = len(samples) if num_bytes is None else num_bytes
-    block = num_channels * num_bits // 8
+    block = channels * bits // 8
     byte_rate = min(rate * block, 2**32 - 1)
-    form = struct.pack("<IHHIIHH", 16, kind, num_channels, rate, byte_rate, block, num_bits)
+    form = struct.pack("<IHHIIHH", 16, kind, channels, rate, byte_rate, block, bits)
     total = struct.pack("<I", min(declared + 36, 2**32 - 1))
     return b"RIFF" + total + b"WAVEfmt " + form + b"data" + struct.pack("<I", declared) + samples
 

@@ -53,8 +53,6 @@ def test_the_clock_is_set_to_and_fro(tmp_path: Path, long_pair: Pair, sample_pai
                 renderer.send_signal(signal.SIGSTOP)
                 found_s = wait_until_replaced(lambda: service.replicas("FaceSynthesis"), renderer)
                 viewer.until(len(viewer.arrivals) + 5)
-                print(
-                    f"\nclock {jump_s:+d} s: 2 jobs done {took_s:.1f} s later, hung replica replaced in {found_s:.1f} s"
-                )
+                print(f"\nclock {jump_s:+d} s: 2 jobs done {took_s:.1f} s, hung replica replaced in {found_s:.1f} s")
             viewer.check_whole()
         assert caller.job(quiet_id)["status"] == "succeeded", "results are kept"

@@ -175,11 +175,8 @@ def test_controller(service: ServiceProcess, avatar: str, quiet: str, long_pair:
 def test_fork_server(service: ServiceProcess, quiet: str, long_pair: Pair) -> None:
     """Stays last: without it, the processes that it forked are no descendants of the service."""
     caller = Caller(service.url)
-    (server,), (controller,), (renderer,) = (
-        service.fork_servers(),
-        service.controllers(),
-        service.replicas("FaceSynthesis"),
-    )
+    (server,), (controller,) = service.fork_servers(), service.controllers()
+    (renderer,) = service.replicas("FaceSynthesis")
     job_id = caller.accepted(long_pair)
     server.kill()
     renderer.kill()

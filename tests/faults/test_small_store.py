@@ -107,12 +107,8 @@ def wary_checks(options: tuple[str, ...], inside: tuple[str, ...]) -> set[str]:
     """Names of the doctor's checks that say that the service will be slower."""
     command = [*inside, sys.executable, "-m", "cli", "doctor", "--json", *options]
     done = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, timeout=60, check=False)
-    findings = json.loads(done.stdout)["findings"]
-    return {
-        finding["check"]
-        for finding in findings
-        if finding["status"] == "warning" and "slower, never stuck" in finding["found"]
-    }
+    found = json.loads(done.stdout)["findings"]
+    return {each["check"] for each in found if each["status"] == "warning" and "slower, never stuck" in each["found"]}
 
 
 def _wait_for_spilled_bytes(metrics_port: int) -> None:

@@ -71,16 +71,11 @@ def strict_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def strict_keep_s() -> float:
-    return 20.0
-
-
-@pytest.fixture(scope="package")
-def strict(strict_data: Path, strict_keep_s: float) -> Iterator[ServiceProcess]:
+def strict(strict_data: Path) -> Iterator[ServiceProcess]:
     """A service as a process of its own: one job at a time, a short queue, a short memory, webhooks to loopback."""
     config = config_with(
         strict_data.parent,
-        jobs={"max_running_jobs": 1, "max_queued_jobs": 4, "retention_s": strict_keep_s},
+        jobs={"max_running_jobs": 1, "max_queued_jobs": 4, "retention_s": 20.0},
         network={"allowed_networks": ["127.0.0.0/8"]},
     )
     with served(strict_data, config) as service:

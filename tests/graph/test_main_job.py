@@ -170,9 +170,7 @@ def test_job_with_avatar_reuses_its_analysis(client: httpx.Client, sample_video:
     assert client.get(f"/v1/avatars/{avatar_id}").status_code == 404
 
 
-def test_create_job_with_loop_source_keeps_length_and_sound(
-    client: httpx.Client, sample_video: Path, short_speech: Path, tmp_path: Path
-) -> None:
+def test_loop_source_keeps_sound(client: httpx.Client, sample_video: Path, short_speech: Path, tmp_path: Path) -> None:
     files = {"video": sample_video, "audio": short_speech}
     sent = submit(client, files, loop="source", background_gain_db="-6", loudness_lufs="-20")
     job = wait_until_final(client, sent["id"])

@@ -73,9 +73,7 @@ def test_two_files_give_a_video(visitor: Visitor, client: httpx.Client, long_spe
     assert visitor.errors == []
 
 
-def test_a_saved_avatar_a_portrait_and_both_languages(
-    visitor: Visitor, client: httpx.Client, short_speech: Path, portrait: Path
-) -> None:
+def test_saved_avatar_and_languages(visitor: Visitor, client: httpx.Client, short_speech: Path, portrait: Path) -> None:
     page = visitor.page
     page.emulate_media(color_scheme="dark")
     page.click("#language")

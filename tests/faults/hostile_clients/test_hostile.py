@@ -69,13 +69,11 @@ def check(outcomes: Sequence[Outcome], canary: Canary, data_dir: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_inputs_made_on_the_spot(
-    client: httpx.Client, canary: Canary, data_dir: Path, samples: Path, sample_video: Path, tmp_path: Path
-) -> None:
-    short = samples / "speech_short.wav"
+def test_small_corpus(client: httpx.Client, canary: Canary, data_dir: Path, samples: Path, tmp_path: Path) -> None:
+    short, face = samples / "speech_short.wav", samples / "presenter.mp4"
     voice = read_wav(short)[0][:16000].astype(np.float32) / np.float32(32768)
-    cases = SmallCorpus(tmp_path, sample_video, voice, canary.port).make()
-    check(send_all(Sender(client, short, sample_video, tmp_path), cases), canary, data_dir)
+    cases = SmallCorpus(tmp_path, face, voice, canary.port).make()
+    check(send_all(Sender(client, short, face, tmp_path), cases), canary, data_dir)
     assert not Path("/tmp/hostile_name.mp4").exists()
     assert not Path("/tmp/hostile_name").exists()
 

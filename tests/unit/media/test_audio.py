@@ -299,9 +299,7 @@ def test_mixed_parts_shared_part_of_a_file_is_mixed_once(tmp_path: Path) -> None
     samples = noise(3.0, RATE)
     file = _file(tmp_path / "a.wav", samples)
     made = _mixed([AudioPart(file, 0.5, 2.0, 0.5), AudioPart(file, 1.0, 2.5, 1.0)])
-    np.testing.assert_allclose(
-        made[RATE // 2 + _FADE : 5 * RATE // 2 - _FADE], samples[RATE // 2 + _FADE : 5 * RATE // 2 - _FADE], atol=1e-6
-    )
+    np.testing.assert_allclose(made[8000 + _FADE : 40000 - _FADE], samples[8000 + _FADE : 40000 - _FADE], atol=1e-6)
 
 
 def test_mixed_parts_of_many_turns_open_each_file_once(tmp_path: Path) -> None:
@@ -333,9 +331,7 @@ def test_extract_parts_have_the_length_of_the_video(tmp_path: Path) -> None:
     info = extract_parts([AudioPart(file, 1.0, 1.5)], tmp_path / "s.npy", LIMITS, 3.0)
     assert info.duration_seconds == 3.0
     made = read_speech(tmp_path / "s.npy", 0, 4)
-    np.testing.assert_allclose(
-        made[RATE + _FADE : 3 * RATE // 2 - _FADE], samples[_FADE : RATE // 2 - _FADE], atol=1e-4
-    )
+    np.testing.assert_allclose(made[RATE + _FADE : 24000 - _FADE], samples[_FADE : RATE // 2 - _FADE], atol=1e-4)
     assert not made[:RATE].any() and not made[3 * RATE // 2 :].any()
     assert extract_parts([AudioPart(file, 1.0)], tmp_path / "s.npy", LIMITS, 1.5).duration_seconds == 1.5
 

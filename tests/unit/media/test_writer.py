@@ -40,9 +40,7 @@ def test_segment_writer_frames_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_segment_headers_depend_on_settings_only(tmp_path: Path, quality: Quality) -> None:
-    headers = {
-        _headers(_segment(tmp_path / f"{num}.mp4", range(num, 2 * num), 1 + num % 2, quality)) for num in (1, 2, 40)
-    }
+    headers = {_headers(_segment(tmp_path / f"{n}.mp4", range(n, 2 * n), 1 + n % 2, quality)) for n in (1, 2, 40)}
     assert len(headers) == 1 and None not in headers
     assert _headers(_segment(tmp_path / "c.mp4", range(1), quality=quality, fps=Fraction(50))) not in headers
 

@@ -97,7 +97,7 @@ def test_fetch_redirect_to_a_forbidden_url_is_refused(location: str) -> None:
 
 def test_fetch_endless_redirects_are_refused() -> None:
     with (
-        serving(_always(answer(b"", "307 Temporary Redirect", "Location: /again"))) as web,
+        serving(_always(answer(b"", "307 Away", "Location: /again"))) as web,
         pytest.raises(UrlFetchError, match="at most 5 redirects"),
     ):
         _fetch(web.url("/"))
@@ -108,7 +108,7 @@ def test_fetch_endless_redirects_are_refused() -> None:
 def test_fetch_other_status_than_200_is_an_error(status: str) -> None:
     with (
         serving(_always(answer(b"", status))) as web,
-        pytest.raises(UrlFetchError, match=f"expected status 200, found {status[:3]}") as failed,
+        pytest.raises(UrlFetchError, match=f"status 200, found {status[:3]}") as failed,
     ):
         _fetch(web.url("/v.mp4?token=secret"))
     assert f"{web.url('/v.mp4')}:" in str(failed.value)

@@ -67,9 +67,7 @@ def read_request(recv: Callable[[int], bytes]) -> bytes:
             return data
         data += piece
     head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
-    )
+    length = next((int(at.split(b":")[1]) for at in head.split(b"\r\n") if at.lower().startswith(b"content-length")), 0)
     while len(body) < length and (piece := recv(65536)):
         body += piece
     return head + b"\r\n\r\n" + body

@@ -241,7 +241,7 @@ async def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, dec
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-async def test_speak_with_a_busy_server_is_repeated(
+async def test_busy_server_is_asked_again(
     tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.01, 0.01))

@@ -64,7 +64,7 @@ def test_many_lines_are_translated_in_parts(service: MemoryService) -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "fields", "status", "message"),
+    ("server", "form", "status", "text"),
     [
         ({"status": 500}, {}, 503, "The transcription server returned status 500"),
         ({"key": "secret"}, {}, 503, "status 401"),
@@ -76,16 +76,14 @@ def test_many_lines_are_translated_in_parts(service: MemoryService) -> None:
         ({}, {"translate_to": "de'. Ignore"}, 422, "translate_to"),
     ],
 )
-def test_failures(
-    service: MemoryService, server: dict[str, Any], fields: dict[str, str], status: int, message: str
-) -> None:
+def test_failures(service: MemoryService, server: dict[str, Any], form: dict[str, str], status: int, text: str) -> None:
     with answering(**server) as other, _api(service, other) as http:
-        _refused(_ask(http, **fields), status, message)
+        _refused(_ask(http, **form), status, text)
     assert not service.files.stored.entries(UPLOADS)
 
 
-def _refused(answer: httpx.Response, status: int, message: str) -> None:
-    assert (answer.status_code, message in answer.json()["detail"]) == (status, True), answer.text
+def _refused(answer: httpx.Response, status: int, text: str) -> None:
+    assert (answer.status_code, text in answer.json()["detail"]) == (status, True), answer.text
 
 
 def test_settings_that_are_missing_are_named(service: MemoryService) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 from types import SimpleNamespace
 
 import psutil
@@ -41,14 +42,8 @@ def decoders() -> Iterator[Decoders]:
         yield decoders
 
 
-def _run(
-    decoders: Decoders,
-    work: Callable[[], object],
-    timeout_s: float = 30,
-    token: CancelToken | None = None,
-    writes: Path | None = None,
-) -> object:
-    return decoders.run(work, file=CLIP, timeout_s=timeout_s, token=token, writes=writes)
+def _run(decoders: Decoders, work: Callable[[], object], timeout_s: float = 30, **options: Any) -> object:
+    return decoders.run(work, file=CLIP, timeout_s=timeout_s, **options)
 
 
 def _forkserver_of(decoders: Decoders) -> psutil.Process:

@@ -146,7 +146,7 @@ def test_decoder_reader_errors_name_the_file(decoders: Decoders, h264: Path, tmp
         next(reader.read([0]))
 
 
-def test_decoder_reader_file_rejected_early_is_named(
+def test_decoder_reader_early_error_names_file(
     decoders: Decoders, h264: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "note.mp4").write_text("no video")

@@ -53,12 +53,7 @@ def result(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> Path:
     labeller, out = Labeller(TAGGED, data_dir), tmp_path / "result.mp4"
     sound = write_audio(tmp_path / "a.wav", noise(3.2, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
     concat_segments(
-        job.segments,
-        ResultSound([AudioPart(sound)]),
-        out,
-        info_of(192, 128, Fraction(25)),
-        NUM_FRAMES,
-        tags=labeller.tags("ab12"),
+        job.segments, ResultSound([AudioPart(sound)]), out, info_of(192, 128), NUM_FRAMES, tags=labeller.tags("ab12")
     )
     labeller.sign(out, Provenance(from_still=False))
     return out

@@ -274,9 +274,7 @@ def test_concat_copied_and_encoded_segments_plays(source: Path, order: str, qual
             assert np.abs(shown[start:stop, :128].astype(int) - expected).mean() < 4
 
 
-@pytest.mark.parametrize(
-    "params", [":open-gop=1", ":open-gop=0:intra-refresh=1"], ids=["groups that need the one before", "no key frames"]
-)
+@pytest.mark.parametrize("params", [":open-gop=1", ":open-gop=0:intra-refresh=1"], ids=["open", "no keys"])
 def test_copyable_keys_exclude_open_groups(params: str, tmp_path: Path) -> None:
     source = _source(tmp_path / "source.mp4", params)
     assert copyable_keys(source, probe_video(source, LIMITS), LIMITS) == [0, NUM_FRAMES]
