@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
-from lipwright_client import Job, Lipwright
+from lipwright_client import Lipwright
 from storage.postgres.database import Database
 from tests.faults.load import Caller, Pair, SegmentWatch, digest, num_frames
 from tests.faults.service_process import ServiceProcess, config_with, served
@@ -30,10 +32,10 @@ def _leads(service: ServiceProcess) -> bool:
     return httpx.get(f"{service.url}/readyz", timeout=30).status_code == 200
 
 
-def _starts(url: str) -> dict[str, int]:
+def _rows(url: str, statement: str) -> list[Mapping[str, Any]]:
     database = Database(url)
     try:
-        return {row["id"]: int(row["attempts"]) for row in database.query("SELECT id, attempts FROM jobs")}
+        return list(database.query(statement))
     finally:
         database.close()
 
@@ -63,7 +65,7 @@ def test_another_service_goes_on_with_the_jobs_of_one_that_died(tmp_path: Path, 
             final = [elsewhere.job(job_id) for job_id in ids]
             assert Counter(job["status"] for job in final) == {"succeeded": NUM_LONG_JOBS}
             assert all(num_frames(elsewhere.video(job_id)) for job_id in ids)
-            assert len(_starts(url)) == NUM_LONG_JOBS, "none is lost, none is there twice"
+            assert len(_rows(url, "SELECT id FROM jobs")) == NUM_LONG_JOBS, "none is lost, none is there twice"
             print(f"another one led {took_s:.1f} s after the death of the first")
             assert took_s < _PROMISED_S
 
@@ -121,45 +123,33 @@ class Witness:
         return next(answer.at for answer in self.answers if answer.at > since and answer.status in (200, 202)) - since
 
 
-def _nobody(folder: Path) -> bytes:
-    path = folder / "nobody.png"
-    Image.fromarray(np.full((256, 256, 3), 128, np.uint8)).save(path)
-    return path.read_bytes()
-
-
 def _recorded(url: str) -> set[tuple[str, int]]:
-    database = Database(url)
-    try:
-        rows = database.query("SELECT job_id, number FROM segments WHERE status = 'done'")
-        return {(row["job_id"], row["number"]) for row in rows}
-    finally:
-        database.close()
-
-
-def _ended(caller: Caller, portrait: Pair, folder: Path) -> dict[str, str]:
-    good = caller.accepted(portrait, key="known")
-    bad = caller.accepted(Pair(_nobody(folder), portrait.audio))
-    cancelled = caller.accepted(portrait)
-    caller.request("POST", f"/v1/jobs/{cancelled}/cancel").raise_for_status()
-    caller.wait([good, bad, cancelled], 120)
-    return {good: "succeeded", bad: "failed", cancelled: "cancelled"}
+    rows = _rows(url, "SELECT job_id, number FROM segments WHERE status = 'done'")
+    return {(row["job_id"], row["number"]) for row in rows}
 
 
 @pytest.mark.endurance
 @pytest.mark.skipif(server_programs() is None, reason=NO_SERVER)
 @pytest.mark.timeout(1200)
 def test_no_job_is_lost_and_none_runs_twice(tmp_path: Path, portrait_pair: Pair, long_pair: Pair) -> None:
-    data_dir = tmp_path / "data"
+    data_dir, nobody = tmp_path / "data", tmp_path / "nobody.png"
+    Image.fromarray(np.full((256, 256, 3), 128, np.uint8)).save(nobody)
     with running_postgres() as database:
         url = database.new_database()
         inside = ("env", f"LIPWRIGHT_STATE={url}")  # as a container or a unit has it
         with served(data_dir, inside=inside) as old:
             caller = Caller(old.url)
-            ended = _ended(caller, portrait_pair, tmp_path)
+            good = caller.accepted(portrait_pair, key="known")
+            bad = caller.accepted(Pair(nobody.read_bytes(), portrait_pair.audio))
+            cancelled = caller.accepted(portrait_pair)
+            caller.request("POST", f"/v1/jobs/{cancelled}/cancel").raise_for_status()
+            caller.wait([good, bad, cancelled], 120)
+            ended = {good: "succeeded", bad: "failed", cancelled: "cancelled"}
             ends = {job_id: caller.job(job_id)["finished_at"] for job_id in ended}
             with served(data_dir, inside=inside) as new:
                 ids = [caller.accepted(long_pair, key=f"k{number}") for number in range(NUM_JOBS)]
-                _upgrade(old, new, ids, Upgrade(data_dir, url, portrait_pair))
+                with SegmentWatch(data_dir) as watch:
+                    _upgrade(old, new, ids, url, portrait_pair, watch)
                 elsewhere = Caller(new.url)
                 final = elsewhere.wait(ids, _JOBS_S)
                 assert Counter(job["status"] for job in final.values()) == {"succeeded": len(ids)}
@@ -173,30 +163,20 @@ def test_no_job_is_lost_and_none_runs_twice(tmp_path: Path, portrait_pair: Pair,
                 assert {job["id"] for job in listed["jobs"]} == {*ids, *ended}, "none is lost, none is there twice"
 
 
-@dataclass(frozen=True)
-class Upgrade:
-    data_dir: Path
-    state: str
-    known: Pair
-
-
-def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: Upgrade) -> None:
+def _upgrade(
+    old: ServiceProcess, new: ServiceProcess, ids: list[str], url: str, known: Pair, watch: SegmentWatch
+) -> None:
     """Have the new service take over in the middle of the jobs, and check what callers got meanwhile."""
-    before, after = Witness(old.url, upgrade.known), Witness(new.url, upgrade.known)
-    followed: list[Job] = []
-    follower = threading.Thread(
-        target=lambda: followed.append(Lipwright(new.url).jobs.wait(ids[-1], _JOBS_S)), daemon=True
-    )
-    with SegmentWatch(upgrade.data_dir) as watch, repeating(before.ask, _ASK_S), repeating(after.ask, _ASK_S):
-        follower.start()
+    before, after = Witness(old.url, known), Witness(new.url, known)
+    with repeating(before.ask, _ASK_S), repeating(after.ask, _ASK_S), ThreadPoolExecutor(1) as pool:
+        followed = pool.submit(Lipwright(new.url).jobs.wait, ids[-1], _JOBS_S)
         caller = Caller(new.url)
-        wait_until(lambda: len(_recorded(upgrade.state)) >= 4)
+        wait_until(lambda: len(_recorded(url)) >= 4)
         assert not any(answer.status in (200, 202) for answer in after.answers), "the old one leads for as long"
-        recorded, began = _recorded(upgrade.state), time.monotonic()
+        recorded, began = _recorded(url), time.monotonic()
         old.stop()
         unfinished = [job_id for job_id in ids if caller.job(job_id)["status"] in ("queued", "running")]
         caller.wait(ids, _JOBS_S)
-    follower.join(60)
     last = max((answer.at for answer in before.answers if answer.status in (200, 202)), default=began)
     took_s = after.took(began)
     print(
@@ -204,7 +184,7 @@ def _upgrade(old: ServiceProcess, new: ServiceProcess, ids: list[str], upgrade: 
         f"the old one; {len(unfinished)} of {len(ids)} jobs went on, {len(recorded)} segments were recorded before"
     )
     assert len(unfinished) > 1, "it was in the middle of them"
-    assert [job.status for job in followed] == ["succeeded"], "followers get the final event"
+    assert followed.result(60).status == "succeeded", "followers get the final event"
     assert recorded and not watch.written_again(recorded), "segments that were recorded are not made again"
     assert set(watch.results.num_writings()) == {1}, "no job was run to the end twice"
     refusals = [answer for answer in (*before.answers, *after.answers) if answer.status not in (0, 200, 202)]

@@ -1,11 +1,13 @@
-"""Who gets in: once for each idempotency key, before the body is read, in turns, and not for ever."""
+"""Who gets in: once for each idempotency key, before the body is read, in turns, and not for ever; cancelled jobs."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import httpx
 import pytest
 
 from storage.local.api_keys import FileKeyRing
-from tests.faults.load import Caller, Pair, form_of
+from tests.faults.load import FINAL, Caller, Pair, form_of
 from tests.faults.service_process import KINDS, ServiceProcess
-from tests.graph.inputs import long_wav, raw_upload
+from tests.graph.inputs import long_video, long_wav, raw_upload
+from tests.graph.work_watch import WorkWatch
 from tests.waiting import wait_until
 
 NUM_QUEUED, KEEP_S = 4, 20.0  # as `strict` is configured
@@ -170,3 +173,106 @@ def test_retention_removes_finished_jobs_and_files(caller: Caller, strict_data: 
     print(f"\nretention: gone after {kept_s:.1f} s more")
     assert caller.request("GET", f"{path}/video").status_code == 404
     assert not (strict_data / "jobs" / first["id"]).exists()
+
+
+# Measured: at most 0.3 s on two cores with nothing beside it. The jobs go on for a minute and more.
+MAX_END_S = 15.0
+STAGE_S = 150.0
+_TRACKED, _BUILT = 0.02 + 0.23 * 0.05, 0.02 + 0.23 * 0.89  # progress: some frames are tracked; all are
+
+IsThere = Callable[[dict[str, Any]], bool]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stage, how a job looks that is in it, and a job that stays there, of the folder of samples."""
+
+    name: str
+    is_there: IsThere
+    pair: Callable[[Path], Pair]
+
+
+def _portrait(seconds: float, rate: int = 16000) -> Callable[[Path], Pair]:
+    return lambda of: Pair((of / "portrait.jpg").read_bytes(), long_wav(of / "speech.wav", seconds, rate))
+
+
+def _film(num_frames: int) -> Callable[[Path], Pair]:
+    return lambda of: Pair(
+        long_video(of / "presenter.mp4", num_frames, sound=of / "speech.wav"), (of / "speech_short.wav").read_bytes()
+    )
+
+
+def _slow_to_mux(of: Path) -> Pair:
+    return Pair(long_video(of / "presenter.mp4", 4, fps=1), long_wav(of / "speech.wav", 60, 96000, 2))
+
+
+def _stage(name: str, above: float = -1.0) -> IsThere:
+    return lambda job: job["stage"] == name and above < job["progress"]
+
+
+CASES = (
+    Case("preparing_audio", _stage("preparing_audio"), _portrait(3600, 8000)),
+    Case("tracking", _stage("analysing", above=_TRACKED), _film(600)),
+    Case("building", _stage("analysing", above=_BUILT), _film(250)),
+    Case("generating", lambda job: job["stage"] == "rendering" and job["num_frames_done"] == 0, _portrait(30)),
+    Case("rendering", lambda job: job["stage"] == "rendering" and job["num_frames_done"] > 0, _portrait(180)),
+    Case("muxing", _stage("muxing"), _slow_to_mux),
+)
+
+
+def wait_for(caller: Caller, job_id: str, is_there: IsThere) -> dict[str, Any]:
+    deadline = time.monotonic() + STAGE_S
+    while not is_there(job := caller.job(job_id)):
+        assert job["status"] not in FINAL, job
+        assert time.monotonic() < deadline, job
+        time.sleep(0.01)
+    return job
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_cancel_job_in_any_stage_ends_its_work(
+    caller: Caller, strict: ServiceProcess, strict_data: Path, samples: Path, case: Case
+) -> None:
+    jobs = strict_data / "jobs"
+    job_id = caller.accepted(case.pair(samples))
+    watch = WorkWatch(strict)
+    wait_for(caller, job_id, case.is_there)
+    try:
+        # Else its end would show nothing; on a busy machine it gets its share now and then.
+        while not watch.is_working():
+            wait_for(caller, job_id, case.is_there)
+        assert case.is_there(caller.job(job_id))
+    except BaseException:
+        caller.request("DELETE", f"/v1/jobs/{job_id}")  # the next test finds nothing of it
+        raise
+    started = time.monotonic()
+    cancelled = caller.request("DELETE", f"/v1/jobs/{job_id}").json()
+    answered_s = time.monotonic() - started
+    assert (cancelled["status"], cancelled["error"]["code"]) == ("cancelled", "cancelled")
+    rest_s = watch.seconds_to_rest(started, max_s=2 * MAX_END_S)
+    print(f"\ncancel while {case.name}: answered in {answered_s * 1000:.0f} ms, at rest after {rest_s:.2f} s")
+    assert answered_s < MAX_END_S
+    assert rest_s < MAX_END_S
+    assert not (jobs / job_id).exists()
+    assert not watch.open_files_under(jobs / job_id)
+    assert caller.request("GET", "/v1/status").json()["queue"]["num_running"] == 0
+    assert caller.job(job_id) == cancelled, "nothing is done for it any more"
+
+
+def test_cancel_job_starts_the_next_queued_job(caller: Caller, strict_data: Path, long: Pair, short: Pair) -> None:
+    running = caller.accepted(long)
+    waiting, last = caller.accepted(short), caller.accepted(short)
+    assert [caller.job(job_id)["queue_position"] for job_id in (waiting, last)] == [0, 1]
+    wait_for(caller, running, CASES[4].is_there)
+    assert caller.request("DELETE", f"/v1/jobs/{waiting}").json()["status"] == "cancelled"
+    assert not (strict_data / "jobs" / waiting).exists()
+    assert caller.job(last)["queue_position"] == 0
+    ended = caller.request("DELETE", f"/v1/jobs/{running}").json()["finished_at"]
+    final = caller.wait([last], STAGE_S)[last]
+    assert final["status"] == "succeeded"
+    waited_s = (datetime.fromisoformat(final["started_at"]) - datetime.fromisoformat(ended)).total_seconds()
+    took_s = (datetime.fromisoformat(final["finished_at"]) - datetime.fromisoformat(ended)).total_seconds()
+    print(f"\ncancel: the next job started after {waited_s * 1000:.0f} ms and was done after {took_s:.2f} s")
+    assert 0 <= waited_s < MAX_END_S
+    assert caller.job(waiting)["started_at"] is None
+    assert not [job_id for job_id in (running, waiting) if (strict_data / "jobs" / job_id).exists()]

@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 import threading
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from jobs.model.base import utc_now
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from speech import cue_speaker
+from speech.child_process import kill
 from speech.cue_speaker import CueSpeaker, cue_digest
 from speech.service import TtsService, tts_service
 from storage.cues import CueStore, SpokenCue
@@ -264,3 +266,16 @@ async def test_speak_without_a_voice_or_with_a_long_text_raises(tmp_path: Path, 
         await Service(tmp_path, decoders, use_builtin=False).speak()
     with pytest.raises(OptionError, match="at most 5 characters"):
         await Service(tmp_path, decoders, url="http://127.0.0.1:1/v1", max_chars=5).speak()
+
+
+_ENDLESS = "import sys\nwhile True: sys.stdout.write('x' * 9999)"
+
+
+async def test_a_program_with_unread_output_is_killed() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-IS", "-c", _ENDLESS, stdout=PIPE, stderr=DEVNULL)
+    assert process.stdout is not None
+    await process.stdout.read(1)
+    await asyncio.sleep(0.3)  # until asyncio's buffer is full
+    async with asyncio.timeout(20):
+        await kill(process)
+    assert process.returncode == -9
