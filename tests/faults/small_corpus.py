@@ -14,6 +14,7 @@ from tests.unit.media.clips import (
     noise,
     packed_text,
     png_chunk,
+    wav,
     write_chained_ogg,
     write_edited_video,
     write_fast_video,
@@ -170,18 +171,6 @@ class SmallCorpus:
 
     def _pcm(self) -> bytes:
         return _to_pcm(self._voice)
-
-
-def wav(
-    samples: bytes, *, rate: int = _RATE, kind: int = 1, bits: int = 16, channels: int = 1, num_bytes: int | None = None
-) -> bytes:
-    """A WAV file with the given header fields, true or not (`kind` 1: integers, 3: floats)."""
-    declared = len(samples) if num_bytes is None else num_bytes
-    block = channels * bits // 8
-    byte_rate = min(rate * block, 2**32 - 1)
-    form = struct.pack("<IHHIIHH", 16, kind, channels, rate, byte_rate, block, bits)
-    total = struct.pack("<I", min(declared + 36, 2**32 - 1))
-    return b"RIFF" + total + b"WAVEfmt " + form + b"data" + struct.pack("<I", declared) + samples
 
 
 def png_bomb(side: int) -> bytes:

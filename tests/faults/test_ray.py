@@ -20,11 +20,7 @@ END_S = 40.0  # Ray itself would wait for a minute or for ever
 
 
 def process_of(service: ServiceProcess, name: str) -> psutil.Process:
-    found = []
-    for process in service.processes():
-        with suppress(psutil.NoSuchProcess):  # some come and go
-            found += [process] if process.name() == name else []
-    (only,) = found
+    (only,) = [process for process in service.processes() if _names([process]) == {name}]
     return only
 
 

@@ -21,6 +21,7 @@ from tests.faults.viewer import Viewer, live_url, made_avatar, watching
 from tests.waiting import wait_until
 
 NUM_HOSTILE, NUM_AT_ONCE, ATTACK_S = (200, 40, 30) if IS_ENDURANCE else (60, 40, 8)
+KINDS = ("silence", "garbage", "too much", "vanishes", "unfinished request")
 MAX_GROWTH_BYTES = 400 * 1024**2  # LiveSession keeps up to 256 MiB of freed buffers
 
 
@@ -101,7 +102,7 @@ async def _attack(address: str) -> Counter[str]:
         async with turn:
             try:
                 async with asyncio.timeout(ATTACK_S):
-                    ends[await _attacks[number % len(_attacks)](address)] += 1
+                    ends[await _attack_once(address, KINDS[number % len(KINDS)])] += 1
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
                 ends[type(error).__name__] += 1
 
@@ -111,50 +112,31 @@ async def _attack(address: str) -> Counter[str]:
     return ends
 
 
-async def _says_nothing(address: str) -> str:
-    async with connect_async(address, proxy=None, compression=None) as line:
-        async for _ in line:
-            pass
-        return str(line.close_code)
-
-
-async def _sends_garbage(address: str) -> str:
+async def _attack_once(address: str, kind: str) -> str:
+    if kind == "unfinished request":
+        host, _, port = address.split("/")[2].partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /v1/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(reader.read(100), 3)
+        writer.close()
+        return kind
     noise = random.Random(1)
     async with connect_async(address, proxy=None, compression=None) as line:
+        if kind == "silence":
+            async for _ in line:
+                pass
+        if kind == "vanishes":
+            line.transport.abort()
+            return kind
         with suppress(ConnectionClosed):
-            for _ in range(50):
+            for _ in range(50 if kind == "garbage" else 0):
                 await line.send(noise.randbytes(2000).hex())
                 await line.send(noise.randbytes(999))
-        await line.wait_closed()
-        return str(line.close_code)
-
-
-async def _sends_too_much(address: str) -> str:
-    async with connect_async(address, proxy=None, compression=None) as line:
-        with suppress(ConnectionClosed):
-            for _ in range(20):
+            for _ in range(20 if kind == "too much" else 0):
                 await line.send(bytes(4 * 1024**2))
         await line.wait_closed()
         return str(line.close_code)
-
-
-async def _vanishes(address: str) -> str:
-    async with connect_async(address, proxy=None, compression=None) as line:
-        line.transport.abort()
-    return "vanished"
-
-
-async def _never_finishes_its_request(address: str) -> str:
-    host, _, port = address.split("/")[2].partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /v1/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
-    with suppress(TimeoutError):
-        await asyncio.wait_for(reader.read(100), 3)
-    writer.close()
-    return "unfinished"
-
-
-_attacks = (_says_nothing, _sends_garbage, _sends_too_much, _vanishes, _never_finishes_its_request)
 
 
 def _memory(service: ServiceProcess) -> int:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
 import pytest
 
 from storage.local.api_keys import FileKeyRing
 from tests.faults.attacker import Attack, Seen, attacking
 from tests.faults.health_probe import NO_ANSWER_S, HealthProbe
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
-from tests.faults.service_process import ServiceProcess, served
+from tests.faults.service_process import ServiceProcess, served, title_of
 from tests.http2_streams import dripping, unread_streams
 
 HEALTHY_S = 0.25
@@ -98,12 +97,8 @@ class Guarded:
 
 
 def _session_folder(service: ServiceProcess) -> Path:
-    for process in service.processes():
-        with suppress(psutil.NoSuchProcess):
-            for argument in process.cmdline():
-                if argument.startswith("--raylet_socket_name="):
-                    return Path(argument.partition("=")[2]).parents[1]
-    raise AssertionError("no raylet runs")
+    titles = " ".join(title_of(process) for process in service.processes())
+    return Path(titles.partition("--raylet_socket_name=")[2].split()[0]).parents[1]
 
 
 @pytest.fixture(scope="module")

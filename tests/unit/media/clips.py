@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
+import subprocess
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -10,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -113,19 +115,10 @@ def write_still(path: Path, codec: str, pixel_format: str, size: tuple[int, int]
 
 def write_cover_picture(path: Path) -> Path:
     """Half a second of sound with a picture beside it, as music files have."""
-    with av.open(path, "w") as container:
-        assert isinstance(container, OutputContainer)
-        sound: Any = container.add_stream("libmp3lame", rate=44100, layout="mono")
-        cover: Any = container.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 192, 128, "yuvj420p"
-        cover.disposition = Disposition.attached_pic
-        frame = frame_of(picture(7, 192, 128), "yuvj420p")
-        frame.pts, frame.time_base = 0, Fraction(1)
-        for packet in [*cover.encode(frame), *cover.encode(None)]:
-            container.mux(packet)
-        for block in audio_frames(noise(0.5, 44100)[None], 44100, "fltp"):
-            container.mux(sound.encode(block))
-        container.mux(sound.encode(None))
+    sound = write_audio(path.with_name("sound.mp3"), noise(0.5, 44100)[None], 44100, "libmp3lame")
+    cover = write_still(path.with_name("cover.jpg"), "mjpeg", "yuvj420p")
+    options = ("-i", sound, "-i", cover, "-map", "0", "-map", "1", "-c", "copy", "-disposition:v", "attached_pic")
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *options, path], check=True)
     return path
 
 
@@ -186,21 +179,9 @@ def lag_seconds(heard: NDArray[np.float32], expected: NDArray[np.float32], sampl
 
 
 def info_of(width: int, height: int, fps: Fraction = Fraction(25), num_frames: int = 1, **changes: Any) -> VideoInfo:
-    fields: dict[str, Any] = {
-        "width": width,
-        "height": height,
-        "fps": fps,
-        "num_frames": num_frames,
-        "duration_seconds": float(num_frames / fps),
-        "rotation": 0,
-        "is_still": False,
-        "is_variable_rate": False,
-        "colour": ColourTags(1, False, 1, 1),
-        "codec": "h264",
-        "pixel_format": "yuv420p",
-        "has_audio": False,
-    }
-    return VideoInfo(**{**fields, **changes})
+    colour, seconds = ColourTags(1, False, 1, 1), float(num_frames / fps)
+    info = VideoInfo(width, height, fps, num_frames, seconds, 0, False, False, colour, "h264", "yuv420p", False)
+    return dataclasses.replace(info, **changes)
 
 
 def planes_of(number: int, width: int, height: int) -> YuvFrame:
@@ -256,14 +237,22 @@ def write_sound_with_gap(path: Path, gap_seconds: float, codec: str) -> Path:
     return write_audio(path, noise(1.0, 48000)[None], 48000, codec, sample_format=kind, gap_seconds=gap_seconds)
 
 
+def wav(
+    samples: bytes, *, rate: int = 16000, kind: int = 1, bits: int = 16, channels: int = 1, num_bytes: int | None = None
+) -> bytes:
+    """A WAV file with the given header fields, true or not (`kind` 1: integers, 3: floats)."""
+    declared = len(samples) if num_bytes is None else num_bytes
+    block = channels * bits // 8
+    form = struct.pack("<IHHIIHH", 16, kind, channels, rate, min(rate * block, 2**32 - 1), block, bits)
+    total = struct.pack("<I", min(declared + 36, 2**32 - 1))
+    return b"RIFF" + total + b"WAVEfmt " + form + b"data" + struct.pack("<I", declared) + samples
+
+
 def write_loud_wav(path: Path, value: float) -> Path:
     """Half a second of 64-bit float sound with `value` in it twice."""
-    samples = noise(0.5, 16000).astype(np.float64)
+    samples = noise(0.5, 16000).astype("<f8")
     samples[3000], samples[5000] = value, -value
-    data = samples.astype("<f8").tobytes()
-    form = struct.pack("<IHHIIHH", 16, 3, 1, 16000, 16000 * 8, 8, 64)
-    head = b"RIFF" + struct.pack("<I", len(data) + 36) + b"WAVEfmt " + form + b"data" + struct.pack("<I", len(data))
-    path.write_bytes(head + data)
+    path.write_bytes(wav(samples.tobytes(), kind=3, bits=64))
     return path
 
 
@@ -299,11 +288,9 @@ def write_png(path: Path, chunks: bytes) -> Path:
 def write_tagged_sound(path: Path, num_frames: int) -> Path:
     """An MP3 with an ID3 tag of `num_frames` texts, each of another name."""
     sound = write_audio(path, noise(1.0, 44100)[None], 44100, "libmp3lame").read_bytes()
-    frames = b"".join(
-        b"TXXX" + _syncsafe(len(text)) + bytes(2) + text
-        for text in (b"\0k%d\0v%d" % (number, number) for number in range(num_frames))
-    )
-    path.write_bytes(b"ID3\4\0\0" + _syncsafe(len(frames)) + frames + sound[_id3_bytes(sound) :])
+    texts = (b"\0k%d\0v%d" % (number, number) for number in range(num_frames))
+    frames = b"".join(b"TXXX" + _syncsafe(len(text)) + bytes(2) + text for text in texts)
+    path.write_bytes(b"ID3\4\0\0" + _syncsafe(len(frames)) + frames + sound)
     return path
 
 
@@ -323,9 +310,3 @@ def write_edited_video(path: Path, num_edits: int) -> Path:
 
 def _syncsafe(number: int) -> bytes:
     return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
-
-
-def _id3_bytes(sound: bytes) -> int:
-    if not sound.startswith(b"ID3"):
-        return 0
-    return 10 + sum(byte << shift for byte, shift in zip(sound[6:10], (21, 14, 7, 0), strict=True))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +15,7 @@ from media.audio import SPEECH_SAMPLE_RATE, AudioTrack, extract_speech, num_outp
 from media.audio_extent import PROBE_TOLERANCE_SECONDS, AudioExtent
 from media.audio_parts import AudioPart, Blocks, SoundFormat, decoded, extract_parts, mixed_parts
 from media.probe import probe_audio
-from tests.unit.media.clips import LIMITS, lag_seconds, noise, write_audio, write_chained_ogg, write_sound_with_gap
+from tests.unit.media.clips import LIMITS, lag_seconds, noise, wav, write_audio, write_chained_ogg, write_sound_with_gap
 
 SECONDS = 2.3
 CODECS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
@@ -165,11 +164,8 @@ def test_extract_speech_64_bit_pcm_equals_16_bit(tmp_path: Path) -> None:
 
 
 def _write_pcm(path: Path, samples: NDArray[np.float32], bits: int) -> None:
-    scaled = np.round(samples.astype(np.float64) * 2.0 ** (bits - 1)).astype(f"<i{bits // 8}").tobytes()
-    width = bits // 8
-    head = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 16000, 16000 * width, width, bits)
-    body = b"WAVE" + head + struct.pack("<4sI", b"data", len(scaled)) + scaled
-    path.write_bytes(struct.pack("<4sI", b"RIFF", len(body)) + body)
+    scaled = np.round(samples.astype(np.float64) * 2.0 ** (bits - 1)).astype(f"<i{bits // 8}")
+    path.write_bytes(wav(scaled.tobytes(), bits=bits))
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.25])

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
@@ -88,22 +87,24 @@ def test_reader_planes_outlive_the_reader(h264: Path) -> None:
     assert [number_of(planes) for planes in held] == list(range(60))
 
 
-def _watch_seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    seeks: list[int] = []
-    plain_seek = ForwardDecoder.seek
+def _watch(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """The frames that are sought (`seek`) or decoded (`step`) from now on."""
+    seen: list[int] = []
+    plain = getattr(ForwardDecoder, name)
 
-    def seek(decoder: ForwardDecoder, frame: int) -> None:
-        seeks.append(frame)
-        plain_seek(decoder, frame)
+    def watched(decoder: ForwardDecoder, *frames: int, **options: int) -> Any:
+        made = plain(decoder, *frames, **options)
+        seen.extend(frames[:1] if name == "seek" else made[:1] if made else ())
+        return made
 
-    monkeypatch.setattr(ForwardDecoder, "seek", seek)
-    return seeks
+    monkeypatch.setattr(ForwardDecoder, name, watched)
+    return seen
 
 
 def test_reader_ascending_reads_do_not_seek(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = probe_video(h264, LIMITS)
     with FrameReader(h264, info, 0) as reader:
-        seeks = _watch_seeks(monkeypatch)
+        seeks = _watch(monkeypatch, "seek")
         for start in range(0, 60, 10):
             part = range(start, start + 10)
             assert [number_of(planes) for planes in reader.read(part)] == list(part)
@@ -114,23 +115,8 @@ def test_reader_ascending_reads_do_not_seek(h264: Path, monkeypatch: pytest.Monk
         assert seeks == [3, 50]
 
 
-def _watch_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The frames that are decoded from now on."""
-    decoded: list[int] = []
-    plain_step = ForwardDecoder.step
-
-    def step(decoder: ForwardDecoder, skip_before: int = 0) -> tuple[int, VideoFrame] | None:
-        made = plain_step(decoder, skip_before)
-        if made is not None:
-            decoded.append(made[0])
-        return made
-
-    monkeypatch.setattr(ForwardDecoder, "step", step)
-    return decoded
-
-
 def test_reader_clips_of_a_long_video_are_decoded_once(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info, frame_bytes, decoded = probe_video(long_gop, LIMITS), 192 * 128 * 3 // 2, _watch_steps(monkeypatch)
+    info, frame_bytes, decoded = probe_video(long_gop, LIMITS), 192 * 128 * 3 // 2, _watch(monkeypatch, "step")
     clips = [*range(5, 25), *range(60, 80), *range(100, 110)]
     with FrameReader(long_gop, info, 50 * frame_bytes) as reader:
         for number in range(6):
@@ -145,7 +131,7 @@ def test_reader_clips_of_a_long_video_are_decoded_once(long_gop: Path, monkeypat
 
 def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any order: forward and backward, in a loop, and from the middle."""
-    decoded = _watch_steps(monkeypatch)
+    decoded = _watch(monkeypatch, "step")
     info, frame_bytes = probe_video(h264, LIMITS), 192 * 128 * 3 // 2
     order = [*range(60), *range(58, 0, -1), *range(60), *random.Random(7).sample(range(60), 60)]
     with FrameReader(h264, info, 60 * frame_bytes) as reader:
@@ -159,7 +145,7 @@ def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.
 
 def test_reader_descending_decodes_a_group_once(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = probe_video(long_gop, LIMITS)
-    seeks = _watch_seeks(monkeypatch)
+    seeks = _watch(monkeypatch, "seek")
     frame_bytes = 192 * 128 * 3 // 2
     for num_kept, num_seeks in ((119, 1), (30, 4)):
         seeks.clear()

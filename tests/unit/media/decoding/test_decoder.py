@@ -266,29 +266,29 @@ print(full - resident_mib())
 """
 
 
-_BUFFER_SCRIPT = """
+_FAULTS = """
 import resource
-import numpy as np
 from media.decoding.memory_budget import retain_freed_buffers
 
-def make_and_drop():
+retain_freed_buffers()
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+_BUFFER_SCRIPT = f"""
+import numpy as np
+
+def work():
     for _ in range(300):
         first = np.ones((480, 480), np.float32)
         second = first + 1
         del first, second
-
-retain_freed_buffers()
-make_and_drop()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-make_and_drop()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+{_FAULTS}"""
 
 
-_ENCODER_SCRIPT = """
-import resource
+_ENCODER_SCRIPT = f"""
 import threading
-from media.decoding.memory_budget import retain_freed_buffers
 from media.writer import SegmentWriter
 from tests.unit.media.clips import info_of, planes_of
 
@@ -298,18 +298,12 @@ def encode():
         writer.write(planes_of(number, 1280, 720))
     writer.finish()
 
-def encode_segments():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
     for _ in range(3):
         thread = threading.Thread(target=encode)
         thread.start()
         thread.join()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-retain_freed_buffers()
-encode_segments()
-print(encode_segments())
-"""
+{_FAULTS}"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
