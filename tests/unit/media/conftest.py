@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from config import DecoderConfig
+from media.decoding.decoder import Decoders
 from tests.unit.media.clips import write_video
 
 
@@ -30,3 +33,10 @@ def variable(clips: Path) -> Path:
     """40 frames: 20 at 25 fps, then 20 at 12.5 fps, in milliseconds."""
     pts = [40 * k for k in range(20)] + [800 + 80 * k for k in range(20)]
     return write_video(clips / "variable.mp4", 40, pts=pts, time_base=Fraction(1, 1000))
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[Decoders]:
+    with Decoders(DecoderConfig()) as decoders:
+        decoders.warm()
+        yield decoders

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
+import pickle
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
@@ -12,20 +14,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 
-from config import CloningConfig, PipelineConfig, TtsConfig
+from benchmarks.media_files import wav_bytes
+from config import CloningConfig, MediaLimits, PipelineConfig, TtsConfig
 from deployments.runtime.calls import CallOutcome, classify
-from errors import LipwrightError, OptionError, StageTimeoutError, StoredFileError, VoiceError
+from errors import LipwrightError, MediaLimitError, OptionError, StageTimeoutError, StoredFileError, VoiceError
 from jobs.fair_queue import run_in_thread
 from jobs.model.base import utc_now
+from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_name
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
+from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
 from speech import cue_speaker
 from speech.child_process import kill
+from speech.cue_recorder import CueRecorder, record_timeout_s
 from speech.cue_speaker import CueSpeaker, cue_digest
 from speech.service import TtsService, tts_service
-from storage.cues import CueStore, SpokenCue
+from storage.cues import CueStore, SpokenCue, open_cues
 from storage.file_keys import CUES, cues_folder, job_folder
 from storage.state import open_store
 from storage.voices import VoiceRecord, VoiceStore
@@ -34,7 +41,7 @@ from tests.waiting import until
 
 T = TypeVar("T")
 
-FIRST, SECOND = job_folder("1" * 32), job_folder("2" * 32)
+FIRST_FOLDER, SECOND_FOLDER = job_folder("1" * 32), job_folder("2" * 32)
 
 
 async def _run(work: Callable[[CancelToken], T], timeout_s: float) -> T:
@@ -59,12 +66,12 @@ class Service:
     def __init__(self, root: Path, decoders: Decoders, **tts: Any) -> None:
         config = PipelineConfig(data_dir=root, tts=TtsConfig(**tts))
         self.files = open_store(config)
-        for folder in (FIRST, SECOND):
+        for folder in (FIRST_FOLDER, SECOND_FOLDER):
             self.files.stored.make_folder(folder)
         self.tts = tts_service(config.tts, self.files)
         self.speaker = CueSpeaker(config, self.files, self.tts, decoders, _run)
 
-    async def speak(self, text: str = "Good day.", folder: str = FIRST, owner: str | None = None) -> SpokenCue:
+    async def speak(self, text: str = "Good day.", folder: str = FIRST_FOLDER, owner: str | None = None) -> SpokenCue:
         return await self.speaker.speak(text, None, owner, folder)
 
     def content(self, cue: SpokenCue) -> bytes:
@@ -79,7 +86,7 @@ def service(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> Service:
 
 async def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: SpeechServer) -> None:
     cue = await service.speak()
-    assert cue.key.startswith(f"{FIRST}/") and service.content(cue) == voice.sound
+    assert cue.key.startswith(f"{FIRST_FOLDER}/") and service.content(cue) == voice.sound
     assert (cue.sha256, cue.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
     assert cue.seconds == pytest.approx(0.5)
     assert service.files.stored.entries("uploads") == {}
@@ -91,8 +98,8 @@ async def test_speak_again_asks_and_decodes_nothing(tmp_path: Path, service: Ser
         unused.run = None  # type: ignore[method-assign, assignment]
         later = Service(tmp_path, unused, url=voice.url)
         assert await later.speak() == first
-        other = await later.speak(folder=SECOND)
-    assert other.key.startswith(f"{SECOND}/") and service.content(other) == voice.sound
+        other = await later.speak(folder=SECOND_FOLDER)
+    assert other.key.startswith(f"{SECOND_FOLDER}/") and service.content(other) == voice.sound
     assert len(voice.asked) == 1
 
 
@@ -143,14 +150,18 @@ async def _identity(tts: TtsService, voice: str | None, owner: str | None = None
 
 
 async def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: SpeechServer) -> None:
-    first, second, third = await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST, SECOND, FIRST)))
+    first, second, third = await asyncio.gather(
+        *(service.speak(folder=folder) for folder in (FIRST_FOLDER, SECOND_FOLDER, FIRST_FOLDER))
+    )
     assert len(voice.asked) == 1 and first == third
-    assert second.key.startswith(f"{SECOND}/") and service.content(second) == service.content(first) == voice.sound
+    assert (
+        second.key.startswith(f"{SECOND_FOLDER}/") and service.content(second) == service.content(first) == voice.sound
+    )
 
 
 async def test_speak_at_once_without_cache_speaks_once(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> None:
     service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=0)
-    await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST, SECOND)))
+    await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST_FOLDER, SECOND_FOLDER)))
     assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
 
 
@@ -161,13 +172,13 @@ async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
     targets: list[str] = []
 
     def deleted(self: CueStore, cue: SpokenCue, key: str) -> SpokenCue:
-        if key.startswith(SECOND) and not targets:
+        if key.startswith(SECOND_FOLDER) and not targets:
             targets.append(key)
             raise StoredFileError("missing")
         return copy(self, cue, key)
 
     monkeypatch.setattr(CueStore, "copy", deleted)
-    calls = (service.speak(folder=folder) for folder in (FIRST, SECOND))
+    calls = (service.speak(folder=folder) for folder in (FIRST_FOLDER, SECOND_FOLDER))
     _, second = await asyncio.gather(*calls)
     assert targets == [second.key] and len(voice.asked) == 1 and service.content(second) == voice.sound
 
@@ -175,13 +186,15 @@ async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
 async def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
     with speaking(hold=threading.Event()) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
-        first, second = (asyncio.ensure_future(service.speak(folder=folder)) for folder in (FIRST, SECOND))
+        first, second = (
+            asyncio.ensure_future(service.speak(folder=folder)) for folder in (FIRST_FOLDER, SECOND_FOLDER)
+        )
         await until(lambda: voice.asked)
         first.cancel()
         await asyncio.wait([first])
         voice.hold.set()
         cue = await second
-        assert cue.key.startswith(f"{SECOND}/") and len(voice.asked) == 1
+        assert cue.key.startswith(f"{SECOND_FOLDER}/") and len(voice.asked) == 1
 
 
 @pytest.fixture
@@ -201,7 +214,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, program: Path) -> None:
     service = Service(tmp_path / "data", decoders)
-    call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST))
+    call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST_FOLDER))
     pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
     os.kill(pid, 0)
     call.cancel()
@@ -231,7 +244,7 @@ async def test_speak_with_a_voice_that_fails_raises(
             await service.speak()
         assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED, "it is not asked again"
     left = [*service.files.stored.states("uploads"), *service.files.stored.states(CUES)]
-    assert left == [] and service.files.stored.entries(FIRST) == {}
+    assert left == [] and service.files.stored.entries(FIRST_FOLDER) == {}
 
 
 async def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders: Decoders) -> None:
@@ -279,3 +292,115 @@ async def test_a_program_with_unread_output_is_killed() -> None:
     async with asyncio.timeout(20):
         await kill(process)
     assert process.returncode == -9
+
+
+FOLDER = job_folder("1" * 32)
+OUT = f"{FOLDER}/audio"
+SLOTS = (
+    SpeechSlot(6.0, 8.0, 9.0),  # the third to be heard; fits
+    SpeechSlot(1.0, 2.0, 3.0),  # played faster, and uses the pause
+    SpeechSlot(3.0, 4.0, 4.5),  # cut
+    SpeechSlot(9.5, None, math.inf),  # takes as long as it needs
+)
+LENGTHS = (1.5, 1.7, 4.0, 2.0)
+
+
+def _speech(seconds: float, rate: int = 22050) -> bytes:
+    """A WAV file with a tone between silences."""
+    samples = np.zeros(round((seconds + 0.6) * rate), "<i2")
+    times = np.arange(round(seconds * rate)) / rate
+    samples[round(0.4 * rate) :][: len(times)] = 12000 * np.sin(2 * np.pi * 220 * times)
+    return wav_bytes(samples, rate)
+
+
+class Recording:
+    """A CueRecorder with stored cues, whose slots are `SLOTS`."""
+
+    def __init__(self, root: Path, decoders: Decoders) -> None:
+        self.config = PipelineConfig(data_dir=root)
+        self.files = open_store(self.config)
+        self.files.stored.make_folder(FOLDER)
+        self._decoders = decoders
+        keys = [self.add(number, _speech(seconds)) for number, seconds in enumerate(LENGTHS)]
+        self.cues = [PlacedCue(key, slot, f"turn {n}") for n, (key, slot) in enumerate(zip(keys, SLOTS, strict=True))]
+
+    def add(self, number: int, content: bytes) -> str:
+        """The key of a new cue."""
+        writer = self.files.new_upload("cue")
+        writer.write(content)
+        cues = open_cues(self.config, self.files.stored)
+        return cues.add(writer.finish(), 1.0, None, f"{number:032x}", FOLDER).key
+
+    def record(self, *cues: PlacedCue, token: CancelToken | None = None) -> RecordedSpeech:
+        """Record these cues, or all."""
+        stored = self.files.stored
+        recorder = CueRecorder(self.config, stored, open_cues(self.config, stored), self._decoders)
+        return recorder.record(cues or self.cues, OUT, token or CancelToken())
+
+
+@pytest.fixture
+def recording(tmp_path: Path, decoders: Decoders) -> Recording:
+    return Recording(tmp_path, decoders)
+
+
+def test_record_writes_fitted_cues_in_slot_order(tmp_path: Path, recording: Recording) -> None:
+    expected, recorded, stored = tmp_path / "expected.flac", {}, recording.files.stored
+    with DubWriter(expected) as writer:
+        for cue in sorted(recording.cues, key=lambda cue: cue.slot.start):
+            with stored.fetched(cue.key) as path:
+                fitted = FittedSpeech.from_bytes(fit_speech(path, cue.slot, MediaLimits()))
+            recorded[cue.key] = RecordedCue(writer.seconds, fitted.seconds, fitted.speed, fitted.cut_seconds)
+            writer.write(fitted.samples)
+
+    found = recording.record()
+    with stored.fetched(OUT) as path:
+        content = path.read_bytes()
+    assert content == expected.read_bytes()
+    assert found == RecordedSpeech(
+        hashlib.sha256(content).hexdigest(), len(content), tuple(recorded[cue.key] for cue in recording.cues)
+    )
+    fits, faster, cut, free = found.cues
+    assert (fits.speed, fits.seconds, fits.cut_seconds) == (1, 2, 0)
+    assert faster.speed > 1 and faster.audio_start == 0 and faster.cut_seconds == 0
+    assert cut.cut_seconds > 0.5 and free.speed == 1 and free.seconds == pytest.approx(2, abs=0.03)
+
+
+def test_record_with_a_missing_or_damaged_cue_names_it(recording: Recording) -> None:
+    with pytest.raises(StoredFileError, match=r"^turn 2: .*missing"):
+        recording.record(*recording.cues[:2], PlacedCue(f"{FOLDER}/{'f' * 32}", SLOTS[2], "turn 2"))
+    (recording.files.root / recording.cues[1].key).write_bytes(_speech(0.5))
+    with pytest.raises(StoredFileError, match="^turn 1: the stored speech is missing or damaged"):
+        recording.record()
+    assert recording.files.stored.find(OUT) is None, "nothing is left of a recording that failed"
+
+
+def test_record_with_a_cue_without_audio_names_it(recording: Recording) -> None:
+    broken = PlacedCue(recording.add(9, b"no audio" * 100), SLOTS[0], "turn 3")
+    with pytest.raises(VoiceError, match="^turn 3: The voice returned audio that cannot be used"):
+        recording.record(*recording.cues[1:], broken)
+
+
+def test_record_of_more_than_allowed_raises(recording: Recording) -> None:
+    recording.config = recording.config.model_copy(update={"limits": MediaLimits(max_audio_seconds=3.0)})
+    with pytest.raises(MediaLimitError, match="texts of at most 3 s in all"):
+        recording.record()
+
+
+def test_record_that_is_cancelled_ends(recording: Recording) -> None:
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(LipwrightError, match="cancelled"):
+        recording.record(token=token)
+
+
+def test_record_timeout_s_bounds_open_slots() -> None:
+    config = PipelineConfig()
+    cues = [PlacedCue("a", SLOTS[0], ""), PlacedCue("b", SLOTS[3], "")]
+    assert record_timeout_s(config, cues) == config.jobs.sound_timeout_s(603.0) + 2
+
+
+def test_with_name_keeps_the_error() -> None:
+    error = with_name(StageTimeoutError("It timed out.", was_retried=True), "turns[7], at 2 s")
+    named = pickle.loads(pickle.dumps(error))
+    assert isinstance(named, StageTimeoutError) and named.was_retried
+    assert str(named) == "turns[7], at 2 s: It timed out."

@@ -15,7 +15,7 @@ from config import LiveConfig, NetworkConfig
 from errors import UrlRefusedError
 from media.live.mp4_boxes import ParameterSets
 from net.push.destination import Destinations, PushError
-from tests.unit.net.test_ssrf_guard import PRIVATE
+from tests.unit.net.test_fetch import PRIVATE
 
 SECRET = "sEcReT"
 RULES = ("rtmps://*.video.example/live2", "rtmp://one.example:1935", "srt://srt.example:*", "https://whip.example/in")
