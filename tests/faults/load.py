@@ -127,6 +127,15 @@ def num_frames(video: bytes) -> int:
         return len(list(container.decode(video=0)))
 
 
+def segment_times(data_dir: Path, job_id: str = "*") -> set[tuple[str, int]]:
+    """Path and time of every finished segment."""
+    found = set()
+    for path in data_dir.glob(f"jobs/{job_id}/segments/*.mp4"):
+        with suppress(FileNotFoundError):
+            found.add((str(path), path.stat().st_mtime_ns))
+    return found
+
+
 class ResultWatch:
     """Sees each result file appear, and whether one is ever written again."""
 
@@ -155,10 +164,9 @@ class SegmentWatch(Repeating):
 
     def look(self) -> None:
         self.results.look()
-        for path in self._data_dir.glob("jobs/*/segments/[0-9]*.mp4"):
-            with suppress(FileNotFoundError):
-                segment = path.parents[1].name, int(path.stem)
-                self._times.setdefault(segment, set()).add(path.stat().st_mtime_ns)
+        for name, time_ns in segment_times(self._data_dir):
+            path = Path(name)
+            self._times.setdefault((path.parents[1].name, int(path.stem)), set()).add(time_ns)
 
     def written_again(self, segments: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Those of these segments, by job and number, that were seen newly written more than once."""

@@ -6,13 +6,13 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.faults.load import Caller, Pair
+from tests.faults.load import Caller, Pair, segment_times
 from tests.faults.service_process import served, wait_until_replaced
 from tests.faults.viewer import made_avatar, watching
 
@@ -30,12 +30,12 @@ def test_jobs_stop_and_continue(tmp_path: Path, long_pair: Pair, sample_pair: Pa
             job_id = caller.rendering(long_pair)
             num_chunks = len(viewer.arrivals)
             with locked(data_dir / "jobs.sqlite3"):
-                made = _segments(data_dir, job_id)
+                made = segment_times(data_dir, job_id)
                 refused = _while_locked(service.url, caller, job_id, sample_pair, lock_s)
                 viewer.until(num_chunks + 5)
             freed_at, kept = time.monotonic(), set[tuple[str, int]]()
             while caller.job(job_id)["status"] == "running":
-                kept |= _segments(data_dir, job_id) & made
+                kept |= segment_times(data_dir, job_id) & made
                 time.sleep(0.05)
             assert len(kept) >= len(made) - 1, "only one that was not recorded yet is made again"
             assert caller.result(job_id) == quiet
@@ -69,14 +69,6 @@ def _while_locked(url: str, caller: Caller, job_id: str, pair: Pair, lock_s: flo
         assert httpx.get(f"{url}/healthz", timeout=10, trust_env=False).status_code == 200
         time.sleep(0.5)
     return refused
-
-
-def _segments(data_dir: Path, job_id: str) -> set[tuple[str, int]]:
-    found = set()
-    for path in (data_dir / "jobs" / job_id / "segments").glob("*.mp4"):
-        with suppress(FileNotFoundError):
-            found.add((str(path), path.stat().st_mtime_ns))
-    return found
 
 
 # Debian's package `libfaketime`. The clock of the machine itself is not set: other programs need it.

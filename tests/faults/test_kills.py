@@ -18,7 +18,7 @@ from models.avatar.folder import is_tracked
 from storage.file_keys import segment_key
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
-from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, num_frames, submit_all
+from tests.faults.load import IS_ENDURANCE, Caller, Pair, ResultWatch, digest, num_frames, segment_times, submit_all
 from tests.faults.service_process import KINDS, ServiceProcess, config_with, served
 from tests.threads import Repeating, repeating
 from tests.waiting import wait_until
@@ -102,12 +102,12 @@ def test_jobs_survive_the_death_of_everything(tmp_path: Path, portrait_pair: Pai
         caller = Caller(service.url)
         quiet = {pair: caller.result(caller.accepted(pair)) for pair in (portrait_pair, long_pair)}
         ids = [caller.accepted(pair, key=f"k{number}") for number, pair in enumerate(pairs)]
-        wait_until(lambda: sum(Path(path).parts[-3] in ids for path, _ in _segments(data_dir)) >= 6, pause_s=0.02)
+        wait_until(lambda: sum(Path(path).parts[-3] in ids for path, _ in segment_times(data_dir)) >= 6, pause_s=0.02)
         num_killed = service.kill_everything()
         finished = _finished(data_dir, ids)  # a file may be there before its row says so
         harmed = min(finished)
         _zero(Path(harmed))
-        made = {(path, time_ns) for path, time_ns in _segments(data_dir) if path in finished}
+        made = {(path, time_ns) for path, time_ns in segment_times(data_dir) if path in finished}
         track = min(data_dir.glob("avatars/*/track.npz"))
         os.truncate(track, track.stat().st_size // 2)
     started = time.monotonic()
@@ -145,9 +145,9 @@ def test_sigterm_lets_segments_in_flight_end(tmp_path: Path, long_pair: Pair) ->
         caller = Caller(service.url)
         quiet = caller.result(caller.accepted(long_pair))
         ids = [caller.accepted(long_pair) for _ in range(3)]
-        wait_until(lambda: sum(Path(path).parts[-3] in ids for path, _ in _segments(data_dir)) >= 3, pause_s=0.02)
+        wait_until(lambda: sum(Path(path).parts[-3] in ids for path, _ in segment_times(data_dir)) >= 3, pause_s=0.02)
         service.stop()
-        made = _segments(data_dir)
+        made = segment_times(data_dir)
         finished = _finished(data_dir, ids)
     assert {path for path, _ in made if Path(path).parts[-3] in ids} == finished, "each segment on disk is recorded"
     with _remade(data_dir, made) as remade, served(data_dir) as service:
@@ -171,7 +171,7 @@ def _remade(data_dir: Path, made: set[tuple[str, int]]) -> Iterator[set[str]]:
     paths, remade = {path for path, _ in made}, set[str]()
 
     def look() -> None:
-        remade.update(path for path, _ in _segments(data_dir) - made if path in paths)
+        remade.update(path for path, _ in segment_times(data_dir) - made if path in paths)
 
     with repeating(look, 0.01):
         yield remade
@@ -181,20 +181,10 @@ def _finished(data_dir: Path, job_ids: Sequence[str]) -> set[str]:
     table = JobTable(Database(data_dir / "jobs.sqlite3"))
     try:
         jobs = [each for each in job_ids if not table.get_job(each).status.is_final]
-        keys = {segment_key(each, segment.number) for each in jobs for segment in table.finished_segments(each)}
+        keys = {segment_key(each, segment.number) for each in jobs for segment in table.finishedsegment_times(each)}
     finally:
         table.close()
-    return {path for path, _ in _segments(data_dir) if str(Path(path).relative_to(data_dir)) in keys}
-
-
-def _segments(data_dir: Path) -> set[tuple[str, int]]:
-    found = set()
-    for path in data_dir.glob("jobs/*/segments/*.mp4"):
-        try:
-            found.add((str(path), path.stat().st_mtime_ns))
-        except FileNotFoundError:
-            continue
-    return found
+    return {path for path, _ in segment_times(data_dir) if str(Path(path).relative_to(data_dir)) in keys}
 
 
 @pytest.mark.endurance

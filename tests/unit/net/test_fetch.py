@@ -9,7 +9,8 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +24,7 @@ from net.fetch import fetch
 from net.ssrf_guard import SsrfGuard, resolve_host
 from net.target import Target, shown
 from net.webhook import _sign, deliver, retry_delay_s
-from tests.unit.net.web import Send, answer, canary, serving, tls_pair
+from tests.unit.net.web import Send, Web, answer, canary, serving, tls_pair
 
 BODY = bytes(range(256)) * 8000
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",), connect_timeout_s=30, stall_timeout_s=30)
@@ -43,12 +44,12 @@ def _fetch(url: str, guard: SsrfGuard | None = None, max_bytes: int = MAX_BYTES)
     return bytes(writer)
 
 
-def _always(payload: bytes) -> Callable[[str, Send], None]:
-    return lambda path, send: send(payload)
+def _answering(body: bytes, status: str = "200 OK", *headers: str, **length: int) -> AbstractContextManager[Web]:
+    return serving(lambda path, send: send(answer(body, status, *headers, **length)))
 
 
 def test_fetch_returns_the_whole_file() -> None:
-    with serving(_always(answer(BODY))) as web:
+    with _answering(BODY) as web:
         assert _fetch(web.url("/v.mp4?sig=a%2Fb")) == BODY
     (request,) = web.requests
     head = request.decode().lower()
@@ -92,37 +93,28 @@ def test_fetch_redirect_to_a_forbidden_url_is_refused(location: str) -> None:
     # Only the address of the first server is allowed; the canary is at another one.
     with canary("127.0.0.2") as bird:
         to = location.format(port=bird.port)
-        with serving(_always(answer(b"", "302 Found", f"Location: {to}"))) as web, pytest.raises(UrlRefusedError):
+        with _answering(b"", "302 Found", f"Location: {to}") as web, pytest.raises(UrlRefusedError):
             _fetch(web.url("/"))
     assert web.num_connections == 1
 
 
 def test_fetch_endless_redirects_are_refused() -> None:
-    with (
-        serving(_always(answer(b"", "307 Away", "Location: /again"))) as web,
-        pytest.raises(UrlFetchError, match="at most 5 redirects"),
-    ):
+    with _answering(b"", "307 Away", "Location: /") as web, pytest.raises(UrlFetchError, match="at most 5 redirects"):
         _fetch(web.url("/"))
     assert web.num_connections == 6
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content", "404 Not Found", "500 Oops", "304 Same"])
 def test_fetch_other_status_than_200_is_an_error(status: str) -> None:
-    with (
-        serving(_always(answer(b"", status))) as web,
-        pytest.raises(UrlFetchError, match=f"status 200, found {status[:3]}") as failed,
-    ):
+    with _answering(b"", status) as web, pytest.raises(UrlFetchError, match=f"200, found {status[:3]}") as failed:
         _fetch(web.url("/v.mp4?token=secret"))
     assert f"{web.url('/v.mp4')}:" in str(failed.value)
     assert "secret" not in str(failed.value)
 
 
 def test_fetch_declared_length_over_the_limit_reads_nothing() -> None:
-    writer = Memory()
-    with (
-        serving(_always(answer(b"x" * 1000, length=MAX_BYTES + 1))) as web,
-        pytest.raises(MediaLimitError, match=f"{MAX_BYTES} bytes, found {MAX_BYTES + 1}"),
-    ):
+    writer, num = Memory(), MAX_BYTES + 1
+    with _answering(b"x" * 1000, length=num) as web, pytest.raises(MediaLimitError, match=f"bytes, found {num}"):
         asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, SsrfGuard(LOOPBACK)))
     assert writer == b""
 
@@ -155,7 +147,7 @@ def test_fetch_endless_response_stops_at_the_limit() -> None:
     ],
 )
 def test_fetch_malformed_response_is_an_error(payload: bytes) -> None:
-    with serving(_always(payload)) as web, pytest.raises(UrlFetchError) as failed:
+    with serving(lambda path, send: send(payload)) as web, pytest.raises(UrlFetchError) as failed:
         _fetch(web.url("/"))
     assert "secret" not in str(failed.value)
 
@@ -217,7 +209,7 @@ def test_fetch_tries_the_next_address() -> None:
         return ["127.0.0.9", "127.0.0.1"]
 
     network = LOOPBACK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
-    with serving(_always(answer(b"hello"))) as web:
+    with _answering(b"hello") as web:
         url = web.url("/", "two.example")
         assert _fetch(url, SsrfGuard(network, two)) == b"hello"
     with pytest.raises(UrlFetchError, match="connection failed"):
@@ -232,7 +224,7 @@ def test_fetch_rebound_name_uses_the_checked_address() -> None:
         asked.append(host)
         return ["127.0.0.1"] if len(asked) == 1 else ["127.0.0.2"]
 
-    with serving(_always(answer(b"hello"))) as web:
+    with _answering(b"hello") as web:
         assert _fetch(web.url("/", "rebind.example"), SsrfGuard(LOOPBACK, rebinding)) == b"hello"
         assert asked == ["rebind.example"]
         assert f"rebind.example:{web.port}".encode() in web.requests[0]
@@ -251,7 +243,7 @@ def test_fetch_hanging_lookup_times_out() -> None:
 
 
 def test_fetch_ignores_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    with canary() as bird, serving(_always(answer(b"hello"))) as web:
+    with canary() as bird, _answering(b"hello") as web:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, bird.url(""))
         assert _fetch(web.url("/")) == b"hello"
@@ -285,7 +277,7 @@ PAYLOAD = json.dumps({"type": "job.succeeded", "name": "лицо"}, ensure_ascii
 
 
 def test_deliver_signs_the_payload() -> None:
-    with serving(lambda path, send: send(answer(b"x" * 100_000, "204 No Content"))) as web:
+    with _answering(b"x" * 100_000, "204 No Content") as web:
         asyncio.run(deliver(web.url("/hook?a=b"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
     head, _, body = web.requests[0].partition(b"\r\n\r\n")
     request, *lines = head.decode().split("\r\n")
@@ -315,7 +307,7 @@ def test_deliver_other_status_than_2xx_is_an_error(status: str) -> None:
 
 
 def test_deliver_410_or_private_receiver_is_refused() -> None:
-    with serving(lambda path, send: send(answer(b"", "410 Gone"))) as web, pytest.raises(UrlRefusedError):
+    with _answering(b"", "410 Gone") as web, pytest.raises(UrlRefusedError):
         asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
     with canary() as bird, pytest.raises(UrlRefusedError):
         asyncio.run(deliver(bird.url("/"), SECRET, "evt_1", PAYLOAD, NetworkConfig()))

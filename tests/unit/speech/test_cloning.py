@@ -183,12 +183,10 @@ def test_heygem_voice_training_clones_the_recording(tmp_path: Path) -> None:
     (recordings / "origin_audio" / "person.wav").write_bytes(_recording())
     heygem = HeygemConfig(enabled=True, voice_root=recordings)
     training = {"format": ".wav", "reference_audio": "origin_audio/person.wav", "lang": "zh"}
+    service, cloning = MemoryService(tmp_path / "data"), CloningConfig()
     with (
         speaking(sound=tone(0.2)) as server,
-        serving(
-            MemoryService(tmp_path / "data"), heygem=heygem, tts=TtsConfig(url=server.url, cloning=CloningConfig())
-        ) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+        api_client(service, heygem=heygem, tts=TtsConfig(url=server.url, cloning=cloning)) as http,
     ):
         for _ in range(2):  # a model can be trained again
             model = http.post("/v1/preprocess_and_tran", json=training).json()

@@ -80,8 +80,10 @@ def test_decoder_reader_close_of_a_frozen_decoder_uses_no_cpu(decoders: Decoders
         group.rmdir()
 
 
-def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS) -> DecoderReader:
-    return DecoderReader(decoders, path, probe_video(path, LIMITS), settings)
+def _open(
+    decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS, like: Path | None = None
+) -> DecoderReader:
+    return DecoderReader(decoders, path, probe_video(like or path, LIMITS), settings)
 
 
 def _order(num_frames: int) -> list[int]:
@@ -133,13 +135,10 @@ def test_decoder_reader_unfinished_read_is_dropped(decoders: Decoders, h264: Pat
 def test_decoder_reader_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
     path = tmp_path / "note.mp4"
     path.write_text("no video")
-    with (
-        DecoderReader(decoders, path, probe_video(h264, LIMITS), SETTINGS) as reader,
-        pytest.raises(MediaError, match=r"note\.mp4"),
-    ):
+    with _open(decoders, path, like=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
         next(reader.read([0]))
     path.unlink()
-    with DecoderReader(decoders, path, probe_video(h264, LIMITS), SETTINGS) as reader, pytest.raises(StoredFileError):
+    with _open(decoders, path, like=h264) as reader, pytest.raises(StoredFileError):
         next(reader.read([0]))
     small = replace(SETTINGS, limits=LIMITS.model_copy(update={"max_upload_bytes": 100}))
     with _open(decoders, h264, small) as reader, pytest.raises(MediaLimitError, match=r"h264\.mp4"):
@@ -149,8 +148,8 @@ def test_decoder_reader_errors_name_the_file(decoders: Decoders, h264: Path, tmp
 def test_decoder_reader_early_error_names_file(
     decoders: Decoders, h264: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "note.mp4").write_text("no video")
-    start = decoders.open
+    path, start = tmp_path / "note.mp4", decoders.open
+    path.write_text("no video")
 
     def open_and_wait(*arguments: Any) -> Decoder:
         decoder = start(*arguments)
@@ -158,10 +157,7 @@ def test_decoder_reader_early_error_names_file(
         return decoder
 
     monkeypatch.setattr(decoders, "open", open_and_wait)
-    with (
-        DecoderReader(decoders, tmp_path / "note.mp4", probe_video(h264, LIMITS), SETTINGS) as reader,
-        pytest.raises(MediaError, match=r"note\.mp4"),
-    ):
+    with _open(decoders, path, like=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
         next(reader.read([0]))
 
 

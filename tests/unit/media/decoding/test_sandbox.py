@@ -260,10 +260,8 @@ def test_shared_memory_limit_counts_shared_pages() -> None:
 def test_budget_bytes_is_at_most_half_of_the_memory() -> None:
     assert budget_bytes(2**60) == memory_bytes() // 2
     assert budget_bytes(1024) == 1024
-    with (
-        Decoders(DecoderConfig(max_shared_memory_bytes=2**60)) as decoders,
-        decoders.open(partial(decoder_tasks.hold_and_tell, 1), CLIP) as decoder,
-    ):
+    config, work = DecoderConfig(max_shared_memory_bytes=2**60), partial(decoder_tasks.hold_and_tell, 1)
+    with Decoders(config) as decoders, decoders.open(work, CLIP) as decoder:
         assert decoder.receive(30).value == "held"
         commands = (child.cmdline() for child in psutil.Process().children(recursive=True))
         assert any(str(memory_bytes() // 2) in command for command in commands)

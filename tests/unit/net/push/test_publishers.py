@@ -245,10 +245,8 @@ def test_srt_caller_real_listener_receives_in_sync(tmp_path: Path, skipped: rang
 @needs_libsrt
 def test_connect_wrong_passphrase_is_refused(tmp_path: Path) -> None:
     port = quiet_port()
-    with (
-        srt_listener(port, tmp_path / "received.ts", f"&passphrase={PASSPHRASE}"),
-        pytest.raises(PushRefusedError, match="passphrase") as refused,
-    ):
+    listener = srt_listener(port, tmp_path / "received.ts", f"&passphrase={PASSPHRASE}")
+    with listener, pytest.raises(PushRefusedError, match="passphrase") as refused:
         asyncio.run(SrtCaller.connect(srt_destination(port, "passphrase=wrong-wrong-wrong"), 5.0))
     assert "wrong-" not in str(refused.value)
 
