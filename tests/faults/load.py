@@ -130,7 +130,7 @@ def num_frames(video: bytes) -> int:
 def segment_times(data_dir: Path, job_id: str = "*") -> set[tuple[str, int]]:
     """Path and time of every finished segment."""
     found = set()
-    for path in data_dir.glob(f"jobs/{job_id}/segments/*.mp4"):
+    for path in data_dir.glob(f"jobs/{job_id}/segments/[0-9]*.mp4"):
         with suppress(FileNotFoundError):
             found.add((str(path), path.stat().st_mtime_ns))
     return found

@@ -111,9 +111,7 @@ def test_a_fast_upload_takes_a_window_of_memory(service: ServiceProcess, caller:
 
 
 @pytest.mark.timeout(300)
-def test_followers_disturb_nobody(
-    service: ServiceProcess, caller: Caller, long_pair: Pair, portrait_pair: Pair
-) -> None:
+def test_followers_block_nobody(service: ServiceProcess, caller: Caller, long_pair: Pair, portrait_pair: Pair) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     (ingress,) = service.replicas("Ingress")[:1]

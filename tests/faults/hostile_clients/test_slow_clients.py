@@ -120,13 +120,9 @@ def _with_keys(service: ServiceProcess, data_dir: Path, pair: Pair) -> Iterator[
 
 
 @contextmanager
-def _own_service(
-    folder: Path, pair: Pair, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()
-) -> Iterator[Guarded]:
-    with (
-        served(folder / "data", None, options, inside) as service,
-        _with_keys(service, folder / "data", pair) as guarded,
-    ):
+def _served(folder: Path, pair: Pair, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()) -> Iterator[Guarded]:
+    data = folder / "data"
+    with served(data, None, options, inside) as service, _with_keys(service, data, pair) as guarded:
         yield guarded
 
 
@@ -134,7 +130,7 @@ def _own_service(
 @pytest.mark.timeout(600)
 def test_slow_readers(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) -> None:
     padding = SOURCE_BYTES.to_bytes(4, "big") + b"free" + bytes(SOURCE_BYTES - 8)
-    with _own_service(tmp_path, portrait_pair, ("--object-store-memory", "200000000")) as guarded:
+    with _served(tmp_path, portrait_pair, ("--object-store-memory", "200000000")) as guarded:
         job = guarded.submit(guarded.attacker, Pair(sample_pair.video + padding, sample_pair.audio)).raise_for_status()
         path, key = f"/v1/jobs/{job.json()['id']}/source", guarded.attacker
         request = f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n\r\n"
@@ -176,7 +172,7 @@ def test_bodies_that_repeat_an_idempotency_key(guarded: Guarded) -> None:
 @pytest.mark.endurance
 @pytest.mark.timeout(600)
 def test_few_open_files(tmp_path: Path, portrait_pair: Pair) -> None:
-    with _own_service(tmp_path, portrait_pair, inside=("prlimit", "--nofile=256:256")) as guarded:
+    with _served(tmp_path, portrait_pair, inside=("prlimit", "--nofile=256:256")) as guarded:
         for sent in ("", "GET /v1/jobs HTTP/1.1\r\nHost: "):
             attack = Attack(guarded.service.url, sent, num=300, sources=ADDRESSES[:1])
             guarded.attack(attack).check(f"300 connections of 256 files, {len(sent)} bytes sent")

@@ -235,9 +235,7 @@ def test_probe_video_long_edit_list_is_refused(tmp_path: Path) -> None:
     assert probe_video(write_edited_video(tmp_path / "few.mp4", 50), LIMITS).num_frames == 150
 
 
-def test_open_container_deleted_file_is_missing(
-    sample_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_deleted_file_is_missing(sample_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     segment = tmp_path / "000002.mp4"
     segment.write_bytes(sample_video.read_bytes())
     status = file_status(segment)
@@ -327,9 +325,7 @@ def test_probe_video_png_colour_profile_keeps_the_process(tmp_path: Path, repo_r
 
 
 def test_probe_video_png_with_ordinary_texts_passes(tmp_path: Path) -> None:
-    texts = (
-        png_chunk(b"tEXt", b"p\0" + b"a" * 2_000_000) + packed_text(b"iCCP", 1 << 20) + png_chunk(b"zTXt", b"broken")
-    )
+    texts = png_chunk(b"tEXt", b"p\0" + b"a" * 2**21) + packed_text(b"iCCP", 1 << 20) + png_chunk(b"zTXt", b"broken")
     assert probe_video(write_png(tmp_path / "p.png", texts), LIMITS).is_still
     cut = tmp_path / "cut.png"
     cut.write_bytes(write_png(tmp_path / "q.png", texts).read_bytes()[:500_000])

@@ -41,7 +41,7 @@ from tests.waiting import until
 
 T = TypeVar("T")
 
-FIRST_FOLDER, SECOND_FOLDER = job_folder("1" * 32), job_folder("2" * 32)
+FIRST_JOB, SECOND_JOB = job_folder("1" * 32), job_folder("2" * 32)
 
 
 async def _run(work: Callable[[CancelToken], T], timeout_s: float) -> T:
@@ -66,12 +66,12 @@ class Service:
     def __init__(self, root: Path, decoders: Decoders, **tts: Any) -> None:
         config = PipelineConfig(data_dir=root, tts=TtsConfig(**tts))
         self.files = open_store(config)
-        for folder in (FIRST_FOLDER, SECOND_FOLDER):
+        for folder in (FIRST_JOB, SECOND_JOB):
             self.files.stored.make_folder(folder)
         self.tts = tts_service(config.tts, self.files)
         self.speaker = CueSpeaker(config, self.files, self.tts, decoders, _run)
 
-    async def speak(self, text: str = "Good day.", folder: str = FIRST_FOLDER, owner: str | None = None) -> SpokenCue:
+    async def speak(self, text: str = "Good day.", folder: str = FIRST_JOB, owner: str | None = None) -> SpokenCue:
         return await self.speaker.speak(text, None, owner, folder)
 
     def content(self, cue: SpokenCue) -> bytes:
@@ -86,7 +86,7 @@ def service(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> Service:
 
 async def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: SpeechServer) -> None:
     cue = await service.speak()
-    assert cue.key.startswith(f"{FIRST_FOLDER}/") and service.content(cue) == voice.sound
+    assert cue.key.startswith(f"{FIRST_JOB}/") and service.content(cue) == voice.sound
     assert (cue.sha256, cue.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
     assert cue.seconds == pytest.approx(0.5)
     assert service.files.stored.entries("uploads") == {}
@@ -98,8 +98,8 @@ async def test_speak_again_asks_and_decodes_nothing(tmp_path: Path, service: Ser
         unused.run = None  # type: ignore[method-assign, assignment]
         later = Service(tmp_path, unused, url=voice.url)
         assert await later.speak() == first
-        other = await later.speak(folder=SECOND_FOLDER)
-    assert other.key.startswith(f"{SECOND_FOLDER}/") and service.content(other) == voice.sound
+        other = await later.speak(folder=SECOND_JOB)
+    assert other.key.startswith(f"{SECOND_JOB}/") and service.content(other) == voice.sound
     assert len(voice.asked) == 1
 
 
@@ -151,17 +151,15 @@ async def _identity(tts: TtsService, voice: str | None, owner: str | None = None
 
 async def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: SpeechServer) -> None:
     first, second, third = await asyncio.gather(
-        *(service.speak(folder=folder) for folder in (FIRST_FOLDER, SECOND_FOLDER, FIRST_FOLDER))
+        *(service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB, FIRST_JOB))
     )
     assert len(voice.asked) == 1 and first == third
-    assert (
-        second.key.startswith(f"{SECOND_FOLDER}/") and service.content(second) == service.content(first) == voice.sound
-    )
+    assert second.key.startswith(f"{SECOND_JOB}/") and service.content(second) == service.content(first) == voice.sound
 
 
 async def test_speak_at_once_without_cache_speaks_once(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> None:
     service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=0)
-    await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST_FOLDER, SECOND_FOLDER)))
+    await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB)))
     assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
 
 
@@ -172,13 +170,13 @@ async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
     targets: list[str] = []
 
     def deleted(self: CueStore, cue: SpokenCue, key: str) -> SpokenCue:
-        if key.startswith(SECOND_FOLDER) and not targets:
+        if key.startswith(SECOND_JOB) and not targets:
             targets.append(key)
             raise StoredFileError("missing")
         return copy(self, cue, key)
 
     monkeypatch.setattr(CueStore, "copy", deleted)
-    calls = (service.speak(folder=folder) for folder in (FIRST_FOLDER, SECOND_FOLDER))
+    calls = (service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB))
     _, second = await asyncio.gather(*calls)
     assert targets == [second.key] and len(voice.asked) == 1 and service.content(second) == voice.sound
 
@@ -186,15 +184,13 @@ async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
 async def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
     with speaking(hold=threading.Event()) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
-        first, second = (
-            asyncio.ensure_future(service.speak(folder=folder)) for folder in (FIRST_FOLDER, SECOND_FOLDER)
-        )
+        first, second = (asyncio.ensure_future(service.speak(folder=folder)) for folder in (FIRST_JOB, SECOND_JOB))
         await until(lambda: voice.asked)
         first.cancel()
         await asyncio.wait([first])
         voice.hold.set()
         cue = await second
-        assert cue.key.startswith(f"{SECOND_FOLDER}/") and len(voice.asked) == 1
+        assert cue.key.startswith(f"{SECOND_JOB}/") and len(voice.asked) == 1
 
 
 @pytest.fixture
@@ -214,7 +210,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, program: Path) -> None:
     service = Service(tmp_path / "data", decoders)
-    call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST_FOLDER))
+    call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST_JOB))
     pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
     os.kill(pid, 0)
     call.cancel()
@@ -244,7 +240,7 @@ async def test_speak_with_a_voice_that_fails_raises(
             await service.speak()
         assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED, "it is not asked again"
     left = [*service.files.stored.states("uploads"), *service.files.stored.states(CUES)]
-    assert left == [] and service.files.stored.entries(FIRST_FOLDER) == {}
+    assert left == [] and service.files.stored.entries(FIRST_JOB) == {}
 
 
 async def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders: Decoders) -> None:

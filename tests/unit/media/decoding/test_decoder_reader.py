@@ -80,10 +80,8 @@ def test_decoder_reader_close_of_a_frozen_decoder_uses_no_cpu(decoders: Decoders
         group.rmdir()
 
 
-def _open(
-    decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS, like: Path | None = None
-) -> DecoderReader:
-    return DecoderReader(decoders, path, probe_video(like or path, LIMITS), settings)
+def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS, of: Path | None = None) -> DecoderReader:
+    return DecoderReader(decoders, path, probe_video(of or path, LIMITS), settings)
 
 
 def _order(num_frames: int) -> list[int]:
@@ -135,10 +133,10 @@ def test_decoder_reader_unfinished_read_is_dropped(decoders: Decoders, h264: Pat
 def test_decoder_reader_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
     path = tmp_path / "note.mp4"
     path.write_text("no video")
-    with _open(decoders, path, like=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
+    with _open(decoders, path, of=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
         next(reader.read([0]))
     path.unlink()
-    with _open(decoders, path, like=h264) as reader, pytest.raises(StoredFileError):
+    with _open(decoders, path, of=h264) as reader, pytest.raises(StoredFileError):
         next(reader.read([0]))
     small = replace(SETTINGS, limits=LIMITS.model_copy(update={"max_upload_bytes": 100}))
     with _open(decoders, h264, small) as reader, pytest.raises(MediaLimitError, match=r"h264\.mp4"):
@@ -157,7 +155,7 @@ def test_decoder_reader_early_error_names_file(
         return decoder
 
     monkeypatch.setattr(decoders, "open", open_and_wait)
-    with _open(decoders, path, like=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
+    with _open(decoders, path, of=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
         next(reader.read([0]))
 
 

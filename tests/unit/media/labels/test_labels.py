@@ -129,9 +129,7 @@ def test_manifest_has_watermark_and_source(job: SegmentedJob, signer: ManifestSi
         assert kept["instance_id"] == _active_manifest(first)["instance_id"]
 
 
-def test_has_manifest_when_signed(
-    job: SegmentedJob, signer: ManifestSigner, tmp_path: Path, sample_portrait: Path
-) -> None:
+def test_has_manifest(job: SegmentedJob, signer: ManifestSigner, tmp_path: Path, sample_portrait: Path) -> None:
     signed, broken = tmp_path / "signed.mp4", tmp_path / "broken.mp4"
     signer.sign(job.result, signed, Provenance(from_still=False))
     broken.write_bytes(signed.read_bytes()[:2000])

@@ -346,6 +346,4 @@ def test_subtitle_file_escapes_markup_only_in_webvtt() -> None:
 
 def test_shown_texts_joins_cues_at_the_same_time() -> None:
     cues = [Cue(5, 6, "e"), Cue(0, 2, "a"), Cue(1, 3, "b\n\nc")]
-    assert shown_texts(cues) == [
-        ShownText(*each) for each in ((0, 1, "a"), (1, 2, "a\nb\nc"), (2, 3, "b\nc"), (5, 6, "e"))
-    ]
+    assert shown_texts(cues) == [ShownText(*t) for t in ((0, 1, "a"), (1, 2, "a\nb\nc"), (2, 3, "b\nc"), (5, 6, "e"))]

@@ -70,9 +70,7 @@ def test_check_without_push_destinations_is_refused() -> None:
         Destinations((), NetworkConfig()).check(f"rtmp://one.example/app/{SECRET}")
 
 
-@pytest.mark.parametrize(
-    "rule", ["one.example", "ftp://one.example", "rtmp://", "rtmp://a b/", "rtmp://*", "rtmp://x/?k"]
-)
+@pytest.mark.parametrize("rule", ["a.example", "ftp://a.example", "rtmp://", "rtmp://a b/", "rtmp://*", "rtmp://x/?k"])
 def test_live_config_invalid_push_destination_is_rejected(rule: str) -> None:
     with pytest.raises(ValidationError):
         LiveConfig(push_destinations=(rule,))
