@@ -179,10 +179,8 @@ def _upgrade(
         caller.wait(ids, _JOBS_S)
     last = max((answer.at for answer in before.answers if answer.status in (200, 202)), default=began)
     took_s = after.took(began)
-    print(
-        f"\nupgrade: the new service led {took_s:.1f} s after the word, {after.took(last):.1f} s after the last yes of "
-        f"the old one; {len(unfinished)} of {len(ids)} jobs went on, {len(recorded)} segments were recorded before"
-    )
+    moved, kept = f"{len(unfinished)} of {len(ids)} jobs went on", f"{len(recorded)} segments recorded before"
+    print(f"\nupgrade: {took_s = :.1f}, {after.took(last):.1f} s after the last yes of the old one; {moved}, {kept}")
     assert len(unfinished) > 1, "it was in the middle of them"
     assert followed.result(60).status == "succeeded", "followers get the final event"
     assert recorded and not watch.written_again(recorded), "segments that were recorded are not made again"

@@ -80,8 +80,7 @@ def test_running_jobs_wait_for_space_and_fail_without(tmp_path: Path, long_pair:
         (disk / FILLED_WITH).unlink()
         assert caller.result(caller.accepted(long_pair)) == quiet
     print(
-        f"\nfull disk: a job waited {FULL_S:.0f} s and was done {took_s:.1f} s after there was space; "
-        f"another failed after {failed_s:.1f} s (limit {MAX_DISK_WAIT_S:.0f} s)"
+        f"\nfull disk for {FULL_S} s: done {took_s:.1f} s after there was space; {failed_s = :.1f} of {MAX_DISK_WAIT_S}"
     )
 
 

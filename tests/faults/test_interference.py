@@ -40,10 +40,9 @@ def test_jobs_stop_and_continue(tmp_path: Path, long_pair: Pair, sample_pair: Pa
             assert len(kept) >= len(made) - 1, "only one that was not recorded yet is made again"
             assert caller.result(job_id) == quiet
             done_s = time.monotonic() - freed_at
+            answered_s, num_kept = refused.elapsed.total_seconds(), f"{len(kept)} of {len(made)} segments kept"
             print(
-                f"\nlocked for {lock_s:.0f} s: a submission got {refused.status_code} after "
-                f"{refused.elapsed.total_seconds():.1f} s, the running job was done {done_s:.1f} s "
-                f"after the lock, {len(kept)} of {len(made)} segments kept"
+                f"\nlocked for {lock_s:.0f} s: {refused.status_code}, {answered_s = :.1f}, {done_s = :.1f}, {num_kept}"
             )
             assert caller.result(caller.accepted(long_pair)) == quiet
         viewer.check_whole()

@@ -129,8 +129,7 @@ def test_jobs_survive_the_death_of_everything(tmp_path: Path, portrait_pair: Pai
         for pair, expected in quiet.items():
             assert caller.result(caller.accepted(pair)) == expected
     print(
-        f"\nrestart: {num_killed} processes killed, ready after {ready_s:.1f} s, jobs done {took_s:.1f} s later; "
-        f"{len(remade)} of {len(made)} finished segments made again"
+        f"\nrestart: {num_killed = }, {ready_s = :.1f}, {took_s = :.1f}, {len(remade)} of {len(made)} made again"
     )
     assert len(made) > 1
     assert remade == {harmed}, "segments that were finished are not made again, but damaged ones"

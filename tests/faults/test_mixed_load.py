@@ -115,10 +115,8 @@ def test_memory_and_handles_level_off(tmp_path: Path, portrait_pair: Pair, sampl
     for name in sorted(memory.peaks(load_s / 2)):
         parts = memory.in_parts(name, NUM_PARTS)
         early, late = max(parts[: NUM_PARTS // 2]), max(parts[NUM_PARTS // 2 :])
-        print(
-            f"{name:32} MiB {' '.join(f'{part:.0f}' for part in parts)}; "
-            f"handles {' '.join(str(part.get(name, 0)) for part in handles)}"
-        )
+        nums = [part.get(name, 0) for part in handles]
+        print(f"{name:32} MiB {[round(part) for part in parts]}; handles {nums}")
         if early and late > MAX_GROWTH * early + SPARE_MIB:
             grown[name] = (early, late)
     totals = [sum(part.values()) for part in handles]

@@ -160,10 +160,7 @@ def test_controller(service: ServiceProcess, avatar: str, quiet: str, long_pair:
         done_s = time.monotonic() - hit_at
         viewer.until(len(viewer.arrivals) + 10)
         viewer.check_whole()
-    print(
-        f"\nServeController, {sent.name}: a new one after {new_controller_s:.1f} s, the renderer replaced after "
-        f"{new_renderer_s:.1f} s, the job done after {done_s:.1f} s"
-    )
+    print(f"\nServeController, {sent.name}: {new_controller_s = :.1f}, {new_renderer_s = :.1f}, {done_s = :.1f}")
 
 
 @pytest.mark.endurance

@@ -75,10 +75,7 @@ def test_idle_uploads_keep_nobody_out(
             ends.append(status_of(line.recv(4096)))
         cut_s = time.monotonic() - started
     p99 = health.percentile(0.99)
-    print(
-        f"\n5 idle uploads of 5.7 GB: {len(statuses)} good jobs accepted, cut off after {cut_s:.1f} s, "
-        f"MiB {memory.grown_mib}, healthz p99 {p99 * 1000:.0f} ms"
-    )
+    print(f"\n5 idle uploads: {len(statuses)} good jobs, {cut_s = :.1f}, {memory.grown_mib}, healthz {p99 = :.3f} s")
     assert ends == [504] * 5
     assert p99 < health.bound(HEALTHY_S)
     assert all(grown < 100 for grown in memory.grown_mib.values())
@@ -131,8 +128,7 @@ def test_followers_block_nobody(service: ServiceProcess, caller: Caller, long_pa
     p99 = health.percentile(0.99)
     worst = max(health.seconds)
     print(
-        f"\n{NUM_FOLLOWERS} followers: {dict(statuses)} in {began_s:.1f} s, "
-        f"healthz p99 {p99 * 1000:.0f} ms, worst {worst * 1000:.0f} ms of {len(health.seconds)}"
+        f"\nfollowers: {dict(statuses)}, {began_s = :.1f}, {p99 = :.3f}, {worst = :.3f} of {len(health.seconds)}"
     )
     assert set(statuses) == {200, 503}
     assert statuses[200] <= 256

@@ -50,10 +50,8 @@ def test_hostile_sockets_disturb_no_session(service: ServiceProcess, avatar: str
         viewer.until(len(viewer.arrivals) + 10)
         grown = _memory(service) - before
         p99 = health.percentile(0.99)
-        print(
-            f"\nlive: {dict(ends)} in {took_s:.1f} s, grown by {grown / 2**20:.0f} MiB, "
-            f"health p99 {1000 * p99:.0f} ms, {len(viewer.arrivals) - num_before} chunks meanwhile"
-        )
+        chunks = len(viewer.arrivals) - num_before
+        print(f"\nlive: {dict(ends)}, {took_s = :.1f}, {grown >> 20} MiB grown, healthz {p99 = :.3f} s, {chunks = }")
         viewer.check_whole()
     assert ends.total() == NUM_HOSTILE
     assert grown < MAX_GROWTH_BYTES

@@ -9,7 +9,6 @@ import platform
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -112,19 +111,17 @@ def test_run_timeout_ends_the_process(decoders: Decoders, tmp_path: Path) -> Non
 
 def test_run_cancelled_from_a_thread_ends_the_process(decoders: Decoders, tmp_path: Path) -> None:
     pid_file, token = tmp_path / "pid", CancelToken()
-    stopped_at: list[float] = []
 
-    def set_when_started() -> None:
+    def set_when_started() -> float:
         wait_until(pid_file.exists)
-        stopped_at.append(time.monotonic())
         token.cancel()
+        return time.monotonic()
 
-    thread = threading.Thread(target=set_when_started)
-    thread.start()
-    with pytest.raises(CancelledJobError):
-        _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), token=token, writes=tmp_path)
-    assert time.monotonic() - stopped_at[0] < 20, "the task itself takes a minute"
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        stopped_at = pool.submit(set_when_started)
+        with pytest.raises(CancelledJobError):
+            _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), token=token, writes=tmp_path)
+        assert time.monotonic() - stopped_at.result() < 20, "the task itself takes a minute"
     wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
     with pytest.raises(CancelledJobError):
         _run(decoders, partial(decoder_tasks.sleep, 60), token=token)
@@ -138,10 +135,9 @@ def test_run_killed_forkserver_is_replaced(decoders: Decoders, tmp_path: Path) -
         wait_until(pid_file.exists)
         forkserver.kill()
 
-    thread = threading.Thread(target=kill_once)
-    thread.start()
-    assert _run(decoders, partial(decoder_tasks.sleep, 1, pid_file), writes=tmp_path) == "woke"
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(kill_once)
+        assert _run(decoders, partial(decoder_tasks.sleep, 1, pid_file), writes=tmp_path) == "woke"
     assert _forkserver_of(decoders).pid != forkserver.pid
 
 

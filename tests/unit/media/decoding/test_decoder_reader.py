@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import random
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -198,20 +198,18 @@ def test_decoder_reader_slow_batch_times_out(decoders: Decoders, h264: Path) -> 
 def test_decoder_reader_close_from_a_thread_cancels_the_read(decoders: Decoders, tmp_path: Path) -> None:
     path = write_video(tmp_path / "long.mp4", 300, size=(1280, 720), gop=300, options={"preset": "ultrafast"})
     reader = _open(decoders, path)
-    closed_at: list[float] = []
 
-    def close() -> None:
+    def close() -> float:
         time.sleep(0.1)
-        closed_at.append(time.monotonic())
         reader.close()
+        return time.monotonic()
 
-    thread = threading.Thread(target=close)
-    thread.start()
-    with pytest.raises(CancelledJobError):
-        for _ in range(100):
-            list(reader.read([299, 0]))
-    assert time.monotonic() - closed_at[0] < 20, "a hundred reads take minutes"
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        closed_at = pool.submit(close)
+        with pytest.raises(CancelledJobError):
+            for _ in range(100):
+                list(reader.read([299, 0]))
+        assert time.monotonic() - closed_at.result() < 20, "a hundred reads take minutes"
     with pytest.raises(CancelledJobError):
         next(reader.read([0]))
 
