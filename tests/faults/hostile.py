@@ -54,8 +54,6 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case; `wrong` is empty when that is what was expected."""
-
     case: Case
     found: str
     detail: str

@@ -84,7 +84,6 @@ class Caller:
         return dict(self.request("GET", f"/v1/jobs/{job_id}").raise_for_status().json())
 
     def completed(self, pair: Pair, timeout_s: float = 120.0, **fields: str) -> dict[str, Any]:
-        """A new job, once it has succeeded."""
         job_id = self.accepted(pair, **fields)
         job = self.wait([job_id], timeout_s)[job_id]
         assert job["status"] == "succeeded", job["error"]

@@ -30,8 +30,6 @@ class Sample:
 
 
 class MemoryWatch(Repeating):
-    """Looks at every process of the service twice a second while the block lasts."""
-
     period_s = 0.5
 
     def __init__(self, service: ServiceProcess) -> None:

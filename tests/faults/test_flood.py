@@ -95,7 +95,6 @@ def _sum(scraped: str, name: str) -> float:
 
 
 def cut_upload(url: str, pair: Pair, at: float) -> None:
-    """Promise a whole body, send a part of it, and be gone."""
     body, kind = form_of(pair)
     fields = {"Host": "a", "Content-Length": str(len(body)), **kind}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -104,7 +103,6 @@ def cut_upload(url: str, pair: Pair, at: float) -> None:
 
 
 def read_a_little(url: str, path: str) -> None:
-    """Ask, take a few bytes, wait, and be gone."""
     with connect(url, 10) as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())

@@ -128,9 +128,7 @@ def test_jobs_survive_the_death_of_everything(tmp_path: Path, portrait_pair: Pai
         # The job that the damaged track belongs to may have been done before the kill: each pair is asked for again.
         for pair, expected in quiet.items():
             assert caller.result(caller.accepted(pair)) == expected
-    print(
-        f"\nrestart: {num_killed = }, {ready_s = :.1f}, {took_s = :.1f}, {len(remade)} of {len(made)} made again"
-    )
+    print(f"\nrestart: {num_killed = }, {ready_s = :.1f}, {took_s = :.1f}, {len(remade)} of {len(made)} made again")
     assert len(made) > 1
     assert remade == {harmed}, "segments that were finished are not made again, but damaged ones"
     assert track.stat().st_size > 0 and is_tracked(track.parent), "and so is a track"
@@ -157,7 +155,6 @@ def test_sigterm_lets_segments_in_flight_end(tmp_path: Path, long_pair: Pair) ->
 
 
 def _zero(path: Path) -> None:
-    """A sector or four in the middle of a file are lost; it can still be read, and its size is what it was."""
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 2048] = bytes(min(2048, len(content) - middle))

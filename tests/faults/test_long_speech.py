@@ -112,9 +112,7 @@ def test_one_frame_and_as_much_speech_as_is_allowed(tmp_path: Path, sample_portr
         job = caller.job(job_id)
         assert job["num_frames_done"], job["error"]
         first_s = time.monotonic() - started
-        print(
-            f"\none frame, {seconds} s of Opus: {accepted_s = :.1f}, {first_s = :.1f} of {job['num_frames']} frames"
-        )
+        print(f"\none frame, {seconds} s of Opus: {accepted_s = :.1f}, {first_s = :.1f} of {job['num_frames']} frames")
         assert job["num_frames"] == FPS * seconds
         caller.request("POST", f"/v1/jobs/{job_id}/cancel").raise_for_status()
         assert caller.wait([job_id], 60)[job_id]["status"] == "cancelled"

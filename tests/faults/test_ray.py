@@ -16,6 +16,8 @@ from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, served, wait_until_replaced
 from tests.faults.viewer import made_avatar, watching
 
+pytestmark = pytest.mark.timeout(600)
+
 END_S = 40.0  # Ray itself would wait for a minute or for ever
 
 
@@ -24,7 +26,6 @@ def process_of(service: ServiceProcess, name: str) -> psutil.Process:
     return only
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("name", "reported"),
     [
@@ -59,7 +60,6 @@ def test_service_ends_as_a_whole_and_resumes_its_jobs(
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(400)
 def test_service_ends_when_its_job_table_is_deleted(tmp_path: Path, long_pair: Pair) -> None:
     with served(tmp_path / "data") as service:
         Caller(service.url).accepted(long_pair)
@@ -118,7 +118,6 @@ def quiet(service: ServiceProcess, long_pair: Pair) -> str:
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("sent", [KILL, STOP])
 def test_live_session(service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, sent: signal.Signals) -> None:
     caller = Caller(service.url)
@@ -140,7 +139,6 @@ def test_live_session(service: ServiceProcess, avatar: str, quiet: str, long_pai
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("sent", [KILL, STOP])
 def test_controller(service: ServiceProcess, avatar: str, quiet: str, long_pair: Pair, sent: signal.Signals) -> None:
     caller = Caller(service.url)
@@ -164,7 +162,6 @@ def test_controller(service: ServiceProcess, avatar: str, quiet: str, long_pair:
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(600)
 def test_fork_server(service: ServiceProcess, quiet: str, long_pair: Pair) -> None:
     """Stays last: without it, the processes that it forked are no descendants of the service."""
     caller = Caller(service.url)

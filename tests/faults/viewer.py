@@ -22,8 +22,6 @@ START_S = 240.0
 
 
 class Viewer:
-    """A viewer of a session, in a thread, that plays every chunk as soon as it arrives."""
-
     def __init__(self, socket: ClientConnection, keeps_stream: bool) -> None:
         self._socket, self._keeps_stream = socket, keeps_stream
         self.stream = b""
@@ -66,7 +64,6 @@ class Viewer:
         self._wait(lambda: len(self.arrivals) >= num_fragments, bound_s)
 
     def until_event(self, kind: str) -> dict[str, Any]:
-        """Wait for the first event of a kind."""
         self._wait(lambda: bool(self.of(kind)), START_S)
         return self.of(kind)[0]
 

@@ -7,13 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.hostile_clients import UPLOAD_PAUSE_S
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, served
-
-
-@pytest.fixture(scope="package")
-def upload_pause_s() -> float:
-    return 8.0
 
 
 @pytest.fixture(scope="package")
@@ -22,8 +18,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def service(data_dir: Path, upload_pause_s: float) -> Iterator[ServiceProcess]:
-    config = config_with(data_dir.parent, jobs={"max_running_jobs": 2}, limits={"max_upload_pause_s": upload_pause_s})
+def service(data_dir: Path) -> Iterator[ServiceProcess]:
+    config = config_with(data_dir.parent, jobs={"max_running_jobs": 2}, limits={"max_upload_pause_s": UPLOAD_PAUSE_S})
     # The tests turn Ray's token off; hostile clients attack a service that has it on.
     with served(data_dir, config, inside=("env", "--unset=RAY_AUTH_MODE")) as service:
         yield service

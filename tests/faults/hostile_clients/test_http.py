@@ -15,8 +15,11 @@ import pytest
 
 from tests.faults.attacker import PIECE, MemoryWatch, announced_upload, connect, dripping, endless_head, status_of
 from tests.faults.health_probe import HealthProbe
+from tests.faults.hostile_clients import UPLOAD_PAUSE_S
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess
+
+pytestmark = pytest.mark.timeout(400)
 
 HEALTHY_S = 0.25
 """p99 of /healthz that is promised during an attack; on a machine that does nothing else it is 5 ms."""
@@ -39,7 +42,6 @@ def quickest_head(url: str, num_bytes: int) -> tuple[int, float]:
     return status, took_s
 
 
-@pytest.mark.timeout(300)
 def test_an_endless_head_costs_nobody_anything(service: ServiceProcess, caller: Caller, portrait_pair: Pair) -> None:
     processes = serving_processes(service)
     for health in HealthProbe.looks(service.url, HEALTHY_S):
@@ -55,13 +57,10 @@ def test_an_endless_head_costs_nobody_anything(service: ServiceProcess, caller: 
     assert (answer.status_code, answer.json()["code"]) == (431, "head_too_large")
 
 
-@pytest.mark.timeout(300)
-def test_idle_uploads_keep_nobody_out(
-    service: ServiceProcess, caller: Caller, portrait_pair: Pair, upload_pause_s: float
-) -> None:
+def test_idle_uploads_keep_nobody_out(service: ServiceProcess, caller: Caller, portrait_pair: Pair) -> None:
     with HealthProbe(service.url) as health, MemoryWatch(serving_processes(service)) as memory, ExitStack() as stack:
         lines = [stack.enter_context(announced_upload(service.url, 5_700_000_000)) for _ in range(5)]
-        stack.enter_context(dripping(lines, upload_pause_s / 3))
+        stack.enter_context(dripping(lines, UPLOAD_PAUSE_S / 3))
         statuses = []
         started = time.monotonic()
         for _ in range(16 if IS_ENDURANCE else 4):
@@ -82,7 +81,6 @@ def test_idle_uploads_keep_nobody_out(
     finish(caller)
 
 
-@pytest.mark.timeout(400)
 def test_a_fast_upload_takes_a_window_of_memory(service: ServiceProcess, caller: Caller, portrait_pair: Pair) -> None:
     num_mib = 900 if IS_ENDURANCE else 300
     processes = serving_processes(service)
@@ -107,7 +105,6 @@ def test_a_fast_upload_takes_a_window_of_memory(service: ServiceProcess, caller:
     assert caller.wait([job], 120)[job]["status"] == "succeeded"
 
 
-@pytest.mark.timeout(300)
 def test_followers_block_nobody(service: ServiceProcess, caller: Caller, long_pair: Pair, portrait_pair: Pair) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
@@ -127,9 +124,7 @@ def test_followers_block_nobody(service: ServiceProcess, caller: Caller, long_pa
             final = caller.wait([job, followed], 200)
     p99 = health.percentile(0.99)
     worst = max(health.seconds)
-    print(
-        f"\nfollowers: {dict(statuses)}, {began_s = :.1f}, {p99 = :.3f}, {worst = :.3f} of {len(health.seconds)}"
-    )
+    print(f"\nfollowers: {dict(statuses)}, {began_s = :.1f}, {p99 = :.3f}, {worst = :.3f} of {len(health.seconds)}")
     assert set(statuses) == {200, 503}
     assert statuses[200] <= 256
     assert began_s < FOLLOWERS_ANSWERED_S

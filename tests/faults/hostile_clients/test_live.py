@@ -20,6 +20,8 @@ from tests.faults.service_process import ServiceProcess
 from tests.faults.viewer import Viewer, live_url, made_avatar, watching
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(600)
+
 NUM_HOSTILE, NUM_AT_ONCE, ATTACK_S = (200, 40, 30) if IS_ENDURANCE else (60, 40, 8)
 KINDS = ("silence", "garbage", "too much", "vanishes", "unfinished request")
 MAX_GROWTH_BYTES = 400 * 1024**2  # LiveSession keeps up to 256 MiB of freed buffers
@@ -35,7 +37,6 @@ def _place(viewer: Viewer, state: str, after: int) -> int:
     return min(number for number, said in enumerate(viewer.events) if number > after and said.get("state") == state)
 
 
-@pytest.mark.timeout(600)
 def test_hostile_sockets_disturb_no_session(service: ServiceProcess, avatar: str, sample_pair: Pair) -> None:
     caller = Caller(service.url)
     with watching(service.url, avatar) as viewer:
@@ -60,7 +61,6 @@ def test_hostile_sockets_disturb_no_session(service: ServiceProcess, avatar: str
         viewer.until(3)
 
 
-@pytest.mark.timeout(600)
 def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess, avatar: str) -> None:
     with watching(service.url, avatar) as viewer:
         viewer.until(10)
@@ -81,7 +81,6 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
         viewer.check_whole()
 
 
-@pytest.mark.timeout(300)
 def test_a_client_that_shows_nothing_is_sent_little_and_closed(service: ServiceProcess, avatar: str) -> None:
     with watching(service.url, avatar) as viewer:
         viewer.shows = False

@@ -19,6 +19,8 @@ from tests.faults.load import IS_ENDURANCE, Caller, Pair
 from tests.faults.service_process import ServiceProcess, served, title_of
 from tests.http2_streams import dripping, unread_streams
 
+pytestmark = pytest.mark.timeout(600)
+
 HEALTHY_S = 0.25
 """p99 of /healthz and of another key's /v1/status that is promised during an attack."""
 ACCEPTED_S = 3.0
@@ -127,7 +129,6 @@ def _served(folder: Path, pair: Pair, options: tuple[str, ...] = (), inside: tup
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(600)
 def test_slow_readers(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) -> None:
     padding = SOURCE_BYTES.to_bytes(4, "big") + b"free" + bytes(SOURCE_BYTES - 8)
     with _served(tmp_path, portrait_pair, ("--object-store-memory", "200000000")) as guarded:
@@ -141,27 +142,23 @@ def test_slow_readers(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) ->
     assert meanwhile.seen.num_ended >= 66, "they read less than the minimum rate"
 
 
-@pytest.mark.timeout(600)
 def test_half_open_requests(guarded: Guarded) -> None:
     attack = Attack(guarded.service.url, "GET /v1/jobs HTTP/1.1\r\nHost: ", num=2060, sources=ADDRESSES)
     guarded.attack(attack).check("2,060 half-open requests")
 
 
-@pytest.mark.timeout(600)
 def test_unread_http2_streams(guarded: Guarded) -> None:
     port = urlsplit(guarded.service.url).port or 0
     with unread_streams(port, "POST", "/v1/jobs", 90) as streams, dripping(streams, every_s=5):
         guarded.attack(Attack(guarded.service.url, "", num=1)).check("90 HTTP/2 streams without a key")
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("sources", [ADDRESSES, pytest.param(("127.0.0.1",), marks=pytest.mark.endurance)])
 def test_bodies_without_a_key(guarded: Guarded, sources: tuple[str, ...]) -> None:
     attack = Attack(guarded.service.url, _upload(), num=600, sources=sources, drip="a" * 100, drip_s=2)
     guarded.attack(attack).check(f"600 bodies without a key from {len(sources)} addresses")
 
 
-@pytest.mark.timeout(600)
 def test_bodies_that_repeat_an_idempotency_key(guarded: Guarded) -> None:
     guarded.submit(guarded.attacker, headers={"Idempotency-Key": "one"}).raise_for_status()
     fields = f"Authorization: Bearer {guarded.attacker}\r\nIdempotency-Key: one\r\n"
@@ -170,7 +167,6 @@ def test_bodies_that_repeat_an_idempotency_key(guarded: Guarded) -> None:
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(600)
 def test_few_open_files(tmp_path: Path, portrait_pair: Pair) -> None:
     with _served(tmp_path, portrait_pair, inside=("prlimit", "--nofile=256:256")) as guarded:
         for sent in ("", "GET /v1/jobs HTTP/1.1\r\nHost: "):

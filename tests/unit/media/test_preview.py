@@ -25,7 +25,6 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def _boxes(stream: bytes) -> list[str]:
-    """Names of the boxes at the top, each of them whole."""
     names, place = [], 0
     while place < len(stream):
         size, name = struct.unpack_from(">I4s", stream, place)

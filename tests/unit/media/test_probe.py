@@ -250,7 +250,6 @@ _INVALID = (1094995529, "Invalid data found when processing input")
 
 
 def _log_line(words: str) -> Any:
-    """What PyAV keeps of FFmpeg's log, though its stub says otherwise."""
     return 16, "mov", words
 
 

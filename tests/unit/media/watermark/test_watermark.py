@@ -65,7 +65,6 @@ def _mirrored(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _letterboxed(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """In a black frame of 9:16."""
     top, bottom = (568 - luma.shape[0]) // 2, (569 - luma.shape[0]) // 2
     return np.pad(luma, ((top, bottom), (0, 0)), constant_values=16)
 
