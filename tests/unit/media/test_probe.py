@@ -46,13 +46,8 @@ def test_probe_video_describes_a_video(h264: Path) -> None:
     assert info.has_audio and not info.is_still and not info.is_variable_rate
 
 
-@pytest.mark.parametrize(
-    ("suffix", "rate"),
-    [
-        *(("mp4", rate) for rate in (Fraction(30000, 1001), Fraction(24000, 1001), Fraction(50), Fraction(15))),
-        *((suffix, rate) for suffix in ("mkv", "ts") for rate in (Fraction(30000, 1001), Fraction(30))),
-    ],
-)
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(50), Fraction(15)])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_probe_video_frame_rate_is_exact(tmp_path: Path, suffix: str, rate: Fraction) -> None:
     info = probe_video(write_video(tmp_path / f"v.{suffix}", 40, fps=rate), LIMITS)
     assert (info.fps, info.num_frames, info.is_variable_rate) == (rate, 40, False)

@@ -257,16 +257,11 @@ def test_connect_without_listener_is_a_push_error() -> None:
         asyncio.run(SrtCaller.connect(srt_destination(quiet_port()), 0.5))
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        *("passphrase=short", "pbkeylen=17", "latency=2000000", "latency=-1", "mode=listener"),
-        *("pkt_size=1316", f"streamid={'x' * 600}", f"passphrase={'x' * 80}"),
-    ],
-)
-def test_srt_options_invalid_value_is_refused(query: str) -> None:
-    with pytest.raises(PushRefusedError, match="expected"):
-        SrtOptions.parse(srt_destination(9000, query))
+def test_srt_options_invalid_value_is_refused() -> None:
+    invalid = ["passphrase=short", "pbkeylen=17", "latency=2000000", "latency=-1", "mode=listener", "pkt_size=1316"]
+    for query in (*invalid, f"streamid={'x' * 600}", f"passphrase={'x' * 80}"):
+        with pytest.raises(PushRefusedError, match="expected"):
+            SrtOptions.parse(srt_destination(9000, query))
 
 
 def test_srt_options_repr_has_no_passphrase() -> None:
