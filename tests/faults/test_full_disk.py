@@ -159,9 +159,9 @@ LARGE_DISK_MIB = 300
 MAX_FILE_BYTES = 200_000
 HELD_S = 15.0
 
-RO_MARK = [pytest.mark.endurance, pytest.mark.timeout(300)]
 
-
+@pytest.mark.endurance
+@pytest.mark.timeout(300)
 def test_jobs_wait_while_files_cannot_be_written(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) -> None:
     config = config_with(tmp_path, jobs={"min_free_bytes": 2**20})
     with small_disk(tmp_path / "disk", LARGE_DISK_MIB) as disk, served(disk / "data", config) as service:

@@ -177,7 +177,7 @@ def _finished(data_dir: Path, job_ids: Sequence[str]) -> set[str]:
     table = JobTable(Database(data_dir / "jobs.sqlite3"))
     try:
         jobs = [each for each in job_ids if not table.get_job(each).status.is_final]
-        keys = {segment_key(each, segment.number) for each in jobs for segment in table.finishedsegment_times(each)}
+        keys = {segment_key(each, segment.number) for each in jobs for segment in table.finished_segments(each)}
     finally:
         table.close()
     return {path for path, _ in segment_times(data_dir) if str(Path(path).relative_to(data_dir)) in keys}
