@@ -47,5 +47,6 @@ class FaceSynthesisOfFakeGpus(_RealFaceSynthesis):  # type: ignore[misc]
 
 
 def build(config: PipelineConfig) -> Application:
-    graph.FaceSynthesis = serve.deployment(FaceSynthesisOfFakeGpus, name="FaceSynthesis")  # type: ignore[assignment,misc]
+    paced = serve.deployment(FaceSynthesisOfFakeGpus, name="FaceSynthesis")
+    graph.FaceSynthesis = paced  # type: ignore[assignment,attr-defined]
     return graph.wire(config, {**ENGINES, "paced": PacedEngine})
