@@ -61,13 +61,11 @@ class Visitor:
             self.errors.append(message.text)
 
     def choose(self, speech: Path, face: Path | None) -> None:
-        """Give the form its files."""
         self.page.set_input_files("#speech input[type=file]", speech)
         if face is not None:
             self.page.set_input_files("#face input[type=file]", face)
 
     def submit(self) -> None:
-        """Press the button."""
         self.page.click("#submit")
 
     def until(self, expression: str, bound_s: float = BOUND_S) -> Any:
@@ -79,11 +77,9 @@ class Visitor:
         return value
 
     def text(self, selector: str) -> str:
-        """What is shown there."""
         return str(self.page.inner_text(selector))
 
     def until_status(self, status: str) -> None:
-        """Wait until the job on the stage has this status."""
         self.until(f"document.querySelector('#stage .status')?.dataset.status === '{status}'")
 
     def picture(self, name: str) -> None:

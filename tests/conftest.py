@@ -65,7 +65,6 @@ class _FailureNames:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name failures as they happen."""
     config.pluginmanager.register(_FailureNames(config))
 
 
@@ -77,9 +76,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if num := sum(NO_SERVER in reason for reason in reasons):
         terminalreporter.write_line(f"NOT TESTED: {num} tests need a PostgreSQL server.", yellow=True)
     if num := sum(MANY_MINUTES in reason for reason in reasons):
-        terminalreporter.write_line(
-            f"NOT TESTED: {num} tests take many minutes; `make test-faults` runs them.", yellow=True
-        )
+        terminalreporter.write_line(f"NOT TESTED: {num} tests take minutes; `make test-faults` runs them.", yellow=True)
 
 
 @pytest.fixture(scope="session")
@@ -89,19 +86,16 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
-    """The folder that holds pyproject.toml."""
     return REPO_ROOT
 
 
 @pytest.fixture(scope="session")
 def samples() -> Path:
-    """The folder of sample files that ships with the repository."""
     return REPO_ROOT / "samples"
 
 
 @pytest.fixture(scope="session")
 def sample_portrait(samples: Path) -> Path:
-    """A still portrait."""
     found = sorted(samples.glob("portrait.*[gG]"))
     assert found, f"Expected portrait.jpg or portrait.png in {samples}."
     return found[0]
@@ -109,13 +103,11 @@ def sample_portrait(samples: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def sample_video(samples: Path) -> Path:
-    """A short video of a talking face."""
     return samples / "presenter.mp4"
 
 
 @pytest.fixture(scope="session")
 def sample_speech(samples: Path) -> Path:
-    """A short speech clip."""
     return samples / "speech.wav"
 
 
@@ -137,7 +129,6 @@ def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL on loopback."""
     if server_programs() is None:
         pytest.skip(NO_SERVER)
     with running_postgres() as server:
@@ -146,6 +137,5 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
-    """A server on loopback that speaks S3."""
     with running_s3() as server:
         yield server

@@ -16,13 +16,6 @@ _INITIAL_WINDOW_SIZE = 0x4
 
 
 class Http2Connection:
-    """A connection that only sends. The windows of its streams are closed, so no answer is taken from the server.
-
-    Args:
-        port: TCP port of the server on 127.0.0.1.
-        source: Address that it comes from.
-    """
-
     def __init__(self, port: int, source: str = "127.0.0.1") -> None:
         self._line = socket.create_connection(("127.0.0.1", port), 30, (source, 0))
         self._line.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0)))
@@ -37,11 +30,9 @@ class Http2Connection:
         return stream
 
     def send(self, stream: int, data: bytes) -> None:
-        """Send a part of the body."""
         self._line.sendall(_frame(_DATA, 0, stream, data))
 
     def close(self) -> None:
-        """Close it."""
         self._line.close()
 
 

@@ -16,7 +16,6 @@ def exported_names() -> frozenset[str]:
 
 
 def documented_row(metric: metrics.Metric) -> str:
-    """The row of a metric in docs/metrics.md."""
     kind, suffix = {metrics._Counter: ("counter", "_total"), metrics._Histogram: ("histogram", "_bucket")}.get(
         type(metric), ("gauge", "")
     )

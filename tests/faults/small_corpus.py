@@ -5,80 +5,51 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.faults.hostile import Case, Expect, Role
-from tests.unit.media.bombs import (
+from tests.faults.hostile import Case, Expect, Mouth, Role
+from tests.unit.media.clips import (
+    noise,
+    packed_text,
+    png_chunk,
+    wav,
     write_chained_ogg,
     write_edited_video,
     write_fast_video,
     write_frozen_video,
     write_loud_wav,
+    write_png,
     write_sound_with_gap,
+    write_still,
     write_tagged_sound,
-    write_text_picture,
+    write_video,
 )
-from tests.unit.media.clips import noise, write_still, write_video
 
 _RATE = 16000
 _HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{0}\n#EXT-X-ENDLIST\n"
 _NAMES = (
-    b"../../../../tmp/hostile_name.mp4",
-    b"..\\..\\hostile_name.mp4",
-    b"/tmp/hostile_name.mp4",
-    b"a\x00b.mp4",
-    "\u202egpj.4pm".encode(),
-    b"x" * 4000 + b".mp4",
-    b"$(touch /tmp/hostile_name).mp4",
-    b"-y.mp4",
-    b"concat:a|b.mp4",
-    b"a\r\nSet-Cookie: x=1.mp4",
-    b'a"b.mp4',
-    b"<img src=x onerror=alert(1)>.mp4",
-    b"",
-    b"..",
-    b"face_%05d.mp4",
-    "\ud83d.mp4".encode("utf-8", "surrogatepass"),
+    *(b"../../../../tmp/hostile_name.mp4", b"..\\..\\hostile_name.mp4", b"/tmp/hostile_name.mp4", b"a\x00b.mp4"),
+    *("\u202egpj.4pm".encode(), b"x" * 4000 + b".mp4", b"$(touch /tmp/hostile_name).mp4", b"-y.mp4"),
+    *(b"concat:a|b.mp4", b"a\r\nSet-Cookie: x=1.mp4", b'a"b.mp4', b"<img src=x onerror=alert(1)>.mp4"),
+    *(b"", b"..", b"face_%05d.mp4", "\ud83d.mp4".encode("utf-8", "surrogatepass")),
 )
 _URLS = (
-    "http://127.0.0.1:{port}/a.mp4",
-    "http://localhost:{port}/a.mp4",
-    "http://[::1]:{port}/a.mp4",
-    "http://0x7f000001:{port}/a.mp4",
-    "http://2130706433:{port}/a.mp4",
-    "http://127.1:{port}/a.mp4",
-    "http://169.254.169.254/latest/meta-data/",
-    "ftp://127.0.0.1:{port}/a.mp4",
-    "rtmp://127.0.0.1:{port}/a",
-    "tcp://127.0.0.1:{port}",
-    "file:///etc/passwd",
-    "/etc/passwd",
-    "../../../../etc/passwd",
-    "concat:/etc/passwd|/etc/hosts",
-    "data:text/plain;base64,aGVsbG8=",
-    "pipe:0",
+    *("http://127.0.0.1:{port}/a.mp4", "http://localhost:{port}/a.mp4", "http://[::1]:{port}/a.mp4"),
+    *("http://0x7f000001:{port}/a.mp4", "http://2130706433:{port}/a.mp4", "http://127.1:{port}/a.mp4"),
+    *("http://169.254.169.254/latest/meta-data/", "ftp://127.0.0.1:{port}/a.mp4", "rtmp://127.0.0.1:{port}/a"),
+    *("tcp://127.0.0.1:{port}", "file:///etc/passwd", "/etc/passwd", "../../../../etc/passwd"),
+    *("concat:/etc/passwd|/etc/hosts", "data:text/plain;base64,aGVsbG8=", "pipe:0"),
 )
 
 
 class SmallCorpus:
-    """Makes files in a folder and lists them as cases.
-
-    Args:
-        folder: An empty folder.
-        face: A video of a face, its index at the end or the beginning.
-        voice: (n,) float speech of about a second, 16 kHz.
-        port: Where the canary listens.
-    """
-
     def __init__(self, folder: Path, face: Path, voice: NDArray[np.float32], port: int) -> None:
         self._folder, self._face, self._voice, self._port = folder, face, voice, port
         self.cases: list[Case] = []
 
     def make(self) -> list[Case]:
-        """All cases."""
         self._scripts()
         self._broken_videos()
         self._good_videos()
@@ -93,16 +64,15 @@ class SmallCorpus:
             self.cases.append(Case(f"path{number:02d}", "path", "reject", None, text))
         return self.cases
 
-    def _add(self, role: Role, expect: Expect, case_id: str, content: bytes, name: bytes | None = None) -> None:
+    def _add(
+        self, role: Role, expect: Expect, case_id: str, content: bytes, name: bytes | None = None, mouth: Mouth = "any"
+    ) -> None:
         path = self._folder / case_id
         path.write_bytes(content)
-        self.cases.append(Case(case_id, role, expect, path, case_id.encode() if name is None else name))
+        self.cases.append(Case(case_id, role, expect, path, case_id.encode() if name is None else name, mouth))
 
-    def _add_sound(self, mouth: Literal["moves", "rests", "any"], case_id: str, content: bytes) -> None:
-        """Sound that is accepted, and what the mouth makes of it."""
-        path = self._folder / case_id
-        path.write_bytes(content)
-        self.cases.append(Case(case_id, "audio", "accept", path, case_id.encode(), mouth))
+    def _add_sound(self, mouth: Mouth, case_id: str, content: bytes) -> None:
+        self._add("audio", "accept", case_id, content, mouth=mouth)
 
     def _scripts(self) -> None:
         canary = f"http://127.0.0.1:{self._port}"
@@ -161,12 +131,12 @@ class SmallCorpus:
         self._add("audio", "reject", "no_rate.wav", wav(self._pcm(), rate=0))
         self._add("audio", "reject", "rate_4g.wav", wav(self._pcm(), rate=4_000_000_000))
         self._add("audio", "reject", "no_sound.mp4", silent_video)
-        self._add("audio", "either", "forty_channels.wav", wav(self._pcm(), num_channels=40))
+        self._add("audio", "either", "forty_channels.wav", wav(self._pcm(), channels=40))
 
     def _odd_sound(self) -> None:
         with_nan = self._voice.copy()
         with_nan[3000:5000], with_nan[6000:6100] = np.nan, np.inf
-        self._add("audio", "either", "nan.wav", wav(with_nan.astype("<f4").tobytes(), kind=3, num_bits=32))
+        self._add("audio", "either", "nan.wav", wav(with_nan.astype("<f4").tobytes(), kind=3, bits=32))
         self._add("audio", "either", "one_sample.wav", wav(self._pcm()[:2]))
         self._add_sound("moves", "size_lies.wav", wav(self._pcm(), num_bytes=2**32 - 40))
         self._add_sound("moves", "odd_end.wav", wav(self._pcm())[:-1001])
@@ -175,7 +145,7 @@ class SmallCorpus:
         self._add_sound("moves", "faint.wav", wav(_to_pcm(self._voice * 0.003)))
         self._add_sound("rests", "noise.wav", wav(_to_pcm(noise(1.0, _RATE))))
         turned = np.stack([self._voice, -self._voice], 1)
-        self._add_sound("moves", "out_of_phase.wav", wav(_to_pcm(turned), num_channels=2))
+        self._add_sound("moves", "out_of_phase.wav", wav(_to_pcm(turned), channels=2))
         self._add_sound("moves", "bare_sound", wav(self._pcm()))
 
     def _dear_files(self) -> None:
@@ -184,8 +154,8 @@ class SmallCorpus:
         for name, path in {
             "fast.mp4": write_fast_video(folder / "a.mp4", 400_000),
             "hours_frozen.mp4": write_frozen_video(folder / "b.mp4", 3000),
-            "texts.png": write_text_picture(folder / "c.png", 1000, 10_000_000),
-            "one_text.png": write_text_picture(folder / "c.png", 1, 200_000_000),
+            "texts.png": write_png(folder / "c.png", packed_text(b"zTXt", 10_000_000) * 1000),
+            "one_text.png": write_png(folder / "j.png", packed_text(b"zTXt", 200_000_000)),
             "many_edits.mp4": write_edited_video(folder / "d.mp4", 10_000),
         }.items():
             self._add("video", "reject", name, path.read_bytes())
@@ -203,35 +173,10 @@ class SmallCorpus:
         return _to_pcm(self._voice)
 
 
-def wav(
-    samples: bytes,
-    *,
-    rate: int = _RATE,
-    kind: int = 1,
-    num_bits: int = 16,
-    num_channels: int = 1,
-    num_bytes: int | None = None,
-) -> bytes:
-    """A WAV file with the given header fields, true or not (`kind` 1: integers, 3: floats)."""
-    declared = len(samples) if num_bytes is None else num_bytes
-    block = num_channels * num_bits // 8
-    byte_rate = min(rate * block, 2**32 - 1)
-    form = struct.pack("<IHHIIHH", 16, kind, num_channels, rate, byte_rate, block, num_bits)
-    total = struct.pack("<I", min(declared + 36, 2**32 - 1))
-    return b"RIFF" + total + b"WAVEfmt " + form + b"data" + struct.pack("<I", declared) + samples
-
-
 def png_bomb(side: int) -> bytes:
-    """A valid square grey PNG of a few hundred kilobytes."""
-    packer = zlib.compressobj(9)
-    row = bytes(side + 1)
-    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    packed = [
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(side * (side + 1)), 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 def _to_pcm(samples: NDArray[np.floating]) -> bytes:
@@ -245,7 +190,6 @@ def _patch(content: bytes, box: bytes, offset: int, value: bytes) -> bytes:
 
 
 def _flip(content: bytes) -> bytes:
-    """Sixty wrong bytes in the middle of the pictures."""
     rng = np.random.default_rng(3)
     flipped = bytearray(content)
     for at in rng.integers(len(content) * 4 // 10, len(content) * 6 // 10, 60):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import struct
+import subprocess
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from benchmarks.watermark.attacks import normal_scheduling
 from config import MediaLimits
 from media.probe import ColourTags, VideoInfo
+from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 
 LIMITS = MediaLimits()
@@ -66,9 +71,10 @@ def write_video(
     options: dict[str, str] | None = None,
     tags: dict[str, int] | None = None,
     audio_seconds: float = 0.0,
+    container_format: str | None = None,
 ) -> Path:
     """A video whose frame k shows `picture(k)`, upright once the display matrix is honoured."""
-    with normal_scheduling(), av.open(path, "w") as container:
+    with normal_scheduling(), av.open(path, "w", format=container_format) as container:
         assert isinstance(container, OutputContainer)
         stream: Any = container.add_stream(codec, rate=fps, options={"crf": "18", **(options or {})})
         coded = size if rotation % 180 == 0 else size[::-1]
@@ -109,33 +115,10 @@ def write_still(path: Path, codec: str, pixel_format: str, size: tuple[int, int]
 
 def write_cover_picture(path: Path) -> Path:
     """Half a second of sound with a picture beside it, as music files have."""
-    with av.open(path, "w") as container:
-        assert isinstance(container, OutputContainer)
-        sound: Any = container.add_stream("libmp3lame", rate=44100, layout="mono")
-        cover: Any = container.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 192, 128, "yuvj420p"
-        cover.disposition = Disposition.attached_pic
-        frame = frame_of(picture(7, 192, 128), "yuvj420p")
-        frame.pts, frame.time_base = 0, Fraction(1)
-        for packet in [*cover.encode(frame), *cover.encode(None)]:
-            container.mux(packet)
-        for block in audio_frames(noise(0.5, 44100)[None], 44100, "fltp"):
-            container.mux(sound.encode(block))
-        container.mux(sound.encode(None))
-    return path
-
-
-def write_animation(path: Path, codec: str, pixel_format: str, num_frames: int) -> Path:
-    """An animated picture whose frame k shows `picture(k)`, ten frames a second."""
-    with av.open(path, "w", format=codec) as container:
-        assert isinstance(container, OutputContainer)
-        stream: Any = container.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = 192, 128, pixel_format
-        for number in range(num_frames):
-            frame = frame_of(picture(number, 192, 128), pixel_format)
-            frame.pts, frame.time_base = number, Fraction(1, 10)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    sound = write_audio(path.with_name("sound.mp3"), noise(0.5, 44100)[None], 44100, "libmp3lame")
+    cover = write_still(path.with_name("cover.jpg"), "mjpeg", "yuvj420p")
+    options = ("-i", sound, "-i", cover, "-map", "0", "-map", "1", "-c", "copy", "-disposition:v", "attached_pic")
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *options, path], check=True)
     return path
 
 
@@ -171,14 +154,17 @@ def write_audio(
     sample_format: str = "fltp",
     container_format: str | None = None,
     start_seconds: float = 0.0,
+    gap_seconds: float = 0.0,
 ) -> Path:
-    """(channels, n) float samples as a file; time stamps begin at `start_seconds`."""
+    """(channels, n) float samples as a file; time stamps begin at `start_seconds`, with a gap after half a second."""
     with av.open(path, "w", format=container_format) as container:
         assert isinstance(container, OutputContainer)
         layout = "mono" if len(samples) == 1 else "stereo"
         stream: Any = container.add_stream(codec, rate=sample_rate, layout=layout, format=sample_format)
         for frame in audio_frames(samples, sample_rate, sample_format):
-            frame.pts = (frame.pts or 0) + round(start_seconds * sample_rate)
+            pts = frame.pts or 0
+            later = start_seconds + (gap_seconds if pts >= sample_rate // 2 else 0)
+            frame.pts = pts + round(later * sample_rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
@@ -193,22 +179,9 @@ def lag_seconds(heard: NDArray[np.float32], expected: NDArray[np.float32], sampl
 
 
 def info_of(width: int, height: int, fps: Fraction = Fraction(25), num_frames: int = 1, **changes: Any) -> VideoInfo:
-    """A video's description for a writer."""
-    fields: dict[str, Any] = {
-        "width": width,
-        "height": height,
-        "fps": fps,
-        "num_frames": num_frames,
-        "duration_seconds": float(num_frames / fps),
-        "rotation": 0,
-        "is_still": False,
-        "is_variable_rate": False,
-        "colour": ColourTags(1, False, 1, 1),
-        "codec": "h264",
-        "pixel_format": "yuv420p",
-        "has_audio": False,
-    }
-    return VideoInfo(**{**fields, **changes})
+    colour, seconds = ColourTags(1, False, 1, 1), float(num_frames / fps)
+    info = VideoInfo(width, height, fps, num_frames, seconds, 0, False, False, colour, "h264", "yuv420p", False)
+    return dataclasses.replace(info, **changes)
 
 
 def planes_of(number: int, width: int, height: int) -> YuvFrame:
@@ -231,8 +204,109 @@ class NumberedFrames:
         pass
 
 
+def write_segment(path: Path, frames: Iterable[int], writer: SegmentWriter, size: tuple[int, int] = (192, 128)) -> Path:
+    """The pictures of these numbers, encoded."""
+    for number in frames:
+        writer.write(planes_of(number, *size))
+    path.write_bytes(writer.finish())
+    return path
+
+
 def decode_all(path: Path) -> list[tuple[int, NDArray[np.uint8]]]:
     """(pts, flat yuv420p) of every frame, by PyAV alone."""
     with av.open(path) as container:
         frames = container.decode(video=0)
         return [(frame.pts or 0, np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)) for frame in frames]
+
+
+def write_fast_video(path: Path, fps: int, num_frames: int = 75) -> Path:
+    """A video whose frames follow one another at a rate that no camera has."""
+    return write_video(path, num_frames, fps=Fraction(25), pts=range(num_frames), time_base=Fraction(1, fps))
+
+
+def write_frozen_video(path: Path, freeze_seconds: float, num_before: int = 50, num_after: int = 25) -> Path:
+    """25 fps in milliseconds; the picture before the gap stands still for `freeze_seconds`."""
+    late = [num_before * 40 + round(1000 * freeze_seconds) + 40 * k for k in range(num_after)]
+    pts = [40 * k for k in range(num_before)] + late
+    return write_video(path, len(pts), pts=pts, time_base=Fraction(1, 1000))
+
+
+def write_sound_with_gap(path: Path, gap_seconds: float, codec: str) -> Path:
+    """Half a second of sound, a hole in the time stamps, half a second of sound."""
+    kind = "flt" if codec == "libopus" else "fltp"
+    return write_audio(path, noise(1.0, 48000)[None], 48000, codec, sample_format=kind, gap_seconds=gap_seconds)
+
+
+def wav(
+    samples: bytes, *, rate: int = 16000, kind: int = 1, bits: int = 16, channels: int = 1, num_bytes: int | None = None
+) -> bytes:
+    """A WAV file with the given header fields, true or not (`kind` 1: integers, 3: floats)."""
+    declared = len(samples) if num_bytes is None else num_bytes
+    block = channels * bits // 8
+    form = struct.pack("<IHHIIHH", 16, kind, channels, rate, min(rate * block, 2**32 - 1), block, bits)
+    total = struct.pack("<I", min(declared + 36, 2**32 - 1))
+    return b"RIFF" + total + b"WAVEfmt " + form + b"data" + struct.pack("<I", declared) + samples
+
+
+def write_loud_wav(path: Path, value: float) -> Path:
+    """Half a second of 64-bit float sound with `value` in it twice."""
+    samples = noise(0.5, 16000).astype("<f8")
+    samples[3000], samples[5000] = value, -value
+    path.write_bytes(wav(samples.tobytes(), kind=3, bits=64))
+    return path
+
+
+def write_chained_ogg(path: Path, num_channels: tuple[int, ...] = (1, 2)) -> Path:
+    """Whole Ogg files one behind the other, as internet radio sends them; FFmpeg cannot change channels on the way."""
+    parts = []
+    for number, channels in enumerate(num_channels):
+        part = path.with_suffix(f".{number}.ogg")
+        samples = np.repeat(noise(0.6, 48000, number)[None], channels, 0)
+        write_audio(part, samples, 48000, "libopus", sample_format="s16")
+        parts.append(part.read_bytes())
+        part.unlink()
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def packed_text(kind: bytes, num_bytes: int) -> bytes:
+    """A compressed text of zeros."""
+    return png_chunk(kind, b"Comment\0\0" + zlib.compress(bytes(num_bytes), 9))
+
+
+def write_png(path: Path, chunks: bytes) -> Path:
+    """A good picture with these chunks before its pixels."""
+    still = write_still(path, "png", "rgb24").read_bytes()
+    path.write_bytes(still[:33] + chunks + still[33:])
+    return path
+
+
+def write_tagged_sound(path: Path, num_frames: int) -> Path:
+    """An MP3 with an ID3 tag of `num_frames` texts, each of another name."""
+    sound = write_audio(path, noise(1.0, 44100)[None], 44100, "libmp3lame").read_bytes()
+    texts = (b"\0k%d\0v%d" % (number, number) for number in range(num_frames))
+    frames = b"".join(b"TXXX" + _syncsafe(len(text)) + bytes(2) + text for text in texts)
+    path.write_bytes(b"ID3\4\0\0" + _syncsafe(len(frames)) + frames + sound)
+    return path
+
+
+def write_edited_video(path: Path, num_edits: int) -> Path:
+    """An MP4 whose edit list shows its last frames `num_edits` times, each time from the one key frame before them."""
+    movie = bytearray(write_video(path, 250, gop=250, size=(64, 64)).read_bytes())
+    at = movie.index(b"elst") - 4
+    (size,) = struct.unpack_from(">I", movie, at)
+    edits = struct.pack(">IiI", 100, 240 * 512, 65536) * num_edits  # 100 ms; 512 units a frame
+    box = struct.pack(">I4sII", 16 + len(edits), b"elst", 0, num_edits) + edits
+    for name in (b"moov", b"trak", b"edts"):
+        start = movie.index(name) - 4
+        struct.pack_into(">I", movie, start, struct.unpack_from(">I", movie, start)[0] + len(box) - size)
+    path.write_bytes(movie[:at] + box + movie[at + size :])
+    return path
+
+
+def _syncsafe(number: int) -> bytes:
+    return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))

@@ -26,10 +26,6 @@ from media.probe import probe_video
 from media.reader import FrameReader
 
 
-def crash() -> None:
-    ctypes.string_at(0)
-
-
 def hoard(num_bytes: int) -> int:
     return int(np.ones(num_bytes, np.uint8).sum())
 
@@ -66,14 +62,6 @@ def write_much(path: Path, num_bytes: int) -> None:
     path.write_bytes(bytes(num_bytes))
 
 
-def process_id() -> int:
-    return os.getpid()
-
-
-def parent_id() -> int:
-    return os.getppid()
-
-
 def kill_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -82,18 +70,6 @@ def decode_all(path: Path) -> int:
     info = probe_video(path, MediaLimits())
     with FrameReader(path, info, 0) as reader:
         return len(list(reader.read(range(info.num_frames))))
-
-
-def echo(value: bytes) -> bytes:
-    return value
-
-
-def read(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-def environment() -> str:
-    return Path("/proc/self/environ").read_text()
 
 
 def in_status(name: str) -> str:
@@ -222,10 +198,6 @@ class Trap:
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return Path.touch, (self._path,)
-
-
-def tries_without_fork() -> str:
-    return "passwords" if Path("/etc/passwd").read_bytes() else ""
 
 
 def stay_with_children(pid_file: Path, channel: Channel) -> None:

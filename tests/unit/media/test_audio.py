@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.audio import SPEECH_SAMPLE_RATE, AudioTrack, extract_speech, num_output_frames, read_speech
+from media.audio_extent import PROBE_TOLERANCE_SECONDS, AudioExtent
+from media.audio_parts import AudioPart, Blocks, SoundFormat, decoded, extract_parts, mixed_parts
 from media.probe import probe_audio
-from tests.unit.media.clips import LIMITS, lag_seconds, noise, write_audio
+from tests.unit.media.clips import LIMITS, lag_seconds, noise, wav, write_audio, write_chained_ogg, write_sound_with_gap
 
 SECONDS = 2.3
 CODECS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
@@ -83,21 +85,13 @@ def test_read_speech_outside_the_file_is_zero(tmp_path: Path) -> None:
     assert np.array_equal(part[800:2400], np.full(1600, 0.5, np.float32))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "fps", "expected"),
-    [
-        (10.0, Fraction(25), 250),
-        (10.0 + 1e-9, Fraction(25), 250),
-        (10.001, Fraction(25), 251),
-        (0.1 + 0.2, Fraction(10), 3),
-        (1.001, Fraction(30000, 1001), 30),
-        (0.00001, Fraction(25), 1),
-        (160001 / 16000, Fraction(25), 251),
-        (3600.0, Fraction(30000, 1001), 107893),
-    ],
-)
-def test_num_output_frames_rounds_up(seconds: float, fps: Fraction, expected: int) -> None:
-    assert num_output_frames(seconds, fps) == expected
+def test_num_output_frames_rounds_up() -> None:
+    for fps, expected in (
+        (Fraction(25), {10.0: 250, 10.0 + 1e-9: 250, 10.001: 251, 0.00001: 1, 160001 / 16000: 251}),
+        (Fraction(10), {0.1 + 0.2: 3}),
+        (Fraction(30000, 1001), {1.001: 30, 3600.0: 107893}),
+    ):
+        assert {seconds: num_output_frames(seconds, fps) for seconds in expected} == expected
 
 
 def _speech_of(path: Path) -> NDArray[np.float32]:
@@ -162,11 +156,8 @@ def test_extract_speech_64_bit_pcm_equals_16_bit(tmp_path: Path) -> None:
 
 
 def _write_pcm(path: Path, samples: NDArray[np.float32], bits: int) -> None:
-    scaled = np.round(samples.astype(np.float64) * 2.0 ** (bits - 1)).astype(f"<i{bits // 8}").tobytes()
-    width = bits // 8
-    head = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 16000, 16000 * width, width, bits)
-    body = b"WAVE" + head + struct.pack("<4sI", b"data", len(scaled)) + scaled
-    path.write_bytes(struct.pack("<4sI", b"RIFF", len(body)) + body)
+    scaled = np.round(samples.astype(np.float64) * 2.0 ** (bits - 1)).astype(f"<i{bits // 8}")
+    path.write_bytes(wav(scaled.tobytes(), bits=bits))
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.25])
@@ -179,3 +170,161 @@ def test_extract_speech_speed_keeps_the_pitch(tmp_path: Path, speed: float) -> N
     assert len(samples) == pytest.approx(4 / speed * 16000, abs=1)
     loudest = np.abs(np.fft.rfft(samples)).argmax() * 16000 / len(samples)
     assert loudest == pytest.approx(440, abs=3)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_probe_audio_length_is_the_decoded_one(tmp_path: Path, name: str) -> None:
+    """Padding does not count, and nothing is accepted that fails later, when it is decoded."""
+    file, codec, rate, options = CODECS[name]
+    path = write_audio(tmp_path / file, noise(SECONDS, rate)[None], rate, codec, **options)
+    probe_audio(path, MediaLimits(max_audio_seconds=SECONDS))
+    counted = probe_audio(path, LIMITS).duration_seconds
+    assert counted == pytest.approx(SECONDS, abs=0.06)
+    shortest = MediaLimits(max_audio_seconds=counted - PROBE_TOLERANCE_SECONDS + 0.06)  # padding of MP3
+    probe_audio(path, shortest)
+    extract_speech(path, tmp_path / "s.npy", shortest)
+    with pytest.raises(MediaLimitError, match="of audio, found 2.3"):
+        probe_audio(path, MediaLimits(max_audio_seconds=SECONDS - 0.5))
+
+
+@pytest.mark.parametrize(("file", "codec"), [("gap.mka", "libopus"), ("gap.m4a", "aac"), ("gap.mkv", "aac")])
+def test_probe_audio_long_gap_is_refused(tmp_path: Path, file: str, codec: str) -> None:
+    path = write_sound_with_gap(tmp_path / file, 10_200, codec)
+    with pytest.raises(MediaLimitError, match=r"^gap\.m..: expected at most 30\d s of gaps .* found 1\d+ s"):
+        probe_audio(path, LIMITS)
+    with pytest.raises(MediaLimitError, match="of gaps"):  # decoding all of it says the same
+        extract_speech(path, tmp_path / "s.npy", LIMITS)
+    assert probe_audio(path, MediaLimits(max_frozen_seconds=10_800)).duration_seconds == pytest.approx(10_201, abs=0.1)
+
+
+@pytest.mark.parametrize(("file", "gap_seconds"), [("gap.ogg", 10_200), ("pause.mka", 60)])
+def test_probe_audio_gap_counts_as_when_decoded(tmp_path: Path, file: str, gap_seconds: float) -> None:
+    path = write_sound_with_gap(tmp_path / file, gap_seconds, "libopus")
+    found = probe_audio(path, LIMITS).duration_seconds
+    assert found == pytest.approx(extract_speech(path, tmp_path / "s.npy", LIMITS).duration_seconds, abs=0.1)
+    if file == "pause.mka":
+        assert found == pytest.approx(61, abs=0.1)
+
+
+def test_audio_extent_allows_gaps_as_long_as_the_audio() -> None:
+    extent = AudioExtent()
+    extent.add(900.0, 0.0)
+    assert extent.gap_seconds == 900
+    for second in range(600):
+        extent.add(900.0 + second, 1.0)
+    extent.check("talk.mka", LIMITS)
+    with pytest.raises(MediaLimitError):
+        extent.check("talk.mka", MediaLimits(max_frozen_seconds=200))
+
+
+def test_probe_audio_chained_ogg_that_changes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"^changes\.ogg: expected audio of one rate and layout"):
+        probe_audio(write_chained_ogg(tmp_path / "changes.ogg"), LIMITS)
+    same = write_chained_ogg(tmp_path / "same.ogg", (1, 1))
+    assert probe_audio(same, LIMITS).duration_seconds == pytest.approx(1.2, abs=0.06)
+    extract_speech(same, tmp_path / "s.npy", LIMITS)
+    assert len(np.load(tmp_path / "s.npy", mmap_mode="r")) == pytest.approx(1.2 * 16000, abs=200)
+
+
+RATE = 16000
+MONO = SoundFormat(RATE, "mono")
+_FADE = RATE // 100  # longer than the fade at the ends of a part
+
+
+def _file(path: Path, samples: NDArray[np.floating]) -> Path:
+    return write_audio(path, samples[np.newaxis].astype(np.float32), RATE, "pcm_f32le", sample_format="flt")
+
+
+class _Opened:
+    """Decodes files, and counts how often each is opened."""
+
+    def __init__(self) -> None:
+        self.paths: list[Path] = []
+
+    def __call__(self, path: Path) -> Blocks:
+        self.paths.append(path)
+        return decoded(path, MONO, LIMITS)
+
+
+def _mixed(parts: Sequence[AudioPart[Path]], opened: _Opened | None = None) -> NDArray[np.float32]:
+    made: NDArray[np.float32] = np.concatenate(list(mixed_parts(parts, MONO, opened or _Opened())), axis=1)[0]
+    return made
+
+
+def test_mixed_parts_are_placed_in_time(tmp_path: Path) -> None:
+    first, second = noise(2.0, RATE), noise(3.0, RATE, seed=2)
+    files = _file(tmp_path / "a.wav", first), _file(tmp_path / "b.wav", second)
+    made = _mixed([AudioPart(files[1], 2.0, 3.5, file_start=1.0), AudioPart(files[0], 0.25, 1.0)])
+    expected = np.zeros(round(3.5 * RATE))
+    expected[RATE // 4 : RATE] = first[: 3 * RATE // 4]
+    expected[2 * RATE : 7 * RATE // 2] = second[RATE : 5 * RATE // 2]
+    assert len(made) == len(expected)
+    inside = np.ones(len(made), bool)
+    for edge in (RATE // 4, RATE, 2 * RATE, 7 * RATE // 2):
+        inside[max(edge - _FADE, 0) : edge + _FADE] = False
+    np.testing.assert_allclose(made[inside], expected[inside], atol=1e-6)
+
+
+def test_mixed_parts_gain_is_ignored_by_extract_parts(tmp_path: Path) -> None:
+    file = _file(tmp_path / "a.wav", 0.1 * noise(1.0, RATE))
+    plain, softer = AudioPart(file, 0.0, 1.0), AudioPart(file, 0.0, 1.0, gain_db=-20.0)
+    np.testing.assert_allclose(_mixed([softer]), 0.1 * _mixed([plain]), atol=1e-6)
+    np.testing.assert_allclose(_mixed([plain, softer]), 1.1 * _mixed([plain]), atol=1e-6)
+    for name, part in (("plain", plain), ("softer", softer)):
+        extract_parts([part], tmp_path / name, LIMITS, 1.0)
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "softer").read_bytes()
+
+
+def test_mixed_parts_overlapping_are_added(tmp_path: Path) -> None:
+    first, second = 0.4 * noise(2.0, RATE), 0.4 * noise(2.0, RATE, seed=2)
+    files = _file(tmp_path / "a.wav", first), _file(tmp_path / "b.wav", second)
+    made = _mixed([AudioPart(files[0]), AudioPart(files[1], 1.0)])
+    assert len(made) == 3 * RATE
+    np.testing.assert_allclose(made[RATE + _FADE : 2 * RATE], first[RATE + _FADE :] + second[_FADE:RATE], atol=1e-6)
+
+
+def test_mixed_parts_shared_part_of_a_file_is_mixed_once(tmp_path: Path) -> None:
+    samples = noise(3.0, RATE)
+    file = _file(tmp_path / "a.wav", samples)
+    made = _mixed([AudioPart(file, 0.5, 2.0, 0.5), AudioPart(file, 1.0, 2.5, 1.0)])
+    np.testing.assert_allclose(made[8000 + _FADE : 40000 - _FADE], samples[8000 + _FADE : 40000 - _FADE], atol=1e-6)
+
+
+def test_mixed_parts_of_many_turns_open_each_file_once(tmp_path: Path) -> None:
+    files = _file(tmp_path / "a.wav", noise(4.0, RATE)), _file(tmp_path / "b.wav", noise(4.0, RATE, seed=2))
+    opened = _Opened()
+    turns = [AudioPart(files[number % 2], number / 10, number / 10 + 0.1, number / 10) for number in range(40)]
+    _mixed(turns, opened)
+    assert sorted(opened.paths) == sorted(files)
+
+
+def test_mixed_parts_whole_or_out_of_order_are_unchanged(tmp_path: Path) -> None:
+    samples = noise(2.0, RATE)
+    file = _file(tmp_path / "a.wav", samples)
+    np.testing.assert_array_equal(_mixed([AudioPart(file)]), samples.astype(np.float32))
+    made = _mixed([AudioPart(file, 0.0, 1.0, 1.0), AudioPart(file, 1.0, 2.0, 0.0)])
+    np.testing.assert_allclose(made[_FADE : RATE - _FADE], samples[RATE + _FADE : 2 * RATE - _FADE], atol=1e-6)
+    np.testing.assert_allclose(made[RATE + _FADE : -_FADE], samples[_FADE : RATE - _FADE], atol=1e-6)
+
+
+def test_mixed_parts_fade_at_their_ends(tmp_path: Path) -> None:
+    file = _file(tmp_path / "a.wav", np.full(2 * RATE, 0.5))
+    made = _mixed([AudioPart(file, 0.5, 1.5, 0.25)])
+    assert np.abs(np.diff(made)).max() < 0.5 / 40
+
+
+def test_extract_parts_have_the_length_of_the_video(tmp_path: Path) -> None:
+    samples = noise(1.0, RATE)
+    file = _file(tmp_path / "a.wav", samples)
+    info = extract_parts([AudioPart(file, 1.0, 1.5)], tmp_path / "s.npy", LIMITS, 3.0)
+    assert info.duration_seconds == 3.0
+    made = read_speech(tmp_path / "s.npy", 0, 4)
+    np.testing.assert_allclose(made[RATE + _FADE : 24000 - _FADE], samples[_FADE : RATE // 2 - _FADE], atol=1e-4)
+    assert not made[:RATE].any() and not made[3 * RATE // 2 :].any()
+    assert extract_parts([AudioPart(file, 1.0)], tmp_path / "s.npy", LIMITS, 1.5).duration_seconds == 1.5
+
+
+def test_extract_parts_file_without_audio_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("hello")
+    with pytest.raises(MediaError, match=r"text\.wav"):
+        extract_parts([AudioPart(tmp_path / "text.wav", 1.0)], tmp_path / "s.npy", LIMITS, 3.0)

@@ -15,7 +15,7 @@ from PIL import Image
 from errors import MediaError, StoredFileError
 from media.preview import LivePreview, finished_preview, thumbnail
 from media.writer import SegmentWriter
-from tests.unit.media.clips import decode_all, info_of, planes_of
+from tests.unit.media.clips import decode_all, info_of, planes_of, write_segment
 from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, SegmentedJob
 
 
@@ -25,7 +25,6 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def _boxes(stream: bytes) -> list[str]:
-    """Names of the boxes at the top, each of them whole."""
     names, place = [], 0
     while place < len(stream):
         size, name = struct.unpack_from(">I4s", stream, place)
@@ -87,15 +86,9 @@ def test_live_preview_missing_segment_is_skipped(job: SegmentedJob, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("width", "height", "expected"), [(640, 480, (320, 240)), (128, 192, (128, 192))])
-def test_thumbnail_is_the_first_frame_scaled_down(
-    tmp_path: Path, width: int, height: int, expected: tuple[int, int]
-) -> None:
-    writer = SegmentWriter(info_of(width, height, Fraction(25)), 20, "veryfast")
-    planes = planes_of(3, width, height)
-    for _ in range(5):
-        writer.write(planes)
-    path = tmp_path / "segment.mp4"
-    path.write_bytes(writer.finish())
+def test_thumbnail_is_scaled_first_frame(tmp_path: Path, width: int, height: int, expected: tuple[int, int]) -> None:
+    planes, writer = planes_of(3, width, height), SegmentWriter(info_of(width, height), 20, "veryfast")
+    path = write_segment(tmp_path / "segment.mp4", [3] * 5, writer, (width, height))
     picture = Image.open(io.BytesIO(thumbnail(path)))
     assert (picture.format, picture.size) == ("JPEG", expected)
     shown = np.asarray(picture.convert("L"), np.float64)

@@ -2,22 +2,41 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
+import subprocess
+import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av.error
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
 from config import MediaLimits
-from errors import MediaError, MediaLimitError
-from media.container import open_container
+from errors import InputError, MediaError, MediaLimitError, StoredFileError
+from media import container
+from media.container import ffmpeg_errors, file_status, open_container
+from media.frame_rate import FrameRate, frame_rate
+from media.headers import MAX_TEXTS
 from media.probe import probe_audio, probe_video
 from media.reader import FrameReader
-from tests.unit.media.bombs import write_edited_video
-from tests.unit.media.clips import LIMITS, noise, write_audio, write_cover_picture, write_still, write_video
+from tests.unit.media.clips import (
+    LIMITS,
+    noise,
+    number_of,
+    packed_text,
+    png_chunk,
+    write_audio,
+    write_cover_picture,
+    write_edited_video,
+    write_fast_video,
+    write_frozen_video,
+    write_png,
+    write_still,
+    write_video,
+)
 
 
 def test_probe_video_describes_a_video(h264: Path) -> None:
@@ -27,13 +46,8 @@ def test_probe_video_describes_a_video(h264: Path) -> None:
     assert info.has_audio and not info.is_still and not info.is_variable_rate
 
 
-@pytest.mark.parametrize(
-    ("suffix", "rate"),
-    [
-        *(("mp4", rate) for rate in (Fraction(30000, 1001), Fraction(24000, 1001), Fraction(50), Fraction(15))),
-        *((suffix, rate) for suffix in ("mkv", "ts") for rate in (Fraction(30000, 1001), Fraction(30))),
-    ],
-)
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(50), Fraction(15)])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_probe_video_frame_rate_is_exact(tmp_path: Path, suffix: str, rate: Fraction) -> None:
     info = probe_video(write_video(tmp_path / f"v.{suffix}", 40, fps=rate), LIMITS)
     assert (info.fps, info.num_frames, info.is_variable_rate) == (rate, 40, False)
@@ -164,19 +178,12 @@ def test_probe_animation_of_many_tiny_frames_is_rejected(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "limits",
-    [
-        {"max_pixels": 10_000},
-        {"max_video_seconds": 1.0},
-        {"max_video_frames": 10},
-        {"max_upload_bytes": 1000},
-        {"max_streams": 1},
-    ],
-    ids=lambda limits: next(iter(limits)),
+    ("limit", "value"),
+    [("pixels", 10_000), ("video_seconds", 1), ("video_frames", 10), ("upload_bytes", 1000), ("streams", 1)],
 )
-def test_probe_video_beyond_a_limit_is_refused(h264: Path, limits: dict[str, Any]) -> None:
+def test_probe_video_beyond_a_limit_is_refused(h264: Path, limit: str, value: int) -> None:
     with pytest.raises(MediaLimitError, match=r"h264\.mp4: expected at most"):
-        probe_video(h264, MediaLimits(**limits))
+        probe_video(h264, MediaLimits.model_validate({f"max_{limit}": value}))
     with pytest.raises(MediaLimitError, match="at most 1 s"):
         probe_audio(h264, MediaLimits(max_audio_seconds=1.0))
 
@@ -186,8 +193,7 @@ def test_probe_video_picture_with_too_many_pixels_is_refused(tmp_path: Path) -> 
     with pytest.raises(MediaLimitError, match=r"big\.png"):
         probe_video(path, MediaLimits(max_pixels=1_000_000))
     png = path.read_bytes()
-    header = b"IHDR" + struct.pack(">II", 20_000, 20_000) + png[24:29]
-    path.write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
+    path.write_bytes(png[:8] + png_chunk(b"IHDR", struct.pack(">II", 20_000, 20_000) + png[24:29]) + png[33:])
     with pytest.raises(MediaLimitError, match="too many pixels"):  # more than FFmpeg takes
         probe_video(path, LIMITS)
 
@@ -222,3 +228,166 @@ def test_probe_video_long_edit_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaLimitError, match=r"many\.mp4: expected an edit list that decodes at most"):
         probe_video(write_edited_video(tmp_path / "many.mp4", 10_000), LIMITS)
     assert probe_video(write_edited_video(tmp_path / "few.mp4", 50), LIMITS).num_frames == 150
+
+
+def test_open_deleted_file_is_missing(sample_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment = tmp_path / "000002.mp4"
+    segment.write_bytes(sample_video.read_bytes())
+    status = file_status(segment)
+    monkeypatch.setattr(container, "file_status", lambda path: status)
+    monkeypatch.setattr(container, "_picture_format", lambda path: None)
+    segment.unlink()
+    with pytest.raises(StoredFileError, match=r"000002\.mp4: .* missing"):
+        open_container(segment, MediaLimits())
+
+
+_INVALID = (1094995529, "Invalid data found when processing input")
+
+
+def _log_line(words: str) -> Any:
+    return 16, "mov", words
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "found"),
+    [
+        (av.error.InvalidDataError(*_INVALID), MediaError, "damaged, incomplete or of another type. Check that"),
+        (av.error.DecoderNotFoundError(1128613112, "Decoder not found"), MediaError, "not supported. Convert it"),
+        (av.error.PatchWelcomeError(1163346256, "Not yet implemented"), MediaError, "not supported. Convert it"),
+        (av.error.MemoryError(12, "Cannot allocate memory"), MediaLimitError, "too much memory to be read. Send"),
+        (
+            av.error.InvalidDataError(*_INVALID, log=_log_line("Picture size exceeds specified max pixel count 9")),
+            MediaLimitError,
+            "too many pixels. Send a smaller one (limit: limits.max_pixels)",
+        ),
+    ],
+)
+def test_ffmpeg_errors_are_explained_and_logged(
+    error: av.error.FFmpegError, kind: type[InputError], found: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(kind) as caught, ffmpeg_errors(Path("/uploads/me.mp4"), "a video"):
+        raise error
+    message = str(caught.value)
+    assert message.startswith("me.mp4: expected a video, found a ") and found in message
+    assert str(error.strerror) not in message and "FFmpeg" not in message
+    assert str(error.strerror) in caplog.text
+
+
+def test_ffmpeg_errors_log_one_printable_line(caplog: pytest.LogCaptureFixture) -> None:
+    words = "title\nERROR: forged\x1b[31m" + "x" * 5000
+    with pytest.raises(MediaError), ffmpeg_errors(Path("me.mp4"), "a video"):
+        raise av.error.InvalidDataError(*_INVALID, log=_log_line(words))
+    (logged,) = caplog.messages
+    assert logged.isprintable() and len(logged) < 400
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_probe_video_png_with_one_long_text_is_refused(tmp_path: Path, kind: bytes) -> None:
+    path = write_png(tmp_path / "bomb.png", packed_text(kind, 64 << 20))
+    assert path.stat().st_size < 1 << 17
+    with pytest.raises(MediaLimitError, match=r"bomb\.png: expected at most 16 MiB of texts"):
+        probe_video(path, LIMITS)
+
+
+def test_probe_video_png_texts_are_counted_together(tmp_path: Path) -> None:
+    with pytest.raises(MediaLimitError, match="16 MiB of texts"):
+        probe_video(write_png(tmp_path / "t.png", packed_text(b"zTXt", 10_000_000) * 1000), LIMITS)
+    names = b"".join(png_chunk(b"tEXt", b"k%d\0v" % number) for number in range(MAX_TEXTS + 1))
+    with pytest.raises(MediaLimitError, match=f"at most {MAX_TEXTS} texts"):
+        probe_video(write_png(tmp_path / "names.png", names), LIMITS)
+
+
+def test_probe_video_png_texts_of_a_second_picture_count(tmp_path: Path) -> None:
+    first, second = (
+        write_still(tmp_path / "a", "png", "rgb24"),
+        write_png(tmp_path / "b", packed_text(b"zTXt", 32 << 20)),
+    )
+    both = tmp_path / "both.png"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(MediaLimitError, match=r"both\.png"):
+        probe_video(both, LIMITS)
+
+
+def test_probe_video_png_colour_profile_keeps_the_process(tmp_path: Path, repo_root: Path) -> None:
+    path = write_png(tmp_path / "p.png", packed_text(b"iCCP", 1 << 20))
+    code = (
+        "import gc; from pathlib import Path; from config import MediaLimits; from media.probe import probe_video;"
+        f"probe_video(Path({str(path)!r}), MediaLimits()); gc.collect(); print('whole')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "whole\n")
+
+
+def test_probe_video_png_with_ordinary_texts_passes(tmp_path: Path) -> None:
+    texts = png_chunk(b"tEXt", b"p\0" + b"a" * 2**21) + packed_text(b"iCCP", 1 << 20) + png_chunk(b"zTXt", b"broken")
+    assert probe_video(write_png(tmp_path / "p.png", texts), LIMITS).is_still
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(write_png(tmp_path / "q.png", texts).read_bytes()[:500_000])
+    with pytest.raises(Exception, match=r"cut\.png"):
+        probe_video(cut, LIMITS)
+
+
+MS = Fraction(1, 1000)
+
+
+def rate_of(times_ms: Sequence[float], last_ms: int = 40) -> FrameRate:
+    return frame_rate(np.round(times_ms).astype(np.int64), MS, last_ms, ())
+
+
+def at(fps: float, num: int, start_ms: float = 0.0) -> list[float]:
+    return [start_ms + 1000 * k / fps for k in range(num)]
+
+
+def test_probe_video_frame_rate_above_240_is_refused(tmp_path: Path) -> None:
+    for fps in (400_000, 1000, 250):
+        path = write_fast_video(tmp_path / "fast.mp4", fps)
+        with pytest.raises(MediaLimitError, match=rf"fast.mp4: expected at most 240 frames per second, found {fps}\.$"):
+            probe_video(path, LIMITS)
+    assert probe_video(write_fast_video(tmp_path / "slow.mp4", 240), LIMITS).fps == 240
+
+
+@pytest.mark.parametrize("seconds", [0.48, 60.0])
+def test_probe_video_frozen_picture_keeps_rate_and_length(tmp_path: Path, seconds: float) -> None:
+    path = write_frozen_video(tmp_path / "frozen.mp4", seconds)
+    info = probe_video(path, LIMITS)
+    assert (info.fps, info.is_variable_rate) == (Fraction(25), True)
+    assert info.num_frames == round((3.0 + seconds) * 25)
+    assert info.frozen_seconds == pytest.approx(max(0.0, seconds + 0.04 - 0.5), abs=0.01)
+    with FrameReader(path, info, 0) as reader:
+        gap = round(25 * seconds)
+        numbers = [number_of(planes) for planes in reader.read([0, 10, 49, 50, 49 + gap // 2 - 1, 50 + gap, 74 + gap])]
+    assert numbers == [0, 10, 49, 49, 49, 50, 74]
+
+
+def test_probe_video_last_frame_does_not_set_the_rate(tmp_path: Path) -> None:
+    info = probe_video(write_frozen_video(tmp_path / "slide.mp4", 40.0, num_before=3, num_after=1), LIMITS)
+    assert (info.fps, info.num_frames) == (Fraction(25), 1004)
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "last_ms", "fps"),
+    [
+        ([*at(25, 20), *at(25, 20, 1300)], 40, 25),  # the rate is kept on both sides of a gap
+        ([t for k, t in enumerate(at(30, 300)) if k % 9], 33, 30),  # one frame in nine was lost
+        ([*at(30000 / 1001, 90), *at(30000 / 1001, 90, 70_000)], 33, Fraction(30000, 1001)),
+        ([*at(25, 20), *at(12.5, 20, 800)], 80, Fraction(50, 3)),  # two rates: their average
+        ([t + 4 * (k % 3) for k, t in enumerate(at(30, 60))], 33, 30),  # a telephone's jitter
+        ([300 * (k // 8) + k % 8 for k in range(64)], 293, Fraction(80, 3)),  # sent on in bursts
+        ([0, 20_000, 40_000, 60_000], 20_000, 25),  # pictures that are held
+    ],
+)
+def test_frame_rate_is_that_of_the_moving_part(times_ms: Sequence[float], last_ms: int, fps: Fraction) -> None:
+    assert float(rate_of(times_ms, last_ms).fps) == pytest.approx(float(fps), rel=2e-3)
+
+
+def test_frame_rate_lost_frames_are_not_frozen() -> None:
+    assert rate_of([*at(25, 20), *at(25, 20, 1200)]).frozen_seconds == 0.0
+    assert rate_of([*at(25, 20), *at(25, 20, 11_260)]).frozen_seconds == pytest.approx(10.0)
+
+
+def test_probe_video_frozen_for_hours_is_refused(tmp_path: Path) -> None:
+    path = write_frozen_video(tmp_path / "hours.mp4", 3000.0)
+    with pytest.raises(MediaLimitError, match=r"frozen for at most 30\d s, found 3000 s \(limits.max_frozen_seconds"):
+        probe_video(path, LIMITS)
+    assert probe_video(path, MediaLimits(max_frozen_seconds=3600)).fps == 25
+    assert probe_video(write_frozen_video(tmp_path / "minutes.mp4", 290.0), LIMITS).num_frames == 25 * 293

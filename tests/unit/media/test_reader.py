@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
@@ -16,14 +15,12 @@ from media.forward_decoder import ForwardDecoder
 from media.frame_table import frame_table
 from media.probe import probe_video
 from media.reader import FrameReader
-from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_animation, write_still, write_video
+from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_still, write_video
 
+X265 = {"x265-params": "log-level=none:pools=1"}
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    "hevc": ("mp4", {"codec": "libx265", "options": {"x265-params": "log-level=none:pools=1"}}),
-    "hevc-10-bit": (
-        "mp4",
-        {"codec": "libx265", "pixel_format": "yuv420p10le", "options": {"x265-params": "log-level=none:pools=1"}},
-    ),
+    "hevc": ("mp4", {"codec": "libx265", "options": X265}),
+    "hevc-10-bit": ("mp4", {"codec": "libx265", "pixel_format": "yuv420p10le", "options": X265}),
     "vp9-odd": (
         "webm",
         {"codec": "libvpx-vp9", "size": (255, 133), "options": {"deadline": "realtime", "cpu-used": "8"}},
@@ -63,7 +60,8 @@ def test_reader_any_order_gives_the_upright_frames(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize(("codec", "pixel_format"), [("gif", "rgb8"), ("apng", "rgb24")])
 def test_reader_animated_picture_has_all_frames(tmp_path: Path, codec: str, pixel_format: str) -> None:
-    path = write_animation(tmp_path / "a.png", codec, pixel_format, 12)
+    options: dict[str, Any] = {"pixel_format": pixel_format, "fps": Fraction(10), "container_format": codec}
+    path = write_video(tmp_path / "a.png", 12, codec=codec, **options)
     info = probe_video(path, LIMITS)
     assert (info.num_frames, info.fps, info.is_still) == (12, Fraction(10), False)
     order = [*range(12), *random.Random(3).sample(range(12), 12)]
@@ -89,26 +87,27 @@ def test_reader_planes_outlive_the_reader(h264: Path) -> None:
     assert [number_of(planes) for planes in held] == list(range(60))
 
 
-def _watch_seeks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    seeks: list[int] = []
-    plain_seek = ForwardDecoder.seek
+def _watch(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """The frames that are sought (`seek`) or decoded (`step`) from now on."""
+    seen: list[int] = []
+    plain = getattr(ForwardDecoder, name)
 
-    def seek(decoder: ForwardDecoder, frame: int) -> None:
-        seeks.append(frame)
-        plain_seek(decoder, frame)
+    def watched(decoder: ForwardDecoder, *frames: int, **options: int) -> Any:
+        made = plain(decoder, *frames, **options)
+        seen.extend(frames[:1] if name == "seek" else made[:1] if made else ())
+        return made
 
-    monkeypatch.setattr(ForwardDecoder, "seek", seek)
-    return seeks
+    monkeypatch.setattr(ForwardDecoder, name, watched)
+    return seen
 
 
 def test_reader_ascending_reads_do_not_seek(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = probe_video(h264, LIMITS)
     with FrameReader(h264, info, 0) as reader:
-        seeks = _watch_seeks(monkeypatch)
+        seeks = _watch(monkeypatch, "seek")
         for start in range(0, 60, 10):
-            assert [number_of(planes) for planes in reader.read(range(start, start + 10))] == list(
-                range(start, start + 10)
-            )
+            part = range(start, start + 10)
+            assert [number_of(planes) for planes in reader.read(part)] == list(part)
         assert seeks == []
         assert number_of(next(reader.read([3]))) == 3
         assert seeks == [3]
@@ -116,23 +115,8 @@ def test_reader_ascending_reads_do_not_seek(h264: Path, monkeypatch: pytest.Monk
         assert seeks == [3, 50]
 
 
-def _watch_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The frames that are decoded from now on."""
-    decoded: list[int] = []
-    plain_step = ForwardDecoder.step
-
-    def step(decoder: ForwardDecoder, skip_before: int = 0) -> tuple[int, VideoFrame] | None:
-        made = plain_step(decoder, skip_before)
-        if made is not None:
-            decoded.append(made[0])
-        return made
-
-    monkeypatch.setattr(ForwardDecoder, "step", step)
-    return decoded
-
-
 def test_reader_clips_of_a_long_video_are_decoded_once(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info, frame_bytes, decoded = probe_video(long_gop, LIMITS), 192 * 128 * 3 // 2, _watch_steps(monkeypatch)
+    info, frame_bytes, decoded = probe_video(long_gop, LIMITS), 192 * 128 * 3 // 2, _watch(monkeypatch, "step")
     clips = [*range(5, 25), *range(60, 80), *range(100, 110)]
     with FrameReader(long_gop, info, 50 * frame_bytes) as reader:
         for number in range(6):
@@ -147,7 +131,7 @@ def test_reader_clips_of_a_long_video_are_decoded_once(long_gop: Path, monkeypat
 
 def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any order: forward and backward, in a loop, and from the middle."""
-    decoded = _watch_steps(monkeypatch)
+    decoded = _watch(monkeypatch, "step")
     info, frame_bytes = probe_video(h264, LIMITS), 192 * 128 * 3 // 2
     order = [*range(60), *range(58, 0, -1), *range(60), *random.Random(7).sample(range(60), 60)]
     with FrameReader(h264, info, 60 * frame_bytes) as reader:
@@ -161,7 +145,7 @@ def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.
 
 def test_reader_descending_decodes_a_group_once(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = probe_video(long_gop, LIMITS)
-    seeks = _watch_seeks(monkeypatch)
+    seeks = _watch(monkeypatch, "seek")
     frame_bytes = 192 * 128 * 3 // 2
     for num_kept, num_seeks in ((119, 1), (30, 4)):
         seeks.clear()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,24 +12,21 @@ import numpy as np
 import pytest
 from av.container import InputContainer
 
+from config import MediaLimits
+from errors import ConfigError, MediaError
 from media.labels.watermark import FrameMark
-from media.output.formats import QUALITIES, Quality
+from media.output.formats import MP4, QUALITIES, Quality
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
+from media.self_test import check_encoder, compare_pictures, missing_decoders, try_round_trip, unreadable_samples
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame, cut, frame_planes, paste_back
-from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of
+from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of, write_segment
 
 
-def _segment(
-    path: Path, num_frames: int, num_threads: int = 1, first: int = 0, quality: Quality = "balanced", **changes: object
-) -> Path:
+def _segment(path: Path, numbers: range, threads: int = 1, quality: Quality = "balanced", **changes: object) -> Path:
     info = info_of(192, 128, **changes)  # type: ignore[arg-type]
-    writer = SegmentWriter(info, 20, "veryfast", num_threads, quality=quality)
-    for number in range(first, first + num_frames):
-        writer.write(planes_of(number, 192, 128))
-    path.write_bytes(writer.finish())
-    return path
+    return write_segment(path, numbers, SegmentWriter(info, 20, "veryfast", threads, quality=quality))
 
 
 def _headers(path: Path) -> bytes | None:
@@ -37,7 +35,7 @@ def _headers(path: Path) -> bytes | None:
 
 
 def test_segment_writer_frames_read_back(tmp_path: Path) -> None:
-    path = _segment(tmp_path / "s.mp4", 30, fps=Fraction(30000, 1001))
+    path = _segment(tmp_path / "s.mp4", range(30), fps=Fraction(30000, 1001))
     info = probe_video(path, LIMITS)
     assert (info.num_frames, info.fps, info.pixel_format) == (30, Fraction(30000, 1001), "yuv420p")
     with FrameReader(path, info, 0) as reader:
@@ -46,12 +44,9 @@ def test_segment_writer_frames_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_segment_headers_depend_on_settings_only(tmp_path: Path, quality: Quality) -> None:
-    headers = {
-        _headers(_segment(tmp_path / f"{num}.mp4", num, num_threads=1 + num % 2, first=num, quality=quality))
-        for num in (1, 2, 40)
-    }
+    headers = {_headers(_segment(tmp_path / f"{n}.mp4", range(n, 2 * n), 1 + n % 2, quality)) for n in (1, 2, 40)}
     assert len(headers) == 1 and None not in headers
-    assert _headers(_segment(tmp_path / "c.mp4", 1, quality=quality, fps=Fraction(50))) not in headers
+    assert _headers(_segment(tmp_path / "c.mp4", range(1), quality=quality, fps=Fraction(50))) not in headers
 
 
 def test_segment_writer_qualities_differ_in_size_and_detail() -> None:
@@ -72,13 +67,12 @@ def test_segment_writer_qualities_differ_in_size_and_detail() -> None:
 
 
 def _grainy(number: int) -> YuvFrame:
-    """A moving picture with grain."""
     planes, grain = planes_of(number, 192, 128), np.random.default_rng(number).normal(0, 3, (128, 192))
     return planes._replace(y=np.clip(planes.y + grain, 0, 255).astype(np.uint8))
 
 
 def test_segment_starts_with_a_keyframe_and_has_b_frames(tmp_path: Path) -> None:
-    path = _segment(tmp_path / "s.mp4", 40)
+    path = _segment(tmp_path / "s.mp4", range(40))
     with av.open(path) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     assert packets[0].is_keyframe and packets[0].pts == 0
@@ -87,18 +81,16 @@ def test_segment_starts_with_a_keyframe_and_has_b_frames(tmp_path: Path) -> None
 
 def test_segment_max_gop_frames_limits_distance_of_keyframes(tmp_path: Path) -> None:
     writer = SegmentWriter(info_of(192, 128), 20, "veryfast", max_gop_frames=12)
-    for number in range(60):
-        writer.write(planes_of(number, 192, 128))
-    (tmp_path / "segment.mp4").write_bytes(writer.finish())
-    with av.open(tmp_path / "segment.mp4") as container:
+    path = write_segment(tmp_path / "segment.mp4", range(60), writer)
+    with av.open(path) as container:
         keys = [packet.pts * packet.time_base * 25 for packet in container.demux(video=0) if packet.is_keyframe]  # type: ignore[operator]
     assert keys == [0, 12, 24, 36, 48]
-    assert b"cabac=0" in (tmp_path / "segment.mp4").read_bytes(), "decoding is fast"
+    assert b"cabac=0" in path.read_bytes(), "decoding is fast"
 
 
 def test_segment_keeps_colour_tags_and_pixel_aspect(tmp_path: Path) -> None:
     colour = ColourTags(matrix=9, full_range=True, primaries=9, transfer=16)
-    path = _segment(tmp_path / "s.mp4", 3, colour=colour, sample_aspect_ratio=Fraction(16, 11))
+    path = _segment(tmp_path / "s.mp4", range(3), colour=colour, sample_aspect_ratio=Fraction(16, 11))
     info = probe_video(path, LIMITS)
     assert info.colour == colour and info.sample_aspect_ratio == Fraction(16, 11)
 
@@ -156,3 +148,50 @@ def test_segment_writer_rotated_planes_are_upright(tmp_path: Path) -> None:
     path.write_bytes(writer.finish())
     found = probe_video(path, LIMITS)
     assert (found.width, found.height, found.rotation) == (128, 192, 0)
+
+
+def test_self_test_passes_on_this_machine(tmp_path: Path) -> None:
+    assert missing_decoders() == []
+    try_round_trip(tmp_path)
+    assert unreadable_samples(tmp_path) == []
+    assert {"sample.webm", "sample.ogg", "sample.mp3"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_missing_decoders_are_named() -> None:
+    assert missing_decoders("mov,no_such_format", ("h264", "no_such_codec")) == ["no_such_format", "no_such_codec"]
+
+
+@pytest.mark.needs_cuda
+def test_check_encoder_nvenc_passes_on_a_gpu() -> None:
+    import torch
+
+    if any(name in torch.cuda.get_device_name() for name in ("A100", "H100", "H200")):
+        pytest.skip("this GPU has no NVENC")
+    check_encoder("nvenc")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine may have NVENC")
+def test_check_encoder_missing_nvenc_is_explained() -> None:
+    with pytest.raises(ConfigError, match=r"render\.encoder: nvenc does not work .* to x264"):
+        check_encoder("nvenc")
+    check_encoder("x264")
+
+
+def test_check_encoder_unknown_encoder_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media.self_test.MP4", replace(MP4, video_encoder="no_such_encoder"))
+    with pytest.raises(ConfigError, match=r"nvenc does not work .*no_such_encoder"):
+        check_encoder("nvenc")
+
+
+def test_compare_pictures_other_frames_are_refused(tmp_path: Path) -> None:
+    try_round_trip(tmp_path)
+    out = tmp_path / "out.mp4"
+    with FrameReader(out, probe_video(out, MediaLimits()), cache_bytes=1) as reader:
+        shown = [YuvFrame(*(np.array(plane) for plane in frame)) for frame in reader.read(range(6))]
+    compare_pictures(out, shown)
+    with pytest.raises(MediaError, match="Expected 5 frames, found 6"):
+        compare_pictures(out, shown[:5])
+    with pytest.raises(MediaError, match="Frame 0"):
+        compare_pictures(out, shown[::-1])
+    with pytest.raises(MediaError, match="audio"):
+        compare_pictures(tmp_path / "segment.mp4", shown)

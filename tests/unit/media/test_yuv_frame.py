@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from media.probe import ColourTags
+from config import MediaLimits
+from errors import StoredFileError
+from media.matte import Foreground, MatteFrames, MatteWriter, ScreenColour, join_mattes, matte_info
+from media.probe import ColourTags, VideoInfo
+from media.reader import FrameReader
 from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, paste_back, to_rgb
 from tests.unit.media.clips import planes_of
 
@@ -69,3 +79,120 @@ def test_to_rgb_and_back_keeps_the_picture() -> None:
     back = from_rgb(to_rgb(planes, colour), colour)
     assert np.abs(back.y.astype(int) - planes.y).mean() < 0.6
     assert abs(float(back.y.mean()) - float(planes.y.mean())) < 0.3
+
+
+HEIGHT, WIDTH = 120, 160
+PERSON, BEHIND = (90, 110, 160), (210, 150, 70)  # Y, U, V
+
+
+def _flat(colour: tuple[int, ...]) -> YuvFrame:
+    shapes = ((HEIGHT, WIDTH), (HEIGHT // 2, WIDTH // 2), (HEIGHT // 2, WIDTH // 2))
+    return YuvFrame(*(np.full(shape, value, np.uint8) for shape, value in zip(shapes, colour, strict=True)))
+
+
+def _alpha() -> NDArray[np.uint8]:
+    plane = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.circle(plane, (80, 60), 36, 255, -1)
+    return np.asarray(cv2.GaussianBlur(plane, (0, 0), 3), np.uint8)
+
+
+def _seen(alpha: NDArray[np.uint8], person: tuple[int, ...], behind: tuple[int, ...]) -> YuvFrame:
+    """What a camera sees of a person in front of a background."""
+    planes = []
+    for value, back, step in zip(person, behind, (1, 2, 2), strict=True):
+        share = cv2.resize(alpha, (WIDTH // step, HEIGHT // step), interpolation=cv2.INTER_AREA) / 255.0
+        planes.append(np.rint(share * value + (1 - share) * back).astype(np.uint8))
+    return YuvFrame(*planes)
+
+
+@pytest.mark.parametrize("behind", [(16, 128, 128), (235, 128, 128), (120, 60, 60)])
+def test_foreground_over_leaves_no_rim(behind: tuple[int, ...]) -> None:
+    alpha = _alpha()
+    frame = _seen(alpha, PERSON, BEHIND)
+    shown = Foreground(frame, alpha).over(_flat(behind))
+    expected = _seen(alpha, PERSON, behind)
+    for own, plane in zip(shown, expected, strict=True):
+        assert np.abs(own.astype(int) - plane).max() <= 12
+    share = alpha / 255.0
+    blended = share * frame.y + (1 - share) * behind[0]
+    assert np.abs(blended - expected.y).max() > 20, "blending the frame itself shows the old background"
+
+
+def test_foreground_over_copies_opaque_and_transparent_pixels() -> None:
+    alpha = _alpha()
+    rng = np.random.default_rng(3)
+    frame = YuvFrame(*(rng.integers(0, 256, plane.shape, np.uint8) for plane in _flat(PERSON)))
+    behind = YuvFrame(*(rng.integers(0, 256, plane.shape, np.uint8) for plane in frame))
+    before = [plane.copy() for plane in (*frame, *behind)]
+    shown = Foreground(frame, alpha).over(behind)
+    np.testing.assert_array_equal(shown.y[alpha == 255], frame.y[alpha == 255])
+    np.testing.assert_array_equal(shown.y[alpha == 0], behind.y[alpha == 0])
+    for plane, kept in zip((*frame, *behind), before, strict=True):
+        np.testing.assert_array_equal(plane, kept)
+
+
+def test_foreground_alone_is_grey_outside_the_person() -> None:
+    alpha = _alpha()
+    frame = _seen(alpha, PERSON, BEHIND)
+    person = Foreground(frame, alpha)
+    cleaned = [plane.copy() for plane in person.planes]
+    half = cv2.resize(alpha, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
+    for own, plane, share in zip(person.alone(), cleaned, (alpha, half, half), strict=True):
+        outside = cv2.dilate(share, np.ones((25, 25), np.uint8)) == 0
+        assert outside.mean() > 0.1
+        assert (own[outside] == 128).all()
+        near = cv2.dilate(share, np.ones((5, 5), np.uint8)) > 0
+        np.testing.assert_array_equal(own[near], plane[near])
+
+
+def test_foreground_removes_screen_light_at_the_edge_only() -> None:
+    alpha, screen = _alpha(), ScreenColour(60, 40)
+    greenish = (90, 118, 115)  # grey with a tenth of the screen's colour
+    frame = _seen(alpha, greenish, (150, 60, 40))
+    planes = Foreground(frame, alpha, screen).planes
+    half = cv2.resize(alpha, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
+    rim = (half > 60) & (cv2.erode(half, np.ones((3, 3), np.uint8)) < 255)
+    assert np.abs(planes.v[rim].astype(int) - 128).mean() < 3 < np.abs(frame.v[rim].astype(int) - 128).mean()
+    assert planes.v[HEIGHT // 4, WIDTH // 4] == 115, "far inside, the colour is the person's own"
+
+
+def test_foreground_alpha_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="alpha of shape"):
+        Foreground(_flat(PERSON), np.zeros((4, 4), np.uint8))
+
+
+INFO = matte_info(
+    VideoInfo(96, 64, Fraction(25), 12, 0.48, 90, False, True, ColourTags(1, False, 1, 1), "hevc", "yuv420p", True)
+)
+
+
+def _moving_alpha(number: int) -> NDArray[np.uint8]:
+    """A soft disc that moves two pixels a frame."""
+    plane = np.zeros((64, 96), np.uint8)
+    cv2.circle(plane, (30 + 2 * number, 32), 18, 255, -1)
+    return np.asarray(cv2.GaussianBlur(plane, (0, 0), 2), np.uint8)
+
+
+def _piece(start: int, stop: int) -> bytes:
+    writer = MatteWriter(INFO)
+    for number in range(start, stop):
+        writer.write(_moving_alpha(number))
+    return writer.finish()
+
+
+def test_matte_frames_are_read_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "matte.mp4"
+    join_mattes([_piece(0, 5), _piece(5, 12)], path, INFO.fps, 12)
+    with closing(MatteFrames(FrameReader(path, INFO, 2**20, limits=MediaLimits()))) as frames:
+        order = [0, 1, 4, 5, 11, 3, 8]
+        for number, frame in zip(order, frames.read(order), strict=True):
+            expected = _moving_alpha(number)
+            assert frame.y.shape == (64, 96) and not frame.y.flags.writeable
+            error = np.abs(frame.y.astype(int) - expected)
+            assert error.mean() < 1 and error.max() < 24
+            assert (frame.y[expected == 0] == 0).mean() > 0.98 and (frame.y[expected == 255] == 255).mean() > 0.98
+
+
+def test_join_mattes_missing_piece_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoredFileError, match="Expected 12 frames of a matte, found 5"):
+        join_mattes([_piece(0, 5)], tmp_path / "matte.mp4", INFO.fps, 12)

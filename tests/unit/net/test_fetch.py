@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
+import hashlib
+import hmac
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from config import NetworkConfig
-from errors import MediaLimitError, UrlFetchError, UrlRefusedError
+from errors import ConfigError, MediaLimitError, UrlFetchError, UrlRefusedError
 from net.fetch import fetch
-from net.ssrf_guard import SsrfGuard
-from tests.unit.net.web import Send, answer, canary, serving, tls_pair
+from net.ssrf_guard import SsrfGuard, resolve_host
+from net.target import Target, shown
+from net.webhook import _sign, deliver, retry_delay_s
+from tests.unit.net.web import Send, Web, answer, canary, serving, tls_pair
 
 BODY = bytes(range(256)) * 8000
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",), connect_timeout_s=30, stall_timeout_s=30)
@@ -24,8 +33,6 @@ MAX_BYTES = 4_000_000
 
 
 class Memory(bytearray):
-    """A writer."""
-
     def write(self, piece: bytes) -> None:
         self.extend(piece)
 
@@ -37,12 +44,12 @@ def _fetch(url: str, guard: SsrfGuard | None = None, max_bytes: int = MAX_BYTES)
     return bytes(writer)
 
 
-def _always(payload: bytes) -> Callable[[str, Send], None]:
-    return lambda path, send: send(payload)
+def _answering(body: bytes, status: str = "200 OK", *headers: str, **length: int) -> AbstractContextManager[Web]:
+    return serving(lambda path, send: send(answer(body, status, *headers, **length)))
 
 
 def test_fetch_returns_the_whole_file() -> None:
-    with serving(_always(answer(BODY))) as web:
+    with _answering(BODY) as web:
         assert _fetch(web.url("/v.mp4?sig=a%2Fb")) == BODY
     (request,) = web.requests
     head = request.decode().lower()
@@ -77,53 +84,37 @@ def test_fetch_follows_redirects_without_cookies(location: str) -> None:
 @pytest.mark.parametrize(
     "location",
     [
-        "http://127.0.0.2:{port}/",
-        "//127.0.0.2:{port}/",
-        "http://[::1]:{port}/",
-        "http://169.254.169.254/latest/meta-data/",
-        "http://0x7f000002:{port}/",
-        "ftp://127.0.0.1:{port}/",
-        "file:///etc/passwd",
-        "http://user:pass@127.0.0.1:{port}/",
-        "http://127.0.0.1:22/",
-        "http://[::1",
+        *("http://127.0.0.2:{port}/", "//127.0.0.2:{port}/", "http://[::1]:{port}/", "http://0x7f000002:{port}/"),
+        *("http://169.254.169.254/latest/meta-data/", "ftp://127.0.0.1:{port}/", "file:///etc/passwd"),
+        *("http://user:pass@127.0.0.1:{port}/", "http://127.0.0.1:22/", "http://[::1"),
     ],
 )
 def test_fetch_redirect_to_a_forbidden_url_is_refused(location: str) -> None:
     # Only the address of the first server is allowed; the canary is at another one.
     with canary("127.0.0.2") as bird:
         to = location.format(port=bird.port)
-        with serving(_always(answer(b"", "302 Found", f"Location: {to}"))) as web, pytest.raises(UrlRefusedError):
+        with _answering(b"", "302 Found", f"Location: {to}") as web, pytest.raises(UrlRefusedError):
             _fetch(web.url("/"))
     assert web.num_connections == 1
 
 
 def test_fetch_endless_redirects_are_refused() -> None:
-    with (
-        serving(_always(answer(b"", "307 Temporary Redirect", "Location: /again"))) as web,
-        pytest.raises(UrlFetchError, match="at most 5 redirects"),
-    ):
+    with _answering(b"", "307 Away", "Location: /") as web, pytest.raises(UrlFetchError, match="at most 5 redirects"):
         _fetch(web.url("/"))
     assert web.num_connections == 6
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content", "404 Not Found", "500 Oops", "304 Same"])
 def test_fetch_other_status_than_200_is_an_error(status: str) -> None:
-    with (
-        serving(_always(answer(b"", status))) as web,
-        pytest.raises(UrlFetchError, match=f"expected status 200, found {status[:3]}") as failed,
-    ):
+    with _answering(b"", status) as web, pytest.raises(UrlFetchError, match=f"200, found {status[:3]}") as failed:
         _fetch(web.url("/v.mp4?token=secret"))
     assert f"{web.url('/v.mp4')}:" in str(failed.value)
     assert "secret" not in str(failed.value)
 
 
 def test_fetch_declared_length_over_the_limit_reads_nothing() -> None:
-    writer = Memory()
-    with (
-        serving(_always(answer(b"x" * 1000, length=MAX_BYTES + 1))) as web,
-        pytest.raises(MediaLimitError, match=f"{MAX_BYTES} bytes, found {MAX_BYTES + 1}"),
-    ):
+    writer, num = Memory(), MAX_BYTES + 1
+    with _answering(b"x" * 1000, length=num) as web, pytest.raises(MediaLimitError, match=f"bytes, found {num}"):
         asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, SsrfGuard(LOOPBACK)))
     assert writer == b""
 
@@ -156,7 +147,7 @@ def test_fetch_endless_response_stops_at_the_limit() -> None:
     ],
 )
 def test_fetch_malformed_response_is_an_error(payload: bytes) -> None:
-    with serving(_always(payload)) as web, pytest.raises(UrlFetchError) as failed:
+    with serving(lambda path, send: send(payload)) as web, pytest.raises(UrlFetchError) as failed:
         _fetch(web.url("/"))
     assert "secret" not in str(failed.value)
 
@@ -218,7 +209,7 @@ def test_fetch_tries_the_next_address() -> None:
         return ["127.0.0.9", "127.0.0.1"]
 
     network = LOOPBACK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
-    with serving(_always(answer(b"hello"))) as web:
+    with _answering(b"hello") as web:
         url = web.url("/", "two.example")
         assert _fetch(url, SsrfGuard(network, two)) == b"hello"
     with pytest.raises(UrlFetchError, match="connection failed"):
@@ -233,7 +224,7 @@ def test_fetch_rebound_name_uses_the_checked_address() -> None:
         asked.append(host)
         return ["127.0.0.1"] if len(asked) == 1 else ["127.0.0.2"]
 
-    with serving(_always(answer(b"hello"))) as web:
+    with _answering(b"hello") as web:
         assert _fetch(web.url("/", "rebind.example"), SsrfGuard(LOOPBACK, rebinding)) == b"hello"
         assert asked == ["rebind.example"]
         assert f"rebind.example:{web.port}".encode() in web.requests[0]
@@ -252,7 +243,7 @@ def test_fetch_hanging_lookup_times_out() -> None:
 
 
 def test_fetch_ignores_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    with canary() as bird, serving(_always(answer(b"hello"))) as web:
+    with canary() as bird, _answering(b"hello") as web:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, bird.url(""))
         assert _fetch(web.url("/")) == b"hello"
@@ -278,3 +269,158 @@ def test_fetch_tls_checks_the_name_of_the_url(tmp_path: Path) -> None:
             _fetch(web.url("/v.mp4", "films.example", "https"), SsrfGuard(LOOPBACK, resolve))
         with pytest.raises(UrlRefusedError, match="stay on https"):
             _fetch(web.url("/plain", "films.example", "https"), guard)
+
+
+KEY = bytes(range(32))
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+PAYLOAD = json.dumps({"type": "job.succeeded", "name": "лицо"}, ensure_ascii=False).encode()
+
+
+def test_deliver_signs_the_payload() -> None:
+    with _answering(b"x" * 100_000, "204 No Content") as web:
+        asyncio.run(deliver(web.url("/hook?a=b"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
+    head, _, body = web.requests[0].partition(b"\r\n\r\n")
+    request, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+    assert (request, body, headers["content-type"]) == ("POST /hook?a=b HTTP/1.1", PAYLOAD, "application/json")
+    assert headers["webhook-id"] == "evt_1"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+    signed = b"evt_1." + headers["webhook-timestamp"].encode() + b"." + body
+    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+
+
+def test_signed_matches_the_published_example() -> None:
+    """The vector of the reference libraries' own tests."""
+    now = datetime.fromtimestamp(1614265330, UTC)
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    headers = dict(_sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', now))
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "400 Bad", "404 Not Found", "429 Slow", "500 Oops"])
+def test_deliver_other_status_than_2xx_is_an_error(status: str) -> None:
+    with canary() as bird:
+        moved = answer(b"", status, f"Location: {bird.url('/')}")
+        with serving(lambda path, send: send(moved)) as web, pytest.raises(UrlFetchError, match=f"found {status[:3]}"):
+            asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
+
+
+def test_deliver_410_or_private_receiver_is_refused() -> None:
+    with _answering(b"", "410 Gone") as web, pytest.raises(UrlRefusedError):
+        asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
+    with canary() as bird, pytest.raises(UrlRefusedError):
+        asyncio.run(deliver(bird.url("/"), SECRET, "evt_1", PAYLOAD, NetworkConfig()))
+
+
+def test_deliver_silent_receiver_times_out() -> None:
+    with serving(lambda path, send: time.sleep(60)) as web:
+        began = time.monotonic()
+        with pytest.raises(UrlFetchError, match="too long"):
+            asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, IMPATIENT))
+        assert time.monotonic() - began < 30
+
+
+def test_retry_delay_s_spreads_over_a_day() -> None:
+    delays = [retry_delay_s(number) for number in range(1, NetworkConfig().max_callback_attempts)]
+    assert delays == sorted(delays)
+    assert 5 <= delays[0] <= 6
+    assert 24 * 3600 < sum(delays) < 48 * 3600
+    assert retry_delay_s(100) >= 24 * 3600
+    assert len({retry_delay_s(1) for _ in range(20)}) > 1, "tries of several jobs must not come together"
+
+
+PRIVATE = [
+    *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
+    *("255.255.255.255", "224.0.0.1", "224.0.1.1", "192.0.0.170", "192.0.2.1", "198.18.0.1", "240.0.0.1"),
+    *("192.88.99.1", "::", "::1", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "ff0e::1", "fec0::1"),
+    *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::7f00:1"),
+    *("64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:a00:1::1", "2001:db8::1", "3fff::1", "5f00::1"),
+    *("2001:0:4136:e378:8000:63bf:3fff:fdd2", "fd00:ec2::254"),
+]
+PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
+
+
+def test_allows_public_addresses_only() -> None:
+    guard = SsrfGuard(NetworkConfig())
+    assert [text for text in PRIVATE if guard.allows(ip_address(text))] == []
+    assert [text for text in PUBLIC if not guard.allows(ip_address(text))] == []
+
+
+def test_allows_addresses_of_allowed_networks() -> None:
+    guard = SsrfGuard(NetworkConfig(allowed_networks=("10.1.0.0/16", "fd00::/8")))
+    allowed = {text: guard.allows(ip_address(text)) for text in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1", "10.2.0.1")}
+    assert list(allowed.values()) == [True, True, True, False]
+    with pytest.raises(ConfigError, match="allowed_networks"):
+        SsrfGuard(NetworkConfig(allowed_networks=("10.1.2.3/8",)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://127.0.0.1/", "http://0x7f000001/", "http://2130706433/", "http://127.1/", "http://0/", "http://[::1"),
+        *("http://0177.0.0.1/", "http://0x7f.0.0.1/", "http://127.0.0.1./", "http://localhost/"),
+        *("http://127。0。0。1/", "http://①②⑦.0.0.1/", "http://[::1]/", "http://[::ffff:7f00:1]/"),
+        *("http://[fe80::1%25lo]/", "http://1.2.3.4.5/", "http://8.8.8.8.0x/", "http://%31%32%37.0.0.1/"),
+        *("http://a.example@127.0.0.1/", "http://a.example\\@127.0.0.1/", "http://127.0.0.1\n.example/", "http:///x"),
+        *("http://a..example/", "http://.example/", "http://-a.example/", "http://a.example:0/"),
+        *("http://a.localhost./", "http://u:p@a.example/", "http://a.example:25/", "http://a.example:65536/"),
+        *("ftp://a.example/", "file:///etc/passwd", "gopher://a.example/", "//a.example/"),
+        *("/etc/passwd", "", "http://", "http://\ud83d.example/", "http://a.example/" + "x" * 5000),
+    ],
+)
+def test_check_private_or_malformed_url_is_refused(url: str) -> None:
+    with pytest.raises(UrlRefusedError):
+        SsrfGuard(NetworkConfig()).check(url)
+
+
+def test_check_public_url_passes() -> None:
+    plain = ("http://a.example:8080", "http://8.8.8.8./", "http://0x08080808/")
+    for url in (*plain, "https://a.example/v.mp4?sig=x", "https://лицо.example/脸.mp4"):
+        SsrfGuard(NetworkConfig()).check(url)
+
+
+def test_check_scheme_outside_url_schemes_is_refused() -> None:
+    with pytest.raises(UrlRefusedError, match="expected the scheme https, found http"):
+        SsrfGuard(NetworkConfig(url_schemes=("https",))).check("http://a.example/")
+
+
+def test_addresses_name_with_a_private_address_is_refused() -> None:
+    async def two(host: str, port: int) -> list[str]:
+        return ["8.8.8.8", "10.0.0.1"]
+
+    async def none(host: str, port: int) -> list[str]:
+        return []
+
+    target = Target.parse("http://a.example/")
+    with pytest.raises(UrlRefusedError, match="public") as refused:
+        asyncio.run(SsrfGuard(NetworkConfig(), two).addresses(target))
+    assert "10.0.0.1" not in str(refused.value), "the error names no internal address"
+    with pytest.raises(UrlFetchError, match="no address"):
+        asyncio.run(SsrfGuard(NetworkConfig(), none).addresses(target))
+
+
+def test_resolve_host_uses_the_system_resolver() -> None:
+    assert "127.0.0.1" in asyncio.run(resolve_host("localhost", 80))
+    with pytest.raises(UrlFetchError, match="no address"):
+        asyncio.run(SsrfGuard(NetworkConfig()).addresses(Target.parse("http://nowhere.invalid/")))
+
+
+def test_shown_url_has_no_secrets() -> None:
+    assert shown("https://user:pass@a.example/v.mp4?signature=abc#d\n") == "https://a.example/v.mp4"
+    assert str(Target.parse("https://a.example:444/v.mp4?signature=abc")) == "https://a.example:444/v.mp4"
+    assert len(shown("x" * 10_000)) < 200
+    with pytest.raises(UrlRefusedError, match=r"ftp://a.example/v.mp4: expected the scheme https or http, found ftp.$"):
+        SsrfGuard(NetworkConfig()).check("ftp://a.example/v.mp4?x=1")
+
+
+def test_target_join_resolves_redirects() -> None:
+    target = Target.parse("https://a.example/b/c.mp4?x=1")
+    joined = [str(target.join(to)) for to in ("../d.mp4", "//b.example/e", "/my file.mp4", "http://c.example:8080/")]
+    assert joined[:2] == ["https://a.example/d.mp4", "https://b.example/e"]
+    assert joined[2:] == ["https://a.example/my%20file.mp4", "http://c.example:8080/"]
+    assert Target.parse("https://a.example/b/%e8%84%b8%2f.mp4?x=/y").file_name == "脸/.mp4"
+    with pytest.raises(UrlRefusedError, match=r"redirects to http://\[::1, which is not a URL"):
+        target.join("http://[::1")
+    with pytest.raises(UrlRefusedError, match=r"redirects to http://b.example/: expected a URL without a user name"):
+        target.join("http://user:secret@b.example/")

@@ -21,8 +21,6 @@ Script = Callable[[str, Send], None]
 
 @dataclass
 class Web:
-    """What tests look at."""
-
     host: str
     port: int = 0
     num_connections: int = 0
@@ -69,9 +67,7 @@ def read_request(recv: Callable[[int], bytes]) -> bytes:
             return data
         data += piece
     head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
-    )
+    length = next((int(at.split(b":")[1]) for at in head.split(b"\r\n") if at.lower().startswith(b"content-length")), 0)
     while len(body) < length and (piece := recv(65536)):
         body += piece
     return head + b"\r\n\r\n" + body
@@ -108,10 +104,8 @@ def tls_pair(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         .sign(key, hashes.SHA256())
     )
     path = folder / "server.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(pem + certificate.public_bytes(serialization.Encoding.PEM))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(path)
     return server, ssl.create_default_context(cadata=certificate.public_bytes(serialization.Encoding.PEM).decode())

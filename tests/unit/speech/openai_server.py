@@ -8,11 +8,9 @@ import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
-from python_multipart import parse_form
+from tests.threads import QuietHandler, http_server
 
 SEGMENTS = [
     {"id": 0, "start": 0.5, "end": 1.5, "text": " Good evening."},
@@ -37,56 +35,27 @@ class OpenAIStandIn:
 
 @contextmanager
 def answering(**settings: Any) -> Iterator[OpenAIStandIn]:
-    """Serve it while the block lasts."""
     state = OpenAIStandIn(**settings)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"]))
+            status, answer = state.status, state.transcript
             if state.key and self.headers["Authorization"] != f"Bearer {state.key}":
-                return self._answer(401, {})
-            if self.path == "/v1/audio/transcriptions":
-                self._receive(content)
-                return self._answer(state.status, state.transcript)
-            assert self.path == "/v1/chat/completions"
-            state.chats.append(json.loads(content))
-            text = state.translations[min(len(state.chats), len(state.translations)) - 1]
-            return self._answer(state.status, {"choices": [{"message": {"role": "assistant", "content": text}}]})
-
-        def _receive(self, content: bytes) -> None:
-            fields: dict[str, str] = {}
-
-            def on_file(file: Any) -> None:
-                file.file_object.seek(0)
-                with wave.open(io.BytesIO(file.file_object.read())) as sound:
+                self.body()
+                status, answer = 401, {}
+            elif self.path == "/v1/audio/transcriptions":
+                fields, files = self.form()
+                state.forms.append(fields)
+                with wave.open(io.BytesIO(files["file"])) as sound:
                     assert sound.getframerate() == 16000
                     state.seconds.append(sound.getnframes() / 16000)
+            else:
+                assert self.path == "/v1/chat/completions"
+                state.chats.append(json.loads(self.body()))
+                text = state.translations[min(len(state.chats), len(state.translations)) - 1]
+                answer = {"choices": [{"message": {"role": "assistant", "content": text}}]}
+            self.answer(json.dumps(answer).encode(), status, Content_Type="application/json")
 
-            headers = {"Content-Type": self.headers["Content-Type"].encode(), "Content-Length": str(len(content))}
-            parse_form(
-                headers,  # type: ignore[arg-type]
-                io.BytesIO(content),
-                lambda part: fields.update({part.field_name.decode(): part.value.decode()}),  # type: ignore[union-attr]
-                on_file,
-            )
-            state.forms.append(fields)
-
-        def _answer(self, status: int, body: Any) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with http_server(Handler) as port:
+        state.url = f"http://127.0.0.1:{port}/v1"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()

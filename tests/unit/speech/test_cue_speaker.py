@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
+import pickle
 import sys
 import threading
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 
-from config import CloningConfig, PipelineConfig, TtsConfig
+from benchmarks.media_files import wav_bytes
+from config import CloningConfig, MediaLimits, PipelineConfig, TtsConfig
 from deployments.runtime.calls import CallOutcome, classify
-from errors import LipwrightError, OptionError, StageTimeoutError, StoredFileError, VoiceError
+from errors import LipwrightError, MediaLimitError, OptionError, StageTimeoutError, StoredFileError, VoiceError
 from jobs.fair_queue import run_in_thread
 from jobs.model.base import utc_now
+from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_name
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
+from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
 from speech import cue_speaker
+from speech.child_process import kill
+from speech.cue_recorder import CueRecorder, record_timeout_s
 from speech.cue_speaker import CueSpeaker, cue_digest
 from speech.service import TtsService, tts_service
-from storage.cues import CueStore, SpokenCue
+from storage.cues import CueStore, SpokenCue, open_cues
 from storage.file_keys import CUES, cues_folder, job_folder
 from storage.state import open_store
 from storage.voices import VoiceRecord, VoiceStore
@@ -33,7 +42,7 @@ from tests.waiting import until
 
 T = TypeVar("T")
 
-FIRST, SECOND = job_folder("1" * 32), job_folder("2" * 32)
+FIRST_JOB, SECOND_JOB = job_folder("1" * 32), job_folder("2" * 32)
 
 
 async def _run(work: Callable[[CancelToken], T], timeout_s: float) -> T:
@@ -58,12 +67,12 @@ class Service:
     def __init__(self, root: Path, decoders: Decoders, **tts: Any) -> None:
         config = PipelineConfig(data_dir=root, tts=TtsConfig(**tts))
         self.files = open_store(config)
-        for folder in (FIRST, SECOND):
+        for folder in (FIRST_JOB, SECOND_JOB):
             self.files.stored.make_folder(folder)
         self.tts = tts_service(config.tts, self.files)
         self.speaker = CueSpeaker(config, self.files, self.tts, decoders, _run)
 
-    async def speak(self, text: str = "Good day.", folder: str = FIRST, owner: str | None = None) -> SpokenCue:
+    async def speak(self, text: str = "Good day.", folder: str = FIRST_JOB, owner: str | None = None) -> SpokenCue:
         return await self.speaker.speak(text, None, owner, folder)
 
     def content(self, cue: SpokenCue) -> bytes:
@@ -78,7 +87,7 @@ def service(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> Service:
 
 async def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: SpeechServer) -> None:
     cue = await service.speak()
-    assert cue.key.startswith(f"{FIRST}/") and service.content(cue) == voice.sound
+    assert cue.key.startswith(f"{FIRST_JOB}/") and service.content(cue) == voice.sound
     assert (cue.sha256, cue.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
     assert cue.seconds == pytest.approx(0.5)
     assert service.files.stored.entries("uploads") == {}
@@ -87,23 +96,21 @@ async def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: Spee
 async def test_speak_keeps_the_closures_of_the_voice(service: Service, voice: SpeechServer) -> None:
     phones = b'[["m", 0.12, 0.2], ["a", 0.2, 0.4]]'
     plain, voice.sound = voice.sound, wav_with_phones(phones, voice.sound[12:])
-    first, again, copied = [await service.speak(folder=folder) for folder in (FIRST, FIRST, SECOND)]
+    first, again, copied = [await service.speak(folder=folder) for folder in (FIRST_JOB, FIRST_JOB, SECOND_JOB)]
     assert first.closures == again.closures == copied.closures == ((0.12, 0.2),)
     assert first.seconds == pytest.approx(0.5) and len(voice.asked) == 1
     voice.sound = plain
     assert (await service.speak("Good night.")).closures == ()
 
 
-async def test_speak_again_asks_no_voice_and_decodes_nothing(
-    tmp_path: Path, service: Service, voice: SpeechServer
-) -> None:
+async def test_speak_again_asks_and_decodes_nothing(tmp_path: Path, service: Service, voice: SpeechServer) -> None:
     first = await service.speak()
     with Decoders(PipelineConfig().decoder, lambda cause: None) as unused:
         unused.run = None  # type: ignore[method-assign, assignment]
         later = Service(tmp_path, unused, url=voice.url)
         assert await later.speak() == first
-        other = await later.speak(folder=SECOND)
-    assert other.key.startswith(f"{SECOND}/") and service.content(other) == voice.sound
+        other = await later.speak(folder=SECOND_JOB)
+    assert other.key.startswith(f"{SECOND_JOB}/") and service.content(other) == voice.sound
     assert len(voice.asked) == 1
 
 
@@ -121,14 +128,7 @@ async def test_speak_after_damage_speaks_again(service: Service, voice: SpeechSe
     assert len(voice.asked) == 2, "the copy in the cache is the same file"
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"text": "Good night."},
-        {"owner": "b"},
-        {"identity": "tts-1 nova"},
-    ],
-)
+@pytest.mark.parametrize("other", [{"text": "Good night."}, {"owner": "b"}, {"identity": "tts-1 nova"}])
 def test_cue_digest_depends_on_all_that_decides_the_audio(other: dict[str, str]) -> None:
     known = {"text": "Good day.", "owner": "a", "identity": "tts-1 alloy"}
     assert cue_digest(**known) == cue_digest(**known) != cue_digest(**(known | other))
@@ -161,16 +161,16 @@ async def _identity(tts: TtsService, voice: str | None, owner: str | None = None
 
 
 async def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: SpeechServer) -> None:
-    first, second, third = await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST, SECOND, FIRST)))
+    first, second, third = await asyncio.gather(
+        *(service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB, FIRST_JOB))
+    )
     assert len(voice.asked) == 1 and first == third
-    assert second.key.startswith(f"{SECOND}/") and service.content(second) == service.content(first) == voice.sound
+    assert second.key.startswith(f"{SECOND_JOB}/") and service.content(second) == service.content(first) == voice.sound
 
 
-async def test_speak_at_once_without_a_cache_speaks_once(
-    tmp_path: Path, decoders: Decoders, voice: SpeechServer
-) -> None:
+async def test_speak_at_once_without_cache_speaks_once(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> None:
     service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=0)
-    await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST, SECOND)))
+    await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB)))
     assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
 
 
@@ -181,13 +181,13 @@ async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
     targets: list[str] = []
 
     def deleted(self: CueStore, cue: SpokenCue, key: str) -> SpokenCue:
-        if key.startswith(SECOND) and not targets:
+        if key.startswith(SECOND_JOB) and not targets:
             targets.append(key)
             raise StoredFileError("missing")
         return copy(self, cue, key)
 
     monkeypatch.setattr(CueStore, "copy", deleted)
-    calls = (service.speak(folder=folder) for folder in (FIRST, SECOND))
+    calls = (service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB))
     _, second = await asyncio.gather(*calls)
     assert targets == [second.key] and len(voice.asked) == 1 and service.content(second) == voice.sound
 
@@ -195,13 +195,13 @@ async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
 async def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
     with speaking(hold=threading.Event()) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
-        first, second = (asyncio.ensure_future(service.speak(folder=folder)) for folder in (FIRST, SECOND))
+        first, second = (asyncio.ensure_future(service.speak(folder=folder)) for folder in (FIRST_JOB, SECOND_JOB))
         await until(lambda: voice.asked)
         first.cancel()
         await asyncio.wait([first])
         voice.hold.set()
         cue = await second
-        assert cue.key.startswith(f"{SECOND}/") and len(voice.asked) == 1
+        assert cue.key.startswith(f"{SECOND_JOB}/") and len(voice.asked) == 1
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, program: Path) -> None:
     service = Service(tmp_path / "data", decoders)
-    call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST))
+    call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST_JOB))
     pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
     os.kill(pid, 0)
     call.cancel()
@@ -253,7 +253,7 @@ async def test_speak_with_a_voice_that_fails_raises(
             await service.speak()
         assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED, "it is not asked again"
     left = [*service.files.stored.states("uploads"), *service.files.stored.states(CUES)]
-    assert left == [] and service.files.stored.entries(FIRST) == {}
+    assert left == [] and service.files.stored.entries(FIRST_JOB) == {}
 
 
 async def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders: Decoders) -> None:
@@ -265,7 +265,7 @@ async def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, dec
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-async def test_speak_with_a_busy_server_is_repeated(
+async def test_busy_server_is_asked_again(
     tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.01, 0.01))
@@ -275,9 +275,7 @@ async def test_speak_with_a_busy_server_is_repeated(
         assert len(voice.asked) == 4
 
 
-async def test_speak_with_an_unreachable_server_ends(
-    tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_speak_without_a_server_ends(tmp_path: Path, decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.02))
     service = Service(tmp_path, decoders, url="http://127.0.0.1:1/v1")
     with pytest.raises(VoiceError, match="cannot be reached") as caught:
@@ -290,3 +288,143 @@ async def test_speak_without_a_voice_or_with_a_long_text_raises(tmp_path: Path, 
         await Service(tmp_path, decoders, use_builtin=False).speak()
     with pytest.raises(OptionError, match="at most 5 characters"):
         await Service(tmp_path, decoders, url="http://127.0.0.1:1/v1", max_chars=5).speak()
+
+
+_ENDLESS = "import sys\nwhile True: sys.stdout.write('x' * 9999)"
+
+
+async def test_a_program_with_unread_output_is_killed() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-IS", "-c", _ENDLESS, stdout=PIPE, stderr=DEVNULL)
+    assert process.stdout is not None
+    await process.stdout.read(1)
+    await asyncio.sleep(0.3)  # until asyncio's buffer is full
+    async with asyncio.timeout(20):
+        await kill(process)
+    assert process.returncode == -9
+
+
+FOLDER = job_folder("1" * 32)
+OUT = f"{FOLDER}/audio"
+SLOTS = (
+    SpeechSlot(6.0, 8.0, 9.0),  # the third to be heard; fits
+    SpeechSlot(1.0, 2.0, 3.0),  # played faster, and uses the pause
+    SpeechSlot(3.0, 4.0, 4.5),  # cut
+    SpeechSlot(9.5, None, math.inf),  # takes as long as it needs
+)
+LENGTHS = (1.5, 1.7, 4.0, 2.0)
+
+
+def _speech(seconds: float, rate: int = 22050) -> bytes:
+    """A WAV file with a tone between silences."""
+    samples = np.zeros(round((seconds + 0.6) * rate), "<i2")
+    times = np.arange(round(seconds * rate)) / rate
+    samples[round(0.4 * rate) :][: len(times)] = 12000 * np.sin(2 * np.pi * 220 * times)
+    return wav_bytes(samples, rate)
+
+
+class Recording:
+    """A CueRecorder with stored cues, whose slots are `SLOTS`."""
+
+    def __init__(self, root: Path, decoders: Decoders) -> None:
+        self.config = PipelineConfig(data_dir=root)
+        self.files = open_store(self.config)
+        self.files.stored.make_folder(FOLDER)
+        self._decoders = decoders
+        keys = [self.add(number, _speech(seconds)) for number, seconds in enumerate(LENGTHS)]
+        self.cues = [PlacedCue(key, slot, f"turn {n}") for n, (key, slot) in enumerate(zip(keys, SLOTS, strict=True))]
+
+    def add(self, number: int, content: bytes) -> str:
+        """The key of a new cue."""
+        writer = self.files.new_upload("cue")
+        writer.write(content)
+        cues = open_cues(self.config, self.files.stored)
+        return cues.add(writer.finish(), 1.0, None, f"{number:032x}", FOLDER).key
+
+    def record(self, *cues: PlacedCue, token: CancelToken | None = None) -> RecordedSpeech:
+        """Record these cues, or all."""
+        stored = self.files.stored
+        recorder = CueRecorder(self.config, stored, open_cues(self.config, stored), self._decoders)
+        return recorder.record(cues or self.cues, OUT, token or CancelToken())
+
+
+@pytest.fixture
+def recording(tmp_path: Path, decoders: Decoders) -> Recording:
+    return Recording(tmp_path, decoders)
+
+
+def test_record_writes_fitted_cues_in_slot_order(tmp_path: Path, recording: Recording) -> None:
+    expected, recorded, stored = tmp_path / "expected.flac", {}, recording.files.stored
+    with DubWriter(expected) as writer:
+        for cue in sorted(recording.cues, key=lambda cue: cue.slot.start):
+            with stored.fetched(cue.key) as path:
+                fitted = FittedSpeech.from_bytes(fit_speech(path, cue.slot, MediaLimits()))
+            recorded[cue.key] = RecordedCue(writer.seconds, fitted.seconds, fitted.speed, fitted.cut_seconds)
+            writer.write(fitted.samples)
+
+    found = recording.record()
+    with stored.fetched(OUT) as path:
+        content = path.read_bytes()
+    assert content == expected.read_bytes()
+    assert found == RecordedSpeech(
+        hashlib.sha256(content).hexdigest(), len(content), tuple(recorded[cue.key] for cue in recording.cues)
+    )
+    fits, faster, cut, free = found.cues
+    assert (fits.speed, fits.seconds, fits.cut_seconds) == (1, 2, 0)
+    assert faster.speed > 1 and faster.audio_start == 0 and faster.cut_seconds == 0
+    assert cut.cut_seconds > 0.5 and free.speed == 1 and free.seconds == pytest.approx(2, abs=0.03)
+
+
+def test_record_places_the_closures_of_cues(recording: Recording) -> None:
+    store = open_cues(recording.config, recording.files.stored)
+    for number, (placed, seconds) in enumerate(zip(recording.cues, LENGTHS, strict=True)):
+        cue, closures = store.record(placed.key), ((0.34, 0.5), (0.4 + seconds / 2, 0.6 + seconds / 2))
+        assert cue is not None
+        store._put(cue.model_copy(update={"closures": closures if number else ()}))
+    fits, faster, cut, free = recording.record().cues
+    assert fits.closures == ()
+    first, second = faster.closures
+    assert first[0] == pytest.approx(0, abs=0.02) and second[0] == pytest.approx(0.85 / faster.speed, abs=0.02)
+    assert second[1] - second[0] == pytest.approx(0.2 / faster.speed, abs=0.002)
+    assert cut.closures[0][0] == pytest.approx(cut.audio_start, abs=0.02)
+    assert free.closures[1][0] == pytest.approx(free.audio_start + 1.0, abs=0.02)
+
+
+def test_record_with_a_missing_or_damaged_cue_names_it(recording: Recording) -> None:
+    with pytest.raises(StoredFileError, match=r"^turn 2: .*missing"):
+        recording.record(*recording.cues[:2], PlacedCue(f"{FOLDER}/{'f' * 32}", SLOTS[2], "turn 2"))
+    (recording.files.root / recording.cues[1].key).write_bytes(_speech(0.5))
+    with pytest.raises(StoredFileError, match="^turn 1: the stored speech is missing or damaged"):
+        recording.record()
+    assert recording.files.stored.find(OUT) is None, "nothing is left of a recording that failed"
+
+
+def test_record_with_a_cue_without_audio_names_it(recording: Recording) -> None:
+    broken = PlacedCue(recording.add(9, b"no audio" * 100), SLOTS[0], "turn 3")
+    with pytest.raises(VoiceError, match="^turn 3: The voice returned audio that cannot be used"):
+        recording.record(*recording.cues[1:], broken)
+
+
+def test_record_of_more_than_allowed_raises(recording: Recording) -> None:
+    recording.config = recording.config.model_copy(update={"limits": MediaLimits(max_audio_seconds=3.0)})
+    with pytest.raises(MediaLimitError, match="texts of at most 3 s in all"):
+        recording.record()
+
+
+def test_record_that_is_cancelled_ends(recording: Recording) -> None:
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(LipwrightError, match="cancelled"):
+        recording.record(token=token)
+
+
+def test_record_timeout_s_bounds_open_slots() -> None:
+    config = PipelineConfig()
+    cues = [PlacedCue("a", SLOTS[0], ""), PlacedCue("b", SLOTS[3], "")]
+    assert record_timeout_s(config, cues) == config.jobs.sound_timeout_s(603.0) + 2
+
+
+def test_with_name_keeps_the_error() -> None:
+    error = with_name(StageTimeoutError("It timed out.", was_retried=True), "turns[7], at 2 s")
+    named = pickle.loads(pickle.dumps(error))
+    assert isinstance(named, StageTimeoutError) and named.was_retried
+    assert str(named) == "turns[7], at 2 s: It timed out."

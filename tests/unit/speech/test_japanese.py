@@ -6,7 +6,6 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 
 from config import MediaLimits, TtsConfig
@@ -15,7 +14,7 @@ from media.probe import probe_audio
 from speech import package_backend
 from speech.local_backend import LocalBackend
 from speech.package_backend import JAPANESE, PackageBackend
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.text_speaker import speaking_texts
 
 GREETING = "こんにちは。今日はいい天気ですね。"
@@ -37,10 +36,7 @@ def _said(text: str, voice: str) -> bytes:
 @needs_japanese
 def test_a_text_is_spoken_in_japanese(tmp_path: Path) -> None:
     settings = TtsConfig(voice="jm_kumo")
-    with (
-        serving(MemoryService(tmp_path / "data"), tts=settings) as url,
-        httpx.Client(base_url=url, timeout=120, trust_env=False) as http,
-    ):
+    with api_client(MemoryService(tmp_path / "data"), tts=settings) as http:
         voices = http.get("/v1/voices").json()
         assert voices["default"] == voices["voices"][0] == "jm_kumo"
         assert set(JAPANESE.voices()) < set(voices["voices"])

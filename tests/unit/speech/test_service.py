@@ -1,16 +1,21 @@
-"""Texts that wait until a voice is free."""
-
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
+import httpx
 import pytest
 
 from config import TtsConfig
-from errors import CapacityError
+from errors import CapacityError, OptionError
+from jobs.planning import speech_title
+from jobs.speech_messages import ChosenVoices, VoiceRequest
 from speech.service import Purpose, TtsService
-from tests.unit.speech.fake_backend import FakeBackend
+from speech.voice_choice import choose_voices
+from tests.unit.api_server import MemoryService, api_client
+from tests.unit.speech.speech_server import speaking
 
 
 async def _settle() -> None:
@@ -59,3 +64,136 @@ async def test_synthesize_without_a_free_voice_says_when_to_retry() -> None:
         with pytest.raises(CapacityError, match="the voice: none was free for 0.05 s") as full:
             await _spoken(service, "refused", "a", "live")
     assert (full.value.status_code, full.value.retry_after_s >= 1) == (429, True)
+
+
+class FakeBackend:
+    def __init__(self, languages: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.languages = languages
+
+    async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
+        yield text.encode()
+
+    async def identity(self, voice: str) -> str:
+        return voice
+
+    async def voices(self) -> list[str]:
+        return [voice for voices in (self.languages or {}).values() for voice in voices]
+
+    async def check_voice(self, voice: str) -> None:
+        if voice == "nobody":
+            raise OptionError("voice: 'nobody' is not installed.")
+
+    async def voices_of(self, language: str) -> list[str] | None:
+        return None if self.languages is None else list(self.languages.get(language, ()))
+
+    def language_of(self, voice: str) -> str | None:
+        return next((name for name, voices in (self.languages or {}).items() if voice in voices), None)
+
+
+LANGUAGES = {"deu": ["de-1", "de-2", "de-3"], "eng": ["en"]}
+
+
+def _choose(*requests: tuple[str | None, str | None], language: str | None, knows: bool = True) -> ChosenVoices:
+    tts = TtsService(TtsConfig(), FakeBackend(LANGUAGES if knows else None), "en")
+    return asyncio.run(choose_voices(tts, [VoiceRequest(*request) for request in requests], language))
+
+
+def test_choose_voices_gives_each_speaker_another_voice() -> None:
+    found = _choose(("a", None), ("b", None), ("a", None), ("c", "de-1"), language="deu")
+    assert found == ChosenVoices(("de-2", "de-3", "de-2", "de-1"), "deu")
+
+
+def test_choose_voices_without_a_language_keeps_requests() -> None:
+    assert _choose(("a", None), ("b", "en"), language=None) == ChosenVoices((None, "en"), "eng")
+    assert _choose(("a", None), ("b", "de-1"), language=None) == ChosenVoices((None, "de-1"), None)
+    assert _choose(language=None) == ChosenVoices((), None)
+
+
+def test_choose_voices_of_unknown_languages_keeps_requests() -> None:
+    assert _choose(("a", None), ("b", "x"), language="deu", knows=False) == ChosenVoices((None, "x"), "deu")
+
+
+def test_choose_voices_with_an_unknown_voice_raises() -> None:
+    with pytest.raises(OptionError, match="'nobody' is not installed"):
+        _choose(("a", None), ("b", "nobody"), language=None)
+
+
+def test_choose_voices_with_too_few_raises() -> None:
+    with pytest.raises(OptionError, match="4 speakers need as many voices of German; there are: de-1, de-2, de-3"):
+        _choose(("a", None), ("b", None), ("c", None), ("d", "de-1"), language="deu")
+    with pytest.raises(OptionError, match="there are: none. Voices of other languages: en"):
+        _choose((None, None), language="fra")
+
+
+VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
+TEXT = {"text": "Hello there, \u4f60\u597d."}
+
+
+def _refused(answer: httpx.Response, status: int, code: str) -> str:
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    return str(answer.json()["detail"])
+
+
+def test_a_text_is_accepted_without_asking_the_voice(service: MemoryService) -> None:
+    with speaking() as voice, api_client(service, tts=TtsConfig(url=voice.url, voice="af_heart")) as http:
+        headers = {"Idempotency-Key": "k1"}
+        job = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
+        again = http.post("/v1/jobs", files=VIDEO, data=TEXT, headers=headers).json()
+        other = http.post("/v1/jobs", files=VIDEO, data={**TEXT, "voice": "bf_emma"}).json()
+        voices = http.get("/v1/voices").json()
+        assert voices == {
+            **{"is_available": True, "voices": ["af_heart"], "default": "af_heart", "max_chars": 4096},
+            **{"can_clone": False, "can_translate": False, "cloned": []},
+        }
+    assert again["id"] == job["id"] != other["id"]
+    assert [(each.text, each.voice) for each in service.requests] == [(TEXT["text"], None), (TEXT["text"], "bf_emma")]
+    assert job["inputs"]["audio"] == "Hello there 你好"
+    assert not voice.asked
+
+
+def test_the_sound_of_a_text_is_called_by_its_first_words() -> None:
+    long = "One, two, three One, two, three One, two, three..."
+    titles = {"Good day!": "Good day", "One, two, three. " * 9: long, "字" * 60: "字" * 48 + "...", "?!": "speech"}
+    titles |= {"Hello! [wave] Don't go.": "Hello! Don't go"}
+    assert {text: speech_title(text) for text in titles} == titles
+
+
+def test_a_text_in_json_and_a_prompt_of_openai(service: MemoryService) -> None:
+    with api_client(service) as http:
+        avatar = http.post("/v1/avatars", files=VIDEO).json()["id"]
+        assert http.post("/v1/jobs", json={**TEXT, "avatar_id": avatar}).status_code == 202
+        video = http.post("/v1/videos", json={"prompt": "Good day.", "avatar_id": avatar})
+        assert video.status_code == 200, video.text
+        sound = {"audio": ("a.wav", b"RIFF" + bytes(99))}
+        assert http.post("/v1/videos", files=sound, data={"prompt": "x", "avatar_id": avatar}).status_code == 200
+    assert [request.text for request in service.requests] == [TEXT["text"], "Good day.", None]
+
+
+def test_a_text_and_audio_or_neither_are_refused(service: MemoryService) -> None:
+    with api_client(service) as http:
+        neither = http.post("/v1/jobs", files=VIDEO)
+        assert "audio or text is required" in _refused(neither, 422, "option_invalid")
+        both = http.post("/v1/jobs", files={**VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}, data=TEXT)
+        assert "not both" in _refused(both, 422, "option_invalid")
+        prompt = http.post("/v1/videos", files={"input_reference": VIDEO["video"]})
+        assert "audio or prompt is required" in prompt.json()["error"]["message"]
+    assert not service.requests and not service.uploads()
+
+
+async def test_without_a_voice_the_answer_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match="no voice.*set tts.url or to install the extra"):
+        await TtsService(TtsConfig(), None, None).find_voice(None, None)
+
+
+@pytest.mark.parametrize("listed", [["alloy", "kim"], [{"id": "alloy"}, {"name": "kim"}, {}]])
+def test_all_voices_of_a_server_are_listed(service: MemoryService, listed: list[Any]) -> None:
+    with speaking(voices=listed) as voice, api_client(service, tts=TtsConfig(url=voice.url, voice="kim")) as http:
+        assert http.get("/v1/voices").json()["voices"] == ["kim", "alloy"]
+
+
+def test_a_server_that_cannot_list_voices_has_the_configured_one(service: MemoryService) -> None:
+    with speaking() as voice, api_client(service, tts=TtsConfig(url=voice.url + "/audio/speech")) as http:
+        assert http.get("/v1/voices").json()["voices"] == ["alloy"]
+    with api_client(service) as http:
+        none = http.get("/v1/voices").json()
+        assert (none["is_available"], none["voices"], none["default"]) == (False, [], None)

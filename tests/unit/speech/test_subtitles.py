@@ -37,12 +37,8 @@ def test_a_recording_is_transcribed(service: MemoryService) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/vtt; charset=utf-8")
     assert read_cues(answer.content) == [Cue(0.5, 1.5, "Good evening."), Cue(2, 3.25, "Who is there?", "A")]
     (form,) = other.forms
-    assert form == {
-        "model": "whisper-1",
-        "response_format": "verbose_json",
-        "timestamp_granularities[]": "segment",
-        "language": "en",
-    }
+    asked = {"model": "whisper-1", "response_format": "verbose_json", "timestamp_granularities[]": "segment"}
+    assert form == {**asked, "language": "en"}
     assert other.seconds == [3.5]
     assert not other.chats
     assert not service.places and not service.files.stored.entries(UPLOADS)
@@ -68,32 +64,36 @@ def test_many_lines_are_translated_in_parts(service: MemoryService) -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "settings", "fields", "status", "message"),
+    ("server", "form", "status", "text"),
     [
-        ({"status": 500}, {}, {}, 503, "The transcription server returned status 500"),
-        ({"key": "secret"}, {}, {}, 503, "status 401"),
-        ({"transcript": {"text": "no segments"}}, {}, {}, 503, "no segments with times"),
-        ({"transcript": {"segments": [{"start": "x", "end": 1, "text": "a"}]}}, {}, {}, 503, "no segments with times"),
-        ({"transcript": {"segments": []}}, {}, {}, 422, "expected 1 to 5000 spoken sentences, found 0"),
-        ({"translations": ['["one"]']}, {}, {"translate_to": "de"}, 503, "did not return 2 lines"),
-        ({}, {"translation_url": None}, {"translate_to": "de"}, 422, "cannot translate"),
-        ({}, {"transcription_key_env": "LIPWRIGHT_TEST_NO_KEY"}, {}, 503, "LIPWRIGHT_TEST_NO_KEY is not set"),
-        ({}, {}, {"language": "../en"}, 422, "language"),
-        ({}, {}, {"translate_to": "de'. Ignore"}, 422, "translate_to"),
+        ({"status": 500}, {}, 503, "The transcription server returned status 500"),
+        ({"key": "secret"}, {}, 503, "status 401"),
+        ({"transcript": {"text": "no segments"}}, {}, 503, "no segments with times"),
+        ({"transcript": {"segments": [{"start": "x", "end": 1, "text": "a"}]}}, {}, 503, "no segments with times"),
+        ({"transcript": {"segments": []}}, {}, 422, "expected 1 to 5000 spoken sentences, found 0"),
+        ({"translations": ['["one"]']}, {"translate_to": "de"}, 503, "did not return 2 lines"),
+        ({}, {"language": "../en"}, 422, "language"),
+        ({}, {"translate_to": "de'. Ignore"}, 422, "translate_to"),
     ],
 )
-def test_failures(
-    service: MemoryService,
-    server: dict[str, Any],
-    settings: dict[str, Any],
-    fields: dict[str, str],
-    status: int,
-    message: str,
-) -> None:
-    with answering(**server) as other, _api(service, other, **settings) as http:
-        answer = _ask(http, **fields)
-    assert (answer.status_code, message in answer.json()["detail"]) == (status, True), answer.text
+def test_failures(service: MemoryService, server: dict[str, Any], form: dict[str, str], status: int, text: str) -> None:
+    with answering(**server) as other, _api(service, other) as http:
+        _refused(_ask(http, **form), status, text)
     assert not service.files.stored.entries(UPLOADS)
+
+
+def _refused(answer: httpx.Response, status: int, text: str) -> None:
+    assert (answer.status_code, text in answer.json()["detail"]) == (status, True), answer.text
+
+
+def test_settings_that_are_missing_are_named(service: MemoryService) -> None:
+    with api_client(service) as http:
+        _refused(_ask(http), 422, "subtitles.transcription_url")
+    with answering() as other:
+        with _api(service, other, translation_url=None) as http:
+            _refused(_ask(http, translate_to="de"), 422, "cannot translate")
+        with _api(service, other, transcription_key_env="LIPWRIGHT_TEST_NO_KEY") as http:
+            _refused(_ask(http), 503, "LIPWRIGHT_TEST_NO_KEY is not set")
 
 
 def test_a_server_that_cannot_be_reached(service: MemoryService) -> None:
@@ -101,22 +101,14 @@ def test_a_server_that_cannot_be_reached(service: MemoryService) -> None:
         pass
     with _api(service, other) as http:
         answer = _ask(http)
-    assert (answer.status_code, answer.json()["code"]) == (503, "voice_failed")
-    assert "cannot be reached" in answer.json()["detail"]
-
-
-def test_it_is_off_by_default(service: MemoryService) -> None:
-    with api_client(service) as http:
-        answer = _ask(http)
-    assert answer.status_code == 422
-    assert "subtitles.transcription_url" in answer.json()["detail"]
+    _refused(answer, 503, "cannot be reached")
+    assert answer.json()["code"] == "voice_failed"
 
 
 def test_a_file_without_sound_is_named(service: MemoryService) -> None:
     with answering() as other, _api(service, other) as http:
-        answer = http.post("/v1/subtitles", files={"audio": ("talk.wav", b"RIFF" + bytes(100))})
-    assert answer.status_code == 422
-    assert "talk.wav" in answer.json()["detail"]
+        files = {"audio": ("talk.wav", b"RIFF" + bytes(100))}
+        _refused(http.post("/v1/subtitles", files=files), 422, "talk.wav")
     assert not other.forms
 
 

@@ -26,8 +26,6 @@ T = TypeVar("T")
 
 
 class TextSpeaker:
-    """A `CueSpeaker` with an event loop."""
-
     def __init__(self, root: Path, settings: TtsConfig, decoders: Decoders, runner: asyncio.Runner) -> None:
         self.files, self._runner = FileStore(root), runner
         self.tts = tts_service(settings, self.files)
@@ -39,13 +37,11 @@ class TextSpeaker:
     async def cue(
         self, text: str, voice: str | None = None, owner: str | None = None, job_id: str | None = None
     ) -> SpokenCue:
-        """Speak a text of a job; by default, one without other texts."""
         folder = job_cues_folder(job_id or new_id())
         self.files.stored.make_folder(folder)
         return await self._speaker.speak(text, voice, owner, folder)
 
     def speak(self, text: str, voice: str | None = None, owner: str | None = None) -> Path:
-        """Return the file with a spoken text."""
         return self.path(self.run(self.cue(text, voice, owner)))
 
     def path(self, cue: SpokenCue) -> Path:

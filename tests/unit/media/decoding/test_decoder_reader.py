@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import random
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +25,8 @@ from media.decoding.reply_codec import FrameBatch
 from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, number_of, write_still, write_video
-from tests.unit.media.decoding.conftest import wait_until
 from tests.unit.media.test_reader import FORMATS
+from tests.waiting import wait_until
 
 FRAME_BYTES = 192 * 128 * 3 // 2
 SETTINGS = replace(
@@ -80,8 +80,8 @@ def test_decoder_reader_close_of_a_frozen_decoder_uses_no_cpu(decoders: Decoders
         group.rmdir()
 
 
-def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS) -> DecoderReader:
-    return DecoderReader(decoders, path, probe_video(path, LIMITS), settings)
+def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS, of: Path | None = None) -> DecoderReader:
+    return DecoderReader(decoders, path, probe_video(of or path, LIMITS), settings)
 
 
 def _order(num_frames: int) -> list[int]:
@@ -133,24 +133,21 @@ def test_decoder_reader_unfinished_read_is_dropped(decoders: Decoders, h264: Pat
 def test_decoder_reader_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
     path = tmp_path / "note.mp4"
     path.write_text("no video")
-    with (
-        DecoderReader(decoders, path, probe_video(h264, LIMITS), SETTINGS) as reader,
-        pytest.raises(MediaError, match=r"note\.mp4"),
-    ):
+    with _open(decoders, path, of=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
         next(reader.read([0]))
     path.unlink()
-    with DecoderReader(decoders, path, probe_video(h264, LIMITS), SETTINGS) as reader, pytest.raises(StoredFileError):
+    with _open(decoders, path, of=h264) as reader, pytest.raises(StoredFileError):
         next(reader.read([0]))
     small = replace(SETTINGS, limits=LIMITS.model_copy(update={"max_upload_bytes": 100}))
     with _open(decoders, h264, small) as reader, pytest.raises(MediaLimitError, match=r"h264\.mp4"):
         next(reader.read([0]))
 
 
-def test_decoder_reader_file_rejected_early_is_named(
+def test_decoder_reader_early_error_names_file(
     decoders: Decoders, h264: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "note.mp4").write_text("no video")
-    start = decoders.open
+    path, start = tmp_path / "note.mp4", decoders.open
+    path.write_text("no video")
 
     def open_and_wait(*arguments: Any) -> Decoder:
         decoder = start(*arguments)
@@ -158,10 +155,7 @@ def test_decoder_reader_file_rejected_early_is_named(
         return decoder
 
     monkeypatch.setattr(decoders, "open", open_and_wait)
-    with (
-        DecoderReader(decoders, tmp_path / "note.mp4", probe_video(h264, LIMITS), SETTINGS) as reader,
-        pytest.raises(MediaError, match=r"note\.mp4"),
-    ):
+    with _open(decoders, path, of=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
         next(reader.read([0]))
 
 
@@ -204,20 +198,18 @@ def test_decoder_reader_slow_batch_times_out(decoders: Decoders, h264: Path) -> 
 def test_decoder_reader_close_from_a_thread_cancels_the_read(decoders: Decoders, tmp_path: Path) -> None:
     path = write_video(tmp_path / "long.mp4", 300, size=(1280, 720), gop=300, options={"preset": "ultrafast"})
     reader = _open(decoders, path)
-    closed_at: list[float] = []
 
-    def close() -> None:
+    def close() -> float:
         time.sleep(0.1)
-        closed_at.append(time.monotonic())
         reader.close()
+        return time.monotonic()
 
-    thread = threading.Thread(target=close)
-    thread.start()
-    with pytest.raises(CancelledJobError):
-        for _ in range(100):
-            list(reader.read([299, 0]))
-    assert time.monotonic() - closed_at[0] < 20, "a hundred reads take minutes"
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        closed_at = pool.submit(close)
+        with pytest.raises(CancelledJobError):
+            for _ in range(100):
+                list(reader.read([299, 0]))
+        assert time.monotonic() - closed_at.result() < 20, "a hundred reads take minutes"
     with pytest.raises(CancelledJobError):
         next(reader.read([0]))
 
@@ -243,13 +235,7 @@ def test_decoder_reader_reuses_memory_of_freed_frames(decoders: Decoders, h264: 
     """And not before: frames that are held stay what they were."""
 
     def inodes() -> set[int]:
-        """Of the memory files that this process has open."""
-        known = set()
-        for name in os.listdir("/proc/self/fd"):
-            with suppress(OSError):  # a file that is closed meanwhile
-                if "lipwright-frames" in os.readlink(f"/proc/self/fd/{name}"):
-                    known.add(os.stat(f"/proc/self/fd/{name}").st_ino)
-        return known
+        return {inode for path, inode in _open_files() if "lipwright-frames" in path}
 
     with _open(decoders, h264) as reader:
         before = inodes()
@@ -271,9 +257,7 @@ def _serve_too_many(channel: Channel) -> None:
         channel.send(FrameBatch(65), file.fileno())
 
 
-def test_decoder_reader_too_many_frames_are_refused(
-    decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decoder_reader_too_many_frames_raises(decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Decoders.open
     monkeypatch.setattr(Decoders, "open", lambda of, run, path: opened(of, _serve_too_many, path))
     before = _num_open("/dev/urandom")
@@ -282,13 +266,18 @@ def test_decoder_reader_too_many_frames_are_refused(
     assert _num_open("/dev/urandom") == before
 
 
-def _num_open(target: str) -> int:
-    """How often this process has a file open."""
-    num = 0
+def _open_files() -> list[tuple[str, int]]:
+    """Target and inode of each file that this process has open."""
+    found = []
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # a file that is closed meanwhile
-            num += os.readlink(f"/proc/self/fd/{name}") == target
-    return num
+            path = f"/proc/self/fd/{name}"
+            found.append((os.readlink(path), os.stat(path).st_ino))
+    return found
+
+
+def _num_open(target: str) -> int:
+    return sum(path == target for path, _ in _open_files())
 
 
 def test_decoder_reader_memory_does_not_grow(decoders: Decoders, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import pickle
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ctypes.util import find_library
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,8 @@ from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
-from tests.unit.media.clips import LIMITS, info_of, planes_of
-from tests.unit.media.decoding.conftest import wait_until
+from tests.unit.media.clips import LIMITS, info_of, write_segment
+from tests.waiting import wait_until
 
 needs_landlock = pytest.mark.skipif(not sandbox.is_available(), reason="needs Landlock")
 _PR_SET_NO_NEW_PRIVS = 38
@@ -117,20 +117,12 @@ def whole_sandbox() -> None:
         pytest.skip("needs Landlock")
 
 
-@pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    with Decoders(DecoderConfig()) as decoders:
-        decoders.warm()
-        yield decoders
-
-
 def _run(decoders: Decoders, work: Callable[[], T], file: Path = CLIP, writes: Path | None = None) -> T:
     return decoders.run(work, file=file, timeout_s=30, writes=writes)
 
 
-def _ended(pids: list[int]) -> bool:
-    wait_until(lambda: not any(map(psutil.pid_exists, pids)))
-    return True
+def _wait_until_ended(pids: list[int]) -> None:
+    wait_until(lambda: not any(map(psutil.pid_exists, pids)), 60)
 
 
 @pytest.mark.usefixtures("whole_sandbox")
@@ -138,9 +130,9 @@ def test_sandbox_reads_only_its_file(decoders: Decoders, tmp_path: Path) -> None
     mine, keys = tmp_path / "mine", tmp_path / "api_keys.json"
     for path in (mine, keys):
         path.write_bytes(path.name.encode())
-    assert _run(decoders, partial(decoder_tasks.read, mine), mine) == b"mine"
+    assert _run(decoders, mine.read_bytes, mine) == b"mine"
     with pytest.raises(OSError, match="Permission denied"):
-        _run(decoders, partial(decoder_tasks.read, keys), mine)
+        _run(decoders, keys.read_bytes, mine)
 
 
 @pytest.mark.usefixtures("whole_sandbox")
@@ -177,22 +169,22 @@ def test_sandbox_reads_files_of_other_users(decoders: Decoders, tmp_path: Path) 
         path.chmod(0o600)
     for path in (file, other, folder):
         os.chown(path, 12345, 12345)
-    assert _run(decoders, partial(decoder_tasks.read, file), file) == b"file"
+    assert _run(decoders, file.read_bytes, file) == b"file"
     with pytest.raises(OSError, match="Permission denied"):
-        _run(decoders, partial(decoder_tasks.read, other), file)
+        _run(decoders, other.read_bytes, file)
 
 
 def test_decoder_environment_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIPWRIGHT_TEST_SECRET", "never given to decoders")
     with Decoders(DecoderConfig(sandbox=False)) as decoders:
-        found = _run(decoders, decoder_tasks.environment)
+        found = _run(decoders, Path("/proc/self/environ").read_text)
     assert "PATH=" in found and "SECRET" not in found
 
 
 def test_sandbox_off_confines_nothing() -> None:
     with Decoders(DecoderConfig(sandbox=False)) as decoders:
         assert "seccomp" in _run(decoders, missing_layers)
-        assert "passwords" in _run(decoders, partial(decoder_tasks.tries_without_fork))
+        assert _run(decoders, Path("/etc/passwd").read_bytes)
 
 
 def test_children_end_with_their_decoder(tmp_path: Path) -> None:
@@ -200,7 +192,8 @@ def test_children_end_with_their_decoder(tmp_path: Path) -> None:
     with Decoders(DecoderConfig(sandbox=False)) as decoders:
         assert _run(decoders, partial(decoder_tasks.leave_children, pid_file), writes=tmp_path) == "left"
         pids = [int(pid) for pid in pid_file.read_text().split()]
-        assert len(pids) == 2 and _ended(pids)
+        assert len(pids) == 2
+        _wait_until_ended(pids)
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
@@ -216,9 +209,9 @@ def test_children_end_with_the_forkserver(tmp_path: Path, is_killed: bool) -> No
             assert forkserver is not None
             forkserver.kill()
             decoder.close()
-            assert _run(decoders, decoder_tasks.process_id) > 0  # of the next forkserver
-            assert _ended(pids)
-    assert _ended(pids)
+            assert _run(decoders, os.getpid) > 0  # of the next forkserver
+            _wait_until_ended(pids)
+    _wait_until_ended(pids)
     decoder.close()
 
 
@@ -267,10 +260,8 @@ def test_shared_memory_limit_counts_shared_pages() -> None:
 def test_budget_bytes_is_at_most_half_of_the_memory() -> None:
     assert budget_bytes(2**60) == memory_bytes() // 2
     assert budget_bytes(1024) == 1024
-    with (
-        Decoders(DecoderConfig(max_shared_memory_bytes=2**60)) as decoders,
-        decoders.open(partial(decoder_tasks.hold_and_tell, 1), CLIP) as decoder,
-    ):
+    config, work = DecoderConfig(max_shared_memory_bytes=2**60), partial(decoder_tasks.hold_and_tell, 1)
+    with Decoders(config) as decoders, decoders.open(work, CLIP) as decoder:
         assert decoder.receive(30).value == "held"
         commands = (child.cmdline() for child in psutil.Process().children(recursive=True))
         assert any(str(memory_bytes() // 2) in command for command in commands)
@@ -285,11 +276,8 @@ def test_sandbox_allows_extract_concat_and_probe(decoders: Decoders, h264: Path,
         work = partial(extract_speech, h264, part, LIMITS)
         info = decoders.run(work, file=h264, timeout_s=30, writes=part.parent)
     assert info.duration_seconds == pytest.approx(2.4, abs=0.01) and len(read_speech(speech, 0.0, 2.4)) == 38400
-    writer = SegmentWriter(info_of(192, 128), 20, "veryfast", 1)
-    for number in range(60):
-        writer.write(planes_of(number, 192, 128))
-    segment, out = segments / "0.mp4", results / "result.mp4"
-    segment.write_bytes(writer.finish())
+    out = results / "result.mp4"
+    segment = write_segment(segments / "0.mp4", range(60), SegmentWriter(info_of(192, 128), 20, "veryfast", 1))
     with written_atomically(out) as part:
         join = partial(concat_segments, [segment], ResultSound([AudioPart(h264)]), part, info_of(192, 128), 60)
         decoders.run(join, file=h264, timeout_s=30, reads=[segments], writes=part.parent)

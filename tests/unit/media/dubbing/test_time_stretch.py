@@ -1,5 +1,3 @@
-"""Stretched speech: its length, pitch and level, without drift."""
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -11,6 +12,7 @@ from typing import Any
 
 import av
 import c2pa
+import numpy as np
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,15 +25,18 @@ from errors import ConfigError, LabelError
 from media.audio_parts import AudioPart
 from media.decoding.decoder import Decoders
 from media.labels.credentials import load_credentials
-from media.labels.inspection import Verdict, inspect_labels
+from media.labels.inspection import Manifest, Verdict, inspect_labels
 from media.labels.labeller import AIGC_FIELDS, Labeller
 from media.labels.signer import PURPOSES, ManifestSigner, Provenance, has_manifest
+from media.labels.watermark import TEXTS, Corner, Watermark, WatermarkStyle, _draw_texts
 from media.preview import LivePreview, finished_preview
+from media.probe import ColourTags
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
+from media.yuv_frame import YuvFrame
 from tests.manifest_box import without_manifest
 from tests.timestamp_authority import timestamp_authority
-from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, write_audio
+from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, planes_of, write_audio
 from tests.unit.segmented_job import NUM_FRAMES, SegmentedJob
 
 TAGGED = LabelsConfig(producer="演示公司", propagator="P")
@@ -48,20 +53,31 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def signer(data_dir: Path) -> ManifestSigner:
+    return ManifestSigner(load_credentials(LabelsConfig(), data_dir))
+
+
+@pytest.fixture
 def result(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> Path:
     """The job's result as `Studio.join` makes it."""
     labeller, out = Labeller(TAGGED, data_dir), tmp_path / "result.mp4"
     sound = write_audio(tmp_path / "a.wav", noise(3.2, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
-    concat_segments(
-        job.segments,
-        ResultSound([AudioPart(sound)]),
-        out,
-        info_of(192, 128, Fraction(25)),
-        NUM_FRAMES,
-        tags=labeller.tags("ab12"),
-    )
+    parts, tags = ResultSound([AudioPart(sound)]), labeller.tags("ab12")
+    concat_segments(job.segments, parts, out, info_of(192, 128), NUM_FRAMES, tags=tags)
     labeller.sign(out, Provenance(from_still=False))
     return out
+
+
+def _signed(job: SegmentedJob, labeller: Labeller, out: Path) -> Path:
+    out.write_bytes(job.result.read_bytes())
+    labeller.sign(out, Provenance(from_still=False))
+    return out
+
+
+def _manifest(path: Path, trusted: str | None = None) -> Manifest:
+    manifest = inspect_labels(path, LIMITS, trusted).manifest
+    assert manifest is not None
+    return manifest
 
 
 def _aigc(path: Path) -> dict[str, str]:
@@ -77,11 +93,10 @@ def test_labeller_result_is_tagged_and_signed(job: SegmentedJob, result: Path) -
     assert found["Label"] == "1"
     assert (found["ContentProducer"], found["ProduceID"]) == ("演示公司", "ab12")
     assert (found["ContentPropagator"], found["PropagateID"]) == ("P", "ab12")
-    labels = inspect_labels(result, LIMITS)
-    assert labels.verdict is Verdict.SYNTHETIC
-    assert labels.manifest is not None
-    assert (labels.manifest.state, labels.manifest.is_test, labels.manifest.problems) == ("Valid", True, ())
-    assert labels.manifest.source_types == ("compositeWithTrainedAlgorithmicMedia",)
+    assert inspect_labels(result, LIMITS).verdict is Verdict.SYNTHETIC
+    manifest = _manifest(result)
+    assert (manifest.state, manifest.is_test, manifest.problems) == ("Valid", True, ())
+    assert manifest.source_types == ("compositeWithTrainedAlgorithmicMedia",)
     assert [pts for pts, _ in decode_all(result)] == [pts for pts, _ in decode_all(job.result)]
     head = result.read_bytes()
     assert head.index(b"moov") < head.index(b"mdat"), "it plays while it is loaded"
@@ -97,18 +112,15 @@ def test_labeller_preview_is_tagged(job: SegmentedJob, tmp_path: Path) -> None:
         assert inspect_labels(tmp_path / name, LIMITS).verdict is Verdict.SYNTHETIC
 
 
-def test_manifest_has_watermark_and_source_manifest(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
-    signer = ManifestSigner(load_credentials(LabelsConfig(), data_dir))
+def test_manifest_has_watermark_and_source(job: SegmentedJob, signer: ManifestSigner, tmp_path: Path) -> None:
     first, second, portrait = (tmp_path / f"{name}.mp4" for name in ("first", "second", "portrait"))
     signer.sign(job.result, first, Provenance(from_still=False, watermark_id="0123456789abcdef"))
     signer.sign(job.segments[0], second, Provenance(from_still=False, source=first))
     signer.sign(job.segments[0], portrait, Provenance(from_still=True, source=first))
-    named, edited = inspect_labels(first, LIMITS).manifest, inspect_labels(second, LIMITS).manifest
-    assert named is not None and edited is not None
+    named, edited = _manifest(first), _manifest(second)
     assert (named.state, named.watermark_id) == ("Valid", "0123456789abcdef")
     assert (edited.state, edited.watermark_id) == ("Valid", "")
-    created = inspect_labels(portrait, LIMITS).manifest
-    assert created is not None and created.source_types == ("trainedAlgorithmicMedia",)
+    assert _manifest(portrait).source_types == ("trainedAlgorithmicMedia",)
     for path, relationship in ((second, "parentOf"), (portrait, "inputTo")):
         store = _manifest_store(path)
         (ingredient,) = store["manifests"][store["active_manifest"]]["ingredients"]
@@ -117,11 +129,8 @@ def test_manifest_has_watermark_and_source_manifest(job: SegmentedJob, data_dir:
         assert kept["instance_id"] == _active_manifest(first)["instance_id"]
 
 
-def test_has_manifest_only_for_signed_files(
-    job: SegmentedJob, data_dir: Path, tmp_path: Path, sample_portrait: Path
-) -> None:
+def test_has_manifest(job: SegmentedJob, signer: ManifestSigner, tmp_path: Path, sample_portrait: Path) -> None:
     signed, broken = tmp_path / "signed.mp4", tmp_path / "broken.mp4"
-    signer = ManifestSigner(load_credentials(LabelsConfig(), data_dir))
     signer.sign(job.result, signed, Provenance(from_still=False))
     broken.write_bytes(signed.read_bytes()[:2000])
     with Decoders(DecoderConfig()) as decoders:
@@ -134,14 +143,11 @@ def test_has_manifest_only_for_signed_files(
 
 def test_labeller_timestamp_url_adds_a_time_stamp(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> None:
     with timestamp_authority(tmp_path) as url:
-        labeller, out = Labeller(LabelsConfig(timestamp_url=url), data_dir), tmp_path / "out.mp4"
-        out.write_bytes(job.result.read_bytes())
-        labeller.sign(out, Provenance(from_still=False))
-    signature = _active_manifest(out)["signature_info"]
-    stamped = datetime.fromisoformat(signature["time"])
+        labeller = Labeller(LabelsConfig(timestamp_url=url), data_dir)
+        out = _signed(job, labeller, tmp_path / "out.mp4")
+    stamped = datetime.fromisoformat(_active_manifest(out)["signature_info"]["time"])
     assert abs(datetime.now(UTC) - stamped) < timedelta(minutes=5)
-    manifest = inspect_labels(out, LIMITS).manifest
-    assert manifest is not None and manifest.state == "Valid"
+    assert _manifest(out).state == "Valid"
     before = out.read_bytes()
     with pytest.raises(LabelError, match="could not be signed"):  # the authority is gone
         labeller.sign(out, Provenance(from_still=False))
@@ -160,17 +166,13 @@ def _active_manifest(path: Path) -> dict[str, Any]:
     return active
 
 
-def test_manifest_signer_signatures_differ_only_in_the_manifest(
-    job: SegmentedJob, data_dir: Path, tmp_path: Path
-) -> None:
-    signed = []
-    for name in ("a.mp4", "b.mp4"):
-        ManifestSigner(load_credentials(LabelsConfig(), data_dir)).sign(
-            job.result, tmp_path / name, Provenance(from_still=False)
-        )
-        signed.append((tmp_path / name).read_bytes())
-    assert len(signed[0]) == len(signed[1])
-    assert without_manifest(signed[0]) == without_manifest(signed[1]) != signed[0]
+def test_signatures_differ_only_in_the_manifest(job: SegmentedJob, signer: ManifestSigner, tmp_path: Path) -> None:
+    paths = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    for path in paths:
+        signer.sign(job.result, path, Provenance(from_still=False))
+    first, second = (path.read_bytes() for path in paths)
+    assert len(first) == len(second)
+    assert without_manifest(first) == without_manifest(second) != first
 
 
 def test_inspect_labels_changed_video_is_broken(result: Path) -> None:
@@ -179,8 +181,7 @@ def test_inspect_labels_changed_video_is_broken(result: Path) -> None:
     result.write_bytes(changed)
     labels = inspect_labels(result, LIMITS)
     assert labels.verdict is Verdict.BROKEN
-    assert labels.manifest is not None
-    assert labels.manifest.problems == ("assertion.bmffHash.mismatch",)
+    assert _manifest(result).problems == ("assertion.bmffHash.mismatch",)
     assert "the file was changed" in labels.describe()[0]
 
 
@@ -212,8 +213,6 @@ def test_load_credentials_test_certificate_is_private_and_reused(data_dir: Path)
 
 
 class Authority:
-    """Somebody who gives out certificates."""
-
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -246,16 +245,9 @@ class Authority:
 
     def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=10))
-            .not_valid_after(now + timedelta(days=days))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        )
+        builder = x509.CertificateBuilder(self.name, name, key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(days=10)).not_valid_after(now + timedelta(days=days))
+        return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
 
 
 def _name(common: str) -> x509.Name:
@@ -269,18 +261,13 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
-def test_labeller_operators_certificate_is_trusted(
-    job: SegmentedJob, authority: Authority, tmp_path: Path, purpose: str
-) -> None:
+def test_labeller_certificate_is_trusted(job: SegmentedJob, authority: Authority, tmp_path: Path, purpose: str) -> None:
     labeller = Labeller(authority.settings(purpose=x509.ObjectIdentifier(purpose)), tmp_path)
     labeller.check_signing()
-    out = tmp_path / "out.mp4"
-    out.write_bytes(job.result.read_bytes())
-    labeller.sign(out, Provenance(from_still=False))
-    unknown, trusted = inspect_labels(out, LIMITS), inspect_labels(out, LIMITS, authority.pem.decode())
-    assert unknown.manifest is not None and trusted.manifest is not None
-    assert (unknown.manifest.state, trusted.manifest.state) == ("Valid", "Trusted")
-    assert (trusted.manifest.signer, trusted.manifest.is_test) == ("Example Studio", False)
+    out = _signed(job, labeller, tmp_path / "out.mp4")
+    unknown, trusted = _manifest(out), _manifest(out, authority.pem.decode())
+    assert (unknown.state, trusted.state) == ("Valid", "Trusted")
+    assert (trusted.signer, trusted.is_test) == ("Example Studio", False)
     assert not (tmp_path / "labels").exists(), "no test certificate is made"
 
 
@@ -288,9 +275,8 @@ def test_labeller_unusable_certificate_is_refused(authority: Authority, tmp_path
     with pytest.raises(ConfigError, match="not valid now, only from"):
         Labeller(authority.settings(days=-1), tmp_path)
     good = authority.settings()
-    assert good.private_key is not None and good.certificate is not None
-    other = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    good.private_key.write_bytes(other)
+    assert good.private_key is not None
+    good.private_key.write_bytes(authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(ConfigError, match="does not match the first certificate"):
         Labeller(good, tmp_path)
     good.private_key.write_text("none", encoding="ascii")
@@ -306,10 +292,76 @@ def test_labeller_unusable_certificate_is_refused(authority: Authority, tmp_path
 
 
 def test_labeller_failed_signature_leaves_the_file(job: SegmentedJob, authority: Authority, tmp_path: Path) -> None:
-    labeller = Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path)
-    out = tmp_path / "out.mp4"
-    out.write_bytes(job.result.read_bytes())
+    labeller, out = (
+        Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path),
+        tmp_path / "out.mp4",
+    )
     with pytest.raises(LabelError, match="Example Studio"):
-        labeller.sign(out, Provenance(from_still=False))
+        _signed(job, labeller, out)
     assert out.read_bytes() == job.result.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "chain.pem", "key.pem"}
+
+
+SIZES = [(1920, 1080), (640, 360), (360, 640), (512, 512), (64, 64), (16, 16), (16, 64), (640, 16)]
+
+
+def _marked(width: int, height: int, corners: tuple[Corner, ...], language: str = "en") -> tuple[YuvFrame, YuvFrame]:
+    before = planes_of(3, width, height)
+    after = YuvFrame(*(plane.copy() for plane in before))
+    Watermark(info_of(width, height), WatermarkStyle(language, 0.05), corners).draw(after)
+    return before, after
+
+
+def _box(before: YuvFrame, after: YuvFrame) -> tuple[int, int, int, int]:
+    """The smallest one in luma pixels that holds every change: x0, y0, x1, y1."""
+    changed = before.y != after.y
+    for small, was in ((after.u, before.u), (after.v, before.v)):
+        changed |= np.repeat(np.repeat(small != was, 2, axis=0), 2, axis=1)
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+@pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_watermark_is_in_its_corner_at_every_size(width: int, height: int, language: str) -> None:
+    x0, y0, x1, y1 = _box(*_marked(width, height, ("bottom_right",), language))
+    assert x1 > width / 2 and y1 > height / 2
+    assert 0 < (x1 - x0) * (y1 - y0) <= width * height
+    if min(width, height) >= 360:
+        assert (x1 - x0) * (y1 - y0) < 0.12 * width * height
+        assert x0 > width * 0.3 and y0 > height * 0.8
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_watermark_letters_have_the_required_height(language: str) -> None:
+    text, cap_rows = _draw_texts()[0][language], _draw_texts()[1]
+    assert text.shape[0] >= cap_rows, "no letter is lower than a capital one"
+    flat = np.full((1080, 1920), 90, np.uint8)
+    planes = YuvFrame(flat, np.full((540, 960), 128, np.uint8), np.full((540, 960), 128, np.uint8))
+    Watermark(info_of(1920, 1080), WatermarkStyle(language, 0.05), ("bottom_right",)).draw(planes)
+    white = np.flatnonzero((planes.y > 200).any(axis=1))
+    assert white[-1] - white[0] + 1 >= 0.05 * 1080 - 1
+    assert planes.y.max() <= 235 and planes.y.min() >= 16, "within the limited range"
+
+
+def test_watermark_two_corners_and_full_range(width: int = 640, height: int = 360) -> None:
+    before, after = _marked(width, height, ("bottom_right", "top_right"))
+    assert _box(before, after)[1] < height / 10
+    middle = slice(height // 4, height * 3 // 4)
+    assert np.array_equal(before.y[middle], after.y[middle])
+    info = dataclasses.replace(info_of(width, height), colour=ColourTags(1, True, 1, 1))
+    black = YuvFrame(*(np.zeros_like(plane) for plane in before))
+    Watermark(info, WatermarkStyle("en", 0.05), ("top_right",)).draw(black)
+    assert black.y.max() == 255
+
+
+def test_watermark_pixel_aspect_keeps_letter_width() -> None:
+    widths = []
+    for aspect in (Fraction(1), Fraction(2)):
+        planes = YuvFrame(*(np.full(shape, 90, np.uint8) for shape in ((512, 512), (256, 256), (256, 256))))
+        was = YuvFrame(*(plane.copy() for plane in planes))
+        info = dataclasses.replace(info_of(512, 512), sample_aspect_ratio=aspect)
+        Watermark(info, WatermarkStyle("en", 0.05), ("bottom_right",)).draw(planes)
+        x0, _, x1, _ = _box(was, planes)
+        widths.append((x1 - x0) * aspect)
+    assert float(widths[1] / widths[0]) == pytest.approx(1, abs=0.1)

@@ -5,38 +5,33 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 
 import av
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
 from media.live.audio import OPUS_SAMPLES, Downsampler, InputResampler
 from media.live.encoder import EncodedPictures, LiveEncoder, StreamWriter
-from media.probe import VideoInfo, probe_video
+from media.probe import VideoInfo
 from media.yuv_frame import YuvFrame
+from tests.unit.media.clips import info_of
 
 SIDE, GROUP = 64, 3
+INFO = info_of(SIDE, SIDE)
 AUDIO_RATE = 48000
 
 
-@pytest.fixture(scope="module")
-def info(tmp_path_factory: pytest.TempPathFactory) -> VideoInfo:
-    path = tmp_path_factory.mktemp("live") / "grey.png"
-    cv2.imwrite(str(path), np.full((SIDE, SIDE, 3), 128, np.uint8))
-    return replace(probe_video(path, MediaLimits()), fps=Fraction(25))
+def grey(luma: int) -> YuvFrame:
+    chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
+    return YuvFrame(np.full((SIDE, SIDE), luma, np.uint8), chroma, chroma)
 
 
-def group(info: VideoInfo, first: int, num: int = GROUP) -> EncodedPictures:
-    """Frame i is of luma 20 + i."""
+def group(first: int, num: int = GROUP, info: VideoInfo = INFO) -> EncodedPictures:
     made = LiveEncoder(info, 20, "veryfast")
     for number in range(first, first + num):
-        chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
-        made.write(YuvFrame(np.full((SIDE, SIDE), 20 + number, np.uint8), chroma, chroma))
+        made.write(grey(20 + number))
     return made.finish()
 
 
@@ -49,11 +44,11 @@ def clicks(num_samples: int) -> NDArray[np.int16]:
     return sound
 
 
-def stream(info: VideoInfo, num_groups: int) -> tuple[bytes, list[bytes]]:
+def stream(num_groups: int, info: VideoInfo = INFO) -> tuple[bytes, list[bytes]]:
     writer, fragments, head, left = StreamWriter(info), [], b"", 0
     sound = clicks(AUDIO_RATE * 10)
     for number in range(num_groups):
-        pictures = group(info, number * GROUP)
+        pictures = group(number * GROUP, info=info)
         _, head = writer.head(pictures)
         stop = writer.num_audio_samples((number + 1) * GROUP)
         fragments.append(writer.fragment(number * GROUP, pictures, sound[left:stop]).mp4)
@@ -69,15 +64,15 @@ def lumas(data: bytes) -> Iterator[tuple[float, int]]:
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(60)])
-def test_stream_writer_frames_have_their_times(info: VideoInfo, fps: Fraction) -> None:
-    head, fragments = stream(replace(info, fps=fps), 8)
+def test_stream_writer_frames_have_their_times(fps: Fraction) -> None:
+    head, fragments = stream(8, info_of(SIDE, SIDE, fps))
     frames = list(lumas(head + b"".join(fragments)))
     assert [luma for _, luma in frames] == pytest.approx([20 + number for number in range(8 * GROUP)], abs=1)
     assert [time for time, _ in frames] == pytest.approx([float(number / fps) for number in range(8 * GROUP)], abs=1e-4)
 
 
-def test_fragment_is_one_moof_and_mdat_that_decodes_alone(info: VideoInfo) -> None:
-    head, fragments = stream(info, 4)
+def test_fragment_is_one_moof_and_mdat_that_decodes_alone() -> None:
+    head, fragments = stream(4)
     for number, data in enumerate(fragments):
         size, kind = struct.unpack(">I4s", data[:8])
         rest = struct.unpack(">I4s", data[size : size + 8])
@@ -89,15 +84,14 @@ def test_fragment_is_one_moof_and_mdat_that_decodes_alone(info: VideoInfo) -> No
     assert frames[0][1] == pytest.approx(20 + 3 * GROUP, abs=1)
 
 
-def test_live_encoder_keyframes_only_on_request(info: VideoInfo) -> None:
-    encoder, writer, data = LiveEncoder(info, 20, "veryfast"), StreamWriter(info), b""
-    chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
+def test_live_encoder_keyframes_only_on_request() -> None:
+    encoder, writer, data = LiveEncoder(INFO, 20, "veryfast"), StreamWriter(INFO), b""
     keys = []
     for number in range(6):
         if number == 4:
             encoder.begin_with_key()
-        encoder.write(YuvFrame(np.full((SIDE, SIDE), 20 + 2 * number, np.uint8), chroma, chroma))
-        encoder.write(YuvFrame(np.full((SIDE, SIDE), 21 + 2 * number, np.uint8), chroma, chroma))
+        encoder.write(grey(20 + 2 * number))
+        encoder.write(grey(21 + 2 * number))
         pictures = encoder.finish()
         data = data or writer.head(pictures)[1]
         data += writer.fragment(2 * number, pictures, np.zeros(0, np.int16)).mp4
@@ -109,8 +103,8 @@ def test_live_encoder_keyframes_only_on_request(info: VideoInfo) -> None:
     assert [number for number, is_key in enumerate(marked) if is_key] == [0, 8]
 
 
-def test_stream_writer_audio_is_in_sync(info: VideoInfo) -> None:
-    head, fragments = stream(info, 50)
+def test_stream_writer_audio_is_in_sync() -> None:
+    head, fragments = stream(50)
     with av.open(io.BytesIO(head + b"".join(fragments)), "r") as container:
         frames = list(container.decode(audio=0))
     first = frames[0]
@@ -123,12 +117,12 @@ def test_stream_writer_audio_is_in_sync(info: VideoInfo) -> None:
     assert len(sound) / AUDIO_RATE == pytest.approx(6.0, abs=0.03)
 
 
-def test_stream_writer_head_names_the_codecs(info: VideoInfo) -> None:
-    pictures = group(info, 0)
-    media_type, head = StreamWriter(info).head(pictures)
+def test_stream_writer_head_names_the_codecs() -> None:
+    pictures = group(0)
+    media_type, head = StreamWriter(INFO).head(pictures)
     assert media_type == f'video/mp4; codecs="avc1.{pictures.headers.sps[1:4].hex()}, opus"'
     assert head[4:12] == b"ftypiso6"
-    assert group(info, 30, 1).headers == pictures.headers, "all groups share one head"
+    assert group(30, 1).headers == pictures.headers, "all groups share one head"
 
 
 def test_input_resampler_keeps_length_and_pitch() -> None:

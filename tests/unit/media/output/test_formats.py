@@ -1,5 +1,3 @@
-"""Each format: encoded in segments, joined, and decoded again."""
-
 from __future__ import annotations
 
 import errno

@@ -9,29 +9,45 @@ import imageio_ffmpeg
 import numpy as np
 import pysubs2
 import pytest
+from numpy.typing import NDArray
 
 from errors import MediaError, StoredFileError
 from media.audio import extract_speech, num_output_frames, read_speech
 from media.audio_parts import AudioPart
-from media.probe import probe_video
+from media.output.formats import Quality
+from media.preview import LivePreview, finished_preview
+from media.probe import VideoInfo, probe_video
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
+from media.result.stream_copy import IN_BAND_TAG, copied_ranges, copy_segment, copyable_keys
 from media.subtitles.texts import ShownText
 from media.writer import SegmentWriter
-from tests.unit.media.bombs import write_loud_wav
-from tests.unit.media.clips import LIMITS, decode_all, info_of, lag_seconds, noise, planes_of, write_audio, write_video
+from tests.unit.media.clips import (
+    LIMITS,
+    decode_all,
+    info_of,
+    lag_seconds,
+    noise,
+    planes_of,
+    write_audio,
+    write_loud_wav,
+    write_segment,
+    write_video,
+)
+
+INFO = info_of(192, 128)
 
 
-def _segments(folder: Path, lengths: list[int], fps: Fraction = Fraction(25), crf: int = 20) -> list[Path]:
-    paths, number = [], 0
-    for index, length in enumerate(lengths):
-        writer = SegmentWriter(info_of(192, 128, fps), crf, "veryfast", 1 + index % 2)
-        for _ in range(length):
-            writer.write(planes_of(number, 192, 128))
-            number += 1
-        paths.append(folder / f"segment{index}.mp4")
-        paths[-1].write_bytes(writer.finish())
-    return paths
+def _segments(folder: Path, lengths: list[int], info: VideoInfo = INFO) -> list[Path]:
+    edges = [sum(lengths[:n]) for n in range(len(lengths) + 1)]
+    writers = [SegmentWriter(info, 20, "veryfast", 1 + n % 2) for n in range(len(lengths))]
+    return [write_segment(folder / f"{n}.mp4", range(*edges[n : n + 2]), writer) for n, writer in enumerate(writers)]
+
+
+def _join(segments: list[Path], audio: Path, num_frames: int, info: VideoInfo = INFO) -> Path:
+    out = segments[0].parent / "out.mp4"
+    concat_segments(segments, ResultSound([AudioPart(audio)]), out, info, num_frames)
+    return out
 
 
 def _wav(folder: Path, seconds: float, rate: int, channels: int = 1) -> Path:
@@ -41,18 +57,17 @@ def _wav(folder: Path, seconds: float, rate: int, channels: int = 1) -> Path:
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(468, 25)])
 def test_concat_frames_are_those_of_the_segments(tmp_path: Path, fps: Fraction) -> None:
-    segments = _segments(tmp_path, [25, 1, 40, 2, 14], fps)
-    audio = _wav(tmp_path, float(82 / fps) - 0.01, 24000)
-    concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128, fps), 82)
-    joined = decode_all(tmp_path / "out.mp4")
+    segments = _segments(tmp_path, [25, 1, 40, 2, 14], info_of(192, 128, fps))
+    out = _join(segments, _wav(tmp_path, float(82 / fps) - 0.01, 24000), 82, info_of(192, 128, fps))
+    joined = decode_all(out)
     separate = [flat for path in segments for _, flat in decode_all(path)]
     assert len(joined) == len(separate) == 82
     assert all(np.array_equal(flat, expected) for (_, flat), expected in zip(joined, separate, strict=True))
     steps = np.diff([pts for pts, _ in joined])
     assert joined[0][0] == 0 and (steps == steps[0]).all()
-    info = probe_video(tmp_path / "out.mp4", LIMITS)
+    info = probe_video(out, LIMITS)
     assert (info.fps, info.num_frames) == (fps, 82)
-    with av.open(tmp_path / "out.mp4") as container:
+    with av.open(out) as container:
         dts = [packet.dts for packet in container.demux(video=0) if packet.size]
     assert all(a < b for a, b in zip(dts, dts[1:], strict=False))  # type: ignore[operator]
 
@@ -61,16 +76,11 @@ def test_concat_frames_are_those_of_the_segments(tmp_path: Path, fps: Fraction) 
     ("rate", "channels", "expected_rate"),
     [(44100, 2, 44100), (22050, 1, 22050), (24000, 1, 24000), (16000, 1, 16000), (8000, 1, 8000), (192000, 1, 48000)],
 )
-def test_concat_audio_keeps_rate_channels_and_sync(
-    tmp_path: Path, rate: int, channels: int, expected_rate: int
-) -> None:
+def test_concat_audio_keeps_rate_channels_sync(tmp_path: Path, rate: int, channels: int, expected_rate: int) -> None:
     seconds = 2.37
     audio = _wav(tmp_path, seconds, rate, channels)
     num_frames = num_output_frames(extract_speech(audio, tmp_path / "s.npy", LIMITS).duration_seconds, Fraction(25))
-    out = tmp_path / "out.mp4"
-    concat_segments(
-        _segments(tmp_path, [num_frames]), ResultSound([AudioPart(audio)]), out, info_of(192, 128), num_frames
-    )
+    out = _join(_segments(tmp_path, [num_frames]), audio, num_frames)
     info = extract_speech(out, tmp_path / "heard.npy", LIMITS)
     assert (info.codec, info.sample_rate, info.num_channels) == ("aac", expected_rate, channels)
     heard = read_speech(tmp_path / "heard.npy", 0, seconds)
@@ -82,14 +92,13 @@ def test_concat_audio_keeps_rate_channels_and_sync(
 
 
 def test_concat_without_sound_has_no_audio_track(tmp_path: Path) -> None:
-    concat_segments(_segments(tmp_path, [5, 3]), None, tmp_path / "out.mp4", info_of(192, 128), 8)
+    concat_segments(_segments(tmp_path, [5, 3]), None, tmp_path / "out.mp4", INFO, 8)
     info = probe_video(tmp_path / "out.mp4", LIMITS)
     assert (info.num_frames, info.has_audio) == (8, False)
 
 
 def test_concat_cuts_audio_to_the_video_and_writes_moov_first(tmp_path: Path) -> None:
-    out, sound = tmp_path / "out.mp4", ResultSound([AudioPart(_wav(tmp_path, 3.0, 16000))])
-    concat_segments(_segments(tmp_path, [25]), sound, out, info_of(192, 128), 25)
+    out = _join(_segments(tmp_path, [25]), _wav(tmp_path, 3.0, 16000), 25)
     assert extract_speech(out, tmp_path / "s.npy", LIMITS).duration_seconds == pytest.approx(1.0, abs=1e-3)
     content = out.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
@@ -99,25 +108,20 @@ def test_concat_wrong_count_or_settings_leaves_no_file(tmp_path: Path) -> None:
     segments, audio = _segments(tmp_path, [10, 10]), _wav(tmp_path, 0.8, 16000)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(StoredFileError, match="Expected 21 frames in 2 segments, found 20"):
-        concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 21)
+        _join(segments, audio, 21)
     (tmp_path / "other").mkdir()
     other = write_video(tmp_path / "other" / "other.mp4", 10)
     with pytest.raises(StoredFileError, match=r"other\.mp4: expected the encoder settings"):
-        concat_segments(
-            [segments[0], other], ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 20
-        )
+        _join([segments[0], other], audio, 20)
     with pytest.raises(MediaError, match="audio track"):
-        concat_segments(segments, ResultSound([AudioPart(segments[0])]), tmp_path / "out.mp4", info_of(192, 128), 20)
+        _join(segments, segments[0], 20)
     assert sorted(path for path in tmp_path.iterdir() if path.name != "other") == before
 
 
 @pytest.mark.parametrize("value", [1e308, 1e30, float("inf"), float("nan")])
 def test_concat_audio_with_infinite_samples_succeeds(tmp_path: Path, value: float) -> None:
-    audio = write_loud_wav(tmp_path / "loud.wav", value)
-    concat_segments(
-        _segments(tmp_path, [12]), ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 12
-    )
-    extract_speech(tmp_path / "out.mp4", tmp_path / "s.npy", LIMITS)
+    out = _join(_segments(tmp_path, [12]), write_loud_wav(tmp_path / "loud.wav", value), 12)
+    extract_speech(out, tmp_path / "s.npy", LIMITS)
     heard = read_speech(tmp_path / "s.npy", 0.0, 0.48)
     assert lag_seconds(heard, noise(0.5, 16000), 16000) == pytest.approx(0, abs=1e-3)
     assert heard.std() == pytest.approx(noise(0.48, 16000).std(), rel=0.15)
@@ -134,7 +138,7 @@ def test_concat_damaged_segment_is_a_stored_file_error(tmp_path: Path, damage: s
         whole = path.read_bytes()
         path.write_bytes({"cut": whole[: len(whole) // 2], "emptied": b"", "another": audio.read_bytes()}[damage])
     with pytest.raises(StoredFileError) as caught:
-        concat_segments(segments, ResultSound([AudioPart(audio)]), tmp_path / "out.mp4", info_of(192, 128), 24)
+        _join(segments, audio, 24)
     assert str(tmp_path) not in str(caught.value)
     assert not (tmp_path / "out.mp4").exists()
 
@@ -142,21 +146,17 @@ def test_concat_damaged_segment_is_a_stored_file_error(tmp_path: Path, damage: s
 TEXTS = [
     ShownText(0.5, 1.25, "Grüße\n你好"),
     ShownText(1.25, 1.5, "b"),
-    ShownText(2, 9, "to the end"),
+    ShownText(2, 9, "the end"),
     ShownText(8, 9, "c"),
 ]
 
 
 def _result(folder: Path, texts: list[ShownText], language: str | None = None) -> Path:
-    info = info_of(192, 128, Fraction(25))
     segment, out = folder / "segment.mp4", folder / "out.mp4"
     if not segment.exists():  # x264 does not always make the same of the same pictures
-        writer = SegmentWriter(info, 20, "veryfast", 1)
-        for number in range(75):
-            writer.write(planes_of(number, 192, 128))
-        segment.write_bytes(writer.finish())
-    speech = write_audio(folder / "a.wav", noise(3, 48000)[None], 48000, "pcm_s16le", sample_format="s16")
-    concat_segments([segment], ResultSound([AudioPart(speech)], language=language), out, info, 75, texts=texts)
+        write_segment(segment, range(75), SegmentWriter(INFO, 20, "veryfast", 1))
+    sound = ResultSound([AudioPart(_wav(folder, 3, 48000))], language=language)
+    concat_segments([segment], sound, out, INFO, 75, texts=texts)
     return out
 
 
@@ -166,11 +166,11 @@ def test_concat_text_track_has_times_and_texts(tmp_path: Path) -> None:
         (track,) = file.streams.subtitles
         packets = [(each.pts, each.duration, bytes(each)[2:]) for each in file.demux(track) if each.size > 2]
         assert track.codec_context.name == "mov_text"
-    assert packets == [(500, 750, "Grüße\n你好".encode()), (1250, 250, b"b"), (2000, 1000, b"to the end")]
+    assert packets == [(500, 750, "Grüße\n你好".encode()), (1250, 250, b"b"), (2000, 1000, b"the end")]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(out), "-map", "0:s", "-f", "srt", "-"]
     srt = subprocess.run(command, capture_output=True, check=True).stdout.decode()
     found = [(event.start, event.end, event.plaintext) for event in pysubs2.SSAFile.from_string(srt)]
-    assert found == [(500, 1250, "Grüße\n你好"), (1250, 1500, "b"), (2000, 3000, "to the end")]
+    assert found == [(500, 1250, "Grüße\n你好"), (1250, 1500, "b"), (2000, 3000, "the end")]
 
 
 @pytest.mark.parametrize(("language", "tag"), [("deu", "deu"), (None, "und")])
@@ -187,3 +187,107 @@ def test_concat_texts_change_no_frame_and_none_adds_no_track(tmp_path: Path) -> 
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(with_track, without, strict=True))
     with av.open(str(path)) as file:
         assert not file.streams.subtitles
+
+
+GROUP, NUM_FRAMES = 12, 60
+
+
+def _source(path: Path, params: str = "") -> Path:
+    """A moving picture with B-frames, in closed groups of 12 frames unless `params` say otherwise."""
+    every = f"keyint={GROUP}:min-keyint={GROUP}:scenecut=0:open-gop=0:bframes=3{params}"
+    return write_video(path, NUM_FRAMES, options={"x264-params": every, "crf": "12"})
+
+
+def _frames(path: Path, start_seconds: float = 0.0) -> NDArray[np.uint8]:
+    with av.open(str(path)) as container:
+        if start_seconds:
+            container.seek(round(start_seconds * av.time_base))
+        return np.stack([frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)])
+
+
+def _packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+@pytest.fixture(params=["mp4", "mkv"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return _source(tmp_path / f"source.{request.param}")
+
+
+def _encoded(path: Path, info: VideoInfo, start: int, stop: int, quality: Quality = "balanced") -> Path:
+    writer = SegmentWriter(info, 20, "superfast", quality=quality, in_band_headers=True)
+    return write_segment(path, range(255 - start, 255 - stop, -1), writer)
+
+
+def test_copyable_keys_are_those_of_closed_groups(tmp_path: Path) -> None:
+    closed, ends = [*range(0, NUM_FRAMES + 1, GROUP)], [0, NUM_FRAMES]
+    of_params = {("mp4", ""): closed, ("mkv", ""): closed, ("ts", ""): [], ("avi", ""): []}
+    of_params |= {("mp4", ":open-gop=1"): ends, ("mp4", ":intra-refresh=1"): ends}
+    for (suffix, params), keys in of_params.items():
+        source = _source(tmp_path / f"source.{suffix}", params)
+        assert copyable_keys(source, probe_video(source, LIMITS), LIMITS) == keys, (suffix, params)
+
+
+def test_copy_segment_packets_equal_the_source(source: Path, tmp_path: Path) -> None:
+    info, out = probe_video(source, LIMITS), tmp_path / "copy.mp4"
+    copy_segment(source, out, info, 12, 36, LIMITS)
+    mine, theirs = _packets(out), _packets(source)[12:36]
+    assert mine[0].endswith(theirs[0]) and len(mine[0]) > len(theirs[0]), "the parameter sets come first"
+    assert mine[1:] == theirs[1:]
+    np.testing.assert_array_equal(_frames(out), _frames(source)[12:36])
+
+
+@pytest.mark.parametrize(
+    ("order", "quality"),
+    [("encoded first", "balanced"), ("copy first", "balanced"), ("encoded first", "fast"), ("copy first", "best")],
+)
+def test_concat_copied_and_encoded_segments_plays(source: Path, order: str, quality: Quality, tmp_path: Path) -> None:
+    info = probe_video(source, LIMITS)
+    copies = [(12, 24), (24, 48)] if order == "encoded first" else [(0, 24), (36, 60)]
+    edges = sorted({0, NUM_FRAMES, *(edge for copy in copies for edge in copy)})
+    segments = []
+    for start, stop in zip(edges, edges[1:], strict=False):
+        path = tmp_path / f"{start}.mp4"
+        if (start, stop) in copies:
+            copy_segment(source, path, info, start, stop, LIMITS)
+        else:
+            _encoded(path, info, start, stop, quality)
+        segments.append(path)
+    sound = _wav(tmp_path, 2.4, 16000)
+    out = _join(segments, sound, NUM_FRAMES, info)
+    with av.open(str(out)) as container:
+        video = container.streams.video[0]
+        assert (video.frames, video.codec_context.codec_tag) == (NUM_FRAMES, IN_BAND_TAG)
+        times = [frame.time for frame in container.decode(video=0)]
+    np.testing.assert_allclose(times, np.arange(NUM_FRAMES) / 25, atol=1e-4)
+    shown, own = _frames(out), _frames(source)
+    for start, stop in copies:
+        np.testing.assert_array_equal(shown[start:stop], own[start:stop])
+    extract_speech(sound, tmp_path / "speech.npy", LIMITS)
+    live = LivePreview(segments[0], tmp_path / "speech.npy")
+    pieces = [piece for segment in segments for piece in live.add_segment(segment)]
+    (tmp_path / "preview.mp4").write_bytes(b"".join([*pieces, *live.end()]))
+    (tmp_path / "finished.mp4").write_bytes(b"".join(piece for _, piece in finished_preview(out)))
+    for name in ("preview.mp4", "finished.mp4"):
+        np.testing.assert_array_equal(_frames(tmp_path / name), shown)
+    for start, stop in zip(edges, edges[1:], strict=False):
+        np.testing.assert_array_equal(_frames(out, start / 25)[-(NUM_FRAMES - start) :], shown[start:])
+        if (start, stop) not in copies:
+            expected = np.stack([planes_of(255 - number, 192, 128).y for number in range(start, stop)])
+            assert np.abs(shown[start:stop, :128].astype(int) - expected).mean() < 4
+
+
+def test_copy_segment_beyond_the_end_is_an_error(source: Path, tmp_path: Path) -> None:
+    info = probe_video(source, LIMITS)
+    with pytest.raises(MediaError, match=r"source\.\w+: expected 24 frames from frame 48 on, found 12"):
+        copy_segment(source, tmp_path / "copy.mp4", info, 48, 72, LIMITS)
+
+
+def test_copied_ranges_are_whole_groups() -> None:
+    keys = [0, 12, 24, 36, 48, 60]
+    assert copied_ranges(keys, [(5, 40), (45, 60)], 1000) == [(12, 36), (48, 60)]
+    assert copied_ranges(keys, [(0, 60)], 30) == [(0, 24), (24, 48), (48, 60)]
+    assert copied_ranges(keys, [(0, 60)], 5) == [(0, 12), (12, 24), (24, 36), (36, 48), (48, 60)]
+    assert copied_ranges(keys, [(13, 23), (25, 35)], 30) == []
+    assert copied_ranges([], [(0, 60)], 30) == []

@@ -18,7 +18,7 @@ from media.playback import fit, fit_audio
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
-from tests.unit.media.clips import LIMITS, info_of, planes_of
+from tests.unit.media.clips import LIMITS, info_of, write_segment
 
 RATES = (Fraction(24), Fraction(25), Fraction(30000, 1001))
 SPEECH_SECONDS = 600.3
@@ -56,17 +56,13 @@ def test_concat_ten_minutes_stays_in_sync(tmp_path: Path, speech: Path, fps: Fra
     num_speech = num_output_frames(SPEECH_SECONDS / speed, fps)
     num_frames, playback = fit("source" if mode == "source" else "retime", num_speech, num_source)
     assert (mode == "retime") == (playback.speed != 1)
-    writer, per_segment = SegmentWriter(info_of(64, 64, fps), 30, "ultrafast", 1), 240
-    for number in range(per_segment):
-        writer.write(planes_of(number, 64, 64))
-    (whole := tmp_path / "whole.mp4").write_bytes(writer.finish())
-    writer = SegmentWriter(info_of(64, 64, fps), 30, "ultrafast", 1)
-    for number in range(num_frames % per_segment):
-        writer.write(planes_of(number, 64, 64))
-    (last := tmp_path / "last.mp4").write_bytes(writer.finish())
-    out = tmp_path / "out.mp4"
-    segments = [whole] * (num_frames // per_segment) + [last]
-    concat_segments(segments, ResultSound([AudioPart(speech, speed=speed)]), out, info_of(64, 64, fps), num_frames)
+    info, out = info_of(64, 64, fps), tmp_path / "out.mp4"
+    whole, last = (
+        write_segment(tmp_path / f"{num}.mp4", range(num), SegmentWriter(info, 30, "ultrafast", 1), (64, 64))
+        for num in (240, num_frames % 240)
+    )
+    segments = [whole] * (num_frames // 240) + [last]
+    concat_segments(segments, ResultSound([AudioPart(speech, speed=speed)]), out, info, num_frames)
     with closing(AudioTrack(out, LIMITS)) as track:
         sound = np.concatenate(list(track.blocks(RATE, "mono", "fltp")), axis=1)[0]
     with av.open(str(out)) as file:

@@ -22,7 +22,6 @@ IDENTIFIER = bytes.fromhex("0123456789abcdef")
 
 
 def unmarked_lumas(num_frames: int = NUM_FRAMES) -> Iterator[NDArray[np.uint8]]:
-    """The luma of each frame."""
     width, height = SIZE
     noise = np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.float32)
     background = cv2.GaussianBlur(noise, (0, 0), 4)
@@ -49,7 +48,6 @@ def planes_with(luma: NDArray[np.uint8]) -> YuvFrame:
 
 
 def write_lumas(path: Path, lumas: Iterator[NDArray[np.uint8]], crf: int, fps: Fraction = FPS) -> Path:
-    """Encodes frames as H.264."""
     writer: SegmentWriter | None = None
     for luma in lumas:
         writer = writer or SegmentWriter(info_of(luma.shape[1], luma.shape[0], fps), crf, "veryfast")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import imageio_ffmpeg
+
+from tests.waiting import wait_until
 
 
 @contextmanager
@@ -35,7 +36,6 @@ def start_seconds(path: Path) -> float:
 
 @contextmanager
 def rtmp_server(port: int, path: Path, key: str = "live/key") -> Iterator[subprocess.Popen[bytes]]:
-    """Serve RTMP to one publisher."""
     url = f"rtmp://127.0.0.1:{port}/{key}"
     with recording(["-listen", "1", "-i", url], path, path.with_suffix(".log")) as server:
         _until_listening(f"/proc/{server.pid}/net/tcp", port, "0A", server)
@@ -44,7 +44,6 @@ def rtmp_server(port: int, path: Path, key: str = "live/key") -> Iterator[subpro
 
 @contextmanager
 def srt_listener(port: int, path: Path, query: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """Listen for one SRT caller."""
     url = f"srt://127.0.0.1:{port}?mode=listener{query}"
     with recording(["-f", "mpegts", "-i", url], path, path.with_suffix(".log")) as server:
         _until_listening(f"/proc/{server.pid}/net/udp", port, "07", server)
@@ -53,10 +52,10 @@ def srt_listener(port: int, path: Path, query: str = "") -> Iterator[subprocess.
 
 def _until_listening(table: str, port: int, state: str, server: subprocess.Popen[bytes]) -> None:
     """Wait for a socket without connecting to it, which the server would take for its only client."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and server.poll() is None:
+
+    def is_listening() -> bool:
+        assert server.poll() is None, f"the server ended with status {server.poll()}"
         rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
-        if any(row[1].endswith(f":{port:04X}") and row[3] == state for row in rows):
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"the server does not listen on {port} (status {server.poll()})")
+        return any(row[1].endswith(f":{port:04X}") and row[3] == state for row in rows)
+
+    wait_until(is_listening, 20, 0.01)

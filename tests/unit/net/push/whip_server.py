@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import uvicorn
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 from starlette.applications import Starlette
@@ -20,33 +17,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.ports import quiet_port
+from tests.unit.api_server import running
 from tests.unit.flashing_stream import skews
+from tests.waiting import wait_until
 
 
 @dataclass
 class WhipServer:
-    """What tests look at.
-
-    Attributes:
-        url: The endpoint.
-        frames: Decoded frames of both kinds, in order of arrival.
-        offers: Descriptions that were sent.
-        tokens: Authorization headers.
-        num_deleted: Streams that were ended.
-        status: What it answers to offers.
-        connections: `frames` of each connection, whose times begin at zero.
-        peers: Connections that are open.
-    """
-
     url: str = ""
-    frames: dict[str, list[Any]] = field(default_factory=lambda: {"video": [], "audio": []})
+    frames: dict[str, list[Any]] = field(default_factory=lambda: {"video": [], "audio": []})  # of all connections
     offers: list[str] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     num_deleted: int = 0
     status: int = 201
     candidate: str | None = None
-    connections: list[dict[str, list[Any]]] = field(default_factory=list)
+    connections: list[dict[str, list[Any]]] = field(default_factory=list)  # frames, whose times begin at zero
     peers: list[RTCPeerConnection] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -55,14 +40,9 @@ class WhipServer:
         return [skew for frames in self.connections for skew in _skews(frames)]
 
     def until_frames(self, num_frames: int) -> None:
-        """Wait for pictures."""
-        deadline = time.monotonic() + 20
-        while len(self.frames["video"]) < num_frames:
-            assert time.monotonic() < deadline, f"{len(self.frames['video'])} pictures came"
-            time.sleep(0.01)
+        wait_until(lambda: len(self.frames["video"]) >= num_frames, 20, 0.01)
 
     def cut(self) -> None:
-        """Drop all connections."""
         assert self.loop is not None
         for peer in self.peers:
             asyncio.run_coroutine_threadsafe(peer.close(), self.loop).result(10)
@@ -102,14 +82,12 @@ class WhipServer:
 
 
 def _skews(frames: dict[str, list[Any]]) -> list[float]:
-    video = [
-        (float(frame.pts * frame.time_base), float(frame.to_ndarray(format="gray").mean())) for frame in frames["video"]
-    ]
-    audio = [
-        (float(frame.pts * frame.time_base), frame.to_ndarray().reshape(-1, 2)[:, 0].astype(np.float32) / 32768)
-        for frame in frames["audio"]
-    ]
-    return skews(video, audio)
+    video, audio = (
+        [(float(frame.pts * frame.time_base), frame.to_ndarray(**options)) for frame in frames[kind]]
+        for kind, options in (("video", {"format": "gray"}), ("audio", {}))
+    )
+    brightness = [(time, float(picture.mean())) for time, picture in video]
+    return skews(brightness, [(time, each.reshape(-1, 2)[:, 0].astype(np.float32) / 32768) for time, each in audio])
 
 
 def _baseline(offer: str) -> str:
@@ -120,19 +98,8 @@ def _baseline(offer: str) -> str:
 @contextmanager
 def whip_server() -> Iterator[WhipServer]:
     server = WhipServer()
-    routes = [
-        Route("/whip/key", server.offer, methods=["POST"]),
-        Route("/whip/stream", server.delete, methods=["DELETE"]),
-    ]
-    port = quiet_port()
-    server.url = f"http://127.0.0.1:{port}/whip/key"
-    runner = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), port=port, log_level="error"))
-    thread = threading.Thread(target=runner.run, daemon=True)
-    thread.start()
-    try:
-        while not runner.started:
-            threading.Event().wait(0.01)
+    offer = Route("/whip/key", server.offer, methods=["POST"])
+    delete = Route("/whip/stream", server.delete, methods=["DELETE"])
+    with running(Starlette(routes=[offer, delete])) as url:
+        server.url = f"{url}/whip/key"
         yield server
-    finally:
-        runner.should_exit = True
-        thread.join(20)

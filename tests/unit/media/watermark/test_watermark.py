@@ -1,4 +1,4 @@
-"""The detector reads the identifier from a video alone, also after what platforms do to it."""
+"""The invisible watermark: what it changes, and that the detector reads it from a video alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,28 @@ from numpy.typing import NDArray
 
 from media.watermark.code import FALSE_POSITIVE_RATE, NUM_CODED, decode, encode
 from media.watermark.detector import Detection, candidates, detect_in_frames, detect_watermark, search_observation
-from media.watermark.embedder import Pattern, public_pattern, slot_of
+from media.watermark.embedder import (
+    HALF_PERIOD_SECONDS,
+    MAX_LEVELS,
+    InvisibleWatermark,
+    Pattern,
+    public_pattern,
+    sign_at,
+    slot_of,
+)
 from media.watermark.observation import Observation
-from tests.unit.media.clips import LIMITS
-from tests.unit.media.watermark.marked_clip import FPS, IDENTIFIER, SIZE, marked_lumas, unmarked_lumas, write_lumas
+from media.watermark.region import Box, Region, region_around
+from media.yuv_frame import YuvFrame
+from tests.unit.media.clips import LIMITS, info_of, planes_of
+from tests.unit.media.watermark.marked_clip import (
+    FPS,
+    IDENTIFIER,
+    SIZE,
+    marked_lumas,
+    planes_with,
+    unmarked_lumas,
+    write_lumas,
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +65,6 @@ def _mirrored(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _letterboxed(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """In a black frame of 9:16."""
     top, bottom = (568 - luma.shape[0]) // 2, (569 - luma.shape[0]) // 2
     return np.pad(luma, ((top, bottom), (0, 0)), constant_values=16)
 
@@ -134,3 +151,74 @@ def test_decode_corrects_eleven_errors() -> None:
 def test_encode_other_length_is_refused() -> None:
     with pytest.raises(ValueError, match="8 bytes"):
         encode(b"abc")
+
+
+def test_invisible_watermark_is_faint_and_repeatable() -> None:
+    before, after, again = (np.stack(list(lumas)) for lumas in (unmarked_lumas(60), marked_lumas(), marked_lumas()))
+    after, again = after[:60], again[:60]
+    change = after.astype(int) - before
+    assert np.array_equal(after, again)
+    assert np.abs(change).max() <= MAX_LEVELS
+    assert 10 * np.log10(255**2 / np.mean(change**2)) > 44
+    assert (change[:45] != 0).mean() > 0.5
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 300), (1920, 1080), (722, 406)])
+def test_invisible_watermark_marks_luma_of_every_size(size: tuple[int, int]) -> None:
+    before = planes_of(3, *size)
+    after = YuvFrame(*(plane.copy() for plane in before))
+    InvisibleWatermark(info_of(*size), IDENTIFIER).draw(after)
+    assert np.array_equal(before.u, after.u) and np.array_equal(before.v, after.v)
+    change = after.y.astype(int) - before.y
+    assert 0 < np.abs(change).max() <= MAX_LEVELS
+
+
+def test_invisible_watermark_flat_picture_changes_by_one_level() -> None:
+    for level in (0, 90, 255):
+        luma = np.full((96, 96), level, np.uint8)
+        InvisibleWatermark(info_of(96, 96), IDENTIFIER, first_frame=12).draw(planes_with(luma))
+        assert set(np.unique(luma)) == {0: {0, 1}, 90: {89, 90, 91}, 255: {254, 255}}[level]
+
+
+def test_sign_at_changes_smoothly_with_time() -> None:
+    assert sign_at(0) == sign_at(HALF_PERIOD_SECONDS - 0.5) == 1
+    assert sign_at(HALF_PERIOD_SECONDS + 0.5) == -1
+    assert sign_at(HALF_PERIOD_SECONDS) == 0
+    steps = [sign_at(number / 100) for number in range(1000)]
+    assert np.abs(np.diff(steps)).max() < 0.2
+    slow, fast = ([sign_at(float(Fraction(n) / fps)) for n in range(0, 4 * fps, fps // 5)] for fps in (10, 50))
+    assert slow == fast
+
+
+def test_region_around_box_has_searched_sides() -> None:
+    for box in ((0.1, 0.2, 0.9, 1.0), (0.2, 0.1, 0.7, 1.0)):
+        assert region_around(box) == pytest.approx(box, abs=1e-3)
+    assert region_around((0.0, 0.0, 0.7, 1.0)) == pytest.approx((0.0, 0.0, 0.75, 1.0), abs=1e-3)
+    assert region_around((0.9, 0.8, 1.0, 1.0)) == pytest.approx((0.68, 0.68, 1.0, 1.0), abs=1e-3)
+    assert region_around((0.1, 0.5, 0.9, 1.0)) == pytest.approx((0.0, 0.5, 1.0, 1.0), abs=1e-3)
+    assert region_around((0.3, 0.4, 0.65, 1.0)) == pytest.approx((0.2442, 0.4, 0.7058, 1.0), abs=1e-3)
+
+
+def test_draw_with_region_changes_only_the_region() -> None:
+    luma = np.full((SIZE[1], SIZE[0]), 90, np.uint8)
+    region = Region(0.25, 0.5, 1.0, 1.0)
+    InvisibleWatermark(info_of(*SIZE, FPS), IDENTIFIER, region=region).draw(planes_with(luma))
+    rows, columns = np.nonzero(luma != 90)
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (80, 120, 320, 240)
+
+
+@pytest.mark.parametrize("box", [(0.2, 0.1, 0.72, 0.9), (0.12, 0.2, 0.88, 1.0)])
+def test_detect_person_over_colour_returns_identifier(box: Box) -> None:
+    """What the watermark marks is seen in an ellipse, as a person in front of another background."""
+    info, region = info_of(*SIZE, FPS), region_around(box)
+    mark = InvisibleWatermark(info, IDENTIFIER, flat_levels=MAX_LEVELS, region=region)
+    rows, columns = np.mgrid[: SIZE[1], : SIZE[0]]
+    x = (columns / SIZE[0] - (box[0] + box[2]) / 2) / (box[2] - box[0])
+    y = (rows / SIZE[1] - (box[1] + box[3]) / 2) / (box[3] - box[1])
+    outside = x**2 + y**2 > 0.25
+    frames = []
+    for number, luma in enumerate(unmarked_lumas(150)):
+        mark.draw(planes_with(luma))
+        luma[outside] = 120
+        frames.append((luma, number / float(FPS)))
+    assert detect_in_frames(frames).identifier == IDENTIFIER.hex()

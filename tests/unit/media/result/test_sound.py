@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.audio.codeccontext import AudioCodecContext
+from av.container import OutputContainer
 from numpy.typing import NDArray
 
-from media.audio_parts import AudioPart, SoundFormat
+from media.audio_parts import AudioPart, SoundFormat, decoded
+from media.result.concat import add_sound_track, sound_packets
 from media.result.sound_mix import ResultSound, SoundSettings
-from tests.unit.media.clips import lag_seconds, noise, write_audio
+from media.result.sound_pieces import PieceFiles
+from tests.unit.media.clips import LIMITS, lag_seconds, noise, write_audio
 
 RATE = 16000
 MONO = SoundFormat(RATE, "mono")
@@ -30,7 +36,6 @@ def _made(sound: ResultSound, num_samples: int) -> NDArray[np.float32]:
 
 
 def _level_db(samples: NDArray[np.float32], hertz: float) -> float:
-    """Level of one frequency, in dB relative to a sine of amplitude 1."""
     window = np.hanning(len(samples))
     carrier = np.exp(-2j * np.pi * hertz * np.arange(len(samples)) / RATE)
     return float(20 * np.log10(2 * abs((samples * window * carrier).sum()) / window.sum()))
@@ -62,9 +67,7 @@ def test_result_sound_changed_speech_changes_the_mix_near_it(tmp_path: Path) -> 
     changed = speech.copy()
     changed[8 * RATE : 10 * RATE] *= 0.8
     made = [
-        _made(
-            ResultSound([AudioPart(_file(tmp_path / "speech.wav", each))], SoundSettings(-12.0), background), 20 * RATE
-        )
+        _made(ResultSound([AudioPart(_file(tmp_path / "a.wav", each))], SoundSettings(-12.0), background), 20 * RATE)
         for each in (speech, changed)
     ]
     seconds = np.flatnonzero(made[0] != made[1]) / RATE
@@ -105,9 +108,7 @@ def test_result_sound_does_not_clip_or_amplify_silence(tmp_path: Path) -> None:
 
 def test_native_format_covers_both_files(tmp_path: Path) -> None:
     speech = _file(tmp_path / "speech.wav", _tone(0.5, 300, 0.5))
-    film = write_audio(
-        tmp_path / "film.wav", np.stack([noise(0.5, 48000)] * 2), 48000, "pcm_s16le", sample_format="s16"
-    )
+    film = write_audio(tmp_path / "b.wav", np.stack([noise(0.5, 48000)] * 2), 48000, "pcm_s16le", sample_format="s16")
     assert ResultSound([AudioPart(speech)], SoundSettings(), film).native_format() == (RATE, 1)
     assert ResultSound([AudioPart(speech)], SoundSettings(-6.0), film).native_format() == (48000, 2)
 
@@ -128,7 +129,7 @@ def test_result_sound_keeps_source_between_turns(tmp_path: Path) -> None:
 
 def test_result_sound_music_is_ducked_and_repeats(tmp_path: Path) -> None:
     speech = np.pad(_tone(2.0, 440, 0.3), (2 * RATE, 2 * RATE))
-    files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "music.wav", _tone(1.5, 1000, 0.2))
+    files = _file(tmp_path / "speech.wav", speech), _file(tmp_path / "c.wav", _tone(1.5, 1000, 0.2))
     made = _made(ResultSound([AudioPart(files[0])], SoundSettings(music_gain_db=-6.0), music=files[1]), 6 * RATE)
     expected = 20 * np.log10(0.2) - 6
     for stretch in (slice(RATE // 4, RATE), slice(round(4.8 * RATE), round(5.8 * RATE))):
@@ -139,10 +140,7 @@ def test_result_sound_music_is_ducked_and_repeats(tmp_path: Path) -> None:
 
 def test_result_sound_music_and_source_are_mixed(tmp_path: Path) -> None:
     parts = [AudioPart(_file(tmp_path / "speech.wav", _tone(1.0, 440, 0.3)), 1.0, 2.0)]
-    film, music = (
-        _file(tmp_path / "film.wav", _tone(4.0, 1000, 0.2)),
-        _file(tmp_path / "music.wav", _tone(4.0, 700, 0.2)),
-    )
+    film, music = (_file(tmp_path / "b.wav", _tone(4.0, 1000, 0.2)), _file(tmp_path / "c.wav", _tone(4.0, 700, 0.2)))
     settings = SoundSettings(keeps_source=True, music_gain_db=-12.0)
     made = _made(ResultSound(parts, settings, film, music), 4 * RATE)
     after, during = slice(3 * RATE, 4 * RATE), slice(round(1.4 * RATE), round(1.9 * RATE))
@@ -150,3 +148,102 @@ def test_result_sound_music_and_source_are_mixed(tmp_path: Path) -> None:
     assert _level_db(made[after], 700) == pytest.approx(20 * np.log10(0.2) - 12, abs=0.3)
     assert _level_db(made[during], 1000) < -55
     assert _level_db(made[during], 700) < 20 * np.log10(0.2) - 20
+
+
+FPS, SPEECH_RATE, FRAME = Fraction(25), 24_000, 1024
+SECONDS = 48
+CHANGED = slice(20 * SPEECH_RATE, 22 * SPEECH_RATE)
+Samples = NDArray[np.float32]
+Packets = list[tuple[int | None, int | None, bytes]]
+
+
+@pytest.fixture(scope="module")
+def speech(sample_speech: Path) -> Samples:
+    once = np.concatenate(list(decoded(sample_speech, SoundFormat(SPEECH_RATE, "mono"), LIMITS)), axis=1)
+    return np.tile(once, 1 + SECONDS * SPEECH_RATE // once.shape[1])[:, : SECONDS * SPEECH_RATE]
+
+
+@pytest.fixture(scope="module")
+def revised(speech: Samples) -> Samples:
+    """The speech with other speech from 20 to 22 s."""
+    changed = speech.copy()
+    changed[:, CHANGED] = speech[:, ::-1][:, CHANGED]
+    return changed
+
+
+def _encoded(folder: Path, samples: Samples, pieces: PieceFiles | None, encoder: str = "aac") -> tuple[Packets, bytes]:
+    file = write_audio(folder / "speech.wav", samples, SPEECH_RATE, "pcm_f32le")
+    with av.open(str(folder / "out.mp4"), "w") as container:
+        assert isinstance(container, OutputContainer)
+        sound = ResultSound([AudioPart(file)], pieces=pieces)
+        stream = add_sound_track(container, sound, encoder)
+        num_frames = round(samples.shape[1] / stream.codec_context.sample_rate * FPS)
+        packets: Packets = []
+        for packet in sound_packets(sound, stream, num_frames, FPS):
+            packets.append((packet.pts, packet.duration, bytes(packet)))
+            container.mux(packet)
+        return packets, stream.codec_context.extradata or b""
+
+
+def _decoded(packets: Packets, headers: bytes) -> Samples:
+    context = av.CodecContext.create("aac", "r")
+    assert isinstance(context, AudioCodecContext)
+    context.extradata = headers
+    frames = [frame for _, _, content in packets for frame in context.decode(av.Packet(content))]
+    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1)[:, FRAME:].astype(np.float32)
+
+
+def _error_db(packets: Packets, headers: bytes, samples: Samples) -> NDArray[np.float64]:
+    """Return the error of each frame in dB of full scale."""
+    num = samples.shape[1] // FRAME * FRAME
+    error = (_decoded(packets, headers)[:, :num] - samples[:, :num]).reshape(-1, FRAME)
+    return np.asarray(10 * np.log10(np.square(error).mean(1) + 1e-12))
+
+
+@pytest.mark.parametrize("num_samples", [5 * SPEECH_RATE, 127 * FRAME, 128 * FRAME, 129 * FRAME + 1, 257 * FRAME, 960])
+def test_sound_packets_with_pieces_equal_those_without(tmp_path: Path, speech: Samples, num_samples: int) -> None:
+    whole, _ = _encoded(tmp_path, speech[:, :num_samples], None)
+    made, _ = _encoded(tmp_path, speech[:, :num_samples], PieceFiles(tmp_path / "pieces"))
+    again, _ = _encoded(tmp_path, speech[:, :num_samples], PieceFiles(tmp_path / "again", tmp_path / "pieces"))
+    assert whole == made == again
+
+
+def test_sound_packets_of_a_revision_differ_near_the_change(tmp_path: Path, speech: Samples, revised: Samples) -> None:
+    first, headers = _encoded(tmp_path, speech, PieceFiles(tmp_path / "first"))
+    second, _ = _encoded(tmp_path, revised, PieceFiles(tmp_path / "second", tmp_path / "first"))
+    assert [packet[:2] for packet in first] == [packet[:2] for packet in second]
+    times = [(pts or 0) / SPEECH_RATE for (pts, _, mine), (_, _, its) in zip(first, second, strict=True) if mine != its]
+    piece = 128 * FRAME / SPEECH_RATE
+    assert 20 - piece - 1 < min(times) <= 20 and 22 < max(times) < 22 + piece + 1
+    whole, _ = _encoded(tmp_path, revised, None)
+    expected, heard = _error_db(whole, headers, revised), _error_db(second, headers, revised)
+    assert (heard - expected).max() < 4, "no frame, at a seam or elsewhere, is off"
+    assert heard.mean() < expected.mean() + 0.2
+
+
+def test_sound_packets_of_a_revision_encode_changed_pieces_only(
+    tmp_path: Path, speech: Samples, revised: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _encoded(tmp_path, speech, PieceFiles(tmp_path / "first"))
+    encoded: list[int] = []
+    add = "media.result.sound_pieces._Encoder.add"
+    monkeypatch.setattr(add, lambda encoder, frames: encoded.append(len(frames)))
+    monkeypatch.setattr("media.result.sound_pieces._Encoder.packets", lambda encoder, piece: [b"x"] * len(piece))
+    _encoded(tmp_path, revised, PieceFiles(tmp_path / "second", tmp_path / "first"))
+    assert 0 < sum(encoded) < 256 + 3 * 128 < SECONDS * SPEECH_RATE // FRAME
+
+
+@pytest.mark.parametrize("harm", ["empty", "cut", "changed"])
+def test_sound_packets_with_damaged_pieces_are_encoded(tmp_path: Path, speech: Samples, harm: str) -> None:
+    whole, _ = _encoded(tmp_path, speech, PieceFiles(tmp_path / "first"))
+    content = bytearray((tmp_path / "first").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "first").write_bytes(bytes({"empty": b"", "cut": content[:1000], "changed": content}[harm]))
+    again, _ = _encoded(tmp_path, speech, PieceFiles(tmp_path / "second", tmp_path / "first"))
+    assert [packet[:2] for packet in whole] == [packet[:2] for packet in again]
+    assert harm == "changed" or whole == again
+
+
+def test_sound_packets_of_another_encoder_leave_no_pieces(tmp_path: Path, speech: Samples) -> None:
+    _encoded(tmp_path, speech[:, :SPEECH_RATE], PieceFiles(tmp_path / "pieces"), "libopus")
+    assert not (tmp_path / "pieces").exists()
