@@ -16,7 +16,7 @@ from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.head_frame import MOVED
 from models.mouth.lip_form import round_lips, rounding
 from models.mouth.motion import REFERENCE_FPS, smile_release, smiling
-from models.mouth.shape import CHANNELS
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.face_track import mouth_share
 
@@ -40,6 +40,10 @@ _OWN_TEETH = 0.05  # an exemplar at least this open has its own interior
 # faces drawn with more and more movement, lips have ragged edges from .28 and .32 on; 99 % of the mouths of nine of
 # eleven real speakers are open by .12 to .28.
 _REACH, _MAX_REACH = 0.17, 0.27
+# The same for the form of an exemplar's lips, in standard deviations of speech.
+_FORM_REACH, _MAX_FORM_REACH = 3.0, 4.5
+_FORM = [CHANNELS.index(name) for name in ("width", "upper", "corner_y")]
+_UPPER, _LOWER = CHANNELS.index("upper"), CHANNELS.index("lower")
 
 
 @dataclass(frozen=True)
@@ -178,14 +182,32 @@ def _change_mouths(
     avatar: WarpAvatar, bank: ExemplarBank, rows: NDArray[np.int32], shape: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the (T, 468, 3) faces of the exemplars `rows` with their mouths changed to (T, 8) shapes."""
-    return avatar.lip_model.change(avatar.track.head_points[bank.frames[rows]], _within_reach(shape - bank.shape[rows]))
+    change = _within_form(_within_reach(shape - bank.shape[rows]))
+    return avatar.lip_model.change(avatar.track.head_points[bank.frames[rows]], change)
 
 
 def _within_reach(change: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return (T, 8) changes of shape, scaled down where they open the mouth of an image too far."""
-    opening, more = change[:, :1], _MAX_REACH - _REACH
-    reached = _REACH + more * np.tanh((opening - _REACH) / more)
+    opening = change[:, :1]
+    reached = _limited(opening, _REACH, _MAX_REACH)
     return np.where(opening > _REACH, change * (reached / np.maximum(opening, _REACH)), change).astype(np.float32)
+
+
+def _within_form(change: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (T, 8) changes of shape that leave the lips their form: stretched too far, the upper one is a flat band.
+
+    Where the upper lip would rise too far, both lips are lower by as much: the opening stays.
+    """
+    kept = change.copy()
+    size = np.abs(change) / DEFAULT_SCALE
+    kept[:, _FORM] = (np.sign(change) * _limited(size, _FORM_REACH, _MAX_FORM_REACH) * DEFAULT_SCALE)[:, _FORM]
+    kept[:, _LOWER] += change[:, _UPPER] - kept[:, _UPPER]
+    return kept
+
+
+def _limited(size: NDArray[np.floating], reach: float, most: float) -> NDArray[np.floating]:
+    """Return sizes of changes, of which those above `reach` approach `most`."""
+    return np.where(size > reach, reach + (most - reach) * np.tanh((size - reach) / (most - reach)), size)
 
 
 def _held_only(
