@@ -36,8 +36,8 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
     is_driven = track.driving_weight[index] >= 1  # elsewhere the source's own mouth is visible, at least partly
     shown = track.skip_reason[index] == SkipReason.NONE
     speaks = is_driven & (mouth.gate >= 0.5)
-    seen = _shown_openings(avatar, plan)
-    silent = np.where(seen > OPEN_MOUTH, np.maximum(opening, seen), opening)[is_driven & (mouth.gate < 0.5)]
+    gap = _shown_gaps(avatar, plan)
+    silent = np.where(gap > OPEN_MOUTH, np.maximum(opening, gap), opening)[is_driven & (mouth.gate < 0.5)]
     used = np.zeros(0 if avatar.bank is None else len(avatar.bank), np.bool_)
     exemplars = plan.exemplar[shown]
     used[exemplars[exemplars >= 0]] = True
@@ -61,11 +61,16 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
     )
 
 
-def _shown_openings(avatar: WarpAvatar, plan: MouthPlan) -> NDArray[np.float32]:
-    """Return (T,) how far the lips of the exemplars of a plan are apart, in eye distances; 0 without exemplar."""
-    if avatar.bank is None:
+def _shown_gaps(avatar: WarpAvatar, plan: MouthPlan) -> NDArray[np.float32]:
+    """Return (T,) what shows between the lips of the exemplars of a plan, in eye distances; 0 without exemplar.
+
+    Lips that are not held are brought together by as much as their landmarks say.
+    """
+    bank = avatar.bank
+    if bank is None:
         return np.zeros(len(plan), np.float32)
-    return np.where(plan.exemplar >= 0, avatar.bank.opening[plan.exemplar], 0).astype(np.float32)
+    closed = np.where(plan.hold > 0.5, 0, bank.shape[plan.exemplar, _OPEN_IN].clip(0))
+    return np.where(plan.exemplar >= 0, bank.gap[plan.exemplar] - closed, 0).astype(np.float32)
 
 
 def _some_mouth_is_closed(avatar: WarpAvatar) -> bool:

@@ -16,7 +16,7 @@ from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.head_frame import MOVED
 from models.mouth.lip_form import round_lips, rounding
 from models.mouth.motion import REFERENCE_FPS, smile_release, smiling
-from models.mouth.shape import CHANNELS, DEFAULT_SCALE
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, OPEN_MOUTH
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.face_track import mouth_share
 
@@ -117,6 +117,7 @@ def plan_mouth(
     rounded = rounding(shape if spoken is None else spoken)
     bank = avatar.bank if uses_bank else None
     hold = np.zeros(len(shape), np.float32) if hold is None else np.asarray(hold, np.float32)
+    closes = np.zeros_like(hold)
     if bank is None:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
@@ -125,6 +126,9 @@ def plan_mouth(
         held = avatar.held[avatar.track.shot[source_index]]
         forbidden = _held_only(forbidden, hold, held, len(bank))
         path, state = choose_path(bank, _make_target(avatar, bank, shape, source_index, forbidden), state)
+        # Lips that are never seen closed are brought together.
+        closes = np.where(bank.shape[held, 0] > OPEN_MOUTH, hold, closes)
+        hold = hold - closes
         posed = _blend_held(avatar, _pose_exemplars(avatar, bank, shape, path), hold, bank.frames[held])
     plan = MouthPlan(
         first_frame,
@@ -134,7 +138,7 @@ def plan_mouth(
         path.fade,
         path.fade_weight,
         posed.interior.astype(np.float32),
-        _own_teeth(avatar, posed, path, source_index),
+        np.maximum(_own_teeth(avatar, posed, path, source_index), closes),
         hold,
         rounded,
     )

@@ -184,6 +184,17 @@ def test_plan_mouth_far_from_exemplar_keeps_lip_form(talker: WarpAvatar) -> None
     np.testing.assert_allclose(_gaps(far), _gaps(own), atol=0.01)
 
 
+def test_plan_mouth_lips_never_seen_closed_are_closed(talker: WarpAvatar) -> None:
+    assert talker.bank is not None
+    forbidden = (talker.bank.shape[:, 0] < 0.06)[None]
+    bank = replace(talker.bank, gap=np.where(forbidden[0], np.float32(1), talker.bank.gap))
+    avatar = replace(talker, bank=bank)
+    plan, _ = plan_mouth(avatar, np.zeros((1, 8), np.float32), np.zeros(1, np.int32), None, hold=np.ones(1, np.float32))
+    assert bank.shape[plan.exemplar[0], 0] >= 0.06
+    assert _gaps(plan.target_head)[0] == pytest.approx(0, abs=1e-4)
+    assert (plan.hold[0], plan.own_teeth[0]) == (0, 1)
+
+
 def test_plan_mouth_open_exemplar_keeps_own_interior(talker: WarpAvatar) -> None:
     assert talker.bank is not None
     shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens
