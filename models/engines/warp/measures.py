@@ -64,12 +64,12 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
 def _shown_gaps(avatar: WarpAvatar, plan: MouthPlan) -> NDArray[np.float32]:
     """Return (T,) what shows between the lips of the exemplars of a plan, in eye distances; 0 without exemplar.
 
-    Lips that are not held are brought together by as much as their landmarks say.
+    Lips that are closed over their teeth are brought together by as much as their landmarks say.
     """
     bank = avatar.bank
     if bank is None:
         return np.zeros(len(plan), np.float32)
-    closed = np.where(plan.hold > 0.5, 0, bank.shape[plan.exemplar, _OPEN_IN].clip(0))
+    closed = np.where(plan.own_teeth > 0.5, bank.shape[plan.exemplar, _OPEN_IN], 0)
     return np.where(plan.exemplar >= 0, bank.gap[plan.exemplar] - closed, 0).astype(np.float32)
 
 

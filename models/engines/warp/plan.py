@@ -58,7 +58,7 @@ class MouthPlan:
     fade: NDArray[np.int32]  # (T,) bank row that is blended in, -1 for none
     fade_weight: NDArray[np.float32]  # (T,) its weight
     interior: NDArray[np.float32]  # (T,) weight of the drawn mouth interior, 0 to 1
-    own_teeth: NDArray[np.float32]  # (T,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
+    own_teeth: NDArray[np.float32]  # (T,) weight of the exemplar's own teeth, drawn over or closed over, 0 to 1
     hold: NDArray[np.float32]  # (T,) weight of the held mouth (1 in silence), 0 to 1
     rounding: NDArray[np.float32]  # (T,) how far the lips are rounded, 0 to 1
 
@@ -126,10 +126,9 @@ def plan_mouth(
         held = avatar.held[avatar.track.shot[source_index]]
         forbidden = _held_only(forbidden, hold, held, len(bank))
         path, state = choose_path(bank, _make_target(avatar, bank, shape, source_index, forbidden), state)
-        # Lips that are never seen closed are brought together.
+        # Lips that are never seen closed are brought together instead of held in their own shape.
         closes = np.where(bank.shape[held, 0] > OPEN_MOUTH, hold, closes)
-        hold = hold - closes
-        posed = _blend_held(avatar, _pose_exemplars(avatar, bank, shape, path), hold, bank.frames[held])
+        posed = _blend_held(avatar, _pose_exemplars(avatar, bank, shape, path), hold - closes, bank.frames[held])
     plan = MouthPlan(
         first_frame,
         source_index,

@@ -162,7 +162,7 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
         closing=moves.closing.astype(np.float32),
         lower_rim=(_LOWER_RIM * own_teeth * (2 * moves.left - 1).clip(0, 1)).astype(np.float32),
         # Half-way between the layers of lips that meet, there are teeth in an image of parted lips.
-        hard=np.maximum(chunk.interior * chunk.own_teeth, moves.meeting).astype(np.float32),
+        hard=np.maximum(chunk.interior * chunk.own_teeth, (2 * moves.meeting).clip(0, 1)).astype(np.float32),
     )
 
 
@@ -171,7 +171,7 @@ class _LipMoves(NamedTuple):
 
     left: NDArray[np.floating]  # (N,) target gap relative to that of the image
     opening: NDArray[np.floating]  # (N,) how far they open, 0 to 1
-    closing: NDArray[np.floating]  # (N,) how far they close, 0 to 1; 0 for a held mouth, which is shown as it is
+    closing: NDArray[np.floating]  # (N,) how far they close, 0 to 1; 0 for a held mouth in its own shape
 
     @property
     def meeting(self) -> NDArray[np.floating]:
@@ -189,7 +189,8 @@ class _LipMoves(NamedTuple):
         """Compare (N, P, 2) control points of images, `enlargement` times too large, with those of the targets."""
         gap, own_gap = _mean_gaps(target), _mean_gaps(points) / enlargement
         opening = ((gap - own_gap) / (_OPENED * chunk.eye_distance)).clip(0, 1)
-        closing = ((own_gap - gap) / (_CLOSED * chunk.eye_distance)).clip(0, 1) * (1 - chunk.hold)
+        closing = ((own_gap - gap) / (_CLOSED * chunk.eye_distance)).clip(0, 1)
+        closing *= 1 - chunk.hold * (1 - chunk.own_teeth)
         return cls(gap / np.maximum(own_gap, 1.0), opening, closing)
 
 

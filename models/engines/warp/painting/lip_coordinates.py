@@ -167,7 +167,7 @@ def lower_layer_weight(coords: LipCoords, hard: Array = 0.0) -> Array:
 
 def _side_width(x: Array, half_width: Array, hard: Array) -> Array:
     """Return the minimum width of the transition across the mouth, in pixels."""
-    return 0.001 + 0.8 * (1.0 - hard) + 0.9 * (abs(x) - 1).clip(min=0) * half_width
+    return 0.02 + 0.78 * (1.0 - hard) + 0.9 * (abs(x) - 1).clip(min=0) * half_width
 
 
 def to_lip(axes: LipAxes, coords: LipCoords, is_lower: bool) -> tuple[Array, Array]:

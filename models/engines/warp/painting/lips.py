@@ -113,7 +113,7 @@ def _clip(value: Real) -> Real:
 def _weigh_sides(centre: F32, along: F32, half_width: float, hard: float, share: F32) -> None:
     """Fill `share` with the weight of the lower layer as `lower_layer_weight` is beside the mouth."""
     one, half, growth = np.float32(1), np.float32(0.5), np.float32(0.9)
-    least, unit = np.float32(0.001 + 0.8 * (1 - hard)), np.float32(1 / half_width)
+    least, unit = np.float32(0.02 + 0.78 * (1 - hard)), np.float32(1 / half_width)
     for row in range(share.shape[0]):
         dy = np.float32(row - centre[1])
         x_here, y_here = dy * along[1], dy * along[0]
@@ -148,7 +148,7 @@ def _find_lips(
     """Fill the other arrays of `Lips`, which are zero, and `share` between the corners."""
     soft, unit, width = _ONE - hard, _ONE / half_width, opening.shape[1]
     feather, jaws = max(_RIM * half_width, _ONE), _CAVITY * eye_distance
-    edge, least = max(_HALF * jaws, _ONE), np.float32(0.001) + np.float32(0.8) * soft
+    edge, least = max(_HALF * jaws, _ONE), np.float32(0.02) + np.float32(0.78) * soft
     places, ys = np.empty(width, np.float32), np.empty(width, np.float32)
     upper, lower = np.empty(width, np.float32), np.empty(width, np.float32)
     start, stop = np.empty(width, np.float32), np.empty(width, np.float32)
