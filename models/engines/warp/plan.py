@@ -40,6 +40,9 @@ _OWN_TEETH = 0.05  # an exemplar at least this open has its own interior
 # faces drawn with more and more movement, lips have ragged edges from .28 and .32 on; 99 % of the mouths of nine of
 # eleven real speakers are open by .12 to .28.
 _REACH, _MAX_REACH = 0.17, 0.27
+# From the first to the second value, the own opening of an exemplar lowers that limit to the third: beyond, the dark
+# between its jaws is a flat band below the upper lip (seen on a speaker with a moustache).
+_WIDE, _VERY_WIDE, _MAX_WIDER = 0.05, 0.15, 0.02
 # The same for the form of an exemplar's lips, in standard deviations of speech.
 _FORM_REACH, _MAX_FORM_REACH = 3.0, 4.5
 _FORM = [CHANNELS.index(name) for name in ("width", "upper", "corner_y")]
@@ -185,15 +188,17 @@ def _change_mouths(
     avatar: WarpAvatar, bank: ExemplarBank, rows: NDArray[np.int32], shape: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the (T, 468, 3) faces of the exemplars `rows` with their mouths changed to (T, 8) shapes."""
-    change = _within_form(_within_reach(shape - bank.shape[rows]))
+    own = bank.shape[rows]
+    most = np.interp(own[:, :1], (_WIDE, _VERY_WIDE), (_MAX_REACH, _MAX_WIDER))
+    change = _within_form(_within_reach(shape - own, most))
     return avatar.lip_model.change(avatar.track.head_points[bank.frames[rows]], change)
 
 
-def _within_reach(change: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return (T, 8) changes of shape, scaled down where they open the mouth of an image too far."""
-    opening = change[:, :1]
-    reached = _limited(opening, _REACH, _MAX_REACH)
-    return np.where(opening > _REACH, change * (reached / np.maximum(opening, _REACH)), change).astype(np.float32)
+def _within_reach(change: NDArray[np.floating], most: NDArray[np.floating] | float = _MAX_REACH) -> NDArray[np.float32]:
+    """Return (T, 8) changes of shape, scaled down where they open the mouth of an image by almost (T, 1) `most`."""
+    opening, reach = change[:, :1], _REACH / _MAX_REACH * most
+    reached = _limited(opening, reach, most)
+    return np.where(opening > reach, change * (reached / np.maximum(opening, reach)), change).astype(np.float32)
 
 
 def _within_form(change: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -208,7 +213,9 @@ def _within_form(change: NDArray[np.float32]) -> NDArray[np.float32]:
     return kept
 
 
-def _limited(size: NDArray[np.floating], reach: float, most: float) -> NDArray[np.floating]:
+def _limited(
+    size: NDArray[np.floating], reach: NDArray[np.floating] | float, most: NDArray[np.floating] | float
+) -> NDArray[np.floating]:
     """Return sizes of changes, of which those above `reach` approach `most`."""
     return np.where(size > reach, reach + (most - reach) * np.tanh((size - reach) / (most - reach)), size)
 

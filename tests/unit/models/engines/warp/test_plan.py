@@ -184,6 +184,16 @@ def test_plan_mouth_far_from_exemplar_keeps_lip_form(talker: WarpAvatar) -> None
     np.testing.assert_allclose(_gaps(far), _gaps(own), atol=0.01)
 
 
+def test_plan_mouth_open_exemplar_opens_little_further(talker: WarpAvatar) -> None:
+    assert talker.bank is not None
+    wide = talker.bank.shape[:, 0].argmax()
+    shape, index = np.tile(talker.bank.shape[wide], (2, 1)), np.repeat(talker.bank.frames[wide], 2)
+    shape[1] += mouth_shapes(NUM_FRAMES, 0.1).max(0)
+    only = np.tile(np.arange(len(talker.bank)) != wide, (2, 1))
+    gaps = _gaps(plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head)
+    assert 0.01 < np.diff(gaps) < 0.05
+
+
 def test_plan_mouth_lips_never_seen_closed_are_closed(talker: WarpAvatar) -> None:
     assert talker.bank is not None
     forbidden = (talker.bank.shape[:, 0] < 0.06)[None]
