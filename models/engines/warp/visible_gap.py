@@ -15,7 +15,7 @@ _SAMPLES, _LIP_SAMPLES = (
     3,
 )  # from the middle of one lip to that of the other; at either end, those surely on the lip
 
-_MIN_RED = 8.0  # V levels above grey; paler lips (those of 29 speakers have 14 to 52) do not differ from noise
+_MIN_RED = 8.0  # V levels above grey; paler lips (those of 28 speakers have 14 to 52) do not differ from noise
 # Teeth have less than this share of the lips' red ...
 _TEETH_RED = 0.5
 # ... or are brighter than the lips and have less than these shares of their red and of their saturation (red / luma):
@@ -27,7 +27,7 @@ _TINTED_RED, _TINTED_SATURATION = 0.8, 0.7
 def visible_gap(planes: YuvFrame, points: NDArray[np.floating]) -> float:
     """Return the height of what shows between the lips, teeth or dark, in eye distances; 0 if nothing does.
 
-    Teeth are less red than the lips, and the dark has less than half of their brightness. Of the frames of 29 speakers
+    Teeth are less red than the lips, and the dark has less than half of their brightness. Of the frames of 28 speakers
     whose landmarks say open (.08), 76 % have more than `OPEN_MOUTH` (35 % without `_TINTED_RED`); of those whose
     landmarks say closed (.01), .6 %.
 
