@@ -176,7 +176,7 @@ class _LipMoves(NamedTuple):
     @property
     def meeting(self) -> NDArray[np.floating]:
         """(N,) how far closing lips meet, 0 to 1."""
-        return self.closing * (1 - self.left / _CLOSING_SHARE).clip(0, 1)
+        return np.asarray(self.closing * (1 - self.left / _CLOSING_SHARE).clip(0, 1))
 
     @classmethod
     def between(
