@@ -69,6 +69,11 @@ class ExemplarBank:
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def opening(self) -> NDArray[np.float32]:
+        """(B,) how far the lips are apart in eye distances: by landmarks or by pixels (`gap`), whichever is larger."""
+        return np.maximum(self.shape[:, 0], self.gap)
+
     def planes(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return the (R, R) luma and (2, R / 2, R / 2) chroma of an exemplar, as views of the file."""
         size, half = self.region_size, self.region_size // 2
@@ -195,10 +200,11 @@ def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) ->
 
     Exemplars measured as closed are more or less closed, and landmarks on nearly still lips jitter, so a path through
     them would keep the lips moving. Instead one exemplar is held in its own shape, and only the head moves it. Closed
-    exemplars are those with the smallest lip gap and mouth height; pictures that show teeth or a dark gap between the
-    lips come last, even if their landmarks are closed. Of the sharp ones among them, the one with the most even
-    brightness from lip to lip and the highest jaw is chosen (by the sum of ranks), because lips that close for a sound
-    are stretched over a lowered jaw.
+    exemplars are those with the smallest lip gap and mouth height, as long as their lips are no farther apart than
+    `OPEN_MOUTH` plus the smallest distance in all pictures, both by landmarks and by the pixels between them: many
+    pictures of a smile show teeth. Of the sharp ones among them, the one with the most even brightness from lip to lip
+    and the highest jaw is chosen (by the sum of ranks), because lips that close for a sound are stretched over a
+    lowered jaw.
 
     An independent landmark network measures .006 eye distances on average between the lips of these mouths, and .015 at
     most (nine speakers in the wild, whole videos and their first halves, and six of the GRID corpus). Choosing by jaw
@@ -211,8 +217,9 @@ def held_row(bank: ExemplarBank, is_allowed: NDArray[np.bool_] | None = None) ->
     rows = np.arange(len(bank)) if is_allowed is None else np.flatnonzero(is_allowed)
     openness = bank.shape[rows][:, _CLOSED_BY]
     rank = _places(openness[:, 0]) + _places(openness[:, 1])
-    num_closed = max(_MIN_CLOSED, round(CLOSED_SHARE * len(rows)))
-    closed = rows[np.lexsort((rank, bank.gap[rows] > OPEN_MOUTH))[:num_closed]]
+    is_open = bank.opening[rows] > bank.opening[rows].min() + OPEN_MOUTH
+    num_closed = min(max(_MIN_CLOSED, round(CLOSED_SHARE * len(rows))), int((~is_open).sum()))
+    closed = rows[np.lexsort((rank, is_open))[:num_closed]]
     is_sharp = bank.sharpness[closed] >= _SHARP_SHARE * np.median(bank.sharpness[closed])
     parted = _places(bank.bands[closed]) + _places(bank.shape[closed, _JAW])
     return int(closed[np.where(is_sharp, parted, np.inf).argmin()])

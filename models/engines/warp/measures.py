@@ -36,7 +36,7 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
     is_driven = track.driving_weight[index] >= 1  # elsewhere the source's own mouth is visible, at least partly
     shown = track.skip_reason[index] == SkipReason.NONE
     speaks = is_driven & (mouth.gate >= 0.5)
-    gap = _visible_gaps(avatar, plan)
+    gap = _shown_gaps(avatar, plan)
     silent = np.where(gap > OPEN_MOUTH, np.maximum(opening, gap), opening)[is_driven & (mouth.gate < 0.5)]
     used = np.zeros(0 if avatar.bank is None else len(avatar.bank), np.bool_)
     exemplars = plan.exemplar[shown]
@@ -61,15 +61,20 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
     )
 
 
-def _visible_gaps(avatar: WarpAvatar, plan: MouthPlan) -> NDArray[np.float32]:
-    """Return (T,) what shows between the lips of the exemplars of a plan, in eye distances; 0 without exemplar."""
-    if avatar.bank is None:
+def _shown_gaps(avatar: WarpAvatar, plan: MouthPlan) -> NDArray[np.float32]:
+    """Return (T,) what shows between the lips of the exemplars of a plan, in eye distances; 0 without exemplar.
+
+    Lips that are closed over their teeth are brought together by as much as their landmarks say.
+    """
+    bank = avatar.bank
+    if bank is None:
         return np.zeros(len(plan), np.float32)
-    return np.where(plan.exemplar >= 0, avatar.bank.gap[plan.exemplar], 0).astype(np.float32)
+    closed = np.where(plan.own_teeth > 0.5, bank.shape[plan.exemplar, _OPEN_IN], 0)
+    return np.where(plan.exemplar >= 0, bank.gap[plan.exemplar] - closed, 0).astype(np.float32)
 
 
 def _some_mouth_is_closed(avatar: WarpAvatar) -> bool:
-    return avatar.bank is None or bool((avatar.bank.gap <= OPEN_MOUTH).any())
+    return avatar.bank is None or bool((avatar.bank.opening <= OPEN_MOUTH).any())
 
 
 def silent_motion(chunk: FaceChunk, patches: FacePatches) -> RunningStats:

@@ -16,7 +16,7 @@ from models.engines.warp.painting.fields import CONTROL_IDS
 from models.geometry.head_frame import MOVED
 from models.mouth.lip_form import round_lips, rounding
 from models.mouth.motion import REFERENCE_FPS, smile_release, smiling
-from models.mouth.shape import CHANNELS
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, OPEN_MOUTH
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.face_track import mouth_share
 
@@ -40,6 +40,13 @@ _OWN_TEETH = 0.05  # an exemplar at least this open has its own interior
 # faces drawn with more and more movement, lips have ragged edges from .28 and .32 on; 99 % of the mouths of nine of
 # eleven real speakers are open by .12 to .28.
 _REACH, _MAX_REACH = 0.17, 0.27
+# From the first to the second value, the own opening of an exemplar lowers that limit to the third: beyond, the dark
+# between its jaws is a flat band below the upper lip (seen on a speaker with a moustache).
+_WIDE, _VERY_WIDE, _MAX_WIDER = 0.05, 0.15, 0.02
+# The same for the form of an exemplar's lips, in standard deviations of speech.
+_FORM_REACH, _MAX_FORM_REACH = 3.0, 4.5
+_FORM = [CHANNELS.index(name) for name in ("width", "upper", "corner_y")]
+_UPPER, _LOWER = CHANNELS.index("upper"), CHANNELS.index("lower")
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class MouthPlan:
     fade: NDArray[np.int32]  # (T,) bank row that is blended in, -1 for none
     fade_weight: NDArray[np.float32]  # (T,) its weight
     interior: NDArray[np.float32]  # (T,) weight of the drawn mouth interior, 0 to 1
-    own_teeth: NDArray[np.float32]  # (T,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
+    own_teeth: NDArray[np.float32]  # (T,) weight of the exemplar's own teeth, drawn over or closed over, 0 to 1
     hold: NDArray[np.float32]  # (T,) weight of the held mouth (1 in silence), 0 to 1
     rounding: NDArray[np.float32]  # (T,) how far the lips are rounded, 0 to 1
 
@@ -113,6 +120,7 @@ def plan_mouth(
     rounded = rounding(shape if spoken is None else spoken)
     bank = avatar.bank if uses_bank else None
     hold = np.zeros(len(shape), np.float32) if hold is None else np.asarray(hold, np.float32)
+    closes = np.zeros_like(hold)
     if bank is None:
         none = np.full(len(shape), -1, np.int32)
         path, state = ExemplarPath(none, none, np.zeros(len(shape), np.float32)), None
@@ -121,7 +129,9 @@ def plan_mouth(
         held = avatar.held[avatar.track.shot[source_index]]
         forbidden = _held_only(forbidden, hold, held, len(bank))
         path, state = choose_path(bank, _make_target(avatar, bank, shape, source_index, forbidden), state)
-        posed = _blend_held(avatar, _pose_exemplars(avatar, bank, shape, path), hold, bank.frames[held])
+        # Lips that are never seen closed are brought together instead of held in their own shape.
+        closes = np.where(bank.shape[held, 0] > OPEN_MOUTH, hold, closes)
+        posed = _blend_held(avatar, _pose_exemplars(avatar, bank, shape, path), hold - closes, bank.frames[held])
     plan = MouthPlan(
         first_frame,
         source_index,
@@ -130,7 +140,7 @@ def plan_mouth(
         path.fade,
         path.fade_weight,
         posed.interior.astype(np.float32),
-        _own_teeth(avatar, posed, path, source_index),
+        np.maximum(_own_teeth(avatar, posed, path, source_index), closes),
         hold,
         rounded,
     )
@@ -178,14 +188,36 @@ def _change_mouths(
     avatar: WarpAvatar, bank: ExemplarBank, rows: NDArray[np.int32], shape: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return the (T, 468, 3) faces of the exemplars `rows` with their mouths changed to (T, 8) shapes."""
-    return avatar.lip_model.change(avatar.track.head_points[bank.frames[rows]], _within_reach(shape - bank.shape[rows]))
+    own = bank.shape[rows]
+    most = np.interp(own[:, :1], (_WIDE, _VERY_WIDE), (_MAX_REACH, _MAX_WIDER))
+    change = _within_form(_within_reach(shape - own, most))
+    return avatar.lip_model.change(avatar.track.head_points[bank.frames[rows]], change)
 
 
-def _within_reach(change: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return (T, 8) changes of shape, scaled down where they open the mouth of an image too far."""
-    opening, more = change[:, :1], _MAX_REACH - _REACH
-    reached = _REACH + more * np.tanh((opening - _REACH) / more)
-    return np.where(opening > _REACH, change * (reached / np.maximum(opening, _REACH)), change).astype(np.float32)
+def _within_reach(change: NDArray[np.floating], most: NDArray[np.floating] | float = _MAX_REACH) -> NDArray[np.float32]:
+    """Return (T, 8) changes of shape, scaled down where they open the mouth of an image by almost (T, 1) `most`."""
+    opening, reach = change[:, :1], _REACH / _MAX_REACH * most
+    reached = _limited(opening, reach, most)
+    return np.where(opening > reach, change * (reached / np.maximum(opening, reach)), change).astype(np.float32)
+
+
+def _within_form(change: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (T, 8) changes of shape that leave the lips their form: stretched too far, the upper one is a flat band.
+
+    Where the upper lip would rise too far, both lips are lower by as much: the opening stays.
+    """
+    kept = change.copy()
+    size = np.abs(change) / DEFAULT_SCALE
+    kept[:, _FORM] = (np.sign(change) * _limited(size, _FORM_REACH, _MAX_FORM_REACH) * DEFAULT_SCALE)[:, _FORM]
+    kept[:, _LOWER] += change[:, _UPPER] - kept[:, _UPPER]
+    return kept
+
+
+def _limited(
+    size: NDArray[np.floating], reach: NDArray[np.floating] | float, most: NDArray[np.floating] | float
+) -> NDArray[np.floating]:
+    """Return sizes of changes, of which those above `reach` approach `most`."""
+    return np.where(size > reach, reach + (most - reach) * np.tanh((size - reach) / (most - reach)), size)
 
 
 def _held_only(

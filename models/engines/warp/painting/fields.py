@@ -118,6 +118,7 @@ class FieldProblem:
     own_teeth: NDArray[np.float32]  # (N,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
     closing: NDArray[np.float32]  # (N,) how far the lips close beyond their exemplar, 0 to 1
     lower_rim: NDArray[np.float32]  # (N,) mouth half-widths above the lower lip that its own image shows
+    hard: NDArray[np.float32]  # (N,) how abruptly the upper layer changes to the lower one, see `lower_layer_weight`
 
 
 def pose_problem(chunk: FaceChunk) -> FieldProblem:
@@ -160,6 +161,8 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
         own_teeth=own_teeth.astype(np.float32),
         closing=moves.closing.astype(np.float32),
         lower_rim=(_LOWER_RIM * own_teeth * (2 * moves.left - 1).clip(0, 1)).astype(np.float32),
+        # Half-way between the layers of lips that meet, there are teeth in an image of parted lips.
+        hard=np.maximum(chunk.interior * chunk.own_teeth, (2 * moves.meeting).clip(0, 1)).astype(np.float32),
     )
 
 
@@ -168,7 +171,12 @@ class _LipMoves(NamedTuple):
 
     left: NDArray[np.floating]  # (N,) target gap relative to that of the image
     opening: NDArray[np.floating]  # (N,) how far they open, 0 to 1
-    closing: NDArray[np.floating]  # (N,) how far they close, 0 to 1; 0 for a held mouth, which is shown as it is
+    closing: NDArray[np.floating]  # (N,) how far they close, 0 to 1; 0 for a held mouth in its own shape
+
+    @property
+    def meeting(self) -> NDArray[np.floating]:
+        """(N,) how far closing lips meet, 0 to 1."""
+        return np.asarray(self.closing * (1 - self.left / _CLOSING_SHARE).clip(0, 1))
 
     @classmethod
     def between(
@@ -181,7 +189,8 @@ class _LipMoves(NamedTuple):
         """Compare (N, P, 2) control points of images, `enlargement` times too large, with those of the targets."""
         gap, own_gap = _mean_gaps(target), _mean_gaps(points) / enlargement
         opening = ((gap - own_gap) / (_OPENED * chunk.eye_distance)).clip(0, 1)
-        closing = ((own_gap - gap) / (_CLOSED * chunk.eye_distance)).clip(0, 1) * (1 - chunk.hold)
+        closing = ((own_gap - gap) / (_CLOSED * chunk.eye_distance)).clip(0, 1)
+        closing *= 1 - chunk.hold * (1 - chunk.own_teeth)
         return cls(gap / np.maximum(own_gap, 1.0), opening, closing)
 
 
@@ -192,9 +201,8 @@ def _inset_lips(points: NDArray[np.float32], moves: _LipMoves, own_teeth: NDArra
     of a closed mouth is the dark line between the lips; next to a new opening it would show as a second line.
     """
     inset = points.copy()
-    closed = moves.closing * (1 - moves.left / _CLOSING_SHARE).clip(0, 1)
-    share = _INSET * np.maximum(own_teeth, np.maximum(moves.opening, closed))
-    share += own_teeth * (_CLOSED_INSET - _INSET) * closed
+    share = _INSET * np.maximum(own_teeth, np.maximum(moves.opening, moves.meeting))
+    share += own_teeth * (_CLOSED_INSET - _INSET) * moves.meeting
     depth = share[:, None] + (own_teeth * (1 - moves.left).clip(0))[:, None] * _CORNER_INSETS
     depth = depth.astype(np.float32)[..., None]
     for inner, middle, outer in _LIPS_INSIDE_OUT:

@@ -114,6 +114,7 @@ class _Face:
         self.fade_weight = float(chunk.fade_weight[face])
         self.own_teeth = float(problem.own_teeth[face])
         self.closing, self.lower_rim = float(problem.closing[face]), float(problem.lower_rim[face])
+        self.hard = float(problem.hard[face])
         self.sharpening = faces.sharpening[:, face].tolist()
         self.drawn = faces.drawn.get(face)
         used = fields.NUM_CHANNELS if self.fade_weight > 0 else fields.FADE.start
@@ -201,7 +202,7 @@ class _Face:
         """Render the content of the mouth box, given the `_cells` of the warped frame and the box's half-size mask."""
         chunk, face = self.chunk, self.face
         unit = float(chunk.eye_distance[face])
-        lips = Lips.find(self.axes, box, self.cell, unit, self._hard, self.closing, self.lower_rim)
+        lips = Lips.find(self.axes, box, self.cell, unit, self.hard, self.closing, self.lower_rim)
         where = self.mouth_shows[box.pixels(0.5)]
         amount, fade_amount = self.sharpening
         read = [self._read(int(chunk.exemplar[face]), self._place(box, fields.EXEMPLAR, lips), amount, where)]
@@ -217,16 +218,11 @@ class _Face:
                 fade_into(plane, faded, self.fade_weight, opening, top // 2, left // 2)
         # A drawn interior has its own dark; twice would outline the lips.
         darken_into(mouth.y, lips.dark, 1 - float(chunk.interior[face]), float(chunk.skin[face, 0]), top, left)
-        if self._hard > 0:
-            smooth_cut_into(mouth.y, lips.offset, self._hard, top, left)
+        if self.hard > 0:
+            smooth_cut_into(mouth.y, lips.offset, self.hard, top, left)
         if self.drawn is not None and lips.opening.any():
             self._show_interior(box, mouth, colours[0], lips, self.drawn)
         return mouth
-
-    @property
-    def _hard(self) -> float:
-        """How abruptly the upper layer changes to the lower one, see `lower_layer_weight`."""
-        return float(self.chunk.interior[self.face] * self.chunk.own_teeth[self.face])
 
     def _place(self, box: Box, channels: slice, lips: Lips) -> F32:
         return lips.place(np.ascontiguousarray(self.layers[:, channels]), box, self.cell)

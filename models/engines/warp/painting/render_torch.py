@@ -95,7 +95,7 @@ class _Faces:
         grid = torch.meshgrid(pixels, pixels, indexing="xy")
         self.affine_grid = torch.stack([torch.ones_like(grid[0]), *grid])  # (3, R, R): 1, x, y
         self.coords = lip_coords(torch, self.axes, pixels[None, None], pixels[None, :, None])
-        self.hard = upload(chunk.interior * chunk.own_teeth)[:, None, None]
+        self.hard = upload(problem.hard)[:, None, None]
         self.share = lower_layer_weight(self.coords, self.hard)[:, None]
 
     def render(self) -> tuple[Tensor, Tensor]:

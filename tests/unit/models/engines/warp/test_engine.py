@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -201,13 +202,33 @@ def test_pose_problem_open_lips_keep_rim(avatar: FilmedAvatar, warp_avatar: Warp
     np.testing.assert_allclose(problem.values[..., EXEMPLAR], 0, atol=1e-3)
 
 
+def _with_widest_mouth(chunk: FaceChunk) -> FaceChunk:
+    """The chunk with its most open exemplar in all faces."""
+    gaps = np.linalg.norm(chunk.crop_points[:, INNER_LOWER_ROWS] - chunk.crop_points[:, INNER_UPPER_ROWS], axis=-1)
+    widest = np.full_like(chunk.exemplar, gaps.mean(1).argmax())
+    return replace(chunk, exemplar=widest, fade=np.full_like(widest, -1), fade_weight=np.zeros_like(chunk.fade_weight))
+
+
+def test_generate_meeting_lips_show_no_teeth(tmp_path: Path) -> None:
+    filmed = make_avatar(tmp_path, 0.14, darkness=0.0)
+    chunk = _with_widest_mouth(_chunk(filmed, filmed.build(tmp_path / "avatar"), 0.0))
+    chunk = replace(chunk, own_teeth=np.ones_like(chunk.own_teeth))
+    points, crops = chunk.crop_points[chunk.exemplar[0]], chunk.crops_y.copy()
+    lips = np.concatenate([points[INNER_UPPER_ROWS], points[INNER_LOWER_ROWS][::-1]])
+    teeth = lips.mean(0) + 0.8 * (lips - lips.mean(0))
+    cv2.fillPoly(crops[chunk.exemplar[0]], [np.rint(teeth).astype(np.int32)], 255)
+    plain, rendered = (WarpFaceGenerator().generate(each).y for each in (chunk, replace(chunk, crops_y=crops)))
+    pixels = np.arange(chunk.region_size, dtype=np.float32)
+    coords = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+    seam = (abs(coords.x) < 0.6) & (abs(coords.y - coords.upper) < 1)
+    assert (rendered[seam] > plain[seam] + 40.0).mean() < 0.15
+
+
 def test_generate_closing_lips_shade_teeth(tmp_path: Path) -> None:
     """Of a mouth as light inside as its skin. A held mouth is shown as it is, so nothing is shaded there."""
     filmed = make_avatar(tmp_path, 0.14, darkness=0.0)
     chunk = _chunk(filmed, filmed.build(tmp_path / "avatar"), 0.03)
-    gaps = np.linalg.norm(chunk.crop_points[:, INNER_LOWER_ROWS] - chunk.crop_points[:, INNER_UPPER_ROWS], axis=-1)
-    widest = np.full_like(chunk.exemplar, gaps.mean(1).argmax())
-    alone = replace(chunk, exemplar=widest, fade=np.full_like(widest, -1), fade_weight=np.zeros_like(chunk.fade_weight))
+    alone = _with_widest_mouth(chunk)
     held = replace(alone, hold=np.ones_like(chunk.hold))
     closed, as_it_is = (WarpFaceGenerator().generate(each).y for each in (alone, held))
     pixels = np.arange(chunk.region_size, dtype=np.float32)
@@ -245,7 +266,7 @@ def test_pose_problem_face_is_independent_of_chunk(avatar: FilmedAvatar, warp_av
     together = pose_problem(chunk)
     for face, frame in enumerate(np.flatnonzero(chunk.row >= 0).tolist()):
         alone = pose_problem(_chunk(avatar, warp_avatar, 0.12, frame, frame + 1))
-        for name in ("points", "values", "ridge", "skull", "own_teeth", "closing", "lower_rim"):
+        for name in ("points", "values", "ridge", "skull", "own_teeth", "closing", "lower_rim", "hard"):
             np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[face], name)
 
 

@@ -160,6 +160,11 @@ def test_held_row_avoids_visible_teeth() -> None:
     assert held_row(replace(bank, gap=np.full(100, np.float32(0.06)))) == 0  # there are no others
 
 
+def test_held_row_prefers_blurred_closed_lips_to_open() -> None:
+    bank = _bank(40, np.r_[0, np.linspace(0.1, 0.2, 39)], np.linspace(0.1, 0.2, 40))
+    assert held_row(replace(bank, sharpness=np.where(np.arange(40) < 1, np.float32(20), np.float32(100)))) == 0
+
+
 def test_held_row_is_of_own_shot() -> None:
     bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
     assert held_row(bank, np.arange(100) >= 70) == 70

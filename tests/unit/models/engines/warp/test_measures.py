@@ -58,12 +58,13 @@ def test_block_measures_add_up_to_whole(warp_avatar: WarpAvatar) -> None:
     assert len(pickle.dumps(total)) < 3000
 
 
-def test_measure_block_held_teeth_count_as_open(warp_avatar: WarpAvatar) -> None:
+@pytest.mark.parametrize(("seen", "num_open"), [("gap", 20), ("shape", 0)])
+def test_measure_block_held_teeth_count_as_open(seen: str, num_open: int, warp_avatar: WarpAvatar) -> None:
     assert warp_avatar.bank is not None
-    mouth, gap = mouth_of(np.zeros((20, 8)), np.zeros(20)), np.full(len(warp_avatar.bank), np.float32(0.06))
-    smiling = replace(warp_avatar, bank=replace(warp_avatar.bank, gap=gap))
+    mouth, size = mouth_of(np.zeros((20, 8)), np.zeros(20)), getattr(warp_avatar.bank, seen).shape
+    smiling = replace(warp_avatar, bank=replace(warp_avatar.bank, **{seen: np.full(size, np.float32(0.06))}))
     measures = measure_block(smiling, mouth, make_plan(smiling, mouth, 0, np.zeros(20)))
-    assert measures.num_open_in_silence == 20
+    assert measures.num_open_in_silence == num_open  # landmarks say how to close the lips, pixels do not
     assert not measures.source.shows_closed_mouth
 
 

@@ -173,6 +173,40 @@ def test_plan_mouth_does_not_thicken_lips(talker: WarpAvatar) -> None:
     assert 0 < outer[1] - outer[0] < 1.3 * (asked[1] - asked[0])
 
 
+def test_plan_mouth_far_from_exemplar_keeps_lip_form(talker: WarpAvatar) -> None:
+    assert talker.bank is not None
+    shape, index = talker.bank.shape[6:7].copy(), talker.bank.frames[6:7]
+    only = np.arange(len(talker.bank))[None] != 6
+    own = plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head
+    shape[:, [CHANNELS.index(name) for name in ("width", "upper", "lower")]] += 0.2, 0.15, -0.15
+    far = plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head
+    left, right, top = (CONTROL_IDS.index(point) for point in (61, 291, OUTER_UPPER[5]))
+    assert 0.05 < (far - own)[0, right, 0] - (far - own)[0, left, 0] < 0.12
+    assert 0.02 < (far - own)[0, top, 1] < 0.09
+    np.testing.assert_allclose(_gaps(far), _gaps(own), atol=0.01)
+
+
+def test_plan_mouth_open_exemplar_opens_little_further(talker: WarpAvatar) -> None:
+    assert talker.bank is not None
+    wide = talker.bank.shape[:, 0].argmax()
+    shape, index = np.tile(talker.bank.shape[wide], (2, 1)), np.repeat(talker.bank.frames[wide], 2)
+    shape[1] += mouth_shapes(NUM_FRAMES, 0.1).max(0)
+    only = np.tile(np.arange(len(talker.bank)) != wide, (2, 1))
+    gaps = _gaps(plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head)
+    assert 0.01 < np.diff(gaps) < 0.05
+
+
+def test_plan_mouth_lips_never_seen_closed_are_closed(talker: WarpAvatar) -> None:
+    assert talker.bank is not None
+    forbidden = (talker.bank.shape[:, 0] < 0.06)[None]
+    bank = replace(talker.bank, gap=np.where(forbidden[0], np.float32(1), talker.bank.gap))
+    avatar = replace(talker, bank=bank)
+    plan, _ = plan_mouth(avatar, np.zeros((1, 8), np.float32), np.zeros(1, np.int32), None, hold=np.ones(1, np.float32))
+    assert bank.shape[plan.exemplar[0], 0] >= 0.06
+    assert _gaps(plan.target_head)[0] == pytest.approx(0, abs=1e-4)
+    assert plan.own_teeth[0] == 1
+
+
 def test_plan_mouth_open_exemplar_keeps_own_interior(talker: WarpAvatar) -> None:
     assert talker.bank is not None
     shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens

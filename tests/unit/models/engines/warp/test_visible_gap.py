@@ -25,7 +25,7 @@ def mouth(inside: tuple[int, int, int], height: int) -> tuple[YuvFrame, np.ndarr
     return from_rgb(rgb, ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)), points
 
 
-@pytest.mark.parametrize("colour", [(215, 210, 195), (35, 12, 15)])
+@pytest.mark.parametrize("colour", [(215, 210, 195), (225, 165, 150), (35, 12, 15)])
 def test_visible_gap_teeth_or_dark_returns_their_height(colour: tuple[int, int, int]) -> None:
     assert visible_gap(*mouth(colour, 12)) == pytest.approx(12 / EYES, abs=0.02)
 
@@ -33,3 +33,4 @@ def test_visible_gap_teeth_or_dark_returns_their_height(colour: tuple[int, int, 
 def test_visible_gap_closed_lips_returns_zero() -> None:
     assert visible_gap(*mouth(LIP, 2)) == 0
     assert visible_gap(*mouth((110, 40, 48), 2)) == 0  # the line where lips meet
+    assert visible_gap(*mouth((235, 135, 145), 12)) == 0  # a highlight on moist lips
