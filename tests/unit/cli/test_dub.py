@@ -218,7 +218,7 @@ def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: Revi
     assert code == 0, output
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
     assert "Cut by 0.4 s at 3.0 s: Guten Tag" in output
-    assert "Voices: Anna=nova, Bob=echo, Erzähler=echo" in output
+    assert "Voices: Anna: nova; Bob: echo; Erzähler: echo" in output
     (request,) = service.requests
     assert [(turn.face, turn.voice, turn.text) for turn in request.options.turns or ()] == [
         (None, "nova", "Hallo"),
@@ -265,7 +265,7 @@ def test_dub_language_asks_for_a_translation(tmp_path: Path, service: ReviewServ
         (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
         (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
         (["--subtitles", "missing.srt"], "missing.srt does not exist"),
-        (["--face", "Eve=person:1"], "--face: the subtitle file has no speaker 'Eve'. Its"),
+        (["--face", "Eve=person:1"], "--face, --voice: the subtitle file has no speaker 'Eve'. Its"),
     ],
 )
 def test_dub_unusable_option_is_explained(

@@ -24,13 +24,14 @@ from tests.unit.job_records import job_record
 from tests.unit.on_disk import on_disk
 
 
-def test_keys_commands_add_list_and_revoke(tmp_path: Path) -> None:
+def test_keys_commands_add_list_and_revoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def keys(*arguments: str) -> Result:
         return run("keys", *arguments, "--data-dir", str(tmp_path))
 
     added = keys("add", "a studio", "--max-priority", "1")
     key = added.stdout.strip()
     assert "not shown again" in added.stderr and "This is the first key" in added.stderr
+    assert f"services with the data folder {tmp_path}" in added.stderr and "LIPWRIGHT_SERVER" not in added.stderr
     made = FileKeyRing(tmp_path).find(key)
     assert (made.name, made.max_priority) == ("a studio", 1)
     listed = keys("list").stdout
@@ -41,7 +42,9 @@ def test_keys_commands_add_list_and_revoke(tmp_path: Path) -> None:
     assert made.hash not in str(as_json) and key.removeprefix(f"lw_{made.id}_") not in str(as_json)
     assert keys("webhook-secret", made.id).stdout.strip() == webhook_secret(tmp_path, made.id)
     assert keys("webhook-secret").stdout.strip() == webhook_secret(tmp_path, None)
+    monkeypatch.setenv("LIPWRIGHT_SERVER", "http://127.0.0.1:8123")
     second = keys("add", "another")
+    assert "LIPWRIGHT_SERVER names http://127.0.0.1:8123, which does not use this folder" in second.stderr
     assert "not shown again" in second.stderr and "first key" not in second.stderr
     (other,) = [key.id for key in FileKeyRing(tmp_path).list() if key.id != made.id]
     assert "last key" not in keys("revoke", other).stderr

@@ -102,9 +102,9 @@ def _cue(times: str, text: str = "x") -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no cue|another one"),
+        (b"", "found no times"),
         (b"WEBVTT\n", "no cue"),
-        (b"hello", "another one|no cue"),
+        (b"hello\n1:02,3 -> 1:04", "found line 2: .1:02,3"),
         (b"\x00" * 100, "zero byte"),
         ("Grüße".encode("cp1252"), "expected UTF-8"),
         (b"\xff\xfe\x00\xd8", "expected UTF-8"),

@@ -111,7 +111,7 @@ def _invocation(*path: str, arguments: tuple[str, ...] = (), server: str = "") -
         ("speak", "No face was found in the video.", "No face was found in the video."),
         ("dub", "background_gain_db: the video has no sound.", "--ambience-gain: the video has no sound."),
         ("dub", "video: it has no frames.", "VIDEO: it has no frames."),
-        ("dub", "speakers: there is no speaker 'Eve'.", "--face: there is no speaker 'Eve'."),
+        ("dub", "speakers: there is no speaker 'Eve'.", "--face, --voice: there is no speaker 'Eve'."),
         ("dub", "turns[2].end: the video ends at 4 s.", "cue 3: the video ends at 4 s."),
         ("live", "avatar_id: there is none.", "AVATAR_ID: there is none."),
         ("dub", "subtitles_output: must be 'track'", "--show: must be 'track'"),
