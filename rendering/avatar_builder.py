@@ -17,6 +17,7 @@ from models.avatar.folder import AVATAR_FILES, COMPLETE_FILE, INFO_FILE, analysi
 from models.engines.protocol import Engine
 from models.face.choice import FaceChoice
 from models.matting.generator import MatteGenerator
+from models.track.marked_face import marked_landmarks
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker, TrackState
@@ -50,9 +51,12 @@ class AvatarBuilder:
         token: CancelToken,
     ) -> TrackState:
         """Write the landmarks of consecutive source frames to the key `out`; see `LandmarkGenerator.track`."""
-        with self._readers.frames(source, frames, token) as images:
-            aspect, colour = pixel_aspect(source.info), source.info.colour
-            raw, new_state = self._tracker.track_chunk(images, colour, choice, state, aspect)
+        if choice.kind == "points":
+            raw, new_state = marked_landmarks(choice.numbers), TrackState(None, None, None)
+        else:
+            with self._readers.frames(source, frames, token) as images:
+                aspect, colour = pixel_aspect(source.info), source.info.colour
+                raw, new_state = self._tracker.track_chunk(images, colour, choice, state, aspect)
         with self._files.written(out) as part:
             raw.save(part)
         return new_state
