@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -112,6 +113,30 @@ def test_a_picture_says_whose_face_is_meant(http: httpx.Client, service: MemoryS
     assert on_disk(service.files, upload_key(request.face_image.key)).read_bytes() == b"picture"
     answer = http.post("/v1/jobs", files={"audio": ("a.wav", AUDIO), **picture}, data={"avatar_id": NOBODY})
     assert "face_image works only with video" in _problem(answer, 422, "option_invalid")["detail"]
+
+
+FACE_POINTS = {
+    "left_eye": [20, 20], "right_eye": [44, 20.5], "mouth_left": [24, 44], "mouth_right": [40, 44], "chin": [32, 60]
+}  # fmt: skip
+
+
+def test_face_points_are_taken_from_forms_and_json(http: httpx.Client, service: MemoryService) -> None:
+    sent = {"face_points": json.dumps(FACE_POINTS)}
+    assert http.post("/v1/jobs", files=_files(), data=sent).status_code == 202
+    files = {name: base64.b64encode(bytes(200)).decode() for name in ("audio", "video")}
+    assert http.post("/v1/jobs", json={**files, "face_points": FACE_POINTS}).status_code == 202
+    for request in service.requests:
+        assert request.face_points is not None
+        assert request.face_points.numbers == (20, 20, 44, 20.5, 24, 44, 40, 44, 32, 60)
+    for change, message in (
+        ({"chin": [1]}, "face_points.chin"),
+        ({"chin": [1, float("inf")]}, "face_points.chin"),
+        ({"nose": [1, 2]}, "face_points.nose"),
+    ):
+        wrong = {"face_points": json.dumps({**FACE_POINTS, **change})}
+        assert message in _problem(http.post("/v1/jobs", files=_files(), data=wrong), 422, "option_invalid")["detail"]
+    answer = http.post("/v1/jobs", files=_files(), data={"face_points": "left"})
+    assert "expected a JSON object of five points" in _problem(answer, 422, "option_invalid")["detail"]
 
 
 @pytest.mark.parametrize(
