@@ -71,8 +71,8 @@ class JobFields(AvatarSettings, total=False):
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
     `voice`). `visible_label` and `visible_label_top` add a visible AI mark. `face`, `face_image` and `face_points` as
     for avatars; `loop` fits the video to the speech: `pingpong`, `natural`, `loop`, `hold`, `cut`, `source` or
-    `retime`, with which `max_audio_stretch` fits the speech too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays
-    under it, with `music_gain_db`; `loudness_lufs` normalizes the result;
+    `retime`, with which `max_audio_stretch` fits the speech too; `background_gain_db` keeps the video's own sound under
+    the speech; `music` is a file that plays under it, with `music_gain_db`; `loudness_lufs` normalizes the result;
     `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
     `mp4`, `webm` or `mov`, and its `quality` is `fast`, `balanced` or `best`;
     `background` is a colour (`#00b140`, `white`), `blur`, `transparent`, or `source` for an avatar with another
