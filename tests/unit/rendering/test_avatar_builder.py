@@ -108,11 +108,11 @@ MARKS = (90.0, 100.0, 150.0, 100.0, 95.0, 160.0, 145.0, 160.0, 120.0, 200.0)
 
 
 def _drawing(path: Path) -> Path:
-    """A face of 240 x 240 pixels in which no face is found: two dots and a line in a circle."""
-    picture = np.full((240, 240, 3), (120, 190, 230), np.uint8)
-    cv2.circle(picture, (120, 120), 90, (90, 200, 250), -1, cv2.LINE_AA)
+    """A face of 240 x 240 pixels in which no face is found: light eyes and a line in a grey circle."""
+    picture = np.full((240, 240, 3), (200, 220, 200), np.uint8)
+    cv2.circle(picture, (120, 120), 90, (170, 170, 175), -1, cv2.LINE_AA)
     for x in (90, 150):
-        cv2.circle(picture, (x, 100), 7, (30, 30, 30), -1, cv2.LINE_AA)
+        cv2.circle(picture, (x, 100), 10, (110, 230, 200), -1, cv2.LINE_AA)
     cv2.line(picture, (95, 160), (145, 160), (40, 40, 90), 3, cv2.LINE_AA)
     cv2.imwrite(str(path), picture)
     return path
