@@ -52,7 +52,7 @@ export const TEXTS = {
   faceSecond: ["The second largest", "第二大的一张"],
   faceThird: ["The third largest", "第三大的一张"],
   facePoint: ["The one I click above", "我在上方点选的人脸"],
-  facePoints: ["None is found: I mark it", "未找到人脸：我来标注"],
+  facePoints: ["I mark it with five points", "我用五个点标注"],
   marks: {
     left_eye: ["Eye", "眼睛"],
     right_eye: ["Other eye", "另一只眼睛"],
