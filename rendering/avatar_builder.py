@@ -82,7 +82,9 @@ class AvatarBuilder:
             (frame,) = reader.read([0])
             picture = frame_thumbnail(frame, source.info.colour, pixel_aspect(source.info))
             (made / AVATAR_PICTURE).write_bytes(picture)
-            return Avatar.build(made, source.info, raw, reader, self._matting.cut_out, cuts).talks
+            is_marked = raw.presence is None  # in a drawing, which the segmentation of people does not know
+            cut_out = None if is_marked else self._matting.cut_out
+            return Avatar.build(made, source.info, raw, reader, cut_out, cuts).talks
 
     def is_analysed(self, avatar: AvatarRef, engine: Engine) -> bool:
         """Return whether all files of the engine for an avatar are stored."""
