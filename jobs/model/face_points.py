@@ -29,5 +29,5 @@ class FacePoints(Frozen):
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """The x, y of the points, in the order of the fields."""
-        return (*self.left_eye, *self.right_eye, *self.mouth_left, *self.mouth_right, *self.chin)
+        """The x, y of the points, in the order of the fields, which is that of `models.track.marked_face.MARKS`."""
+        return tuple(number for name in type(self).model_fields for number in getattr(self, name))

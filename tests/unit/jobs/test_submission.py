@@ -34,6 +34,7 @@ from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.clips.graph import OWN
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport
+from models.track.marked_face import MARKS
 from speech.limits import check_texts
 from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
@@ -239,6 +240,7 @@ async def test_create_with_face_points_records_them_as_the_face(bench: Bench) ->
     job = await bench.create(bench.spec(face_image=None, face_points=FACE_POINTS))
     assert job.options.face == "points:20,20,44,20,24,44,40,44,32.5,60"
     assert FaceChoice.of_record(job.options.face) == FaceChoice("points", FACE_POINTS.numbers)
+    assert tuple(FacePoints.model_fields) == MARKS
     avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), face_points=FACE_POINTS))
     assert avatar.key == job.avatar_key
     turns = (Turn(start=0, end=1, audio="audio"),)
