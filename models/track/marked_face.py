@@ -72,7 +72,7 @@ def mean_marks() -> NDArray[np.float64]:
     """Return the (5, 2) `MARKS` of the mean face in the head frame."""
     face = mean_face()[:, :2]
     eyes = [face[list({*upper, *lower})].mean(0) for upper, lower in EYES]
-    return np.stack([*eyes, face[CORNER_LEFT], face[CORNER_RIGHT], face[CHIN_TIP]])
+    return np.asarray([*eyes, face[CORNER_LEFT], face[CORNER_RIGHT], face[CHIN_TIP]], np.float64)
 
 
 def _wrong(name: str, what: str) -> OptionError:
