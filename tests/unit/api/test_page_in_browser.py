@@ -219,6 +219,8 @@ def test_face_that_is_not_found_is_marked_in_the_picture(
         visitor.picture(f"marks-{width}")
         assert visitor.serious_violations() == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        size = page.evaluate("((i) => [i.naturalWidth, i.naturalHeight])(document.querySelector('.marks img'))")
+        page.locator(".handle.chin").scroll_into_view_if_needed()
         pin, picture = page.locator(".handle.chin").bounding_box(), page.locator(".marks img").bounding_box()
         x, y = pin["x"] + pin["width"] / 2, pin["y"] + pin["height"] / 2
         page.mouse.move(x, y)
@@ -233,7 +235,6 @@ def test_face_that_is_not_found_is_marked_in_the_picture(
         visitor.until_status("queued")
     first, second = service.requests
     assert first.face_points is None and second.face_points is not None
-    size = page.evaluate("((i) => [i.naturalWidth, i.naturalHeight])(document.querySelector('.marks img'))")
     pixel = max(size[0] / picture["width"], size[1] / picture["height"])  # of the picture, per one of the page
     marks = second.face_points
     assert marks.chin == pytest.approx((0.5 * size[0] + 10 * pixel, 0.75 * size[1] + 20 * pixel), abs=1.5)
