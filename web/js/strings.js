@@ -379,8 +379,8 @@ export const TEXTS = {
   advice: {
     busy: ["All places are in use. Try again in a moment.", "名额已满，请稍后再试。"],
     face_not_found: ["No face was found that can be used. Use a photo or video with a clear, frontal, well-lit face. In a drawing, "
-      + "mark the face yourself: change the job, and move the marks.",
-      "未找到可用的人脸。请使用清晰、正面、光线充足的照片或视频。如果是绘画，请修改任务，自行标注人脸。"],
+      + "“Change and try again” lets you mark the face.",
+      "未找到可用的人脸。请使用清晰、正面、光线充足的照片或视频。如果是绘画，可点击“修改后重试”并标注人脸。"],
     media_invalid: ["This file cannot be read. Try another one, for example MP4, WAV, MP3, JPEG or PNG.",
       "无法读取该文件。请换一个，例如 MP4、WAV、MP3、JPEG 或 PNG。"],
     media_too_large: ["The file is too large or too long for this service. Shorten it and try again.",
