@@ -40,7 +40,7 @@ def list_avatars(server: Server = ANY_SERVER, as_json: AsJson = False) -> None:
 
 
 @app.command("add")
-@partial(with_job_options, names=("face", *AvatarSettings.model_fields))
+@partial(with_job_options, names=("face", "face_points", *AvatarSettings.model_fields))
 def add_avatar(
     fields: calls.AvatarSettings,
     video: Annotated[Path, typer.Argument(help="A video or a still portrait.", exists=True, dir_okay=False)],

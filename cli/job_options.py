@@ -46,6 +46,7 @@ NOT_IN_DUB: Final[Mapping[str, str]] = {
     "language": "--language is translate_to",
     "avatar_id": _BY_VIDEO,
     "face_image": _BY_VIDEO,
+    "face_points": "only for still pictures, and a dub is of a video",
     "loop": _BY_VIDEO,
     "action": _BY_VIDEO,
     "max_audio_stretch": _BY_VIDEO,
@@ -55,7 +56,7 @@ NOT_IN_DUB: Final[Mapping[str, str]] = {
 """Fields of `JobSpec` that are no options of `lipwright dub`, and why."""
 OWN_IN_DUB: Final = ("video", "face", "voice", "background_gain_db", "idle_mouths", "review")
 """Fields for which `lipwright dub` declares options of its own."""
-_FIRST: Final = ("video", "avatar_id", "audio", "text", "voice", "engine", "face", "face_image")
+_FIRST: Final = ("video", "avatar_id", "audio", "text", "voice", "engine", "face", "face_image", "face_points")
 """The options that come first; the others follow as they are declared."""
 _UNITS: Final = {"_db": "DB", "_lufs": "LUFS"}
 _VALUES: Final = frozenset({"loop"})

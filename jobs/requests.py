@@ -12,6 +12,7 @@ from errors import ForbiddenError, KeyReuseError
 from jobs.admission import AdmissionController
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import Frozen, UploadedFile, new_id
+from jobs.model.face_points import FacePoints
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
 from media.playback import ClipKind
@@ -103,6 +104,7 @@ class AvatarRequest(Frozen):
     video: UploadedFile
     face: str = "largest"
     face_image: UploadedFile | None = None
+    face_points: FacePoints | None = None
     keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
     settings: AvatarSettings = Field(
         AvatarSettings(),

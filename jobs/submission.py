@@ -34,7 +34,7 @@ from jobs.planning import (
 )
 from jobs.requests import RequestContext, check_same_request
 from jobs.services import JobServices
-from jobs.sources.avatar_submission import Source, key_of, sha256_of
+from jobs.sources.avatar_submission import Source, check_face_points, key_of, numbers_of, sha256_of
 from jobs.sources.client_names import client_names
 from jobs.sources.clips import parts_of, store_composite
 from jobs.turn_faces import JobSource, with_one_face_per_person
@@ -102,12 +102,13 @@ class Submissions:
             KeyReuseError: A different request with the same idempotency key has made a job in the meantime.
         """
         self._engines.check(self._engine(spec), spec.expressiveness)
-        face = recorded_face(spec.face, sha256_of(spec.face_image))
+        face = recorded_face(spec.face, sha256_of(spec.face_image), numbers_of(spec.face_points))
         video_key = "" if spec.video is None else key_of(spec.video.sha256, face, context.owner)
         found = await self._probe(spec, context, video_key)
         if spec.video is not None:
             await self._avatars.check_picture(spec.face_image, video_key)
         spec.check_source(is_still=found.source.is_still)
+        check_face_points(spec.face_points, found.source)
         if spec.background_gain_db is not None and not found.source.has_audio:
             raise OptionError("background_gain_db: the video has no sound.")
         await self._check_background(spec, context.job_id)

@@ -44,19 +44,18 @@ async def with_one_face_per_person(
     names: dict[int | FaceChoice, str | None] = {}
     found: dict[str | None, str | None] = {None: None, OFF_SCREEN: OFF_SCREEN}
     if not is_reference(source.face) and any(turn.face is None for turn in turns):
-        names[await _person(source.face, source, people)] = None
+        names[await _person(FaceChoice.of_record(source.face), source, people)] = None
     for number, turn in enumerate(turns):
         if turn.face is not None and turn.face not in found:
             try:
-                person = await _person(turn.face, source, people)
+                person = await _person(FaceChoice.parse(turn.face), source, people)
             except (OptionError, FaceNotFoundError) as error:
                 raise OptionError(f"turns[{number}].face: {str(error).removeprefix('face: ')}") from error
             found[turn.face] = names.setdefault(person, turn.face)
     return tuple(turn.model_copy(update={"face": found[turn.face]}) for turn in turns)
 
 
-async def _person(face: str, source: JobSource, people: FaceResolver) -> int | FaceChoice:
-    choice = FaceChoice.parse(face)
+async def _person(choice: FaceChoice, source: JobSource, people: FaceResolver) -> int | FaceChoice:
     person = await people.resolve_face(source.sha256, source.owner, choice)
     if person is not None:
         return person

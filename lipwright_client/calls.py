@@ -53,13 +53,15 @@ class AvatarFields(AvatarSettings, total=False):
     """Fields of a new avatar; None counts as absent. Movement and background as in `AvatarSettings`.
 
     `face` is `largest`, `speaking` (who speaks most), `person:N` (see `avatars.people`), an index by size, `point:x,y`
-    or `box:x0,y0,x1,y1`; `face_image` is a portrait of the person, as an alternative. With `keep=False` the avatar is
-    not listed and is evicted when unused.
+    or `box:x0,y0,x1,y1`; `face_image` is a portrait of the person, as an alternative. `face_points` marks a face in a
+    still picture in which none is found: `left_eye`, `right_eye`, `mouth_left`, `mouth_right` and `chin`, each x and y
+    in pixels. With `keep=False` the avatar is not listed and is evicted when unused.
     """
 
     video: Required[Source]
     face: str | None
     face_image: Source | None
+    face_points: Mapping[str, Sequence[float]] | None
     keep: bool | None
 
 
@@ -67,11 +69,10 @@ class JobFields(AvatarSettings, total=False):
     """Fields of a new job; None counts as absent.
 
     Exactly one of `video` (a video or a still portrait) and `avatar_id`, and one of `audio` and `text` (spoken by
-    `voice`). `visible_label` and `visible_label_top` add a visible AI mark. `face` and `face_image` as for avatars;
-    `loop` fits the video to
-    the speech: `pingpong`, `natural`, `loop`, `hold`, `cut`, `source` or `retime`, with which `max_audio_stretch` fits
-    the speech too; `background_gain_db` keeps the video's own sound under the speech; `music` is a file that plays
-    under it, with `music_gain_db`; `loudness_lufs` normalizes the result;
+    `voice`). `visible_label` and `visible_label_top` add a visible AI mark. `face`, `face_image` and `face_points` as
+    for avatars; `loop` fits the video to the speech: `pingpong`, `natural`, `loop`, `hold`, `cut`, `source` or
+    `retime`, with which `max_audio_stretch` fits the speech too; `background_gain_db` keeps the video's own sound under
+    the speech; `music` is a file that plays under it, with `music_gain_db`; `loudness_lufs` normalizes the result;
     `size` (`1080x1920`), `crop` (`9:16`, following the face that speaks) and `fps` frame the picture; `format` is
     `mp4`, `webm` or `mov`, and its `quality` is `fast`, `balanced` or `best`;
     `background` is a colour (`#00b140`, `white`), `blur`, `transparent`, or `source` for an avatar with another
@@ -105,6 +106,7 @@ class JobFields(AvatarSettings, total=False):
     engine: str | None
     face: str | None
     face_image: Source | None
+    face_points: Mapping[str, Sequence[float]] | None
     loop: str | None
     action: str | None
     turns: Sequence[Mapping[str, Any]] | None

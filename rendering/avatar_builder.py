@@ -17,6 +17,7 @@ from models.avatar.folder import AVATAR_FILES, COMPLETE_FILE, INFO_FILE, analysi
 from models.engines.protocol import Engine
 from models.face.choice import FaceChoice
 from models.matting.generator import MatteGenerator
+from models.track.marked_face import marked_landmarks
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker, TrackState
@@ -50,9 +51,12 @@ class AvatarBuilder:
         token: CancelToken,
     ) -> TrackState:
         """Write the landmarks of consecutive source frames to the key `out`; see `LandmarkGenerator.track`."""
-        with self._readers.frames(source, frames, token) as images:
-            aspect, colour = pixel_aspect(source.info), source.info.colour
-            raw, new_state = self._tracker.track_chunk(images, colour, choice, state, aspect)
+        if choice.kind == "points":
+            raw, new_state = marked_landmarks(choice.numbers), TrackState(None, None, None)
+        else:
+            with self._readers.frames(source, frames, token) as images:
+                aspect, colour = pixel_aspect(source.info), source.info.colour
+                raw, new_state = self._tracker.track_chunk(images, colour, choice, state, aspect)
         with self._files.written(out) as part:
             raw.save(part)
         return new_state
@@ -78,7 +82,9 @@ class AvatarBuilder:
             (frame,) = reader.read([0])
             picture = frame_thumbnail(frame, source.info.colour, pixel_aspect(source.info))
             (made / AVATAR_PICTURE).write_bytes(picture)
-            return Avatar.build(made, source.info, raw, reader, self._matting.cut_out, cuts).talks
+            is_marked = raw.presence is None  # in a drawing, which the segmentation of people does not know
+            cut_out = None if is_marked else self._matting.cut_out
+            return Avatar.build(made, source.info, raw, reader, cut_out, cuts).talks
 
     def is_analysed(self, avatar: AvatarRef, engine: Engine) -> bool:
         """Return whether all files of the engine for an avatar are stored."""

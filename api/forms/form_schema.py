@@ -25,7 +25,7 @@ def form_body(form: type[BaseModel]) -> dict[str, Any]:
     The body is not marked as required: openapi-python-client 0.29 would otherwise generate modules that it cannot
     import, because it forgets one import for operations with two content types and no optional parameter.
     """
-    schema = _inline_definitions(form.model_json_schema())
+    schema = inlined_schema(form)
     fields: dict[str, Any] = schema["properties"]
     more = fields.pop(_MORE, None)
     files = {name: field for name, field in fields.items() if is_file(field)}
@@ -101,7 +101,7 @@ def _is_structured(field: dict[str, Any]) -> bool:
 @cache
 def accepted_fields(kind: type[BaseModel]) -> FormFields:
     """Return the fields of a form, from its JSON schema."""
-    properties = dict(kind.model_json_schema()["properties"])
+    properties = dict(inlined_schema(kind)["properties"])
     has_more = properties.pop(_MORE, None) is not None
     files = FileFields(frozenset(name for name, schema in properties.items() if is_file(schema)), has_more)
     objects = frozenset(name for name, schema in properties.items() if _is_structured(schema))

@@ -20,10 +20,11 @@ from jobs.messages import PeopleScan
 from jobs.model.avatar_settings import AvatarFields, Expression, Head
 from jobs.model.base import ErrorRecord, FilePart, RequestModel, example, without_defaults
 from jobs.model.clip import AvatarClip, ClipName, ShownKind
+from jobs.model.face_points import FACE_POINTS
 from jobs.model.job_settings import FACE
 from jobs.model.plan import JobOptions
 from jobs.model.record import CallbackRecord, JobRecord, JobStage, JobStatus, JobSummary
-from jobs.model.spec import Metadata
+from jobs.model.spec import FacePointsField, Metadata
 from jobs.turns import cues_of
 from media.output.backgrounds import MatteMode
 from media.playback import AfterEnd, ClipKind
@@ -87,6 +88,7 @@ class AvatarForm(AvatarFields):
     face_image: FilePart | None = Field(
         None, description="A portrait of the person in `video` to animate, instead of `face`."
     )
+    face_points: FacePointsField | None = Field(None, description=FACE_POINTS)
     keep: bool = Field(
         True,
         description="List the avatar and keep it until it is deleted. If false, it is evicted when unused.",

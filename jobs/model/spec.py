@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from jobs.model.avatar_settings import AvatarOverrides
 from jobs.model.base import FilePart, UploadedFile, example, without_default
+from jobs.model.face_points import FACE_POINTS, FacePoints
 from jobs.model.job_settings import JobSettings, LanguageName
 from jobs.model.plan import MUSIC
 from jobs.model.turns import MAX_TURNS, MAX_VOICE_CHARS, SpeakerChoice, SubtitlePlace, Turn
@@ -44,6 +45,8 @@ MetadataText = Annotated[str, StringConstraints(max_length=512)]
 Metadata = Annotated[
     dict[MetadataKey, MetadataText], BeforeValidator(parsed_json("a JSON object of strings")), Field(max_length=16)
 ]
+
+FacePointsField = Annotated[FacePoints, BeforeValidator(parsed_json("a JSON object of five points"))]
 
 
 class SpeechSpec(AvatarOverrides, JobSettings):
@@ -145,6 +148,7 @@ class JobSpec(SpeechSpec):
     face_image: FilePart | None = Field(
         None, description="A portrait of the person in `video` to animate, instead of `face`."
     )
+    face_points: FacePointsField | None = Field(None, description=FACE_POINTS)
     max_audio_stretch: float | None = Field(
         None,
         ge=1,
@@ -217,8 +221,9 @@ class JobSpec(SpeechSpec):
             raise ValueError(one_of("video", "avatar_id", self.video is not None))
         if self.max_audio_stretch is not None and self.loop != "retime":
             raise ValueError("max_audio_stretch needs loop=retime")
-        if self.face_image is not None and self.avatar_id is not None:
-            raise ValueError("face_image works only with video: the face of an avatar is already chosen")
+        for name in ("face_image", "face_points"):
+            if getattr(self, name) is not None and self.avatar_id is not None:
+                raise ValueError(f"{name} works only with video: the face of an avatar is already chosen")
         return self
 
     @model_validator(mode="after")

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from errors import StateError
+from errors import OptionError, StateError
 from jobs.messages import decode_source_info, encode_source_info
 from jobs.model.avatar_settings import AvatarSettings, changed_settings
 from jobs.model.base import UploadedFile, new_id, utc_now
+from jobs.model.face_points import FacePoints
 from jobs.model.turns import PlannedTurn
 from jobs.ports import Stages
 from jobs.requests import AvatarChange, AvatarRequest
@@ -19,6 +20,7 @@ from jobs.turns import faces_of
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_VERSION
 from models.face.choice import recorded_face
+from models.track.marked_face import check_marks
 from storage.file_keys import avatar_folder, face_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
@@ -62,13 +64,14 @@ class AvatarSubmissions:
             InputError: The video, the face choice or the background is invalid.
             NotFoundError: There is no such background.
         """
-        face = recorded_face(request.face, sha256_of(request.face_image))
+        face = recorded_face(request.face, sha256_of(request.face_image), numbers_of(request.face_points))
         key = key_of(request.video.sha256, face, request.owner)
         source = await self.find_upload(request.video, source_key(key))
         with client_names(request.video):
             probed = await self._stages.probe(CallContext(request.video.key), source, None)
         assert probed.video is not None
         request.settings.check_source(is_still=probed.video.is_still)
+        check_face_points(request.face_points, probed.video)
         await self.check_picture(request.face_image, key)
         change = await self.backgrounds.stored(request.settings, request.background_file, request.owner)
         async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
@@ -209,3 +212,17 @@ def key_of(source_sha256: str, face: str, owner: str | None) -> str:
 def sha256_of(upload: UploadedFile | None) -> str | None:
     """Return the hash of a file that may be missing."""
     return None if upload is None else upload.sha256
+
+
+def numbers_of(points: FacePoints | None) -> tuple[float, ...] | None:
+    """Return the numbers of points that may be missing."""
+    return None if points is None else points.numbers
+
+
+def check_face_points(points: FacePoints | None, source: VideoInfo) -> None:
+    """Raise OptionError for points in a video, or points that are no face in the picture."""
+    if points is None:
+        return
+    if not source.is_still:
+        raise OptionError("face_points: only for still pictures. In a video, the face is found in each frame.")
+    check_marks(points.numbers, source.width, source.height)

@@ -312,7 +312,7 @@ class Avatars:
             return await self._stages.appearance(CallContext(record.key), own)
         if is_reference(record.face):
             return await self._stages.reference(CallContext(record.key), face_key(record.key))
-        return await self._people.choice(record, source, FaceChoice.parse(record.face))
+        return await self._people.choice(record, source, FaceChoice.of_record(record.face))
 
     async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
         """Return the number of the person whom a choice selects in a source, if it is known; see `People.resolve`."""

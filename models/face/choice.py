@@ -16,7 +16,7 @@ from models.face.detection import FaceBox
 OFF_SCREEN: Final = "offscreen"
 """In place of a face choice: a person whose face is not shown."""
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
-_REFERENCE = "like:"
+_REFERENCE, _MARKED = "like:", "points:"
 _UNKNOWN = np.zeros(0)
 _FORMS = {
     "person": re.compile(r"person:\s*(\d+)\s*"),
@@ -36,10 +36,11 @@ class FaceChoice:
     they appear in the source: `numbers` are K appearances of that face (`models.face.appearance`), one after the other,
     `others` those of people who are not meant. `first_seen` tells people apart who look alike: the number of the first
     source frame that shows the person, and x0, y0, x1, y1 of the face in it. `person` (number) and `speaking`, the
-    person who speaks most, need all people of the source (`models.people`), which turns them into `like`.
+    person who speaks most, need all people of the source (`models.people`), which turns them into `like`. `points` is a
+    face that the caller has marked in a still picture, by the x, y of `models.track.marked_face.MARKS`.
     """
 
-    kind: Literal["largest", "index", "point", "box", "like", "person", "speaking"] = "largest"
+    kind: Literal["largest", "index", "point", "box", "like", "person", "speaking", "points"] = "largest"
     numbers: tuple[float, ...] = ()
     others: tuple[float, ...] = ()
     first_seen: tuple[float, ...] = ()
@@ -84,8 +85,15 @@ class FaceChoice:
             f"found {text!r}."
         )
 
+    @classmethod
+    def of_record(cls, recorded: str) -> FaceChoice:
+        """Return a stored choice that names no reference picture: one of `parse`, or `points`."""
+        if recorded.startswith(_MARKED):
+            return cls("points", tuple(map(float, recorded.removeprefix(_MARKED).split(","))))
+        return cls.parse(recorded)
+
     def __str__(self) -> str:
-        """Return text that `parse` accepts; for `like`, a description."""
+        """Return text that `of_record` accepts; for `like`, a description."""
         if self.kind == "like":
             return "the person with the known appearance"
         return self.kind + ":" * bool(self.numbers) + ",".join(f"{number:g}" for number in self.numbers)
@@ -98,9 +106,10 @@ class FaceChoice:
     def pick(self, faces: Sequence[FaceBox]) -> FaceBox | None:
         """Return the chosen face, or None if it is not among `faces` (in any order).
 
-        Always None for `like`, for which `models.face.appearance` compares appearances, and what must become `like`.
+        Always None for `like`, for which `models.face.appearance` compares appearances, for what must become `like`,
+        and for `points`.
         """
-        if self.is_person:
+        if self.is_person or self.kind == "points":
             return None
         by_size = sorted(faces, key=lambda face: -face.size)
         if self.kind == "point":
@@ -116,18 +125,21 @@ class FaceChoice:
         return by_size[index] if index < len(by_size) else None
 
 
-def recorded_face(face: str, picture_sha256: str | None) -> str:
-    """Return a choice in its stored form: the caller's text, or the content hash of a reference picture.
+def recorded_face(face: str, picture_sha256: str | None, points: Sequence[float] | None = None) -> str:
+    """Return a choice in its stored form: the caller's text, the content hash of a reference picture, or points.
 
     Raises:
-        OptionError: The text is invalid, or both text and a picture are given.
+        OptionError: The text is invalid, or more than one of text, picture and points are given.
     """
     choice = FaceChoice.parse(face)
-    if picture_sha256 is None:
+    if picture_sha256 is None and points is None:
         return face
+    if picture_sha256 is not None and points is not None:
+        raise OptionError("face_points: send face_points or face_image, not both.")
+    other = "face_image" if points is None else "face_points"
     if choice != FaceChoice():
-        raise OptionError(f"face: expected no value together with face_image, got {face!r}.")
-    return _REFERENCE + picture_sha256
+        raise OptionError(f"face: expected no value together with {other}, got {face!r}.")
+    return _REFERENCE + str(picture_sha256) if points is None else str(FaceChoice("points", tuple(points)))
 
 
 def is_reference(recorded: str) -> bool:

@@ -163,7 +163,8 @@ def finish_track(
     if points.shape != (len(present), NUM_POINTS, 3):
         raise ValueError(f"Expected (N, {NUM_POINTS}, 3) points and (N,) present, got {points.shape}, {present.shape}.")
     if not present.any():
-        raise FaceNotFoundError(f"Found no face: {what_was_searched(len(present))}")
+        hint = " In a still picture, mark the face with `face_points`." if len(present) == 1 else ""
+        raise FaceNotFoundError(f"Found no face: {what_was_searched(len(present))}{hint}")
     shot = np.zeros(len(present), np.int32) if shot is None else shot
     if skip_reason is None:
         skip_reason = np.where(present, SkipReason.NONE, SkipReason.NO_FACE).astype(np.uint8)

@@ -30,7 +30,7 @@ _TURNS = "one speech per job"
 _RARE: dict[str, str] = dict.fromkeys(
     ("background_gain_db", "loudness_lufs", "fps", "visible_label_top", "music", "music_gain_db", "max_audio_stretch")
     + ("background_id", "background_loop", "matte", "expressiveness", "motion", "visible_label", "face_image")
-    + ("language", "priority", "metadata", "action", "expression", "gaze", "head"),
+    + ("face_points", "language", "priority", "metadata", "action", "expression", "gaze", "head"),
     _FEW,
 )
 

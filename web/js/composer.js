@@ -3,6 +3,7 @@
 import { request, send } from "./api.js";
 import { byId, h, notice } from "./dom.js";
 import { knows, onLanguage, t } from "./i18n.js";
+import { MARKS } from "./face_marks.js";
 import { FilePicker, isVideo } from "./file_picker.js";
 import { AvatarSettings } from "./avatar_settings.js";
 import { Avatars } from "./avatars.js";
@@ -53,10 +54,7 @@ export class Composer {
       event.preventDefault();
       this.submit();
     });
-    byId("which").addEventListener("change", () => {
-      this.face.aim(byId("which").value === "point");
-      if (byId("which").value === "point") face.scrollIntoView({ block: "nearest" });
-    });
+    byId("which").addEventListener("change", () => this.aim());
     byId("engine").addEventListener("change", () => this.showEngineNote());
     onLanguage(() => this.showEngines());
   }
@@ -86,7 +84,15 @@ export class Composer {
     const hasFace = await this.useSource(job);
     this.useOptions(job.options);
     const hasSpeech = !job.options.turns && (await this.useSpeech(job));
+    if (hasFace && job.error?.code === "face_not_found" && !isVideo(this.face.file)) this.aim("points");
     notice(byId("composer-error"), hasFace && hasSpeech ? "" : t(hasFace ? "needSpeechAgain" : "needFace"));
+  }
+
+  /** Let the face be chosen in the picture as the form says. */
+  aim(which = byId("which").value, marks = null) {
+    byId("which").value = which;
+    this.face.aim(which, marks);
+    if (which.startsWith("point")) byId("face").scrollIntoView({ block: "nearest" });
   }
 
   async useSpeech(job) {
@@ -109,6 +115,8 @@ export class Composer {
       byId(id).value = value;
       byId(id).dispatchEvent(new Event("change"));
     }
+    const marked = options.face.startsWith("points:") && options.face.slice("points:".length).split(",").map(Number);
+    if (marked) this.aim("points", Object.fromEntries(MARKS.map((name, number) => [name, marked.slice(2 * number, 2 * number + 2)])));
     for (const name of Object.keys(MOVEMENT)) setValue(byId(name), options[name]);
     byId("keep-sound").checked = options.background_gain_db !== null;
     byId("visible-label").checked = options.visible_label;
@@ -151,6 +159,8 @@ export class Composer {
     for (const select of Object.values(this.acting)) select.parentElement.hidden = !isStill;
     byId("length").hidden = isOn || isStill || this.speech.kind === "translation"; // the result is as long as the video, or as the speech
     byId("keep-sound").parentElement.hidden = isStill;
+    byId("which").querySelector("[value=points]").disabled = Boolean(source) && !isStill;
+    if (source && !isStill && byId("which").value === "points") this.aim("largest");
     byId("idle").hidden = byId("texts").hidden = !isOn;
     byId("speech").style.minHeight = isOn ? `${byId("speech").getBoundingClientRect().height}px` : ""; // nothing below moves
     this.speechParts.single.hidden = isOn;
@@ -211,7 +221,7 @@ export class Composer {
     if (!this.speech.isGiven) return this.speech.kind === "translation" ? "needLanguage" : "needSpeech";
     if (!this.avatars.chosen && !this.face.file) return "needFace";
     if (this.speech.kind === "translation" && !isVideo(this.avatars.chosen ?? this.face.file)) return "needVideo";
-    if (!this.avatars.chosen && !this.faceChoice()) return "needPoint";
+    if (!this.avatars.chosen && !this.faceFields()) return "needPoint";
     return this.picture.problem;
   }
 
@@ -236,7 +246,7 @@ export class Composer {
   /** The face of the form: a file, or an avatar if it is to be kept. */
   async avatarFields() {
     if (!this.keep.checked) return { video: this.face.file };
-    const fields = { video: this.face.file, face: this.faceChoice(), ...this.picture.saved, ...this.movement() };
+    const fields = { video: this.face.file, ...this.faceFields(), ...this.picture.saved, ...this.movement() };
     const avatar = await send("/v1/avatars", fields, (share) => this.showSent(share));
     this.keep.checked = false;
     await this.avatars.refresh();
@@ -263,14 +273,14 @@ export class Composer {
   /** Options of a job with one speech. */
   playback(avatar) {
     const loop = byId("loop").value;
-    return avatar || this.keep.checked ? { loop } : { loop, face: this.faceChoice() };
+    return avatar || this.keep.checked ? { loop } : { loop, ...this.faceFields() };
   }
 
-  /** Value of the API's `face`; null while no point is chosen. */
-  faceChoice() {
-    const { value } = byId("which");
-    if (value !== "point") return value;
-    return this.face.faceAt && `point:${this.face.faceAt.x},${this.face.faceAt.y}`;
+  /** Fields of the API that choose the face; null while no point is chosen. */
+  faceFields() {
+    const [{ value }, { faceAt, marks }] = [byId("which"), this.face];
+    if (value === "points") return marks && { face_points: JSON.stringify(marks) };
+    return value === "point" ? faceAt && { face: `point:${faceAt.x},${faceAt.y}` } : { face: value };
   }
 
   setBusy(isBusy) {

@@ -1,5 +1,6 @@
 // A place to drop, choose or record one file, which then shows what it holds.
 
+import { markable } from "./face_marks.js";
 import { pointable } from "./face_point.js";
 import { h, notice } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
@@ -46,8 +47,8 @@ export class FilePicker {
     Object.assign(this, { place, kind, onChange, passOn });
     this.file = null;
     this.url = null;
-    this.isAiming = false;
-    this.faceAt = null;
+    this.aimed = null; // "point": clicks choose a face; "points": handles mark one
+    this.faceAt = this.marks = null;
     this.id = `file-${(numPickers += 1)}`;
     this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     this.body = h("div");
@@ -71,7 +72,7 @@ export class FilePicker {
     }
     if (this.url) URL.revokeObjectURL(this.url);
     this.file = file;
-    this.faceAt = null;
+    this.faceAt = this.marks = null;
     this.url = file && URL.createObjectURL(file);
     this.show();
     this.onChange();
@@ -85,10 +86,9 @@ export class FilePicker {
     return type === "" || /^(audio|video|image)\//.test(type) ? null : "notMedia";
   }
 
-  /** Whether clicks on the picture choose a face in it. */
-  aim(isAiming) {
-    this.isAiming = isAiming;
-    this.faceAt = null;
+  /** Let a face be chosen in the picture, see `aimed`; `marks` are the places to begin with. */
+  aim(aimed, marks = null) {
+    Object.assign(this, { aimed, marks, faceAt: null });
     this.show();
   }
 
@@ -121,10 +121,12 @@ export class FilePicker {
     const view = this.kind === "subtitles" ? "" : this.kind === "audio" ? h("audio", { src: this.url, controls: true, "aria-label": name })
       : isPicture ? h("img", { src: this.url, alt: name })
       : h("video", { src: this.url, controls: true, muted: true, playsInline: true, "aria-label": name });
-    const shown = this.isAiming && this.kind === "video" ? pointable(view, (place) => {
-      this.faceAt = place;
-      this.onChange();
-    }) : view;
+    const shown = this.kind !== "video" ? view
+      : this.aimed === "point" ? pointable(view, (place) => {
+        this.faceAt = place;
+        this.onChange();
+      })
+      : this.aimed === "points" && isPicture ? markable(view, this.marks, (marks) => (this.marks = marks)) : view;
     return h("div", { class: "chosen" }, shown,
       h("p", { class: "file" }, h("span", { class: "name" }, name),
         h("button", { type: "button", class: "quiet", "aria-label": t("removeFile", { name }), onclick: () => this.take(null) }, "✕")));

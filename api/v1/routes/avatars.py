@@ -56,6 +56,7 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
                     video=form.video,
                     face=form.face,
                     face_image=form.face_image,
+                    face_points=form.face_points,
                     keep=form.keep,
                     settings=form.avatar_settings,
                     background_file=form.background_file,

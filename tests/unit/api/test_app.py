@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -61,6 +62,26 @@ def test_full_service_refuses_before_it_reads(http: httpx.Client, service: Memor
     assert problem(answer, 429, "over_capacity")["retryable"] is True
     assert answer.headers["retry-after"] == "7"
     assert service.uploads() == []
+
+
+FACE_POINTS: dict[str, list[float]] = {
+    "left_eye": [20, 20], "right_eye": [44, 20.5], "mouth_left": [24, 44], "mouth_right": [40, 44], "chin": [32, 60]
+}  # fmt: skip
+
+
+def test_face_points_are_taken_from_forms_and_json(http: httpx.Client, service: MemoryService) -> None:
+    sent = {"face_points": json.dumps(FACE_POINTS)}
+    assert http.post("/v1/jobs", files=_files(), data=sent).status_code == 202
+    files = {name: base64.b64encode(bytes(200)).decode() for name in ("audio", "video")}
+    assert http.post("/v1/jobs", json={**files, "face_points": FACE_POINTS}).status_code == 202
+    for request in service.requests:
+        assert request.face_points is not None
+        assert request.face_points.numbers == (20, 20, 44, 20.5, 24, 44, 40, 44, 32, 60)
+    for name, place in (("chin", [1.0]), ("chin", [1.0, float("inf")]), ("nose", [1.0, 2.0])):
+        answer = http.post("/v1/jobs", files=_files(), data={"face_points": json.dumps({**FACE_POINTS, name: place})})
+        assert f"face_points.{name}" in problem(answer, 422, "option_invalid")["detail"]
+    answer = http.post("/v1/jobs", files=_files(), data={"face_points": "left"})
+    assert "expected a JSON object of five points" in problem(answer, 422, "option_invalid")["detail"]
 
 
 @pytest.mark.parametrize(

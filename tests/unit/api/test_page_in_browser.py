@@ -152,6 +152,52 @@ def test_click_on_picture_chooses_face(browser: Any, url: str, service: MemorySe
     assert (abs(x - width / 2) <= 3, abs(y - height / 2) <= 3) == (True, True), (x, y, width, height)
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_face_that_is_not_found_is_marked_in_the_picture(
+    browser: Any, tmp_path: Path, sample_portrait: Path, width: int
+) -> None:
+    service = MemoryService(tmp_path)
+    speech = tmp_path / "speech.wav"
+    speech.write_bytes(b"RIFF" + bytes(2000))
+    with serving(service) as url:
+        visitor = Visitor(browser, url, viewport={"width": width, "height": 800}, has_touch=width < 500)
+        page = visitor.page
+        visitor.choose(speech, sample_portrait)
+        visitor.submit()
+        visitor.until_status("queued")
+        job = service.table.get_job(service.requests[0].job_id)
+        shutil.copy(sample_portrait, on_disk(service.files, source_key(job.avatar_key)))
+        service.fail(job.id, FaceNotFoundError("Found no face"))
+        visitor.until_status("failed")
+        page.click("#stage button:text-is('Change and try again')")
+        visitor.until("document.querySelector('#speech audio') && document.querySelector('.handle.chin')?.style.left")
+        assert page.input_value("#which") == "points"
+        visitor.picture(f"marks-{width}")
+        assert visitor.serious_violations() == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        size = page.evaluate("((i) => [i.naturalWidth, i.naturalHeight])(document.querySelector('.marks img'))")
+        page.locator(".handle.chin").scroll_into_view_if_needed()
+        pin, picture = page.locator(".handle.chin").bounding_box(), page.locator(".marks img").bounding_box()
+        x, y = pin["x"] + pin["width"] / 2, pin["y"] + pin["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 5, y + 8)
+        page.mouse.move(x + 10, y + 20)
+        page.mouse.up()
+        page.focus(".handle.left_eye")
+        for key in ("ArrowRight", "ArrowUp", "Shift+ArrowRight"):
+            page.keyboard.press(key)
+        visitor.submit()
+        visitor.until_status("queued")
+    first, second = service.requests
+    assert first.face_points is None and second.face_points is not None
+    pixel = max(size[0] / picture["width"], size[1] / picture["height"])  # of the picture, per one of the page
+    marks = second.face_points
+    assert marks.chin == pytest.approx((0.5 * size[0] + 10 * pixel, 0.75 * size[1] + 20 * pixel), abs=1.5)
+    assert marks.left_eye == pytest.approx((0.4 * size[0] + 11 * pixel, 0.42 * size[1] - pixel), abs=1.5)
+    assert marks.right_eye == pytest.approx((0.6 * size[0], 0.42 * size[1]), abs=1)
+
+
 def test_text_and_visible_mark_reach_the_job(browser: Any, tmp_path: Path, sample_portrait: Path) -> None:
     service = MemoryService(tmp_path)
     with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url, voice="kim", max_chars=50)) as url:

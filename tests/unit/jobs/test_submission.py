@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from unittest.mock import DEFAULT, Mock
 
 import pytest
@@ -20,6 +20,7 @@ from jobs.messages import OutputInfo, OutputPicture, ProbeResult
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, UploadedFile, new_id
 from jobs.model.clip import AvatarClip
+from jobs.model.face_points import FacePoints
 from jobs.model.plan import MUSIC
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.spec import JobSpec
@@ -33,6 +34,7 @@ from media.probe import AudioInfo, VideoInfo
 from models.clips.graph import OWN
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport
+from models.track.marked_face import MARKS
 from speech.limits import check_texts
 from storage.file_keys import face_key, job_file_key, source_key
 from storage.file_store import FileStore
@@ -167,6 +169,33 @@ async def test_create_with_an_expression_of_a_video_is_refused(bench: Bench) -> 
     avatar = await bench.avatars.create(film.model_copy(update={"settings": AvatarSettings()}))
     with pytest.raises(OptionError, match="gaze: a video keeps"):
         await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(gaze="camera")))
+
+
+FACE_POINTS: Final = FacePoints(
+    left_eye=(20, 20), right_eye=(44, 20), mouth_left=(24, 44), mouth_right=(40, 44), chin=(32.5, 60)
+)
+
+
+async def test_create_with_face_points_records_them_as_the_face(bench: Bench) -> None:
+    with pytest.raises(OptionError, match="face_points: only for still pictures"):
+        await bench.create(bench.spec(face_image=None, face_points=FACE_POINTS))
+    bench.stages.video = replace(VIDEO, is_still=True, num_frames=1)
+    outside = FACE_POINTS.model_copy(update={"chin": (32.0, 64.0)})
+    with pytest.raises(OptionError, match="face_points.chin: expected a point in the picture of 64 x 64 pixels"):
+        await bench.create(bench.spec(face_image=None, face_points=outside))
+    with pytest.raises(OptionError, match="face_points or face_image, not both"):
+        await bench.create(bench.spec(face_points=FACE_POINTS))
+    with pytest.raises(OptionError, match="face: expected no value together with face_points"):
+        await bench.create(bench.spec(face_image=None, face_points=FACE_POINTS, face="1"))
+    job = await bench.create(bench.spec(face_image=None, face_points=FACE_POINTS))
+    assert job.options.face == "points:20,20,44,20,24,44,40,44,32.5,60"
+    assert FaceChoice.of_record(job.options.face) == FaceChoice("points", FACE_POINTS.numbers)
+    assert tuple(FacePoints.model_fields) == MARKS
+    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), face_points=FACE_POINTS))
+    assert avatar.key == job.avatar_key
+    turns = (Turn(start=0, end=1, audio="audio"),)
+    two = await bench.create(bench.spec(face_image=None, face_points=FACE_POINTS, turns=turns))
+    assert two.avatar_key == job.avatar_key
 
 
 async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) -> None:
