@@ -78,10 +78,10 @@ class FaceChoice:
             if match := form.fullmatch(text):
                 numbers = tuple(float(number) for number in match.groups())
                 if kind == "box" and not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
-                    raise OptionError(f"Expected a face box x0,y0,x1,y1 with x0 < x1 and y0 < y1, got {text!r}.")
+                    raise OptionError(f"Expected a face box x0,y0,x1,y1 with x0 < x1 and y0 < y1, found {text!r}.")
                 return cls(kind, numbers)  # type: ignore[arg-type]
         raise OptionError(
-            "face: expected 'largest', 'speaking', 'person:N', a number N, 'point:x,y' or 'box:x0,y0,x1,y1', "
+            "Expected a face: 'largest', 'speaking', 'person:N', a number N, 'point:x,y' or 'box:x0,y0,x1,y1'; "
             f"found {text!r}."
         )
 
@@ -138,7 +138,7 @@ def recorded_face(face: str, picture_sha256: str | None, points: Sequence[float]
         raise OptionError("face_points: send face_points or face_image, not both.")
     other = "face_image" if points is None else "face_points"
     if choice != FaceChoice():
-        raise OptionError(f"face: expected no value together with {other}, got {face!r}.")
+        raise OptionError(f"face: expected no value together with {other}, found {face!r}.")
     return _REFERENCE + str(picture_sha256) if points is None else str(FaceChoice("points", tuple(points)))
 
 

@@ -28,6 +28,7 @@ from jobs.model.turns import Turn
 from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
 from jobs.sources.avatars import Avatars
 from jobs.sources.clips import composite_key
+from jobs.speech_messages import ChosenVoices, VoiceRequest
 from jobs.submission import Submissions
 from media.playback import LoopMode
 from media.probe import AudioInfo, VideoInfo
@@ -64,6 +65,9 @@ class WillingStages(NoStages):
         assert all(self._files.has(key) for key in (video, audio) if key is not None)
         self.probed.append(video or audio or "")
         return ProbeResult(self.video if video else None, AUDIO if audio else None)
+
+    async def choose_voices(self, context: CallContext, requests: Sequence[VoiceRequest], *_: Any) -> ChosenVoices:
+        return ChosenVoices(tuple(request.voice for request in requests), None)
 
 
 class FilmAvatars(Avatars):
@@ -339,7 +343,7 @@ async def test_create_job_stores_the_trace_of_its_request(bench: Bench) -> None:
 async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
     spec = bench.spec(background_file=bench.upload(b"beach"), music=bench.upload(b"song"))
     failed = await bench.create(spec, idempotency_key="key")
-    with pytest.raises(StateError, match="it is queued, not failed"):
+    with pytest.raises(StateError, match="its status is queued, not failed"):
         await bench.submissions.retry_job(failed, new_id())
     error = ErrorRecord.of(StageTimeoutError("too slow"))
     bench.table.update_job(failed.id, status=JobStatus.FAILED, error=error)

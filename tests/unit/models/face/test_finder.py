@@ -208,7 +208,7 @@ def test_recorded_face_names_a_reference_by_its_content() -> None:
     assert not is_reference("index:1")
     with pytest.raises(OptionError, match="Expected a face"):
         recorded_face("like:" + "a" * 64, None)
-    with pytest.raises(OptionError, match="no value together with face_image, got '2'"):
+    with pytest.raises(OptionError, match="no value together with face_image, found '2'"):
         recorded_face("2", "a" * 64)
 
 
