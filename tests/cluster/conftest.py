@@ -1,3 +1,5 @@
+"""Clusters of several nodes, and what is deployed on them."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -7,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.cluster.local_cluster import LocalCluster, cpu_config
-from tests.faults.load import Pair
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[LocalCluster]:
+    """A head and a second node."""
     # Ray puts sockets under its temporary folder, and their paths are bounded to some 100 characters.
     running = LocalCluster(tmp_path_factory.mktemp("c"), repo_root, metrics_period_s=1)
     try:
@@ -29,8 +31,3 @@ def serve_config(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> d
     (studio,) = [each for each in config["applications"][0]["deployments"] if each["name"] == "Studio"]
     studio |= {"num_replicas": 2, "max_replicas_per_node": 1}
     return config
-
-
-@pytest.fixture(scope="session")
-def sample_pair(sample_video: Path, sample_speech: Path) -> Pair:
-    return Pair(sample_video.read_bytes(), sample_speech.read_bytes())

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import httpx
 import psutil
 import yaml
 
-from tests.faults.service_process import is_ready, kill_together, title_of
 from tests.ports import quiet_port
 from tests.waiting import wait_until
 
@@ -76,7 +76,12 @@ class LocalCluster:
     def kill_node(self, number: int) -> int:
         """SIGKILL to every process of a node at once, as if its power failed; returns how many there were."""
         processes = self.processes(number)
-        kill_together(processes)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)  # so that none sees another die
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._nodes[number].wait(60)
         return len(processes)
 
@@ -85,10 +90,12 @@ class LocalCluster:
         self._nodes[number].send_signal(signal.SIGTERM)
 
     def has_ended(self, number: int) -> bool:
+        """Whether the command of a node has ended."""
         return self._nodes[number].poll() is not None
 
     def node_id(self, number: int) -> str:
-        arguments = (argument for process in self.processes(number) for argument in title_of(process).split())
+        """Ray's ID of a node."""
+        arguments = (argument for process in self.processes(number) for argument in _title(process).split())
         return next(each.partition("=")[2] for each in arguments if each.startswith("--node_id="))
 
     def processes(self, number: int) -> list[psutil.Process]:
@@ -105,13 +112,14 @@ class LocalCluster:
         found = []
         for number, node in enumerate(self._nodes):
             if node.poll() is None:
-                titles = [title_of(process) for process in self.processes(number)]
+                titles = [_title(process) for process in self.processes(number)]
                 found += [number] * sum(
                     title.startswith("ray::ServeReplica") and f":{deployment}" in title for title in titles
                 )
         return found
 
     def stop(self) -> None:
+        """End the nodes, then whatever of their sessions is still there."""
         for node in reversed(self._nodes):
             node.send_signal(signal.SIGTERM)
             try:
@@ -158,6 +166,7 @@ class LocalCluster:
         return url
 
     def serve_status(self) -> dict[str, Any]:
+        """What `serve status` prints."""
         done = self.run("serve", "status")
         assert done.returncode == 0, done.stderr
         return dict(yaml.safe_load(done.stdout))
@@ -166,11 +175,15 @@ class LocalCluster:
         number = len(self._nodes)
         if "--head" in options:
             options += (f"--temp-dir={self._ray_folder}", f"--ray-client-server-port={quiet_port()}")
-        free = ("--min-worker-port=0", "--max-worker-port=0", f"--dashboard-agent-listen-port={quiet_port()}")
-        resources = ("--num-cpus=2", "--object-store-memory=200000000")
+        free = (
+            "--log-color=false",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            f"--dashboard-agent-listen-port={quiet_port()}",
+        )
         with (self._folder / f"node{number}.log").open("wb") as log:
             node = subprocess.Popen(
-                [_BIN / "ray", "start", "--block", "--log-color=false", *resources, *free, *options],
+                [_BIN / "ray", "start", "--block", "--num-cpus=2", "--object-store-memory=200000000", *free, *options],
                 env={**self._env, **env},
                 cwd=self._folder,
                 stdout=log,
@@ -194,3 +207,16 @@ def cpu_config(repo_root: Path, **arguments: Any) -> dict[str, Any]:
     config["http_options"]["port"] = quiet_port()
     config["applications"][0]["args"] |= arguments
     return config
+
+
+def is_ready(url: str) -> bool:
+    """Whether every stage answers."""
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200
+    return False
+
+
+def _title(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""

@@ -34,11 +34,13 @@ class Asker:
 
 def main() -> None:
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    cpu = {"num_cpus": 0}
-    replica = serve.deployment(Replica, name="Replica", num_replicas=2, max_replicas_per_node=1, ray_actor_options=cpu)
+    no_cpu = {"num_cpus": 0}
+    replica = serve.deployment(
+        Replica, name="Replica", num_replicas=2, max_replicas_per_node=1, ray_actor_options=no_cpu
+    )
     found = {}
     for is_near in (True, False):
-        asker = cast(Deployment, serve.deployment(Asker, name="Asker", ray_actor_options=cpu))
+        asker = cast(Deployment, serve.deployment(Asker, name="Asker", ray_actor_options=no_cpu))
         name = f"near_{is_near}"
         handle: DeploymentHandle[Any] = serve.run(
             asker.bind(cast(Deployment, replica).bind(), is_near), name=name, route_prefix=None

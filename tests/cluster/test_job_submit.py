@@ -18,8 +18,7 @@ import pytest
 import yaml
 
 from benchmarks.media_files import read_wav, write_wav
-from tests.cluster.local_cluster import LocalCluster
-from tests.faults.service_process import is_ready
+from tests.cluster.local_cluster import LocalCluster, is_ready
 from tests.waiting import wait_until
 
 NUM_FRAMES = 34  # speech_short.wav lasts 1.32 s; a portrait gives 25 frames a second, and so does presenter.mp4
@@ -137,7 +136,9 @@ def test_studio_prefers_face_synthesis_on_its_own_node(cluster: LocalCluster) ->
 
 
 @pytest.mark.endurance
-def test_faces_autoscale_by_share_of_a_gpu(cluster: LocalCluster, serve_config: dict[str, Any], samples: Path) -> None:
+def test_face_synthesis_autoscales_by_fraction_of_a_gpu(
+    cluster: LocalCluster, serve_config: dict[str, Any], samples: Path
+) -> None:
     """The paced graph in place of the real one, and one node more, with a GPU that only Ray believes in."""
     node = cluster.add_node("--num-gpus=1")
     config = copy.deepcopy(serve_config)
@@ -161,6 +162,7 @@ def test_faces_autoscale_by_share_of_a_gpu(cluster: LocalCluster, serve_config: 
 
 
 def _kill_in_the_middle(cluster: LocalCluster, record: Path, *batch: str) -> None:
+    """SIGKILL to a batch that has recorded some pairs and not all of them."""
     started = cluster.run("ray", "job", "submit", "--no-wait", "--", *batch)
     assert started.returncode == 0, started.stdout + started.stderr
     wait_until(lambda: record.exists() and len(record.read_text().splitlines()) >= 4, DEPLOY_S, 0.02)

@@ -1,4 +1,4 @@
-"""Nodes die or are drained under the work, with and without a shared disk: every accepted job finishes."""
+"""Nodes die or are drained under the work: every accepted job finishes, with the bytes of a quiet run."""
 
 from __future__ import annotations
 
@@ -8,25 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 import pytest
 
-from config import PipelineConfig
 from lipwright_client import Lipwright
-from storage.file_keys import result_key, segment_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.state import open_store, open_table
-from tests.cluster.local_cluster import LocalCluster, cpu_config
-from tests.faults.load import FINAL, Caller, Pair, SegmentWatch, digest, num_frames
-from tests.faults.service_process import is_ready
-from tests.postgres import PostgresServer
-from tests.s3_server import S3Server
+from tests.cluster.local_cluster import LocalCluster, cpu_config, is_ready
+from tests.faults.load import Caller, Pair, SegmentWatch, digest, num_frames
 from tests.waiting import wait_until
 
 UP_S, JOBS_S = 180.0, 300.0
@@ -39,7 +29,7 @@ ON_EVERY_WORKER = ("AudioFeatures", "LandmarkGenerator", "Studio", "FaceSynthesi
 # Short pieces, so that calls between all stages are on their way, from node to node, whenever a node dies.
 RENDER = {"block_seconds": 2.0, "segment_seconds": 1.5, "segment_window": 2}
 
-# tests/faults/test_kills.py kills replicas in the ordinary suite.
+# test_bucket.py kills the node of the Director, tests/faults/test_kills.py replicas, in the ordinary suite.
 pytestmark = [pytest.mark.slow, pytest.mark.endurance]
 
 
@@ -83,58 +73,61 @@ def _config(repo_root: Path, data_dir: Path, api_node: str) -> dict[str, Any]:
 
 
 def _finished(data_dir: Path) -> set[tuple[str, int]]:
+    """Job and number of each segment that the table has as done."""
     with sqlite3.connect(f"file:{data_dir / 'jobs.sqlite3'}?mode=ro", uri=True) as table:
         return set(table.execute("SELECT job_id, number FROM segments WHERE status = 'done'"))
 
 
 @pytest.mark.timeout(400 + 120 * NUM_DEATHS)
-def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_pair: Pair) -> None:
-    cluster = running.cluster
-    quiet = running.caller.video(running.caller.completed(sample_pair, JOBS_S)["id"])
-    (director,) = cluster.nodes_with("Director")
+def test_jobs_outlive_the_nodes_that_they_run_on(running: Running, sample_video: Path, sample_speech: Path) -> None:
+    pair = Pair(sample_video.read_bytes(), sample_speech.read_bytes())
+    first = running.caller.accepted(pair)
+    assert running.caller.wait([first], JOBS_S)[first]["status"] == "succeeded"
+    quiet = running.caller.video(first)
+    (director,) = running.cluster.nodes_with("Director")
     (other,) = {1, 2} - {director}
-
-    def kill(node: int, what: str) -> str:
-        return f"{what}, {cluster.kill_node(node)} processes"
-
     for number in range(NUM_DEATHS):
-        lost = (other, director)[number % 2]
-        what = f"node death {number + 1}: {('a node without the Director', 'its node')[number % 2]}"
-        _disturb(running, sample_pair, quiet, partial(kill, lost, what))
-        director = director if lost == other else other
-        assert cluster.nodes_with("Director") == [director]
+        if number % 2 == 0:
+            _lose_node(running, other, pair, quiet, f"{number + 1}: a node without the Director")
+            assert running.cluster.nodes_with("Director") == [director]
+        else:
+            _lose_node(running, director, pair, quiet, f"{number + 1}: the Director's node")
+            assert running.cluster.nodes_with("Director") == [other]
+            director = other
         if number + 1 < NUM_DEATHS:
-            other = cluster.add_node(WORKER, env=DRAIN_ENV)
+            other = running.cluster.add_node(WORKER, env=DRAIN_ENV)
             _wait_for_workers(running, 2)
 
 
-def _disturb(running: Running, pair: Pair, quiet: bytes, disturb: Callable[[], str], keeps_all: bool = False) -> None:
-    """Have something happen in the middle of some jobs, and check that each comes to the end of a quiet run.
-
-    Segments that were finished before are not made again; with `keeps_all`, none is made twice.
-    """
+def _lose_node(running: Running, node: int, pair: Pair, quiet: bytes, what: str) -> None:
+    """Kill a node in the middle of some jobs, and check that each comes to the end of a quiet run."""
     with SegmentWatch(running.data_dir) as watch:
         before = _finished(running.data_dir)
         ids = [running.caller.accepted(pair) for _ in range(NUM_JOBS)]
         wait_until(lambda: len(_finished(running.data_dir) - before) >= 3, JOBS_S, 0.02)
-        what = disturb()
+        num_killed = running.cluster.kill_node(node)
         finished = _finished(running.data_dir) - before
-        disturbed_at = time.monotonic()
+        killed_at = time.monotonic()
         final = running.caller.wait(ids, JOBS_S)
-        took_s = time.monotonic() - disturbed_at
-    print(f"\n{what}, {len(finished)} segments finished; {NUM_JOBS} jobs done {took_s:.1f} s later")
+        took_s = time.monotonic() - killed_at
+    print(
+        f"\nnode death: {what}, {num_killed} processes, {len(finished)} segments finished; "
+        f"{NUM_JOBS} jobs done {took_s:.1f} s later"
+    )
     assert not {job_id: job["error"] for job_id, job in final.items() if job["status"] != "succeeded"}
     for job_id in ids:
         video = running.caller.video(job_id)
         assert num_frames(video) == final[job_id]["num_frames"] == num_frames(quiet)
         assert digest(video) == digest(quiet)
     watch.results.look()
-    assert not watch.written_again(_finished(running.data_dir) - before if keeps_all else finished)
+    assert not watch.written_again(finished), "segments that were finished are not made again"
     assert set(watch.results.num_writings()) == {1}, "no job was run to the end twice"
     assert any(job_id in ids for job_id, _ in finished)
 
 
 def _wait_for_workers(running: Running, num_workers: int) -> None:
+    """Wait until each worker has a replica of what runs on all of them, and every stage answers."""
+
     def is_spread() -> bool:
         spread = [Counter(running.cluster.nodes_with(name)) for name in ON_EVERY_WORKER]
         return all(len(nodes) == num_workers for nodes in spread) and is_ready(running.caller.url)
@@ -178,122 +171,42 @@ class LiveSession:
 
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("running", ["worker"], indirect=True)
-def test_drained_nodes_lose_no_work(running: Running, sample_video: Path, sample_pair: Pair) -> None:
+def test_drained_nodes_lose_no_work(running: Running, sample_video: Path, sample_speech: Path) -> None:
     """One node by `lipwright drain`, the next by SIGTERM; each has a successor."""
-    cluster = running.cluster
-    quiet = running.caller.video(running.caller.completed(sample_pair, JOBS_S)["id"])
+    cluster, pair = running.cluster, Pair(sample_video.read_bytes(), sample_speech.read_bytes())
+    first = running.caller.accepted(pair)
+    assert running.caller.wait([first], JOBS_S)[first]["status"] == "succeeded"
+    quiet = running.caller.video(first)
     with Lipwright(running.caller.url) as client:
         avatar = client.avatars.wait(client.avatars.create(video=sample_video).id, JOBS_S).check().id
 
-    def drain(node: int) -> str:
-        begin = time.monotonic()
-        if node == 1:
-            command = ("lipwright", "drain", cluster.node_id(node), "--timeout", str(DRAIN_S))
-            done = cluster.run(*command, env={"RAY_ADDRESS": cluster.address()})
-            assert done.returncode == 0, done.stderr
+    def drain_by_command(node: int) -> None:
+        command = ("lipwright", "drain", cluster.node_id(node), "--timeout", str(DRAIN_S))
+        done = cluster.run(*command, env={"RAY_ADDRESS": cluster.address()})
+        assert done.returncode == 0, done.stderr
         cluster.terminate_node(node)  # `ray start --block` goes on without its raylet
-        wait_until(lambda: cluster.has_ended(node), DRAIN_S, 0.2)
-        return f"drain: the node ended after {time.monotonic() - begin:.1f} s"
 
-    for node in (1, 2):
+    for node, drain in ((1, drain_by_command), (2, cluster.terminate_node)):
         cluster.add_node(WORKER, env=DRAIN_ENV)
         with LiveSession(running.caller.url, avatar) as session:
-            _disturb(running, sample_pair, quiet, partial(drain, node), keeps_all=True)
+            _drain_node(running, node, drain, pair, quiet)
         gap_s = session.longest_gap_s
         print(f"live: reconnected {session.num_reconnected} times, at most {gap_s:.2f} s without a picture")
 
 
-BUCKET_RENDER = {"block_seconds": 2.0, "segment_seconds": 0.8, "first_segment_seconds": 0.4, "segment_window": 2}
-
-
-@dataclass(frozen=True)
-class InBucket:
-    """Lipwright on a head that answers and looks at inputs, and a worker that does all else."""
-
-    cluster: LocalCluster
-    caller: Caller
-    files: FileStore
-    table: JobTable
-    folder: Path
-
-    def add_worker(self, name: str) -> int:
-        return self.cluster.add_node('--resources={"worker": 1}', env=self.env(name))
-
-    def env(self, name: str) -> dict[str, str]:
-        """Of a node that has what it fetches in a folder of its own."""
-        return {"LIPWRIGHT_CACHE_DIR": str(self.folder / name)}
-
-    def fetched(self, name: str) -> set[str]:
-        return {path.name for path in (self.folder / name / "files").glob("*/*")}
-
-
-@pytest.fixture
-def in_bucket(
-    tmp_path_factory: pytest.TempPathFactory, repo_root: Path, postgres: PostgresServer, s3: S3Server
-) -> Iterator[InBucket]:
-    folder = tmp_path_factory.mktemp("b")
-    arguments = {
-        "data_dir": str(folder / "data"),
-        "state": postgres.new_database(),
-        "files": s3.new_bucket(),
-        "bucket": {"redirects": True},
-        "render": BUCKET_RENDER,
-    }
-    config = cpu_config(repo_root, **arguments)
-    for deployment in config["applications"][0]["deployments"]:
-        place = "head" if deployment["name"] in ("Ingress", "MediaProbe", "LiveSession") else "worker"
-        deployment["ray_actor_options"]["resources"] = {place: 0.01}
-    settings = PipelineConfig.model_validate(arguments | {"data_dir": folder / "test"})
-    files = open_store(settings)
-    table = open_table(settings.state, files)
-    caller = Caller(f"http://127.0.0.1:{config['http_options']['port']}", patience_s=UP_S)
-    cluster = LocalCluster(tmp_path_factory.mktemp("n"), repo_root)
-    in_bucket = InBucket(cluster, caller, files, table, folder)
-    try:
-        cluster.start('--resources={"head": 1}', env=in_bucket.env("head"))
-        in_bucket.add_worker("first")
-        cluster.deploy(config)
-        yield in_bucket
-    finally:
-        cluster.stop()
-        table.close()
-
-
-@pytest.mark.timeout(900)
-def test_a_job_goes_on_at_a_node_that_has_none_of_its_files(in_bucket: InBucket, sample_pair: Pair) -> None:
-    caller, files = in_bucket.caller, in_bucket.files
-    job_id = caller.accepted(sample_pair)
-    # What nobody has noted yet is made again, so files alone say nothing.
-    wait_until(lambda: len(in_bucket.table.finished_segments(job_id)) >= 2, JOBS_S, 0.1)
-    noted = in_bucket.table.finished_segments(job_id)
-    assert in_bucket.cluster.kill_node(1)
-    names = {segment_key(job_id, record.number).rpartition("/")[2] for record in noted}
-
-    def segments() -> dict[str, float]:
-        return dict(files.stored.entries(f"jobs/{job_id}/segments"))
-
-    made = {name: changed_at for name, changed_at in segments().items() if name in names}
-    assert not files.has(result_key(job_id)), "it is killed in the middle"
-    in_bucket.add_worker("second")
-
-    def is_final() -> bool:
-        again = segments()
-        for name, changed_at in list(made.items()):
-            if again.get(name, changed_at) != changed_at:
-                del made[name]
-        return caller.job(job_id)["status"] in FINAL
-
-    wait_until(is_final, JOBS_S, 0.3)
-    job = caller.job(job_id)
-    assert job["status"] == "succeeded", job
-    assert len(made) >= 2, "segments that were finished are not made again"
-    url = f"{caller.url}/v1/jobs/{job_id}/video"
-    streamed = httpx.get(url, params={"download": "true"}, timeout=60, trust_env=False).raise_for_status()
-    redirected = httpx.get(url, follow_redirects=True, timeout=60, trust_env=False).raise_for_status()
-    assert [answer.status_code for answer in redirected.history] == [307]
-    assert num_frames(streamed.content) == job["num_frames"]
-    assert digest(streamed.content) == digest(redirected.content)
-    assert {"source", "audio"} <= in_bucket.fetched("first") & in_bucket.fetched("second")
-    assert not (in_bucket.folder / "data" / "jobs").exists(), "nothing lies in a folder that they would share"
-    assert httpx.delete(f"{caller.url}/v1/jobs/{job_id}", timeout=60, trust_env=False).status_code == 200
-    assert files.stored.entries(f"jobs/{job_id}") == {}
+def _drain_node(running: Running, node: int, drain: Callable[[int], None], pair: Pair, quiet: bytes) -> None:
+    """Drain a node in the middle of some jobs, and check that each is rendered once, as in a quiet run."""
+    with SegmentWatch(running.data_dir) as watch:
+        before = _finished(running.data_dir)
+        ids = [running.caller.accepted(pair) for _ in range(NUM_JOBS)]
+        wait_until(lambda: len(_finished(running.data_dir) - before) >= 3, JOBS_S, 0.02)
+        begin = time.monotonic()
+        drain(node)
+        wait_until(lambda: running.cluster.has_ended(node), DRAIN_S, 0.2)
+        took_s = time.monotonic() - begin
+        final = running.caller.wait(ids, JOBS_S)
+    segments = _finished(running.data_dir) - before
+    print(f"\ndrain: the node ended after {took_s:.1f} s; {len(segments)} segments of {NUM_JOBS} jobs")
+    assert Counter(job["status"] for job in final.values()) == {"succeeded": NUM_JOBS}
+    assert {digest(running.caller.video(job_id)) for job_id in ids} == {digest(quiet)}
+    assert watch.written_again(segments) == []

@@ -29,6 +29,7 @@ PIECE = bytes(1 << 20)
 
 
 def connect(url: str, timeout_s: float = 30.0) -> socket.socket:
+    """A line to the service."""
     host = urlsplit(url)
     return socket.create_connection((str(host.hostname), int(host.port or 80)), timeout=timeout_s)
 
@@ -49,6 +50,7 @@ def endless_head(url: str, num_bytes: int) -> tuple[int, float]:
 
 
 def status_of(answer: bytes) -> int:
+    """The status code of an answer, 0 without one."""
     found = re.match(rb"HTTP/1\.1 (\d{3})", answer)
     return int(found[1]) if found else 0
 
@@ -67,6 +69,8 @@ def announced_upload(url: str, num_bytes: int, key: str | None = None) -> Iterat
 
 
 def dripping(lines: list[socket.socket], every_s: float) -> AbstractContextManager[None]:
+    """Send a byte on each of these lines now and then, for the block."""
+
     def send() -> None:
         for line in lines:
             with suppress(OSError):
@@ -76,25 +80,31 @@ def dripping(lines: list[socket.socket], every_s: float) -> AbstractContextManag
 
 
 class MemoryWatch(Repeating):
-    """The most memory of their own that processes had, over what they had at the start, in MiB by name."""
+    """The most memory of their own that processes had, over what they had at the start, in MiB."""
 
     period_s = 0.05
 
     def __init__(self, processes: dict[str, psutil.Process]) -> None:
         self._processes = processes
         self._first = self._used()
-        self.grown_mib = dict.fromkeys(processes, 0.0)
+        self._most = dict(self._first)
+
+    @property
+    def grown_mib(self) -> dict[str, float]:
+        """By the names of the processes."""
+        return {name: (self._most[name] - first) / (1 << 20) for name, first in self._first.items()}
 
     @property
     def kept_mib(self) -> dict[str, float]:
-        return {name: now - self._first[name] for name, now in self._used().items()}
+        """Their use now minus their use at the start, by name."""
+        return {name: (now - self._first[name]) / (1 << 20) for name, now in self._used().items()}
 
-    def _used(self) -> dict[str, float]:
-        return {name: process.memory_full_info().uss / (1 << 20) for name, process in self._processes.items()}
+    def _used(self) -> dict[str, int]:
+        return {name: process.memory_full_info().uss for name, process in self._processes.items()}
 
     def look(self) -> None:
-        for name, kept in self.kept_mib.items():
-            self.grown_mib[name] = max(self.grown_mib[name], kept)
+        for name, now in self._used().items():
+            self._most[name] = max(self._most[name], now)
 
 
 _REPO_ROOT = Path(__file__).resolve().parents[2]
@@ -106,25 +116,46 @@ _CONNECT_S = 3.0
 
 @dataclass(frozen=True)
 class Attack:
+    """What the connections do.
+
+    Attributes:
+        url: Address of the service.
+        sent: What each sends at once, in Latin-1.
+        num: Connections at a time; one that ends is replaced.
+        sources: Addresses that they come from, in turn.
+        drip: What each sends every `drip_s` seconds.
+        drip_s: Seconds.
+        reads_per_s: Bytes that each reads in a second.
+    """
+
     url: str
-    sent: str  # at once by each, in Latin-1
-    num: int  # connections at a time; one that ends is replaced
-    sources: tuple[str, ...] = ("127.0.0.1",)  # addresses that they come from, in turn
-    drip: str = ""  # what each sends every `drip_s` seconds
+    sent: str
+    num: int
+    sources: tuple[str, ...] = ("127.0.0.1",)
+    drip: str = ""
     drip_s: float = 1.0
-    reads_per_s: int = 1 << 20  # bytes
+    reads_per_s: int = 1 << 20
 
 
 @dataclass
 class Seen:
-    """What the connections saw."""
+    """What the connections saw.
 
-    statuses: dict[str, int] = field(default_factory=dict)  # how many answers had each
+    Attributes:
+        statuses: How many got an answer with each status code.
+        num_opened: Connections that were opened.
+        num_refused: Connections that could not be opened.
+        num_ended: Connections that the service closed.
+        num_read: Bytes.
+        open_s: Seconds that the longest connection was open before the service closed it.
+    """
+
+    statuses: dict[str, int] = field(default_factory=dict)
     num_opened: int = 0
-    num_refused: int = 0  # connections that could not be opened
-    num_ended: int = 0  # closed by the service
-    num_read: int = 0  # bytes
-    open_s: float = 0.0  # of the longest connection that the service closed
+    num_refused: int = 0
+    num_ended: int = 0
+    num_read: int = 0
+    open_s: float = 0.0
 
 
 @contextmanager
@@ -154,6 +185,7 @@ class _Connections:
         self.seen = Seen()
 
     def run(self, control: socket.socket | int) -> None:
+        """Keep all connections open until `control` can be read."""
         control_selector = selectors.DefaultSelector()
         control_selector.register(control, selectors.EVENT_READ)
         dripped_at, has_said = time.monotonic(), False
@@ -201,8 +233,9 @@ class _Connections:
                 self._drop(line)
                 continue
             self.seen.num_read += len(piece)
-            if status := status_of(piece):
-                self.seen.statuses[str(status)] = self.seen.statuses.get(str(status), 0) + 1
+            if found := re.match(rb"HTTP/1\.1 (\d{3})", piece):
+                status = found[1].decode()
+                self.seen.statuses[status] = self.seen.statuses.get(status, 0) + 1
 
     def _begin(self, line: socket.socket) -> None:
         if line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

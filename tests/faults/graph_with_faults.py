@@ -36,6 +36,8 @@ class CrashingFaceGenerator(WarpFaceGenerator):
 
 
 class RaisingFaceGenerator(WarpFaceGenerator):
+    """Raises what no engine should."""
+
     def generate(self, chunk: FaceChunk, should_stop: Callable[[], bool] = lambda: False) -> FacePatches:
         raise ZeroDivisionError("float division by zero")
 

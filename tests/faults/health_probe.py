@@ -18,6 +18,8 @@ from tests.waiting import wait_until
 
 @dataclass
 class Canary:
+    """Where it listens, and who called."""
+
     port: int
     heard: list[str] = field(default_factory=list)
 
@@ -97,13 +99,18 @@ class HealthProbe:
         self._threads = [threading.Thread(target=self._run, args=one, daemon=True) for one in asked.items()]
 
     @classmethod
-    def looks(cls, url: str, promised_s: float) -> Iterator[HealthProbe]:
-        """Up to three probes, one after the other, each to be entered while its caller attacks, until one is good.
+    def looks(cls, url: str, promised_s: float, most: int = 3) -> Iterator[HealthProbe]:
+        """Probes, one after the other, each to be entered while its caller attacks, until one finds the promise kept.
 
         For attacks of a few seconds: p99 of so few answers is the longest of them, and a machine may stand still for
-        the time of one. `promised_s` is p99 where nothing else runs; the last probe says what is asserted.
+        the time of one.
+
+        Args:
+            url: The service's address.
+            promised_s: p99 where nothing else runs.
+            most: So many are given at most; the last one says what is asserted.
         """
-        for _ in range(3):
+        for _ in range(most):
             probe = cls(url)
             yield probe
             if probe.percentile(0.99) < probe.bound(promised_s):
@@ -148,5 +155,8 @@ class HealthProbe:
 
         The bystander's longest answer counts: it waits at other times than the service, and only in some seconds
         does it wait at all.
+
+        Args:
+            promised_s: p99 where nothing else runs.
         """
         return promised_s + NUM_PROCESSES * max(self.bystander_seconds)

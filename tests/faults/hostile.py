@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import re
 import subprocess
@@ -12,17 +11,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import av
 import httpx
-import imageio_ffmpeg
-import numpy as np
-from numpy.typing import NDArray
 
 import errors
+from tests.faults.pictures import check_result
 
 Role = Literal["video", "audio", "filename", "path"]
 Expect = Literal["accept", "reject", "either"]
@@ -44,16 +39,29 @@ _OURS: Final = re.compile(
 
 @dataclass(frozen=True)
 class Case:
+    """One hostile input.
+
+    Attributes:
+        id: Its name.
+        role: Where it goes: the file of a field, the name of an uploaded file, or text in place of a file.
+        expect: What has to become of it; `either` is a clean answer of both kinds.
+        file: What is uploaded; None for text.
+        name: Name that the upload carries, as bytes of the header; the text for the role `path`.
+        mouth: What the mouth has to do in the result.
+    """
+
     id: str
     role: Role
     expect: Expect
-    file: Path | None  # None for text
-    name: bytes  # of the uploaded file, or the text
-    mouth: Mouth = "any"  # what it has to do in the result
+    file: Path | None
+    name: bytes
+    mouth: Mouth = "any"
 
 
 @dataclass(frozen=True)
 class Outcome:
+    """What became of a case; `wrong` is empty when that is what was expected."""
+
     case: Case
     found: str
     detail: str
@@ -66,6 +74,7 @@ class Wrong(Exception):
 
 
 def load_manifest(folder: Path) -> list[Case]:
+    """The cases of a corpus that make_hostile.py wrote."""
     manifest = json.loads((folder / "manifest.json").read_text())
     assert not manifest["skipped"], f"the corpus is not whole: {manifest['skipped']}"
     cases = []
@@ -83,11 +92,11 @@ def _mouth_of(entry: dict[str, Any]) -> Mouth:
     return "moves" if entry["expect"] == "accept" or entry["id"] == "antiphase.wav" else "any"
 
 
-def make_corpus(maker: Path, folder: Path, port: int) -> list[Case]:
-    """Runs make_hostile.py; `port` is the canary's. The command ffmpeg only writes files."""
+def make_corpus(maker: Path, ffmpeg: str, folder: Path, port: int) -> list[Case]:
+    """Runs make_hostile.py; `port` is the canary's. `ffmpeg` only writes files."""
     tools = folder / "tools"
     tools.mkdir(parents=True)
-    (tools / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    (tools / "ffmpeg").symlink_to(ffmpeg)
     command = [sys.executable, str(maker), str(folder / "corpus"), "--port", str(port)]
     env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(command, env=env, check=True, timeout=300, stdout=subprocess.DEVNULL)
@@ -95,12 +104,22 @@ def make_corpus(maker: Path, folder: Path, port: int) -> list[Case]:
 
 
 class Sender:
+    """Sends cases to a service, several at a time from several threads.
+
+    Args:
+        client: Of the service.
+        audio: Speech of about a second.
+        video: A face.
+        folder: Where results are put to be looked at.
+    """
+
     def __init__(self, client: httpx.Client, audio: Path, video: Path, folder: Path) -> None:
         self._client, self._audio, self._video, self._folder = client, audio, video, folder
         self._audio_seconds, self._avatar_id = 0.0, b""
         self._boundaries = itertools.count()
 
     def prepare(self) -> None:
+        """Shows that the good inputs work and has the good face analysed once."""
         accepted = self._post(_file("video", self._video), _file("audio", self._audio))
         assert accepted.status_code == 202, accepted.text
         job = self._follow(accepted.json()["id"])
@@ -110,6 +129,7 @@ class Sender:
         self._avatar_id = avatar["id"].encode()
 
     def send(self, case: Case) -> list[Outcome]:
+        """Every way in which a case is sent, and what became of it."""
         return [self._judge(case, where, parts) for where, parts in self._forms(case)]
 
     def _forms(self, case: Case) -> Iterator[tuple[str, list[bytes]]]:
@@ -202,6 +222,7 @@ def foreign_files(data_dir: Path) -> list[str]:
 
 
 def input_codes() -> set[str]:
+    """Codes of the errors that say: it is your input."""
     kinds = [errors.InputError]
     for kind in kinds:
         kinds += kind.__subclasses__()
@@ -237,52 +258,3 @@ def _file(name: str, path: Path, file_name: bytes | None = None) -> bytes:
     label = path.name.encode() if file_name is None else file_name
     head = b'Content-Disposition: form-data; name="%s"; filename="%s"\r\n' % (name.encode(), label)
     return head + b"Content-Type: application/octet-stream\r\n\r\n" + path.read_bytes()
-
-
-_AAC_FRAME: Final = 1024
-_BLOCK: Final = 8
-_MAX_DIFFERENCE: Final = 6.0
-"""Mean difference of the upper third's block means, levels of 255: a wrong range makes 10, another turn 40."""
-
-
-def check_result(result: Path, source: Path | None, audio_seconds: float) -> str:
-    """Checks one result, against its source's first frame if a source is given; returns its facts for a table.
-
-    Raises:
-        AssertionError: It is not what it has to be; says how.
-    """
-    with av.open(str(result)) as container:
-        rate = container.streams.video[0].average_rate
-        frames = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
-    assert rate is not None and frames, "the result holds no frame"
-    num_expected = max(math.ceil(Fraction(audio_seconds) * rate - Fraction(1, 1000)), 1)
-    assert len(frames) == num_expected, f"{len(frames)} frames at {rate}, expected {num_expected} for {audio_seconds} s"
-    with av.open(str(result)) as container:
-        heard, sample_rate = 0.0, 0
-        for block in container.decode(audio=0):
-            heard, sample_rate = heard + block.samples / block.sample_rate, block.sample_rate
-    slack = float(1 / rate) + _AAC_FRAME / max(sample_rate, 1)
-    assert abs(heard - audio_seconds) <= slack, f"{heard:.3f} s of sound, expected {audio_seconds:.3f}"
-    if source is not None:
-        _check_picture(frames[0], _first_frame(source))
-    return f"{len(frames)} frames at {rate}, {frames[0].shape[1]} x {frames[0].shape[0]}"
-
-
-def _first_frame(source: Path) -> NDArray[np.uint8]:
-    with av.open(str(source)) as container:
-        frame: Any = next(container.decode(video=0))
-        return np.asarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90), np.uint8)
-
-
-def _check_picture(shown: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
-    expected = expected[: expected.shape[0] // 2 * 2, : expected.shape[1] // 2 * 2]
-    assert shown.shape == expected.shape, f"a picture of {shown.shape[1::-1]}, expected {expected.shape[1::-1]}"
-    difference = float(np.abs(_block_means(shown) - _block_means(expected)).mean())
-    assert difference < _MAX_DIFFERENCE, f"the upper third differs by {difference:.1f} levels from the source's"
-
-
-def _block_means(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W, 3) -> means of the blocks of the upper third, where no mouth is and no grain or dither counts."""
-    height, width = (side // _BLOCK for side in (picture.shape[0] // 3, picture.shape[1]))
-    blocks = picture[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK, 3)
-    return np.asarray(blocks.mean((1, 3)), np.float64)

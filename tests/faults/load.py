@@ -30,14 +30,10 @@ FINAL = ("succeeded", "failed", "cancelled")
 
 @dataclass(frozen=True)
 class Pair:
+    """What a job is made of."""
+
     video: bytes
     audio: bytes
-
-
-def form_of(pair: Pair) -> tuple[bytes, dict[str, str]]:
-    """The body of a submission, and the header that goes with it."""
-    form = httpx.Request("POST", "http://a", files={"video": ("v", pair.video), "audio": ("a", pair.audio)})
-    return form.read(), {"Content-Type": form.headers["content-type"]}
 
 
 class Caller:
@@ -69,27 +65,24 @@ class Caller:
         return self.request("POST", "/v1/jobs", files=files, data=fields, headers=headers)
 
     def accepted(self, pair: Pair, key: str | None = None, **fields: str) -> str:
+        """Send a job that has to be accepted, and return its id."""
         answer = self.submit(pair, key, **fields)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
-    def rendering(self, pair: Pair, **fields: str) -> str:
+    def rendering(self, pair: Pair, timeout_s: float = 120.0) -> str:
         """A new job that has rendered its first segment, and has more."""
-        job_id = self.accepted(pair, **fields)
-        wait_until(lambda: self.job(job_id)["num_frames_done"] or self.job(job_id)["status"] in FINAL)
-        assert (job := self.job(job_id))["num_frames_done"], job
+        job_id = self.accepted(pair)
+        wait_until(lambda: self.job(job_id)["num_frames_done"] or self.job(job_id)["status"] in FINAL, timeout_s)
+        assert self.job(job_id)["num_frames_done"], self.job(job_id)
         return job_id
 
     def job(self, job_id: str) -> dict[str, Any]:
+        """The job as it is now."""
         return dict(self.request("GET", f"/v1/jobs/{job_id}").raise_for_status().json())
 
-    def completed(self, pair: Pair, timeout_s: float = 120.0, **fields: str) -> dict[str, Any]:
-        job_id = self.accepted(pair, **fields)
-        job = self.wait([job_id], timeout_s)[job_id]
-        assert job["status"] == "succeeded", job["error"]
-        return job
-
     def wait(self, job_ids: Iterable[str], timeout_s: float) -> dict[str, dict[str, Any]]:
+        """All jobs once each is final."""
         deadline = time.monotonic() + timeout_s
         waiting, final = set(job_ids), {}
         while waiting:
@@ -108,10 +101,12 @@ class Caller:
         return digest(self.video(job_id))
 
     def video(self, job_id: str) -> bytes:
+        """The finished video."""
         return self.request("GET", f"/v1/jobs/{job_id}/video").raise_for_status().content
 
 
-def submit_all(caller: Caller, pairs: Iterable[Pair], num_at_once: int) -> list[httpx.Response]:
+def submit_all(caller: Caller, pairs: Iterable[Pair], num_at_once: int = 8) -> list[httpx.Response]:
+    """Send all pairs, several at a time; answers in order."""
     with ThreadPoolExecutor(num_at_once) as pool:
         return list(pool.map(lambda item: caller.submit(item[1], key=f"job-{item[0]}"), enumerate(pairs)))
 
@@ -122,17 +117,9 @@ def digest(video: bytes) -> str:
 
 
 def num_frames(video: bytes) -> int:
+    """Frames in the file."""
     with av.open(io.BytesIO(video), "r") as container:
         return len(list(container.decode(video=0)))
-
-
-def segment_times(data_dir: Path, job_id: str = "*") -> set[tuple[str, int]]:
-    """Path and time of every finished segment."""
-    found = set()
-    for path in data_dir.glob(f"jobs/{job_id}/segments/[0-9]*.mp4"):
-        with suppress(FileNotFoundError):
-            found.add((str(path), path.stat().st_mtime_ns))
-    return found
 
 
 class ResultWatch:
@@ -143,11 +130,13 @@ class ResultWatch:
         self._seen: dict[str, set[tuple[int, int]]] = {}
 
     def look(self) -> None:
+        """Note the results of now."""
         for path in self._jobs.glob("*/result.mp4"):
             status = path.stat()
             self._seen.setdefault(path.parent.name, set()).add((status.st_ino, status.st_mtime_ns))
 
     def num_writings(self) -> Counter[int]:
+        """How many results were written how often."""
         return Counter(len(times) for times in self._seen.values())
 
 
@@ -163,9 +152,10 @@ class SegmentWatch(Repeating):
 
     def look(self) -> None:
         self.results.look()
-        for name, time_ns in segment_times(self._data_dir):
-            path = Path(name)
-            self._times.setdefault((path.parents[1].name, int(path.stem)), set()).add(time_ns)
+        for path in self._data_dir.glob("jobs/*/segments/[0-9]*.mp4"):
+            with suppress(FileNotFoundError):
+                segment = path.parents[1].name, int(path.stem)
+                self._times.setdefault(segment, set()).add(path.stat().st_mtime_ns)
 
     def written_again(self, segments: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Those of these segments, by job and number, that were seen newly written more than once."""

@@ -30,6 +30,8 @@ class Sample:
 
 
 class MemoryWatch(Repeating):
+    """Looks at every process of the service twice a second while the block lasts."""
+
     period_s = 0.5
 
     def __init__(self, service: ServiceProcess) -> None:
@@ -64,6 +66,7 @@ class MemoryWatch(Repeating):
 
 
 def decodes_for(process: psutil.Process) -> str | None:
+    """A name for the decoders of a replica if this is one, or what they are forked from."""
     if not _is_forkserver(process):
         return None
     owner = process.parent()

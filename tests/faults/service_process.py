@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,15 @@ from tests.waiting import wait_until
 REPO_ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0
 KINDS = (
-    *("Ingress", "Director", "MediaProbe", "SpeechSynthesis", "AudioFeatures"),
-    *("LandmarkGenerator", "LiveSession", "Studio", "FaceSynthesis"),
+    "Ingress",
+    "Director",
+    "MediaProbe",
+    "SpeechSynthesis",
+    "AudioFeatures",
+    "LandmarkGenerator",
+    "LiveSession",
+    "Studio",
+    "FaceSynthesis",
 )
 
 
@@ -43,7 +50,11 @@ class ServiceProcess:
     """`lipwright serve` on a free loopback port."""
 
     def __init__(
-        self, data_dir: Path, config: Path | None = None, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()
+        self,
+        data_dir: Path,
+        config: Path | None = None,
+        options: tuple[str, ...] = (),
+        inside: tuple[str, ...] = (),
     ) -> None:
         """`inside` is a command that runs the rest of its line in its own place, such as `nice`."""
         start = [sys.executable, "-P", "-c", "from cli.__main__ import main; main()"]  # as the installed command does
@@ -56,18 +67,27 @@ class ServiceProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it and wait until every stage answers, or it waits for another service to end."""
         port = quiet_port()
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as log:
-            command, env = [*self._command, "--port", str(port)], os.environ | {"PYTHONPATH": str(REPO_ROOT)}
-            self._process = subprocess.Popen(command, cwd=self._cwd, env=env, stdout=log, stderr=subprocess.STDOUT)
+            command = [*self._command, "--port", str(port)]
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._cwd,
+                env=os.environ | {"PYTHONPATH": str(REPO_ROOT)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         wait_until(lambda: self._has_ended() or self.is_ready() or self.stands_by(), START_S, 0.2)
         assert not self._has_ended(), self._log.read_text(encoding="utf-8")[-2000:]
 
     def is_ready(self) -> bool:
-        return is_ready(self.url)
+        """Whether every stage answers."""
+        return _answers(f"{self.url}/readyz")
 
     def stands_by(self) -> bool:
+        """Whether another service leads."""
         with suppress(httpx.HTTPError):
             return "standby" in httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).text
         return False
@@ -84,6 +104,7 @@ class ServiceProcess:
             assert imported_modules(self._cwd) == [], "modules of the working directory were imported"
 
     def wait(self, timeout_s: float) -> int:
+        """Wait until the command has ended, and return its exit status."""
         assert self._process is not None
         return self._process.wait(timeout_s)
 
@@ -98,29 +119,26 @@ class ServiceProcess:
     def kill_everything(self) -> int:
         """SIGKILL to every process at once; returns how many there were."""
         processes = self.processes()
-        kill_together(processes)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)  # so that none sees another die
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(processes, timeout=20)
         return len(processes)
 
     def replicas(self, kind: str) -> list[psutil.Process]:
-        return [each for each in self._titled("ray::ServeReplica") if f":{kind}" in title_of(each)]
+        """The processes of one deployment's replicas."""
+        return [process for process in self.processes() if f":{kind}" in _title(process, "ray::ServeReplica")]
 
     def controllers(self) -> list[psutil.Process]:
         """The process of Serve's controller; none or two for a moment while it is replaced."""
-        return self._titled("ray::ServeController")
+        return [process for process in self.processes() if _title(process, "ray::ServeController")]
 
     def fork_servers(self) -> list[psutil.Process]:
-        return [each for each in self.processes() if "-m launch.worker_fork_server" in title_of(each)]
-
-    def _titled(self, begin: str) -> list[psutil.Process]:
-        return [process for process in self.processes() if title_of(process).startswith(begin)]
-
-
-def kill_together(processes: Sequence[psutil.Process]) -> None:
-    for number in (signal.SIGSTOP, signal.SIGKILL):  # first, so that none sees another die
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+        """The process that forks the workers of Ray."""
+        return [process for process in self.processes() if "-m launch.worker_fork_server" in _title(process, "")]
 
 
 @contextmanager
@@ -138,6 +156,7 @@ def served(
 
 
 def open_files(processes: list[psutil.Process]) -> int:
+    """File handles of all these processes together."""
     total = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess, FileNotFoundError):
@@ -153,14 +172,14 @@ def wait_until_replaced(find: Callable[[], list[psutil.Process]], old: psutil.Pr
     return wait_until(lambda: not old.is_running() and [one for one in find() if one.pid != old.pid], bound_s)
 
 
-def title_of(process: psutil.Process) -> str:
+def _title(process: psutil.Process, begin: str) -> str:
     with suppress(psutil.NoSuchProcess):
-        return " ".join(process.cmdline())
+        title = " ".join(process.cmdline())
+        return title if title.startswith(begin) else ""
     return ""
 
 
-def is_ready(url: str) -> bool:
-    """Whether every stage answers."""
+def _answers(url: str) -> bool:
     with suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
     return False

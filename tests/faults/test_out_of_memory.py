@@ -42,6 +42,7 @@ class MemoryGroup:
 
     @property
     def num_killed(self) -> int:
+        """Processes that the kernel has killed here."""
         lines = (self._path / "memory.oom_control").read_text().splitlines()
         return int(dict(line.split() for line in lines)["oom_kill"])
 
@@ -99,6 +100,7 @@ def _survives(service: ServiceProcess, doomed: list[psutil.Process], pair: Pair,
 
 
 def decoders(service: ServiceProcess, kind: str) -> list[psutil.Process]:
+    """The decoders of a deployment, and what they are forked from."""
     found = []
     for process in service.processes():
         with suppress(psutil.NoSuchProcess):

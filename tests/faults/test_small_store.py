@@ -34,6 +34,14 @@ pytestmark = [pytest.mark.endurance, pytest.mark.timeout(600)]
 
 @dataclass(frozen=True)
 class Done:
+    """What several jobs at once took and gave.
+
+    Attributes:
+        took_s: From the first one sent to the last one done.
+        digests: Of the videos.
+        log: What the service wrote on its terminal.
+    """
+
     took_s: float
     digests: list[str]
     log: str
@@ -41,12 +49,14 @@ class Done:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory, sample_video: Path, sample_speech: Path) -> Pair:
+    """A face that fills a frame of 1080p, and 5 s of speech."""
     video = enlarged(sample_video, tmp_path_factory.mktemp("pair") / "presenter.mp4")
     return Pair(video.read_bytes(), sample_speech.read_bytes())
 
 
 @pytest.fixture(scope="module")
 def ample(tmp_path_factory: pytest.TempPathFactory, pair: Pair) -> Done:
+    """The jobs where there is memory enough."""
     assert not wary_checks((), ()), "this machine itself has little memory"
     return rendered(tmp_path_factory.mktemp("ample"), pair)
 
@@ -75,7 +85,11 @@ def _compare(what: str, small: Done, ample: Done) -> None:
 
 
 def rendered(
-    folder: Path, pair: Pair, options: tuple[str, ...] = (), inside: tuple[str, ...] = (), metrics_port: int = 0
+    folder: Path,
+    pair: Pair,
+    options: tuple[str, ...] = (),
+    inside: tuple[str, ...] = (),
+    metrics_port: int = 0,
 ) -> Done:
     """Start a service, send all jobs at once, and wait for them; with a port, for what overflowed the store, too."""
     options = (*options, "--metrics-port", str(metrics_port))
@@ -94,6 +108,7 @@ def rendered(
 
 
 def _config(folder: Path) -> Path:
+    """This machine's config, with a Studio that renders all jobs at once."""
     path = config_with(folder, render=RENDER, jobs={"max_running_jobs": NUM_JOBS})
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     for deployment in config["applications"][0]["deployments"]:
@@ -107,8 +122,12 @@ def wary_checks(options: tuple[str, ...], inside: tuple[str, ...]) -> set[str]:
     """Names of the doctor's checks that say that the service will be slower."""
     command = [*inside, sys.executable, "-m", "cli", "doctor", "--json", *options]
     done = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, timeout=60, check=False)
-    found = json.loads(done.stdout)["findings"]
-    return {each["check"] for each in found if each["status"] == "warning" and "slower, never stuck" in each["found"]}
+    findings = json.loads(done.stdout)["findings"]
+    return {
+        finding["check"]
+        for finding in findings
+        if finding["status"] == "warning" and "slower, never stuck" in finding["found"]
+    }
 
 
 def _wait_for_spilled_bytes(metrics_port: int) -> None:
@@ -125,6 +144,7 @@ def _wait_for_spilled_bytes(metrics_port: int) -> None:
 
 
 def enlarged(video: Path, out: Path) -> Path:
+    """`video`, its face filling a frame of 1080p."""
     with av.open(str(video)) as source:
         larger = (frame.reformat(WIDTH, HEIGHT, "yuv420p") for frame in source.decode(video=0))
         write_film(out, larger, 25, {"crf": "20", "preset": "ultrafast"})

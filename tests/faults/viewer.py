@@ -22,9 +22,10 @@ START_S = 240.0
 
 
 class Viewer:
-    def __init__(self, socket: ClientConnection, keeps_stream: bool) -> None:
-        self._socket, self._keeps_stream = socket, keeps_stream
-        self.stream = b""
+    """A viewer of a session, in a thread, that plays every chunk as soon as it arrives."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self.events: list[dict[str, Any]] = []
         self.arrivals: list[float] = []
         self.close_code: int | None = None
@@ -38,7 +39,6 @@ class Viewer:
             while True:
                 message = self._socket.recv(timeout=START_S)
                 if isinstance(message, bytes):
-                    self.stream += message if self._keeps_stream else b""
                     continue
                 said = json.loads(message)
                 self.events.append(said)
@@ -58,14 +58,11 @@ class Viewer:
 
     @property
     def states(self) -> list[str]:
+        """Each state of the session, in order."""
         return [str(said["state"]) for said in self.of("session.state_updated")]
 
     def until(self, num_fragments: int, bound_s: float = START_S) -> None:
         self._wait(lambda: len(self.arrivals) >= num_fragments, bound_s)
-
-    def until_event(self, kind: str) -> dict[str, Any]:
-        self._wait(lambda: bool(self.of(kind)), START_S)
-        return self.of(kind)[0]
 
     def until_state(self, state: str, num: int) -> None:
         self._wait(lambda: self.states.count(state) >= num, START_S)
@@ -83,6 +80,7 @@ class Viewer:
 
 
 def made_avatar(service: ServiceProcess, pair: Pair, api_key: str | None = None) -> str:
+    """The id of a new avatar."""
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     with httpx.Client(base_url=service.url, timeout=60, trust_env=False, headers=headers) as client:
         made = client.post("/v1/avatars", files={"video": ("avatar.mp4", pair.video)})
@@ -90,12 +88,14 @@ def made_avatar(service: ServiceProcess, pair: Pair, api_key: str | None = None)
 
 
 @contextmanager
-def watching(url: str, avatar: str, query: str = "", keeps_stream: bool = False) -> Iterator[Viewer]:
+def watching(service: ServiceProcess, avatar: str) -> Iterator[Viewer]:
     """A session; a place that was just left is waited for."""
     deadline = time.monotonic() + 60
     while True:
-        with connected(url, avatar + query, keeps_stream) as viewer:
-            wait_until(lambda viewer=viewer: viewer.events, START_S, 0.02)  # type: ignore[misc]
+        with connect(live_url(service, avatar), proxy=None, max_size=2**24, open_timeout=60) as socket:
+            viewer = Viewer(socket)
+            while not viewer.events:
+                time.sleep(0.02)
             if viewer.events[0].get("code") != "busy":
                 yield viewer
                 return
@@ -103,11 +103,6 @@ def watching(url: str, avatar: str, query: str = "", keeps_stream: bool = False)
         time.sleep(0.3)
 
 
-@contextmanager
-def connected(url: str, avatar: str, keeps_stream: bool = False) -> Iterator[Viewer]:
-    with connect(live_url(url, avatar), proxy=None, max_size=2**24, open_timeout=60) as socket:
-        yield Viewer(socket, keeps_stream)
-
-
-def live_url(url: str, avatar: str) -> str:
-    return f"{url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar}"
+def live_url(service: ServiceProcess, avatar: str) -> str:
+    """The address of a session of an avatar."""
+    return f"{service.url.replace('http', 'ws', 1)}/v1/live?avatar_id={avatar}"

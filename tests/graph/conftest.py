@@ -12,7 +12,6 @@ import pytest
 
 from benchmarks.media_files import read_wav, write_wav
 from launch.service import private_config, running_service
-from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, served
 from tests.otlp_collector import Collector, collecting
 from tests.unit.speech.openai_server import OpenAIStandIn, answering
@@ -20,11 +19,13 @@ from tests.unit.speech.openai_server import OpenAIStandIn, answering
 
 @pytest.fixture(scope="package")
 def heygem_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that clients of HeyGem share with the service."""
     return tmp_path_factory.mktemp("heygem")
 
 
 @pytest.fixture(scope="package")
 def service_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of `service_url`."""
     return tmp_path_factory.mktemp("data")
 
 
@@ -37,6 +38,7 @@ def translator() -> Iterator[OpenAIStandIn]:
 
 @pytest.fixture(scope="package")
 def collector() -> Iterator[Collector]:
+    """Where `service_url` exports its spans."""
     with collecting() as collector:
         yield collector
 
@@ -56,40 +58,37 @@ def service_url(
         live={"fallback_after_s": 60.0, "max_sessions": 1},
         subtitles={"transcription_url": translator.url, "translation_url": translator.url},
     )
-    private = private_config(service_data, config)
+    served = private_config(service_data, config)
     heygem = {"enabled": True, "root": str(heygem_root)}
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as environment:  # Ray's processes inherit it
             environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-            url = stack.enter_context(running_service(private.on_this_machine(port=0, heygem=heygem)))
+            url = stack.enter_context(running_service(served.on_this_machine(port=0, heygem=heygem)))
         yield url
 
 
 @pytest.fixture(scope="package")
 def strict_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of `strict`."""
     return tmp_path_factory.mktemp("strict") / "data"
 
 
 @pytest.fixture(scope="package")
-def strict(strict_data: Path) -> Iterator[ServiceProcess]:
+def strict_keep_s() -> float:
+    """How long `strict` keeps finished jobs."""
+    return 20.0
+
+
+@pytest.fixture(scope="package")
+def strict(strict_data: Path, strict_keep_s: float) -> Iterator[ServiceProcess]:
     """A service as a process of its own: one job at a time, a short queue, a short memory, webhooks to loopback."""
     config = config_with(
         strict_data.parent,
-        jobs={"max_running_jobs": 1, "max_queued_jobs": 4, "retention_s": 20.0},
+        jobs={"max_running_jobs": 1, "max_queued_jobs": 4, "retention_s": strict_keep_s},
         network={"allowed_networks": ["127.0.0.0/8"]},
     )
     with served(strict_data, config) as service:
         yield service
-
-
-@pytest.fixture(scope="package")
-def caller(strict: ServiceProcess) -> Caller:
-    return Caller(strict.url)
-
-
-@pytest.fixture(scope="session")
-def short(sample_portrait: Path, short_speech: Path) -> Pair:
-    return Pair(sample_portrait.read_bytes(), short_speech.read_bytes())
 
 
 @pytest.fixture(scope="package")

@@ -66,6 +66,13 @@ def planes_of(video: bytes) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 @dataclass(frozen=True)
 class Change:
+    """Where the frames of a result are not those of its source.
+
+    Attributes:
+        num_outside: Values, luma and chroma, that differ outside of the box around the face.
+        mouth: (T,) mean difference of luma in a square around the mouth.
+    """
+
     num_outside: int
     mouth: NDArray[np.float64]
 
@@ -92,4 +99,5 @@ def change(source: bytes, result: bytes, track: FaceTrack) -> Change:
 
 
 def track_of(avatar: Path) -> FaceTrack:
+    """The track in the folder of an avatar."""
     return FaceTrack.load(avatar / "track.npz")

@@ -15,11 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import av
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.media_files import read_wav, write_film
-from tests.faults.load import Pair, form_of
+from tests.faults.load import Pair
 
 SPEECH_RATE = 16000
 
@@ -57,14 +58,17 @@ class RawUpload:
         self._body = body
 
     def send(self, num_bytes: int | None = None) -> None:
+        """Send so much more of the body, or all of it."""
         piece, self._body = self._body[:num_bytes], self._body[num_bytes:] if num_bytes else b""
         self._line.sendall(piece)
 
     def send_chunk(self, num_bytes: int) -> None:
+        """Send so much more of a chunked body."""
         piece, self._body = self._body[:num_bytes], self._body[num_bytes:]
         self._line.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
 
     def answer(self, timeout_s: float = 60.0) -> tuple[int, dict[str, str], dict[str, Any]]:
+        """Status, headers and JSON of the answer."""
         self._line.settimeout(timeout_s)
         answer = HTTPResponse(self._line)
         answer.begin()
@@ -77,8 +81,9 @@ def raw_upload(url: str, pair: Pair, headers: dict[str, str] | None = None) -> I
 
     `headers` are added, and take the place of those that tell the body's length.
     """
-    (body, kind), host = form_of(pair), urlsplit(url)
-    fields = {"Host": host.netloc, **kind, **(headers or {})}
+    form = httpx.Request("POST", f"{url}/v1/jobs", files={"video": ("v", pair.video), "audio": ("a", pair.audio)})
+    body, host = form.read(), urlsplit(url)
+    fields = {"Host": host.netloc, "Content-Type": form.headers["content-type"], **(headers or {})}
     if not {"Content-Length", "Transfer-Encoding"} & set(fields):
         fields["Content-Length"] = str(len(body))
     with socket.create_connection((str(host.hostname), int(host.port or 80)), timeout=60) as line:

@@ -18,6 +18,8 @@ from tests.waiting import wait_until
 
 @dataclass(frozen=True)
 class Hook:
+    """One request that came in."""
+
     path: str
     headers: dict[str, str]
     body: bytes
@@ -45,12 +47,14 @@ class Receiver:
     hooks: list[Hook] = field(default_factory=list)
 
     def wait(self, num_hooks: int, timeout_s: float) -> list[Hook]:
+        """The hooks, once there are that many."""
         wait_until(lambda: len(self.hooks) >= num_hooks, timeout_s)
         return self.hooks
 
 
 @contextmanager
 def receiving(port: int = 0, statuses: tuple[int, ...] = ()) -> Iterator[Receiver]:
+    """A receiver for the block."""
     receiver = Receiver("", list(statuses))
 
     class Handler(QuietHandler):

@@ -59,7 +59,11 @@ class ChainCaller:
 
 @pytest.mark.usefixtures("service_url")
 def test_call_stage_after_chain_frees_its_references() -> None:
-    caller = _deployed(ChainCaller, Next.bind())  # type: ignore[attr-defined]
+    caller: DeploymentHandle[Any] = serve.run(
+        ChainCaller.bind(Next.bind()),  # type: ignore[attr-defined]
+        name="ChainCaller",
+        route_prefix=None,
+    )
     try:
         assert caller.num_references_left.remote(5).result(timeout_s=60) == 0
     finally:
@@ -85,7 +89,7 @@ def test_it_is_a_lost_try_and_not_an_endless_one() -> None:
     assert tries == [1, 2]
 
 
-def _deployed(deployment: Any, *arguments: object) -> DeploymentHandle[Any]:
+def _deployed(deployment: Any) -> DeploymentHandle[Any]:
     """A handle of a deployment that runs as an application of its own."""
-    handle: DeploymentHandle[Any] = serve.run(deployment.bind(*arguments), name=deployment.name, route_prefix=None)
+    handle: DeploymentHandle[Any] = serve.run(deployment.bind(), name=deployment.name, route_prefix=None)
     return handle

@@ -37,9 +37,14 @@ class Made:
         return Pair(self.source, long_wav(self._speech, (num - 0.5) / FPS))
 
     def render_again(self, engine: str) -> bytes:
-        return self.caller.video(self.caller.completed(self.pair(FRAMES[engine]), JOB_S, engine=engine)["id"])
+        """The video of one more job."""
+        job_id = self.caller.accepted(self.pair(FRAMES[engine]), engine=engine)
+        job = self.caller.wait([job_id], JOB_S)[job_id]
+        assert job["status"] == "succeeded", job["error"]
+        return self.caller.video(job_id)
 
     def video(self, engine: str) -> bytes:
+        """The video of the first job."""
         if engine not in self._videos:
             self._videos[engine] = self.render_again(engine)
         return self._videos[engine]
@@ -47,6 +52,7 @@ class Made:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with weights for all engines."""
     folder = tmp_path_factory.mktemp("brought")
     bring_weights(WeightsStore(folder / "data" / "weights"), folder)
     return folder / "data"
@@ -55,8 +61,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(data: Path) -> Iterator[ServiceProcess]:
     """A service whose results are lossless and unmarked, so that what is untouched is untouched to the bit."""
-    config = config_with(data.parent, render={"crf": 0, "segment_seconds": 1.0}, labels={"invisible": False})
-    with served(data, config) as service:
+    with served(
+        data, config_with(data.parent, render={"crf": 0, "segment_seconds": 1.0}, labels={"invisible": False})
+    ) as service:
         yield service
 
 
@@ -66,6 +73,7 @@ def made(service: ServiceProcess, sample_video: Path, short_speech: Path) -> Mad
 
 
 def avatar_of(data: Path) -> Path:
+    """The only avatar's folder."""
     (folder,) = (data / "avatars").iterdir()
     return folder
 
@@ -146,15 +154,23 @@ def test_a_slow_job_is_cancelled_while_its_faces_are_made(made: Made, service: S
 
 
 @pytest.mark.endurance
-def test_a_killed_replica_costs_nothing(made: Made, service: ServiceProcess) -> None:
+def test_a_killed_replica_costs_nothing(made: Made, service: ServiceProcess, data: Path) -> None:
     pair = made.pair(63)  # two segments
-    quiet = made.caller.completed(pair, JOB_S, engine="wav2lip")["id"]
-    job_id = made.caller.rendering(pair, engine="wav2lip")
+    quiet = made.caller.accepted(pair, engine="wav2lip")
+    assert made.caller.wait([quiet], JOB_S)[quiet]["status"] == "succeeded"
+    job_id = made.caller.accepted(pair, engine="wav2lip")
+    deadline = time.monotonic() + JOB_S
+    while (job := made.caller.job(job_id))["num_frames_done"] == 0:
+        assert job["status"] not in FINAL, job
+        assert time.monotonic() < deadline, job
+        time.sleep(0.02)
     (replica,) = service.replicas("FaceSynthesis")
     replica.kill()
     at_the_kill = made.caller.job(job_id)
-    assert made.caller.result(job_id, JOB_S) == digest(made.caller.video(quiet))
+    job = made.caller.wait([job_id], JOB_S)[job_id]
     assert at_the_kill["status"] == "running" and at_the_kill["num_frames_done"] < 63
+    assert job["status"] == "succeeded", job["error"]
+    assert digest(made.caller.video(job_id)) == digest(made.caller.video(quiet))
     assert replica.pid not in {other.pid for other in service.replicas("FaceSynthesis")}
 
 
@@ -174,7 +190,12 @@ def test_musetalk_in_its_published_size(sample_video: Path, short_speech: Path, 
     with served(tmp_path / "data", config_with(tmp_path, **lossless, **slow)) as service:
         caller = Caller(service.url)
         pair = Pair(sample_video.read_bytes(), long_wav(short_speech, 1.5 / FPS))
-        videos = [caller.video(caller.completed(pair, 900, engine="musetalk")["id"]) for _ in range(2)]
+        videos = []
+        for _ in range(2):
+            job_id = caller.accepted(pair, engine="musetalk")
+            job = caller.wait([job_id], 900)[job_id]
+            assert job["status"] == "succeeded", job["error"]
+            videos.append(caller.video(job_id))
         assert digest(videos[0]) == digest(videos[1])
         seen = change(pair.video, videos[0], track_of(avatar_of(tmp_path / "data")))
         assert (len(seen.mouth), seen.num_outside) == (2, 0)

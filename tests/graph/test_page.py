@@ -33,7 +33,9 @@ def _job_ids(client: httpx.Client) -> list[str]:
     return [job["id"] for job in client.get("/v1/jobs").json()["jobs"]]
 
 
-def test_two_files_give_a_video(visitor: Visitor, client: httpx.Client, long_speech: Path, sample_video: Path) -> None:
+def test_from_two_files_to_a_video(
+    visitor: Visitor, client: httpx.Client, long_speech: Path, sample_video: Path
+) -> None:
     page = visitor.page
     assert "Drop an audio file" in visitor.text("#speech")
     visitor.picture("empty")
@@ -73,7 +75,9 @@ def test_two_files_give_a_video(visitor: Visitor, client: httpx.Client, long_spe
     assert visitor.errors == []
 
 
-def test_saved_avatar_and_languages(visitor: Visitor, client: httpx.Client, short_speech: Path, portrait: Path) -> None:
+def test_a_saved_avatar_a_portrait_and_both_languages(
+    visitor: Visitor, client: httpx.Client, short_speech: Path, portrait: Path
+) -> None:
     page = visitor.page
     page.emulate_media(color_scheme="dark")
     page.click("#language")

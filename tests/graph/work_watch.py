@@ -41,12 +41,14 @@ class WorkWatch:
         return last - since if num_still == _STILL_LOOKS else max_s
 
     def is_working(self) -> bool:
+        """Whether they work at this moment."""
         before, started = self._cpu_seconds(), time.monotonic()
         time.sleep(_LOOK_S)
         used = sum(seconds - before.get(pid, 0.0) for pid, seconds in self._cpu_seconds().items())
         return used > _BUSY_SHARE * (time.monotonic() - started)
 
     def open_files_under(self, folder: Path) -> list[str]:
+        """What these processes hold open of a folder."""
         found = []
         for process in self._processes():
             with suppress(OSError):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -28,7 +29,17 @@ def client(service: ServiceProcess) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
+def ffmpeg() -> str:
+    """An ffmpeg command, which only writes files here."""
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        pytest.skip(f"needs an ffmpeg command to write the corpus: {error}")
+
+
+@pytest.fixture(scope="module")
 def maker(repo_root: Path) -> Path:
+    """The script that writes the whole corpus."""
     path = repo_root.parent / "shared" / "eval" / "hostile" / "make_hostile.py"
     if not path.is_file():
         pytest.skip(f"needs the corpus that does not ship with the repository (looked for {path.name} in ../shared)")
@@ -42,6 +53,7 @@ def canary() -> Iterator[Canary]:
 
 
 def send_all(sender: Sender, cases: Sequence[Case]) -> list[Outcome]:
+    """Sends all cases, a few at a time, and prints how many were right."""
     start = time.monotonic()
     sender.prepare()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -56,6 +68,7 @@ def send_all(sender: Sender, cases: Sequence[Case]) -> list[Outcome]:
 
 
 def check(outcomes: Sequence[Outcome], canary: Canary, data_dir: Path) -> None:
+    """Every case is in its class, nobody was called, nothing was written where it does not belong."""
     wrong = [
         f"{outcome.case.role} {outcome.case.id}: {outcome.wrong}; {outcome.found} ({outcome.seconds:.1f} s) "
         f"{outcome.detail}"
@@ -69,19 +82,23 @@ def check(outcomes: Sequence[Outcome], canary: Canary, data_dir: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_small_corpus(client: httpx.Client, canary: Canary, data_dir: Path, samples: Path, tmp_path: Path) -> None:
-    short, face = samples / "speech_short.wav", samples / "presenter.mp4"
+def test_inputs_made_on_the_spot(
+    client: httpx.Client, canary: Canary, data_dir: Path, samples: Path, sample_video: Path, tmp_path: Path
+) -> None:
+    short = samples / "speech_short.wav"
     voice = read_wav(short)[0][:16000].astype(np.float32) / np.float32(32768)
-    cases = SmallCorpus(tmp_path, face, voice, canary.port).make()
-    check(send_all(Sender(client, short, face, tmp_path), cases), canary, data_dir)
+    cases = SmallCorpus(tmp_path, sample_video, voice, canary.port).make()
+    check(send_all(Sender(client, short, sample_video, tmp_path), cases), canary, data_dir)
     assert not Path("/tmp/hostile_name.mp4").exists()
     assert not Path("/tmp/hostile_name").exists()
 
 
 @pytest.mark.endurance
 @pytest.mark.timeout(1200)
-def test_the_whole_corpus(maker: Path, client: httpx.Client, canary: Canary, data_dir: Path, tmp_path: Path) -> None:
-    cases = make_corpus(maker, tmp_path, canary.port)
+def test_the_whole_corpus(
+    maker: Path, ffmpeg: str, client: httpx.Client, canary: Canary, data_dir: Path, tmp_path: Path
+) -> None:
+    cases = make_corpus(maker, ffmpeg, tmp_path, canary.port)
     assert len(cases) == 189
     corpus = tmp_path / "corpus"
     speech = tmp_path / "speech.wav"

@@ -20,10 +20,7 @@ from tests.faults.service_process import ServiceProcess
 from tests.faults.viewer import Viewer, live_url, made_avatar, watching
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(600)
-
 NUM_HOSTILE, NUM_AT_ONCE, ATTACK_S = (200, 40, 30) if IS_ENDURANCE else (60, 40, 8)
-KINDS = ("silence", "garbage", "too much", "vanishes", "unfinished request")
 MAX_GROWTH_BYTES = 400 * 1024**2  # LiveSession keeps up to 256 MiB of freed buffers
 
 
@@ -37,32 +34,36 @@ def _place(viewer: Viewer, state: str, after: int) -> int:
     return min(number for number, said in enumerate(viewer.events) if number > after and said.get("state") == state)
 
 
+@pytest.mark.timeout(600)
 def test_hostile_sockets_disturb_no_session(service: ServiceProcess, avatar: str, sample_pair: Pair) -> None:
     caller = Caller(service.url)
-    with watching(service.url, avatar) as viewer:
+    with watching(service, avatar) as viewer:
         viewer.until(10)
         before = _memory(service)
         job = caller.accepted(sample_pair)
         started, num_before = time.monotonic(), len(viewer.arrivals)
         with HealthProbe(service.url) as health:
-            ends = asyncio.run(_attack(live_url(service.url, avatar)))
+            ends = asyncio.run(_attack(live_url(service, avatar)))
             took_s = time.monotonic() - started
             assert caller.wait([job], 200)[job]["status"] == "succeeded"
         viewer.until(len(viewer.arrivals) + 10)
         grown = _memory(service) - before
         p99 = health.percentile(0.99)
-        chunks = len(viewer.arrivals) - num_before
-        print(f"\nlive: {dict(ends)}, {took_s = :.1f}, {grown >> 20} MiB grown, healthz {p99 = :.3f} s, {chunks = }")
+        print(
+            f"\nlive: {dict(ends)} in {took_s:.1f} s, grown by {grown / 2**20:.0f} MiB, "
+            f"health p99 {1000 * p99:.0f} ms, {len(viewer.arrivals) - num_before} chunks meanwhile"
+        )
         viewer.check_whole()
     assert ends.total() == NUM_HOSTILE
     assert grown < MAX_GROWTH_BYTES
     assert p99 < health.bound(2.5)  # 10 times what a quiet machine needs with a job and a session
-    with watching(service.url, avatar) as viewer:
+    with watching(service, avatar) as viewer:
         viewer.until(3)
 
 
+@pytest.mark.timeout(600)
 def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess, avatar: str) -> None:
-    with watching(service.url, avatar) as viewer:
+    with watching(service, avatar) as viewer:
         viewer.until(10)
         (replica,) = service.replicas("LiveSession")
         num_before, killed_at = len(viewer.arrivals), len(viewer.events) - 1
@@ -81,8 +82,9 @@ def test_a_session_outlives_the_replica_that_renders_it(service: ServiceProcess,
         viewer.check_whole()
 
 
+@pytest.mark.timeout(300)
 def test_a_client_that_shows_nothing_is_sent_little_and_closed(service: ServiceProcess, avatar: str) -> None:
-    with watching(service.url, avatar) as viewer:
+    with watching(service, avatar) as viewer:
         viewer.shows = False
         wait_until(lambda: viewer.close_code is not None)
         assert viewer.close_code == 1008
@@ -99,7 +101,7 @@ async def _attack(address: str) -> Counter[str]:
         async with turn:
             try:
                 async with asyncio.timeout(ATTACK_S):
-                    ends[await _attack_once(address, KINDS[number % len(KINDS)])] += 1
+                    ends[await _attacks[number % len(_attacks)](address)] += 1
             except (ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
                 ends[type(error).__name__] += 1
 
@@ -109,34 +111,54 @@ async def _attack(address: str) -> Counter[str]:
     return ends
 
 
-async def _attack_once(address: str, kind: str) -> str:
-    if kind == "unfinished request":
-        host, _, port = address.split("/")[2].partition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /v1/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
-        with suppress(TimeoutError):
-            await asyncio.wait_for(reader.read(100), 3)
-        writer.close()
-        return kind
+async def _says_nothing(address: str) -> str:
+    async with connect_async(address, proxy=None, compression=None) as line:
+        async for _ in line:
+            pass
+        return str(line.close_code)
+
+
+async def _sends_garbage(address: str) -> str:
     noise = random.Random(1)
     async with connect_async(address, proxy=None, compression=None) as line:
-        if kind == "silence":
-            async for _ in line:
-                pass
-        if kind == "vanishes":
-            line.transport.abort()
-            return kind
         with suppress(ConnectionClosed):
-            for _ in range(50 if kind == "garbage" else 0):
+            for _ in range(50):
                 await line.send(noise.randbytes(2000).hex())
                 await line.send(noise.randbytes(999))
-            for _ in range(20 if kind == "too much" else 0):
+        await line.wait_closed()
+        return str(line.close_code)
+
+
+async def _sends_too_much(address: str) -> str:
+    async with connect_async(address, proxy=None, compression=None) as line:
+        with suppress(ConnectionClosed):
+            for _ in range(20):
                 await line.send(bytes(4 * 1024**2))
         await line.wait_closed()
         return str(line.close_code)
 
 
+async def _vanishes(address: str) -> str:
+    async with connect_async(address, proxy=None, compression=None) as line:
+        line.transport.abort()
+    return "vanished"
+
+
+async def _never_finishes_its_request(address: str) -> str:
+    host, _, port = address.split("/")[2].partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n")
+    with suppress(TimeoutError):
+        await asyncio.wait_for(reader.read(100), 3)
+    writer.close()
+    return "unfinished"
+
+
+_attacks = (_says_nothing, _sends_garbage, _sends_too_much, _vanishes, _never_finishes_its_request)
+
+
 def _memory(service: ServiceProcess) -> int:
+    """Memory of the processes that sockets pass through."""
     total = 0
     for process in service.processes():
         with suppress(psutil.Error):

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from storage.local.api_keys import FileKeyRing
 from tests.faults.attacker import Attack, Seen, attacking
 from tests.faults.health_probe import NO_ANSWER_S, HealthProbe
 from tests.faults.load import IS_ENDURANCE, Caller, Pair
-from tests.faults.service_process import ServiceProcess, served, title_of
+from tests.faults.service_process import ServiceProcess, served
 from tests.http2_streams import dripping, unread_streams
-
-pytestmark = pytest.mark.timeout(600)
 
 HEALTHY_S = 0.25
 """p99 of /healthz and of another key's /v1/status that is promised during an attack."""
@@ -94,17 +93,24 @@ class Guarded:
         return meanwhile
 
     def _spilled_bytes(self) -> int:
+        """Bytes of the objects that Ray has spilled to the disk."""
         spilled = self._session.rglob("ray_spilled_objects*/*")
         return sum(path.stat().st_size for path in spilled if path.exists())
 
 
 def _session_folder(service: ServiceProcess) -> Path:
-    titles = " ".join(title_of(process) for process in service.processes())
-    return Path(titles.partition("--raylet_socket_name=")[2].split()[0]).parents[1]
+    """Ray's folder for the service."""
+    for process in service.processes():
+        with suppress(psutil.NoSuchProcess):
+            for argument in process.cmdline():
+                if argument.startswith("--raylet_socket_name="):
+                    return Path(argument.partition("=")[2]).parents[1]
+    raise AssertionError("no raylet runs")
 
 
 @pytest.fixture(scope="module")
 def guarded(service: ServiceProcess, data_dir: Path, portrait_pair: Pair) -> Iterator[Guarded]:
+    """The service of all hostile clients, which has API keys while these tests run."""
     with _with_keys(service, data_dir, portrait_pair) as guarded:
         yield guarded
 
@@ -122,16 +128,21 @@ def _with_keys(service: ServiceProcess, data_dir: Path, pair: Pair) -> Iterator[
 
 
 @contextmanager
-def _served(folder: Path, pair: Pair, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()) -> Iterator[Guarded]:
-    data = folder / "data"
-    with served(data, None, options, inside) as service, _with_keys(service, data, pair) as guarded:
+def _own_service(
+    folder: Path, pair: Pair, options: tuple[str, ...] = (), inside: tuple[str, ...] = ()
+) -> Iterator[Guarded]:
+    with (
+        served(folder / "data", None, options, inside) as service,
+        _with_keys(service, folder / "data", pair) as guarded,
+    ):
         yield guarded
 
 
 @pytest.mark.endurance
+@pytest.mark.timeout(600)
 def test_slow_readers(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) -> None:
     padding = SOURCE_BYTES.to_bytes(4, "big") + b"free" + bytes(SOURCE_BYTES - 8)
-    with _served(tmp_path, portrait_pair, ("--object-store-memory", "200000000")) as guarded:
+    with _own_service(tmp_path, portrait_pair, ("--object-store-memory", "200000000")) as guarded:
         job = guarded.submit(guarded.attacker, Pair(sample_pair.video + padding, sample_pair.audio)).raise_for_status()
         path, key = f"/v1/jobs/{job.json()['id']}/source", guarded.attacker
         request = f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n\r\n"
@@ -142,23 +153,29 @@ def test_slow_readers(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) ->
     assert meanwhile.seen.num_ended >= 66, "they read less than the minimum rate"
 
 
+@pytest.mark.timeout(600)
 def test_half_open_requests(guarded: Guarded) -> None:
     attack = Attack(guarded.service.url, "GET /v1/jobs HTTP/1.1\r\nHost: ", num=2060, sources=ADDRESSES)
     guarded.attack(attack).check("2,060 half-open requests")
 
 
+@pytest.mark.timeout(600)
 def test_unread_http2_streams(guarded: Guarded) -> None:
     port = urlsplit(guarded.service.url).port or 0
     with unread_streams(port, "POST", "/v1/jobs", 90) as streams, dripping(streams, every_s=5):
         guarded.attack(Attack(guarded.service.url, "", num=1)).check("90 HTTP/2 streams without a key")
 
 
-@pytest.mark.parametrize("sources", [ADDRESSES, pytest.param(("127.0.0.1",), marks=pytest.mark.endurance)])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "sources", [ADDRESSES, pytest.param(("127.0.0.1",), marks=pytest.mark.endurance)], ids=["five", "one"]
+)
 def test_bodies_without_a_key(guarded: Guarded, sources: tuple[str, ...]) -> None:
     attack = Attack(guarded.service.url, _upload(), num=600, sources=sources, drip="a" * 100, drip_s=2)
     guarded.attack(attack).check(f"600 bodies without a key from {len(sources)} addresses")
 
 
+@pytest.mark.timeout(600)
 def test_bodies_that_repeat_an_idempotency_key(guarded: Guarded) -> None:
     guarded.submit(guarded.attacker, headers={"Idempotency-Key": "one"}).raise_for_status()
     fields = f"Authorization: Bearer {guarded.attacker}\r\nIdempotency-Key: one\r\n"
@@ -167,14 +184,16 @@ def test_bodies_that_repeat_an_idempotency_key(guarded: Guarded) -> None:
 
 
 @pytest.mark.endurance
+@pytest.mark.timeout(600)
 def test_few_open_files(tmp_path: Path, portrait_pair: Pair) -> None:
-    with _served(tmp_path, portrait_pair, inside=("prlimit", "--nofile=256:256")) as guarded:
+    with _own_service(tmp_path, portrait_pair, inside=("prlimit", "--nofile=256:256")) as guarded:
         for sent in ("", "GET /v1/jobs HTTP/1.1\r\nHost: "):
             attack = Attack(guarded.service.url, sent, num=300, sources=ADDRESSES[:1])
             guarded.attack(attack).check(f"300 connections of 256 files, {len(sent)} bytes sent")
 
 
 def _upload(fields: str = "") -> str:
+    """The beginning of a submission."""
     return (
         f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: 20000000\r\n"
         "Content-Type: multipart/form-data; boundary=xx\r\n\r\n"

@@ -40,7 +40,7 @@ def change(database: Database) -> None:
 def test_write_to_a_deleted_database_fails(database: Database, path: Path, loss: str) -> None:
     database.claim()
     change(database)
-    copy = shutil.copy(path, path.with_name("copy"))
+    copy = Path(shutil.copy(path, path.with_name("copy")))
     path.unlink()
     if loss == "replaced":
         copy.rename(path)
