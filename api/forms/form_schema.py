@@ -62,15 +62,16 @@ def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def _part(field: dict[str, Any], is_required: bool) -> dict[str, Any]:
-    """Return the schema of a field as a part of a multipart form: not null, lists as JSON, optional parts empty.
+    """Return the schema of a field as a part of a multipart form: not null, lists and objects as JSON, optional parts empty.
 
     Clients send a list as several parts, and a form in a browser sends an example or default of every field.
     """
     (kind,) = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
     part = {**{name: value for name, value in field.items() if name != "anyOf"}, **kind}
-    if kind.get("type") == "array":
-        listed = {"contentMediaType": "application/json", "contentSchema": {"type": "array", "items": kind["items"]}}
-        part = {"type": "string", "title": part["title"], "description": part["description"], **listed}
+    if kind.get("type") == "array" or "properties" in kind:
+        content = {name: kind[name] for name in ("type", "items", "properties", "required") if name in kind}
+        as_text = {"contentMediaType": "application/json", "contentSchema": content}
+        part = {"type": "string", "title": part["title"], "description": field["description"], **as_text}
     return part if is_required or is_file(field) or kind.get("type") == "object" else {**part, "examples": [""]}
 
 

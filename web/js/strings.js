@@ -60,8 +60,8 @@ export const TEXTS = {
     mouth_right: ["Other corner", "另一嘴角"],
     chin: ["Chin", "下巴"],
   },
-  marksHint: ["Drag the tips of the marks to both eyes, the corners of the mouth and the chin, or use the arrow keys (with Shift: "
-    + "faster).", "将标记的尖端拖到双眼、两个嘴角和下巴，也可用方向键移动（按住 Shift 更快）。"],
+  marksHint: ["Drag the tips of the marks to the eyes, the corners of the mouth and the chin, or use the arrow keys.",
+    "将标记的尖端拖到双眼、两个嘴角和下巴，也可用方向键移动。"],
   needPoint: ["Click on the face to animate in the picture of step 2.", "请在第 2 步的画面中点选要说话的人脸。"],
   create: ["Create video", "生成视频"],
   uploading: ["Uploading… {percent} %", "正在上传… {percent}%"],
@@ -378,8 +378,7 @@ export const TEXTS = {
   },
   advice: {
     busy: ["All places are in use. Try again in a moment.", "名额已满，请稍后再试。"],
-    face_not_found: ["No face was found that can be used. Use a photo or video with a clear, frontal, well-lit face. In a drawing, "
-      + "“Change and try again” lets you mark the face.",
+    face_not_found: ["No face was found. Use a clear, frontal, well-lit face; “Change and try again” lets you mark a drawn one.",
       "未找到可用的人脸。请使用清晰、正面、光线充足的照片或视频。如果是绘画，可点击“修改后重试”并标注人脸。"],
     media_invalid: ["This file cannot be read. Try another one, for example MP4, WAV, MP3, JPEG or PNG.",
       "无法读取该文件。请换一个，例如 MP4、WAV、MP3、JPEG 或 PNG。"],

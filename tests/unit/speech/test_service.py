@@ -147,7 +147,7 @@ def test_a_text_is_accepted_without_asking_the_voice(service: MemoryService) -> 
         }
     assert again["id"] == job["id"] != other["id"]
     assert [(each.text, each.voice) for each in service.requests] == [(TEXT["text"], None), (TEXT["text"], "bf_emma")]
-    assert job["inputs"]["audio"] == "Hello there 你好"
+    assert job["inputs"]["audio"] == "Hello there, 你好"
     assert not voice.asked
 
 
