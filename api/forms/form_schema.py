@@ -64,7 +64,8 @@ def inlined_schema(kind: type[BaseModel]) -> dict[str, Any]:
 def _part(field: dict[str, Any], is_required: bool) -> dict[str, Any]:
     """Return the schema of a field as a part of a multipart form: not null, lists and objects as JSON text.
 
-    Optional parts are empty. Clients send a list as several parts, and a form in a browser sends an example or default of every field.
+    Optional parts are empty. Clients send a list as several parts, and a form in a browser sends an example or default
+    of every field.
     """
     (kind,) = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
     part = {**{name: value for name, value in field.items() if name != "anyOf"}, **kind}
