@@ -78,7 +78,7 @@ def test_batch_files_of_pairs_are_sent(tmp_path: Path, service: MemoryService, u
     with_turns = {**pair, "audio_bob": "b.wav", "out": "one.mp4"}
     diarized = {**pair, "diarization": "a.rttm", "speakers": speakers, "out": "two.mp4"}
     dubbed = {"video": "v.mp4", "subtitles": "de.srt", "speakers": speakers, "out": "three.mp4"}
-    pairs = [{**with_turns, "turns": turns}, diarized, dubbed]
+    pairs: list[dict[str, Any]] = [{**with_turns, "turns": turns}, diarized, dubbed]
     manifest.write_text("\n".join(map(json.dumps, pairs)))
     done = _run(manifest, url, "--max-in-flight", "1")
     assert done.exit_code == 0, done.output

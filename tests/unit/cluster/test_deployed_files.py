@@ -52,12 +52,13 @@ _CONTAINER = _object(
     resources=_object(requests=_RESOURCES, limits=_RESOURCES),
     volumeMounts=_list(_object("name mountPath", name=_TEXT, mountPath=_TEXT)),
 )
-_POLICY = {"fsGroupChangePolicy": {"enum": ["OnRootMismatch", "Always"]}}
+_POLICY: dict[str, Any] = {"fsGroupChangePolicy": {"enum": ["OnRootMismatch", "Always"]}}
 _CLAIM = _object("claimName", claimName=_TEXT)
 _EMPTY = _object(medium={"enum": ["", "Memory"]}, sizeLimit=_QUANTITY)
 _POD_SPEC = _object(
     "containers",
-    **{"containers": _list(_CONTAINER), "terminationGracePeriodSeconds": _COUNT},
+    containers=_list(_CONTAINER),
+    terminationGracePeriodSeconds=_COUNT,
     securityContext=_object(runAsNonRoot=_FLAG, runAsUser=_COUNT, fsGroup=_COUNT, **_POLICY),
     tolerations=_list(_object(key=_TEXT, operator={"enum": ["Exists", "Equal"]}, effect=_TEXT)),
     volumes=_list(_object("name", name=_TEXT, persistentVolumeClaim=_CLAIM, emptyDir=_EMPTY)),

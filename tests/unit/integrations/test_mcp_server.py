@@ -98,7 +98,7 @@ def test_speak_sends_background_crop_and_format(service: MemoryService, url: str
     service.outcome = "video"
     arguments = {"audio": "a.wav", "video": "v.mp4"}
     clear = {**arguments, "background": "transparent", "crop": "9:16", "format": "webm", "quality": "best"}
-    of_files = [{"background_file": "v.mp4", "wait": False}, {"background_file": "../secret.wav"}]
+    of_files: list[dict[str, Any]] = [{"background_file": "v.mp4", "wait": False}, {"background_file": "../secret.wav"}]
     calls = [clear, {**clear, "out": "result.mp4"}, *({**arguments, **each} for each in of_files)]
     done, unfit, behind, outside = _call(url, folder, *(("speak", each) for each in calls))
     assert not done.is_error, done.content

@@ -169,9 +169,9 @@ def test_front_submissions_without_keys_reach_the_queue(tmp_path: Path) -> None:
 def test_front_callers_without_a_key_get_no_event_streams(tmp_path: Path) -> None:
     is_over, followed = threading.Event(), list[int]()
 
-    def attack(path: str) -> Counter[int]:
+    def attack(front: Fronted, path: str) -> Counter[int]:
         statuses: Counter[int] = Counter()
-        with fronted.client() as client:
+        with front.client() as client:
             while not is_over.is_set():
                 statuses[client.get(path).status_code] += 1
                 time.sleep(0.04)
@@ -180,7 +180,7 @@ def test_front_callers_without_a_key_get_no_event_streams(tmp_path: Path) -> Non
     with fronted_api(tmp_path) as fronted, ThreadPoolExecutor(8) as pool, ExitStack() as stack:
         secret = fronted.new_key("one")
         path = f"/v1/jobs/{fronted.submit(secret).json()['id']}/events"
-        attacks = [pool.submit(attack, each) for each in ("/x/events", path) for _ in range(4)]
+        attacks = [pool.submit(attack, fronted, each) for each in ("/x/events", path) for _ in range(4)]
         stack.callback(is_over.set)
         client = stack.enter_context(fronted.client(secret))
         time.sleep(0.5)

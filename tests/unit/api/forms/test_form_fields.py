@@ -195,7 +195,8 @@ def test_other_request_with_same_key_is_refused(http: httpx.Client, service: Mem
 
 def test_digest_counts_a_default_that_overrides_the_avatar(http: httpx.Client) -> None:
     job_id = post(http).json()["id"]
-    for default in ({"loop": "pingpong"}, {"priority": "0"}):
+    defaults: list[dict[str, Any]] = [{"loop": "pingpong"}, {"priority": "0"}]
+    for default in defaults:
         assert post(http, **default).json()["id"] == job_id
     problem(post(http, expressiveness="1"), 422, "idempotency_key_reused")
     problem(post(http, motion="1"), 422, "idempotency_key_reused")

@@ -94,7 +94,12 @@ def test_urls_become_uploads(http: httpx.Client, service: MemoryService, web: We
 
 def test_an_empty_field_beside_the_other_counts_as_absent(http: httpx.Client, service: MemoryService, web: Web) -> None:
     url = web.url("/v.mp4")
-    fields = {"audio_url": (None, ""), "audio": ("a.wav", AUDIO), "video": (None, ""), "video_url": (None, url)}
+    fields: dict[str, Any] = {
+        "audio_url": (None, ""),
+        "audio": ("a.wav", AUDIO),
+        "video": (None, ""),
+        "video_url": (None, url),
+    }
     _is_fetched(http.post("/v1/jobs", files=fields), service)
 
 

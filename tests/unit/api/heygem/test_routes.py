@@ -79,7 +79,8 @@ def test_switches_of_a_task_are_options_of_its_job(tmp_path: Path) -> None:
             assert (options(pn=pn).loop, options(pn=pn).engine) == (loop, "warp")
         for chaofen in (1, "1"):
             assert options(chaofen=chaofen, watermark_switch=1, digital_auth=1).engine == "wav2lip:gan"
-        for number, switches in enumerate(({}, {"watermark_switch": 1}, {"digital_auth": "1"})):
+        labels: list[dict[str, object]] = [{}, {"watermark_switch": 1}, {"digital_auth": "1"}]
+        for number, switches in enumerate(labels):
             marked = options(**switches)
             assert (marked.visible_label, marked.visible_label_top) == (number == 1, number == 2)
 

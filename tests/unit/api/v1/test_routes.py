@@ -212,7 +212,7 @@ def avatar_id(scans: MemoryService, url: str) -> str:
 def test_people_are_searched_between_two_requests(http: httpx.Client, scans: MemoryService, avatar_id: str) -> None:
     first = http.get(f"/v1/avatars/{avatar_id}/people")
     assert (first.status_code, first.headers["retry-after"]) == (202, "1")
-    nothing = {"people": [], "turns": [], "audio_offset_ms": None}
+    nothing: dict[str, Any] = {"people": [], "turns": [], "audio_offset_ms": None}
     assert first.json() == {"status": "searching", "progress": 0.25, **nothing}
     second = http.get(f"/v1/avatars/{avatar_id}/people")
     assert second.status_code == 200 and "retry-after" not in second.headers

@@ -87,7 +87,8 @@ class Scanning(NoStages):
         with self.files.stored.written_folder(folder, PEOPLE_PART, PEOPLE_REPORT) as made:
             with (made / PEOPLE_PART / PEOPLE_IDENTITIES).open("wb") as file:
                 arrays: dict[str, Any] = {f"appearances-{number}": each for number, each in enumerate(APPEARANCES)}
-                np.savez(file, **arrays, **{f"first_seen-{number}": each for number, each in enumerate(PLACES)})
+                arrays |= {f"first_seen-{number}": each for number, each in enumerate(PLACES)}
+                np.savez(file, **arrays)
             for number in range(2):
                 (made / PEOPLE_PART / person_picture(number)).write_bytes(b"face %d" % number)
             write_whole(made / PEOPLE_PART / PEOPLE_REPORT, report.model_dump(mode="json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,8 @@ def test_block_measures_add_up_to_whole(warp_avatar: WarpAvatar) -> None:
 def test_measure_block_held_teeth_count_as_open(seen: str, num_open: int, warp_avatar: WarpAvatar) -> None:
     assert warp_avatar.bank is not None
     mouth, size = mouth_of(np.zeros((20, 8)), np.zeros(20)), getattr(warp_avatar.bank, seen).shape
-    smiling = replace(warp_avatar, bank=replace(warp_avatar.bank, **{seen: np.full(size, np.float32(0.06))}))
+    open_lips: dict[str, Any] = {seen: np.full(size, np.float32(0.06))}
+    smiling = replace(warp_avatar, bank=replace(warp_avatar.bank, **open_lips))
     measures = measure_block(smiling, mouth, make_plan(smiling, mouth, 0, np.zeros(20)))
     assert measures.num_open_in_silence == num_open  # landmarks say how to close the lips, pixels do not
     assert not measures.source.shows_closed_mouth
