@@ -361,11 +361,11 @@ def test_failed_job_among_200_is_retried(browser: Any, url: str, service: Memory
     assert page.evaluate(tiles) == 200 and page.is_hidden("#more")
     page.focus("#jobs li:last-child button")
     visitor.until("document.querySelector('#jobs li:last-child img')?.naturalWidth")
-    assert "No face was found that can be used." in visitor.text("#jobs li:last-child")
+    assert "No face was found." in visitor.text("#jobs li:last-child")
     page.keyboard.press("Enter")
     visitor.until_status("failed")
     assert page.evaluate("document.activeElement.id") == "stage-title"
-    assert visitor.text("#stage [role=alert]").startswith("No face was found that can be used. Use a photo")
+    assert visitor.text("#stage [role=alert]").startswith("No face was found. Use a clear")
     assert page.is_hidden("#stage details p")
     page.click("#stage details summary")
     assert visitor.text("#stage details p") == "Found no face: searched 75 frames"
