@@ -46,7 +46,7 @@ def _drawing(path: Path) -> Path:
     return path
 
 
-def test_build_with_marked_face_moves_only_the_mouth_of_a_drawing(tmp_path: Path) -> None:
+def test_build_with_marked_face_moves_mouth_of_a_drawing(tmp_path: Path) -> None:
     config = PipelineConfig(data_dir=tmp_path)
     files, key = open_files(config), "0" * 32
     (tmp_path / source_key(key)).parent.mkdir(parents=True)
