@@ -1,8 +1,8 @@
 """Moves the eyes of a portrait: the irises follow the gaze, and the upper lid moves down over a closing eye.
 
-The coordinate frame of an eye has its x axis through the corners. Lids move vertically: the skin between brow and
-lashes stretches down and covers the eye; the lower lid rises slightly. Irises move between the lids, which stay in
-place, and the white of the eye stretches.
+The coordinate frame of an eye has its x axis through the corners. Lids move vertically: the crease above the eye stays
+in place, the skin between it and the lashes stretches down and covers the eye, and the lower lid rises. Irises move
+between the lids, which stay in place, and the white of the eye stretches.
 """
 
 from __future__ import annotations
@@ -26,23 +26,25 @@ _EYES: Final = (
 _STEPS: Final = (1, 2, 2)  # luma pixels per pixel of Y, U and V
 _MIN_OPENING: Final = 0.12  # of the eye's width: less is an eye that is already closed
 _MIN_WIDTH: Final = 0.12  # eye distances: less is an eye turned away
-_LOWER_RISE: Final = 0.12  # of the opening
+_LOWER_RISE: Final = 0.25  # of the opening: lashes of a closed eye lie on a flat line, not on the lower lid of an open one
+_ABOVE_CREASE: Final = 0.3  # of the way from the crease to the brow: where the skin that moves begins
 _LOWER_REACH: Final = 0.16  # eye distances below the lower lid edge that rise with it
 _OVERLAP: Final = 0.012  # eye distances that the lashes of a closed eye overlap the lower lid edge
-_LOWER_LINE: Final = 0.012  # eye distances from the mesh's lower lid to the end of the visible white of the eye
+_LOWER_LINE: Final = 0.016  # eye distances from the mesh's lower lid to the end of the visible white of the eye
 _LASHES: Final = 0.045  # eye distances above the edge that keep their shape
 _LASH_PART: Final = 0.5  # upper bound as a share of the lid, for low brows
-_MIN_LID: Final = 0.06  # eye distances between brow and edge
+_MIN_LID: Final = 0.06  # eye distances between the end of the skin that moves and the edge
 _ABOVE_LASHES: Final = 0.2  # of the skin's height
 _FULL_DROP: Final = 0.06  # eye distances: a lid lowered this far is fully smoothed
 _SKIN_BLUR: Final = 0.035  # eye distances along the lid
-# The lid unfolds from the strip above the lashes and has its colour, make-up included: compared with five real blinks,
-# a and b of the strip are off by 3, those of the skin below the eye by 6.
-_STRIP: Final = np.linspace(0.7, 1.0, 7)  # places of the strip between brow (0) and lashes (1)
+# The lid unfolds from the strip above the lashes and has its colour, make-up included. Compared with sixteen real blinks
+# of twelve people; see docs/experiments.md.
+_STRIP: Final = np.linspace(0.0, 0.7, 7)  # places of the strip between the top of the skin (0) and the lashes (1)
 _BRIGHT: Final = 70  # percentile of its luma; darker are lashes and the crease
-_TO_LIGHT: Final = 0.9  # of the way from the shade of the brow to the brightness of the skin below the eye
+_TO_LIGHT: Final = 0.7  # of the way from the shade of the brow to the brightness of the skin below the eye
 _MAX_LIGHT: Final = 1.08  # of that brightness: excludes reflections in glasses
-_TONE_SHARE: Final = 0.85  # by which it replaces the stretched skin, fully from this place on: above are brow and rims
+_MAX_GAIN: Final = 1.6  # by which brighter skin is more saturated
+_TONE_SHARE: Final = 0.7  # by which it replaces the stretched skin, fully from this place on: above are crease and rims
 _FULL_TONE: Final = 0.8
 _BULGE, _LASH_SHADE = 0.12, 0.12  # shares by which the middle of the lid is brighter, and its edge darker
 _UNDER: Final = 0.07  # eye distances from the lower lid to the skin below the eye
@@ -76,7 +78,7 @@ class _Curves(NamedTuple):
     """Lines of one eye at its columns, in pixels below the line through the corners; (C,) each."""
 
     columns: NDArray[np.float64]
-    top: NDArray[np.float64]
+    top: NDArray[np.float64]  # where the skin that moves begins
     lashes: NDArray[np.float64]  # where the skin ends and the lashes begin
     edge: NDArray[np.float64]  # where lid and lashes end and the eye begins
     lower: NDArray[np.float64]
@@ -112,7 +114,7 @@ class _Eye:
         top, crease, upper, lower = (self._curve(points[list(line)], columns) for line in ids)
         self._opening = float((lower - upper).max()) / self._width
         edge = upper + self._lash_share(still.y, columns, upper, crease) * (crease - upper)
-        top = np.minimum(top, edge - _MIN_LID * unit)
+        top = np.minimum(crease + _ABOVE_CREASE * (top - crease), edge - _MIN_LID * unit)
         lashes = edge - np.minimum(_LASHES * unit, _LASH_PART * (edge - top))
         below = _LOWER_LINE * unit * np.sin(np.pi * columns / self._width)  # zero at the corners
         self._curves = _Curves(columns, top, lashes, edge, np.maximum(lower + below, edge))
@@ -266,9 +268,11 @@ class _Eye:
         bright = np.percentile(strip[0], _BRIGHT, axis=0)
         is_skin = strip[0] >= np.median(strip[0], axis=0)
         below = taken((lower + _UNDER * self._unit)[None], 0)[0]
-        colours = (np.average(plane, axis=0, weights=is_skin) for plane in strip[1:])
+        shade, *colours = (np.average(plane, axis=0, weights=is_skin) for plane in strip)
         light = np.maximum(bright, bright + _TO_LIGHT * (below - bright)).clip(max=_MAX_LIGHT * below)
-        return [_smooth(tone, len(columns)) for tone in (light, *colours)]
+        gain = (light / shade.clip(1)).clip(max=_MAX_GAIN)  # the chroma of a surface is proportional to its luma
+        brighter = (128 + gain * (colour - 128) for colour in colours)
+        return [_smooth(tone, len(columns)) for tone in (light, *brighter)]
 
     def _lash_share(
         self,
