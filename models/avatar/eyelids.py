@@ -26,7 +26,7 @@ _EYES: Final = (
 _STEPS: Final = (1, 2, 2)  # luma pixels per pixel of Y, U and V
 _MIN_OPENING: Final = 0.12  # of the eye's width: less is an eye that is already closed
 _MIN_WIDTH: Final = 0.12  # eye distances: less is an eye turned away
-_LOWER_RISE: Final = 0.25  # of the opening: lashes of a closed eye lie on a flat line, not on the lower lid of an open one
+_LOWER_RISE: Final = 0.25  # of the opening, so that the lashes of a closed eye lie on a flat line
 _ABOVE_CREASE: Final = 0.3  # of the way from the crease to the brow: where the skin that moves begins
 _LOWER_REACH: Final = 0.16  # eye distances below the lower lid edge that rise with it
 _OVERLAP: Final = 0.012  # eye distances that the lashes of a closed eye overlap the lower lid edge
@@ -37,8 +37,8 @@ _MIN_LID: Final = 0.06  # eye distances between the end of the skin that moves a
 _ABOVE_LASHES: Final = 0.2  # of the skin's height
 _FULL_DROP: Final = 0.06  # eye distances: a lid lowered this far is fully smoothed
 _SKIN_BLUR: Final = 0.035  # eye distances along the lid
-# The lid unfolds from the strip above the lashes and has its colour, make-up included. Compared with sixteen real blinks
-# of twelve people; see docs/experiments.md.
+# The lid unfolds from the strip above the lashes and has its colour, make-up included. The figures were chosen on 16 real
+# blinks (docs/experiments.md).
 _STRIP: Final = np.linspace(0.0, 0.7, 7)  # places of the strip between the top of the skin (0) and the lashes (1)
 _BRIGHT: Final = 70  # percentile of its luma; darker are lashes and the crease
 _TO_LIGHT: Final = 0.7  # of the way from the shade of the brow to the brightness of the skin below the eye
