@@ -37,8 +37,8 @@ _MIN_LID: Final = 0.06  # eye distances between the end of the skin that moves a
 _ABOVE_LASHES: Final = 0.2  # of the skin's height
 _FULL_DROP: Final = 0.06  # eye distances: a lid lowered this far is fully smoothed
 _SKIN_BLUR: Final = 0.035  # eye distances along the lid
-# The lid unfolds from the strip above the lashes and has its colour, make-up included. The figures were chosen on 16 real
-# blinks (docs/experiments.md).
+# The lid unfolds from the strip above the lashes and has its colour, make-up included. The figures were chosen on 16
+# real blinks (docs/experiments.md).
 _STRIP: Final = np.linspace(0.0, 0.7, 7)  # places of the strip between the top of the skin (0) and the lashes (1)
 _BRIGHT: Final = 70  # percentile of its luma; darker are lashes and the crease
 _TO_LIGHT: Final = 0.7  # of the way from the shade of the brow to the brightness of the skin below the eye
