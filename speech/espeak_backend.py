@@ -41,7 +41,7 @@ class EspeakBackend:
 
     def __init__(self, settings: TtsConfig) -> None:
         self._settings = settings
-        self._versions: dict[tuple[str, int], str] = {}  # by path and modification time of the program
+        self._printed: dict[tuple[str, int, str], str] = {}  # by path and modification time of the program, and option
 
     async def synthesize(self, text: str, voice: str) -> AsyncGenerator[bytes]:
         """Yield a 22.05 kHz WAV file, deterministic; see `speech.service.TtsBackend`."""
@@ -84,19 +84,39 @@ class EspeakBackend:
 
     async def identity(self, voice: str) -> str:
         """Return the voice with the version of espeak-ng; see `speech.service.TtsBackend`."""
-        program = shutil.which(_PROGRAM)
-        if program is None:
-            return voice
-        state = program, os.stat(program).st_mtime_ns
-        if state not in self._versions and (version := await _output("--version")):
-            self._versions = {state: version}
-        return f"{voice}\n{self._versions.get(state)}"
+        return f"{voice}\n{await self._output('--version')}"
 
     async def voices(self) -> list[str]:
-        """Return a voice per installed language; none without espeak-ng."""
-        _, *lines = (await _output("--voices")).splitlines() or [""]
+        """Return a voice per installed language; none without espeak-ng.
+
+        Raises:
+            VoiceError: The program does not answer in time.
+        """
+        _, *lines = (await self._output("--voices")).splitlines() or [""]
         languages = (line.split()[1] for line in lines if len(line.split()) > 1)
         return list(dict.fromkeys(PREFIX + each for each in languages if _LANGUAGE.fullmatch(each)))
+
+    async def _output(self, option: str) -> str:
+        """Return what the program prints; nothing if it is not installed or cannot be run.
+
+        Raises:
+            VoiceError: It does not answer in time, as on a busy machine.
+        """
+        program = shutil.which(_PROGRAM)
+        if program is None:
+            return ""
+        try:
+            state = program, os.stat(program).st_mtime_ns, option
+            if state not in self._printed:
+                async with asyncio.timeout(_LIST_S), _running(program, option) as process:
+                    output = await _exchange(process, b"", _PIECE_BYTES)
+                self._printed = {key: text for key, text in self._printed.items() if key[:2] == state[:2]}
+                self._printed[state] = output.decode(errors="replace")
+            return self._printed[state]
+        except TimeoutError as error:
+            raise VoiceError(f"{_PROGRAM} {option} timed out after {_LIST_S:g} s.") from error
+        except OSError:
+            return ""
 
 
 def language_of(voice: str) -> str | None:
@@ -115,18 +135,6 @@ def speakers_of(voices: Sequence[str]) -> list[str]:
 def is_installed() -> bool:
     """Whether the program exists on this machine."""
     return shutil.which(_PROGRAM) is not None
-
-
-async def _output(option: str) -> str:
-    """Return what the program prints; nothing if it is not installed or fails."""
-    program = shutil.which(_PROGRAM)
-    if program is None:
-        return ""
-    try:
-        async with asyncio.timeout(_LIST_S), _running(program, option) as process:
-            return (await _exchange(process, b"", _PIECE_BYTES)).decode(errors="replace")
-    except (TimeoutError, OSError, VoiceError):
-        return ""
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
 from jobs.speech_messages import ChosenVoices, VoiceRequest
 from media.phones import read_closures
 from media.probe import probe_audio
-from speech import package_backend
+from speech import espeak_backend, package_backend
 from speech.espeak_backend import EspeakBackend
 from speech.local_backend import LocalBackend
 from tests.unit.api_server import MemoryService, api_client
@@ -67,10 +67,14 @@ def _said(backend: EspeakBackend | LocalBackend, text: str, voice: str) -> bytes
 
 
 def _error(program: Path, code: str, settings: TtsConfig) -> LipwrightError:
-    program.write_text(f"#!{sys.executable} -IS\nimport sys, time\n{code}\n")
+    _write(program, code)
     with pytest.raises(LipwrightError) as caught:
         _said(EspeakBackend(settings), "Guten Tag.", "espeak:de")
     return caught.value
+
+
+def _write(program: Path, code: str) -> None:
+    program.write_text(f"#!{sys.executable} -IS\nimport sys, time\n{code}\n")
 
 
 @needs_espeak
@@ -185,6 +189,18 @@ def test_espeak_that_hangs_is_stopped(fake: Path) -> None:
     assert isinstance(error, StageTimeoutError)
     running = [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(fake).encode() in _read(each)]
     assert not running
+
+
+def test_check_voice_with_busy_espeak_is_a_voice_error(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = EspeakBackend(TtsConfig())
+    _write(fake, "time.sleep(60)")
+    with monkeypatch.context() as patched, pytest.raises(VoiceError, match="timed out"):
+        patched.setattr(espeak_backend, "_LIST_S", 0.5)
+        asyncio.run(backend.check_voice("espeak:de"))
+    _write(fake, "print('Pty Language\\n 5 de')")
+    asyncio.run(backend.check_voice("espeak:de+f2"))
+    with pytest.raises(OptionError, match="'espeak:tlh' is not installed"):
+        asyncio.run(backend.check_voice("espeak:tlh"))
 
 
 def test_espeak_that_writes_without_end_is_stopped(fake: Path) -> None:
