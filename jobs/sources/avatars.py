@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from config import PipelineConfig
 from errors import (
@@ -78,7 +79,7 @@ class Avatars:
         self._config, self._stages, self._table, self._files = config, stages, table, files
         self._analyses: SingleFlight[_AnalysisKey, None] = SingleFlight()
         self._composing: SingleFlight[str, None] = SingleFlight()
-        self._tracking: dict[str, asyncio.Lock] = {}
+        self._tracking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of avatars that are tracked
         self._pinned: dict[str, float] = {}  # until when, by the monotonic clock
         self._people = People(config, stages, table, files)
         self._mattes = Mattes(config, stages, files)
@@ -229,8 +230,12 @@ class Avatars:
         except LipwrightError as error:
             cause = await self.explain_input_error(key, error)
             await asyncio.to_thread(self._files.delete_tracks, key)  # frees space for the row on a full disk
-            await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
+            await self.record_failure(key, cause)
             raise cause from error
+
+    async def record_failure(self, key: str, error: LipwrightError) -> None:
+        """Record the error that ended the analysis of avatar `key`, for callers that wait for it."""
+        await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(error))
 
     async def explain_input_error(self, key: str, error: LipwrightError) -> LipwrightError:
         """Return the error, or a StoredFileError if the stored source or reference picture was lost or damaged."""
