@@ -455,7 +455,7 @@ class JobRun:
     async def _update(self, **fields: object) -> None:
         table = self._services.table
         if isinstance(progress := fields.get("progress"), float):
-            begin = SPOKEN_SHARE if self._job.spec is not None and self._job.spec.has_texts else 0.0
+            begin = SPOKEN_SHARE if self._job.spec.has_texts else 0.0
             fields["progress"] = begin + (1 - begin) * progress
         await table.run_in_thread(table.update_job, self._job.id, **fields)
 
