@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +13,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
+from jobs.fair_queue import run_in_thread
 from jobs.messages import ProbeResult
 from media.cancel_token import CancelToken
 from media.decoding.upload_probe import UploadProbe
@@ -46,7 +46,7 @@ class MediaProbe(StageReplica):
             StageTimeoutError: Opening both took longer than `limits.open_timeout_s`.
         """
         with ExitStack() as held:
-            paths, probes = await asyncio.to_thread(self._enter, (video, audio), held)
+            paths, probes = await run_in_thread(lambda token: self._enter((video, audio), held))
 
             def work(token: CancelToken) -> ProbeResult:
                 info = probes.run(probe_video, paths[video], token) if video is not None else None
