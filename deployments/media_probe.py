@@ -27,7 +27,7 @@ _GRACE_S: Final = 5.0
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class MediaProbe(StageReplica):
-    """Opens files in decoder processes and returns their properties."""
+    """Opens files in decoder processes and returns their properties; see `jobs.ports.Stages.probe`."""
 
     def __init__(self, config: PipelineConfig) -> None:
         """Start a decoder process."""
@@ -38,13 +38,6 @@ class MediaProbe(StageReplica):
 
     @stage_method
     async def probe(self, video: str | None, audio: str | None) -> ProbeResult:
-        """Inspect inputs, given by their keys.
-
-        Raises:
-            MediaError: An input cannot be used.
-            MediaLimitError: An input exceeds a limit.
-            StageTimeoutError: Opening both took longer than `limits.open_timeout_s`.
-        """
         with ExitStack() as held:
             paths, probes = await run_in_thread(lambda token: self._enter((video, audio), held))
 
