@@ -331,7 +331,7 @@ class JobDirector:
     async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
         self._election.check()
         await self._clips.delete(avatar_id, name, owner)
-        await self._sweep_avatars()
+        await self._avatars.try_sweep()
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         return await self._in_table(self._table.get_avatar, avatar_id, owner)
@@ -391,12 +391,7 @@ class JobDirector:
         async with self._avatars.folder_lock:
             await self._in_table(self._forget_avatar, avatar)
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
-        await self._sweep_avatars()
-
-    async def _sweep_avatars(self) -> None:
-        """Delete what belonged to a deleted avatar or clip."""
-        with suppress(LipwrightError):  # it is swept later
-            await self._avatars.sweep()
+        await self._avatars.try_sweep()  # of its clips
 
     def _forget_avatar(self, avatar: AvatarRecord) -> None:
         keys = {avatar.key, *self._table.avatars_belonging_to(avatar.key)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from errors import LipwrightError, UnavailableError
+from errors import LipwrightError, UnavailableError, internal_error
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatars import Avatars
 from jobs.usage import counted_compute
@@ -73,6 +73,7 @@ class AvatarAnalyses:
             await self._avatars.ensure(key, engine, ignore_progress)
         except UnavailableError:
             raise
-        except LipwrightError as error:
-            logger.warning("analysis of avatar %s failed: %s", key, error)
-            await self._avatars.record_failure(key, error)
+        except Exception as error:
+            cause = error if isinstance(error, LipwrightError) else internal_error("the analysis failed", error)
+            logger.warning("analysis of avatar %s failed: %s", key, cause, exc_info=cause is not error)
+            await self._avatars.record_failure(key, cause)

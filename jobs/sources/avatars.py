@@ -219,7 +219,7 @@ class Avatars:
 
     async def _analyse(self, wanted: _AnalysisKey, avatar: AvatarRef, report: Progress) -> None:
         await self._finish(wanted.key, lambda: self._make(wanted, avatar, report))
-        await self.sweep()
+        await self.try_sweep()
 
     async def _finish(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do a part of the analysis of an avatar, with retries; record the error that ends it."""
@@ -360,6 +360,11 @@ class Avatars:
     async def sweep(self) -> None:
         """Evict cached avatars beyond the limit, the least recently used first."""
         await self._evict(self._config.jobs.max_cached_avatars)
+
+    async def try_sweep(self) -> None:
+        """Sweep after other work, which succeeds even if this fails: the next periodic sweep repeats it."""
+        with suppress(OSError, LipwrightError):
+            await self.sweep()
 
     async def evict_oldest(self) -> bool:
         """Evict the least recently used cached avatar to free disk space; returns False if all are needed."""

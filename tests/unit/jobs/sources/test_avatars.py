@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import FaceNotFoundError, MediaError, StoredFileError, UnavailableError
+from errors import FaceNotFoundError, MediaError, StorageFullError, StoredFileError, UnavailableError
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
 from jobs.model.base import new_id
 from jobs.single_flight import ignore_progress
@@ -264,3 +264,26 @@ async def test_analyses_of_a_lost_source_record_the_error(bench: Bench) -> None:
     error = bench.row().error
     assert error is not None and error.code == "stored_file_lost"
     assert bench.table.analysing_avatars() == []
+
+
+async def test_analyses_with_unexpected_error_record_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.table.update_avatar(bench.key, analyse_on_create=True)
+
+    async def fail(*arguments: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(bench.avatars, "ensure", fail)
+    analyses = AvatarAnalyses(bench.avatars, bench.table, "warp", asyncio.Semaphore(1))
+    await analyses.resume()
+    await until(lambda: not analyses.num_running)
+    error = bench.row().error
+    assert error is not None and error.code == "internal", "and it is not analysed again and again"
+
+
+def test_ensure_whose_sweep_fails_returns_the_avatar(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        raise StorageFullError("The disk is full.")
+
+    monkeypatch.setattr(bench.avatars, "sweep", fail)
+    bench.ensure("warp")
+    assert bench.row().status is AvatarStatus.READY
