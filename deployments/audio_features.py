@@ -26,7 +26,7 @@ from storage.state import open_files
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class AudioFeatures(StageReplica):
-    """Holds the audio encoders of engines; one call is one block of speech."""
+    """Holds the audio encoders of engines; one call is one block of speech, or `jobs.ports.Stages.prepare_speech`."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's audio encoder, so that the first job does not wait for it."""
@@ -45,15 +45,6 @@ class AudioFeatures(StageReplica):
     async def prepare_speech(
         self, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
-        """Decode audio to the 16 kHz mono file `speech`, completely or not at all, and measure its level.
-
-        Files are given by their keys. A single file gives a track of its own length, which `claimed_seconds`, its
-        length according to the probe, limits; parts give one of `claimed_seconds`.
-
-        Raises:
-            MediaError: A file contains no decodable audio.
-            MediaLimitError: A file is longer than allowed.
-        """
         limits = self._config.limits
         timeout_s = self._config.jobs.sound_timeout_s(min(claimed_seconds, limits.max_audio_seconds))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +13,7 @@ from ray import serve
 
 from config import PipelineConfig
 from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
+from jobs.fair_queue import run_in_thread
 from jobs.messages import ProbeResult
 from media.cancel_token import CancelToken
 from media.decoding.upload_probe import UploadProbe
@@ -27,7 +27,7 @@ _GRACE_S: Final = 5.0
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class MediaProbe(StageReplica):
-    """Opens files in decoder processes and returns their properties."""
+    """Opens files in decoder processes and returns their properties; see `jobs.ports.Stages.probe`."""
 
     def __init__(self, config: PipelineConfig) -> None:
         """Start a decoder process."""
@@ -38,15 +38,8 @@ class MediaProbe(StageReplica):
 
     @stage_method
     async def probe(self, video: str | None, audio: str | None) -> ProbeResult:
-        """Inspect inputs, given by their keys.
-
-        Raises:
-            MediaError: An input cannot be used.
-            MediaLimitError: An input exceeds a limit.
-            StageTimeoutError: Opening both took longer than `limits.open_timeout_s`.
-        """
         with ExitStack() as held:
-            paths, probes = await asyncio.to_thread(self._enter, (video, audio), held)
+            paths, probes = await run_in_thread(lambda token: self._enter((video, audio), held))
 
             def work(token: CancelToken) -> ProbeResult:
                 info = probes.run(probe_video, paths[video], token) if video is not None else None

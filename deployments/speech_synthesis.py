@@ -25,7 +25,10 @@ from storage.state import open_store
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class SpeechSynthesis(StageReplica):
-    """Speaks texts with the configured voices, which run in processes or servers of their own."""
+    """Speaks texts with the configured voices, which run in processes or servers of their own.
+
+    `jobs.ports.Stages` describes the methods for jobs.
+    """
 
     def __init__(self, config: PipelineConfig) -> None:
         """Load nothing: a service that speaks no texts pays nothing for voices."""
@@ -54,25 +57,20 @@ class SpeechSynthesis(StageReplica):
 
     @stage_method
     async def speak(self, text: str, voice: str | None, owner: str | None, folder: str) -> SpokenCue:
-        """Return the cue with a text, whose file is then in `folder`; see `CueSpeaker.speak`."""
         return await self._speaker.speak(text, voice, owner, folder)
 
     @stage_method
     async def record_speech(self, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
-        """Fit cues into their slots and write them to the FLAC file `out`; see `CueRecorder.record`."""
         return await self._threads.run(partial(self._recorder.record, cues, out), record_timeout_s(self._config, cues))
 
     @stage_method
     async def transcribe(self, video: str, owner: str | None) -> list[Cue]:
-        """Return what is said in a video; see `Transcriber.transcribe`."""
         return await when_reachable(partial(self._transcriber.transcribe, owner, video, None))
 
     @stage_method
     async def translate(self, cues: Sequence[Cue], language: str) -> list[TranslatedCue]:
-        """Return cues in another language; see `Transcriber.translate`."""
         return await when_reachable(partial(self._transcriber.translate, cues, language_name(language)))
 
     @stage_method
     async def choose_voices(self, requests: Sequence[VoiceRequest], language: str | None) -> ChosenVoices:
-        """Return the voices of texts; see `speech.voice_choice.choose_voices`."""
         return await choose_voices(self._tts, requests, language)

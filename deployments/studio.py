@@ -35,7 +35,10 @@ from telemetry.log_context import current_context
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class Studio(StageReplica):
-    """Renders and joins segments. A call reads nothing but its arguments' files, and writes one encoded file."""
+    """Renders and joins segments; `jobs.ports.Stages` describes the methods.
+
+    A call reads nothing but its arguments' files, and writes one encoded file.
+    """
 
     def __init__(
         self,
@@ -60,20 +63,10 @@ class Studio(StageReplica):
 
     @stage_method
     async def copyable_keys(self, source: SourceVideo) -> list[int]:
-        """Return the frames before which a copy of the source may start or end; empty if it cannot be copied."""
         return await self._run(lambda token: self._copier.keys(source, token), source.info.num_frames)
 
     @stage_method
     async def render(self, request: SegmentRequest, out: str, watermark: SegmentWatermark) -> RenderedSegment:
-        """Render one segment, source frames with generated faces, into a file, or copy it from the source.
-
-        Crops are sent to FaceSynthesis in a window of un-awaited calls: while one chunk waits for its faces or is
-        encoded, the next one is decoded. Patches are pasted back in order. The encoded segment is written to the key
-        `out`, completely or not at all.
-
-        Raises:
-            StorageFullError: The disk has no room for the segment.
-        """
         index, silent_motion = request.source_index, RunningStats()
         if request.is_copy:
             start, stop = int(index[0]), int(index[-1]) + 1
@@ -85,15 +78,6 @@ class Studio(StageReplica):
 
     @stage_method
     async def fit_background(self, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str) -> str:
-        """Write a background for live sessions of an avatar, whose source is `shown`, to the key `out`.
-
-        Returns:
-            SHA-256 of the file, hexadecimal.
-
-        Raises:
-            MediaError: The background cannot be decoded.
-            StorageFullError: The disk has no room for it.
-        """
         num_frames = fitted_info(background.info, shown, after_end).num_frames
         return await self._run(
             lambda token: self._backgrounds.fit(background, shown, after_end, out, token), num_frames
@@ -108,7 +92,6 @@ class Studio(StageReplica):
         source: SourceVideo,
         output: OutputInfo,
     ) -> None:
-        """Join finished segments, add the caller's audio and label the result; see `ResultWriter.write`."""
         await self._run(
             lambda token: self._results.write(segments, speech, out, source, output, token), output.num_frames
         )

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager, suppress
 from datetime import date
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any
+from weakref import WeakValueDictionary
 
 from config import PipelineConfig
-from errors import LipwrightError, NotFoundError, StateError, StorageFullError, UnavailableError
-from jobs.admission import Admission, AdmissionController, AdmitRequest, QueueState
+from errors import LipwrightError, NotFoundError, StateError
+from jobs.admission import Admission, AdmissionController, AdmitRequest
+from jobs.disk_space import DiskSpace
 from jobs.drafts import Drafts
 from jobs.housekeeping import Housekeeping
 from jobs.key_limits import KeyPolicies, LimitChecks
@@ -30,7 +32,6 @@ from jobs.requests import (
     AvatarRequest,
     BackgroundRequest,
     ClipRequest,
-    ReplicaStatus,
     RequestContext,
     ServiceStatus,
     service_status,
@@ -40,13 +41,14 @@ from jobs.scheduler import JobScheduler
 from jobs.segments.kept import KeptSegments
 from jobs.segments.limiter import SegmentLimiter
 from jobs.services import JobServices
-from jobs.single_flight import ignore_progress
+from jobs.sources.analyses import AvatarAnalyses
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.clips import Clips
 from jobs.sources.live_avatars import LiveAvatars
 from jobs.submission import Submissions
+from jobs.upkeep import ReplicaCounts, Upkeep
 from jobs.usage import StoredBytes, counted_compute, usage_rows
 from jobs.webhooks import Webhooks
 from models.engines.catalog import EngineCatalog
@@ -56,24 +58,12 @@ from storage.cues import open_cues
 from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord
 from storage.state import open_keys, open_store, open_table, webhook_secrets
 from storage.token_sessions import TokenSessions
-from telemetry import metrics
 from telemetry.log_context import CallContext, call_context, current_trace
-from telemetry.tracing import span, trace_of_id
+from telemetry.tracing import trace_of_id
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_UPKEEP_PERIOD_S = 5.0
 _FOLLOWER_POLL_S = 1.0
-
-
-class ReplicaCounts(Protocol):
-    """Reports how many replicas of each deployment run."""
-
-    async def read(self) -> dict[str, ReplicaStatus]:
-        """Return the replicas by deployment."""
 
 
 class JobDirector:
@@ -96,7 +86,7 @@ class JobDirector:
         check_texts: Callable[[Sequence[str]], None] = lambda texts: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._changed: dict[str, asyncio.Event] = {}
+        self._changed: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # of jobs that are waited for
         services = self._open_services(config, stages, engines)
         self._submissions = Submissions(services, self._admission, check_texts)
         self._election = LeaderElection(
@@ -111,9 +101,14 @@ class JobDirector:
         self._revisions = Revisions(services, self._submissions, check_texts)
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
-        self._analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
-        self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, services.engines, self._analysing)
+        analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
+        self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, services.engines, analysing)
+        self._analyses = AvatarAnalyses(self._avatars, self._table, config.engine, analysing)
         self._kept_segments = KeptSegments(config.jobs.max_revision_bytes, self._table, self._files)
+        self._space = DiskSpace(self._files, self._kept_segments, self._avatars, config.jobs.min_free_bytes)
+        self._upkeep = Upkeep(
+            self._scheduler, self._analyses, self._admission, self._limiter, self._table, self._space, replicas
+        )
         self._housekeeping = Housekeeping(
             config.jobs,
             self._table,
@@ -131,7 +126,7 @@ class JobDirector:
         self, config: PipelineConfig, stages: Stages, engines: Mapping[str, str | EngineClass]
     ) -> JobServices:
         """Open the files and the table, and make what works on them."""
-        self._limits, self._engine, self._stages = config.jobs, config.engine, stages
+        self._limits, self._stages = config.jobs, stages
         self._files = open_store(config)
         policies = KeyPolicies(open_keys(config.state, config.data_dir))
         self._table = open_table(config.state, self._files, self._announce, policies.weight_of)
@@ -166,11 +161,8 @@ class JobDirector:
         self._election_loop = self._in_background(self._election.run())
 
     async def _on_elected(self) -> None:
-        """Resume every unfinished analysis and start the periodic work, which also resumes unfinished jobs."""
-        with suppress(UnavailableError):
-            for avatar in await self._in_table(self._table.analysing_avatars):
-                self._in_background(self._analyse(avatar))
-        loops = (self._housekeeping.run(), self._webhooks.run(), self._upkeep())
+        """Start the periodic work, which also resumes unfinished jobs and analyses."""
+        loops = (self._housekeeping.run(), self._webhooks.run(), self._upkeep.run())
         self._loops = [self._in_background(loop) for loop in loops]
 
     async def _on_leadership_lost(self) -> None:
@@ -178,9 +170,10 @@ class JobDirector:
         for task in self._tasks - {self._election_loop}:
             task.cancel()
         self._loops = []
+        self._analyses.stop()
         self._avatars.stop()
         await self._scheduler.stop_all()
-        self._report_load(QueueState(0, 0, 0, 0, 0))  # the load is that of the leader
+        self._upkeep.report_no_load()
 
     async def stop(self) -> None:
         """Stop the election and release the lease."""
@@ -213,13 +206,13 @@ class JobDirector:
         self._election.check()
         await self._in_table(self._table.database.check_claim)  # before reading a body that could not be stored
         await asyncio.to_thread(self._checks.measure, request.owner)
-        return await self._with_space(self._in_table, self._admission.admit, request)
+        return await self._space.retrying(self._in_table, self._admission.admit, request)
 
     async def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
-        return await self._with_space(self._in_table, self._admission.grow_reservation, request, admission_id)
+        return await self._space.retrying(self._in_table, self._admission.grow_reservation, request, admission_id)
 
     async def extend(self, admission_id: str, num_bytes: int) -> int:
-        return await self._with_space(self._in_table, self._admission.extend, admission_id, num_bytes)
+        return await self._space.retrying(self._in_table, self._admission.extend, admission_id, num_bytes)
 
     async def release(self, admission_id: str) -> None:
         await self._in_table(self._admission.release, admission_id)
@@ -231,7 +224,7 @@ class JobDirector:
         call = CallContext(context.job_id, trace=current_trace() or trace_of_id(context.job_id))
         async with self._reservation(context.admission_id, context.owner, is_job=True):
             with call_context(call):
-                job = await self._with_space(self._submissions.create_job, spec, context)
+                job = await self._space.retrying(self._submissions.create_job, spec, context)
         await self._scheduler.start_waiting()
         return await self._in_table(self._table.get_job, job.id)
 
@@ -249,28 +242,17 @@ class JobDirector:
         return await self._in_table(self._table.list_jobs, query)
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        deadline = self._loop.time() + timeout_s
         while True:
             changed = self._changed.setdefault(job_id, asyncio.Event())  # first, so that no change is missed
-            try:
-                job = await self._in_table(self._table.get_job, job_id)
-            except NotFoundError:
-                self._forget(job_id, changed)
-                raise
-            left_s = deadline - loop.time()
-            if job.status.is_final:
-                self._forget(job_id, changed)
+            job = await self._in_table(self._table.get_job, job_id)
+            left_s = deadline - self._loop.time()
             if job.version > version or job.status.is_final or left_s <= 0:
                 return job
             with suppress(TimeoutError):
                 # Changes made by another service are not announced here, so poll.
                 async with asyncio.timeout(left_s if self._election.is_leader else min(left_s, _FOLLOWER_POLL_S)):
                     await changed.wait()
-
-    def _forget(self, job_id: str, changed: asyncio.Event) -> None:
-        if self._changed.get(job_id) is changed:
-            del self._changed[job_id]
 
     async def cancel_job(self, job_id: str, owner: str | None) -> JobRecord:
         job = await self.get_job(job_id, owner)
@@ -284,7 +266,7 @@ class JobDirector:
 
     async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
         return await self._make_of(
-            job_id, new_id, owner, lambda job: self._with_space(self._revisions.revise, job, new_id, revision)
+            job_id, new_id, owner, lambda job: self._space.retrying(self._revisions.revise, job, new_id, revision)
         )
 
     async def _make_of(
@@ -327,7 +309,7 @@ class JobDirector:
         async with self._reservation(request.admission_id, request.owner):
             avatar = await self._avatar_submissions.create(request)
         if avatar.status is not AvatarStatus.READY:
-            self._in_background(self._analyse(avatar))
+            self._analyses.start(avatar)
         return avatar
 
     async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
@@ -340,7 +322,7 @@ class JobDirector:
         async with self._reservation(request.admission_id, request.owner):
             avatar, clip = await self._clips.add(request)
         if clip.status is not AvatarStatus.READY:
-            self._in_background(self._analyse(clip))
+            self._analyses.start(clip)
         return avatar
 
     async def clips(self, keys: Sequence[str]) -> dict[str, AvatarRecord]:
@@ -349,7 +331,7 @@ class JobDirector:
     async def delete_clip(self, avatar_id: str, name: str, owner: str | None) -> None:
         self._election.check()
         await self._clips.delete(avatar_id, name, owner)
-        await self._avatars.sweep()
+        await self._avatars.try_sweep()
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         return await self._in_table(self._table.get_avatar, avatar_id, owner)
@@ -409,8 +391,7 @@ class JobDirector:
         async with self._avatars.folder_lock:
             await self._in_table(self._forget_avatar, avatar)
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
-        with suppress(LipwrightError):  # they are swept later
-            await self._avatars.sweep()
+        await self._avatars.try_sweep()  # of its clips
 
     def _forget_avatar(self, avatar: AvatarRecord) -> None:
         keys = {avatar.key, *self._table.avatars_belonging_to(avatar.key)}
@@ -438,15 +419,6 @@ class JobDirector:
         if (changed := self._changed.pop(job_id, None)) is not None:
             changed.set()
 
-    async def _with_space(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of `work`, which can be repeated; while the disk is too full, delete what is cached."""
-        while True:
-            try:
-                return await work(*args, **kwargs)
-            except StorageFullError:
-                if not await self._evict_oldest():
-                    raise
-
     @asynccontextmanager
     async def _reservation(
         self, admission_id: str | None, owner: str | None, is_job: bool = False
@@ -460,63 +432,8 @@ class JobDirector:
         finally:
             await self._in_table(self._admission.release, admission_id)
 
-    async def _evict_oldest(self) -> bool:
-        """Delete the segments of a finished job, or a cached avatar; return whether there was any."""
-        return await asyncio.to_thread(self._kept_segments.evict_oldest) or await self._avatars.evict_oldest()
-
-    async def _free_space(self) -> None:
-        """Delete what is cached while less than `jobs.min_free_bytes` are free, so that running jobs can continue."""
-        while (free_bytes := await asyncio.to_thread(self._files.stored.free_bytes)) is not None:
-            if free_bytes >= self._limits.min_free_bytes or not await self._evict_oldest():
-                return
-
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def _analyse(self, avatar: AvatarRecord) -> None:
-        context = CallContext(avatar.key, trace=current_trace() or trace_of_id(avatar.key))
-        async with self._analysing, counted_compute(self._table, avatar.owner):
-            with call_context(context), span("avatar"):
-                if avatar.belongs_to is None or avatar.parts:
-                    await self._analyse_with_retries(avatar.key, self._engine)
-                    return
-                await self._analyse_with_retries(avatar.key, None)
-                composite = await self._avatars.composite_of(avatar.belongs_to, is_ahead=True)
-                await self._analyse_with_retries(composite, self._engine)
-
-    async def _analyse_with_retries(self, key: str, engine: str | None) -> None:
-        for _ in range(self._limits.max_restarts):
-            try:
-                await self._avatars.ensure(key, engine, ignore_progress)
-            except UnavailableError as error:
-                logger.warning("analysis of avatar %s will be retried: %s", key, error)
-                await asyncio.sleep(error.retry_after_s)
-                continue
-            except LipwrightError as error:
-                logger.warning("analysis of avatar %s failed: %s", key, error)
-            return
-
-    def _report_load(self, state: QueueState) -> None:
-        metrics.JOBS_WAITING.set(state.num_jobs)
-        metrics.JOBS_RUNNING.set(state.num_running)
-        metrics.QUEUED_BYTES.set(state.num_bytes)
-        metrics.SEGMENTS_WAITING.set(self._limiter.num_planned.total())
-        metrics.SEGMENTS_RUNNING.set(self._limiter.num_in_flight.total())
-
-    async def _upkeep(self) -> None:
-        """Periodically resume unfinished jobs, and update the queue metrics and the number of Studios."""
-        while True:
-            try:
-                await self._scheduler.resume_unfinished()
-                self._report_load(await self._in_table(self._admission.state))
-                await self._free_space()
-            except LipwrightError as error:
-                # Usually a full disk: reads still work, and jobs continue once there is space.
-                logger.warning("could not resume unfinished jobs; will retry: %s", error)
-            # The query takes Serve 40 ms of processor time.
-            if self._limiter.follows_studios and (studio := (await self._replicas.read()).get("Studio")) is not None:
-                self._limiter.set_num_studios(studio.num_running)
-            await asyncio.sleep(_UPKEEP_PERIOD_S)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Collection, Sequence
+from weakref import WeakValueDictionary
 
 from errors import LipwrightError, NotFoundError, OptionError, StateError
 from jobs.model.base import utc_now
@@ -13,7 +13,7 @@ from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.model.turns import PlannedTurn
 from jobs.planning import check_one_face, video_seconds
 from jobs.services import JobServices
-from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
+from jobs.speaking import SpeakingStage, measured, turn_name, with_fits
 from jobs.speech_messages import with_name
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import checked_turns
@@ -28,7 +28,7 @@ class Drafts:
     def __init__(self, services: JobServices) -> None:
         self._services, self._table = services, services.table
         self._speaking = SpeakingStage(services)
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of jobs that are changed
 
     async def edit(self, job_id: str, edit: TurnEdit) -> JobRecord:
         """Apply an edit and return the job. If it fails, the draft stays as it is.
@@ -39,27 +39,27 @@ class Drafts:
             OptionError: The turns would overlap, or the video, a face or a voice does not allow the edit.
             LipwrightError: The voice failed.
         """
-        lock = self._locks[job_id]
-        try:
-            async with lock:
-                return await self._edit(await self._draft(job_id, edit.version), edit)
-        finally:
-            if not lock.locked():
-                self._locks.pop(job_id, None)
+        async with self._lock(job_id):
+            return await self._edit(await self._draft(job_id, edit.version), edit)
 
     async def approve(self, job_id: str) -> JobRecord:
-        """Render a draft, once it is its turn. Approving it again changes nothing.
+        """Render a draft, once it is its turn; an edit in progress ends first. Approving it again changes nothing.
 
         Raises:
             StateError: The job has no draft.
         """
-        job = await self._table.run_in_thread(self._table.get_job, job_id)
-        if job.status is not JobStatus.REVIEW:
-            if job.spec is not None and job.spec.review and not job.plan.needs_review:
-                return job
-            raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
-        plan = job.plan.model_copy(update={"needs_review": False})
-        return await self._update(job, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
+        async with self._lock(job_id):
+            job = await self._table.run_in_thread(self._table.get_job, job_id)
+            if job.status is not JobStatus.REVIEW:
+                if job.spec.review and not job.plan.needs_review:
+                    return job
+                raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
+            plan = job.plan.model_copy(update={"needs_review": False})
+            return await self._update(job, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
+
+    def _lock(self, job_id: str) -> asyncio.Lock:
+        """Return the lock of a job, which exists while somebody holds it or waits for it."""
+        return self._locks.setdefault(job_id, asyncio.Lock())
 
     async def _draft(self, job_id: str, version: int) -> JobRecord:
         job = await self._table.run_in_thread(self._table.get_job, job_id)
@@ -83,7 +83,7 @@ class Drafts:
         new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
         if new:
             stages, context = self._services.stages, CallContext(job.id)
-            turns, _ = await with_voices(stages, context, turns, asked_language(job))
+            turns, _ = await with_voices(stages, context, turns, job.spec.spoken_language)
         for number in new:
             turns[number] = await self._speak(job, number, turns[number])
         return await self._store(job, turns, source)

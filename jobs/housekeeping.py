@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from config import JobConfig
 from errors import CancelledJobError, LipwrightError
+from jobs.job_trace import record_end
 from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.record import JobStatus
 from jobs.segments.kept import KeptSegments
@@ -98,12 +99,17 @@ class Housekeeping:
     def _sweep_drafts(self) -> None:
         """Cancel jobs in review that have not changed during the retention time."""
         before = utc_now() - timedelta(seconds=self._limits.retention_s)
-        for job in self._table.unfinished_jobs():
-            if job.status is JobStatus.REVIEW and (job.reviewed_at or job.created_at) < before:
-                reason = f"The job was not approved within {self._limits.retention_s:.0f} s (jobs.retention_s)."
-                error = ErrorRecord.of(CancelledJobError(reason))
+        reason = f"The job was not approved within {self._limits.retention_s:.0f} s (jobs.retention_s)."
+        error = ErrorRecord.of(CancelledJobError(reason))
+        with self._table.database.transaction():  # so that none is approved in between
+            cancelled = [
                 self._table.update_job(job.id, status=JobStatus.CANCELLED, error=error)
-                self._files.delete_job(job.id)
+                for job in self._table.unfinished_jobs()
+                if job.status is JobStatus.REVIEW and (job.reviewed_at or job.created_at) < before
+            ]
+        for job in cancelled:
+            record_end(job)
+            self._files.delete_job(job.id)
 
     def _sweep_finished(self) -> None:
         before = utc_now() - timedelta(seconds=self._limits.retention_s)

@@ -72,7 +72,7 @@ class LimitChecks:
     def measure(self, owner: str | None) -> None:
         """Measure the stored bytes if that is needed for `check_bytes`. Blocks on the file storage."""
         if self._limits_of(owner).stored_bytes is not None:
-            self._stored.refresh([owner])
+            self._stored.refresh()
 
     def check_job(self, owner: str, num_arriving: int) -> None:
         """Refuse a job; `num_arriving` jobs of the owner have been admitted and are being received.
@@ -107,7 +107,7 @@ class LimitChecks:
             return
         unfinished = self._table.unfinished_jobs()
         new = (job.upload_bytes for job in unfinished if job.owner == owner and job.created_at > self._stored.since)
-        if (total := self._stored.by_owner[owner] + sum(new) + num_bytes) > limit:
+        if (total := self._stored.of(owner) + sum(new) + num_bytes) > limit:
             raise _refusal("stored_bytes", limit, f"with this upload, {total} bytes would be stored")
 
     def check_live(self, owner: str | None) -> None:

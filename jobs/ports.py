@@ -157,11 +157,12 @@ class JobService(Protocol):
 class Stages(Protocol):
     """The stages of a job. Every call has a timeout and is retried when lost; it raises `LipwrightError` subclasses.
 
-    Files are passed by their keys.
+    Files are passed by their keys, and written completely or not at all. What decodes a file raises MediaError if it
+    cannot be decoded, and MediaLimitError if it exceeds a limit.
     """
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
-        """Return what the files hold."""
+        """Return what the files hold; StageTimeoutError if opening both takes longer than `limits.open_timeout_s`."""
 
     async def speak(
         self, context: CallContext, text: str, voice: str | None, owner: str | None, folder: str
@@ -202,19 +203,30 @@ class Stages(Protocol):
     async def prepare_speech(
         self, context: CallContext, parts: Sequence[AudioPart[str]], speech: str, claimed_seconds: float
     ) -> PreparedSpeech:
-        """Decode a file, or parts of files, to the file `speech` and measure it; see `AudioFeatures.prepare_speech`."""
+        """Decode a file, or parts of files, to the 16 kHz mono file `speech`, and measure its level.
+
+        A single file gives a track of its own length, which `claimed_seconds`, its length according to the probe,
+        limits; parts give one of `claimed_seconds`.
+        """
 
     async def reference(self, context: CallContext, picture: str) -> FaceChoice:
-        """Return the face choice for the person whom a picture shows."""
+        """Return the face choice for the person whom a picture shows; FaceNotFoundError if there is not exactly one."""
 
     async def appearance(self, context: CallContext, avatar: AvatarRef) -> FaceChoice:
-        """Return the face choice for the person of a tracked avatar."""
+        """Return the face choice for the person of a tracked avatar, by the appearance in some of its frames.
+
+        Raises:
+            FaceNotFoundError: No frame shows the face well enough.
+        """
 
     async def check_fit(self, context: CallContext, clip: ClipPart, own: AvatarRef) -> None:
-        """Raise FaceNotFoundError if a tracked clip shows somebody else, OptionError if it does not fit otherwise."""
+        """Raise FaceNotFoundError if a tracked clip shows somebody else, OptionError if it does not fit otherwise.
+
+        See `models.clips.fitting`.
+        """
 
     async def compose(self, context: CallContext, parts: Sequence[ClipPart], out: str) -> Composite:
-        """Write the source of a composite to `out`; the first part is the avatar's own video.
+        """Write the source of a composite to `out`; the first part is the avatar's own video. See `compose_clips`.
 
         Raises:
             OptionError: A clip does not fit.
@@ -230,7 +242,13 @@ class Stages(Protocol):
         state: TrackState | None,
         out: str,
     ) -> TrackState:
-        """Write the landmarks of source frames [start, stop) to `out`; return the state for the next call."""
+        """Write the landmarks of source frames [start, stop) to `out`; return the state for the next call.
+
+        The first call has none. The landmarks are too large to send.
+
+        Raises:
+            FaceNotFoundError: The first frames contain no face that matches `choice`.
+        """
 
     async def scan_people(
         self, context: CallContext, source: SourceVideo, start: int, stop: int, state: ScanState | None, out: str
@@ -245,10 +263,16 @@ class Stages(Protocol):
     async def find_people(
         self, context: CallContext, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str]
     ) -> None:
-        """Store in `folder` who is seen and who speaks, from what the two calls above wrote."""
+        """Store in the avatar folder `folder` who is seen and who speaks.
+
+        `scans` and `mouths` are what the two calls above wrote, in order; without sound there are no `mouths`.
+        """
 
     async def find_screen(self, context: CallContext, source: SourceVideo, is_expected: bool) -> ScreenColour | None:
-        """Return the colour of the screen behind the person in a source, if there is one."""
+        """Return the colour of the green or blue screen behind the person in a source, if there is one.
+
+        If one `is_expected`, it may share the background with other things.
+        """
 
     async def matte(
         self,
@@ -260,17 +284,30 @@ class Stages(Protocol):
         before: str | None,
         out: str,
     ) -> None:
-        """Write the matte of source frames [start, stop) to `out`; `before` is the piece that ends at `start`."""
+        """Write the matte of source frames [start, stop) of a tracked avatar to `out`.
+
+        A `screen` is keyed; without one, people are segmented. `before` is the piece that ends at `start`.
+
+        Raises:
+            StoredFileError: The piece `before` is gone or damaged.
+        """
 
     async def join_matte(
         self, context: CallContext, avatar: AvatarRef, part: str, screen: ScreenColour | None, pieces: Sequence[str]
     ) -> None:
-        """Store the matte and its report in a part of the avatar's folder, from what `matte` wrote."""
+        """Store the matte and its report in a part of the avatar's folder, from what `matte` wrote, in order.
+
+        Raises:
+            StoredFileError: A piece is gone or damaged.
+        """
 
     async def build_avatar(
         self, context: CallContext, avatar: AvatarRef, tracks: Sequence[str], cuts: Sequence[int]
     ) -> bool:
-        """Build the avatar from what `track` wrote; return whether it talks. For `cuts` see `ClipGraph.cuts`."""
+        """Smooth the whole track that `track` wrote, in order, and write the avatar's folder; return whether it talks.
+
+        For `cuts` see `ClipGraph.cuts`.
+        """
 
     async def is_analysed(self, context: CallContext, engine: str, avatar: AvatarRef) -> bool:
         """Return whether the files that an engine keeps of an avatar are intact."""
@@ -278,7 +315,7 @@ class Stages(Protocol):
     async def analyse(
         self, context: CallContext, engine: str, avatar: AvatarRef, source_speech: PreparedSpeech | None
     ) -> None:
-        """Have an engine analyse an avatar and store what it keeps of it."""
+        """Have an engine analyse a tracked avatar, with the speech in its source, and store what it keeps beside it."""
 
     async def plan(
         self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: object
@@ -294,7 +331,7 @@ class Stages(Protocol):
     async def render(
         self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
     ) -> RenderedSegment:
-        """Render one encoded segment to `out`."""
+        """Render one encoded segment to `out`: source frames with generated faces, or a copy from the source."""
 
     async def fit_background(
         self, context: CallContext, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from math import log10
 from typing import Final, NamedTuple
@@ -14,26 +13,17 @@ from errors import FaceNotFoundError, InputError, LipwrightError, StorageFullErr
 from jobs.actions import ClipTimes, planned_actions, speech_rows
 from jobs.face_planner import FacePlanner, JobFace
 from jobs.forecast import promised_bytes, result_bytes
-from jobs.messages import (
-    AvatarRef,
-    Background,
-    OutputInfo,
-    OutputPicture,
-    PreparedSpeech,
-    SegmentRequest,
-    SegmentWatermark,
-    SourceVideo,
-)
-from jobs.model.compute import metered
+from jobs.messages import AvatarRef, Background, OutputInfo, OutputPicture, PreparedSpeech, SourceVideo
 from jobs.model.plan import PlannedAction, StoredLevel
 from jobs.model.record import JobRecord, JobStage, JobStatus
+from jobs.progress import JobProgress
 from jobs.retry import first_leaf_error
 from jobs.segments.finished import FinishedSegments
-from jobs.segments.identity import segment_identity
 from jobs.segments.kept import PlanCache
-from jobs.segments.plan import Block, Segment, fit_to_speech, plan_blocks, segment_watermark
+from jobs.segments.plan import Block, fit_to_speech, plan_blocks
+from jobs.segments.rendering import SegmentRendering
 from jobs.services import JobServices
-from jobs.speaking import SPOKEN_SHARE, SpeakingStage
+from jobs.speaking import SpeakingStage
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import FaceTurns, all_parts, check_overlaps, closures_of, cut_texts, faces_of
 from media.playback import Playback
@@ -53,14 +43,9 @@ from storage.file_keys import (
     sound_key,
     speech_key,
 )
-from telemetry import metrics
-from telemetry.log_context import CallContext, call_context, current_trace
-from telemetry.tracing import span
+from telemetry.log_context import CallContext
 
 logger = logging.getLogger(__name__)
-
-# Progress at which each stage begins.
-_BEGIN = {JobStage.PREPARING_AUDIO: 0.0, JobStage.ANALYSING: 0.02, JobStage.RENDERING: 0.25, JobStage.MUXING: 0.98}
 
 _MAX_COPY_SECONDS = 15.0  # a copied segment is held in memory
 _SIMILAR_DB: Final = 1.0
@@ -90,7 +75,7 @@ class JobRun:
         self._job = job
         self._context = CallContext(job.id)
         self._num_frames = 0
-        self._num_done = 0
+        self._progress = JobProgress(services.table, job)
         self._segments = FinishedSegments(services.config.render, services.table, services.files, job)
         self._analysed: set[str] = set()  # keys of avatars
         self._engine = self._source_sha256 = ""  # fingerprint of the engine, and hash of the source
@@ -156,15 +141,18 @@ class JobRun:
         avatars, background = await self._analyse(spoken)
         source = avatars[0].source
         video = await self._fit_to_speech(source.info, speech, spoken[0][1])
-        await self._enter(JobStage.RENDERING, num_frames=self._num_frames)
+        await self._progress.start_rendering(self._num_frames)
         planner = await self._planner(video, avatars, spoken)
         copied = await self._copied_ranges(planner, source, video.picture) if background is None else []
         blocks = plan_blocks(self._num_frames, video.picture.info.fps, services.config.render, copied)
-        await self._render(blocks, planner, background)
+        rendering = SegmentRendering(
+            services, self._job, self._segments, self._progress, self._engine, self._source_sha256, background
+        )
+        await rendering.render(blocks, planner)
         report = self._report_quality(video, planner, spoken)
         await asyncio.to_thread(self._segments.check, blocks)
 
-        await self._enter(JobStage.MUXING, report=report.model_dump(mode="json"))
+        await self._progress.enter(JobStage.MUXING, report=report.model_dump(mode="json"))
         await self._mux(blocks, source, video.picture)
         return JobStatus.SUCCEEDED
 
@@ -172,7 +160,7 @@ class JobRun:
         """Return the speech of the job, and its faces with their speech."""
         job, files = self._job, self._services.files
         files.stored.make_folder(segments_folder(job.id))
-        await self._enter(JobStage.PREPARING_AUDIO)
+        await self._progress.enter(JobStage.PREPARING_AUDIO)
         for field, file in job.audio_files.items():
             await asyncio.to_thread(files.check_size, job_file_key(job.id, field), file.num_bytes)
         prepare = self._services.stages.prepare_speech
@@ -182,7 +170,7 @@ class JobRun:
     async def _analyse(self, spoken: Sequence[_Spoken]) -> tuple[list[AvatarRef], Background | None]:
         """Return the avatar of each face, and what is behind the person."""
         services, job = self._services, self._job
-        await self._enter(JobStage.ANALYSING)
+        await self._progress.enter(JobStage.ANALYSING)
         num = len(spoken) + job.plan.has_background
         avatars = [await self._analysed_avatar(number, num, face) for number, (face, _) in enumerate(spoken)]
         await self._check_people()
@@ -233,7 +221,8 @@ class JobRun:
     async def _mux(self, blocks: list[Block], source: SourceVideo, picture: OutputPicture) -> None:
         """Join the segments and the sound."""
         job, services = self._job, self._services
-        segments = [self._segment_key(segment) for block in blocks for segment in block.segments]
+        numbers = (segment.number for block in blocks for segment in block.segments)
+        segments = [segment_key(job.id, number, job.format) for number in numbers]
         made = OutputInfo.of(job, self._num_frames, picture)
         if services.config.jobs.max_revision_bytes > 0:
             earlier = await asyncio.to_thread(self._segments.earlier_sound)
@@ -244,7 +233,7 @@ class JobRun:
     async def _complete_plan(self) -> None:
         """Find the speakers and speak the texts."""
         services = self._services
-        await self._enter(JobStage.SPEAKING)
+        await self._progress.enter(JobStage.SPEAKING)
         source = await services.avatars.source(self._job.avatar_key)
         self._job = await SpeakingStage(services).complete(self._job, source.info)
 
@@ -259,7 +248,7 @@ class JobRun:
             heard = rows if own.key == speech.key else await asyncio.to_thread(speech_rows, stored, speech)
             actions = await asyncio.to_thread(planned_actions, self._job, heard)
             self._job = self._job.model_copy(update={"plan": self._job.plan.model_copy(update={"actions": actions})})
-            await self._update(plan=self._job.plan)
+            await self._progress.update(plan=self._job.plan)
         return ClipTimes(graph, rows, self._job.plan.actions or (), self._job.plan.seed)
 
     async def _speech_of_faces(self, speech: PreparedSpeech) -> list[_Spoken]:
@@ -288,7 +277,7 @@ class JobRun:
         stored = {face: StoredLevel(gain=level.gain, speech_db=level.speech_db) for face, level in levels.items()}
         if stored != plan.speech_levels:
             self._job = self._job.model_copy(update={"plan": plan.model_copy(update={"speech_levels": stored})})
-            await self._update(plan=self._job.plan)
+            await self._progress.update(plan=self._job.plan)
         return [(face, speech._replace(level=levels[face.face or ""])) for face, speech in spoken]
 
     async def _analysed_avatar(self, number: int, num: int, face: FaceTurns | None) -> AvatarRef:
@@ -297,7 +286,7 @@ class JobRun:
         key = job.avatar_key if face is None or face.face is None else job.turn_avatar_keys[face.face]
         try:
             avatar = await self._services.avatars.ensure(
-                key, job.options.engine, lambda share: self._report_analysis((number + share) / num)
+                key, job.options.engine, lambda share: self._progress.report_analysis((number + share) / num)
             )
         except FaceNotFoundError as error:
             if face is None:
@@ -326,7 +315,7 @@ class JobRun:
         if not job.plan.has_background:
             return None
         matte = await self._services.avatars.matte(
-            avatar, job.options.matte, lambda share: self._report_analysis((number + share) / num)
+            avatar, job.options.matte, lambda share: self._progress.report_analysis((number + share) / num)
         )
         if (sent := job.plan.background_file) is not None:
             key = job_file_key(job.id, "background")
@@ -342,9 +331,6 @@ class JobRun:
         settings = self._engine, config.render.still_idle_motion
         seconds = speech_context_seconds(engines.engine(self._job.options.engine)) if is_kept else None
         return PlanCache(self._services.files.stored, [self._job.id, *self._segments.revised_jobs], settings, seconds)
-
-    def _segment_key(self, segment: Segment) -> str:
-        return segment_key(self._job.id, segment.number, self._job.format)
 
     async def _reserve_disk(self, picture: OutputPicture, seconds: float) -> None:
         """Reserve disk space for the duration of the result, which can exceed what the files declared.
@@ -364,7 +350,7 @@ class JobRun:
             raise StorageFullError(
                 f"Not enough disk space for the result: needs {needed} bytes, {max(0, free)} are available."
             )
-        await self._update(result_seconds=seconds, disk_bytes=needed)
+        await self._progress.update(result_seconds=seconds, disk_bytes=needed)
 
     async def _copied_ranges(
         self, planner: FacePlanner, source: SourceVideo, picture: OutputPicture
@@ -376,88 +362,6 @@ class JobRun:
             return []
         keys = await self._services.stages.copyable_keys(self._context, source)
         return copied_ranges(keys, unchanged, round(_MAX_COPY_SECONDS * source.info.fps))
-
-    async def _render(self, blocks: list[Block], planner: FacePlanner, background: Background | None) -> None:
-        """Render every missing segment, as many at a time as the limiter allows."""
-        finished = await asyncio.to_thread(self._segments.intact, blocks)
-        self._num_done = 0
-        await self._report(sum(segment.stop - segment.start for segment in finished.values()))
-        num_planned = self._services.limiter.num_planned
-        num_planned[self._job.id] = sum(len(block.segments) for block in blocks) - len(finished)
-        async with asyncio.TaskGroup() as group, aclosing(planner.plan(blocks)) as plans:
-            async for planned in plans:
-                num_reused = 0
-                for segment in planned.block.segments:
-                    if segment.number in finished:
-                        continue
-                    request = replace(planner.request(planned, segment), background=background)
-                    watermark = self._watermark(segment, request)
-                    identity = await asyncio.to_thread(self._identity, request, watermark)
-                    if await asyncio.to_thread(self._segments.reuse, segment, identity):
-                        num_reused += segment.stop - segment.start
-                        num_planned[self._job.id] -= 1
-                        continue
-                    await self._services.limiter.acquire(self._job.id, self._job.owner)
-                    num_planned[self._job.id] -= 1
-                    group.create_task(self._render_segment(segment, request, watermark, identity))
-                if num_reused:
-                    await self._report(num_reused)
-
-    def _watermark(self, segment: Segment, request: SegmentRequest) -> SegmentWatermark:
-        job, labels = self._job, self._services.config.labels
-        assert request.picture is not None
-        return segment_watermark(job.options, segment, request.picture.info.fps, labels, job.watermark_id)
-
-    def _identity(self, request: SegmentRequest, watermark: SegmentWatermark) -> str:
-        """Return the identity of a segment; empty if it has none because its engine is of another package."""
-        config = self._services.config
-        try:
-            return segment_identity(
-                request, watermark, self._engine, self._source_sha256, self._job.plan, config.render, config.labels
-            )
-        except TypeError:
-            return ""
-
-    async def _render_segment(
-        self, segment: Segment, request: SegmentRequest, watermark: SegmentWatermark, identity: str
-    ) -> None:
-        services, job, num_frames = self._services, self._job, segment.stop - segment.start
-        assert request.picture is not None
-        seconds = float(num_frames / request.picture.info.fps)
-        context = self._context._replace(segment=segment.number, trace=current_trace())
-        with call_context(context), span("segment", frames=num_frames), metered():
-            try:
-                rendered = await services.stages.render(context, request, self._segment_key(segment), watermark)
-                await services.table.run_in_thread(self._segments.record, segment, rendered, identity, seconds)
-            finally:
-                services.limiter.release(job.id)
-        metrics.FRAMES.add(num_frames)
-        metrics.VIDEO_SECONDS.add(seconds)
-        await self._report(segment.stop - segment.start, attempts=0)
-
-    async def _enter(self, stage: JobStage, **fields: object) -> None:
-        if (begin := _BEGIN.get(stage)) is not None:
-            fields["progress"] = begin
-        await self._update(stage=stage, **fields)
-
-    async def _report_analysis(self, share: float) -> None:
-        begin, end = _BEGIN[JobStage.ANALYSING], _BEGIN[JobStage.RENDERING]
-        await self._update(progress=begin + (end - begin) * share)
-
-    async def _report(self, num_frames: int, **fields: object) -> None:
-        """Record that `num_frames` more frames are done."""
-        self._num_done += num_frames
-        begin, end = _BEGIN[JobStage.RENDERING], _BEGIN[JobStage.MUXING]
-        share = self._num_done / max(1, self._num_frames)
-        progress = begin + (end - begin) * share
-        await self._update(num_frames_done=self._num_done, progress=progress, **fields)
-
-    async def _update(self, **fields: object) -> None:
-        table = self._services.table
-        if isinstance(progress := fields.get("progress"), float):
-            begin = SPOKEN_SHARE if self._job.spec is not None and self._job.spec.has_texts else 0.0
-            fields["progress"] = begin + (1 - begin) * progress
-        await table.run_in_thread(table.update_job, self._job.id, **fields)
 
 
 def similar_level(measured: SpeechLevel, earlier: StoredLevel | None) -> SpeechLevel:

@@ -17,7 +17,7 @@ from errors import (
     StorageFullError,
     UnavailableError,
 )
-from jobs.job_trace import context_of, record_job, record_queueing
+from jobs.job_trace import context_of, record_end, record_queueing
 from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.compute import metered
 from jobs.model.record import JobRecord, JobStage, JobStatus, JobSummary
@@ -104,7 +104,7 @@ class JobScheduler:
         error = ErrorRecord.of(CancelledJobError("The job was cancelled."))
         cancelled = await self._update(job.id, status=JobStatus.CANCELLED, error=error)
         if not job.status.is_final and cancelled.status is JobStatus.CANCELLED:  # it may have ended meanwhile
-            _record_end(cancelled, CancelledJobError.code)
+            record_end(cancelled)
         if (task := self._running.get(job.id)) is not None:
             task.cancel()
         elif cancelled.status is JobStatus.CANCELLED:
@@ -158,9 +158,9 @@ class JobScheduler:
 
     async def _fail(self, job: JobSummary, error: LipwrightError) -> None:
         logger.warning("job failed: %s: %s", error.code, error)
-        await self._end(job, JobStatus.FAILED, error.code, error=ErrorRecord.of(error))
+        await self._end(job, JobStatus.FAILED, error=ErrorRecord.of(error))
 
-    async def _end(self, job: JobSummary, status: JobStatus, code: str = "none", **fields: object) -> None:
+    async def _end(self, job: JobSummary, status: JobStatus, **fields: object) -> None:
         """Persist how a job ended.
 
         Raises:
@@ -181,11 +181,4 @@ class JobScheduler:
             return
         if ended.status is status:  # not cancelled meanwhile
             logger.info("job %s", status.value)
-            _record_end(ended, code)
-
-
-def _record_end(job: JobSummary, code: str) -> None:
-    metrics.FINISHED_JOBS.add(1, job.status.value, code)
-    if job.started_at is not None and job.finished_at is not None and job.reviewed_at is None:
-        metrics.JOB_RUN.observe(max(0.0, (job.finished_at - job.started_at).total_seconds()), job.status.value)
-    record_job(job)
+            record_end(ended)

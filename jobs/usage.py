@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import date
+from threading import Lock
 from typing import Final
 
 from errors import LipwrightError, NotFoundError, OptionError
@@ -14,7 +15,7 @@ from jobs.model.base import utc_now
 from jobs.model.compute import metered
 from jobs.model.usage import UsageRow
 from storage.backgrounds import BackgroundStore
-from storage.file_keys import AVATARS, BACKGROUNDS, JOBS, is_name, voices_folder
+from storage.file_keys import AVATARS, BACKGROUNDS, JOBS, VOICES, is_name, voices_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 
@@ -39,34 +40,47 @@ class StoredBytes:
     A measurement lists all files, so it is used for a minute.
 
     Attributes:
-        by_owner: The last measurement.
-        since: When it was made.
+        since: When the last measurement was made.
     """
 
     def __init__(self, table: JobTable, files: FileStore) -> None:
         self._table, self._files = table, files
         self._backgrounds = BackgroundStore(files)
-        self.by_owner: Counter[str | None] = Counter()
+        self._lock = Lock()
+        self._of_owners: Counter[str | None] = Counter()
+        self._of_voices: Counter[str] = Counter()  # by the folder of their owner
         self.since = utc_now()
         self._fresh_until = 0.0
 
-    def refresh(self, others: Iterable[str | None]) -> None:
-        """Measure again if the last measurement is old; `others` are owners who may have voices only."""
-        if time.monotonic() < self._fresh_until:
-            return
-        since, found = utc_now(), Counter[str | None]()
-        owners = self._table.owners()
-        stored = self._files.stored
-        for folder in (JOBS, AVATARS, BACKGROUNDS):
-            for key, state in stored.states(folder).items():
+    @property
+    def owners(self) -> set[str | None]:
+        """Who had jobs, avatars or backgrounds at the last measurement."""
+        return set(self._of_owners)
+
+    def of(self, owner: str | None) -> int:
+        """Return what an owner had at the last measurement."""
+        return self._of_owners[owner] + self._of_voices[voices_folder(owner)]
+
+    def refresh(self) -> None:
+        """Measure again if the last measurement is old; calls at the same time share one."""
+        with self._lock:
+            if time.monotonic() >= self._fresh_until:
+                self._measure()
+                self._fresh_until = time.monotonic() + _FRESH_S
+
+    def _measure(self) -> None:
+        since, owners = utc_now(), self._table.owners()
+        of_owners, of_voices = Counter[str | None](), Counter[str]()
+        for folder in (JOBS, AVATARS, BACKGROUNDS, VOICES):
+            for key, state in self._files.stored.states(folder).items():
                 name = "/".join(key.split("/")[:2])
                 if folder == BACKGROUNDS and name not in owners:
                     owners |= self._background_owner(name)
-                if name in owners:  # otherwise it is being deleted
-                    found[owners[name]] += state.num_bytes
-        for owner in {*others, *owners.values()}:
-            found[owner] += sum(state.num_bytes for state in stored.states(voices_folder(owner)).values())
-        self.by_owner, self.since, self._fresh_until = found + Counter(), since, time.monotonic() + _FRESH_S
+                if folder == VOICES:
+                    of_voices[name] += state.num_bytes
+                elif name in owners:  # otherwise it is being deleted
+                    of_owners[owners[name]] += state.num_bytes
+        self._of_owners, self._of_voices, self.since = of_owners, of_voices, since
 
     def _background_owner(self, folder: str) -> dict[str, str | None]:
         file_id = folder.partition("/")[2]
@@ -91,8 +105,9 @@ def usage_rows(
     rows = {(row.day, row.key): row for row in table.usage.rows(first, last, owner)}
     if first <= today <= last:
         known = {key for _, key in rows}
-        stored.refresh([owner, *known])
-        for key in known | {*stored.by_owner} if owner is None else {owner}:
+        stored.refresh()
+        everyone = known | {key for key in {*stored.owners, None} if stored.of(key)}
+        for key in everyone if owner is None else {owner}:
             row = rows.get((today, key)) or UsageRow(key=key, day=today)
-            rows[today, key] = row.model_copy(update={"stored_bytes": stored.by_owner[key]})
+            rows[today, key] = row.model_copy(update={"stored_bytes": stored.of(key)})
     return [rows[place] for place in sorted(rows, key=lambda place: (place[0], place[1] or ""))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar, Unpack
 from urllib.parse import quote
 
@@ -243,22 +244,12 @@ class Service:
             raise UploadError("Pass either background, background_file or background_id.")
         new_avatar = None if video is None else upload("/v1/avatars", reads(Avatar), {"video": video, "keep": False})
         file = options.pop("background_file", None)
-        new_background = None if file is None else _new_background(file)
-
-        async def get_subject() -> dict[str, str]:
-            if session_id is not None:
-                return {"session_id": session_id}
-            subject = {}
-            if new_background is not None:
-                subject["background_id"] = (await self._transport.run(new_background)).id
-            if new_avatar is None:
-                return {"avatar_id": str(avatar_id), **subject}
-            avatar = await self._transport.run(new_avatar)
-            return {"avatar_id": (await self.avatars.wait(avatar.id)).check().id, **subject}
-
+        new_background = None if file is None or session_id is not None else _new_background(file)
+        given = {"avatar_id": avatar_id, "session_id": session_id}
+        known = {name: value for name, value in given.items() if value is not None}
         return AsyncLiveSession(
             self._settings,
-            get_subject,
+            partial(self._live_subject, known, new_avatar, new_background),
             sample_rate,
             auto_report,
             self._transport.io,
@@ -266,6 +257,18 @@ class Service:
             options,
             reconnect_s,
         )
+
+    async def _live_subject(
+        self, known: Mapping[str, str], new_avatar: Call[Avatar] | None, new_background: Call[Background] | None
+    ) -> Mapping[str, str]:
+        """Return the options of a session that name its avatar and its background, or a session to continue."""
+        subject = dict(known)
+        if new_background is not None:
+            subject["background_id"] = (await self._transport.run(new_background)).id
+        if new_avatar is not None:
+            avatar = await self._transport.run(new_avatar)
+            subject["avatar_id"] = (await self.avatars.wait(avatar.id)).check().id
+        return subject
 
     async def voices(self) -> Voices:
         """Return the voices for `text`."""

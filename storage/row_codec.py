@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 from pydantic_core import to_jsonable_python
 
 from jobs.model.avatar_settings import AvatarSettings
@@ -27,13 +27,6 @@ class AvatarStatus(StrEnum):
     FAILED = "failed"
 
 
-class SegmentStatus(StrEnum):
-    """The status of a segment."""
-
-    PENDING = "pending"
-    DONE = "done"
-
-
 class AvatarInfo(Frozen):
     """What the analysis found in an avatar's source."""
 
@@ -44,10 +37,6 @@ class AvatarInfo(Frozen):
     duration_seconds: float
     is_still: bool
     talks: bool = Field(description="Whether the mouth moves in the source, so that exemplars can be taken from it.")
-
-
-def _or_nothing_set(stored: object) -> object:
-    return AvatarSettings() if stored is None else stored
 
 
 class AvatarRecord(Frozen):
@@ -66,15 +55,13 @@ class AvatarRecord(Frozen):
     face: str = "largest"
     source_sha256: str
     source_info: dict[str, Any] | None = Field(
-        None, description="`media.probe.VideoInfo` of the source as JSON; None in rows of older versions."
+        None, description="`media.probe.VideoInfo` of the source as JSON; None before a composite is composed."
     )
     analysed_for: dict[str, str] = Field(
         {}, description="Engines that have analysed it, with the time; replicas check the files when they load them."
     )
     info: AvatarInfo | None = None
-    settings: Annotated[AvatarSettings, BeforeValidator(_or_nothing_set)] = Field(
-        AvatarSettings(), description="Defaults of its jobs and live sessions; NULL in rows of older versions."
-    )
+    settings: AvatarSettings = Field(AvatarSettings(), description="Defaults of its jobs and live sessions.")
     error: ErrorRecord | None = None
     clips: dict[str, AvatarClip] = Field({}, description="Its clips, by name.")
     belongs_to: str | None = Field(
@@ -91,19 +78,17 @@ class AvatarRecord(Frozen):
 
 
 class SegmentRecord(Frozen):
-    """Frames [start, stop) of the output of a job, and whether they are rendered."""
+    """Rendered frames [start, stop) of the output of a job."""
 
     job_id: str
     number: int
     start: int
     stop: int
-    status: SegmentStatus = SegmentStatus.PENDING
     num_bytes: int = 0
     sha256: str = Field("", description="Hash of its file; a file that does not match is rendered again.")
     encoding: str = Field("", description="Settings of its encoder; after a change it is rendered again.")
     identity: str = Field("", description="Hash of everything that decides its bytes; see `jobs.segments.identity`.")
     silent_motion: dict[str, float] = Field({}, description="`RunningStats` of the mouths' motion in silence.")
-    attempts: int = 0
 
 
 def avatar_key(source_sha256: str, face: str, analysis_version: str, owner: str | None = None) -> str:

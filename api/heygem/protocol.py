@@ -22,7 +22,7 @@ _ANALYSED: Final = (20, "音频特征提取完成")
 _RENDERED: Final = (90, "视频处理完成")
 _DONE: Final = (100, "任务完成")
 RENDERING_BEGINS: Final = 0.25
-"""Progress of the job when rendering starts (`jobs.run`)."""
+"""Progress of the job when rendering starts (`jobs.progress`)."""
 _FAILURES: Final[Mapping[JobStage, str]] = {
     JobStage.PREPARING_AUDIO: "[{code}]音频特征提取失败，异常信息:[{message}]",
     JobStage.ANALYSING: "[{code}]预处理失败，异常信息:[{message}]",

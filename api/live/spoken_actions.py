@@ -23,6 +23,13 @@ class SpokenActions:
     def __init__(self, text: ActedText) -> None:
         self._text = text
         self._heard = np.zeros(0, np.int16)  # 16 kHz
+        self._num_searched = 0  # samples of it
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a second of speech, or the first of it, has arrived since the actions were last found."""
+        num_new = len(self._heard) - self._num_searched
+        return num_new >= SPEECH_SAMPLE_RATE or (num_new > 0 and not self._num_searched)
 
     def push(self, samples: NDArray[np.int16], sample_rate: int) -> None:
         """Add (N,) int16 samples of the speech."""
@@ -33,6 +40,7 @@ class SpokenActions:
 
     def seconds(self, is_whole: bool) -> list[float]:
         """Return when each action is due, from the start of the speech; estimated until all of it is there."""
+        self._num_searched = len(self._heard)
         num_rows = len(self._heard) * ROWS_PER_SECOND // SPEECH_SAMPLE_RATE
         if not num_rows:
             return [0.0] * len(self._text.actions)

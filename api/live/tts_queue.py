@@ -100,7 +100,7 @@ class TtsQueue:
                 size = round(_PIECE_SECONDS * wav.sample_rate) or 1
                 for start in range(0, len(samples), size):
                     await self._push(samples[start : start + size], wav.sample_rate)
-                    if actions is not None and start == 0:
+                    if actions is not None and actions.is_due:
                         place(actions.seconds(is_whole=False))
         if actions is not None:
             place(actions.seconds(is_whole=True))

@@ -30,12 +30,12 @@ class Feed:
         self.number = 0
         self._service = service
         self._ping_s = ping_s
-        self._error: LipwrightError | None = None
         self._is_closed = False
         self._news = asyncio.Event()
         self._texts: dict[str, str] = {}
         # In a separate context: Ray Serve cancels calls together with the request that made them.
         self._reader = asyncio.get_running_loop().create_task(self._read(), context=Context())
+        self._reader.add_done_callback(self._end)
 
     @property
     def is_over(self) -> bool:
@@ -46,11 +46,12 @@ class Feed:
         """Wait for an update after the given number and return the job.
 
         Raises:
-            LipwrightError: The feed failed.
+            Exception: Whatever ended the feed.
         """
         while self.number <= number:
-            if self._error is not None:
-                raise self._error
+            if self._reader.done():
+                self._reader.result()  # raises its error
+                break
             await self._news.wait()
         return self.job
 
@@ -66,17 +67,18 @@ class Feed:
         self._reader.cancel()
 
     async def _read(self) -> None:
-        try:
-            while not self.job.status.is_final:
-                job = await self._service.wait_job(self.job.id, self.job.version, self._ping_s)
-                if job != self.job:
-                    self.job, self._texts = job, {}
-                self.number += 1
-                self._notify()
-                await asyncio.sleep(min(1.0, self.num_streams * _PAUSE_S_PER_STREAM))
-        except LipwrightError as error:
-            self._error = error
+        while not self.job.status.is_final:
+            job = await self._service.wait_job(self.job.id, self.job.version, self._ping_s)
+            if job != self.job:
+                self.job, self._texts = job, {}
+            self.number += 1
             self._notify()
+            await asyncio.sleep(min(1.0, self.num_streams * _PAUSE_S_PER_STREAM))
+
+    def _end(self, reader: asyncio.Task[None]) -> None:
+        if not reader.cancelled():
+            reader.exception()  # or asyncio logs that it was never retrieved
+        self._notify()
 
     def _notify(self) -> None:
         news, self._news = self._news, asyncio.Event()

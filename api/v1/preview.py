@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ from starlette.concurrency import iterate_in_threadpool
 
 from config import LabelsConfig
 from errors import CapacityError, NotFoundError, ReplicaLostError, StateError, StoredFileError
+from jobs.fair_queue import run_in_thread
 from jobs.model.record import JobRecord, JobStatus
 from jobs.ports import JobService
 from media.labels.labeller import result_tags
@@ -107,12 +108,8 @@ class Previews:
 @asynccontextmanager
 async def _fetch(files: FileStore, key: str) -> AsyncIterator[Path]:
     """Make a stored file available locally."""
-    fetched = files.stored.fetched(key)
-    path = await asyncio.to_thread(fetched.__enter__)
-    try:
-        yield path
-    finally:
-        fetched.__exit__(None, None, None)
+    with ExitStack() as held:
+        yield await run_in_thread(lambda token: held.enter_context(files.stored.fetched(key)))
 
 
 async def _with_retries(ask: Callable[[], Awaitable[_T]]) -> _T:

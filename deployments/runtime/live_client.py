@@ -55,6 +55,7 @@ class LiveClient:
         try:
             await self._take_slot(session_id, owner)
         except BaseException:
+            self._routes.pop(session_id, None)
             with suppress(LipwrightError):
                 await self._director.report_live(usage.model_copy(update={"is_over": True}))
             raise
@@ -67,7 +68,6 @@ class LiveClient:
                 return
             except BusyError:
                 if number == _MAX_ROUTES - 1:
-                    del self._routes[session_id]
                     raise
 
     async def prepare(

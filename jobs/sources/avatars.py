@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from config import PipelineConfig
 from errors import (
@@ -78,7 +79,7 @@ class Avatars:
         self._config, self._stages, self._table, self._files = config, stages, table, files
         self._analyses: SingleFlight[_AnalysisKey, None] = SingleFlight()
         self._composing: SingleFlight[str, None] = SingleFlight()
-        self._tracking: dict[str, asyncio.Lock] = {}
+        self._tracking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of avatars that are tracked
         self._pinned: dict[str, float] = {}  # until when, by the monotonic clock
         self._people = People(config, stages, table, files)
         self._mattes = Mattes(config, stages, files)
@@ -218,7 +219,7 @@ class Avatars:
 
     async def _analyse(self, wanted: _AnalysisKey, avatar: AvatarRef, report: Progress) -> None:
         await self._finish(wanted.key, lambda: self._make(wanted, avatar, report))
-        await self.sweep()
+        await self.try_sweep()
 
     async def _finish(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do a part of the analysis of an avatar, with retries; record the error that ends it."""
@@ -229,8 +230,12 @@ class Avatars:
         except LipwrightError as error:
             cause = await self.explain_input_error(key, error)
             await asyncio.to_thread(self._files.delete_tracks, key)  # frees space for the row on a full disk
-            await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(cause))
+            await self.record_failure(key, cause)
             raise cause from error
+
+    async def record_failure(self, key: str, error: LipwrightError) -> None:
+        """Record the error that ended the analysis of avatar `key`, for callers that wait for it."""
+        await self._update(key, status=AvatarStatus.FAILED, error=ErrorRecord.of(error))
 
     async def explain_input_error(self, key: str, error: LipwrightError) -> LipwrightError:
         """Return the error, or a StoredFileError if the stored source or reference picture was lost or damaged."""
@@ -355,6 +360,11 @@ class Avatars:
     async def sweep(self) -> None:
         """Evict cached avatars beyond the limit, the least recently used first."""
         await self._evict(self._config.jobs.max_cached_avatars)
+
+    async def try_sweep(self) -> None:
+        """Sweep after other work, which succeeds even if this fails: the next periodic sweep repeats it."""
+        with suppress(OSError, LipwrightError):
+            await self.sweep()
 
     async def evict_oldest(self) -> bool:
         """Evict the least recently used cached avatar to free disk space; returns False if all are needed."""

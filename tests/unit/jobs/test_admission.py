@@ -320,10 +320,10 @@ def test_admit_over_stored_bytes_is_refused(keyed: KeyBench) -> None:
     ):
         on_disk(keyed.files, key).write_bytes(bytes(num_bytes))
     keyed.checks.measure(keyed.owner)
-    assert not keyed.stored.by_owner, "there is no limit"
+    assert not keyed.stored.of(keyed.owner), "there is no limit"
     keyed.limit(stored_bytes=1000)
     keyed.checks.measure(keyed.owner)
-    assert keyed.stored.by_owner == {keyed.owner: 600}
+    assert (keyed.stored.of(keyed.owner), keyed.stored.of(keyed.other)) == (600, 50_000)
     place = keyed.admit(num_bytes=400, is_job=False)
     assert keyed.refused("stored_bytes", 1000, num_bytes=1, is_job=False) == 60
     keyed.admission.release(place)

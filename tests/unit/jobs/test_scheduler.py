@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 from unittest.mock import AsyncMock, Mock
@@ -295,6 +296,27 @@ def test_sweep_cancels_job_in_review_after_retention(files: FileStore, table: Jo
     assert cancelled.status is JobStatus.CANCELLED and cancelled.error is not None
     assert "was not approved within" in cancelled.error.message
     assert not files.has(job_file_key(old.id)) and table.get_job(young.id).status is JobStatus.REVIEW
+
+
+def test_sweep_of_job_in_review_excludes_its_approval(
+    files: FileStore, table: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, unfinished = table.insert_job(job_record(status=JobStatus.REVIEW)), table.unfinished_jobs
+    table.update_job(job.id, reviewed_at=utc_now() - timedelta(seconds=CONFIG.jobs.retention_s))
+    with ThreadPoolExecutor(1) as pool:
+        approvals: list[Future[JobSummary]] = []
+
+        def found() -> list[JobSummary]:
+            jobs = unfinished()
+            approvals.append(pool.submit(table.update_job, job.id, status=JobStatus.QUEUED))
+            wait(approvals, timeout=0.2)
+            return jobs
+
+        monkeypatch.setattr(table, "unfinished_jobs", found)
+        housekeeping_of(table, files, Avatars(CONFIG, NoStages(), table, files)).sweep()
+        assert approvals[0].result().status is JobStatus.CANCELLED, (
+            "it came too late, and did not see the job in review"
+        )
 
 
 @pytest.mark.parametrize(("step_s", "is_kept"), [(3600.0, True), (0.0, False), (-3600.0, False)])

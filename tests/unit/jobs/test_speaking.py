@@ -45,6 +45,7 @@ from telemetry.log_context import CallContext
 from tests.unit.job_records import job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 250, 10.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
@@ -60,6 +61,8 @@ class SpeakingStages(NoStages):
         self.spoken: list[tuple[str, str | None]] = []
         self.languages: list[str | None] = []  # in which voices were chosen
         self.is_silent = False
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.transcribed: list[str] = []
 
     async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
@@ -82,6 +85,7 @@ class SpeakingStages(NoStages):
         key = f"{folder}/{digest[:32]}"
         if not self._files.has(key):
             self.spoken.append((text, voice))
+            await self.may_answer.wait()
             self._files.stored.put(key, content)
         seconds = len(text) * SECONDS_PER_LETTER
         return SpokenCue(key=key, sha256=digest, num_bytes=len(content), seconds=seconds, closures=((0.2, 0.3),))
@@ -323,6 +327,19 @@ async def test_edit_that_is_impossible_changes_nothing(
     with pytest.raises(error, match=message):
         await bench.edit(job, number, edit)
     assert bench.table.get_job(job.id) == job
+
+
+async def test_approve_during_an_edit_renders_its_text(bench: Bench) -> None:
+    job = await bench.draft(turns=texts("one", "two"))
+    bench.stages.may_answer.clear()
+    edit = asyncio.create_task(bench.edit(job, 0, TurnChange(text="new")))
+    await until(lambda: len(bench.stages.spoken) == 3)
+    approval = asyncio.create_task(bench.drafts.approve(job.id))
+    await bench.table.run_in_thread(lambda: None)  # after everything that the approval reads without waiting
+    bench.stages.may_answer.set()
+    await asyncio.gather(edit, approval)
+    job = bench.table.get_job(job.id)
+    assert (job.status, job.plan.needs_review, job.plan.turns[0].text) == (JobStatus.QUEUED, False, "new")
 
 
 async def test_edit_of_another_version_or_status_is_refused(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from api.heygem.protocol import RENDERING_BEGINS
 from config import HeygemConfig, NetworkConfig, TtsConfig
 from jobs.model.plan import JobOptions
 from jobs.model.record import JobStage, JobStatus
-from jobs.run import _BEGIN
+from jobs.progress import BEGIN
 from storage.file_keys import job_file_key
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import AUDIO, VIDEO, problem
@@ -242,7 +242,7 @@ def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
 
 
 def test_percentages_begin_where_jobs_begin_to_render() -> None:
-    assert _BEGIN[JobStage.RENDERING] == RENDERING_BEGINS
+    assert BEGIN[JobStage.RENDERING] == RENDERING_BEGINS
 
 
 AXIOS = {"Accept": "application/json, text/plain, */*", "User-Agent": "axios/1.7.9"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,15 @@ import httpx
 import pytest
 
 from api.v1.event_streams import EventStreams, Feed, job_events
-from api.v1.preview import Previews
+from api.v1.preview import Previews, _fetch
 from config import JobConfig, LabelsConfig
 from errors import BusyError, CapacityError, ReplicaLostError
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.requests import RequestContext
 from storage.file_keys import source_key
+from storage.file_store import FileStore
+from storage.local.folder import LocalFiles
 from tests.unit.api_server import MemoryService
 from tests.unit.media.clips import decode_all
 from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, RenderingJob, SegmentedJob
@@ -110,6 +114,17 @@ def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryServic
     (event,) = _parse(asyncio.run(follow())[-1])
     service.table.close()
     assert (event["event"], json.loads(event["data"])["code"]) == ("problem", "not_found")
+
+
+async def test_defect_of_the_service_ends_the_stream(service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    job = await _submit(service)
+    monkeypatch.setattr(service, "wait_job", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        async for _ in job_events(Feed(service, job, 0.05), job, 0, ""):
+            pass
 
 
 async def test_one_reader_feeds_all_streams_of_a_job(service: MemoryService) -> None:
@@ -293,3 +308,38 @@ def test_sources_are_given_back_inert(http: httpx.Client, service: MemoryService
         assert answer.headers["content-security-policy"].startswith("sandbox")
     service.files.delete_avatar(record.avatar_key)
     assert http.get(f"/v1/jobs/{rendering.id}/source").status_code == 404
+
+
+class SlowFiles(LocalFiles):
+    """Files whose fetching takes until the test says so."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.is_asked, self.may_answer = threading.Event(), threading.Event()
+        self.num_held = 0
+
+    @contextmanager
+    def fetched(self, key: str) -> Iterator[Path]:
+        self.is_asked.set()
+        assert self.may_answer.wait(60)
+        self.num_held += 1
+        try:
+            yield self.staging_path(key)
+        finally:
+            self.num_held -= 1
+
+
+async def test_fetch_cancelled_in_the_middle_releases_file(tmp_path: Path) -> None:
+    files = SlowFiles(tmp_path)
+
+    async def fetch() -> None:
+        async with _fetch(FileStore(tmp_path, files), "key"):
+            await asyncio.sleep(60)
+
+    fetching = asyncio.create_task(fetch())
+    await asyncio.to_thread(files.is_asked.wait, 60)
+    fetching.cancel()
+    await asyncio.sleep(0)
+    files.may_answer.set()
+    await asyncio.wait([fetching])
+    assert fetching.cancelled() and files.num_held == 0

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import FaceNotFoundError, MediaError, StoredFileError
+from errors import FaceNotFoundError, MediaError, StorageFullError, StoredFileError, UnavailableError
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
 from jobs.model.base import new_id
 from jobs.single_flight import ignore_progress
+from jobs.sources.analyses import AvatarAnalyses
 from jobs.sources.avatars import Avatars
 from media.probe import AudioInfo, ColourTags, VideoInfo
 from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole
@@ -31,6 +32,7 @@ from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 100, 4.0, 0, True, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
 CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=2))
@@ -237,3 +239,51 @@ def test_ensure_with_damaged_analysis_makes_it_again(bench: Bench) -> None:
 def test_source_info_in_the_table_is_exact() -> None:
     odd = replace(VIDEO, fps=Fraction(30000, 1001), duration_seconds=0.1 + 0.2, sample_aspect_ratio=Fraction(64, 45))
     assert decode_source_info(json.loads(json.dumps(encode_source_info(odd)))) == odd
+
+
+async def test_analyses_resume_continues_after_an_outage(bench: Bench) -> None:
+    bench.table.update_avatar(bench.key, analyse_on_create=True)
+    analyses = AvatarAnalyses(bench.avatars, bench.table, "warp", asyncio.Semaphore(1))
+    bench.stages.fault = UnavailableError("The bucket does not answer.")
+    await analyses.resume()
+    await until(lambda: not analyses.num_running)
+    assert (bench.row().status, bench.row().error) == (AvatarStatus.ANALYSING, None)
+    bench.stages.fault = None
+    for _ in range(2):  # of one avatar, one runs
+        await analyses.resume()
+    await until(lambda: bench.row().status is AvatarStatus.READY and not analyses.num_running)
+    assert bench.stages.counts["analyse warp"] == 1
+
+
+async def test_analyses_of_a_lost_source_record_the_error(bench: Bench) -> None:
+    bench.table.update_avatar(bench.key, analyse_on_create=True, source_info=encode_source_info(VIDEO))
+    bench.files.stored.remove(source_key(bench.key))
+    analyses = AvatarAnalyses(bench.avatars, bench.table, "warp", asyncio.Semaphore(1))
+    await analyses.resume()
+    await until(lambda: not analyses.num_running)
+    error = bench.row().error
+    assert error is not None and error.code == "stored_file_lost"
+    assert bench.table.analysing_avatars() == []
+
+
+async def test_analyses_with_unexpected_error_record_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.table.update_avatar(bench.key, analyse_on_create=True)
+
+    async def fail(*arguments: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(bench.avatars, "ensure", fail)
+    analyses = AvatarAnalyses(bench.avatars, bench.table, "warp", asyncio.Semaphore(1))
+    await analyses.resume()
+    await until(lambda: not analyses.num_running)
+    error = bench.row().error
+    assert error is not None and error.code == "internal", "and it is not analysed again and again"
+
+
+def test_ensure_whose_sweep_fails_returns_the_avatar(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        raise StorageFullError("The disk is full.")
+
+    monkeypatch.setattr(bench.avatars, "sweep", fail)
+    bench.ensure("warp")
+    assert bench.row().status is AvatarStatus.READY

@@ -1,0 +1,55 @@
+"""The stage and the progress of a running job, in its row."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jobs.model.record import JobRecord, JobStage
+from jobs.speaking import SPOKEN_SHARE
+from storage.job_table import JobTable
+
+BEGIN: Final = {
+    JobStage.PREPARING_AUDIO: 0.0,
+    JobStage.ANALYSING: 0.02,
+    JobStage.RENDERING: 0.25,
+    JobStage.MUXING: 0.98,
+}
+"""Progress at which each stage begins."""
+
+
+class JobProgress:
+    """Updates the row of one job."""
+
+    def __init__(self, table: JobTable, job: JobRecord) -> None:
+        self._table, self._job_id = table, job.id
+        self._spoken_share = SPOKEN_SHARE if job.spec.has_texts else 0.0
+        self._num_frames = self._num_done = 0
+
+    async def enter(self, stage: JobStage, **fields: object) -> None:
+        """Record the begin of a stage, and other fields."""
+        if (begin := BEGIN.get(stage)) is not None:
+            fields["progress"] = begin
+        await self.update(stage=stage, **fields)
+
+    async def start_rendering(self, num_frames: int) -> None:
+        """Record the begin of the rendering of `num_frames`."""
+        self._num_frames, self._num_done = num_frames, 0
+        await self.enter(JobStage.RENDERING, num_frames=num_frames)
+
+    async def report_analysis(self, share: float) -> None:
+        """Record the share of the analyses that is done, 0 to 1."""
+        begin, end = BEGIN[JobStage.ANALYSING], BEGIN[JobStage.RENDERING]
+        await self.update(progress=begin + (end - begin) * share)
+
+    async def report_frames(self, num_frames: int, **fields: object) -> None:
+        """Record that `num_frames` more frames are done, and other fields."""
+        self._num_done += num_frames
+        begin, end = BEGIN[JobStage.RENDERING], BEGIN[JobStage.MUXING]
+        progress = begin + (end - begin) * self._num_done / max(1, self._num_frames)
+        await self.update(num_frames_done=self._num_done, progress=progress, **fields)
+
+    async def update(self, **fields: object) -> None:
+        """Change fields of the row; `progress` is that of what follows the speaking of texts."""
+        if isinstance(progress := fields.get("progress"), float):
+            fields["progress"] = self._spoken_share + (1 - self._spoken_share) * progress
+        await self._table.run_in_thread(self._table.update_job, self._job_id, **fields)

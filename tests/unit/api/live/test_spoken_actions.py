@@ -1,0 +1,22 @@
+"""The actions of a text in speech that arrives in pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from api.live.spoken_actions import SpokenActions
+from media.audio import SPEECH_SAMPLE_RATE
+from media.subtitles.actions import read_actions
+
+
+def test_actions_are_found_once_a_second() -> None:
+    actions = SpokenActions(read_actions("Good [wave] morning.", ["wave"]))
+    assert not actions.is_due
+    num_searches = 0
+    for _ in range(100):
+        actions.push(np.full(SPEECH_SAMPLE_RATE // 20, 3000, np.int16), SPEECH_SAMPLE_RATE)
+        if actions.is_due:
+            (seconds,) = actions.seconds(is_whole=False)
+            assert 0 <= seconds <= 5
+            num_searches += 1
+    assert num_searches == 5
