@@ -71,7 +71,7 @@ def check_spill_folder(ray_dir: Path, store_bytes: int) -> CheckResult:
 
 
 def check_state(state: str | None) -> CheckResult:
-    """Checks that the job table is reachable; opening it creates the tables."""
+    """Checks that the job table is reachable; opening it creates or migrates the tables."""
     if state is None:
         return ok("SQLite in the data folder")
     try:

@@ -13,7 +13,7 @@ from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.model.turns import PlannedTurn
 from jobs.planning import check_one_face, video_seconds
 from jobs.services import JobServices
-from jobs.speaking import SpeakingStage, measured, turn_name, with_fits
+from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
 from jobs.speech_messages import with_name
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import checked_turns
@@ -51,7 +51,7 @@ class Drafts:
         async with self._lock(job_id):
             job = await self._table.run_in_thread(self._table.get_job, job_id)
             if job.status is not JobStatus.REVIEW:
-                if job.spec.review and not job.plan.needs_review:
+                if job.spec is not None and job.spec.review and not job.plan.needs_review:
                     return job
                 raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
             plan = job.plan.model_copy(update={"needs_review": False})
@@ -83,7 +83,7 @@ class Drafts:
         new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
         if new:
             stages, context = self._services.stages, CallContext(job.id)
-            turns, _ = await with_voices(stages, context, turns, job.spec.spoken_language)
+            turns, _ = await with_voices(stages, context, turns, asked_language(job))
         for number in new:
             turns[number] = await self._speak(job, number, turns[number])
         return await self._store(job, turns, source)

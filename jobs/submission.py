@@ -153,7 +153,8 @@ class Submissions:
 
     def _copy_files_of_job(self, job: JobRecord, job_id: str) -> None:
         fields = [*job.plan.audio, *(() if job.plan.background_file is None else ("background",))]
-        fields += [field for field in ("subtitles", "diarization") if field in job.spec.job_files]
+        if job.spec is not None:
+            fields += [field for field in ("subtitles", "diarization") if field in job.spec.job_files]
         copies = {job_file_key(job.id, field): job_file_key(job_id, field) for field in fields}
         cues, copied_cues = job_cues_folder(job.id), job_cues_folder(job_id)
         if not all(self._files.has(key) for key in (*copies, *map(source_key, job.uploaded_avatar_keys))):

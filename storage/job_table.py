@@ -29,6 +29,7 @@ from storage.row_codec import (
     AvatarRecord,
     AvatarStatus,
     SegmentRecord,
+    SegmentStatus,
     checked_fields,
     from_row,
     timestamp,
@@ -240,24 +241,26 @@ class JobTable:
     # Segments
 
     def record_segment(self, segment: SegmentRecord, video_seconds: float = 0.0) -> None:
-        """Insert or replace a rendered segment.
+        """Insert or replace a segment.
 
-        The first time counts as `video_seconds`, and as the compute time measured in this context.
+        The first time that it is done counts as `video_seconds`, and as the compute time measured in this context.
         """
         with recorded_compute() as compute, self.database.transaction():
             rows = self.database.query(
-                "SELECT owner, EXISTS (SELECT 1 FROM segments WHERE job_id = id AND number = ?2) AS is_known "
+                "SELECT owner, (SELECT status FROM segments WHERE job_id = id AND number = ?2) AS status "
                 "FROM jobs WHERE id = ?1",
                 segment.job_id,
                 segment.number,
             )
-            if rows and not rows[0]["is_known"]:
+            if rows and segment.status is SegmentStatus.DONE and rows[0]["status"] != SegmentStatus.DONE.value:
                 self.usage.add(rows[0]["owner"], Usage(video_seconds=video_seconds, **compute._asdict()))
             self.database.insert("segments", to_row(segment), ("job_id", "number"))
 
     def finished_segments(self, job_id: str) -> list[SegmentRecord]:
         """Return the rendered segments of a job, in output order."""
-        rows = self.database.query("SELECT * FROM segments WHERE job_id = ?1 ORDER BY number", job_id)
+        rows = self.database.query(
+            "SELECT * FROM segments WHERE job_id = ?1 AND status = ?2 ORDER BY number", job_id, SegmentStatus.DONE.value
+        )
         return [from_row(SegmentRecord, row) for row in rows]
 
     # Webhooks

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import to_jsonable_python
 
 from jobs.model.avatar_settings import AvatarSettings
@@ -27,6 +27,13 @@ class AvatarStatus(StrEnum):
     FAILED = "failed"
 
 
+class SegmentStatus(StrEnum):
+    """The status of a segment."""
+
+    PENDING = "pending"
+    DONE = "done"
+
+
 class AvatarInfo(Frozen):
     """What the analysis found in an avatar's source."""
 
@@ -37,6 +44,10 @@ class AvatarInfo(Frozen):
     duration_seconds: float
     is_still: bool
     talks: bool = Field(description="Whether the mouth moves in the source, so that exemplars can be taken from it.")
+
+
+def _or_nothing_set(stored: object) -> object:
+    return AvatarSettings() if stored is None else stored
 
 
 class AvatarRecord(Frozen):
@@ -55,13 +66,15 @@ class AvatarRecord(Frozen):
     face: str = "largest"
     source_sha256: str
     source_info: dict[str, Any] | None = Field(
-        None, description="`media.probe.VideoInfo` of the source as JSON; None before a composite is composed."
+        None, description="`media.probe.VideoInfo` of the source as JSON; None in rows of older versions."
     )
     analysed_for: dict[str, str] = Field(
         {}, description="Engines that have analysed it, with the time; replicas check the files when they load them."
     )
     info: AvatarInfo | None = None
-    settings: AvatarSettings = Field(AvatarSettings(), description="Defaults of its jobs and live sessions.")
+    settings: Annotated[AvatarSettings, BeforeValidator(_or_nothing_set)] = Field(
+        AvatarSettings(), description="Defaults of its jobs and live sessions; NULL in rows of older versions."
+    )
     error: ErrorRecord | None = None
     clips: dict[str, AvatarClip] = Field({}, description="Its clips, by name.")
     belongs_to: str | None = Field(
@@ -78,17 +91,19 @@ class AvatarRecord(Frozen):
 
 
 class SegmentRecord(Frozen):
-    """Rendered frames [start, stop) of the output of a job."""
+    """Frames [start, stop) of the output of a job, and whether they are rendered."""
 
     job_id: str
     number: int
     start: int
     stop: int
+    status: SegmentStatus = SegmentStatus.PENDING
     num_bytes: int = 0
     sha256: str = Field("", description="Hash of its file; a file that does not match is rendered again.")
     encoding: str = Field("", description="Settings of its encoder; after a change it is rendered again.")
     identity: str = Field("", description="Hash of everything that decides its bytes; see `jobs.segments.identity`.")
     silent_motion: dict[str, float] = Field({}, description="`RunningStats` of the mouths' motion in silence.")
+    attempts: int = 0
 
 
 def avatar_key(source_sha256: str, face: str, analysis_version: str, owner: str | None = None) -> str:

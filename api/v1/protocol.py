@@ -151,6 +151,7 @@ class JobInputs(BaseModel):
 
     audio: str
     source: str = Field(description="Name of the video or image, or of the avatar.")
+    presenter: str = Field(description="The old name of `source`.", deprecated=True)
 
 
 class _JobFields(BaseModel):
@@ -208,7 +209,8 @@ class JobView(_JobFields):
 def _shared_fields(view: type[_JobFields], job: JobSummary) -> dict[str, Any]:
     """Return the fields that a view and a job have in common, and the names of its files."""
     shared = {name: getattr(job, name) for name in view.model_fields if name not in ("links", "inputs")}
-    return {**shared, "inputs": JobInputs(audio=job.audio_label, source=job.source_label)}
+    label = job.source_label
+    return {**shared, "inputs": JobInputs(audio=job.audio_label, source=label, presenter=label)}
 
 
 def _links(job: JobSummary, base_url: str) -> dict[str, Any]:

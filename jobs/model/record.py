@@ -44,6 +44,11 @@ class JobStage(StrEnum):
     MUXING = "muxing"  # joins the segments and the audio
     DONE = "done"
 
+    @classmethod
+    def _missing_(cls, value: object) -> JobStage | None:
+        """Return the stage that an older version has stored under another name."""
+        return {"listening": cls.PREPARING_AUDIO, "joining": cls.MUXING}.get(str(value))
+
 
 class CallbackStatus(StrEnum):
     """The status of a webhook."""
@@ -116,7 +121,7 @@ class JobRecord(JobSummary):
 
     report: dict[str, Any] | None = Field(default=None, description="Quality report, stored as it was made.")
     callback: CallbackRecord | None = Field(default=None, description="Its webhook, once it has ended. Not stored.")
-    spec: JobSpec = Field(description="What was asked for.")
+    spec: JobSpec | None = Field(None, description="What was asked for; None in rows of older versions.")
     plan: JobPlan
 
     @property

@@ -20,7 +20,7 @@ from models.mouth.motion import RunningStats
 from storage.file_keys import segment_key, sound_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.row_codec import SegmentRecord
+from storage.row_codec import SegmentRecord, SegmentStatus
 
 _MAX_REVISIONS: Final = 16
 """Jobs before a revision in which its segments are searched for."""
@@ -65,6 +65,7 @@ class FinishedSegments:
                 number=segment.number,
                 start=segment.start,
                 stop=segment.stop,
+                status=SegmentStatus.DONE,
                 num_bytes=rendered.num_bytes,
                 sha256=rendered.sha256,
                 encoding=self._encoding,
@@ -142,5 +143,5 @@ class FinishedSegments:
 
 
 def _silent_motion(record: SegmentRecord) -> RunningStats:
-    motion = record.silent_motion
+    motion = record.silent_motion  # empty in rows of older versions
     return RunningStats(int(motion.get("num", 0)), motion.get("total", 0.0), motion.get("squares", 0.0))

@@ -21,13 +21,13 @@ from errors import StandbyError, StateError, TableUnreachableError, UnavailableE
 from storage import protocols
 from storage.postgres.connection import Connection, bounded, connect, database_errors
 from storage.protocols import KeyTakenError, Row
-from storage.schema import SCHEMA_VERSION, missing_tables
+from storage.schema import steps_after
 
 T = TypeVar("T")
 
 _STANDS_BY: Final = 0  # claims are numbered from 1
 _PAUSE_S: Final = 0.5  # between attempts to connect; calls in between fail at once
-_TABLES_LOCK: Final = 0x6C697077  # an arbitrary number: only one of several starting services creates the tables
+_MIGRATION_LOCK: Final = 0x6C697077  # an arbitrary number: only one of several starting services migrates
 _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
 
 # What differs between the DDL of SQLite and PostgreSQL. SQLAlchemy Core would replace about 90 lines, and add 29 MB,
@@ -37,6 +37,7 @@ _WORDS: Final = (
     (re.compile(r"\bINTEGER PRIMARY KEY AUTOINCREMENT\b"), "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
     (re.compile(r"\bINTEGER\b"), "BIGINT"),
     (re.compile(r"\bREAL\b"), "DOUBLE PRECISION"),
+    (re.compile(r"\b(\w+) ->>"), r"\1::json ->>"),
     (re.compile(r"\bTEXT\b"), 'TEXT COLLATE "C"'),  # sorted by bytes as in SQLite, whatever the locale
 )
 _PLACEHOLDER: Final = re.compile(r"\?(\d+)")
@@ -248,22 +249,27 @@ class Database(protocols.Database):
 
 
 def _make_tables(connection: Connection) -> None:
-    """Create the tables if they are missing; of several services that start at a time, one does it."""
+    """Migrate the tables; several services that start at a time do it one after the other."""
     with bounded(connection, timeout_s=60.0), connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock($1)", [_TABLES_LOCK])
+        connection.execute("SELECT pg_advisory_xact_lock($1)", [_MIGRATION_LOCK])
         connection.execute("CREATE TABLE IF NOT EXISTS schema_version (number BIGINT NOT NULL)")
         rows = connection.execute("SELECT number FROM schema_version").fetchall()
-        if statements := missing_tables(int(rows[0]["number"]) if rows else 0):
-            for statement in statements:
-                connection.execute(_translated(statement))
-            connection.execute("INSERT INTO schema_version VALUES ($1)", [SCHEMA_VERSION])
+        found = int(rows[0]["number"]) if rows else 0
+        missing = steps_after(found)
+        for step in missing:
+            for text in step:
+                connection.execute(_definition(text))
+        if not rows:
+            connection.execute("INSERT INTO schema_version VALUES (0)")
+        if missing:
+            connection.execute("UPDATE schema_version SET number = $1", [found + len(missing)])
 
 
-def _translated(statement: str) -> str:
-    """Return one statement of `storage.schema` for PostgreSQL."""
+def _definition(step: str) -> str:
+    """Return one statement of `storage.schema`."""
     for word, other in _WORDS:
-        statement = word.sub(other, statement)
-    return statement
+        step = word.sub(other, step)
+    return step
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from errors import ConfigError, StateError, StorageFullError, TableLostError, TableUnreachableError
 from storage import protocols
 from storage.protocols import KeyTakenError, Row
-from storage.schema import SCHEMA_VERSION, missing_tables
+from storage.schema import steps_after
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Database(protocols.Database):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives the files next to it the same mode
         self._identity = identity_of(path)
         self._connect()
-        self._make_tables()
+        self._migrate()
 
     def _connect(self) -> None:
         self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -101,12 +101,14 @@ class Database(protocols.Database):
         self._lock_wait_s = wait_s
         self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * wait_s)}")
 
-    def _make_tables(self) -> None:
+    def _migrate(self) -> None:
         (row,) = self.query("PRAGMA user_version")
-        if statements := missing_tables(int(row["user_version"])):
+        found = int(row["user_version"])
+        for number, statements in enumerate(steps_after(found), start=found + 1):
             with self.transaction():
-                for statement in (*statements, f"PRAGMA user_version = {SCHEMA_VERSION}"):
+                for statement in statements:
                     self.execute(statement)
+                self.execute(f"PRAGMA user_version = {number}")
 
     def check_pages(self) -> None:
         """Raise ConfigError if the file is damaged anywhere, or cannot be written."""

@@ -10,7 +10,6 @@ from config import PipelineConfig
 from jobs.model.base import UploadedFile, new_id, utc_now
 from jobs.model.plan import JobOptions, JobPlan
 from jobs.model.record import JobRecord
-from jobs.model.spec import JobSpec
 from jobs.ports import Stages
 from jobs.segments.limiter import SegmentLimiter
 from jobs.services import JobServices
@@ -44,7 +43,6 @@ def job_record(
         "format": options.format,
         "audio_label": audio.label,
         "upload_bytes": audio.num_bytes,
-        "spec": JobSpec(audio=audio, avatar_id="a"),
     }
     return JobRecord(**{**defaults, **fields}, plan=plan)
 

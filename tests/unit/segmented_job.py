@@ -15,7 +15,7 @@ from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.file_keys import result_key, segment_key, speech_key
-from storage.row_codec import SegmentRecord
+from storage.row_codec import SegmentRecord, SegmentStatus
 from tests.unit.api_server import MemoryService
 from tests.unit.media.clips import LIMITS, info_of, noise, planes_of, write_audio
 from tests.unit.on_disk import on_disk
@@ -63,7 +63,9 @@ class RenderingJob:
     def finish_segment(self, number: int) -> None:
         shutil.copy(self.job.segments[number], on_disk(self.service.files, segment_key(self.id, number)))
         start, stop = EDGES[number : number + 2]
-        self.service.table.record_segment(SegmentRecord(job_id=self.id, number=number, start=start, stop=stop))
+        self.service.table.record_segment(
+            SegmentRecord(job_id=self.id, number=number, start=start, stop=stop, status=SegmentStatus.DONE)
+        )
         self.update(num_frames_done=stop)
 
     def finish(self) -> None:

@@ -302,6 +302,7 @@ def test_revise_single_speech_changes_settings(bench: Bench) -> None:
         ({"status": JobStatus.REVIEW}, "Change its turns"),
         ({"status": JobStatus.FAILED}, "Retry it"),
         ({"status": JobStatus.CANCELLED}, "Submit it again"),
+        ({"spec": None}, "older version"),
     ],
 )
 def test_revise_job_in_a_wrong_state_is_refused(bench: Bench, fields: dict[str, Any], advice: str) -> None:

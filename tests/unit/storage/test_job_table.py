@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,18 @@ import pytest
 from pydantic import ValidationError
 
 from errors import NotFoundError, StateError, StorageFullError
+from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, new_id, utc_now
 from jobs.model.clip import AvatarClip
 from jobs.model.plan import JobOptions
 from jobs.model.record import CallbackStatus, JobQuery, JobStage, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Turn
+from storage import schema
 from storage.job_table import JobTable
-from storage.row_codec import AvatarInfo, AvatarStatus, SegmentRecord, avatar_key
+from storage.protocols import Database
+from storage.row_codec import AvatarInfo, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key, timestamp, to_row
+from storage.schema import MIGRATIONS
 from storage.sqlite.database import Database as FileDatabase
 from tests.unit.job_records import SOUND, avatar_record, job_record
 from tests.unit.storage.conftest import Again
@@ -43,6 +49,14 @@ def test_job_comes_back_as_it_was(again: Again) -> None:
     assert (listed.status, listed.progress, listed.queue_position) == (JobStatus.RUNNING, 0.5, None)
     first.delete_job(job.id)
     assert second.list_jobs(JobQuery(limit=9)).jobs == []
+
+
+def test_stage_of_an_older_version_is_read(table: JobTable) -> None:
+    job = table.insert_job(job_record())
+    for stored, stage in (("listening", "preparing_audio"), ("joining", "muxing")):
+        with table.database.transaction():
+            table.database.execute("UPDATE jobs SET stage = ?1 WHERE id = ?2", stored, job.id)
+        assert table.get_job(job.id).stage == stage
 
 
 def test_queue_order_and_positions(table: JobTable) -> None:
@@ -194,11 +208,11 @@ def test_idempotency_key_is_unique_for_its_owner(table: JobTable) -> None:
 
 def test_segments(table: JobTable) -> None:
     job = table.insert_job(job_record())
-    first, second = (SegmentRecord(job_id=job.id, number=each, start=each * 9, stop=each * 9 + 9) for each in (0, 1))
-    again = second.model_copy(update={"num_bytes": 7})
-    for segment in (second, first, again):
-        table.record_segment(segment)
-    assert table.finished_segments(job.id) == [first, again]
+    for number in (1, 0, 2):
+        table.record_segment(SegmentRecord(job_id=job.id, number=number, start=number * 9, stop=number * 9 + 9))
+    done = SegmentRecord(job_id=job.id, number=1, start=9, stop=18, status=SegmentStatus.DONE, num_bytes=7, attempts=2)
+    table.record_segment(done)
+    assert table.finished_segments(job.id) == [done]
     table.delete_job(job.id)
     assert table.finished_segments(job.id) == []
 
@@ -216,6 +230,21 @@ def test_avatars(table: JobTable) -> None:
     table.delete_avatar(key)
     with pytest.raises(NotFoundError):
         table.get_avatar(avatar.id)
+
+
+def test_rows_of_avatars_without_movement_are_read(table: JobTable) -> None:
+    """Older versions wrote the background alone, or NULL."""
+    beach, plain = table.put_avatar(avatar_record("1" * 32)), table.put_avatar(avatar_record("2" * 32))
+    stored = '{"background":null,"background_id":"beach","background_loop":"hold","matte":"chroma"}'
+    with table.database.transaction():
+        for avatar, column in ((beach, stored), (plain, None)):
+            table.database.update("avatars", "key", avatar.key, {"settings": column})
+    settings = AvatarSettings(background_id="beach", background_loop="hold", matte="chroma")
+    assert table.get_avatar(beach.id).settings == settings
+    assert table.get_avatar(plain.id).settings == AvatarSettings()
+    assert table.backgrounds_of_avatars() == {"beach": [beach.id]}
+    calm = settings.model_copy(update={"motion": 0.2})
+    assert table.update_avatar(beach.key, settings=calm).settings == table.get_avatar(beach.id).settings == calm
 
 
 def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -> None:
@@ -261,3 +290,99 @@ def test_surplus_avatars_keep_clips_and_parts_that_jobs_need(table: JobTable) ->
     table.update_job(job.id, status=JobStatus.FAILED)
     table.delete_avatar(own.key)
     assert surplus(9) == {clip.key, composite.key} | remains, "they belonged to an avatar that is deleted"
+
+
+_OLD_TURNS = '[{"start": 0, "end": 1.5, "text": "Hi", "voice": "nova", "audio": "audio", "speed": 1.2}]'
+
+
+def _old_file(sha256: str, num_bytes: int, label: str) -> str:
+    return json.dumps({"key": "1", "sha256": sha256, "num_bytes": num_bytes, "label": label})
+
+
+def _old_row(**columns: object) -> dict[str, object]:
+    """A row as the first version wrote it."""
+    state = {"id": new_id(), "version": 3, "status": "queued", "stage": "queued", "attempts": 0, "priority": 0}
+    files = {"audio": _old_file("aa", 3, "a.wav"), "video": _old_file("bb", 5, "v.mp4"), "avatar_key": "0" * 32}
+    options = {"options": '{"engine": "warp", "face": "index:1"}', "created_at": timestamp(utc_now())}
+    return {**state, "progress": 0.25, "num_frames_done": 0, **files, **options, **columns}
+
+
+@pytest.fixture
+def old_table(again: Again, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Database]:
+    """Opens the database as a program of an older schema did."""
+
+    def opened(version: int) -> Database:
+        monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS[:version])
+        database = again()
+        with database.transaction():  # a shared database connects when it is used
+            pass
+        monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS)
+        return database
+
+    return opened
+
+
+_OF_CLIPS = ("clips", "parts", "graph", "belongs_to")
+"""Columns that old tables do not have."""
+
+
+def test_open_table_of_first_version_upgrades_it(again: Again, old_table: Callable[[int], Database]) -> None:
+    database, row = old_table(1), _old_row()
+    with database.transaction():
+        database.insert("jobs", row)
+        for avatar in (avatar_record("1" * 32, pinned=True), avatar_record("2" * 32)):
+            database.insert(
+                "avatars", to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings", *_OF_CLIPS})
+            )
+    database.close()
+    table = JobTable(again())
+    job = table.get_job(str(row["id"]))
+    assert (job.engine, job.format, job.audio_label, job.source_label) == ("warp", "mp4", "a.wav", "v.mp4")
+    assert (job.upload_bytes, job.plan.audio["audio"].sha256, job.options.face) == (8, "aa", "index:1")
+    assert job.plan.is_complete and job.spec is None and job.queue_position == 0
+    table.update_job(job.id, report={"warnings": []})
+    table.update_job(job.id, progress=0.5)
+    assert table.get_job(job.id).report == {"warnings": []}, "the report stays"
+    assert [avatar.key for avatar in table.analysing_avatars()] == ["1" * 32], "what was kept was sent for itself"
+
+
+def test_open_table_of_previous_version_keeps_plans(again: Again, old_table: Callable[[int], Database]) -> None:
+    version = next(number for number, step in enumerate(MIGRATIONS) if any("COLUMN plan" in text for text in step))
+    options = f'{{"engine": "warp", "format": "webm", "turns": {_OLD_TURNS}, "idle_mouths": "source"}}'
+    more = f'{{"audio_b": {_old_file("cc", 1, "b.wav")}, "music": {_old_file("dd", 1, "m.mp3")}}}'
+    queued = _old_row(options=options, more_audio=more, background_file=_old_file("ee", 1, "b.jpg"))
+    running = _old_row(status="running", stage="rendering", video=None, source_label="film.mp4")
+    done = _old_row(status="succeeded", finished_at=timestamp(utc_now()), watermark_id="0" * 16)
+    database = old_table(version)
+    with database.transaction():
+        for row in (queued, running, done):
+            database.insert("jobs", row)
+        segment = {"job_id": running["id"], "number": 0, "start": 0, "stop": 9, "status": "done"}
+        database.insert("segments", {**segment, "num_bytes": 7, "attempts": 0})
+    database.close()
+    table = JobTable(again())
+    job = table.get_job(str(queued["id"]))
+    files = [(name, file.sha256) for name, file in job.plan.audio.items()]
+    assert sorted(files) == [("audio", "aa"), ("audio_b", "cc"), ("music", "dd")]
+    assert job.plan.background_file is not None and job.plan.background_file.label == "b.jpg"
+    (turn,) = job.plan.turns
+    assert (turn.text, turn.voice, turn.speed, job.format) == ("Hi", "nova", 1.2, "webm")
+    assert [each.id for each in table.unfinished_jobs()] == [queued["id"], running["id"]]
+    assert table.get_job(str(running["id"])).source_label == "film.mp4"
+    assert len(table.finished_segments(str(running["id"]))) == 1
+    assert table.get_job(str(done["id"])).watermark_id == "0" * 16
+
+
+def test_open_table_before_renamed_columns_keeps_values(again: Again, old_table: Callable[[int], Database]) -> None:
+    version = next(number for number, step in enumerate(MIGRATIONS) if any("RENAME COLUMN" in text for text in step))
+    database = old_table(version)
+    row = to_row(avatar_record("1" * 32), {"analyse_on_create", "settings", *_OF_CLIPS})
+    with database.transaction():
+        database.insert("avatars", {**row, "awaited": 1, "background": '{"background_id": "b"}'})
+        database.execute("UPDATE writer SET heir = 'newest'")
+    database.close()
+    table = JobTable(again())
+    (avatar,) = table.analysing_avatars()
+    assert avatar.analyse_on_create and avatar.settings is not None
+    assert table.backgrounds_of_avatars() == {"b": [avatar.id]}
+    assert table.database.query("SELECT successor FROM writer") == [{"successor": "newest"}]

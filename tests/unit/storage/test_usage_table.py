@@ -39,7 +39,7 @@ from storage.local.api_keys import FileKeyRing
 from storage.postgres.database import Database as SharedDatabase
 from storage.postgres.keys import PostgresKeyRing
 from storage.protocols import Database
-from storage.row_codec import SegmentRecord
+from storage.row_codec import SegmentRecord, SegmentStatus
 from storage.sqlite.database import Database as FileDatabase
 from storage.state import open_keys, webhook_secrets
 from storage.token_sessions import TokenSessions
@@ -58,16 +58,16 @@ def spend(cpu_seconds: float, gpu_seconds: float = 0.0) -> None:
     received(Metered(None, ComputeTime(cpu_seconds, gpu_seconds)))
 
 
-def segment(job: JobRecord, number: int) -> SegmentRecord:
-    return SegmentRecord(job_id=job.id, number=number, start=0, stop=25)
+def segment(job: JobRecord, number: int, status: SegmentStatus = SegmentStatus.DONE) -> SegmentRecord:
+    return SegmentRecord(job_id=job.id, number=number, start=0, stop=25, status=status)
 
 
 def test_record_segment_twice_counts_once(table: JobTable) -> None:
     job = table.insert_job(job_record(owner="a"))
-    for number in (0, 0, 1):
+    for number, status in ((0, SegmentStatus.PENDING), (0, SegmentStatus.DONE), (0, SegmentStatus.DONE), (1, "done")):
         with metered():
             spend(2.0, 0.5)
-            table.record_segment(segment(job, number), 4.0)
+            table.record_segment(segment(job, number, SegmentStatus(status)), 4.0)
     expected = Usage(jobs_submitted=1, video_seconds=8, cpu_seconds=4, gpu_seconds=1)
     assert usage_of(table) == expected
     table.update_job(job.id, status=JobStatus.CANCELLED)

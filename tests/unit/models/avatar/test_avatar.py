@@ -39,13 +39,14 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.parametrize("info_file", [folder.INFO_FILE, "presenter.json"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_is_tracked_damaged_track_is_false(tmp_path: Path, damage: str) -> None:
+def test_is_tracked_damaged_track_is_false(tmp_path: Path, damage: str, info_file: str) -> None:
     assert not folder.is_tracked(tmp_path)
     track = tmp_path / "track.npz"
     track.write_bytes(bytes(range(256)) * 40)
     content = {"version": folder.AVATAR_VERSION, "files": folder.file_hashes(tmp_path, [track.name])}
-    folder.write_whole(tmp_path / folder.INFO_FILE, content)
+    folder.write_whole(tmp_path / info_file, content)
     assert folder.is_tracked(tmp_path)
     DAMAGES[damage](track)
     assert not folder.is_tracked(tmp_path)

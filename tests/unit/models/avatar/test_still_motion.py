@@ -100,7 +100,9 @@ def test_avatar_with_an_uncertain_matte_has_no_layers(still: Still, tmp_path: Pa
     with still.reader() as reader:
         Avatar.build(tmp_path, still.info, still.raw, reader, lambda *_: None)
     assert Avatar.load(tmp_path).layers is None
-    assert LAYERS_FILE not in json.loads((tmp_path / INFO_FILE).read_text())["files"]
+    (tmp_path / INFO_FILE).rename(tmp_path / "presenter.json")  # its name in an older version
+    assert Avatar.load(tmp_path).layers is None
+    assert LAYERS_FILE not in json.loads((tmp_path / "presenter.json").read_text())["files"]
 
 
 SECONDS = np.arange(60 * FPS) / FPS
