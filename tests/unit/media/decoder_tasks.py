@@ -1,7 +1,5 @@
 """What test decoders do; module-level, so that another process can find it by name."""
 
-from __future__ import annotations
-
 import ctypes
 import fcntl
 import mmap

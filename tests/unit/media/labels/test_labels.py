@@ -1,7 +1,5 @@
 """Labels: every result says that it is synthetic, in a way that programs of others read, and that shows changes."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
@@ -289,17 +287,6 @@ def test_labeller_unusable_certificate_is_refused(authority: Authority, tmp_path
         Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path).check_signing()
     with pytest.raises(ValueError, match="or neither"):
         LabelsConfig(certificate=tmp_path / "chain.pem")
-
-
-def test_labeller_failed_signature_leaves_the_file(job: SegmentedJob, authority: Authority, tmp_path: Path) -> None:
-    labeller, out = (
-        Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path),
-        tmp_path / "out.mp4",
-    )
-    with pytest.raises(LabelError, match="Example Studio"):
-        _signed(job, labeller, out)
-    assert out.read_bytes() == job.result.read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "chain.pem", "key.pem"}
 
 
 SIZES = [(1920, 1080), (640, 360), (360, 640), (512, 512), (64, 64), (16, 16), (16, 64), (640, 16)]

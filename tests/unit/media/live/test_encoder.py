@@ -1,7 +1,5 @@
 """The fragments of a live session: whole at once, decodable one by one, picture and sound on the same time."""
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Where the lips of a shut mouth meet, found in drawn mouths."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """A broad smile gives up a part of itself; other faces keep theirs."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

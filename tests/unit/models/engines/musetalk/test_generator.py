@@ -101,13 +101,6 @@ def test_render_equals_published_steps(networks: FaceNetworks) -> None:
     assert not torch.equal(generated, networks.render(latents, features.flip(1)))
 
 
-def test_musetalk_generate_batches_of_several_give_same_bytes(networks: FaceNetworks) -> None:
-    options = MuseTalkOptions(batch_size=4)
-    whole = MuseTalkFaceGenerator(networks, options).generate(chunk_of([0, 1, 2, 1, 0]))
-    part = MuseTalkFaceGenerator(networks, options).generate(cut_of([(3, 1), (4, 0)]))
-    assert np.array_equal(part.y, whole.y[[3, 4]])
-
-
 def test_musetalk_latents_are_cached_within_limit(networks: FaceNetworks) -> None:
     class Counting(FaceNetworks):
         num_encoded = 0

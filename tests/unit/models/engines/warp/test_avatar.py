@@ -1,7 +1,5 @@
 """Avatars: build, save, load; and the plan that is planned from one."""
 
-from __future__ import annotations
-
 import pickle
 from dataclasses import replace
 from fractions import Fraction
@@ -110,27 +108,6 @@ def test_warp_analyse_stop_raises_cancelled_job_error(talker: FilmedAvatar, tmp_
     assert is_tracked(tmp_path)
     with talker.reader() as reader, pytest.raises(CancelledJobError):
         WarpAvatar.analyse(avatar, tmp_path / "warp", reader, 100, lambda: True)
-
-
-def test_plan_mouth_target_has_shape_and_keeps_other_points(warp_avatar: WarpAvatar) -> None:
-    shape, index = mouth_shapes(12, 0.1), np.arange(12, dtype=np.int32)
-    plan, _ = plan_mouth(warp_avatar, shape, index, None, first_frame=30)
-    ids = list(CONTROL_IDS)
-    gap = plan.target_head[:, ids.index(13), 1] - plan.target_head[:, ids.index(14), 1]
-    assert np.corrcoef(gap, shape[:, 0])[0, 1] > 0.99
-    nose = ids.index(2)
-    np.testing.assert_array_equal(plan.target_head[:, nose], warp_avatar.track.head_points[index, 2])
-    assert plan.first_frame == 30
-
-
-def test_plan_mouth_still_with_parted_lips_closes(talker: FilmedAvatar, tmp_path: Path) -> None:
-    frame = int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
-    present = np.arange(NUM_FRAMES) == frame
-    smile = replace(talker, raw=RawLandmarks(talker.raw.points, present)).build(tmp_path)
-    assert not smile.talks
-    assert smile.track.is_rest_closed_by_model
-    np.testing.assert_allclose(lip_gaps(smile.track.rest[None]), 0, atol=1e-6)
-    assert smile.track.shape[frame, 0] > 0.08
 
 
 def test_avatar_moving_mouth_that_never_closes_talks(talker: FilmedAvatar, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """The warp engine on a drawn avatar: two back ends, one picture; outside the mask nothing changes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -259,15 +257,6 @@ def test_generate_shows_collar_below_chin_once(avatar: FilmedAvatar, warp_avatar
     assert np.abs(moved).max() >= 2
     between = (rendered > 75) & (rendered < 185)
     assert between.sum(1).max() <= 3
-
-
-def test_pose_problem_face_is_independent_of_chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    chunk = _chunk(avatar, warp_avatar, 0.12, 0, 20)
-    together = pose_problem(chunk)
-    for face, frame in enumerate(np.flatnonzero(chunk.row >= 0).tolist()):
-        alone = pose_problem(_chunk(avatar, warp_avatar, 0.12, frame, frame + 1))
-        for name in ("points", "values", "ridge", "skull", "own_teeth", "closing", "lower_rim", "hard"):
-            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[face], name)
 
 
 def test_torch_renderer_blurs_interior_by_own_face_size(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:

@@ -1,7 +1,5 @@
 """What the plan makes of mouth shapes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 

@@ -9,25 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
-from models.avatar.avatar import Avatar
 from models.engines.paste.blend import spread_over
-from models.engines.paste.crop import BoxPlan
 from models.engines.paste.landmarks68 import FACE_OVAL
 from models.engines.paste.resample import resize_box
-from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, LiveEngine
+from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, LiveEngine
 from models.engines.wav2lip import audio
 from models.engines.wav2lip.engine import Wav2LipEngine, track_boxes
-from models.geometry.head_frame import HeadPose
+from models.geometry.head_frame import HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.speech.level import measure_level
 from models.speech.stream import SpeechStream
 from models.track.face_track import FaceTrack, finish_track
-from models.weights import weights_path
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import crop
 from tests.unit.models.engines.reference import random_pictures
-from tests.unit.models.engines.wav2lip.networks import save_onnx
 from tests.unit.models.speech.live_windows import live_windows
 
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
@@ -38,8 +32,7 @@ def talking_track(x: float = WIDTH / 2, y: float = HEIGHT * 0.4, absent: tuple[i
     time = np.arange(NUM_FRAMES)
     shapes = np.zeros((NUM_FRAMES, 8), np.float32)
     shapes[:, :6] = (np.sin(time / 4) ** 2)[:, None] * np.array([0.25, 0.24, -0.05, 0.02, 0.2, 0.2])
-    mean = np.load(weights_path("mean_face_468.npy"))
-    head = LipModel.load().deform(np.asarray(mean, np.float32), shapes)
+    head = LipModel.load().deform(mean_face().astype(np.float32), shapes)
     place = np.stack([x + 0.4 * time, y + 0 * time, 0 * time], 1)
     rotation = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
     points = HeadPose(np.full(NUM_FRAMES, 60.0), rotation, place).to_image(head)
@@ -47,8 +40,6 @@ def talking_track(x: float = WIDTH / 2, y: float = HEIGHT * 0.4, absent: tuple[i
 
 
 MOUTH = [61, 291, 0, 17, 13, 14]
-
-
 TRACK = talking_track()
 BOXES = track_boxes(TRACK, WIDTH, HEIGHT)
 PLACED = BOXES.boxes + np.tile(BOXES.origins, 2)
@@ -85,16 +76,6 @@ def test_track_boxes_end_at_frame_edge_absent_has_opacity_0() -> None:
     assert (boxes.opacity[8:11] == 0).all() and 0 < boxes.opacity[7] < 1
     assert boxes.opacity[0] == 1
     assert boxes.num_frames == NUM_FRAMES
-
-
-def test_paste_option_rectangle_writes_whole_box(tmp_path: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
-    weights = Brought({"generator": save_onnx(tmp_path / "generator.onnx", size=32)})
-    engine = Wav2LipEngine(EngineSettings(weights, {"paste": "rectangle"}))
-    chunk = crop(engine, avatar, BoxPlan(0, np.array([3], np.int32), np.ones((1, 80, 16), np.float32)), frames)
-    done = engine.face_generator(ComputeResources()).generate(chunk)
-    x0, y0, x1, y1 = chunk.boxes[0]
-    lower = np.s_[int((y0 + y1) / 2) + 3 : int(y1) - 1, int(x0) + 1 : int(x1) - 1]
-    assert (done.y[0][lower] != chunk.y[0][lower]).mean() > 0.9
 
 
 def test_mel_offset_option_shifts_windows(tmp_path: Path) -> None:
@@ -211,14 +192,6 @@ def _wave(num: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int16]]:
     time = np.arange(num) / 16000
     tone = np.sin(2 * np.pi * (200 + 50 * np.sin(5 * time)) * time)
     return (8000 * tone * np.abs(np.sin(3 * time)) + rng.normal(0, 200, num)).astype(np.int16)
-
-
-def test_mel_columns_equal_published_front_end(reference: Callable[[str], Any]) -> None:
-    stored = reference("mel_synth.npz")
-    wave = stored["synth_wave_i16"]
-    found = audio.mel_columns(wave, 0, audio.num_columns(len(wave)))
-    assert found.T.shape == stored["synth_mel"].shape
-    assert np.abs(found.T - stored["synth_mel"]).max() <= 1e-5
 
 
 @pytest.mark.parametrize("num", [1, 2, 150, 400, 4000, 64123])

@@ -1,9 +1,6 @@
 """Splines, seam, masks and colour match."""
 
-from __future__ import annotations
-
 import numpy as np
-import torch
 
 from models.engines.warp.painting.lip_coordinates import (
     cavity,
@@ -16,44 +13,7 @@ from models.engines.warp.painting.lip_coordinates import (
     smooth_cut,
 )
 from models.engines.warp.painting.masks import LUMA_FLOOR, blur_matrices, border_window, draw_masks, match_colour
-from models.geometry import thin_plate
 from models.geometry.head_frame import mean_face
-
-
-def test_spline_fits_affine_map_exactly() -> None:
-    rng = np.random.default_rng(0)
-    points = rng.uniform(-0.5, 0.5, (3, 40, 2))
-    matrix, shift = rng.normal(size=(2, 2)), rng.normal(size=2)
-    weights = thin_plate.fit(np, points, points @ matrix + shift, [np.arange(40)])
-    at = rng.uniform(-0.5, 0.5, (50, 2)).astype(np.float32)
-    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), at)
-    assert found.shape == (3, 50, 2)
-    np.testing.assert_allclose(found, np.broadcast_to(at @ matrix + shift, found.shape), atol=2e-4)
-
-
-def test_spline_layer_uses_own_points_only() -> None:
-    rng = np.random.default_rng(0)
-    points = rng.uniform(-0.5, 0.5, (1, 30, 2))
-    values = np.zeros((1, 30, 1))
-    values[:, 20:] = 1.0
-    weights = thin_plate.fit(np, points, values, [np.arange(20), np.arange(20, 30)])
-    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), points[0].astype(np.float32))
-    np.testing.assert_allclose(found[0, :, 0], 0, atol=1e-3)
-    np.testing.assert_allclose(found[0, :, 1], 1, atol=1e-3)
-
-
-def test_spline_ignores_points_with_large_ridge() -> None:
-    rng = np.random.default_rng(0)
-    points, values = rng.uniform(-0.5, 0.5, (1, 30, 2)), np.zeros((1, 30, 1))
-    values[:, 20:] = 1.0
-    ridge = np.where(np.arange(30) < 20, thin_plate.RIDGE, 1.0)
-    weights = thin_plate.fit(np, points, values, [np.arange(30)], ridge[None])
-    theirs = thin_plate.fit(
-        torch, torch.from_numpy(points), torch.from_numpy(values), [np.arange(30)], torch.from_numpy(ridge[None])
-    )
-    np.testing.assert_allclose(theirs.numpy(), weights, rtol=1e-6, atol=1e-6)
-    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), points[0].astype(np.float32))
-    assert np.abs(found[0, :20]).max() < 0.05
 
 
 def _mouth(gap: float) -> tuple[np.ndarray, np.ndarray]:

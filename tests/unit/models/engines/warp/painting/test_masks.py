@@ -1,7 +1,5 @@
 """How pasted mouths are brought to the look of the frame."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from models.engines.warp.painting.masks import (
