@@ -6,7 +6,6 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.gpu import codecs_rows, largest_difference
-from benchmarks.live.capacity import Player
 from benchmarks.material import make_avatar
 
 
@@ -32,19 +31,3 @@ def test_codecs_rows_missing_gpu_names_what_is_skipped(tmp_path: Path) -> None:
     assert found == {"x264": False, "nvenc": True}
     assert {row[0]: row[1].startswith("skipped: ") for row in decoders} == {"CPU": False, "NVDEC": True}
     assert [float(row[3]) > 35 for row in encoders if row[0] == "x264"][0]
-
-
-def test_player_stalls_without_new_frames() -> None:
-    player = Player()
-    player.add(10.0, 0.1)
-    player.add(10.1, 0.2)
-    player.advance(10.25)
-    assert player.shown == pytest.approx(0.15) and player.num_stalls == 0
-    player.advance(10.4)
-    assert (player.shown, player.num_stalls) == (0.2, 1) and player.stalled_s == pytest.approx(0.1)
-    player.add(10.5, 0.3)
-    player.advance(10.6)
-    assert player.shown == 0.2, "it waits until there is enough"
-    player.add(10.7, 0.5)
-    player.advance(10.8)
-    assert player.shown == pytest.approx(0.3)

@@ -10,7 +10,6 @@ import pytest
 from config import MediaLimits
 from errors import MediaLimitError
 from media.forward_decoder import ForwardDecoder
-from media.frame_table import frame_table
 from media.probe import probe_video
 from media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, write_still, write_video
@@ -224,10 +223,3 @@ def test_reader_truncated_video_ends_with_its_last_frame(tmp_path: Path) -> None
 def test_reader_index_outside_the_video_is_refused(h264: Path) -> None:
     with FrameReader(h264, probe_video(h264, LIMITS), 0) as reader, pytest.raises(ValueError, match="index = 60"):
         next(reader.read([60]))
-
-
-def test_frame_table_is_cached(h264: Path) -> None:
-    table = frame_table(h264, LIMITS)
-    assert table is frame_table(h264, LIMITS)
-    assert table.keys.tolist() == [0, 12, 24, 36, 48]
-    assert table.fps == Fraction(25) and table.timed

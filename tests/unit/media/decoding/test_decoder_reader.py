@@ -241,14 +241,3 @@ def _open_files() -> list[tuple[str, int]]:
 
 def _num_open(target: str) -> int:
     return sum(path == target for path, _ in _open_files())
-
-
-def test_decoder_reader_memory_does_not_grow(decoders: Decoders, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "many.mp4", 200, size=(640, 480), options={"preset": "ultrafast"})
-    settings = replace(SETTINGS, decoder=DecoderConfig(batch_bytes=2 * 1024**2))
-    process = psutil.Process()
-    with _open(decoders, path, settings) as reader:
-        before, largest = process.memory_info().rss, 0
-        for _ in reader.read(range(200)):  # 90 MB
-            largest = max(largest, process.memory_info().rss)
-    assert largest - before < 16 * 1024**2

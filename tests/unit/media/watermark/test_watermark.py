@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from media.watermark.code import FALSE_POSITIVE_RATE, NUM_CODED, decode, encode
 from media.watermark.detector import Detection, candidates, detect_in_frames, detect_watermark, search_observation
 from media.watermark.embedder import (
-    HALF_PERIOD_SECONDS,
     MAX_LEVELS,
     InvisibleWatermark,
     Pattern,
     public_pattern,
-    sign_at,
     slot_of,
 )
 from media.watermark.observation import Observation
@@ -171,16 +169,6 @@ def test_invisible_watermark_flat_picture_changes_by_one_level() -> None:
         luma = np.full((96, 96), level, np.uint8)
         InvisibleWatermark(info_of(96, 96), IDENTIFIER, first_frame=12).draw(planes_with(luma))
         assert set(np.unique(luma)) == {0: {0, 1}, 90: {89, 90, 91}, 255: {254, 255}}[level]
-
-
-def test_sign_at_changes_smoothly_with_time() -> None:
-    assert sign_at(0) == sign_at(HALF_PERIOD_SECONDS - 0.5) == 1
-    assert sign_at(HALF_PERIOD_SECONDS + 0.5) == -1
-    assert sign_at(HALF_PERIOD_SECONDS) == 0
-    steps = [sign_at(number / 100) for number in range(1000)]
-    assert np.abs(np.diff(steps)).max() < 0.2
-    slow, fast = ([sign_at(float(Fraction(n) / fps)) for n in range(0, 4 * fps, fps // 5)] for fps in (10, 50))
-    assert slow == fast
 
 
 def test_region_around_box_has_searched_sides() -> None:

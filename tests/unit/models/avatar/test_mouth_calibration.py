@@ -144,12 +144,10 @@ def _sound(num_rows: int) -> MouthBlock:
     return MouthBlock(shape.astype(np.float32), open_gate, hidden.astype(np.float32))
 
 
-def _talker(sound: MouthBlock, lag_rows: int, smile: float = 0.0) -> FaceTrack:
+def _talker(sound: MouthBlock, lag_rows: int) -> FaceTrack:
     """100 frames at 25 fps of a face whose mouth does what is heard `lag_rows` later."""
     rows = np.arange(100) * 2 + lag_rows
-    shape = sound.shape[rows.clip(0, len(sound.shape) - 1)]
-    shape[:, CORNER] += smile * (rows < 150)
-    head = LipModel.load().deform(mean_face().astype(np.float32), shape)
+    head = LipModel.load().deform(mean_face().astype(np.float32), sound.shape[rows.clip(0, len(sound.shape) - 1)])
     place = np.tile([100.0, 80.0, 0.0], (100, 1))
     rotation = np.tile(np.diag([1.0, -1.0, -1.0]), (100, 1, 1))
     return finish_track(HeadPose(np.full(100, 90.0), rotation, place).to_image(head), np.ones(100, np.bool_))
@@ -173,14 +171,6 @@ def test_calibrate_on_sound_measures_and_removes_the_offset(lag_rows: int) -> No
     assert calibration.gain == pytest.approx(in_time.gain, rel=0.12)
     assert own.opening_std == pytest.approx(sound.shape[:100, 0].std(), rel=0.2)
     assert own.jitter is not None and own.jitter > 0
-
-
-def test_calibrate_on_sound_aligns_frames_with_their_sound() -> None:
-    sound = _sound(200)
-    sound = replace(sound, gate=(np.arange(200) < 150).astype(np.float32))
-    # The corners are held high in speech and nowhere else: compared nine frames too late, speech is taken for silence.
-    (late, _), (in_time, _) = (_on_sound(_talker(sound, lag, smile=0.05), sound) for lag in (18, 0))
-    assert late.bias[CORNER] == pytest.approx(in_time.bias[CORNER], abs=0.001)
 
 
 def _habitual(sound: MouthBlock, lag_rows: int) -> FaceTrack:
@@ -244,18 +234,15 @@ def test_calibration_load_equals_saved(tmp_path: Path, own: OwnSpeech | None) ->
     known = SpeakerAdaptation(np.arange(24, dtype=np.float32).reshape(3, 8))
     way = SpeakerAdaptation.unknown() if own is None else known
     gain, bias, follow = np.arange(8, dtype=np.float32), np.ones(8, np.float32), np.full(8, 2, np.float32)
-    saved = MouthCalibration(gain, bias, own is not None, own, follow, way)
-    saved.save(tmp_path / "calibration.npz")
+    MouthCalibration(gain, bias, own is not None, own, follow, way).save(tmp_path / "calibration.npz")
     loaded = MouthCalibration.load(tmp_path / "calibration.npz")
-    assert (loaded.gain == saved.gain).all() and (loaded.bias == saved.bias).all()
-    assert (loaded.follow == saved.follow).all()
-    assert (loaded.adaptation.weights == way.weights).all() and loaded.adaptation.weights.shape == way.weights.shape
-    assert (loaded.is_fitted, loaded.own_speech) == (saved.is_fitted, own)
+    found = (loaded.gain, loaded.bias, loaded.follow, loaded.adaptation.weights)
+    assert all(map(np.array_equal, found, (gain, bias, follow, way.weights)))
+    assert (loaded.is_fitted, loaded.own_speech) == (own is not None, own)
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.npz"]
 
 
 FPS, NUM_HIDDEN = 25, 40
-OPEN, WIDE = CHANNELS.index("open_in"), CHANNELS.index("width")
 Floats = NDArray[np.float32]
 
 
@@ -306,15 +293,6 @@ def test_learn_average_talker_changes_little() -> None:
         way, offset = learn(hidden, noise.astype(np.float32), FPS)
         assert (_offset(way, _hidden(20, seed=8)).std(0) < 0.12 * DEFAULT_SCALE).all()
         assert (offset.std(0) < 0.12 * DEFAULT_SCALE).all()
-
-
-def test_learn_noise_in_one_channel_keeps_the_others() -> None:
-    hidden = _hidden(30)
-    residual = _residual(hidden)
-    residual[:, WIDE] = np.random.default_rng(4).normal(size=len(hidden)) * DEFAULT_SCALE[WIDE]
-    way, _ = learn(hidden, residual, FPS)
-    assert _offset(way, _hidden(20, seed=8))[:, WIDE].std() < 0.3 * DEFAULT_SCALE[WIDE]
-    assert _left(way)[OPEN] < 0.6
 
 
 def test_learn_offsets_are_cross_validated() -> None:

@@ -213,14 +213,6 @@ def test_head_warp_inner_brows_move_alone(still: Still, warp: HeadWarp, inner: f
     assert together > 0.01 if inner < 0 else abs(together) < 0.008
 
 
-def test_head_warp_yaw_moves_nose_more_than_hair(still: Still, warp: HeadWarp) -> None:
-    unit = float(still.track.scale[0])
-    nose, top = still.track.points[0, 1, :2], still.track.points[0, 10, :2] - [0, 0.55 * unit]
-    turned = warp.render(with_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
-    moved = [float((_centre(turned, place) - place)[0]) for place in (nose, top)]
-    assert moved[0] > 2 and abs(moved[1]) < 0.7 * moved[0]
-
-
 def test_head_warp_keeps_the_border_without_folds(still: Still, warp: HeadWarp) -> None:
     height, width = still.planes.y.shape
     columns = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8), (height, width))

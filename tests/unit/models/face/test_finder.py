@@ -22,7 +22,7 @@ from models.face.appearance import (
 )
 from models.face.choice import FaceChoice, is_reference, recorded_face
 from models.face.detection import FaceBox, FaceDetector, Window
-from models.face.finder import FaceFinder, tiles
+from models.face.finder import FaceFinder
 from storage.row_codec import avatar_key
 from tests.unit.models.conftest import COLOUR, Scene
 
@@ -84,17 +84,6 @@ def test_find_doubtful_face_is_not_chosen(finder: FaceFinder, scene: Scene) -> N
     assert finder.find(upside_down, COLOUR, FaceChoice.parse("point:180,144")) == (None, [])
     assert finder.find(upright, COLOUR, FaceChoice())[0] is not None
     assert finder.find(scene.frame(400, 300), COLOUR, FaceChoice()) == (None, [])
-
-
-@pytest.mark.parametrize("level", [1, 2, 3, 4])
-def test_tiles_cover_the_frame(scene: Scene, level: int) -> None:
-    frame = scene.frame(640, 362)
-    windows = list(tiles(frame, level))
-    assert len(windows) == (2 * level - 1) ** 2
-    assert min(w.x for w in windows) == min(w.y for w in windows) == 0
-    assert max(w.x + w.width for w in windows) >= 638
-    assert max(w.y + w.height for w in windows) >= 360
-    assert all(value % 2 == 0 for window in windows for value in window)
 
 
 def appearance(finder: FaceFinder, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:

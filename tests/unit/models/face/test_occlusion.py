@@ -69,17 +69,6 @@ def test_occluder_of_an_open_mouth_or_light_is_empty(face: UncoveredFace, openin
     assert not face.occluder(view(opening, seed=53) * np.array([gain, 1, 1], np.float32)).any()
 
 
-def test_occluder_of_unsteady_face_needs_more_contrast() -> None:
-    shaking = UncoveredFace(np.stack([view(2, seed) + 25 * seed for seed in range(9)]).astype(np.float32))
-    steady = UncoveredFace(np.stack([view(2, seed) for seed in range(9)]))
-    shown, true = view(2, seed=60), arm(22, (40, 50))
-    shown[true] += [12, 0, 0]
-    assert overlap(steady.occluder(shown), true) > 0.8
-    assert not shaking.occluder(shown).any()
-    with pytest.raises(ValueError, match="K > 1"):
-        UncoveredFace(view(0)[None])
-
-
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Light = Callable[[Picture, int], Picture]
 YELL = range(40, 48)

@@ -114,8 +114,8 @@ def twice(voice: NDArray[np.int16], tmp_path_factory: pytest.TempPathFactory) ->
     return Spoken(tmp_path_factory.mktemp("stress") / "speech.npy", np.concatenate([voice, pause, voice]))
 
 
-def _times(spoken: Spoken, fps: float = FPS) -> NDArray[np.float64]:
-    return np.arange(int(len(spoken.samples) / SPEECH_SAMPLE_RATE * fps)) / fps
+def _times(spoken: Spoken) -> NDArray[np.float64]:
+    return np.arange(int(len(spoken.samples) / SPEECH_SAMPLE_RATE * FPS)) / FPS
 
 
 def test_stress_of_silence_and_noise_is_zero(tmp_path: Path) -> None:
@@ -152,13 +152,6 @@ def test_stress_of_real_speech_is_rare_smooth_and_not_in_pauses(twice: Spoken, t
     speed = np.diff(twice.stress(np.arange(0, 12, 0.002))) / 0.002
     assert np.abs(speed).max() < 12, "a nod takes .18 s down"
     assert np.abs(np.diff(speed)).max() / 0.002 < 400, "and begins and ends with no speed"
-
-
-@pytest.mark.parametrize(("fps", "num"), [(25, 1), (30000 / 1001, 7), (60, 40)])
-def test_stress_in_pieces_equals_the_whole(twice: Spoken, fps: float, num: int) -> None:
-    seconds = _times(twice, fps)
-    pieces = [twice.stress(seconds[start : start + num]) for start in range(0, len(seconds), num)]
-    np.testing.assert_array_equal(np.concatenate(pieces), twice.stress(seconds))
 
 
 def test_stress_of_a_stream_equals_the_files(twice: Spoken) -> None:

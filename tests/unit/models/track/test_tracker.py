@@ -59,13 +59,6 @@ def test_shots_of_cuts_start_new_shots() -> None:
     assert starts([seen(HERE)]) == []
 
 
-def test_shots_of_real_clip_finds_its_cuts(shared_clips: Path) -> None:
-    clip = shared_clips / "grid_talker6_long.mp4"
-    info = probe_video(clip, MediaLimits())
-    with FrameReader(clip, info, 2**24) as reader:
-        assert starts(reader.read(range(info.num_frames))) == [75, 150, 225, 300, 375, 450, 525]
-
-
 @pytest.mark.parametrize(("height", "width"), [(36, 64), (1080, 1920)])
 def test_scene_of_frames_of_any_size(height: int, width: int) -> None:
     ramp, grey = np.linspace(20, 220, width).astype(np.uint8), np.full((height // 2, width // 2), 128, np.uint8)

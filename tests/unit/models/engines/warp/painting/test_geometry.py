@@ -4,7 +4,6 @@ import numpy as np
 
 from models.engines.warp.painting.lip_coordinates import (
     cavity,
-    darken,
     inside_alpha,
     lip_axes,
     lip_coords,
@@ -86,21 +85,6 @@ def test_lower_layer_weight_smaller_opening_hides_lower_teeth() -> None:
     assert (weight[35:42] == 0).all()
     assert (weight[44:46] == 1).all()
     assert dark.max() == 0
-
-
-def test_cavity_thin_jaw_gap_has_no_dots() -> None:
-    """A sloping gap of a pixel and a half between the jaws of a mouth that is open by twelve."""
-    x = np.linspace(20, 80, 11)
-    upper, lower = (np.stack([x, 40 + edge + 0.13 * (x - 50)], 1)[None] for edge in (-6, 6))
-    for lip in (upper, lower):
-        lip[:, [0, -1], 1] = 40 + 0.13 * (x[[0, -1]] - 50)
-    axes = lip_axes(upper, lower)
-    axes = part_jaws(axes, axes.lips[:, 1] - axes.lips[:, 0] - 1.5, np.array([0.5], np.float32))
-    columns, rows = np.arange(35, 66, dtype=np.float32), np.arange(25, 56, dtype=np.float32)
-    coords = lip_coords(np, axes, columns[None, None], rows[None, :, None])
-    shown = darken(np.full((1, 31, 31), 120.0), cavity(coords, np.array([60.0])), 150.0)[0].min(0)
-    assert shown.min() < 119  # there is a line ...
-    assert np.ptp(shown) < 12  # ... and it is even: single dark pixels stand out by 70 levels
 
 
 def test_draw_masks_are_soft_nested_and_inside_border() -> None:

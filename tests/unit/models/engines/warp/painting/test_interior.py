@@ -63,17 +63,18 @@ def test_interior_rounded_lips_shade_teeth_unless_wide_open() -> None:
     assert _middle(16.0, rounding=1.0)[0, teeth] == pytest.approx(_middle(16.0)[0, teeth], abs=1)
 
 
-def test_interior_is_flat_and_nearly_grey() -> None:
+def test_interior_colours_lie_between_grey_skin_and_lips() -> None:
     y, u, v = _middle(12.0)[:, _row(_SEAM + 1) : _row(_SEAM + 8)]
     assert 0.25 * _SKIN[0] < y.min() < y.max() < 0.95 * _SKIN[0]
     assert ((v > 128) & (v < _SKIN[2])).all()
     assert ((u < 128) & (u > _SKIN[1])).all()
-
-
-def test_interior_lower_rim_has_lip_colour() -> None:
-    edge = _middle(12.0)[:, _row(_SEAM + 12)]
-    np.testing.assert_allclose(edge[1:], _LIP[1:], atol=1)
-    assert abs(edge[0] - _LIP[0]) < 15
+    rim = _middle(12.0)[:, _row(_SEAM + 12)]
+    np.testing.assert_allclose(rim[1:], _LIP[1:], atol=1)
+    assert abs(rim[0] - _LIP[0]) < 15
+    _, u, v = _middle(16.0)[:, _row(_SEAM + 6)]
+    # However pale the skin is: dark with the skin's hue is olive beside red lips.
+    assert 0.7 < (u - 128) / (_LIP[1] - 128) < 0.9
+    assert 0.5 < (v - 128) / (_LIP[2] - 128) < 0.65
 
 
 def test_interior_corners_are_dark_only_in_wide_mouth() -> None:
@@ -121,24 +122,10 @@ def test_interior_teeth_darken_along_arch() -> None:
     assert abs(next_one - beside) < 0.05 * middle
 
 
-def test_interior_dark_has_hue_of_lips() -> None:
-    """However pale the skin is: dark with the skin's hue is olive beside red lips."""
-    _, u, v = _middle(16.0)[:, _row(_SEAM + 6)]
-    assert 0.7 < (u - 128) / (_LIP[1] - 128) < 0.9
-    assert 0.5 < (v - 128) / (_LIP[2] - 128) < 0.65
-
-
-def test_usual_teeth_brightness_follows_eyes_not_skin() -> None:
-    light, dark = (np.array([[y, 110, 150]], np.float32) for y in (180, 90))
-    in_light, in_dark = (
-        usual_teeth(light, EyeWhite(0.5, np.zeros(2, np.float32))),
-        usual_teeth(dark, EyeWhite(1.0, np.zeros(2, np.float32))),
-    )
-    assert in_light[0, 0] == in_dark[0, 0]
-
-
-def test_usual_teeth_hue_lies_between_eyes_and_skin() -> None:
+def test_usual_teeth_are_as_bright_as_eyes_in_hue_between() -> None:
     skin, white = np.array([[150, 112, 152]], np.float32), np.array([118, 138], np.float32)
-    _, u, v = usual_teeth(skin, EyeWhite(0.7, white - skin[0, 1:]))[0]
+    ((y, u, v),) = usual_teeth(skin, EyeWhite(0.7, white - skin[0, 1:]))
     assert 112 < u < 118 and 138 < v < 152, "between the whites of the eyes and the skin"
     assert (v - 138) / (152 - 138) > (118 - u) / (118 - 112), "redder above all"
+    darker = skin * [0.5, 1, 1]
+    assert usual_teeth(darker, EyeWhite(1.4, white - skin[0, 1:]))[0, 0] == pytest.approx(y)
