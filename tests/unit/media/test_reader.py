@@ -1,5 +1,4 @@
 import random
-import weakref
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -151,13 +150,6 @@ def test_reader_descending_decodes_a_group_once(long_gop: Path, monkeypatch: pyt
             assert [number_of(planes) for planes in reader.read(order)] == order
             assert len(reader._kept) <= num_kept
         assert num_seeks <= len(seeks) <= num_seeks + 1
-
-
-def test_reader_descending_frees_passed_frames(long_gop: Path) -> None:
-    info = probe_video(long_gop, LIMITS)
-    with FrameReader(long_gop, info, 119 * 192 * 128 * 3 // 2) as reader:
-        seen = [weakref.ref(planes.y) for planes in reader.read(range(60, 50, -1))]
-        assert [view() is not None for view in seen] == [False] * 9 + [True]
 
 
 def test_reader_variable_rate_reads_the_nearest_frame(variable: Path) -> None:

@@ -1,6 +1,5 @@
 """A decoder that a file took over: what it can reach, and what it cannot."""
 
-import ctypes
 import os
 import pickle
 from collections.abc import Callable
@@ -29,48 +28,6 @@ from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, info_of, write_segment
 from tests.waiting import wait_until
-
-needs_landlock = pytest.mark.skipif(not sandbox.is_available(), reason="needs Landlock")
-_PR_SET_NO_NEW_PRIVS = 38
-READ = sandbox.READ_FILE | sandbox.READ_DIR
-
-
-def _restricted(rules: list[tuple[str, int]], attempt: Callable[[], object]) -> int:
-    """0 if `attempt` succeeds in a process with these rules, else its errno."""
-    pid = os.fork()
-    if pid == 0:
-        code = 255
-        try:
-            ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-            sandbox.restrict(rules)
-            attempt()
-            code = 0
-        except OSError as error:
-            code = error.errno or 254
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-@needs_landlock
-def test_restrict_allows_only_the_rules_paths(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_bytes(b"x")
-    a, b = tmp_path / "a", tmp_path / "b"
-    denied = 13  # EACCES
-    assert _restricted([(str(a), READ)], (a / "file").read_bytes) == 0
-    assert _restricted([(str(a), READ)], (b / "file").read_bytes) == denied
-    assert _restricted([(str(a), READ)], lambda: (a / "file").write_bytes(b"y")) == denied
-    assert _restricted([(str(a), READ)], lambda: (a / "new").touch()) == denied
-    assert _restricted([(str(a), READ)], lambda: os.listdir(a)) == 0
-    assert _restricted([(str(b / "file"), READ)], (b / "file").read_bytes) == 0, "READ_DIR is ignored for a file"
-    assert _restricted([(str(tmp_path / "gone"), READ), (str(a), READ)], (a / "file").read_bytes) == 0
-    writes = READ | sandbox.WRITE_FILE | sandbox.MAKE_REG | sandbox.REMOVE_FILE | sandbox.TRUNCATE
-    assert _restricted([(str(a), writes)], lambda: (a / "new").write_bytes(b"x")) == 0
-    assert _restricted([(str(a), writes)], lambda: os.replace(a / "new", a / "file")) == 0
-    assert _restricted([(str(a), writes)], (a / "file").unlink) == 0
-
 
 CLIP = Path("clip.mp4")
 T = TypeVar("T")

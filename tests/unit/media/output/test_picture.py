@@ -24,11 +24,6 @@ SDR = ColourTags(1, False, 1, 1)
 PQ, HLG = ColourTags(9, False, 9, 16), ColourTags(9, False, 9, 18)
 
 
-def test_to_range_same_range_returns_the_picture() -> None:
-    rgb = np.full((2, 2, 3), (9, 200, 40), np.uint8)
-    assert to_range(rgb, SDR, ColourTags(6, True, 2, 2)) is rgb
-
-
 @pytest.mark.parametrize(("wanted", "signal"), [(PQ, 0.58), (HLG, 0.75)])
 def test_to_range_white_is_the_reference_white(wanted: ColourTags, signal: float) -> None:
     white = to_range(np.full((2, 2, 3), 255, np.uint8), SDR, wanted)

@@ -11,7 +11,6 @@ from media.yuv_frame import YuvFrame
 from models.avatar import folder
 from models.avatar.avatar import Avatar, own_track
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER
-from models.track.face_track import finish_track
 from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.engines.paste.face_scene import make_avatar
 from tests.unit.models.synthetic_avatar import make_avatar as film_avatar
@@ -108,20 +107,6 @@ def test_own_track_closed_lips_meet_at_the_dark_line(thickness: float, tmp_path:
     for ids in (INNER_UPPER, INNER_LOWER):
         moved = (track.points - filmed.raw.points)[track.visible][:, list(ids[3:-3]), 1]
         assert abs(np.median(moved) - _OFF) < 0.7
-
-
-def test_own_track_moving_lips_are_smoothed_less(tmp_path: Path) -> None:
-    for opening, lips_move in ((0.14, True), (0.0, False)):
-        filmed = film_avatar(tmp_path, opening)
-        noise = np.random.default_rng(0).normal(0, 0.4, filmed.raw.points.shape)
-        raw = RawLandmarks((filmed.raw.points + noise).astype(np.float32), filmed.raw.present)
-        with filmed.reader() as reader:
-            track, _ = own_track(raw, reader, filmed.info)
-        shot, reason = track.shot, track.skip_reason
-        expected = finish_track(raw.points, raw.present, shot=shot, skip_reason=reason, lips_move=lips_move)
-        across = list(INNER_UPPER[3:-3])  # of lips that never part the height is the picture's
-        found, wanted = (np.diff(each.points[track.visible][:, across, 0], 2, axis=0) for each in (track, expected))
-        np.testing.assert_allclose(found, wanted, atol=0.05)
 
 
 def test_avatar_load_ignores_occluders_of_an_earlier_build(tmp_path: Path) -> None:

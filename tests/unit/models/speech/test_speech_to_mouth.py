@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.mouth.motion import lip_jitter
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
 from models.speech.activity import spread
 from models.speech.features import FeatureBlock
@@ -64,16 +63,6 @@ def test_predict_frames_and_gate_are_at_their_times(voice: Samples, extract: Ext
     assert np.abs(at_rows - block.activity.gate[:140]).max() < 1e-5
     between = mouth.predict(block, Fraction(60), 0, 168).gate
     assert between.min() >= 0 and between.max() <= 1
-
-
-def test_predict_high_frame_rate_is_smooth(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
-    (block,) = extract(voice)
-    jitter = []
-    for fps in (120, 500):
-        shape = mouth.predict(block, Fraction(fps), 0, 4 * fps).shape
-        jitter.append(lip_jitter(shape, np.ones(len(shape), bool), Fraction(fps)).rms or 0.0)
-    # 1.1; with straight lines from row to row 2.5, as a kink is the sharper the more frames there are.
-    assert jitter[1] < 1.4 * jitter[0]
 
 
 def test_predict_noise_hum_and_chords_keep_the_mouth_closed(predict: Predict) -> None:

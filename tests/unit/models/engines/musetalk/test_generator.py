@@ -1,6 +1,5 @@
 import math
 import sys
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -158,18 +157,6 @@ def test_in_fitting_precision_uses_half_only_if_close(networks: FaceNetworks) ->
     is_fast = half_precision(torch.device("cpu")) is not None
     assert chosen.dtype == (torch.bfloat16 if is_small and is_fast else torch.float32)
     assert torch.equal(paint_sample(networks), paint_sample(networks.in_precision(torch.float32)))
-
-
-def test_in_fitting_precision_overflow_stays_fp32(small_files: Brought) -> None:
-    unet = make_unet(SMALL, small_files.path("unet"))
-    vae: Any = make_vae(SMALL, small_files.path("vae"))
-    with torch.no_grad():  # large inside, ordinary outside
-        vae.quant_conv.weight.mul_(1e6)
-        vae.quant_conv.bias.mul_(1e6)
-    loud = FaceNetworks(unet, vae, replace(SMALL, latent_scale=SMALL.latent_scale / 1e6), torch.device("cpu"))
-    assert bool(loud.encode(pictures()).isfinite().all())
-    assert not bool(loud.in_precision(torch.float16).encode(pictures()).isfinite().all())
-    assert not bool((paint_sample(loud) - paint_sample(loud.in_precision(torch.float16))).abs().max() <= 1)
 
 
 @pytest.mark.needs_cuda

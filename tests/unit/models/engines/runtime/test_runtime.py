@@ -164,19 +164,6 @@ def test_content_key_covers_content_shape_and_dtype() -> None:
     assert key not in {content_key(other) for other in others}
 
 
-def test_lru_cache_full_evicts_least_recently_used() -> None:
-    cache: LruCache[str] = LruCache(2)
-    cache.put(b"a", "A")
-    cache.put(b"b", "B")
-    assert cache.get(b"a") == "A"
-    cache.put(b"c", "C")
-    assert (cache.get(b"a"), cache.get(b"b"), cache.get(b"c")) == ("A", None, "C")
-    assert len(cache) == 2
-    none: LruCache[str] = LruCache(0)
-    none.put(b"a", "A")
-    assert none.get(b"a") is None
-
-
 def test_lru_cache_get_or_compute_computes_once() -> None:
     made: list[bytes] = []
     cache: LruCache[int] = LruCache(2)

@@ -133,19 +133,6 @@ def test_choose_path_avoids_stretched_or_open_exemplars(opening: float, nearest:
     assert path.exemplar.tolist() == [taken]
 
 
-def test_choose_path_prefers_lip_height_to_gap() -> None:
-    bank = _bank(40)
-    open_in, open_out, lower = 0, 1, 4
-    target = np.zeros((3, 8), np.float32)
-    target[:, [open_in, open_out, lower]] = 0.045, 0.05, 0.0475
-    bank.shape[:] = target[0]
-    bank.shape[:20, open_out] -= 0.03
-    bank.shape[:20, lower] -= 0.015
-    bank.shape[20:, open_in] += 0.006
-    path, _ = choose_path(bank, _wanted(target), None)
-    assert (path.exemplar >= 20).all()
-
-
 def test_choose_path_double_rate_fades_equally_long() -> None:
     faded = []
     for rate, bank in ((1, _bank(200)), (2, _at_rate(_bank(200), 2))):

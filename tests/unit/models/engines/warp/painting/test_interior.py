@@ -50,12 +50,6 @@ def test_interior_teeth_are_fixed_to_skull_and_jaw() -> None:
     assert wide[_row(_SEAM + 11)] > wide[_row(_SEAM + 6)] + 8
 
 
-def test_interior_teeth_appear_gradually() -> None:
-    luma = np.array([_middle(gap)[0, _row(_SEAM + 1)] for gap in np.arange(2.0, 9.0, 0.5)])
-    assert luma[-1] > luma[0] + 10
-    assert np.abs(np.diff(luma)).max() < 0.4 * (luma[-1] - luma[0])
-
-
 def test_interior_rounded_lips_shade_teeth_unless_wide_open() -> None:
     teeth = _row(_SEAM + 2)
     spread, half, rounded = (_middle(4.0, rounding=rounding)[0, teeth] for rounding in (0.0, 0.5, 1.0))
