@@ -125,20 +125,6 @@ def test_reader_clips_of_a_long_video_are_decoded_once(long_gop: Path, monkeypat
         assert len(reader._kept) <= 50
 
 
-def test_reader_video_that_fits_is_decoded_once(h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In any order: forward and backward, in a loop, and from the middle."""
-    decoded = _watch(monkeypatch, "step")
-    info, frame_bytes = probe_video(h264, LIMITS), 192 * 128 * 3 // 2
-    order = [*range(60), *range(58, 0, -1), *range(60), *random.Random(7).sample(range(60), 60)]
-    with FrameReader(h264, info, 60 * frame_bytes) as reader:
-        assert [number_of(planes) for planes in reader.read(order)] == order
-    assert decoded == list(range(60))
-    decoded.clear()
-    with FrameReader(h264, info, 59 * frame_bytes) as reader:
-        assert [number_of(planes) for planes in reader.read(order)] == order
-    assert len(decoded) > 120, "the rest of this test counts nothing"
-
-
 def test_reader_descending_decodes_a_group_once(long_gop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = probe_video(long_gop, LIMITS)
     seeks = _watch(monkeypatch, "seek")

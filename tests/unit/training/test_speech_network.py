@@ -6,12 +6,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.mouth.shape import CHANNELS
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
-from training.corners import WidthFit, with_corners, with_width_head
 from training.export_speech import ENCODER_NAME, LIVE_ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
-from training.speech_examples import Example
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
 from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 
@@ -115,53 +112,3 @@ def test_quantise_writes_the_shipped_live_encoder(tmp_path: Path) -> None:
     )
     assert np.array_equal(shipped, again)
     assert 0.99 < np.corrcoef(exact.ravel(), shipped.ravel())[0, 1] < 1
-
-
-MOUTH_WIDTH = CHANNELS.index("width")
-CORNERS = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
-
-
-def _examples(network: MouthEnsemble, names: list[str]) -> list[Example]:
-    """Speakers whose width is a part of the hidden layer."""
-    rng, examples = np.random.default_rng(len(names)), []
-    for name in names:
-        features = rng.normal(size=(120, NUM_FEATURES)).astype(np.float16)
-        with torch.no_grad():
-            hidden = network(torch.from_numpy(features[None].astype(np.float32)))[1][0].numpy()
-        mouth = np.zeros((120, 9), np.float32)
-        layer = hidden - hidden.mean(0)
-        mouth[:, MOUTH_WIDTH] = 3 * layer[:, :40].sum(1) / layer[:, :40].sum(1).std()
-        examples.append(Example("clean", name, features, mouth))
-    return examples
-
-
-def test_with_width_head_changes_only_the_width() -> None:
-    torch.manual_seed(2)
-    network = MouthEnsemble().eval()
-    seen, (unseen,) = _examples(network, ["a", "b", "c", "d", "e"]), _examples(network, ["z"])
-    refitted = with_width_head(network, WidthFit(network, [seen], [1]).solve())
-    features = torch.from_numpy(unseen.features[None].astype(np.float32))
-    with torch.no_grad():
-        old, new = network(features), refitted(features)
-    truth = unseen.mouth[:, MOUTH_WIDTH]
-    before, after = (np.corrcoef(shape[0, :, MOUTH_WIDTH], truth)[0, 1] for shape in (old[0], new[0]))
-    assert after > 0.6 > before + 0.2
-    others = [channel for channel in range(9) if channel != MOUTH_WIDTH]
-    assert torch.equal(old[0][..., others], new[0][..., others])
-    assert torch.equal(old[1], new[1])
-
-
-def test_with_corners_averages_the_corner_channels_only() -> None:
-    torch.manual_seed(3)
-    base, added = MouthEnsemble().eval(), [MouthTcn().eval() for _ in range(2)]
-    joined = with_corners(base, added)
-    features = torch.randn(1, 90, NUM_FEATURES)
-    with torch.no_grad():
-        before, after = base(features), joined(features)
-        every = torch.stack([member(features) for member in (*base.members, *added)]).mean(0)
-    others = [output for output in range(9) if output not in CORNERS]
-    assert torch.allclose(after[0][..., others], before[0][..., others], atol=1e-5)
-    assert torch.allclose(after[0][..., CORNERS], every[..., CORNERS], atol=1e-5)
-    assert after[1].shape == (1, 90, 5 * 96)
-    # Speaker adaptation counts on a hidden layer of the same norm, however many networks there are.
-    assert 0.5 < after[1].square().sum() / before[1].square().sum() < 2

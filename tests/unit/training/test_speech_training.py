@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.features import SpeechFeatures
 from training.mouth_table import shape_phones
-from training.speech_alignment import align
-from training.speech_augmentation import NOISE_KINDS, add_noise, add_room, change_microphone, change_voice, make_noise
 from training.speech_batches import Batches
-from training.speech_corpus import Utterance, read_synthetic, read_talkers
+from training.speech_corpus import read_synthetic, read_talkers
 from training.speech_examples import Example, ExampleMaker, load_examples, save_examples
 from training.speech_network import NUM_FEATURES
 from training.train_speech import predict, train
@@ -80,44 +78,6 @@ def test_shape_phones_rounds_vowels_and_closes_lips() -> None:
     assert shape[25:35, WIDTH].max() < -0.04 < -0.015 < shape[3:10, WIDTH].min()
     assert shape[17, OPEN] < 0.015
     assert touch[15:20].all() and touch.sum() == 6
-
-
-def _moving(name: str, seed: int) -> Utterance:
-    motion = np.convolve(np.random.default_rng(seed).normal(size=300), np.hanning(9), "valid")[:200]
-    track = np.repeat(motion[:, None], 9, 1).astype(np.float32)
-    return Utterance(name, np.zeros(4 * RATE, np.float32), track, 50)
-
-
-def _heard(clip: Utterance, lag: int) -> NDArray[np.float32]:
-    """(T, 12) features that follow the clip's motion `lag` rows later."""
-    noise = np.random.default_rng(lag + 50).normal(0, 0.05, (200, 12))
-    return (np.outer(np.roll(clip.track[:, 0], lag), np.linspace(-1, 1, 12)) + noise).astype(np.float32)
-
-
-def test_align_shifts_clips_and_drops_unrelated_ones() -> None:
-    lags = (0, 0, 0, 3, -12)
-    clips = [_moving("many" if lag == 0 else f"other{lag}", lag + 50) for lag in lags]
-    heard = [_heard(clip, lag) for clip, lag in zip(clips, lags, strict=True)]
-    aligned = align([*clips, _moving("other5", 55)], [*heard, _heard(_moving("other7", 57), 7)])
-    assert [clip.name for clip in aligned] == [clip.name for clip in clips]
-    assert [clip.first_row for clip in aligned] == pytest.approx([0, 0, 0, -3, 12], abs=0.3)
-
-
-def test_augmentations_keep_the_times_of_speech() -> None:
-    rng, voice = np.random.default_rng(3), _voice(3 * RATE)
-    loud = np.convolve(np.abs(voice), np.ones(400) / 400, "same") > 0.02
-    for change in (change_microphone, add_room, add_noise):
-        changed = change(voice, rng)
-        assert changed.shape == voice.shape
-        level = np.convolve(np.abs(changed), np.ones(400) / 400, "same")
-        assert level[loud].mean() > 1.3 * level[~loud].mean()
-        assert np.abs(changed - voice).max() > 1e-3
-    other, factor = change_voice(voice, rng)
-    assert len(other) == pytest.approx(len(voice) / factor, abs=2)
-    for kind in NOISE_KINDS:
-        noise = make_noise(RATE, kind, np.random.default_rng(1))
-        assert noise.shape == (RATE,)
-        assert noise.std() == pytest.approx(1, rel=1e-3)
 
 
 def test_example_maker_examples_survive_save_and_load(tmp_path: Path) -> None:

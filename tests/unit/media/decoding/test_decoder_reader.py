@@ -33,12 +33,6 @@ SETTINGS = replace(
 )
 
 
-def test_frame_settings_cache_is_a_share_of_decoder_memory() -> None:
-    config = PipelineConfig(decoder=DecoderConfig(max_shared_memory_bytes=2**30))
-    assert config.render.reader_cache_bytes > 2**25
-    assert FrameSettings.of(config, num_threads=1, timeout_s=1.0).cache_bytes == 2**25
-
-
 def _children() -> list[psutil.Process]:
     """The decoders of this process's forkservers."""
     found = []

@@ -106,12 +106,6 @@ def test_decoder_environment_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> N
     assert "PATH=" in found and "SECRET" not in found
 
 
-def test_sandbox_off_confines_nothing() -> None:
-    with Decoders(DecoderConfig(sandbox=False)) as decoders:
-        assert "seccomp" in _run(decoders, missing_layers)
-        assert _run(decoders, Path("/etc/passwd").read_bytes)
-
-
 def test_children_end_with_their_decoder(tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
     with Decoders(DecoderConfig(sandbox=False)) as decoders:

@@ -32,7 +32,6 @@ from media.probe import ColourTags
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.yuv_frame import YuvFrame
-from tests.manifest_box import without_manifest
 from tests.timestamp_authority import timestamp_authority
 from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, planes_of, write_audio
 from tests.unit.segmented_job import NUM_FRAMES, SegmentedJob
@@ -162,15 +161,6 @@ def _active_manifest(path: Path) -> dict[str, Any]:
     store = _manifest_store(path)
     active: dict[str, Any] = store["manifests"][store["active_manifest"]]
     return active
-
-
-def test_signatures_differ_only_in_the_manifest(job: SegmentedJob, signer: ManifestSigner, tmp_path: Path) -> None:
-    paths = tmp_path / "a.mp4", tmp_path / "b.mp4"
-    for path in paths:
-        signer.sign(job.result, path, Provenance(from_still=False))
-    first, second = (path.read_bytes() for path in paths)
-    assert len(first) == len(second)
-    assert without_manifest(first) == without_manifest(second) != first
 
 
 def test_inspect_labels_changed_video_is_broken(result: Path) -> None:

@@ -136,18 +136,6 @@ def test_result_sound_music_is_ducked_and_repeats(tmp_path: Path) -> None:
     assert _level_db(made[round(2.5 * RATE) : 4 * RATE], 440) == pytest.approx(20 * np.log10(0.3), abs=0.2)
 
 
-def test_result_sound_music_and_source_are_mixed(tmp_path: Path) -> None:
-    parts = [AudioPart(_file(tmp_path / "speech.wav", _tone(1.0, 440, 0.3)), 1.0, 2.0)]
-    film, music = (_file(tmp_path / "b.wav", _tone(4.0, 1000, 0.2)), _file(tmp_path / "c.wav", _tone(4.0, 700, 0.2)))
-    settings = SoundSettings(keeps_source=True, music_gain_db=-12.0)
-    made = _made(ResultSound(parts, settings, film, music), 4 * RATE)
-    after, during = slice(3 * RATE, 4 * RATE), slice(round(1.4 * RATE), round(1.9 * RATE))
-    assert _level_db(made[after], 1000) == pytest.approx(20 * np.log10(0.2), abs=0.2)
-    assert _level_db(made[after], 700) == pytest.approx(20 * np.log10(0.2) - 12, abs=0.3)
-    assert _level_db(made[during], 1000) < -55
-    assert _level_db(made[during], 700) < 20 * np.log10(0.2) - 20
-
-
 FPS, SPEECH_RATE, FRAME = Fraction(25), 24_000, 1024
 SECONDS = 48
 CHANGED = slice(20 * SPEECH_RATE, 22 * SPEECH_RATE)

@@ -163,15 +163,6 @@ def test_invisible_watermark_flat_picture_changes_by_one_level() -> None:
         assert set(np.unique(luma)) == {0: {0, 1}, 90: {89, 90, 91}, 255: {254, 255}}[level]
 
 
-def test_region_around_box_has_searched_sides() -> None:
-    for box in ((0.1, 0.2, 0.9, 1.0), (0.2, 0.1, 0.7, 1.0)):
-        assert region_around(box) == pytest.approx(box, abs=1e-3)
-    assert region_around((0.0, 0.0, 0.7, 1.0)) == pytest.approx((0.0, 0.0, 0.75, 1.0), abs=1e-3)
-    assert region_around((0.9, 0.8, 1.0, 1.0)) == pytest.approx((0.68, 0.68, 1.0, 1.0), abs=1e-3)
-    assert region_around((0.1, 0.5, 0.9, 1.0)) == pytest.approx((0.0, 0.5, 1.0, 1.0), abs=1e-3)
-    assert region_around((0.3, 0.4, 0.65, 1.0)) == pytest.approx((0.2442, 0.4, 0.7058, 1.0), abs=1e-3)
-
-
 def test_draw_with_region_changes_only_the_region() -> None:
     luma = np.full((SIZE[1], SIZE[0]), 90, np.uint8)
     region = Region(0.25, 0.5, 1.0, 1.0)

@@ -48,22 +48,6 @@ def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
     assert np.abs(np.diff(closed.astype(int), axis=1)).max() < 0.4 * np.abs(np.diff(opened.astype(int), axis=1)).max()
 
 
-def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
-    half, whole = _drawn(still, EyeState(0.5)), _drawn(still, EyeState(1.0))
-    for eye in (0, 1):
-        upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
-        column = round(float(upper[0]))
-        rows = slice(round(float(upper[1])), round(float(lower[1])))
-        changed = np.abs(half.y[rows, column].astype(int) - still.planes.y[rows, column]) > 3
-        third = (rows.stop - rows.start) // 3
-        assert changed[:third].mean() > changed[-third:].mean()
-        assert (whole.y[rows, column] != half.y[rows, column]).any()
-    for corner, side in ((33, -2), (133, 2), (362, -2), (263, 2)):
-        x, y = (round(float(value)) for value in still.track.points[0, corner, :2])
-        near = (planes.y[y - 12 : y + 12, x + side].astype(int) for planes in (whole, still.planes))
-        assert np.abs(np.subtract(*near)).max() < 12, "the corners stay"
-
-
 def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
     """The row of the spot near a place."""
     x, y = (round(float(v)) for v in place)
@@ -115,32 +99,6 @@ def test_eyelids_of_closed_or_outside_eyes_are_not_drawn(still: Still) -> None:
     drawn = _drawn(still, EyeState(1.0), points=outside)
     x = round(float(outside[[33, 133, 362, 263], 0].max())) + 1
     np.testing.assert_array_equal(drawn.y[:, x:], still.planes.y[:, x:])
-
-
-def _with_lids(still: Still, levels: tuple[float, float, float]) -> YuvFrame:
-    """The picture with the skin between lashes and brows changed by levels of Y, U and V."""
-    changed = []
-    for plane, level, step in zip(still.planes, levels, (1, 2, 2), strict=True):
-        part = np.zeros(plane.shape, np.float32)
-        for eye in (0, 1):
-            ids = ([33, 246, 161, 160, 159, 158, 157, 173, 133], [362, 398, 384, 385, 386, 387, 388, 466, 263])[eye]
-            upper = still.track.points[0, ids, :2]
-            above = upper[::-1] - [0, 0.14 * _unit(still)]
-            cv2.fillPoly(part, [np.rint(np.concatenate([upper, above]) / step).astype(np.int32)], 1.0)
-        part = np.asarray(cv2.GaussianBlur(part, (0, 0), 2 / step), np.float32)
-        changed.append(np.rint(plane + level * part).clip(0, 255).astype(np.uint8))
-    return YuvFrame(*changed)
-
-
-@pytest.mark.parametrize("eye", [0, 1])
-def test_eyelids_have_the_colour_of_the_upper_lid(still: Still, eye: int) -> None:
-    upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
-    x, y = np.rint((0.6 * upper + 0.4 * lower) / 2).astype(int)
-    lids = []
-    for levels in ((0, 0, 0), (0, 30, -20)):
-        target = _drawn(still, EyeState(1.0), _with_lids(still, levels))
-        lids.append([plane[y - 1 : y + 2, x - 3 : x + 4].mean() for plane in target[1:]])
-    np.testing.assert_allclose(np.subtract(lids[1], lids[0]), [30, -20], atol=7)
 
 
 def _starts(closing: NDArray[np.float64], fps: float) -> NDArray[np.float64]:

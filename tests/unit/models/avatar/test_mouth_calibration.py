@@ -52,33 +52,6 @@ def test_calibrate_width_gain_follows_the_speaker(liveliness: float) -> None:
     assert _calibrated(predicted, tracked).gain[WIDTH] == pytest.approx(gain[WIDTH], rel=0.15)
 
 
-def test_default_calibration_widens_speech_not_silence() -> None:
-    average, predicted = MouthCalibration.default(), _speech()
-    opening = average.gain[OPENING]
-    assert np.ptp(opening) == 0
-    assert 1.0 < opening[0] <= 1.2  # somewhat wider than those of the readers that the network learned from
-    moved = average.apply(_mouth(predicted, 1))
-    assert 1.6 < moved[:, WIDTH].std() / predicted[:, WIDTH].std() < 2.4
-    assert (average.apply(_mouth(np.zeros_like(predicted), 0)) == 0).all()
-    predicted = np.zeros((3, 8), np.float32)
-    predicted[:, WIDTH] = -0.01, -0.2, 0.2
-    gain, width = average.gain[WIDTH], average.apply(_mouth(predicted, 1))[:, WIDTH]
-    assert width[0] == pytest.approx(-0.01 * gain, rel=0.01)
-    assert -0.16 < width[1] < -0.14
-    assert width[2] == pytest.approx(0.2 * gain)
-
-
-def test_calibrate_short_or_faint_speech_stays_near_the_average() -> None:
-    predicted = _speech(200)
-
-    def gain(shape: NDArray[np.float32]) -> float:
-        return float(_calibrated(shape, shape * 1.6).gain[0])
-
-    gains = [gain(part) for part in (predicted[:15], predicted[:40], predicted)]
-    assert 1.1 < gains[0] < gains[1] < gains[2] < 1.6 and gains[0] < 1.5
-    assert 1 < gain(_speech(40) * 0.4) < 0.93 * gain(_speech(40))
-
-
 def _opened() -> NDArray[np.float32]:
     """Speech whose channels all follow one opening."""
     opening = np.abs(_speech()[:, :1]) * 1.5
@@ -307,16 +280,3 @@ def test_learn_offsets_are_cross_validated() -> None:
 
     assert agrees(_offset(way, hidden)) > 0.01
     assert abs(agrees(offset)) < 0.3 * agrees(_offset(way, hidden))
-
-
-def test_learn_weighs_frames_by_time_and_few_are_bounded() -> None:
-    hidden = _hidden(10)
-    residual = _residual(hidden, noise=0)
-    once, _ = learn(hidden, residual, FPS)
-    twice, _ = learn(np.repeat(hidden, 2, 0), np.repeat(residual, 2, 0), 2 * FPS)
-    assert twice.weights == pytest.approx(once.weights, rel=0.02, abs=1e-5)
-    for num_frames in (1, 3, 12):
-        few = hidden[:num_frames]
-        way, offset = learn(few, _residual(few), FPS)
-        assert offset.shape == (num_frames, 8)
-        assert (np.abs(_offset(way, _hidden(20, seed=8))).max(0) < DEFAULT_SCALE).all()

@@ -48,16 +48,6 @@ def test_moving_still_repeated_frame_is_drawn_once(still: Still, source: type[Mo
     assert (first.y == last.y).all() and (first.y != other.y).any()
 
 
-def test_moving_still_turned_head_closes_its_eyes(still: Still) -> None:
-    with closing(MovingStill(still.reader(), still.track)) as frames:
-        awake, asleep, front = (frame.y.astype(float) for frame in frames.read([_AWAKE, _ASLEEP, 0]))
-    x, y = still.track.points[0, [159, 145], :2].mean(0).round().astype(int)  # the middle of an eye
-    pupil = front[y - 3 : y + 4, x - 3 : x + 4].min()
-    around = np.s_[y - 12 : y + 13, x - 12 : x + 13]
-    assert awake[around].min() < pupil + 15 and asleep[around].min() > awake[around].min() + 10
-    assert np.sort(asleep[around].ravel())[:40].mean() > np.sort(awake[around].ravel())[:40].mean() + 20
-
-
 def test_avatar_of_a_still_has_moving_frames(still: Still, tmp_path: Path) -> None:
     with still.reader() as reader:
         built = Avatar.build(tmp_path, still.info, still.raw, reader)

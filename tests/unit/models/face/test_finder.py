@@ -1,18 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
 from errors import OptionError
 from media.output.dynamic_range import from_sdr_rgb
-from media.probe import ColourTags, probe_video
-from media.reader import FrameReader
+from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.face.appearance import (
     APPEARANCE_SIZE,
-    CLEAR_LEAD,
     SAME_PERSON,
     STILL_SAME,
     Person,
@@ -105,22 +100,6 @@ def test_appearance_is_the_same_in_other_light_and_size(finder: FaceFinder, scen
     for other in (scene.frame(480, 360, (180.0, 200.0, 0.3)), lit(frame, 0.6, 0.0), lit(frame, 0.9, 0.25)):
         assert likeness(appearance(finder, other, COLOUR), first[None]) > 0.75
     assert likeness(first, np.empty((0, APPEARANCE_SIZE))) == -1
-
-
-def test_likeness_tells_six_talkers_apart(finder: FaceFinder, shared_clips: Path) -> None:
-    known, seen = {}, {}
-    for clip in sorted(shared_clips.glob("grid_talker*.mp4")):
-        info = probe_video(clip, MediaLimits())
-        with FrameReader(clip, info, 2**24) as reader:
-            frames = list(reader.read(np.linspace(0, info.num_frames - 1, 8).astype(int).tolist()))
-            appearances = [appearance(finder, frame, info.colour) for frame in frames]
-        known[clip.stem], seen[clip.stem] = appearances[:1], appearances[1:]
-    assert len(known) == 6
-    for name, appearances in seen.items():
-        for one in appearances:
-            scores = {other: likeness(one, np.array(known[other])) for other in known}
-            assert scores[name] > SAME_PERSON
-            assert max(score for other, score in scores.items() if other != name) < scores[name] - CLEAR_LEAD
 
 
 def unit(*values: float) -> NDArray[np.float64]:

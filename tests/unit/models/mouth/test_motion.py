@@ -52,14 +52,6 @@ def test_smile_release_is_larger_for_rounded_lips() -> None:
     assert np.ptp(release[:, _CORNER_Y]) == 0
 
 
-@pytest.mark.parametrize(("width", "share"), [(0.2, 0.0), (0.125, 0.5)])
-def test_smile_release_limits_spreading(width: float, share: float) -> None:
-    shape = np.zeros((2, 8), np.float32)
-    shape[:, _WIDTH] = 0, 0.06
-    spread = (shape + smile_release(_face(width, 0.15), shape))[:, _WIDTH]
-    assert spread[1] - spread[0] == pytest.approx(0.06 * share, abs=1e-3)
-
-
 def test_plan_block_reduces_smile_of_still_and_moves_corners(sample_portrait: Path, tmp_path: Path) -> None:
     still = make_still(sample_portrait)
     with still.reader() as reader:

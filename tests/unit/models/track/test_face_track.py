@@ -12,7 +12,7 @@ from models.geometry.head_frame import CHIN_TIP, LIPS, HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import measure
 from models.track.face_boxes import face_boxes
-from models.track.face_track import FaceTrack, driving_weights, finish_track, mouth_share, patch_share
+from models.track.face_track import FaceTrack, driving_weights, finish_track
 from models.track.raw_landmarks import RawLandmarks, SkipReason
 from models.track.tracker import CHECK_EVERY
 from models.track.visibility import MIN_EYE_DISTANCE, assess_visibility
@@ -41,14 +41,6 @@ def test_driving_weights_fade_on_both_sides_of_a_gap() -> None:
     for fps in (12.5, 25.0, 60.0):
         weight = driving_weights(skip_reason, np.zeros(200, np.int32), fps)
         assert np.flatnonzero(weight == 1)[0] / fps == pytest.approx(0.2, abs=1.1 / fps), "equally long at any rate"
-
-
-def test_mouth_share_ends_before_patch_share() -> None:
-    weight = np.linspace(0, 1, 101)
-    mouth, patch = mouth_share(weight), patch_share(weight)
-    assert (mouth[patch < 0.5] < 0.01).all() and patch[0] == mouth[0] == 0
-    assert patch[-1] == mouth[-1] == 1
-    assert (np.diff(mouth) >= 0).all() and (np.diff(patch) >= 0).all()
 
 
 NOISE = 0.4  # pixels

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -172,34 +171,11 @@ def test_generate_drawn_interior_has_no_dark_outline(build: Build) -> None:
     assert rim > 0.97 * lip
 
 
-def test_pose_problem_open_lips_keep_rim(build: Build) -> None:
-    chunk = _chunk(*build(0.14), 0.3)
-    shown = chunk.crop_points[chunk.exemplar]
-    gaps = np.linalg.norm(shown[:, INNER_LOWER_ROWS] - shown[:, INNER_UPPER_ROWS], axis=-1).mean(1)
-    assert (gaps / chunk.eye_distance).max() > 0.05
-    problem = pose_problem(replace(chunk, target_points=shown, own_teeth=np.zeros_like(chunk.own_teeth)))
-    np.testing.assert_allclose(problem.values[..., EXEMPLAR], 0, atol=1e-3)
-
-
 def _with_widest_mouth(chunk: FaceChunk) -> FaceChunk:
     """The chunk with its most open exemplar in all faces."""
     gaps = np.linalg.norm(chunk.crop_points[:, INNER_LOWER_ROWS] - chunk.crop_points[:, INNER_UPPER_ROWS], axis=-1)
     widest = np.full_like(chunk.exemplar, gaps.mean(1).argmax())
     return replace(chunk, exemplar=widest, fade=np.full_like(widest, -1), fade_weight=np.zeros_like(chunk.fade_weight))
-
-
-def test_generate_meeting_lips_show_no_teeth(tmp_path: Path) -> None:
-    filmed = make_avatar(tmp_path, 0.14, darkness=0.0)
-    chunk = _with_widest_mouth(_chunk(filmed, filmed.build(tmp_path / "avatar"), 0.0))
-    chunk = replace(chunk, own_teeth=np.ones_like(chunk.own_teeth))
-    points, crops = chunk.crop_points[chunk.exemplar[0]], chunk.crops_y.copy()
-    opening = np.concatenate([points[INNER_UPPER_ROWS], points[INNER_LOWER_ROWS][::-1]])
-    teeth = opening.mean(0) + 0.8 * (opening - opening.mean(0))
-    cv2.fillPoly(crops[chunk.exemplar[0]], [np.rint(teeth).astype(np.int32)], 255)
-    plain, rendered = (WarpFaceGenerator().generate(each).y for each in (chunk, replace(chunk, crops_y=crops)))
-    lips = _lips(chunk)
-    seam = (abs(lips.x) < 0.6) & (abs(lips.y - lips.upper) < 1)
-    assert (rendered[seam] > plain[seam] + 40.0).mean() < 0.15
 
 
 def test_generate_closing_lips_shade_teeth(tmp_path: Path) -> None:

@@ -90,23 +90,6 @@ def test_choose_path_blocks_continue_state() -> None:
     assert np.concatenate([first.exemplar, second.exemplar]).tolist() == whole.exemplar.tolist()
 
 
-def test_choose_path_does_not_flip_between_teeth_and_dark() -> None:
-    """Two runs of the same mouths, one with teeth and one dark; at random half of all exemplars may not be used."""
-    half = _bank(100)
-    rows, is_dark = np.tile(np.arange(100), 2), np.arange(200) >= 100
-    teeth = np.random.default_rng(1).normal(size=half.thumbs.shape[1])
-    thumbs = half.thumbs[rows] + np.outer(np.where(is_dark, -1, 1), teeth / np.linalg.norm(teeth))
-    bank = exemplar_bank(
-        200,
-        frames=np.concatenate([half.frames, half.frames + 500]).astype(np.int32),
-        shape=half.shape[rows],
-        thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
-    )
-    forbidden = np.random.default_rng(0).random((60, 200)) < 0.5
-    path, _ = choose_path(bank, _wanted(bank.shape[20:80], forbidden), None)
-    assert np.count_nonzero(np.diff(is_dark[path.exemplar])) <= 4
-
-
 @pytest.mark.parametrize("num", [1, 2, 5])
 def test_choose_path_accepts_small_banks(num: int) -> None:
     bank = _bank(num)

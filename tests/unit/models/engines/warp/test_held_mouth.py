@@ -1,6 +1,5 @@
 """The mouth that is held where nobody speaks: which one it is, and that the finished picture of it does not move."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
-from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.crop import crop_faces
-from models.engines.warp.exemplars import BankBuilder, ExemplarBank, held_row
+from models.engines.warp.exemplars import ExemplarBank, held_row
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.measures import silent_motion
 from models.engines.warp.plan import MouthPlan, plan_block
@@ -59,29 +56,6 @@ def test_held_row_avoids_blur_teeth_and_other_shots() -> None:
     assert held_row(replace(bank, gap=np.full(100, np.float32(0.06)))) == 0  # there are no others
     others_are_open = _bank(100, np.r_[0, np.linspace(0.1, 0.2, 99)], np.linspace(0.1, 0.2, 100))
     assert held_row(replace(others_are_open, sharpness=blurred / 2)) == 0, "closed lips out of focus, not open ones"
-
-
-def _bank_with(folder: Path, between_the_lips: Mapping[int, float]) -> tuple[ExemplarBank, int]:
-    """A bank, and its row of a shut mouth between whose lips are these lumas, by columns from the middle."""
-    filmed = make_avatar(folder, 0.1)
-    frame = 3  # shut
-    with filmed.reader() as reader:
-        avatar = filmed.avatar(folder)
-        builder = BankBuilder(folder, avatar.track, FaceRegion.of(avatar.track), 100)
-        for number, planes in zip(builder.frames, reader.read(builder.frames.tolist()), strict=True):
-            luma = planes.y.copy()
-            if number == frame:
-                x, y = avatar.track.points[frame, [13, 14], :2].mean(0).astype(int)
-                for column, value in between_the_lips.items():
-                    luma[y - 1 : y + 2, x + column] = value
-            builder.add(YuvFrame(luma, planes.u, planes.v))
-    builder.finish()
-    return ExemplarBank.load(folder), int(np.flatnonzero(builder.frames == frame)[0])
-
-
-def test_exemplar_bands_grow_with_hole_between_lips(tmp_path: Path) -> None:
-    (plain, row), (dark, _) = (_bank_with(tmp_path, hole) for hole in ({}, dict.fromkeys(range(-6, 7), 30.0)))
-    assert dark.bands[row] > 1.5 * plain.bands[row]
 
 
 def _with_moustache(folder: Path) -> FilmedAvatar:

@@ -3,15 +3,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
 import librosa
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.paste.blend import spread_over
 from models.engines.paste.landmarks68 import FACE_OVAL
-from models.engines.paste.resample import resize_box
 from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, LiveEngine
 from models.engines.wav2lip import audio
 from models.engines.wav2lip.engine import Wav2LipEngine, track_boxes
@@ -21,7 +18,6 @@ from models.speech.level import measure_level
 from models.speech.stream import SpeechStream
 from models.track.face_track import FaceTrack, finish_track
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.reference import random_pictures
 from tests.unit.models.speech.live_windows import live_windows
 
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
@@ -86,24 +82,6 @@ def test_mel_offset_option_shifts_windows(tmp_path: Path) -> None:
     assert np.array_equal(training[6::5], stock[5:-1:5])  # every fifth window starts at a whole column
     engine = Wav2LipEngine(EngineSettings(Brought({}), {"mel_offset": -1}))
     assert np.array_equal(engine.plan_frames(heard, span, none).features, training)
-
-
-def test_resize_and_spread_equal_official_script(reference: Callable[[str], Any]) -> None:
-    stored = reference("datapath_synth.npz")
-    box = stored["box_y1y2x1x2"][[2, 0, 3, 1]].astype(np.float32)
-    height, width = stored["frame_hw"]
-    frames = random_pictures(4, height, width, int(stored["frame_seed"]))
-    faces = np.stack([resize_box(frame, box, (96, 96), "linear") for frame in frames])
-    assert np.array_equal(faces, stored["face_u8"])
-    moved = box + np.float32(0.001)  # the way of boxes between pixels
-    faces = np.stack([resize_box(frame, moved, (96, 96), "linear") for frame in frames])
-    assert np.abs(faces.astype(int) - stored["face_u8"]).max() <= 1
-    x0, y0, x1, y1 = (int(value) for value in box)
-    for generated, official in zip(stored["pred"], stored["pasted_box"], strict=True):
-        face = (generated.transpose(1, 2, 0) * 255).astype(np.uint8)  # cut off, as there
-        planes = [spread_over(np.ascontiguousarray(face[..., c]), box, (x0, y0, x1, y1)) for c in range(3)]
-        pasted = cv2.merge(planes)
-        assert np.abs(pasted.astype(int) - official).max() <= 1
 
 
 CLASS: type[LiveEngine] | EngineClass = Wav2LipEngine  # mypy checks here that it is an engine, for live sessions, too

@@ -6,16 +6,9 @@ from models.engines.warp.painting.masks import (
     draw_masks,
     hidden_share,
     masks_by_yaw,
-    sharpening,
     texture_positions,
 )
 from models.geometry.head_frame import mean_face
-
-
-def test_sharpening_own_lips_exceeds_exemplar() -> None:
-    own, other = sharpening(np.array([3, 5]), np.array([3, 4]))
-    assert own > other > 0
-
 
 MASKS = draw_masks(mean_face())
 
