@@ -8,15 +8,13 @@ from numpy.typing import NDArray
 
 from models.mouth.shape import CHANNELS, NUM_CHANNELS
 from models.speech.features import SpeechFeatures
-from training.mouth_table import shape_phones
-from training.speech_batches import Batches
 from training.speech_corpus import read_synthetic, read_talkers
 from training.speech_examples import Example, ExampleMaker, load_examples, save_examples
 from training.speech_network import NUM_FEATURES
 from training.train_speech import predict, train
 
 RATE = 16000
-OPEN, WIDTH = CHANNELS.index("open_in"), CHANNELS.index("width")
+OPEN = CHANNELS.index("open_in")
 
 
 def _voice(num_samples: int, seed: int = 0) -> NDArray[np.float32]:
@@ -62,24 +60,6 @@ def test_read_talkers_tracks_are_scaled_by_talker(tmp_path: Path) -> None:
     assert np.abs(clips[0].at_rows(60, 1.25)[:, OPEN] - expected).max() < 1e-5
 
 
-def test_read_synthetic_tracks_follow_the_phones(tmp_path: Path) -> None:
-    _write_corpora(tmp_path)
-    (utterance,) = read_synthetic(tmp_path)  # Japanese is mislabelled
-    assert utterance.name == "voice_0"
-    assert np.abs(utterance.samples - _voice(RATE)).max() < 1e-3
-    assert utterance.track.shape == (50, 9)
-    assert utterance.track[18:22, OPEN].max() < 0.2 < 1 < utterance.track[30:36, OPEN].min()
-    assert utterance.track[5:12, 8].all() and utterance.track[18:22, 8].all()
-    assert not utterance.track[28:38, 8].any()
-
-
-def test_shape_phones_rounds_vowels_and_closes_lips() -> None:
-    shape, touch = shape_phones([("i", 0.0, 0.3), ("p", 0.3, 0.4), ("u", 0.4, 0.8)], 40)
-    assert shape[25:35, WIDTH].max() < -0.04 < -0.015 < shape[3:10, WIDTH].min()
-    assert shape[17, OPEN] < 0.015
-    assert touch[15:20].all() and touch.sum() == 6
-
-
 def test_example_maker_examples_survive_save_and_load(tmp_path: Path) -> None:
     _write_corpora(tmp_path)
     maker = ExampleMaker(SpeechFeatures(num_threads=1, device="cpu"), tmp_path)
@@ -102,25 +82,6 @@ def _example(pool: str, name: str, rng: np.random.Generator) -> Example:
 
 
 POOLS = ("clean", "tape", "voice", "room", "table", "table_room")
-
-
-def test_batches_splice_talkers_and_mask_the_seams() -> None:
-    pools = [*POOLS, "negative"] * 2
-    examples = [_example(pool, f"talker{i}", np.random.default_rng(i)) for i, pool in enumerate(pools)]
-    for number, example in enumerate(examples):
-        example.features[:, 0] = example.mouth[:, -1] = number
-    batches = Batches([examples], seed=3)
-    drawn = [batches.draw() for _ in range(8)]
-    features, mouths, valid, kinds = (
-        np.concatenate([getattr(batch, name) for batch in drawn]) for name in ("features", "mouths", "valid", "kinds")
-    )
-    heard = features[..., 0].round(2)
-    assert (heard == mouths[..., -1].round(2)).all(), "a mouth stays with its sound"
-    seams = np.diff(heard) != 0
-    assert not seams[kinds != 0].any() and 0.3 < seams[kinds == 0].any(1).mean() < 0.9
-    for row, before in np.argwhere(seams):
-        assert not valid[row, max(0, before - 3) : before + 5].any()
-    assert 0.5 < valid[kinds == 0].mean() < 0.95
 
 
 def test_train_predicts_mouths_of_an_unseen_talker() -> None:

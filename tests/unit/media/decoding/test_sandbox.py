@@ -61,16 +61,15 @@ def test_sandbox_reads_only_its_file(decoders: Decoders, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("whole_sandbox")
-def test_sandbox_denies_everything_but_decoding(decoders: Decoders) -> None:
+def test_sandbox_has_all_layers_and_no_capabilities(decoders: Decoders) -> None:
     assert _run(decoders, missing_layers) == ""
-    assert _run(decoders, decoder_tasks.tries) == ""
     assert _run(decoders, partial(decoder_tasks.in_status, "NoNewPrivs")) == "1"
     for kind in ("CapEff", "CapPrm", "CapInh"):
         assert int(_run(decoders, partial(decoder_tasks.in_status, kind)), 16) == 0
 
 
 @pytest.mark.usefixtures("whole_sandbox")
-def test_sandbox_denies_attacks_on_others(decoders: Decoders, tmp_path: Path) -> None:
+def test_sandbox_denies_attacks_that_succeed_without_it(decoders: Decoders, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"x")
     victim.chmod(0o600)
@@ -78,9 +77,9 @@ def test_sandbox_denies_attacks_on_others(decoders: Decoders, tmp_path: Path) ->
     assert _run(decoders, partial(decoder_tasks.attacks, victim)) == ""
     assert victim.stat() == before
     with Decoders(DecoderConfig(sandbox=False)) as unconfined:
-        done = _run(unconfined, partial(decoder_tasks.attacks, victim))
-    for attack in ("rt_tgsigqueueinfo", "F_SETOWN", "F_SETSIG", "FIOSETOWN", "chmod", "memfd_create", "PR_SET_NAME"):
-        assert attack in done, "the attacks themselves work"
+        done = _run(unconfined, partial(decoder_tasks.attacks, victim)).split(", ")
+    works = {"fork", "exec", "local socket", "signal", "passwords", "write", "rt_tgsigqueueinfo", "F_SETOWN"}
+    assert works | {"F_SETSIG", "FIOSETOWN", "chmod", "memfd_create", "PR_SET_NAME", "pipe"} <= set(done)
 
 
 @pytest.mark.usefixtures("whole_sandbox")

@@ -16,7 +16,7 @@ from models.face.appearance import (
     likeness,
 )
 from models.face.choice import FaceChoice, is_reference, recorded_face
-from models.face.detection import FaceBox, FaceDetector, Window
+from models.face.detection import FaceBox, FaceDetector
 from models.face.finder import FaceFinder
 from storage.row_codec import avatar_key
 from tests.unit.models.conftest import COLOUR, Scene
@@ -32,18 +32,6 @@ def test_detector_box_follows_the_face(detector: FaceDetector, scene: Scene) -> 
     (two,) = detector(scene.frame(640, 480, (330.0, 220.0, 0.7)), COLOUR)
     assert (two.center_x - one.center_x, two.center_y - one.center_y) == pytest.approx((90, -30), abs=0.04 * one.size)
     assert one.score > 0.7 and abs(one.angle) < 0.2
-
-
-def test_detector_window_gives_boxes_in_frame_coordinates(detector: FaceDetector, scene: Scene) -> None:
-    frame = scene.frame(960, 720, (700.0, 450.0, 0.5))
-    (whole,) = detector(frame, COLOUR)
-    (part,) = detector(frame, COLOUR, Window(480, 240, 480, 480))
-    assert (part.center_x, part.center_y) == pytest.approx((whole.center_x, whole.center_y), abs=0.1 * whole.size)
-    assert detector(frame, COLOUR, Window(0, 0, 300, 300)) == []
-    box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
-    assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
-    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3) and box.overlap(16, 5, 20, 15) == 0.0
-    assert box.contains(14.9, 5.1) and not box.contains(15.1, 10.0)
 
 
 def test_detector_pq_picture_scores_as_sdr(detector: FaceDetector, portrait: NDArray[np.uint8]) -> None:

@@ -22,10 +22,7 @@ def test_measure_channels_follow_their_points() -> None:
     assert offset([0, 17, 13, 14], 2, 0.1) == {"protrude": 0.1}
 
 
-def test_measure_opening_channels_depend_on_each_other() -> None:
-    points = np.random.default_rng(0).normal(size=(50, 468, 3))
-    m = dict(zip(CHANNELS, measure(points).T, strict=True))
-    assert np.allclose(m["open_in"] + m["open_out"], 2 * (m["upper"] + m["lower"]), atol=1e-5)
+def test_measure_other_number_of_points_is_refused() -> None:
     with pytest.raises(ValueError, match="468"):
         measure(np.zeros((468, 3)))
 

@@ -99,15 +99,6 @@ class Spoken:
         return stressed_syllables(open_speech(self.path), self.level, seconds).curve()
 
 
-def _syllables(levels: list[float], gap_seconds: float = 0.25) -> NDArray[np.int16]:
-    """Bursts of 160 ms of a voiced sound, after half a second of silence and before one and a half."""
-    time = np.arange(int(gap_seconds * SPEECH_SAMPLE_RATE)) / SPEECH_SAMPLE_RATE
-    envelope = np.sin(np.pi * (time / 0.16).clip(0, 1)) ** 2
-    one = envelope * sum(np.sin(2 * np.pi * 140 * k * time) / k for k in range(1, 8))
-    speech = np.concatenate([np.zeros(SPEECH_SAMPLE_RATE // 2), *(level * one for level in levels)])
-    return np.asarray(np.pad(speech, (0, 3 * SPEECH_SAMPLE_RATE // 2)) * 9000, np.int16)
-
-
 @pytest.fixture(scope="module")
 def twice(voice: NDArray[np.int16], tmp_path_factory: pytest.TempPathFactory) -> Spoken:
     pause = np.zeros(2 * SPEECH_SAMPLE_RATE, np.int16)
@@ -116,16 +107,6 @@ def twice(voice: NDArray[np.int16], tmp_path_factory: pytest.TempPathFactory) ->
 
 def _times(spoken: Spoken) -> NDArray[np.float64]:
     return np.arange(int(len(spoken.samples) / SPEECH_SAMPLE_RATE * FPS)) / FPS
-
-
-def test_stress_is_at_the_loudest_syllables(tmp_path: Path) -> None:
-    spoken = Spoken(tmp_path / "speech.npy", _syllables([0.5, 0.5, 0.5, 0.5, 1.2, 0.5, 0.5, 0.5]))
-    seconds = np.arange(0, 3.5, 0.01)
-    stress = spoken.stress(seconds)
-    loudest = 0.5 + 4 * 0.25 + 0.08
-    assert 0.05 < seconds[stress.argmax()] - loudest < 0.2, "deepest while it sounds, or just behind it"
-    assert stress.max() > 0.6
-    assert stress[(seconds > 0.9) & (seconds < 1.5)].max() < 0.5 * stress.max()
 
 
 def test_stress_of_real_speech_is_rare_smooth_and_not_in_pauses(twice: Spoken, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto
 from scipy.signal import lfilter
 
-from models.engines.base import frame_gate
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder, cepstra, mean_and_deviation, network_inputs
 from models.engines.dinet.deepspeech import num_rows_of as num_letter_rows
 from models.engines.dinet.engine import open_measured
@@ -188,22 +187,6 @@ def test_open_measured_overwritten_file_has_new_key(tmp_path: Path) -> None:
     path.unlink()
     np.save(path, louder)
     assert open_measured(path, measure_level(path))[1] != first
-
-
-def test_frame_gate_any_rate_gives_gate_of_frames(tmp_path: Path) -> None:
-    path = tmp_path / "speech.npy"
-    sound = np.zeros(48_000, np.int16)
-    sound[16_000:24_000] = 8000 * np.sin(np.arange(8000) * 0.1)
-    np.save(path, sound)
-    level = measure_level(path)
-    for fps in (Fraction(25), Fraction(30000, 1001), Fraction(60)):
-        total = int(4 * fps)
-        gate = frame_gate(sound, level, FrameSpan(fps, 0, total, total))
-        seconds = np.arange(total) / float(fps)
-        assert gate[(seconds > 1.05) & (seconds < 1.5)].min() == 1
-        assert gate[(seconds < 0.4) | (seconds > 2.0)].max() == 0
-        part = frame_gate(sound, level, FrameSpan(fps, 20, 15, total))
-        np.testing.assert_array_equal(part, gate[20:35])
 
 
 @pytest.mark.parametrize("num_samples", [1, 100, 640, 3199, 16_001])

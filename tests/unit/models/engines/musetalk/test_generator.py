@@ -203,10 +203,8 @@ def test_musetalk_roles_accept_only_their_files() -> None:
 
 
 def test_vae_tensors_renames_attention_of_2022(small_files: Brought) -> None:
-    stored = read_checkpoint(small_files.path("vae"))
-    assert any(".attentions.0.query." in name for name in stored)
-    vae = make_vae(SMALL, small_files.path("vae"))
-    wanted = made_up(shapes_of(make_vae(SMALL)))
+    assert any(".attentions.0.query." in name for name in read_checkpoint(small_files.path("vae")))
+    vae, wanted = make_vae(SMALL, small_files.path("vae")), made_up(shapes_of(make_vae(SMALL)))
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in vae.state_dict().items())
     flat = vae_tensors({"encoder.mid_block.attentions.0.query.weight": torch.zeros(8, 8, 1, 1)})
     ((name, tensor),) = flat.items()

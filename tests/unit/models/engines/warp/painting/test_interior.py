@@ -14,28 +14,17 @@ _SKIN, _LIP = (150.0, 110.0, 150.0), (110.0, 115.0, 165.0)
 _EYE_WHITE = EyeWhite(0.71, np.array([8.0, -12.0], np.float32))
 
 
-def _middle(
-    gap: float,
-    first: int = 48,
-    last: int = 53,
-    teeth: tuple[float, float, float] | None = None,
-    middle_line: float = 50.0,
-    rounding: float = 0.0,
-) -> NDArray[np.float32]:
-    """(3, rows) mean of some columns; the upper lip stands still at the seam, the lower one goes down by `gap`.
-
-    The mouth reaches from column 20 to 80.
-    """
+def _middle(gap: float, teeth: tuple[float, float, float] | None = None, rounding: float = 0.0) -> NDArray[np.float32]:
+    """(3, rows) mean of the middle columns; the upper lip stays at the seam, the lower one goes down by `gap`."""
     x = np.linspace(20, 80, 11)
     bow = gap * (1 - ((x - 50) / 30) ** 2)
     upper, lower = np.stack([x, np.full(11, _SEAM)], 1), np.stack([x, _SEAM + bow], 1)
-    columns, rows = np.arange(first, last, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
+    columns, rows = np.arange(48, 53, dtype=np.float32), np.arange(40, 90, dtype=np.float32)
     coords = lip_coords(np, lip_axes(upper[None], lower[None]), columns[None, None], rows[None, :, None])
     eyes, zero, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
     colours = Colours(skin, lip, usual_teeth(skin, _EYE_WHITE) if teeth is None else np.array([teeth], np.float32))
-    seam = zero + (np.float32(middle_line) - 50) / 30, zero
-    drawn: NDArray[np.float32] = draw_interior(np, coords, eyes, seam, colours, zero + np.float32(rounding))[0].mean(-1)
-    return drawn
+    drawn = draw_interior(np, coords, eyes, (zero, zero), colours, zero + np.float32(rounding))
+    return np.asarray(drawn[0].mean(-1), np.float32)
 
 
 def _row(row: float) -> int:
@@ -76,27 +65,6 @@ def test_interior_teeth_have_given_colour() -> None:
     tooth = _row(_SEAM + 3)
     assert white[0, tooth] > usual[0, tooth] + 30
     assert abs(white[2, tooth] - 131) < abs(usual[2, tooth] - 131)
-
-
-def test_interior_teeth_are_separated() -> None:
-    """Where two upper ones meet there is a shade and no gap; the lower ones are narrower."""
-    tooth, joint = (_middle(12.0, column, column + 1)[0] for column in (54, 58))
-    row = _row(_SEAM + 1)
-    assert 0.65 * tooth[row] < joint[row] < 0.93 * tooth[row]
-    tooth, joint = (_middle(16.0, column, column + 1)[0] for column in (53, 55))
-    row = _row(_SEAM + 13)
-    assert joint[row] < 0.95 * tooth[row]
-
-
-def test_interior_teeth_centre_follows_skull() -> None:
-    """Of a turned head, it is not half-way between the corners of the mouth."""
-    for middle_line in (50, 56):
-        between, *teeth = (
-            _middle(12.0, column, column + 1, middle_line=middle_line)[0, _row(_SEAM + 1)]
-            for column in (middle_line, middle_line - 4, middle_line + 4)
-        )
-        assert between < 0.9 * min(teeth), "where the two front teeth meet"
-        assert abs(teeth[0] - teeth[1]) < 0.1 * teeth[0]
 
 
 def test_usual_teeth_are_as_bright_as_eyes_in_hue_between() -> None:
