@@ -14,7 +14,7 @@ from models.engines.catalog import EngineCatalog, post_processor_list
 from models.engines.edtalk.engine import EdTalkEngine
 from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
-from models.engines.protocol import ComputeResources, EngineSettings, TensorTable
+from models.engines.protocol import ComputeResources, Engine, EngineSettings, TensorTable
 from models.engines.restoration.engine import Restoration
 from models.engines.restoration.restorer import (
     RESTORATION_ROLE,
@@ -167,10 +167,12 @@ def test_restored_engine_sharpens_patches_of_its_engine(avatar: Avatar, frames: 
     analyse(outer, avatar)
     plan = BoxPlan(0, np.array([8, ABSENT], np.int32), np.zeros((2, 80, 16), np.float32))
     shown = [frames[i] for i in plan.source_index]
-    generate = [engine.face_generator(ComputeResources()).generate for engine in (inner, outer)]
-    chunks = [engine.crop(avatar, plan, shown) for engine in (inner, outer)]
+    engines: tuple[Engine, ...] = (inner, outer)
+    chunks = [engine.crop(avatar, plan, shown) for engine in engines]
     assert chunks[1].num_frames == 2
-    plain, sharp = generate[0](chunks[0]), generate[1](chunks[1])
+    plain, sharp = (
+        engine.face_generator(ComputeResources()).generate(chunk) for engine, chunk in zip(engines, chunks, strict=True)
+    )
     assert np.array_equal(plain.row, sharp.row) and np.array_equal(plain.origins, sharp.origins)
     assert (np.abs(plain.y.astype(int) - sharp.y) > 4).mean() > 0.02
 
