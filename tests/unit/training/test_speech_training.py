@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 from numpy.typing import NDArray
 
@@ -44,20 +43,6 @@ def _write_corpora(folder: Path) -> None:
     soundfile.write(folder / "synth.flac", np.concatenate([_voice(RATE, 1), _voice(RATE)]), RATE)
     told = {"names": names, "audio_offset": [0, RATE, 2 * RATE], "units": [units, units]}
     (folder / "synth_units.json").write_text(json.dumps(told))
-
-
-def test_read_talkers_tracks_are_scaled_by_talker(tmp_path: Path) -> None:
-    _write_corpora(tmp_path)
-    clips, scales = read_talkers(tmp_path)
-    assert [clip.name for clip in clips] == ["s1", "s1", "s8", "s9"]
-    assert scales["s9"] == pytest.approx(2 * scales["s8"], rel=1e-3)
-    for clip in clips:
-        assert clip.track[:, :8].std(0) == pytest.approx(np.ones(8), rel=1e-3)
-        assert np.quantile(clip.track[:, OPEN], 0.05) == pytest.approx(0, abs=1e-3)
-        assert clip.track[0, 8] == 1
-        assert clip.track[clip.track[:, OPEN].argmax(), 8] == 0
-    expected = np.interp(np.arange(60) * 0.625, np.arange(75), clips[0].track[:, OPEN])
-    assert np.abs(clips[0].at_rows(60, 1.25)[:, OPEN] - expected).max() < 1e-5
 
 
 def test_example_maker_examples_survive_save_and_load(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import WeightsError
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MOVED, mean_face
 from models.mouth.lip_model import LipModel, lip_gaps, meeting_lips, shut_lips
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, measure
@@ -67,11 +66,6 @@ def test_close_open_mouth_has_no_gap(model: LipModel, rest: NDArray[np.float32])
     np.testing.assert_allclose(lip_gaps(closed[None]), 0, atol=1e-6)
     assert opened[152, 1] < closed[152, 1]
     np.testing.assert_allclose(model.close(closed), closed, atol=1e-6)
-
-
-def test_lip_model_of_another_size_is_refused() -> None:
-    with pytest.raises(WeightsError, match="126"):
-        LipModel(np.zeros((8, 3, 3)), np.zeros(8))
 
 
 def test_shut_lips_touch_along_a_smooth_line(rest: NDArray[np.float32]) -> None:
