@@ -142,10 +142,6 @@ def test_self_test_passes_on_this_machine(tmp_path: Path) -> None:
     assert {"sample.webm", "sample.ogg", "sample.mp3"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_missing_decoders_are_named() -> None:
-    assert missing_decoders("mov,no_such_format", ("h264", "no_such_codec")) == ["no_such_format", "no_such_codec"]
-
-
 @pytest.mark.needs_cuda
 def test_check_encoder_nvenc_passes_on_a_gpu() -> None:
     import torch

@@ -137,6 +137,8 @@ def test_foreground_removes_screen_light_at_the_edge_only() -> None:
     rim = (half > 60) & (cv2.erode(half, np.ones((3, 3), np.uint8)) < 255)
     assert np.abs(planes.v[rim].astype(int) - 128).mean() < 3 < np.abs(frame.v[rim].astype(int) - 128).mean()
     assert planes.v[HEIGHT // 4, WIDTH // 4] == 115, "far inside, the colour is the person's own"
+    with pytest.raises(ValueError, match="alpha of shape"):
+        Foreground(_flat(PERSON), np.zeros((4, 4), np.uint8))
 
 
 INFO = matte_info(

@@ -10,7 +10,7 @@ from models.weights import weights_path
 from models.weights.onnx_session import make_session
 from training.export_speech import ENCODER_NAME, LIVE_ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
-from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
+from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +72,6 @@ def test_export_writes_the_shipped_weights(tmp_path: Path, shipped: tuple[Whispe
     for name, network in zip((ENCODER_NAME, MOUTH_NAME), shipped, strict=True):
         state = read_state(tmp_path / name, network)
         assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
-
-
-def test_load_weights_of_another_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="missing"):
-        read_state(weights_path(MOUTH_NAME), WhisperTaps(TAPS, MAX_ROWS))
-    _write_ctranslate2(tmp_path / "model.bin", {"decoder/embeddings": np.zeros((3, 2), np.float16)})
-    with pytest.raises(ValueError, match="Whisper"):
-        load_whisper(tmp_path / "model.bin", WhisperTaps(TAPS, MAX_ROWS))
-    (tmp_path / "model.bin").write_bytes(struct.pack("<I", 3))
-    with pytest.raises(ValueError, match="version"):
-        load_whisper(tmp_path / "model.bin", WhisperTaps(TAPS, MAX_ROWS))
 
 
 def test_mouth_network_is_linear_and_keeps_its_first_head(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:

@@ -134,6 +134,8 @@ def test_decode_noise_or_constants_returns_none() -> None:
     noise = np.random.default_rng(1).normal(0, 1, (200, NUM_CODED)).astype(np.float32)
     constants = np.stack([np.full(NUM_CODED, level, np.float32) for level in (0, 1, -1)])
     assert decode(np.concatenate([noise, constants])) == [None] * 203
+    with pytest.raises(ValueError, match="8 bytes"):
+        encode(b"abc")
 
 
 def test_invisible_watermark_is_faint_and_repeatable() -> None:

@@ -42,16 +42,6 @@ def test_smile_release_other_face_is_zero(width: float, corner_y: float) -> None
     assert (smile_release(_face(width, corner_y), shape) == 0).all()
 
 
-def test_smile_release_is_larger_for_rounded_lips() -> None:
-    shape = np.zeros((5, 8), np.float32)
-    shape[:, _WIDTH] = 0, -0.01, -0.02, -0.045, -0.2
-    release = smile_release(_face(0.2, 0.15), shape)
-    width = release[:, _WIDTH]
-    assert width[0] > width[1] > width[2] > width[3] == width[4]
-    assert width[4] > -0.7 * 0.15, "the folds of the cheeks stay"
-    assert np.ptp(release[:, _CORNER_Y]) == 0
-
-
 def test_plan_block_reduces_smile_of_still_and_moves_corners(sample_portrait: Path, tmp_path: Path) -> None:
     still = make_still(sample_portrait)
     with still.reader() as reader:

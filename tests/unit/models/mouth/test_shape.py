@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from models.geometry.head_frame import MOVED, mean_face
-from models.mouth.shape import CHANNELS, measure, measure_matrix
+from models.geometry.head_frame import mean_face
+from models.mouth.shape import CHANNELS, measure
 
 
 def offset(points: list[int], axis: int, step: float) -> dict[str, float]:
@@ -25,7 +25,3 @@ def test_measure_channels_follow_their_points() -> None:
 def test_measure_other_number_of_points_is_refused() -> None:
     with pytest.raises(ValueError, match="468"):
         measure(np.zeros((468, 3)))
-
-
-def test_measure_matrix_uses_points_of_the_lip_model() -> None:
-    assert set(np.flatnonzero(measure_matrix().any((0, 2)))) <= set(MOVED)

@@ -132,7 +132,10 @@ def test_original_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tm
     small = np.ascontiguousarray(chunk_of(engine, avatar, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
 
     def make() -> DinetFaceGenerator:
-        generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "fp32")
+        generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "auto")
+        assert (
+            generator.dtype == torch.float32
+        )  # of random weights the result in half precision differs by far too much
         return DinetFaceGenerator(generator, SMALL, "face")
 
     def generated(face_generator: DinetFaceGenerator, rows: slice) -> list[bytes | None]:

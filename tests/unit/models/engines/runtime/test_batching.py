@@ -1,3 +1,4 @@
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError
 from models.engines.runtime import batching
-from models.engines.runtime.batching import Batch, SharedBatches, fixed_batches, seconds_by_batch
+from models.engines.runtime.batching import Batch, SharedBatches, advise_batch, fixed_batches, seconds_by_batch
 
 
 def test_fixed_batches_are_full_and_hold_each_row_once() -> None:
@@ -44,6 +45,14 @@ def test_seconds_by_batch_stops_when_budget_is_spent(clock: list[float]) -> None
     assert list(found) == [1, 2, 4]
     assert ran == [1, 1, 2, 2, 4, 4]
     assert found[1] == pytest.approx(0.02)
+
+
+def test_advise_batch_logs_only_clear_gain(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert advise_batch(lambda size: clock.append(0.005 * size**2), used=1, budget_s=0.4) == 1
+        assert not caplog.records
+        assert advise_batch(lambda size: clock.append(0.03), used=1, budget_s=2) > 1
+    assert "batch_size 1" in caplog.text
 
 
 SIZE = 4

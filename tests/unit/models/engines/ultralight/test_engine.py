@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from errors import ConfigError
+from errors import ConfigError, WeightsError
 from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
@@ -77,6 +77,15 @@ def test_onnx_generator_accepts_any_batch_and_input_order(tmp_path: Path, batch:
     assert np.abs(inside - expected[:, 20:140, 20:140, ::-1].clip(0, 255)).max() <= 0.51
     assert (generated[0, 0, 0] < faces[0, 0, 0, ::-1]).all()  # the border is not masked
     assert generator.generate(faces[:0], audio[:0]).shape == (0, 160, 160, 3)
+
+
+def test_load_generator_other_network_raises_weights_error(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"anna\.pth for wenet features, found one for hubert"):
+        load_generator(checkpoint, ComputeResources(), FP32, "wenet")
+    other = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(3)}, other)
+    with pytest.raises(WeightsError, match=r"other\.pth: expected audio_model"):
+        load_generator(other, ComputeResources(), FP32, "hubert")
 
 
 def test_audio_encoder_option_auto_uses_added_file(checkpoint: Path) -> None:

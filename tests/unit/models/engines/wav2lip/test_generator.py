@@ -11,7 +11,7 @@ from torch import Tensor
 from errors import WeightsError
 from models.engines.protocol import ComputeResources, Device, TensorTable
 from models.engines.runtime.checkpoints import shapes_of
-from models.engines.runtime.torch_device import fold_batch_norm
+from models.engines.runtime.torch_device import fold_batch_norm, half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
 from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input, load_network, network_without_values
 from models.engines.wav2lip.options import Wav2LipOptions
@@ -70,6 +70,14 @@ def test_load_network_detects_size_and_refuses_other_files(tmp_path: Path) -> No
     path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # safetensors without any
     with pytest.raises(WeightsError, match=r"resnet\.pth: expected tensors by name"):
         load_generator(path, ComputeResources(), FULL)
+
+
+def test_torch_generator_auto_uses_half_only_if_close(checkpoint: Path, tmp_path: Path) -> None:
+    wild = tmp_path / "wild.pth"
+    torch.save(made_up_parameters(96, gain=1.0), wild)
+    assert TorchGenerator(wild, ComputeResources(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
+    close = TorchGenerator(checkpoint, ComputeResources(), Wav2LipOptions(batch_size=1))
+    assert close.dtype == (half_precision(torch.device("cpu")) or torch.float32)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
