@@ -32,8 +32,8 @@ def test_edtalk_weight_option_reaches_network(weights: Path, avatar: Avatar, fra
         options = {"weight": weight, "match_colour": False}
         engine = EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
         chunk = crop(engine, avatar, plan, frames)
-        red.append(engine.face_generator(ComputeResources()).generate(chunk).uv[0, 1].astype(int).max())
-    assert red[1] > red[0] + 20
+        red.append(engine.face_generator(ComputeResources()).generate(chunk).uv[0, 1].astype(int))
+    assert (red[1] - red[0]).max() > 20
 
 
 def test_edtalk_role_accepts_only_its_network() -> None:
