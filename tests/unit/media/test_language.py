@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from media.language import are_same_language, language_of_file, parse_language

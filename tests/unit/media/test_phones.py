@@ -1,7 +1,5 @@
 """Closures of the lips in WAV files."""
 
-from __future__ import annotations
-
 import json
 import struct
 from pathlib import Path

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from media.playback import LoopMode, Playback, fit, fit_audio

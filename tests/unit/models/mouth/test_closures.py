@@ -1,7 +1,5 @@
 """Lips close when a voice tells so."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np
