@@ -1,5 +1,7 @@
 """Real files made on the spot. Each picture carries its own number, each sound is noise that lines up one way only."""
 
+from __future__ import annotations
+
 import dataclasses
 import struct
 import subprocess

@@ -1,5 +1,7 @@
 """What test decoders do; module-level, so that another process can find it by name."""
 
+from __future__ import annotations
+
 import ctypes
 import fcntl
 import mmap
@@ -12,7 +14,6 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def in_status(name: str) -> str:
 
 
 def attacks(victim: Path) -> str:
-    """Names of the attacks on the system, on other processes, on the file `victim` and on memory that succeed."""
+    """Names of the attacks on other processes, on the file `victim` and on memory that succeed."""
     libc, other = ctypes.CDLL(None, use_errno=True), os.getppid()
     null = os.open("/dev/null", os.O_RDONLY)
 
@@ -86,10 +87,6 @@ def attacks(victim: Path) -> str:
             raise OSError(ctypes.get_errno(), name)
         return result
 
-    def fork() -> None:
-        if os.fork() == 0:
-            os._exit(0)
-
     def queue_signal() -> None:
         signal_info = (ctypes.c_int * 32)(0, 0, -1)  # si_code SI_QUEUE
         call("syscall", _RT_TGSIGQUEUEINFO[os.uname().machine], other, other, 0, signal_info)
@@ -98,24 +95,7 @@ def attacks(victim: Path) -> str:
         sockets = [number for number in range(64) if _is_socket(number)]
         fcntl.ioctl(sockets[0], _FIOSETOWN, struct.pack("i", other))
 
-    def raise_limit(kind: int) -> None:
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (hard + 1, hard + 1))
-
-    limits = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE")
     attempts: dict[str, Callable[[], object]] = {
-        "fork": fork,
-        "exec": lambda: subprocess.run(["/bin/true"], check=True),
-        "connect": lambda: socket.socket().connect(("127.0.0.1", 9)),
-        "local socket": socket.socketpair,
-        "signal": lambda: os.kill(other, 0),
-        "own session": os.setsid,
-        "other's memory": lambda: os.open(f"/proc/{other}/mem", os.O_RDONLY),
-        "other's environment": lambda: Path(f"/proc/{other}/environ").read_bytes(),
-        "own environment": lambda: Path("/proc/self/environ").read_bytes(),
-        "passwords": lambda: Path("/etc/passwd").read_bytes(),
-        "write": lambda: victim.with_name("new").write_text("x"),
-        **{f"limit {kind}": partial(raise_limit, getattr(resource, kind)) for kind in limits},
         "rt_tgsigqueueinfo": queue_signal,
         "F_SETOWN": lambda: fcntl.fcntl(null, fcntl.F_SETOWN, other),
         "F_SETSIG": lambda: fcntl.fcntl(null, _F_SETSIG, signal.SIGKILL),
@@ -139,7 +119,7 @@ def attacks(victim: Path) -> str:
 def _succeeds(attempt: Callable[[], object]) -> bool:
     try:
         attempt()
-    except (OSError, ValueError):
+    except OSError:
         return False
     return True
 
@@ -155,6 +135,45 @@ _RT_TGSIGQUEUEINFO = {"x86_64": 297, "aarch64": 240}
 _FIOSETOWN = 0x8901  # asm-generic/sockios.h
 _F_SETSIG = 10  # asm-generic/fcntl.h
 _PR_SET_NAME = 15
+
+
+def tries() -> str:
+    """What a decoder that was taken over would try, and that succeeds."""
+    other = os.getppid()
+    attempts: dict[str, Callable[[], object]] = {
+        "fork": os.fork,
+        "exec": lambda: subprocess.run(["/bin/true"], check=True),
+        "connect": lambda: socket.socket().connect(("127.0.0.1", 9)),
+        "local socket": lambda: socket.socketpair(),
+        "signal": lambda: os.kill(other, 0),
+        "own session": os.setsid,
+        "other's memory": lambda: os.open(f"/proc/{other}/mem", os.O_RDONLY),
+        "other's environment": lambda: Path(f"/proc/{other}/environ").read_bytes(),
+        "own environment": lambda: Path("/proc/self/environ").read_bytes(),
+        "passwords": lambda: Path("/etc/passwd").read_bytes(),
+        "write": lambda: Path("/tmp/lipwright_decoder_was_here").write_text("x"),
+        **{f"limit {kind}": _raise_limit(kind) for kind in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE")},
+    }
+    done = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except (OSError, ValueError):
+            continue
+        if os.getpid() != int(in_status("Pid")) or name == "fork":
+            os._exit(3)
+        done.append(name)
+    return ", ".join(done)
+
+
+def _raise_limit(name: str) -> Callable[[], None]:
+    kind = getattr(resource, name)
+
+    def attempt() -> None:
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (hard + 1, hard + 1))
+
+    return attempt
 
 
 def leave_children(pid_file: Path) -> str:

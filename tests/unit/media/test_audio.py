@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +13,7 @@ from config import MediaLimits
 from errors import MediaError, MediaLimitError
 from media.audio import SPEECH_SAMPLE_RATE, AudioTrack, extract_speech, num_output_frames, read_speech
 from media.audio_extent import PROBE_TOLERANCE_SECONDS, AudioExtent
-from media.audio_parts import AudioPart, SoundFormat, decoded, extract_parts, mixed_parts
+from media.audio_parts import AudioPart, Blocks, SoundFormat, decoded, extract_parts, mixed_parts
 from media.probe import probe_audio
 from tests.unit.media.clips import LIMITS, lag_seconds, noise, wav, write_audio, write_chained_ogg, write_sound_with_gap
 
@@ -52,6 +54,17 @@ def test_extract_speech_late_start_is_preceded_by_silence(tmp_path: Path, file: 
     speech = read_speech(tmp_path / "s.npy", 0.0, info.duration_seconds)
     assert np.abs(speech[: round(0.45 * SPEECH_SAMPLE_RATE)]).max() < 1e-3
     assert lag_seconds(speech, noise(SECONDS, 16000), 16000) == pytest.approx(0.5, abs=2e-3)
+
+
+def test_extract_speech_drops_nan_and_infinity(tmp_path: Path) -> None:
+    samples = noise(1.0, 16000)
+    samples[5000:5100] = np.nan
+    samples[9000] = np.inf
+    path = write_audio(tmp_path / "a.wav", samples[None], 16000, "pcm_f32le", sample_format="flt")
+    extract_speech(path, tmp_path / "s.npy", LIMITS)
+    speech = read_speech(tmp_path / "s.npy", 0.0, 1.0)
+    clean = np.nan_to_num(samples, nan=0.0, posinf=0.0)
+    assert np.abs(speech - clean).max() < 1e-3
 
 
 def test_extract_speech_too_long_or_empty_is_refused(tmp_path: Path) -> None:
@@ -95,6 +108,13 @@ def test_extract_speech_mixes_channels_without_cancelling(tmp_path: Path, left: 
     heard = _speech_of(path)
     assert np.corrcoef(heard, voice)[0, 1] > 0.999
     assert heard.std() == pytest.approx(voice.std() * (abs(left) + abs(right)) / 2, rel=0.02)
+
+
+def test_extract_speech_adds_two_talkers_and_keeps_silence(tmp_path: Path) -> None:
+    channels = np.stack([noise(1.0, 16000, seed=1), noise(1.0, 16000, seed=2)])
+    for factor in (0, 1):
+        path = write_audio(tmp_path / "a.wav", factor * channels, 16000, "pcm_s16le", sample_format="s16")
+        assert np.abs(_speech_of(path) - factor * channels.mean(0)).max() < 1e-3 * factor + 1e-9
 
 
 def test_extract_speech_removes_a_constant_offset(tmp_path: Path) -> None:
@@ -215,9 +235,19 @@ def _file(path: Path, samples: NDArray[np.floating]) -> Path:
     return write_audio(path, samples[np.newaxis].astype(np.float32), RATE, "pcm_f32le", sample_format="flt")
 
 
-def _mixed(parts: Sequence[AudioPart[Path]]) -> NDArray[np.float32]:
-    blocks = mixed_parts(parts, MONO, lambda path: decoded(path, MONO, LIMITS))
-    made: NDArray[np.float32] = np.concatenate(list(blocks), axis=1)[0]
+class _Opened:
+    """Decodes files, and counts how often each is opened."""
+
+    def __init__(self) -> None:
+        self.paths: list[Path] = []
+
+    def __call__(self, path: Path) -> Blocks:
+        self.paths.append(path)
+        return decoded(path, MONO, LIMITS)
+
+
+def _mixed(parts: Sequence[AudioPart[Path]], opened: _Opened | None = None) -> NDArray[np.float32]:
+    made: NDArray[np.float32] = np.concatenate(list(mixed_parts(parts, MONO, opened or _Opened())), axis=1)[0]
     return made
 
 
@@ -260,6 +290,14 @@ def test_mixed_parts_shared_part_of_a_file_is_mixed_once(tmp_path: Path) -> None
     np.testing.assert_allclose(made[8000 + _FADE : 40000 - _FADE], samples[8000 + _FADE : 40000 - _FADE], atol=1e-6)
 
 
+def test_mixed_parts_of_many_turns_open_each_file_once(tmp_path: Path) -> None:
+    files = _file(tmp_path / "a.wav", noise(4.0, RATE)), _file(tmp_path / "b.wav", noise(4.0, RATE, seed=2))
+    opened = _Opened()
+    turns = [AudioPart(files[number % 2], number / 10, number / 10 + 0.1, number / 10) for number in range(40)]
+    _mixed(turns, opened)
+    assert sorted(opened.paths) == sorted(files)
+
+
 def test_mixed_parts_whole_or_out_of_order_are_unchanged(tmp_path: Path) -> None:
     samples = noise(2.0, RATE)
     file = _file(tmp_path / "a.wav", samples)
@@ -284,3 +322,9 @@ def test_extract_parts_have_the_length_of_the_video(tmp_path: Path) -> None:
     np.testing.assert_allclose(made[RATE + _FADE : 24000 - _FADE], samples[_FADE : RATE // 2 - _FADE], atol=1e-4)
     assert not made[:RATE].any() and not made[3 * RATE // 2 :].any()
     assert extract_parts([AudioPart(file, 1.0)], tmp_path / "s.npy", LIMITS, 1.5).duration_seconds == 1.5
+
+
+def test_extract_parts_file_without_audio_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("hello")
+    with pytest.raises(MediaError, match=r"text\.wav"):
+        extract_parts([AudioPart(tmp_path / "text.wav", 1.0)], tmp_path / "s.npy", LIMITS, 3.0)

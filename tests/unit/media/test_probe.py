@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import os
 import struct
 import subprocess
@@ -134,6 +136,19 @@ def test_open_container_playlist_is_refused(h264: Path, tmp_path: Path, suffix: 
             open_container(script, LIMITS)
 
 
+def test_probe_video_truncated_file_is_explained(h264: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(h264.read_bytes()[:4000])
+    with pytest.raises(MediaError) as caught:
+        probe_video(path, LIMITS)
+    assert str(caught.value) == (
+        "cut.mp4: expected an audio, video or picture file, found a file that is damaged, incomplete or of another "
+        "type. Check that it plays on your device and send it again, or convert it, for example to MP4, WAV or PNG."
+    )
+    (logged,) = caplog.messages
+    assert logged.startswith("cut.mp4: FFmpeg rejected the file: Invalid data") and "moov atom not found" in logged
+
+
 def test_probe_missing_stream_names_the_found_ones(h264: Path, tmp_path: Path) -> None:
     wav = write_audio(tmp_path / "a.wav", noise(0.2, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
     with pytest.raises(MediaError, match=r"a\.wav: expected a video stream or a picture, found only: audio"):
@@ -153,6 +168,13 @@ def test_open_container_fifo_or_folder_is_refused(tmp_path: Path) -> None:
     for path in (fifo, tmp_path):
         with pytest.raises(MediaError, match=path.name):
             open_container(path, LIMITS)
+
+
+def test_probe_animation_of_many_tiny_frames_is_rejected(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "many.gif", 60, codec="gif", pixel_format="rgb8", size=(16, 16))
+    assert probe_video(path, LIMITS).num_frames == 60
+    with pytest.raises(MediaLimitError, match=r"many\.gif: expected at most 59 frames of video"):
+        probe_video(path, MediaLimits(max_video_frames=59))
 
 
 @pytest.mark.parametrize(

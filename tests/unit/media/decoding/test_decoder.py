@@ -1,5 +1,7 @@
 """Real processes: whatever a decoder does, the process that asked goes on, knows why, and has nothing left over."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import pickle
@@ -24,10 +26,10 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders, DecoderTimeoutError
 from media.decoding.reply_codec import UnexpectedDecoderError
 from media.decoding.upload_probe import UploadProbe
-from media.probe import probe_video
+from media.probe import probe_audio, probe_video
 from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
-from tests.unit.media.clips import write_video
+from tests.unit.media.clips import LIMITS, write_video
 from tests.waiting import wait_until
 
 CLIP = Path("clip.mp4")
@@ -207,6 +209,12 @@ def _config(open_timeout_s: float, cpu_share: float = 0.5) -> PipelineConfig:
     return PipelineConfig(limits=limits, decoder=decoder)
 
 
+def test_upload_probe_returns_the_probes_result(decoders: Decoders, h264: Path) -> None:
+    probes = UploadProbe(decoders, _config(60), [h264, h264])
+    assert probes.run(probe_video, h264) == probe_video(h264, LIMITS)
+    assert probes.run(probe_audio, h264) == probe_audio(h264, LIMITS)
+
+
 def test_upload_probe_busy_decoder_is_refused_in_time(decoders: Decoders, h264: Path) -> None:
     # Either bound comes first on a busy machine; the file is to blame by both.
     start = time.monotonic()
@@ -236,7 +244,7 @@ def test_decoder_timeout_error_survives_pickling(decoders: Decoders) -> None:
 
 
 # One large block freed makes glibc take frames from its heap; the last frame, kept, then holds the freed ones below it.
-_FREED_FRAMES = """
+_SCRIPT = """
 import numpy as np
 from media.decoding.memory_budget import release_freed_frames
 
@@ -254,10 +262,29 @@ print(full - resident_mib())
 """
 
 
-_ENCODERS = """
+_FAULTS = """
 import resource
-import threading
 from media.decoding.memory_budget import retain_freed_buffers
+
+retain_freed_buffers()
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+_BUFFER_SCRIPT = f"""
+import numpy as np
+
+def work():
+    for _ in range(300):
+        first = np.ones((480, 480), np.float32)
+        second = first + 1
+        del first, second
+{_FAULTS}"""
+
+
+_ENCODER_SCRIPT = f"""
+import threading
 from media.writer import SegmentWriter
 from tests.unit.media.clips import info_of, planes_of
 
@@ -267,28 +294,23 @@ def encode():
         writer.write(planes_of(number, 1280, 720))
     writer.finish()
 
-def num_faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
     for _ in range(3):
         thread = threading.Thread(target=encode)
         thread.start()
         thread.join()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-retain_freed_buffers()
-num_faults()
-print(num_faults())
-"""
+{_FAULTS}"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 @pytest.mark.parametrize(
     ("script", "least", "most"),
     [
-        (_FREED_FRAMES, 19 * 3 - 2, 1000),  # MiB
-        (_ENCODERS, 0, 2000),  # page faults; 10,000 if the memory of each encoder is mapped again
+        (_SCRIPT, 19 * 3 - 2, 1000),  # MiB
+        (_BUFFER_SCRIPT, 0, 1000),  # page faults; 125,000 if each buffer is mapped again
+        (_ENCODER_SCRIPT, 0, 2000),  # 10,000 if the memory of each encoder is mapped again
     ],
-    ids=["release_freed_frames", "retain_freed_buffers"],
+    ids=["release_freed_frames", "retain_freed_buffers", "retain_freed_buffers_encoder"],
 )
 def test_malloc_tuning_frees_frames_and_keeps_buffers(script: str, least: float, most: float) -> None:
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

@@ -1,5 +1,7 @@
 """Frames from another process: the same frames, read-only, in bounded memory, whatever happens to that process."""
 
+from __future__ import annotations
+
 import gc
 import os
 import random
@@ -8,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,7 +19,7 @@ import pytest
 from config import DecoderConfig, PipelineConfig
 from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError, StoredFileError
 from media.decoding.channel import Channel
-from media.decoding.decoder import Decoders
+from media.decoding.decoder import Decoder, Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.reply_codec import FrameBatch
 from media.probe import probe_video
@@ -33,6 +36,12 @@ SETTINGS = replace(
 )
 
 
+def test_frame_settings_cache_is_a_share_of_decoder_memory() -> None:
+    config = PipelineConfig(decoder=DecoderConfig(max_shared_memory_bytes=2**30))
+    assert config.render.reader_cache_bytes > 2**25
+    assert FrameSettings.of(config, num_threads=1, timeout_s=1.0).cache_bytes == 2**25
+
+
 def _children() -> list[psutil.Process]:
     """The decoders of this process's forkservers."""
     found = []
@@ -40,6 +49,35 @@ def _children() -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):  # some end meanwhile
             found += child.children() if "media.decoding.forkserver" in " ".join(child.cmdline()) else []
     return found
+
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
+
+
+@pytest.mark.skipif(not os.access(FREEZER, os.W_OK), reason="freezing a process needs root and cgroups v1")
+def test_decoder_reader_close_of_a_frozen_decoder_uses_no_cpu(decoders: Decoders, h264: Path) -> None:
+    reader = _open(decoders, h264)
+    before = set(_children())
+    next(iter(reader.read([0])))
+    (decoder,) = set(_children()) - before
+    group = FREEZER / f"lipwright-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "tasks").write_text(str(decoder.pid))
+        (group / "freezer.state").write_text("FROZEN")
+        wait_until(lambda: (group / "freezer.state").read_text() == "FROZEN\n")
+        reader.close()
+        fork_server = decoder.parent()
+        assert fork_server is not None
+        start = time.monotonic()
+        used_s = sum(fork_server.cpu_times()[:2])
+        time.sleep(1.0)
+        used_s = sum(fork_server.cpu_times()[:2]) - used_s
+        assert used_s < 0.1 * (time.monotonic() - start)
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        wait_until(lambda: not decoder.is_running())
+        group.rmdir()
 
 
 def _open(decoders: Decoders, path: Path, settings: FrameSettings = SETTINGS, of: Path | None = None) -> DecoderReader:
@@ -71,6 +109,12 @@ def test_decoder_reader_variable_rate_and_still(decoders: Decoders, variable: Pa
     _assert_same_frames(decoders, write_still(tmp_path / "still.png", "png", "rgb24"))
 
 
+def test_decoder_reader_frames_outlive_the_reader(decoders: Decoders, h264: Path) -> None:
+    with _open(decoders, h264) as reader:
+        held = list(reader.read(range(60)))
+    assert [number_of(planes) for planes in held] == list(range(60))
+
+
 def test_decoder_reader_index_outside_is_refused_in_order(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         frames = reader.read([0, 1, 60, 2])
@@ -96,6 +140,22 @@ def test_decoder_reader_errors_name_the_file(decoders: Decoders, h264: Path, tmp
         next(reader.read([0]))
     small = replace(SETTINGS, limits=LIMITS.model_copy(update={"max_upload_bytes": 100}))
     with _open(decoders, h264, small) as reader, pytest.raises(MediaLimitError, match=r"h264\.mp4"):
+        next(reader.read([0]))
+
+
+def test_decoder_reader_early_error_names_file(
+    decoders: Decoders, h264: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, start = tmp_path / "note.mp4", decoders.open
+    path.write_text("no video")
+
+    def open_and_wait(*arguments: Any) -> Decoder:
+        decoder = start(*arguments)
+        time.sleep(0.5)  # the file is rejected meanwhile
+        return decoder
+
+    monkeypatch.setattr(decoders, "open", open_and_wait)
+    with _open(decoders, path, of=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
         next(reader.read([0]))
 
 
@@ -218,3 +278,14 @@ def _open_files() -> list[tuple[str, int]]:
 
 def _num_open(target: str) -> int:
     return sum(path == target for path, _ in _open_files())
+
+
+def test_decoder_reader_memory_does_not_grow(decoders: Decoders, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "many.mp4", 200, size=(640, 480), options={"preset": "ultrafast"})
+    settings = replace(SETTINGS, decoder=DecoderConfig(batch_bytes=2 * 1024**2))
+    process = psutil.Process()
+    with _open(decoders, path, settings) as reader:
+        before, largest = process.memory_info().rss, 0
+        for _ in reader.read(range(200)):  # 90 MB
+            largest = max(largest, process.memory_info().rss)
+    assert largest - before < 16 * 1024**2

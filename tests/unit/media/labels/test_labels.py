@@ -1,5 +1,7 @@
 """Labels: every result says that it is synthetic, in a way that programs of others read, and that shows changes."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
@@ -32,6 +34,7 @@ from media.probe import ColourTags
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.yuv_frame import YuvFrame
+from tests.manifest_box import without_manifest
 from tests.timestamp_authority import timestamp_authority
 from tests.unit.media.clips import LIMITS, decode_all, info_of, noise, planes_of, write_audio
 from tests.unit.segmented_job import NUM_FRAMES, SegmentedJob
@@ -163,6 +166,15 @@ def _active_manifest(path: Path) -> dict[str, Any]:
     return active
 
 
+def test_signatures_differ_only_in_the_manifest(job: SegmentedJob, signer: ManifestSigner, tmp_path: Path) -> None:
+    paths = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    for path in paths:
+        signer.sign(job.result, path, Provenance(from_still=False))
+    first, second = (path.read_bytes() for path in paths)
+    assert len(first) == len(second)
+    assert without_manifest(first) == without_manifest(second) != first
+
+
 def test_inspect_labels_changed_video_is_broken(result: Path) -> None:
     changed = bytearray(result.read_bytes())
     changed[-2000] ^= 1
@@ -277,6 +289,17 @@ def test_labeller_unusable_certificate_is_refused(authority: Authority, tmp_path
         Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path).check_signing()
     with pytest.raises(ValueError, match="or neither"):
         LabelsConfig(certificate=tmp_path / "chain.pem")
+
+
+def test_labeller_failed_signature_leaves_the_file(job: SegmentedJob, authority: Authority, tmp_path: Path) -> None:
+    labeller, out = (
+        Labeller(authority.settings(purpose=ExtendedKeyUsageOID.SERVER_AUTH), tmp_path),
+        tmp_path / "out.mp4",
+    )
+    with pytest.raises(LabelError, match="Example Studio"):
+        _signed(job, labeller, out)
+    assert out.read_bytes() == job.result.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "chain.pem", "key.pem"}
 
 
 SIZES = [(1920, 1080), (640, 360), (360, 640), (512, 512), (64, 64), (16, 16), (16, 64), (640, 16)]

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import subprocess
 from fractions import Fraction
 from pathlib import Path

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,6 +60,18 @@ def test_result_sound_speech_of_any_level_ducks_the_background(amplitude: float,
     assert _level_db(made[5 * RATE :], 1000) == pytest.approx(expected, abs=0.2)
     assert expected - 17 < _level_db(made[round(2.5 * RATE) : 4 * RATE], 1000) < expected - 13
     assert _level_db(made[round(2.5 * RATE) : 4 * RATE], 440) == pytest.approx(20 * np.log10(amplitude), abs=0.2)
+
+
+def test_result_sound_changed_speech_changes_the_mix_near_it(tmp_path: Path) -> None:
+    speech, background = _tone(20.0, 440, 0.3), _file(tmp_path / "video.wav", noise(20.0, RATE).astype(np.float32))
+    changed = speech.copy()
+    changed[8 * RATE : 10 * RATE] *= 0.8
+    made = [
+        _made(ResultSound([AudioPart(_file(tmp_path / "a.wav", each))], SoundSettings(-12.0), background), 20 * RATE)
+        for each in (speech, changed)
+    ]
+    seconds = np.flatnonzero(made[0] != made[1]) / RATE
+    assert 7.99 < seconds.min() < 8.1 and 9.9 < seconds.max() < 18
 
 
 def test_result_sound_mixing_does_not_delay(tmp_path: Path) -> None:
@@ -122,6 +136,18 @@ def test_result_sound_music_is_ducked_and_repeats(tmp_path: Path) -> None:
         assert _level_db(made[stretch], 1000) == pytest.approx(expected, abs=0.3)
     assert expected - 16 < _level_db(made[round(3.1 * RATE) : round(3.9 * RATE)], 1000) < expected - 8
     assert _level_db(made[round(2.5 * RATE) : 4 * RATE], 440) == pytest.approx(20 * np.log10(0.3), abs=0.2)
+
+
+def test_result_sound_music_and_source_are_mixed(tmp_path: Path) -> None:
+    parts = [AudioPart(_file(tmp_path / "speech.wav", _tone(1.0, 440, 0.3)), 1.0, 2.0)]
+    film, music = (_file(tmp_path / "b.wav", _tone(4.0, 1000, 0.2)), _file(tmp_path / "c.wav", _tone(4.0, 700, 0.2)))
+    settings = SoundSettings(keeps_source=True, music_gain_db=-12.0)
+    made = _made(ResultSound(parts, settings, film, music), 4 * RATE)
+    after, during = slice(3 * RATE, 4 * RATE), slice(round(1.4 * RATE), round(1.9 * RATE))
+    assert _level_db(made[after], 1000) == pytest.approx(20 * np.log10(0.2), abs=0.2)
+    assert _level_db(made[after], 700) == pytest.approx(20 * np.log10(0.2) - 12, abs=0.3)
+    assert _level_db(made[during], 1000) < -55
+    assert _level_db(made[during], 700) < 20 * np.log10(0.2) - 20
 
 
 FPS, SPEECH_RATE, FRAME = Fraction(25), 24_000, 1024

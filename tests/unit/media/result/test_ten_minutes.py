@@ -1,5 +1,8 @@
 """Ten minutes of video: sound and picture end together and do not drift apart, at three frame rates."""
 
+from __future__ import annotations
+
+import math
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +33,18 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for second in CLICKS:
         samples[second * RATE : second * RATE + 320] = 12000 * np.sin(np.arange(320) * 0.4)
     return write_wav(tmp_path_factory.mktemp("speech") / "a.wav", samples, RATE)
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("source_seconds", [400, 599.5, 600.3, 605, 900])
+def test_fit_ten_minutes_plays_the_source_evenly(fps: Fraction, source_seconds: float) -> None:
+    num_speech, num_source = num_output_frames(SPEECH_SECONDS, fps), round(source_seconds * fps)
+    num_frames, playback = fit("retime", num_speech, num_source)
+    assert abs(num_frames / fps - Fraction(SPEECH_SECONDS)) < 1 / fps
+    shown = playback.source_frames(range(num_frames), num_source)
+    assert np.abs(shown - (np.arange(num_frames) + 0.5) * num_source / num_frames).max() <= 1
+    assert shown[-1] >= num_source - math.ceil(playback.speed) - 1
+    assert fit("source", num_speech, num_source)[0] == num_source
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A short marked video: a textured background with a bright disc that moves, as a face does."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The invisible watermark: what it changes, and that the detector reads it from a video alone."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +14,12 @@ from numpy.typing import NDArray
 from media.watermark.code import FALSE_POSITIVE_RATE, NUM_CODED, decode, encode
 from media.watermark.detector import Detection, candidates, detect_in_frames, detect_watermark, search_observation
 from media.watermark.embedder import (
+    HALF_PERIOD_SECONDS,
     MAX_LEVELS,
     InvisibleWatermark,
     Pattern,
     public_pattern,
+    sign_at,
     slot_of,
 )
 from media.watermark.observation import Observation
@@ -134,6 +138,17 @@ def test_decode_noise_or_constants_returns_none() -> None:
     noise = np.random.default_rng(1).normal(0, 1, (200, NUM_CODED)).astype(np.float32)
     constants = np.stack([np.full(NUM_CODED, level, np.float32) for level in (0, 1, -1)])
     assert decode(np.concatenate([noise, constants])) == [None] * 203
+
+
+def test_decode_corrects_eleven_errors() -> None:
+    received = np.tile(1 - 2.0 * encode(b"abcdefgh"), (50, 1)).astype(np.float32)
+    random = np.random.default_rng(2)
+    for row in received:
+        row[random.choice(NUM_CODED, 11, replace=False)] *= -1  # (free distance - 1) // 2
+    assert decode(received) == [b"abcdefgh"] * 50
+
+
+def test_encode_other_length_is_refused() -> None:
     with pytest.raises(ValueError, match="8 bytes"):
         encode(b"abc")
 
@@ -163,6 +178,25 @@ def test_invisible_watermark_flat_picture_changes_by_one_level() -> None:
         luma = np.full((96, 96), level, np.uint8)
         InvisibleWatermark(info_of(96, 96), IDENTIFIER, first_frame=12).draw(planes_with(luma))
         assert set(np.unique(luma)) == {0: {0, 1}, 90: {89, 90, 91}, 255: {254, 255}}[level]
+
+
+def test_sign_at_changes_smoothly_with_time() -> None:
+    assert sign_at(0) == sign_at(HALF_PERIOD_SECONDS - 0.5) == 1
+    assert sign_at(HALF_PERIOD_SECONDS + 0.5) == -1
+    assert sign_at(HALF_PERIOD_SECONDS) == 0
+    steps = [sign_at(number / 100) for number in range(1000)]
+    assert np.abs(np.diff(steps)).max() < 0.2
+    slow, fast = ([sign_at(float(Fraction(n) / fps)) for n in range(0, 4 * fps, fps // 5)] for fps in (10, 50))
+    assert slow == fast
+
+
+def test_region_around_box_has_searched_sides() -> None:
+    for box in ((0.1, 0.2, 0.9, 1.0), (0.2, 0.1, 0.7, 1.0)):
+        assert region_around(box) == pytest.approx(box, abs=1e-3)
+    assert region_around((0.0, 0.0, 0.7, 1.0)) == pytest.approx((0.0, 0.0, 0.75, 1.0), abs=1e-3)
+    assert region_around((0.9, 0.8, 1.0, 1.0)) == pytest.approx((0.68, 0.68, 1.0, 1.0), abs=1e-3)
+    assert region_around((0.1, 0.5, 0.9, 1.0)) == pytest.approx((0.0, 0.5, 1.0, 1.0), abs=1e-3)
+    assert region_around((0.3, 0.4, 0.65, 1.0)) == pytest.approx((0.2442, 0.4, 0.7058, 1.0), abs=1e-3)
 
 
 def test_draw_with_region_changes_only_the_region() -> None:

@@ -48,6 +48,16 @@ def test_moving_still_repeated_frame_is_drawn_once(still: Still, source: type[Mo
     assert (first.y == last.y).all() and (first.y != other.y).any()
 
 
+def test_moving_still_turned_head_closes_its_eyes(still: Still) -> None:
+    with closing(MovingStill(still.reader(), still.track)) as frames:
+        awake, asleep, front = (frame.y.astype(float) for frame in frames.read([_AWAKE, _ASLEEP, 0]))
+    x, y = still.track.points[0, [159, 145], :2].mean(0).round().astype(int)  # the middle of an eye
+    pupil = front[y - 3 : y + 4, x - 3 : x + 4].min()
+    around = np.s_[y - 12 : y + 13, x - 12 : x + 13]
+    assert awake[around].min() < pupil + 15 and asleep[around].min() > awake[around].min() + 10
+    assert np.sort(asleep[around].ravel())[:40].mean() > np.sort(awake[around].ravel())[:40].mean() + 20
+
+
 def test_avatar_of_a_still_has_moving_frames(still: Still, tmp_path: Path) -> None:
     with still.reader() as reader:
         built = Avatar.build(tmp_path, still.info, still.raw, reader)
@@ -201,6 +211,14 @@ def test_head_warp_inner_brows_move_alone(still: Still, warp: HeadWarp, inner: f
     assert np.abs([shift(46), shift(276), shift(133), shift(362)]).max() < 0.006, "outer ends and eyes stay"
     together = inner_ends[0, 0] - inner_ends[1, 0]
     assert together > 0.01 if inner < 0 else abs(together) < 0.008
+
+
+def test_head_warp_yaw_moves_nose_more_than_hair(still: Still, warp: HeadWarp) -> None:
+    unit = float(still.track.scale[0])
+    nose, top = still.track.points[0, 1, :2], still.track.points[0, 10, :2] - [0, 0.55 * unit]
+    turned = warp.render(with_spots(still, np.stack([nose, top])), shown(yaw=2.0)).y
+    moved = [float((_centre(turned, place) - place)[0]) for place in (nose, top)]
+    assert moved[0] > 2 and abs(moved[1]) < 0.7 * moved[0]
 
 
 def test_head_warp_keeps_the_border_without_folds(still: Still, warp: HeadWarp) -> None:

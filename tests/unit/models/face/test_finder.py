@@ -1,13 +1,18 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from config import MediaLimits
 from errors import OptionError
 from media.output.dynamic_range import from_sdr_rgb
-from media.probe import ColourTags
+from media.probe import ColourTags, probe_video
+from media.reader import FrameReader
 from media.yuv_frame import YuvFrame, from_rgb
 from models.face.appearance import (
     APPEARANCE_SIZE,
+    CLEAR_LEAD,
     SAME_PERSON,
     STILL_SAME,
     Person,
@@ -16,8 +21,8 @@ from models.face.appearance import (
     likeness,
 )
 from models.face.choice import FaceChoice, is_reference, recorded_face
-from models.face.detection import FaceBox, FaceDetector
-from models.face.finder import FaceFinder
+from models.face.detection import FaceBox, FaceDetector, Window
+from models.face.finder import FaceFinder, tiles
 from storage.row_codec import avatar_key
 from tests.unit.models.conftest import COLOUR, Scene
 
@@ -32,6 +37,18 @@ def test_detector_box_follows_the_face(detector: FaceDetector, scene: Scene) -> 
     (two,) = detector(scene.frame(640, 480, (330.0, 220.0, 0.7)), COLOUR)
     assert (two.center_x - one.center_x, two.center_y - one.center_y) == pytest.approx((90, -30), abs=0.04 * one.size)
     assert one.score > 0.7 and abs(one.angle) < 0.2
+
+
+def test_detector_window_gives_boxes_in_frame_coordinates(detector: FaceDetector, scene: Scene) -> None:
+    frame = scene.frame(960, 720, (700.0, 450.0, 0.5))
+    (whole,) = detector(frame, COLOUR)
+    (part,) = detector(frame, COLOUR, Window(480, 240, 480, 480))
+    assert (part.center_x, part.center_y) == pytest.approx((whole.center_x, whole.center_y), abs=0.1 * whole.size)
+    assert detector(frame, COLOUR, Window(0, 0, 300, 300)) == []
+    box = FaceBox(10.0, 10.0, 10.0, 10.0, 0.0, 1.0)
+    assert box.overlap(5, 5, 15, 15) == pytest.approx(1.0)
+    assert box.overlap(10, 5, 20, 15) == pytest.approx(1 / 3) and box.overlap(16, 5, 20, 15) == 0.0
+    assert box.contains(14.9, 5.1) and not box.contains(15.1, 10.0)
 
 
 def test_detector_pq_picture_scores_as_sdr(detector: FaceDetector, portrait: NDArray[np.uint8]) -> None:
@@ -69,6 +86,17 @@ def test_find_doubtful_face_is_not_chosen(finder: FaceFinder, scene: Scene) -> N
     assert finder.find(scene.frame(400, 300), COLOUR, FaceChoice()) == (None, [])
 
 
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+def test_tiles_cover_the_frame(scene: Scene, level: int) -> None:
+    frame = scene.frame(640, 362)
+    windows = list(tiles(frame, level))
+    assert len(windows) == (2 * level - 1) ** 2
+    assert min(w.x for w in windows) == min(w.y for w in windows) == 0
+    assert max(w.x + w.width for w in windows) >= 638
+    assert max(w.y + w.height for w in windows) >= 360
+    assert all(value % 2 == 0 for window in windows for value in window)
+
+
 def appearance(finder: FaceFinder, frame: YuvFrame, colour: ColourTags) -> NDArray[np.float32]:
     face, _ = finder.find(frame, colour, FaceChoice())
     assert face is not None
@@ -88,6 +116,22 @@ def test_appearance_is_the_same_in_other_light_and_size(finder: FaceFinder, scen
     for other in (scene.frame(480, 360, (180.0, 200.0, 0.3)), lit(frame, 0.6, 0.0), lit(frame, 0.9, 0.25)):
         assert likeness(appearance(finder, other, COLOUR), first[None]) > 0.75
     assert likeness(first, np.empty((0, APPEARANCE_SIZE))) == -1
+
+
+def test_likeness_tells_six_talkers_apart(finder: FaceFinder, shared_clips: Path) -> None:
+    known, seen = {}, {}
+    for clip in sorted(shared_clips.glob("grid_talker*.mp4")):
+        info = probe_video(clip, MediaLimits())
+        with FrameReader(clip, info, 2**24) as reader:
+            frames = list(reader.read(np.linspace(0, info.num_frames - 1, 8).astype(int).tolist()))
+            appearances = [appearance(finder, frame, info.colour) for frame in frames]
+        known[clip.stem], seen[clip.stem] = appearances[:1], appearances[1:]
+    assert len(known) == 6
+    for name, appearances in seen.items():
+        for one in appearances:
+            scores = {other: likeness(one, np.array(known[other])) for other in known}
+            assert scores[name] > SAME_PERSON
+            assert max(score for other, score in scores.items() if other != name) < scores[name] - CLEAR_LEAD
 
 
 def unit(*values: float) -> NDArray[np.float64]:

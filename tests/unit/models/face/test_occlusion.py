@@ -69,6 +69,17 @@ def test_occluder_of_an_open_mouth_or_light_is_empty(face: UncoveredFace, openin
     assert not face.occluder(view(opening, seed=53) * np.array([gain, 1, 1], np.float32)).any()
 
 
+def test_occluder_of_unsteady_face_needs_more_contrast() -> None:
+    shaking = UncoveredFace(np.stack([view(2, seed) + 25 * seed for seed in range(9)]).astype(np.float32))
+    steady = UncoveredFace(np.stack([view(2, seed) for seed in range(9)]))
+    shown, true = view(2, seed=60), arm(22, (40, 50))
+    shown[true] += [12, 0, 0]
+    assert overlap(steady.occluder(shown), true) > 0.8
+    assert not shaking.occluder(shown).any()
+    with pytest.raises(ValueError, match="K > 1"):
+        UncoveredFace(view(0)[None])
+
+
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Light = Callable[[Picture, int], Picture]
 YELL = range(40, 48)
@@ -209,3 +220,8 @@ def test_occluded_few_or_absent_frames_are_not_found(clip: Clip) -> None:
     few = np.zeros_like(absent)
     few[cup[0] - MIN_FRAMES // 2 : cup[0] - MIN_FRAMES // 2 + MIN_FRAMES - 1] = True
     assert not found(raw._replace(present=few)).any()
+
+
+def test_occluded_clear_talkers_are_not_found(shared_clips: Path) -> None:
+    for path in sorted([*shared_clips.glob("grid_talker[1-5].mp4"), *shared_clips.glob("wild/*.mp4")]):
+        assert not found(load(path, max_frames=30).raw).any(), path.stem

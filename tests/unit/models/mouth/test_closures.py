@@ -1,5 +1,7 @@
 """Lips close when a voice tells so."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Narrowed lips are rounded, and rounded lips meet beside the middle."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,11 +1,14 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from errors import WeightsError
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MOVED, mean_face
 from models.mouth.lip_model import LipModel, lip_gaps, meeting_lips, shut_lips
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS, measure
-from training.fit_lip_model import consistent_shape
+from training.fit_lip_model import consistent_shape, mirror
 
 JAW, OPEN_IN = CHANNELS.index("jaw"), CHANNELS.index("open_in")
 
@@ -58,6 +61,19 @@ def test_deform_moves_only_the_lower_face(model: LipModel, rest: NDArray[np.floa
     assert (model.deform(rest, jaw_drop)[0] - rest)[152, 1] == pytest.approx(-0.05, abs=0.01)
 
 
+def test_lip_model_weights_are_symmetric(model: LipModel) -> None:
+    field = np.zeros((NUM_CHANNELS, 468, 3))
+    field[:, list(MOVED)] = model.weights
+    assert np.abs(mirror(field) - field).max() < 0.02 * np.abs(field).max()
+
+
+def test_deform_lips_part_up_to_their_corners(model: LipModel, rest: NDArray[np.float32]) -> None:
+    gaps = lip_gaps(model.deform(rest, speech_shapes(50)))
+    shares = gaps[:, 1:-1].mean(0) / gaps[:, 5].mean()
+    assert shares.min() > 0.25
+    assert (np.diff(shares[:5]) > 0).all() and (np.diff(shares[4:]) < 0).all()
+
+
 def test_close_open_mouth_has_no_gap(model: LipModel, rest: NDArray[np.float32]) -> None:
     open_shape = (np.array([[0.15, 0.17, 0, 0.02, 0.14, 0.1, 0, 0]]) @ consistent_shape()).astype(np.float32)
     opened = model.deform(rest, open_shape)[0]
@@ -66,6 +82,11 @@ def test_close_open_mouth_has_no_gap(model: LipModel, rest: NDArray[np.float32])
     np.testing.assert_allclose(lip_gaps(closed[None]), 0, atol=1e-6)
     assert opened[152, 1] < closed[152, 1]
     np.testing.assert_allclose(model.close(closed), closed, atol=1e-6)
+
+
+def test_lip_model_of_another_size_is_refused() -> None:
+    with pytest.raises(WeightsError, match="126"):
+        LipModel(np.zeros((8, 3, 3)), np.zeros(8))
 
 
 def test_shut_lips_touch_along_a_smooth_line(rest: NDArray[np.float32]) -> None:

@@ -1,5 +1,7 @@
 """A broad smile gives up a part of itself; other faces keep theirs."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,23 +44,49 @@ def test_smile_release_other_face_is_zero(width: float, corner_y: float) -> None
     assert (smile_release(_face(width, corner_y), shape) == 0).all()
 
 
-def test_plan_block_reduces_smile_of_still_and_moves_corners(sample_portrait: Path, tmp_path: Path) -> None:
+def test_smile_release_is_larger_for_rounded_lips() -> None:
+    shape = np.zeros((5, 8), np.float32)
+    shape[:, _WIDTH] = 0, -0.01, -0.02, -0.045, -0.2
+    release = smile_release(_face(0.2, 0.15), shape)
+    width = release[:, _WIDTH]
+    assert width[0] > width[1] > width[2] > width[3] == width[4]
+    assert width[4] > -0.7 * 0.15, "the folds of the cheeks stay"
+    assert np.ptp(release[:, _CORNER_Y]) == 0
+
+
+@pytest.mark.parametrize(("width", "share"), [(0.2, 0.0), (0.125, 0.5)])
+def test_smile_release_limits_spreading(width: float, share: float) -> None:
+    shape = np.zeros((2, 8), np.float32)
+    shape[:, _WIDTH] = 0, 0.06
+    spread = (shape + smile_release(_face(width, 0.15), shape))[:, _WIDTH]
+    assert spread[1] - spread[0] == pytest.approx(0.06 * share, abs=1e-3)
+
+
+def test_plan_block_smiling_still_has_a_reduced_smile(sample_portrait: Path, tmp_path: Path) -> None:
     still = make_still(sample_portrait)
     with still.reader() as reader:
         avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
         warp_avatar = WarpAvatar.analyse(avatar, tmp_path / "warp", avatar.frames(reader), 10)
-    columns, rest = [list(CONTROL_IDS).index(corner) for corner in _CORNERS], warp_avatar.track.rest[list(_CORNERS)]
+    mouth = MouthBlock(np.zeros((4, 8), np.float32), np.ones(4, np.float32))
+    plan, _ = plan_block(warp_avatar, mouth, np.arange(4, dtype=np.int32), 0, None)
+    left, right = (list(CONTROL_IDS).index(corner) for corner in _CORNERS)
+    width = (plan.target_head[:, right] - plan.target_head[:, left])[:, 0]
+    rest = warp_avatar.track.rest[_CORNERS[1], 0] - warp_avatar.track.rest[_CORNERS[0], 0]
+    assert (width < rest - 0.03).all()
+    assert (plan.target_head[:, [left, right], 1] < warp_avatar.track.rest[list(_CORNERS), 1] - 0.02).all()
 
-    def corners(shape: np.ndarray, smile: np.ndarray | None = None) -> np.ndarray:
-        spoken = MouthBlock(np.tile(shape, (3, 1)).astype(np.float32), np.ones(3, np.float32), smile=smile)
-        return plan_block(warp_avatar, spoken, np.zeros(3, np.int32), 0, None)[0].target_head[:, columns]
 
-    resting = corners(np.zeros(8))
-    assert (np.diff(resting[..., 0]) < np.diff(rest[:, 0]) - 0.03).all()
-    assert (resting[..., 1] < rest[:, 1] - 0.02).all()
-    smiling = corners(0.5 * DEFAULT_SCALE, np.array([-1.0, 0.0, 1.0]))
-    assert (np.diff(smiling[..., 1], axis=0) > 0.03).all(), "down, as they are, up"
-    assert np.ptp(np.diff(smiling[..., 0])) < 0.005, "this smile has no room left to spread"
+def test_plan_block_smile_moves_the_corners_in_speech(sample_portrait: Path, tmp_path: Path) -> None:
+    still = make_still(sample_portrait)
+    with still.reader() as reader:
+        avatar = Avatar.build(tmp_path, still.info, still.raw, reader)
+        warp_avatar = WarpAvatar.analyse(avatar, tmp_path / "warp", avatar.frames(reader), 10)
+    smile = np.array([-1.0, 0.0, 1.0])
+    spoken = MouthBlock(np.tile(0.5 * DEFAULT_SCALE, (3, 1)), np.ones(3, np.float32), smile=smile)
+    plan, _ = plan_block(warp_avatar, spoken, np.zeros(3, np.int32), 0, None)
+    corners = plan.target_head[:, [list(CONTROL_IDS).index(corner) for corner in _CORNERS]]
+    assert (np.diff(corners[..., 1], axis=0) > 0.03).all(), "down, as they are, up"
+    assert np.ptp(corners[:, 1, 0] - corners[:, 0, 0]) < 0.005, "this smile has no room left to spread"
 
 
 FPS = Fraction(25)

@@ -1,8 +1,10 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
-from models.geometry.head_frame import mean_face
-from models.mouth.shape import CHANNELS, measure
+from models.geometry.head_frame import MOVED, mean_face
+from models.mouth.shape import CHANNELS, measure, measure_matrix
 
 
 def offset(points: list[int], axis: int, step: float) -> dict[str, float]:
@@ -22,6 +24,13 @@ def test_measure_channels_follow_their_points() -> None:
     assert offset([0, 17, 13, 14], 2, 0.1) == {"protrude": 0.1}
 
 
-def test_measure_other_number_of_points_is_refused() -> None:
+def test_measure_opening_channels_depend_on_each_other() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 468, 3))
+    m = dict(zip(CHANNELS, measure(points).T, strict=True))
+    assert np.allclose(m["open_in"] + m["open_out"], 2 * (m["upper"] + m["lower"]), atol=1e-5)
     with pytest.raises(ValueError, match="468"):
         measure(np.zeros((468, 3)))
+
+
+def test_measure_matrix_uses_points_of_the_lip_model() -> None:
+    assert set(np.flatnonzero(measure_matrix().any((0, 2)))) <= set(MOVED)

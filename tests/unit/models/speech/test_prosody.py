@@ -99,14 +99,44 @@ class Spoken:
         return stressed_syllables(open_speech(self.path), self.level, seconds).curve()
 
 
+def _syllables(levels: list[float], gap_seconds: float = 0.25) -> NDArray[np.int16]:
+    """Bursts of 160 ms of a voiced sound, after half a second of silence and before one and a half."""
+    time = np.arange(int(gap_seconds * SPEECH_SAMPLE_RATE)) / SPEECH_SAMPLE_RATE
+    envelope = np.sin(np.pi * (time / 0.16).clip(0, 1)) ** 2
+    one = envelope * sum(np.sin(2 * np.pi * 140 * k * time) / k for k in range(1, 8))
+    speech = np.concatenate([np.zeros(SPEECH_SAMPLE_RATE // 2), *(level * one for level in levels)])
+    return np.asarray(np.pad(speech, (0, 3 * SPEECH_SAMPLE_RATE // 2)) * 9000, np.int16)
+
+
 @pytest.fixture(scope="module")
 def twice(voice: NDArray[np.int16], tmp_path_factory: pytest.TempPathFactory) -> Spoken:
     pause = np.zeros(2 * SPEECH_SAMPLE_RATE, np.int16)
     return Spoken(tmp_path_factory.mktemp("stress") / "speech.npy", np.concatenate([voice, pause, voice]))
 
 
-def _times(spoken: Spoken) -> NDArray[np.float64]:
-    return np.arange(int(len(spoken.samples) / SPEECH_SAMPLE_RATE * FPS)) / FPS
+def _times(spoken: Spoken, fps: float = FPS) -> NDArray[np.float64]:
+    return np.arange(int(len(spoken.samples) / SPEECH_SAMPLE_RATE * fps)) / fps
+
+
+def test_stress_of_silence_and_noise_is_zero(tmp_path: Path) -> None:
+    silence = Spoken(tmp_path / "silence.npy", np.zeros(3 * SPEECH_SAMPLE_RATE, np.int16))
+    assert silence.stress(_times(silence)).max() == 0
+    rng = np.random.default_rng(3)
+    speech = _syllables([0.6, 1, 0.6, 0.6, 1.0, 0.6, 0.6]).astype(float)
+    noisy = Spoken(tmp_path / "noisy.npy", (speech + rng.normal(0, 150, len(speech))).astype(np.int16))
+    stress = noisy.stress(_times(noisy))
+    assert stress.max() > 0.5
+    assert stress[_times(noisy) < 0.4].max() == stress[_times(noisy) > 2.75].max() == 0
+
+
+def test_stress_is_at_the_loudest_syllables(tmp_path: Path) -> None:
+    spoken = Spoken(tmp_path / "speech.npy", _syllables([0.5, 0.5, 0.5, 0.5, 1.2, 0.5, 0.5, 0.5]))
+    seconds = np.arange(0, 3.5, 0.01)
+    stress = spoken.stress(seconds)
+    loudest = 0.5 + 4 * 0.25 + 0.08
+    assert 0.05 < seconds[stress.argmax()] - loudest < 0.2, "deepest while it sounds, or just behind it"
+    assert stress.max() > 0.6
+    assert stress[(seconds > 0.9) & (seconds < 1.5)].max() < 0.5 * stress.max()
 
 
 def test_stress_of_real_speech_is_rare_smooth_and_not_in_pauses(twice: Spoken, tmp_path: Path) -> None:
@@ -122,6 +152,13 @@ def test_stress_of_real_speech_is_rare_smooth_and_not_in_pauses(twice: Spoken, t
     speed = np.diff(twice.stress(np.arange(0, 12, 0.002))) / 0.002
     assert np.abs(speed).max() < 12, "a nod takes .18 s down"
     assert np.abs(np.diff(speed)).max() / 0.002 < 400, "and begins and ends with no speed"
+
+
+@pytest.mark.parametrize(("fps", "num"), [(25, 1), (30000 / 1001, 7), (60, 40)])
+def test_stress_in_pieces_equals_the_whole(twice: Spoken, fps: float, num: int) -> None:
+    seconds = _times(twice, fps)
+    pieces = [twice.stress(seconds[start : start + num]) for start in range(0, len(seconds), num)]
+    np.testing.assert_array_equal(np.concatenate(pieces), twice.stress(seconds))
 
 
 def test_stress_of_a_stream_equals_the_files(twice: Spoken) -> None:

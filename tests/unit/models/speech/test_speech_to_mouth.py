@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.mouth.motion import lip_jitter
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE
 from models.speech.activity import spread
 from models.speech.features import FeatureBlock
@@ -65,6 +66,16 @@ def test_predict_frames_and_gate_are_at_their_times(voice: Samples, extract: Ext
     assert between.min() >= 0 and between.max() <= 1
 
 
+def test_predict_high_frame_rate_is_smooth(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
+    (block,) = extract(voice)
+    jitter = []
+    for fps in (120, 500):
+        shape = mouth.predict(block, Fraction(fps), 0, 4 * fps).shape
+        jitter.append(lip_jitter(shape, np.ones(len(shape), bool), Fraction(fps)).rms or 0.0)
+    # 1.1; with straight lines from row to row 2.5, as a kink is the sharper the more frames there are.
+    assert jitter[1] < 1.4 * jitter[0]
+
+
 def test_predict_noise_hum_and_chords_keep_the_mouth_closed(predict: Predict) -> None:
     for level_db in (-20, -40, -60, -80):
         noise = np.random.default_rng(1).normal(0, 32768 * 10 ** (level_db / 20), 3 * RATE).astype(np.int16)
@@ -75,6 +86,12 @@ def test_predict_noise_hum_and_chords_keep_the_mouth_closed(predict: Predict) ->
         sound = 2000 * beats * np.sin(2 * np.pi * np.outer(partials, time)).sum(0)
         opening = predict(sound.astype(np.int16)).shape[:, OPEN]
         assert np.abs(opening.mean()) < 0.002 and opening.std() < 0.004
+
+
+@pytest.mark.parametrize("num_samples", [1, 320, 900])
+def test_predict_short_sound_is_one_frame(predict: Predict, num_samples: int) -> None:
+    shapes = predict(np.full(num_samples, 9000, np.int16))
+    assert shapes.shape.shape == (1, 8) and np.isfinite(shapes.shape).all()
 
 
 def test_predict_outside_the_block_repeats_or_raises(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:
@@ -168,6 +185,32 @@ def test_predict_lips_meet_at_contacts(voice: Samples, extract: Extract, mouth: 
     # Heights of lips and mouth still belong together.
     moved = shown[touching] - heard[touching]
     assert np.abs(2 * moved[:, [UPPER, LOWER]].sum(1) - moved[:, [OPEN, OUTER]].sum(1)).max() < 1e-4
+
+
+class _Network:
+    """Predicts lips that narrow evenly, and close in the middle."""
+
+    def __init__(self, num_hidden: int) -> None:
+        self._num_hidden = num_hidden
+
+    def run(self, outputs: None, inputs: dict[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+        num = inputs["features"].shape[1]
+        rows = np.zeros((1, num, len(CHANNELS) + 1), np.float32)
+        rows[0, :, OPEN] = ((np.abs(np.arange(num) - num // 2) - 4) / 3).clip(0, 2)  # for less than a rest
+        rows[0, :, CHANNELS.index("width")] = np.linspace(1, -3, num)
+        rows[..., -1] = -9
+        return rows, np.zeros((1, num, self._num_hidden), np.float32)
+
+
+def test_predict_touching_lips_keep_width(voice: Samples, extract: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = extract(voice[: 2 * RATE])
+    ones = np.ones_like(block.activity.gate)
+    heard = _with_activity(block, gate=ones, is_heard=ones.astype(np.bool_))
+    narrowing = SpeechToMouth()
+    monkeypatch.setattr(narrowing, "_network", _Network(narrowing._num_hidden))
+    shape = narrowing.predict(heard, Fraction(50), 0, len(ones) - 1).shape
+    assert (shape[:, OPEN] == 0).sum() > 5
+    assert np.abs(np.diff(shape[:, CHANNELS.index("width")], 2)).max() < 1e-4
 
 
 def test_predict_blocks_split_in_pause_equal_whole(voice: Samples, extract: Extract, mouth: SpeechToMouth) -> None:

@@ -6,15 +6,19 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from config import MediaLimits
 from errors import FaceNotFoundError
+from media.probe import probe_video
+from media.reader import FrameReader
 from models.avatar.face_region import FaceRegion
+from models.face.choice import FaceChoice
 from models.geometry.head_frame import CHIN_TIP, LIPS, HeadPose, mean_face
 from models.mouth.lip_model import LipModel
 from models.mouth.shape import measure
 from models.track.face_boxes import face_boxes
-from models.track.face_track import FaceTrack, driving_weights, finish_track
+from models.track.face_track import FaceTrack, driving_weights, finish_track, mouth_share, patch_share
 from models.track.raw_landmarks import RawLandmarks, SkipReason
-from models.track.tracker import CHECK_EVERY
+from models.track.tracker import CHECK_EVERY, FaceTracker
 from models.track.visibility import MIN_EYE_DISTANCE, assess_visibility
 from training.fit_lip_model import consistent_shape
 
@@ -41,6 +45,14 @@ def test_driving_weights_fade_on_both_sides_of_a_gap() -> None:
     for fps in (12.5, 25.0, 60.0):
         weight = driving_weights(skip_reason, np.zeros(200, np.int32), fps)
         assert np.flatnonzero(weight == 1)[0] / fps == pytest.approx(0.2, abs=1.1 / fps), "equally long at any rate"
+
+
+def test_mouth_share_ends_before_patch_share() -> None:
+    weight = np.linspace(0, 1, 101)
+    mouth, patch = mouth_share(weight), patch_share(weight)
+    assert (mouth[patch < 0.5] < 0.01).all() and patch[0] == mouth[0] == 0
+    assert patch[-1] == mouth[-1] == 1
+    assert (np.diff(mouth) >= 0).all() and (np.diff(patch) >= 0).all()
 
 
 NOISE = 0.4  # pixels
@@ -152,6 +164,20 @@ def test_face_track_load_equals_saved(tmp_path: Path) -> None:
     for name in ("points", "visible", "scale", "rotation", "translation", "head_points", "rest", "shape"):
         stored, made = getattr(loaded, name), getattr(track, name)
         assert np.array_equal(stored, made) and stored.dtype == made.dtype
+
+
+def test_finish_track_real_talker_opens_and_closes(shared_clips: Path) -> None:
+    clip = shared_clips / "grid_talker2.mp4"
+    info = probe_video(clip, MediaLimits())
+    tracker = FaceTracker(num_threads=1, device="cpu")
+    with FrameReader(clip, info, 64 * 1024**2) as reader:
+        raw, _ = tracker.track_chunk(reader.read(range(info.num_frames)), info.colour, FaceChoice(), None)
+    track = finish_track(raw.points, raw.present)
+    assert track.visible.all() and not track.is_rest_closed_by_model
+    assert track.shape[:, 0].std() > 0.03
+    model = LipModel.load().deform(track.rest, track.shape)
+    lips = [0, 13, 14, 17, 37, 84, 267, 314]
+    assert np.abs(model[:, lips, 1] - track.head_points[:, lips, 1]).mean() < 0.01
 
 
 @pytest.mark.parametrize("aspect", [64 / 45, 0.7])

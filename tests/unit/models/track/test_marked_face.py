@@ -1,5 +1,7 @@
 """A face that is marked with five points: what is accepted, and that its landmarks are where the points are."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 import pytest

@@ -192,3 +192,13 @@ def test_find_occluders_long_object_stays_covered(film: Film, is_long: bool, mon
     result = search(film, run)
     assert result.occluders is None
     assert (result.judged.skip_reason[list(run)] == SkipReason.COVERED).all()
+
+
+def test_find_occluders_few_clear_frames_are_enough(film: Film) -> None:
+    before, after = MICROPHONE.start - 5, MICROPHONE.stop + 5
+    seen = judged()
+    seen.skip_reason[:before] = seen.skip_reason[after:] = SkipReason.OTHER_PERSON
+    seen.visible[:before] = seen.visible[after:] = False
+    result = find_occluders(film.raw, seen, film.covered, FPS)
+    assert result.occluders is not None
+    assert (result.judged.skip_reason[before:after] == SkipReason.NONE).all()

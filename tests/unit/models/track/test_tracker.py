@@ -59,6 +59,13 @@ def test_shots_of_cuts_start_new_shots() -> None:
     assert starts([seen(HERE)]) == []
 
 
+def test_shots_of_real_clip_finds_its_cuts(shared_clips: Path) -> None:
+    clip = shared_clips / "grid_talker6_long.mp4"
+    info = probe_video(clip, MediaLimits())
+    with FrameReader(clip, info, 2**24) as reader:
+        assert starts(reader.read(range(info.num_frames))) == [75, 150, 225, 300, 375, 450, 525]
+
+
 @pytest.mark.parametrize(("height", "width"), [(36, 64), (1080, 1920)])
 def test_scene_of_frames_of_any_size(height: int, width: int) -> None:
     ramp, grey = np.linspace(20, 220, width).astype(np.uint8), np.full((height // 2, width // 2), 128, np.uint8)
@@ -198,11 +205,42 @@ def talkers(shared_clips: Path) -> list[list[YuvFrame]]:
     return frames
 
 
+def beside(left: list[YuvFrame], right: list[YuvFrame]) -> list[YuvFrame]:
+    pairs = zip(left, right, strict=True)
+    return [YuvFrame(*(np.concatenate(planes, 1) for planes in zip(*pair, strict=True))) for pair in pairs]
+
+
 def test_track_chunk_cut_to_another_person_is_skipped(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
     one, other = talkers
     raw, _ = tracker.track_chunk([*one[:8], *other[:8], *one[8:]], COLOUR, LARGEST, None)
     assert raw.reasons is not None
     assert raw.reasons.tolist() == [SkipReason.NONE] * 8 + [SkipReason.OTHER_PERSON] * 8 + [SkipReason.NONE] * 4
+
+
+def test_track_chunk_tells_two_people_apart(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
+    one, other = talkers
+    frames = beside(one[:6], other[:6]) + beside(other[6:], one[6:])
+    raw, _ = tracker.track_chunk(frames, COLOUR, FaceChoice.parse("point:170,150"), None)
+    assert raw.present.all() and (raw.points[:6, :, 0].mean(1) < 360).all()
+    assert (raw.points[6:, :, 0].mean(1) > 360).all()
+    for person, is_left in ((one, True), (other, False)):
+        choice = tracker.reference(person[11], COLOUR)
+        raw, _ = tracker.track_chunk(beside(one[:2], other[:2]), COLOUR, choice, None)
+        assert raw.present.all()
+        assert (raw.points[:, :, 0].mean() < 360) == is_left
+    absent, _ = tracker.track_chunk(other[:6], COLOUR, tracker.reference(one[11], COLOUR), None)
+    assert not absent.present.any()
+
+
+def test_track_chunk_face_blended_into_another_is_lost(tracker: FaceTracker, talkers: list[list[YuvFrame]]) -> None:
+    one, other = talkers
+    a, b = one[0], other[0]
+    blends = [
+        YuvFrame(*(np.rint(p * (1 - share) + q * share).astype(np.uint8) for p, q in zip(a, b, strict=True)))
+        for share in np.linspace(0, 1, 20)
+    ]
+    raw, _ = tracker.track_chunk([a] * 6 + blends + [b] * 12, COLOUR, LARGEST, None)
+    assert raw.present[:8].all() and not raw.present[-4:].any()
 
 
 def cuts(frames: list[YuvFrame]) -> list[int]:

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto
 from scipy.signal import lfilter
 
+from models.engines.base import frame_gate
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder, cepstra, mean_and_deviation, network_inputs
 from models.engines.dinet.deepspeech import num_rows_of as num_letter_rows
 from models.engines.dinet.engine import open_measured
@@ -91,19 +92,18 @@ def test_encode_in_blocks_gives_same_bytes(
     tmp_path: Path, make_encoder: Make, name: str, shape: tuple[int, int]
 ) -> None:
     path, level = make_speech(tmp_path, 45 * 16000)
-    (span,) = spans(1150, [1150])  # 25 frames more than the file has
+    (span,) = spans(1130, [1130])  # 5 frames more than the file has
     expected = make_encoder(name)().encode(path, level, span)
-    assert expected.windows.shape == (1150, *shape)
+    assert expected.windows.shape == (1130, *shape)
     assert expected.windows.dtype == expected.gate.dtype == np.float32
-    assert expected.gate[:1100].any() and not expected.gate[1145:].any()
-    for part in reversed(list(spans(1150, [490, 110, 30, 485, 35]))):
+    for part in reversed(list(spans(1130, [490, 110, 30, 485, 15]))):
         heard = make_encoder(name)().encode(path, level, part)
         assert heard.windows.tobytes() == expected.windows[part.first : part.stop].tobytes()
         assert heard.gate.tobytes() == expected.gate[part.first : part.stop].tobytes()
     if name == "deepspeech":  # neighbours share rows, and the ends hold on
         np.testing.assert_array_equal(expected.windows[501, :, :4], expected.windows[500, :, 1:])
         np.testing.assert_array_equal(expected.windows[0, :, 0], expected.windows[0, :, 2])
-        np.testing.assert_array_equal(expected.windows[1149, :, 0], expected.windows[1149, :, 4])
+        np.testing.assert_array_equal(expected.windows[1129, :, 0], expected.windows[1129, :, 4])
 
 
 def test_one_piece_shared_context_equals_exact_chunks(tmp_path: Path, make_encoder: Make) -> None:
@@ -127,11 +127,17 @@ def test_shared_context_borders_do_not_change_rows(tmp_path: Path, make_encoder:
     assert np.abs(cut[840:900] - rows[0, 840:900]).max() > 0.01
 
 
-def test_wenet_encode_accepts_int32_lengths(tmp_path: Path) -> None:
+def test_wenet_encode_past_end_or_int32_lengths(tmp_path: Path, make_encoder: Make) -> None:
+    path, level = make_speech(tmp_path, 32_000)
+    (span,) = spans(100, [100])
+    for name in ("shared", "exact"):
+        heard = make_encoder(name)().encode(path, level, span)
+        assert heard.windows.shape == (100, 256, 20) and not heard.gate[60:].any()
+        assert heard.gate[:40].any()
     path, level = make_speech(tmp_path, 16_000)
     encoder = export_wenet(tmp_path / "encoder32.onnx", length_type=TensorProto.INT32)
     (span,) = spans(25, [25])
-    assert WenetAudioEncoder(encoder, CPU).encode(path, level, span).windows.shape == (25, 256, 20)
+    assert WenetAudioEncoder(encoder, ComputeResources()).encode(path, level, span).windows.shape == (25, 256, 20)
 
 
 # Of a chirp, by python_speech_features 0.6: mfcc(samples, 16000, numcep=26)[::2].
@@ -187,6 +193,22 @@ def test_open_measured_overwritten_file_has_new_key(tmp_path: Path) -> None:
     path.unlink()
     np.save(path, louder)
     assert open_measured(path, measure_level(path))[1] != first
+
+
+def test_frame_gate_any_rate_gives_gate_of_frames(tmp_path: Path) -> None:
+    path = tmp_path / "speech.npy"
+    sound = np.zeros(48_000, np.int16)
+    sound[16_000:24_000] = 8000 * np.sin(np.arange(8000) * 0.1)
+    np.save(path, sound)
+    level = measure_level(path)
+    for fps in (Fraction(25), Fraction(30000, 1001), Fraction(60)):
+        total = int(4 * fps)
+        gate = frame_gate(sound, level, FrameSpan(fps, 0, total, total))
+        seconds = np.arange(total) / float(fps)
+        assert gate[(seconds > 1.05) & (seconds < 1.5)].min() == 1
+        assert gate[(seconds < 0.4) | (seconds > 2.0)].max() == 0
+        part = frame_gate(sound, level, FrameSpan(fps, 20, 15, total))
+        np.testing.assert_array_equal(part, gate[20:35])
 
 
 @pytest.mark.parametrize("num_samples", [1, 100, 640, 3199, 16_001])

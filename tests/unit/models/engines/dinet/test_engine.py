@@ -132,10 +132,7 @@ def test_original_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tm
     small = np.ascontiguousarray(chunk_of(engine, avatar, ALL[:1], windows[:1]).extra[REFERENCES][:, ::4, ::4])
 
     def make() -> DinetFaceGenerator:
-        generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "auto")
-        assert (
-            generator.dtype == torch.float32
-        )  # of random weights the result in half precision differs by far too much
+        generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 2, "fp32")
         return DinetFaceGenerator(generator, SMALL, "face")
 
     def generated(face_generator: DinetFaceGenerator, rows: slice) -> list[bytes | None]:
@@ -147,6 +144,25 @@ def test_original_generate_in_chunks_gives_same_bytes(files: dict[str, Path], tm
     assert generated(make(), slice(0, 4)) == whole
     assert [*generated(face_generator, slice(0, 1)), *generated(face_generator, slice(1, 4))] == whole
     assert len(set(whole)) == 4
+
+
+def test_original_generate_follows_references_and_speech(files: dict[str, Path]) -> None:
+    """Speech, references and the frame each change the picture; what lies under the mask does not."""
+    made = np.random.default_rng(2)
+    crops, references = (made.integers(0, 256, (num, 104, 80, 3), np.uint8) for num in (1, 5))
+    generator = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "auto")
+    assert generator.dtype == torch.float32  # of random weights the result in half precision differs by far too much
+    first = generator.generate(crops, references, said(1, 29, 5))
+    assert (generator.generate(crops, references, said(1, 29, 5, seed=1)) != first).any()
+    assert (generator.generate(crops, references[::-1].copy(), said(1, 29, 5)) != first).any()
+    assert (generator.generate(crops, references, said(1, 29, 5)) == first).all()
+    under = crops.copy()
+    under[:, 32:96, 8:72] = 0
+    assert (generator.generate(under, references, said(1, 29, 5)) == first).all()
+    assert (generator.generate(255 - crops, references, said(1, 29, 5)) != first).any()
+    half = DinetGenerator(files["original"], ComputeResources(), SMALL, 1, "fp32")
+    half.dtype = torch.bfloat16
+    assert 0 < np.abs(half.generate(crops, references, said(1, 29, 5)) - first.astype(int)).mean() < 25
 
 
 @pytest.mark.needs_cuda

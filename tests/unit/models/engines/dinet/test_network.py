@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from models.engines.dinet import weights
 from models.engines.dinet.network import ChannelWarp, DINet, mix_channels
 from models.engines.protocol import TensorTable
+from models.engines.runtime.torch_device import fold_batch_norm
 from models.engines.weights.inspection import inspect_weights
 from tests.random_weights import dinet_exports
 from tests.unit.models.engines.reference import fill, random_pictures
@@ -31,6 +32,19 @@ def test_channel_warp_equals_published_3d_sampling() -> None:
     mixed = mix_channels(torch.ones(1, 8, 1, 1))[0, :, 0, 0]
     np.testing.assert_allclose(mixed[[0, -1]], 0.5, atol=1e-6)
     np.testing.assert_allclose(mixed[1:-1], 1, atol=1e-6)
+
+
+def test_fold_batch_norm_keeps_dinet_output() -> None:
+    network = fill(DINet()).eval()
+    inputs = torch.rand(1, 3, 64, 48), torch.rand(1, 15, 64, 48), torch.randn(1, 29, 5)
+    with torch.inference_mode():
+        expected = network(*inputs)
+        assert fold_batch_norm(network) == 24 + 11  # convolutions with a normalisation of their own, residual blocks
+        np.testing.assert_allclose(network(*inputs), expected, atol=1e-3)
+    kept = torch.nn.modules.batchnorm._BatchNorm
+    left = [name for name, module in network.named_modules() if isinstance(module, kept)]
+    assert all(name.endswith("norm1") for name in left)
+    assert len(left) == 11
 
 
 def test_know_once_then_speak_equals_forward() -> None:

@@ -38,17 +38,22 @@ def heard(span: FrameSpan = SPAN) -> WhisperFeatures:
     return WhisperFeatures(first, rows, np.ones(span.num, np.float32))
 
 
-def test_musetalk_plan_keeps_rows_of_frames() -> None:
+def test_musetalk_plan_slices_keep_rows_of_frames() -> None:
     plan = MuseTalkPlan.of(heard(), SPAN, np.zeros(12, np.int32))
     features = plan.features()
     assert features.shape == (12, 30, 8)
     starts = first_rows(NTSC, 30, 12)
     # Rows one after the other, the states of each side by side.
     assert np.allclose(features[:, :, 0], starts[:, None] + np.repeat(np.arange(10), 3) + np.tile([0, 0.1, 0.2], 10))
-    part = plan.slice(2, 9).slice(1, 4)
-    assert (part.first_frame, len(part)) == (33, 3) and np.array_equal(part.features(), features[3:6])
-    assert not np.shares_memory(part.rows, plan.rows)
-    assert len(plan.slice(5, 5)) == 0 and len(pickle.dumps(part)) < len(pickle.dumps(plan)) / 1.5
+    for start, stop in ((0, 12), (3, 7), (11, 12), (5, 5)):
+        part = plan.slice(start, stop)
+        assert len(part) == stop - start
+        assert part.first_frame == 30 + start
+        assert np.array_equal(part.features(), features[start:stop])
+        assert not np.shares_memory(part.rows, plan.rows)
+    assert np.array_equal(plan.slice(2, 9).slice(1, 4).features(), features[3:6])
+    assert len(pickle.dumps(plan.slice(3, 5))) < len(pickle.dumps(plan)) / 1.5
+    assert np.array_equal(pickle.loads(pickle.dumps(plan)).features(), features)
     with pytest.raises(ValueError, match="Expected rows"):
         MuseTalkPlan.of(heard(), FrameSpan(NTSC, 30, 13, 100), np.zeros(13, np.int32))
     with pytest.raises(ValueError, match="Expected 12 source frames"):
@@ -199,6 +204,28 @@ def test_encoder_tensors_openai_equals_transformers(small_whisper: WhisperEncode
         found = encoder_tensors(stored)
         assert found.keys() == state.keys()
         assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_log_mel_and_whisper_encoder_equal_transformers() -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing to compare with")
+    modeling = pytest.importorskip("transformers.models.whisper.modeling_whisper")
+    sound = speech_like(9.0)
+    extractor = transformers.WhisperFeatureExtractor()
+    features = extractor(sound, sampling_rate=16000, return_tensors="pt").input_features
+    assert torch.allclose(log_mel(padded(sound)), features[0], atol=1e-4)
+    torch.manual_seed(0)
+    sizes = {"encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536, "decoder_layers": 1}
+    tiny = transformers.WhisperConfig(d_model=384, **sizes)
+    theirs = modeling.WhisperEncoder(tiny).eval()
+    ours = WhisperEncoder().eval()
+    assert len(ours.state_dict()) == 67
+    ours.load_state_dict(encoder_tensors({f"model.encoder.{k}": v for k, v in theirs.state_dict().items()}))
+    mel = log_mel(padded(speech_like(9.0)))[None]
+    with torch.inference_mode():
+        wanted = theirs(mel, output_hidden_states=True).hidden_states
+        found = ours(mel)
+    assert len(wanted) == 5
+    assert torch.allclose(found, torch.stack(wanted, 2), atol=1e-4)
 
 
 Encode = Callable[..., WhisperFeatures]

@@ -1,5 +1,6 @@
 import math
 import sys
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,16 +22,15 @@ from models.engines.musetalk.network import (
     vae_tensors,
 )
 from models.engines.musetalk.options import MuseTalkOptions
-from models.engines.musetalk.weights import ROLES
+from models.engines.musetalk.weights import ROLES, unet_mismatch, vae_mismatch, whisper_mismatch
 from models.engines.musetalk.whisper import WhisperEncoder
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.resample import Interpolation, box_rgb
 from models.engines.protocol import ComputeResources, TensorTable
-from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
+from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import PICTURE, half_precision
-from tests.random_weights.parameters import made_up
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.musetalk.conftest import SMALL
+from tests.unit.models.engines.musetalk.conftest import SMALL, seeded
 from tests.unit.models.engines.paste.scenes import BT709, make_track, smooth_rgb
 
 pytest.importorskip("diffusers", reason="needs the extra musetalk")
@@ -101,6 +101,13 @@ def test_render_equals_published_steps(networks: FaceNetworks) -> None:
     assert not torch.equal(generated, networks.render(latents, features.flip(1)))
 
 
+def test_musetalk_generate_batches_of_several_give_same_bytes(networks: FaceNetworks) -> None:
+    options = MuseTalkOptions(batch_size=4)
+    whole = MuseTalkFaceGenerator(networks, options).generate(chunk_of([0, 1, 2, 1, 0]))
+    part = MuseTalkFaceGenerator(networks, options).generate(cut_of([(3, 1), (4, 0)]))
+    assert np.array_equal(part.y, whole.y[[3, 4]])
+
+
 def test_musetalk_latents_are_cached_within_limit(networks: FaceNetworks) -> None:
     class Counting(FaceNetworks):
         num_encoded = 0
@@ -159,6 +166,18 @@ def test_in_fitting_precision_uses_half_only_if_close(networks: FaceNetworks) ->
     assert torch.equal(paint_sample(networks), paint_sample(networks.in_precision(torch.float32)))
 
 
+def test_in_fitting_precision_overflow_stays_fp32(small_files: Brought) -> None:
+    unet = make_unet(SMALL, small_files.path("unet"))
+    vae: Any = make_vae(SMALL, small_files.path("vae"))
+    with torch.no_grad():  # large inside, ordinary outside
+        vae.quant_conv.weight.mul_(1e6)
+        vae.quant_conv.bias.mul_(1e6)
+    loud = FaceNetworks(unet, vae, replace(SMALL, latent_scale=SMALL.latent_scale / 1e6), torch.device("cpu"))
+    assert bool(loud.encode(pictures()).isfinite().all())
+    assert not bool(loud.in_precision(torch.float16).encode(pictures()).isfinite().all())
+    assert not bool((paint_sample(loud) - paint_sample(loud.in_precision(torch.float16))).abs().max() <= 1)
+
+
 @pytest.mark.needs_cuda
 def test_musetalk_cuda_equals_cpu(small_files: Brought, networks: FaceNetworks) -> None:
     chunk = chunk_of([0, 1, 2, 1, 0])
@@ -202,9 +221,23 @@ def test_musetalk_roles_accept_only_their_files() -> None:
             assert (found is None) == (i == k), (role.name, k, found)
 
 
+def test_musetalk_roles_name_wrong_shapes() -> None:
+    table = table_of(make_unet(PUBLISHED))
+    key = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    other = TensorTable("torch", {**table.tensors, key: (320, 768)})
+    assert unet_mismatch(other) == f"expected MuseTalk's U-Net with {key} (320, 384), found (320, 768)"
+    fewer = TensorTable("torch", {name: shape for name, shape in table.tensors.items() if name != "conv_out.bias"})
+    assert unet_mismatch(fewer) == "expected MuseTalk's U-Net with 686 tensors, found 685"
+    assert "ONNX" in (vae_mismatch(TensorTable("onnx", {})) or "")
+    base = {"encoder.conv1.weight": (512, 80, 3)}
+    assert "(384, 80, 3), found (512, 80, 3)" in (whisper_mismatch(TensorTable("torch", base)) or "")
+
+
 def test_vae_tensors_renames_attention_of_2022(small_files: Brought) -> None:
-    assert any(".attentions.0.query." in name for name in read_checkpoint(small_files.path("vae")))
-    vae, wanted = make_vae(SMALL, small_files.path("vae")), made_up(shapes_of(make_vae(SMALL)))
+    stored = read_checkpoint(small_files.path("vae"))
+    assert any(".attentions.0.query." in name for name in stored)
+    vae = make_vae(SMALL, small_files.path("vae"))
+    wanted = seeded(make_vae(SMALL))
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in vae.state_dict().items())
     flat = vae_tensors({"encoder.mid_block.attentions.0.query.weight": torch.zeros(8, 8, 1, 1)})
     ((name, tensor),) = flat.items()

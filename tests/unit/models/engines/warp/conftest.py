@@ -1,5 +1,7 @@
 """Drawn avatars, each analysed once for all tests of this folder."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import cache
 from typing import Any

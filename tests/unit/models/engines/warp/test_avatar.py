@@ -1,5 +1,8 @@
 """Avatars: build, save, load; and the plan that is planned from one."""
 
+from __future__ import annotations
+
+import pickle
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -8,7 +11,6 @@ import numpy as np
 import pytest
 
 from errors import CancelledJobError
-from media.yuv_frame import cut
 from models.avatar.avatar import Avatar
 from models.avatar.folder import is_tracked
 from models.avatar.mouth_calibration import MouthCalibration
@@ -57,15 +59,21 @@ def test_exemplar_bank_holds_each_frame_with_face(talker: FilmedAvatar, warp_ava
     bank = warp_avatar.bank
     assert bank is not None
     assert bank.frames.tolist() == [frame for frame in range(NUM_FRAMES) if frame not in ABSENT]
-    frame = int(bank.frames[9])
+    row = 9
+    frame = int(bank.frames[row])
     with talker.reader() as reader:
         (planes,) = reader.read([frame])
-    x, y = warp_avatar.region.origins[frame].tolist()
-    luma, chroma = bank.planes(9)
-    region = cut(planes, x, y, bank.region_size)
-    np.testing.assert_array_equal(luma, region.y)
-    np.testing.assert_array_equal(chroma[1], region.v)
-    assert bank.region_size % 32 == 0
+    x, y = warp_avatar.region.origins[frame]
+    luma, chroma = bank.planes(row)
+    size = bank.region_size
+    assert size % 32 == 0
+    top, left = max(y, 0), max(x, 0)
+    bottom, right = min(y + size, 224), min(x + size, 224)
+    assert (luma[top - y : bottom - y, left - x : right - x] == planes.y[top:bottom, left:right]).all()
+    assert (
+        chroma[1][(top - y) // 2 : (bottom - y) // 2, (left - x) // 2 : (right - x) // 2]
+        == planes.v[top // 2 : bottom // 2, left // 2 : right // 2]
+    ).all()
     np.testing.assert_allclose(np.linalg.norm(bank.thumbs, axis=1), 1, rtol=1e-4)
 
 
@@ -104,6 +112,27 @@ def test_warp_analyse_stop_raises_cancelled_job_error(talker: FilmedAvatar, tmp_
         WarpAvatar.analyse(avatar, tmp_path / "warp", reader, 100, lambda: True)
 
 
+def test_plan_mouth_target_has_shape_and_keeps_other_points(warp_avatar: WarpAvatar) -> None:
+    shape, index = mouth_shapes(12, 0.1), np.arange(12, dtype=np.int32)
+    plan, _ = plan_mouth(warp_avatar, shape, index, None, first_frame=30)
+    ids = list(CONTROL_IDS)
+    gap = plan.target_head[:, ids.index(13), 1] - plan.target_head[:, ids.index(14), 1]
+    assert np.corrcoef(gap, shape[:, 0])[0, 1] > 0.99
+    nose = ids.index(2)
+    np.testing.assert_array_equal(plan.target_head[:, nose], warp_avatar.track.head_points[index, 2])
+    assert plan.first_frame == 30
+
+
+def test_plan_mouth_still_with_parted_lips_closes(talker: FilmedAvatar, tmp_path: Path) -> None:
+    frame = int(mouth_shapes(NUM_FRAMES, 0.14)[:, 0].argmax())
+    present = np.arange(NUM_FRAMES) == frame
+    smile = replace(talker, raw=RawLandmarks(talker.raw.points, present)).build(tmp_path)
+    assert not smile.talks
+    assert smile.track.is_rest_closed_by_model
+    np.testing.assert_allclose(lip_gaps(smile.track.rest[None]), 0, atol=1e-6)
+    assert smile.track.shape[frame, 0] > 0.08
+
+
 def test_avatar_moving_mouth_that_never_closes_talks(talker: FilmedAvatar, tmp_path: Path) -> None:
     is_parted = mouth_shapes(NUM_FRAMES, 0.14)[:, 0] > 0.05
     warp_avatar = replace(talker, raw=RawLandmarks(talker.raw.points, talker.raw.present & is_parted)).build(tmp_path)
@@ -115,6 +144,16 @@ def test_avatar_moving_mouth_that_never_closes_talks(talker: FilmedAvatar, tmp_p
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(len(shown), 0.0), shown, None)
     assert (plan.exemplar >= 0).all()
     assert not drive_is_open(plan).any()
+
+
+def test_mouth_plan_slices_are_small_copies(warp_avatar: WarpAvatar) -> None:
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(30, 0.1), np.arange(30, dtype=np.int32), None, first_frame=100)
+    piece = plan.slice(10, 20)
+    assert piece.first_frame == 110
+    assert len(piece) == 10
+    assert (piece.exemplar == plan.exemplar[10:20]).all()
+    assert len(pickle.dumps(piece)) < 0.4 * len(pickle.dumps(plan))
+    assert len(pickle.dumps(piece)) < 20_000
 
 
 def test_warp_avatar_calibration_is_stored_and_applied(warp_avatar: WarpAvatar, folder: Path) -> None:

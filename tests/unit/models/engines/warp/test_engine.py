@@ -1,10 +1,13 @@
 """The warp engine on a drawn avatar: two back ends, one picture; outside the mask nothing changes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -24,7 +27,7 @@ from models.engines.warp.painting.fields import (
     MIDDLE_UPPER_ROWS,
     pose_problem,
 )
-from models.engines.warp.painting.lip_coordinates import LipCoords, lip_coords
+from models.engines.warp.painting.lip_coordinates import lip_coords
 from models.engines.warp.painting.render_torch import TorchRenderer
 from models.engines.warp.plan import MouthPlan, plan_mouth
 from models.track.raw_landmarks import RawLandmarks
@@ -85,12 +88,6 @@ def smile(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Smile:
     return smile
 
 
-def _lips(chunk: FaceChunk) -> LipCoords:
-    """The pixels of the regions in the coordinates of their lips."""
-    pixels = np.arange(chunk.region_size, dtype=np.float32)
-    return lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
-
-
 def _drawn(avatar: FilmedAvatar, warp_avatar: WarpAvatar, plan: MouthPlan) -> FaceChunk:
     with avatar.reader() as reader:
         return crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
@@ -128,9 +125,27 @@ def test_pose_problem_wide_opening_drops_own_teeth(smile: Smile) -> None:
     plain = replace(chunk, own_teeth=np.zeros_like(chunk.own_teeth))
     lips = WarpFaceGenerator().generate(plain).y[wide]
     assert np.abs(drawn.astype(int) - lips).mean() < 2
+
+
+def test_pose_problem_wide_opening_keeps_whole_own_teeth(smile: Smile) -> None:
     avatar, warp_avatar, frame = smile(0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
-    assert (pose_problem(_drawn(avatar, warp_avatar, plan)).own_teeth == 1).all(), "teeth that are seen whole are kept"
+    chunk = _drawn(avatar, warp_avatar, plan)
+    assert (pose_problem(chunk).own_teeth == 1).all()
+
+
+def test_generate_opened_smile_has_no_line_below_teeth(smile: Smile) -> None:
+    """Of a mouth as light inside as its lips; the drawn cavity, which is darker, starts above the lower lip's rim."""
+    avatar, warp_avatar, frame = smile(0.2)
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.22), np.full(12, frame, np.int32), None)
+    with avatar.reader() as reader:
+        light = [planes._replace(y=np.full_like(planes.y, 180)) for planes in reader.read(plan.source_index.tolist())]
+    chunk = crop_faces(warp_avatar, plan, light)
+    rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
+    lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+    above = (lips.lower - lips.y) / lips.half_width
+    is_open = (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 0.3 * lips.half_width)
+    assert rendered[is_open & (above > 0) & (above < 0.04)].min() > 170
 
 
 def test_crop_faces_teeth_light_equals_visible_teeth(smile: Smile) -> None:
@@ -151,9 +166,11 @@ def test_crop_faces_teeth_light_equals_visible_teeth(smile: Smile) -> None:
     assert np.abs(usual[0] - seen[0]).max() > 20
 
 
-def test_pose_problem_parting_lips_skip_dark_between_them(build: Build) -> None:
+def test_pose_problem_parting_lips_skip_dark_between_them(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    if warp_avatar.talks:
+        pytest.skip("of a source that is always shut")
     for opening, inset in ((0.0, 0.0), (0.3, 0.25)):
-        chunk = _chunk(*build(0.0), opening)
+        chunk = _chunk(avatar, warp_avatar, opening)
         problem, shown = pose_problem(chunk), chunk.crop_points[chunk.exemplar]
         read = (problem.points + 0.5) * chunk.region_size + problem.values[..., EXEMPLAR]
         widest = int(np.linalg.norm(problem.values[..., EXEMPLAR], axis=-1).max(1).argmax())
@@ -163,12 +180,26 @@ def test_pose_problem_parting_lips_skip_dark_between_them(build: Build) -> None:
             np.testing.assert_allclose(moved, inset * into, atol=0.05)
 
 
-def test_generate_drawn_interior_has_no_dark_outline(build: Build) -> None:
-    chunk = _chunk(*build(0.0), 0.3)
-    rendered, lips = WarpFaceGenerator().generate(chunk).y, _lips(chunk)
+def test_generate_drawn_interior_has_no_dark_outline(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    if warp_avatar.talks:
+        pytest.skip("of a source that is always shut")
+    chunk = _chunk(avatar, warp_avatar, 0.3)
+    rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
+    lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
     below, is_open = lips.y - lips.lower, (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 6)
     rim, lip = (rendered[is_open & (below > first) & (below < last)].mean() for first, last in ((0.3, 1), (2, 5)))
     assert rim > 0.97 * lip
+
+
+def test_pose_problem_open_lips_keep_rim(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    if not warp_avatar.talks:
+        pytest.skip("of a source with open mouths")
+    chunk = _chunk(avatar, warp_avatar, 0.3)
+    shown = chunk.crop_points[chunk.exemplar]
+    gaps = np.linalg.norm(shown[:, INNER_LOWER_ROWS] - shown[:, INNER_UPPER_ROWS], axis=-1).mean(1)
+    assert (gaps / chunk.eye_distance).max() > 0.05
+    problem = pose_problem(replace(chunk, target_points=shown, own_teeth=np.zeros_like(chunk.own_teeth)))
+    np.testing.assert_allclose(problem.values[..., EXEMPLAR], 0, atol=1e-3)
 
 
 def _with_widest_mouth(chunk: FaceChunk) -> FaceChunk:
@@ -178,6 +209,21 @@ def _with_widest_mouth(chunk: FaceChunk) -> FaceChunk:
     return replace(chunk, exemplar=widest, fade=np.full_like(widest, -1), fade_weight=np.zeros_like(chunk.fade_weight))
 
 
+def test_generate_meeting_lips_show_no_teeth(tmp_path: Path) -> None:
+    filmed = make_avatar(tmp_path, 0.14, darkness=0.0)
+    chunk = _with_widest_mouth(_chunk(filmed, filmed.build(tmp_path / "avatar"), 0.0))
+    chunk = replace(chunk, own_teeth=np.ones_like(chunk.own_teeth))
+    points, crops = chunk.crop_points[chunk.exemplar[0]], chunk.crops_y.copy()
+    lips = np.concatenate([points[INNER_UPPER_ROWS], points[INNER_LOWER_ROWS][::-1]])
+    teeth = lips.mean(0) + 0.8 * (lips - lips.mean(0))
+    cv2.fillPoly(crops[chunk.exemplar[0]], [np.rint(teeth).astype(np.int32)], 255)
+    plain, rendered = (WarpFaceGenerator().generate(each).y for each in (chunk, replace(chunk, crops_y=crops)))
+    pixels = np.arange(chunk.region_size, dtype=np.float32)
+    coords = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+    seam = (abs(coords.x) < 0.6) & (abs(coords.y - coords.upper) < 1)
+    assert (rendered[seam] > plain[seam] + 40.0).mean() < 0.15
+
+
 def test_generate_closing_lips_shade_teeth(tmp_path: Path) -> None:
     """Of a mouth as light inside as its skin. A held mouth is shown as it is, so nothing is shaded there."""
     filmed = make_avatar(tmp_path, 0.14, darkness=0.0)
@@ -185,7 +231,8 @@ def test_generate_closing_lips_shade_teeth(tmp_path: Path) -> None:
     alone = _with_widest_mouth(chunk)
     held = replace(alone, hold=np.ones_like(chunk.hold))
     closed, as_it_is = (WarpFaceGenerator().generate(each).y for each in (alone, held))
-    lips = _lips(alone)
+    pixels = np.arange(chunk.region_size, dtype=np.float32)
+    lips = lip_coords(np, pose_problem(alone).axes, pixels[None, None], pixels[None, :, None])
     inside = (abs(lips.x) < 0.5) & (lips.y > lips.upper + 0.5) & (lips.y < lips.lower - 0.5)
     assert closed[inside].mean() < 0.85 * as_it_is[inside].mean()
     assert np.abs(closed[abs(lips.y) > 20].astype(int) - as_it_is[abs(lips.y) > 20]).mean() < 1
@@ -198,6 +245,29 @@ def test_generate_closing_lips_shade_teeth(tmp_path: Path) -> None:
 def test_warp_cuda_equals_cpu(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     _assert_like(WarpFaceGenerator().generate(chunk), WarpFaceGenerator("cuda").generate(chunk))
+
+
+def test_generate_shows_collar_below_chin_once(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    """Where the movement of the jaw ends, an edge may be bent, but there are no two of it over each other."""
+    chunk = _chunk(avatar, warp_avatar, 0.14)
+    chin = warp_avatar.track.points[:, 152, 1].mean() - chunk.origins[:, 1].mean()
+    edge = round(float(chin + 0.3 * chunk.eye_distance.mean()))
+    crops = np.full_like(chunk.crops_y, 60)
+    crops[:, edge:] = 200
+    rendered = WarpFaceGenerator().generate(replace(chunk, crops_y=crops)).y[:, edge - 15 : edge + 15]
+    moved = (rendered > 130).sum(1).astype(int) - 15
+    assert np.abs(moved).max() >= 2
+    between = (rendered > 75) & (rendered < 185)
+    assert between.sum(1).max() <= 3
+
+
+def test_pose_problem_face_is_independent_of_chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
+    chunk = _chunk(avatar, warp_avatar, 0.12, 0, 20)
+    together = pose_problem(chunk)
+    for face, frame in enumerate(np.flatnonzero(chunk.row >= 0).tolist()):
+        alone = pose_problem(_chunk(avatar, warp_avatar, 0.12, frame, frame + 1))
+        for name in ("points", "values", "ridge", "skull", "own_teeth", "closing", "lower_rim", "hard"):
+            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[face], name)
 
 
 def test_torch_renderer_blurs_interior_by_own_face_size(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:

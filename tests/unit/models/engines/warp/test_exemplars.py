@@ -1,7 +1,8 @@
 """What is read from an exemplar's picture."""
 
-from dataclasses import replace
-from typing import NamedTuple
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ from numpy.typing import NDArray
 
 from models.engines.warp.exemplar_path import PathTarget, choose_path
 from models.engines.warp.exemplars import USUAL_BITE, ExemplarBank, bite_line, forbidden_between_shots
-from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, NUM_POINTS
+from models.geometry.head_frame import (
+    INNER_LOWER,
+    INNER_UPPER,
+    NUM_POINTS,
+)
 from models.mouth.shape import DEFAULT_SCALE
 from tests.unit.models.engines.warp.conftest import exemplar_bank
 
@@ -32,7 +37,7 @@ def test_bite_line_without_contrast_is_usual() -> None:
     assert bite_line(np.full((96, 96), 150, np.uint8), _points()) == pytest.approx(USUAL_BITE, abs=0.03)
 
 
-def _bank(num: int) -> ExemplarBank:
+def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:
     """A bank whose mouths open and shut smoothly, so that neighbours look alike."""
     rng = np.random.default_rng(1)
     time = np.arange(num)
@@ -41,8 +46,9 @@ def _bank(num: int) -> ExemplarBank:
     thumbs = waves @ basis
     thumbs -= thumbs.mean(1, keepdims=True)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
+    frames = time + (0 if gap_at is None else 1) * (time >= (gap_at or 0)) * 100
     shape = ((1 + waves) * DEFAULT_SCALE).astype(np.float32)
-    return exemplar_bank(num, shape=shape, thumbs=thumbs.astype(np.float32))
+    return exemplar_bank(num, frames=frames.astype(np.int32), shape=shape, thumbs=thumbs.astype(np.float32))
 
 
 def _wanted(shape: NDArray[np.float32], forbidden: NDArray[np.bool_] | None = None, rate: float = 1.0) -> PathTarget:
@@ -90,6 +96,32 @@ def test_choose_path_blocks_continue_state() -> None:
     assert np.concatenate([first.exemplar, second.exemplar]).tolist() == whole.exemplar.tolist()
 
 
+def test_choose_path_does_not_flip_between_teeth_and_dark() -> None:
+    """Two runs of the same mouths, one with teeth and one dark; at random half of all exemplars may not be used."""
+    half = _bank(100)
+    rows, is_dark = np.tile(np.arange(100), 2), np.arange(200) >= 100
+    teeth = np.random.default_rng(1).normal(size=half.thumbs.shape[1])
+    thumbs = half.thumbs[rows] + np.outer(np.where(is_dark, -1, 1), teeth / np.linalg.norm(teeth))
+    bank = exemplar_bank(
+        200,
+        frames=np.concatenate([half.frames, half.frames + 500]).astype(np.int32),
+        shape=half.shape[rows],
+        thumbs=(thumbs / np.linalg.norm(thumbs, axis=1, keepdims=True)).astype(np.float32),
+    )
+    forbidden = np.random.default_rng(0).random((60, 200)) < 0.5
+    path, _ = choose_path(bank, _wanted(bank.shape[20:80], forbidden), None)
+    assert np.count_nonzero(np.diff(is_dark[path.exemplar])) <= 4
+
+
+def test_choose_path_gap_between_frames_counts_as_jump() -> None:
+    bank = _bank(60, gap_at=30)
+    path, _ = choose_path(bank, _wanted(bank.shape[20:40]), None)
+    # Rows 29 and 30 are neighbours in the bank and 101 frames apart in the source: no run leads across for free.
+    stays = path.exemplar.tolist() == list(range(20, 40))
+    assert bank.frames[30] - bank.frames[29] == 101
+    assert not stays or path.fade[9] == -1
+
+
 @pytest.mark.parametrize("num", [1, 2, 5])
 def test_choose_path_accepts_small_banks(num: int) -> None:
     bank = _bank(num)
@@ -116,11 +148,34 @@ def test_choose_path_avoids_stretched_or_open_exemplars(opening: float, nearest:
     assert path.exemplar.tolist() == [taken]
 
 
+def test_choose_path_prefers_lip_height_to_gap() -> None:
+    bank = _bank(40)
+    open_in, open_out, lower = 0, 1, 4
+    target = np.zeros((3, 8), np.float32)
+    target[:, [open_in, open_out, lower]] = 0.045, 0.05, 0.0475
+    bank.shape[:] = target[0]
+    bank.shape[:20, open_out] -= 0.03
+    bank.shape[:20, lower] -= 0.015
+    bank.shape[20:, open_in] += 0.006
+    path, _ = choose_path(bank, _wanted(target), None)
+    assert (path.exemplar >= 20).all()
+
+
 def test_choose_path_double_rate_fades_equally_long() -> None:
+    """A clip at twice the frame rate, and the speech of both; with and without the rate given."""
+    plain, twice = _bank(200), _at_rate(_bank(200), 2)
+    jumps = np.zeros(2, int)
+    for seed in range(4):
+        motion = np.repeat(np.random.default_rng(seed).normal(0, 0.7, (20, 8)), 12, 0) * DEFAULT_SCALE
+        target = twice.shape[:240] + motion.astype(np.float32)
+        for row, rate in enumerate((1.0, 2.0)):
+            path, _ = choose_path(twice, _wanted(target, rate=rate), None)
+            jumps[row] += (~np.isin(np.diff(path.exemplar), (0, 1))).sum()
+    assert jumps[1] < 0.9 * jumps[0]
     faded = []
-    for rate, bank in ((1, _bank(200)), (2, _at_rate(_bank(200), 2))):
-        target = np.concatenate([bank.shape[start * rate : (start + 30) * rate] for start in (20, 120)])
-        path, _ = choose_path(bank, _wanted(target, rate=float(rate)), None)
+    for rate, bank in ((1, plain), (2, twice)):
+        cut = np.concatenate([bank.shape[start * rate : (start + 30) * rate] for start in (20, 120)])
+        path, _ = choose_path(bank, _wanted(cut, rate=float(rate)), None)
         num_jumps = np.count_nonzero(~np.isin(np.diff(path.exemplar), (0, 1)))
         assert num_jumps
         faded.append(np.count_nonzero(path.fade >= 0) / num_jumps)
@@ -139,32 +194,50 @@ def _at_rate(bank: ExemplarBank, rate: int) -> ExemplarBank:
     return exemplar_bank(len(thumbs), shape=between(bank.shape), thumbs=thumbs)
 
 
-class Track(NamedTuple):
+RNG = np.random.default_rng(2)
+SHADING = RNG.normal(0, 1, 1024)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The columns of an exemplar bank that tell shots apart."""
+
+    frames: NDArray[np.int32]
+    thumbs: NDArray[np.float32]
+    luma: NDArray[np.float32]
+    pose: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Track:
     """The columns of a face track that tell shots apart."""
 
     shot: NDArray[np.int32]
     scale: NDArray[np.float64]
 
 
-def material() -> tuple[ExemplarBank, Track]:
+def material() -> tuple[Bank, Track]:
     """Four shots of ten frames: two of one scene, one at another scale, one that the bank has nothing of."""
-    rng = np.random.default_rng(2)
-    thumbs = rng.normal(0, 1, 1024) + rng.normal(0, 0.3, (30, 1024))
+    frames = np.arange(30, dtype=np.int32)
+    thumbs = (SHADING + RNG.normal(0, 0.3, (30, 1024))).astype(np.float32)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
     scale = np.where(np.arange(40) // 10 == 2, 160.0, 80.0)
-    bank = exemplar_bank(30, thumbs=thumbs.astype(np.float32))
+    bank = Bank(frames, thumbs, np.full(30, 120, np.float32), np.zeros((30, 3), np.float32))
     return bank, Track(np.repeat(np.arange(4, dtype=np.int32), 10), scale)
 
 
-def groups(bank: ExemplarBank, track: Track) -> list[list[int]]:
+def groups(bank: Bank, track: Track) -> list[list[int]]:
     """Which shots' exemplars each shot may show."""
     forbidden = forbidden_between_shots(bank, track)  # type: ignore[arg-type]
     return [sorted({int(track.shot[bank.frames[row]]) for row in np.flatnonzero(~rows)}) for rows in forbidden]
 
 
-def test_shots_share_exemplars_of_equal_scene_and_scale() -> None:
+def test_shots_of_equal_scene_and_scale_share_exemplars() -> None:
+    assert groups(*material()) == [[0, 1], [0, 1], [2], []]
+
+
+def test_shots_do_not_share_across_light_pose_or_shading() -> None:
     bank, track = material()
-    assert groups(bank, track) == [[0, 1], [0, 1], [2], []]
     second = bank.frames // 10 == 1
     changes = {
         "luma": bank.luma + 30 * second,

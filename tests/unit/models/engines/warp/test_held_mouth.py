@@ -1,26 +1,126 @@
 """The mouth that is held where nobody speaks: which one it is, and that the finished picture of it does not move."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.analysis import AnalysedAvatar, analyse
+from benchmarks.in_process import render_staged
+from benchmarks.media_files import write_wav
+from config import MediaLimits
+from media.audio import SPEECH_SAMPLE_RATE
+from media.probe import probe_video
+from media.reader import FrameReader
+from media.writer import SegmentWriter
+from media.yuv_frame import YuvFrame, from_rgb, to_rgb
+from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.crop import crop_faces
-from models.engines.warp.exemplars import ExemplarBank, held_row
+from models.engines.warp.exemplars import BankBuilder, ExemplarBank, held_row
 from models.engines.warp.generator import WarpFaceGenerator
 from models.engines.warp.measures import silent_motion
 from models.engines.warp.plan import MouthPlan, plan_block
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER
 from models.mouth.shape import CHANNELS
+from models.quality.findings import STILL
+from models.quality.report import QualityReport
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.raw_landmarks import RawLandmarks
+from tests.unit.models.conftest import Filmed
 from tests.unit.models.engines.warp.conftest import exemplar_bank
 from tests.unit.models.synthetic_avatar import EYES, NUM_FRAMES, FilmedAvatar, make_avatar, mouth_shapes
+
+# From the avatar's widest mouths to its closed ones.
+FIRST, STOP = 20, 68
+NOSE_BASE, CORNERS, UPPER_LIP = 2, (61, 291), 0
+
+Points = NDArray[np.float32]  # (468, 3) of one picture
+
+
+def _moustache(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]:
+    """Brown hair from below the nose over the edge of the upper lip."""
+    across = np.diff(points[list(CORNERS), :2], axis=0)[0]
+    root, edge = points[NOSE_BASE, :2], points[UPPER_LIP, :2]
+    hair = np.zeros(picture.shape[:2], np.float32)
+    strands = np.random.default_rng(11).uniform((-0.4, 0.8, 0.2), (0.4, 1.1, 0.6), (400, 3))
+    for along, length, weight in strands.tolist():
+        droop = 1.5 * along**2  # it follows the bow of the lip
+        begin = root + along * across + (0.4 + droop) * (edge - root)
+        end = root + 1.03 * along * across + (length + droop) * (edge - root)
+        ends = [(round(float(x)), round(float(y))) for x, y in (begin, end)]
+        cv2.line(hair, ends[0], ends[1], weight, 1, cv2.LINE_AA)
+    share = cv2.GaussianBlur(hair, (0, 0), 0.8)[..., None]
+    return np.asarray(picture * (1 - share) + np.array([90, 66, 52]) * share, np.uint8)
+
+
+def _soft_light(picture: NDArray[np.uint8], points: Points) -> NDArray[np.uint8]:
+    """A dim picture out of focus, in which the inside of the mouth hardly differs from the lips."""
+    soft = cv2.GaussianBlur(picture, (0, 0), 3.0).astype(np.float32)
+    noise = np.random.default_rng(int(1e3 * points[0, 0])).normal(0, 2, soft.shape)
+    return np.asarray((60 + 0.28 * soft + noise).clip(0, 255), np.uint8)
+
+
+@pytest.fixture(scope="module", params=[_moustache, _soft_light])
+def film(request: pytest.FixtureRequest, filmed_sample: Filmed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The avatar in another guise, as a film."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    colour, shown = filmed_sample.info.colour, slice(FIRST, STOP)
+    writer = SegmentWriter(filmed_sample.info, 12, "ultrafast")
+    for frame, points in zip(filmed_sample.frames[shown], filmed_sample.raw.points[shown], strict=True):
+        picture = np.ascontiguousarray(to_rgb(frame, colour))
+        writer.write(from_rgb(request.param(picture, points), colour))
+    path.write_bytes(writer.finish())
+    return path
+
+
+@pytest.fixture(scope="module")
+def cached(film: Path, tmp_path_factory: pytest.TempPathFactory) -> AnalysedAvatar:
+    return analyse(film, tmp_path_factory.mktemp("avatar"))[0]
+
+
+def _spoken(cached: AnalysedAvatar, sound: NDArray[np.int16], folder: Path) -> tuple[QualityReport, Path]:
+    """A job with this sound: its report, and its film."""
+    rendered = render_staged(cached, write_wav(folder / "sound.wav", sound, SPEECH_SAMPLE_RATE), folder)
+    return rendered.report, folder / "result.mp4"
+
+
+def _light_of_mouth(cached: AnalysedAvatar, film: Path) -> NDArray[np.float64]:
+    """(T, 24) light down the middle of the mouth, in a window that the head carries, over its mean."""
+    track, info = cached.avatar.track, cached.avatar.info
+    seam = track.rest[[13, 14]].mean(0)
+    lines = seam + np.linspace(0.16, -0.16, 24)[:, None] * np.array([0.0, 1.0, 0.0])
+    places = track.place(np.arange(info.num_frames), np.repeat(lines[None], info.num_frames, 0)).astype(np.float32)
+    with FrameReader(film, probe_video(film, MediaLimits()), 2**27) as reader:
+        light = [
+            cv2.remap(cv2.blur(frame.y, (9, 1)), place[None, :, 0], place[None, :, 1], cv2.INTER_LINEAR)[0]
+            for frame, place in zip(reader.read(range(info.num_frames)), places, strict=True)
+        ]
+    lit = np.array(light, np.float64)
+    return np.asarray(lit / lit.mean(1, keepdims=True))
+
+
+def _motion(light: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.square(light - light.mean(0)).mean()))
+
+
+def test_generate_on_sample_in_silence_keeps_mouth_still(cached: AnalysedAvatar, tmp_path: Path) -> None:
+    silence = np.zeros(round(cached.avatar.info.duration_seconds * SPEECH_SAMPLE_RATE), np.int16)
+    report, film = _spoken(cached, silence, tmp_path)
+    talking, silent = (_motion(_light_of_mouth(cached, seen)) for seen in (cached.video, film))
+    assert silent < 0.35 * talking
+    assert report.mouth.num_silent_frames == cached.avatar.info.num_frames
+    assert report.mouth.motion_silence is not None and report.mouth.motion_silence < STILL
+    assert not any("moves in silence" in warning for warning in report.warnings)
+
 
 # The mouth of this avatar opens and shuts in these frames, far from those without a face.
 TALKING = np.r_[5:12, 28:40]
@@ -45,17 +145,64 @@ def test_held_row_prefers_even_closed_mouth_with_raised_jaw() -> None:
     assert held_row(_bank(100, openness, bands, jaw)) == 6
 
 
-def test_held_row_avoids_blur_teeth_and_other_shots() -> None:
+def test_held_row_avoids_blurred_mouth() -> None:
     bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
+    blurred = bank.sharpness.copy()
+    blurred[0] = 40
     assert held_row(bank) == 0
-    assert held_row(bank, np.arange(100) >= 70) == 70
-    blurred = np.where(np.arange(100) < 1, np.float32(40), np.float32(100))
     assert held_row(replace(bank, sharpness=blurred)) == 1
+
+
+def test_held_row_avoids_visible_teeth() -> None:
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
     smiles = np.where(np.arange(100) < 30, np.float32(0.06), np.float32(0.01))
     assert held_row(replace(bank, gap=smiles)) == 30
     assert held_row(replace(bank, gap=np.full(100, np.float32(0.06)))) == 0  # there are no others
-    others_are_open = _bank(100, np.r_[0, np.linspace(0.1, 0.2, 99)], np.linspace(0.1, 0.2, 100))
-    assert held_row(replace(others_are_open, sharpness=blurred / 2)) == 0, "closed lips out of focus, not open ones"
+
+
+def test_held_row_prefers_blurred_closed_lips_to_open() -> None:
+    bank = _bank(40, np.r_[0, np.linspace(0.1, 0.2, 39)], np.linspace(0.1, 0.2, 40))
+    assert held_row(replace(bank, sharpness=np.where(np.arange(40) < 1, np.float32(20), np.float32(100)))) == 0
+
+
+def test_held_row_is_of_own_shot() -> None:
+    bank = _bank(100, np.linspace(0, 0.1, 100), np.linspace(0.1, 0.2, 100))
+    assert held_row(bank, np.arange(100) >= 70) == 70
+
+
+def _bank_with(folder: Path, between_the_lips: Mapping[int, float]) -> tuple[ExemplarBank, int]:
+    """A bank, and its row of a shut mouth between whose lips are these lumas, by columns from the middle."""
+    filmed = make_avatar(folder, 0.1)
+    frame = 3  # shut
+    with filmed.reader() as reader:
+        avatar = filmed.avatar(folder)
+        builder = BankBuilder(folder, avatar.track, FaceRegion.of(avatar.track), 100)
+        for number, planes in zip(builder.frames, reader.read(builder.frames.tolist()), strict=True):
+            luma = planes.y.copy()
+            if number == frame:
+                x, y = avatar.track.points[frame, [13, 14], :2].mean(0).astype(int)
+                for column, value in between_the_lips.items():
+                    luma[y - 1 : y + 2, x + column] = value
+            builder.add(YuvFrame(luma, planes.u, planes.v))
+    builder.finish()
+    return ExemplarBank.load(folder), int(np.flatnonzero(builder.frames == frame)[0])
+
+
+def test_exemplar_bands_grow_with_hole_between_lips(tmp_path: Path) -> None:
+    (plain, row), (dark, _) = (_bank_with(tmp_path, hole) for hole in ({}, dict.fromkeys(range(-6, 7), 30.0)))
+    assert dark.bands[row] > 1.5 * plain.bands[row]
+
+
+def _with_moustache(folder: Path) -> FilmedAvatar:
+    """Landmarks that follow half of the opening, tremble, and never see the lips shut."""
+    avatar = make_avatar(folder, 0.2)
+    points = avatar.raw.points.copy()
+    tremble = np.random.default_rng(3).normal(0, 0.01 * EYES, (NUM_FRAMES, 1))
+    gap = points[:, list(INNER_LOWER), 1] - points[:, list(INNER_UPPER), 1]
+    wrong = (0.05 * EYES - 0.5 * gap + tremble) / 2
+    points[:, list(INNER_LOWER), 1] += wrong
+    points[:, list(INNER_UPPER), 1] -= wrong
+    return replace(avatar, raw=RawLandmarks(points, avatar.raw.present))
 
 
 def _in_soft_light(folder: Path) -> FilmedAvatar:
@@ -68,9 +215,9 @@ def _in_soft_light(folder: Path) -> FilmedAvatar:
     return replace(avatar, raw=RawLandmarks(points, avatar.raw.present))
 
 
-@pytest.fixture(scope="module")
-def filmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmedAvatar, WarpAvatar]:
-    avatar = _in_soft_light(tmp_path_factory.mktemp("avatar"))
+@pytest.fixture(scope="module", params=[_with_moustache, _in_soft_light])
+def filmed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[FilmedAvatar, WarpAvatar]:
+    avatar: FilmedAvatar = request.param(tmp_path_factory.mktemp("avatar"))
     return avatar, avatar.build(tmp_path_factory.mktemp("avatar"))
 
 

@@ -3,21 +3,31 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import librosa
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from media.yuv_frame import YuvFrame
+from models.avatar.avatar import Avatar
+from models.engines.paste.blend import spread_over
+from models.engines.paste.crop import BoxPlan
 from models.engines.paste.landmarks68 import FACE_OVAL
-from models.engines.protocol import EngineClass, EngineSettings, FrameSpan, LiveEngine
+from models.engines.paste.resample import resize_box
+from models.engines.protocol import ComputeResources, EngineClass, EngineSettings, FrameSpan, LiveEngine
 from models.engines.wav2lip import audio
 from models.engines.wav2lip.engine import Wav2LipEngine, track_boxes
-from models.geometry.head_frame import HeadPose, mean_face
+from models.geometry.head_frame import HeadPose
 from models.mouth.lip_model import LipModel
 from models.speech.level import measure_level
 from models.speech.stream import SpeechStream
 from models.track.face_track import FaceTrack, finish_track
+from models.weights import weights_path
 from tests.unit.models.engines.brought import Brought
+from tests.unit.models.engines.paste.face_scene import crop
+from tests.unit.models.engines.reference import random_pictures
+from tests.unit.models.engines.wav2lip.networks import save_onnx
 from tests.unit.models.speech.live_windows import live_windows
 
 WIDTH, HEIGHT, NUM_FRAMES = 320, 240, 24
@@ -28,7 +38,8 @@ def talking_track(x: float = WIDTH / 2, y: float = HEIGHT * 0.4, absent: tuple[i
     time = np.arange(NUM_FRAMES)
     shapes = np.zeros((NUM_FRAMES, 8), np.float32)
     shapes[:, :6] = (np.sin(time / 4) ** 2)[:, None] * np.array([0.25, 0.24, -0.05, 0.02, 0.2, 0.2])
-    head = LipModel.load().deform(mean_face().astype(np.float32), shapes)
+    mean = np.load(weights_path("mean_face_468.npy"))
+    head = LipModel.load().deform(np.asarray(mean, np.float32), shapes)
     place = np.stack([x + 0.4 * time, y + 0 * time, 0 * time], 1)
     rotation = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
     points = HeadPose(np.full(NUM_FRAMES, 60.0), rotation, place).to_image(head)
@@ -36,6 +47,8 @@ def talking_track(x: float = WIDTH / 2, y: float = HEIGHT * 0.4, absent: tuple[i
 
 
 MOUTH = [61, 291, 0, 17, 13, 14]
+
+
 TRACK = talking_track()
 BOXES = track_boxes(TRACK, WIDTH, HEIGHT)
 PLACED = BOXES.boxes + np.tile(BOXES.origins, 2)
@@ -74,6 +87,16 @@ def test_track_boxes_end_at_frame_edge_absent_has_opacity_0() -> None:
     assert boxes.num_frames == NUM_FRAMES
 
 
+def test_paste_option_rectangle_writes_whole_box(tmp_path: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+    weights = Brought({"generator": save_onnx(tmp_path / "generator.onnx", size=32)})
+    engine = Wav2LipEngine(EngineSettings(weights, {"paste": "rectangle"}))
+    chunk = crop(engine, avatar, BoxPlan(0, np.array([3], np.int32), np.ones((1, 80, 16), np.float32)), frames)
+    done = engine.face_generator(ComputeResources()).generate(chunk)
+    x0, y0, x1, y1 = chunk.boxes[0]
+    lower = np.s_[int((y0 + y1) / 2) + 3 : int(y1) - 1, int(x0) + 1 : int(x1) - 1]
+    assert (done.y[0][lower] != chunk.y[0][lower]).mean() > 0.9
+
+
 def test_mel_offset_option_shifts_windows(tmp_path: Path) -> None:
     path, span = tmp_path / "speech.npy", FrameSpan(Fraction(25), 0, 20, 20)
     np.save(path, (3000 * np.random.default_rng(8).normal(size=12_800)).astype(np.int16))
@@ -82,6 +105,24 @@ def test_mel_offset_option_shifts_windows(tmp_path: Path) -> None:
     assert np.array_equal(training[6::5], stock[5:-1:5])  # every fifth window starts at a whole column
     engine = Wav2LipEngine(EngineSettings(Brought({}), {"mel_offset": -1}))
     assert np.array_equal(engine.plan_frames(heard, span, none).features, training)
+
+
+def test_resize_and_spread_equal_official_script(reference: Callable[[str], Any]) -> None:
+    stored = reference("datapath_synth.npz")
+    box = stored["box_y1y2x1x2"][[2, 0, 3, 1]].astype(np.float32)
+    height, width = stored["frame_hw"]
+    frames = random_pictures(4, height, width, int(stored["frame_seed"]))
+    faces = np.stack([resize_box(frame, box, (96, 96), "linear") for frame in frames])
+    assert np.array_equal(faces, stored["face_u8"])
+    moved = box + np.float32(0.001)  # the way of boxes between pixels
+    faces = np.stack([resize_box(frame, moved, (96, 96), "linear") for frame in frames])
+    assert np.abs(faces.astype(int) - stored["face_u8"]).max() <= 1
+    x0, y0, x1, y1 = (int(value) for value in box)
+    for generated, official in zip(stored["pred"], stored["pasted_box"], strict=True):
+        face = (generated.transpose(1, 2, 0) * 255).astype(np.uint8)  # cut off, as there
+        planes = [spread_over(np.ascontiguousarray(face[..., c]), box, (x0, y0, x1, y1)) for c in range(3)]
+        pasted = cv2.merge(planes)
+        assert np.abs(pasted.astype(int) - official).max() <= 1
 
 
 CLASS: type[LiveEngine] | EngineClass = Wav2LipEngine  # mypy checks here that it is an engine, for live sessions, too
@@ -172,6 +213,14 @@ def _wave(num: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int16]]:
     return (8000 * tone * np.abs(np.sin(3 * time)) + rng.normal(0, 200, num)).astype(np.int16)
 
 
+def test_mel_columns_equal_published_front_end(reference: Callable[[str], Any]) -> None:
+    stored = reference("mel_synth.npz")
+    wave = stored["synth_wave_i16"]
+    found = audio.mel_columns(wave, 0, audio.num_columns(len(wave)))
+    assert found.T.shape == stored["synth_mel"].shape
+    assert np.abs(found.T - stored["synth_mel"]).max() <= 1e-5
+
+
 @pytest.mark.parametrize("num", [1, 2, 150, 400, 4000, 64123])
 def test_mel_columns_range_equals_bytes_of_whole(num: int) -> None:
     wave = _wave(num)
@@ -189,3 +238,17 @@ def test_mel_columns_outside_file_are_silence_bank_is_librosas() -> None:
     assert (audio.mel_columns(np.zeros(16000, np.int16), 0, 81) == audio.SILENCE).all()
     theirs = librosa.filters.mel(sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600)
     assert np.abs(audio._mel_bank() - theirs).max() < 1e-7
+
+
+def test_mel_encode_past_end_gives_windows(tmp_path: Path) -> None:
+    time = np.arange(41_600) / 16000  # 2.6 seconds: silence, then a loud tone that comes and goes
+    wave = 9000 * np.sin(2 * np.pi * 220 * time) * (time > 1) * np.abs(np.sin(8 * time))
+    path = tmp_path / "speech.npy"
+    np.save(path, wave.astype(np.int16))
+    span = FrameSpan(Fraction(30000, 1001), 0, 100, 100)
+    heard = audio.MelAudioEncoder().encode(path, measure_level(path), span)
+    windows = audio.plan_windows(heard, span, np.zeros(100, np.int32), 0).features
+    assert windows.shape == (100, 80, 16)
+    assert (windows[80:] == -4).all()  # 2.67 s and later
+    assert windows[74].max() > 0  # 2.47 s: dropped by the official script, whose last whole window starts at 2.41 s
+    assert heard.gate[10] == 0 and heard.gate[45] == 1 and heard.gate[90] == 0

@@ -16,7 +16,7 @@ from models.engines.wav2lip.generator import OnnxGenerator, load_generator
 from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input, load_network, network_without_values
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.torch_generator import TorchGenerator, sample_faces, sample_windows
-from models.engines.wav2lip.weights import GENERATOR_ROLE
+from models.engines.wav2lip.weights import GENERATOR_ROLE, onnx_roles
 from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.reference import fill
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, onnx_result, save_onnx
@@ -54,6 +54,23 @@ def test_torch_generator_any_batch_position_gives_same_bytes(generator: TorchGen
     assert generator.generate(faces[:0], windows[:0]).shape == (0, 96, 96, 3)
 
 
+def test_torch_generator_auto_uses_half_only_if_close(
+    checkpoint: Path, generator: TorchGenerator, tmp_path: Path
+) -> None:
+    path = tmp_path / "wild.pth"
+    torch.save(made_up_parameters(96, gain=1.0), path)
+    wild = TorchGenerator(path, ComputeResources(), Wav2LipOptions(batch_size=1, measure_batch=True))
+    assert (wild.dtype, wild.batch_size) == (torch.float32, 1)
+    if half_precision(torch.device("cpu")) is None:
+        pytest.skip("this processor has no fast bfloat16")
+    half = TorchGenerator(checkpoint, ComputeResources(), Wav2LipOptions(batch_size=2))
+    assert half.dtype == torch.bfloat16
+    faces, windows = sample_faces(2, 96), sample_windows(2)
+    generated, full = half.generate(faces, windows), generator.generate(faces, windows)
+    assert np.abs(generated.astype(int) - full).max() <= 8
+    assert np.array_equal(half.generate(faces[::-1], windows[::-1])[::-1], generated)
+
+
 def test_load_network_detects_size_and_refuses_other_files(tmp_path: Path) -> None:
     path = tmp_path / "w256.pth"
     parameters = made_up_parameters(256)
@@ -70,14 +87,6 @@ def test_load_network_detects_size_and_refuses_other_files(tmp_path: Path) -> No
     path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # safetensors without any
     with pytest.raises(WeightsError, match=r"resnet\.pth: expected tensors by name"):
         load_generator(path, ComputeResources(), FULL)
-
-
-def test_torch_generator_auto_uses_half_only_if_close(checkpoint: Path, tmp_path: Path) -> None:
-    wild = tmp_path / "wild.pth"
-    torch.save(made_up_parameters(96, gain=1.0), wild)
-    assert TorchGenerator(wild, ComputeResources(), Wav2LipOptions(batch_size=1)).dtype == torch.float32
-    close = TorchGenerator(checkpoint, ComputeResources(), Wav2LipOptions(batch_size=1))
-    assert close.dtype == (half_precision(torch.device("cpu")) or torch.float32)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
@@ -161,6 +170,22 @@ def test_load_network_reads_accepted_file(checkpoint: Path, tmp_path: Path) -> N
     assert load_network(converted).size == 96
     export = save_onnx(tmp_path / "g.onnx", face_first=True)
     assert GENERATOR_ROLE.mismatch(inspect_weights(export)) is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [
+        ((MEL, FACE), OUT),
+        ((FACE, MEL), OUT),
+        (((1, 1, 80, 16), (1, 6, 256, 256)), (1, 3, 256, 256)),
+        ((MEL, (-1, 6, 288, 288)), (-1, -1, -1, -1)),
+    ],
+)
+def test_wav2lip_role_accepts_exports_by_shape(inputs: Any, output: Any) -> None:
+    assert GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,))) is None
+    roles = onnx_roles(inputs, output)
+    assert roles is not None
+    assert {role: shape[1] for role, shape in zip(roles, inputs, strict=True)} == {"mel": 1, "face": 6}
 
 
 @pytest.mark.parametrize(
