@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import gc
 import sys
 from collections.abc import Callable, Iterator

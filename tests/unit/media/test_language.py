@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 
 from media.language import are_same_language, language_of_file, parse_language

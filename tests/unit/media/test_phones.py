@@ -1,5 +1,7 @@
 """Closures of the lips in WAV files."""
 
+from __future__ import annotations
+
 import json
 import struct
 from pathlib import Path

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 
 from media.playback import LoopMode, Playback, fit, fit_audio

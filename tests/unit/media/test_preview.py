@@ -1,5 +1,7 @@
 """The preview: fragments that play before the rest is there, and are together what the joined file is."""
 
+from __future__ import annotations
+
 import io
 import struct
 from fractions import Fraction
@@ -61,6 +63,12 @@ def test_live_preview_segments_play_from_the_start(job: SegmentedJob, tmp_path: 
     _is_whole(first + rest + b"".join(preview.end()), job, tmp_path)
 
 
+def test_live_preview_add_rest_completes_from_the_result(job: SegmentedJob, tmp_path: Path) -> None:
+    preview = LivePreview(job.segments[0], job.speech)
+    first = b"".join(piece for path in job.segments[:2] for piece in preview.add_segment(path))
+    _is_whole(first + b"".join(preview.add_rest(job.result)), job, tmp_path)
+
+
 def test_finished_preview_has_the_same_stream(job: SegmentedJob, tmp_path: Path) -> None:
     pieces = list(finished_preview(job.result))
     stream = b"".join(piece for _, piece in pieces)
@@ -71,7 +79,7 @@ def test_finished_preview_has_the_same_stream(job: SegmentedJob, tmp_path: Path)
 
 def test_live_preview_missing_segment_is_skipped(job: SegmentedJob, tmp_path: Path) -> None:
     preview = LivePreview(job.segments[0], job.speech)
-    first = b"".join(piece for path in job.segments[:2] for piece in preview.add_segment(path))
+    first = b"".join(preview.add_segment(job.segments[0]))
     with pytest.raises(StoredFileError, match="gone"):
         list(preview.add_segment(tmp_path / "gone.mp4"))
     _is_whole(first + b"".join(preview.add_rest(job.result)), job, tmp_path)

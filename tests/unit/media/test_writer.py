@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import dataclasses
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,9 +13,9 @@ import pytest
 from av.container import InputContainer
 
 from config import MediaLimits
-from errors import MediaError
+from errors import ConfigError, MediaError
 from media.labels.watermark import FrameMark
-from media.output.formats import QUALITIES, Quality
+from media.output.formats import MP4, QUALITIES, Quality
 from media.probe import ColourTags, probe_video
 from media.reader import FrameReader
 from media.self_test import check_encoder, compare_pictures, missing_decoders, try_round_trip, unreadable_samples
@@ -116,6 +119,18 @@ def test_segment_writer_changes_nothing_outside_the_patch() -> None:
     assert not np.array_equal(seen[0].y, source.y)
 
 
+def test_segment_writer_patch_is_visible_in_the_video(tmp_path: Path) -> None:
+    writer = SegmentWriter(info_of(192, 128), 20, "veryfast")
+    white = YuvFrame(*(np.full((side, side), value, np.uint8) for side, value in ((32, 235), (16, 128), (16, 128))))
+    for number in range(4):
+        writer.write(planes_of(number, 192, 128), [Patch(64, 64, white)] if number == 2 else [])
+    path = tmp_path / "s.mp4"
+    path.write_bytes(writer.finish())
+    with FrameReader(path, probe_video(path, LIMITS), 0) as reader:
+        means = [float(planes.y[68:92, 68:92].mean()) for planes in reader.read(range(4))]
+    assert means[2] > 225 and max(means[0], means[1], means[3]) < 200
+
+
 def test_segment_writer_wrong_shape_or_no_frame_is_refused() -> None:
     writer = SegmentWriter(info_of(192, 128), 20, "veryfast")
     with pytest.raises(ValueError, match=r"\(128, 192\)"):
@@ -142,6 +157,10 @@ def test_self_test_passes_on_this_machine(tmp_path: Path) -> None:
     assert {"sample.webm", "sample.ogg", "sample.mp3"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_missing_decoders_are_named() -> None:
+    assert missing_decoders("mov,no_such_format", ("h264", "no_such_codec")) == ["no_such_format", "no_such_codec"]
+
+
 @pytest.mark.needs_cuda
 def test_check_encoder_nvenc_passes_on_a_gpu() -> None:
     import torch
@@ -149,6 +168,19 @@ def test_check_encoder_nvenc_passes_on_a_gpu() -> None:
     if any(name in torch.cuda.get_device_name() for name in ("A100", "H100", "H200")):
         pytest.skip("this GPU has no NVENC")
     check_encoder("nvenc")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine may have NVENC")
+def test_check_encoder_missing_nvenc_is_explained() -> None:
+    with pytest.raises(ConfigError, match=r"render\.encoder: nvenc does not work .* to x264"):
+        check_encoder("nvenc")
+    check_encoder("x264")
+
+
+def test_check_encoder_unknown_encoder_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media.self_test.MP4", replace(MP4, video_encoder="no_such_encoder"))
+    with pytest.raises(ConfigError, match=r"nvenc does not work .*no_such_encoder"):
+        check_encoder("nvenc")
 
 
 def test_compare_pictures_other_frames_are_refused(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +15,7 @@ from media.matte import Foreground, MatteFrames, MatteWriter, ScreenColour, join
 from media.probe import ColourTags, VideoInfo
 from media.reader import FrameReader
 from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, paste_back, to_rgb
+from tests.unit.media.clips import planes_of
 
 
 def _random(height: int, width: int, seed: int = 0) -> YuvFrame:
@@ -43,6 +46,12 @@ def test_paste_back_changes_only_the_patch(x: int, y: int) -> None:
         assert np.array_equal(plane[inside], new[rows[inside] - top, columns[inside] - left])
 
 
+def test_paste_back_of_a_cut_changes_nothing() -> None:
+    frame, before = _random(32, 48), _random(32, 48)
+    paste_back(frame, Patch(-6, 10, cut(frame, -6, 10, 32)))
+    assert all(np.array_equal(a, b) for a, b in zip(frame, before, strict=True))
+
+
 def test_cut_and_paste_back_odd_position_is_refused() -> None:
     with pytest.raises(ValueError, match="x = 3"):
         cut(_random(32, 48), 3, 0, 16)
@@ -62,6 +71,14 @@ def test_from_rgb_red_has_the_luma_of_its_matrix(matrix: int, full_range: bool, 
     planes = from_rgb(red, colour)
     assert abs(int(planes.y[16, 16]) - red_luma) <= 1
     assert np.abs(to_rgb(planes, colour).astype(int) - red).max() <= 4
+
+
+def test_to_rgb_and_back_keeps_the_picture() -> None:
+    colour = ColourTags(1, False, 1, 1)
+    planes = planes_of(5, 192, 128)
+    back = from_rgb(to_rgb(planes, colour), colour)
+    assert np.abs(back.y.astype(int) - planes.y).mean() < 0.6
+    assert abs(float(back.y.mean()) - float(planes.y.mean())) < 0.3
 
 
 HEIGHT, WIDTH = 120, 160
@@ -137,6 +154,9 @@ def test_foreground_removes_screen_light_at_the_edge_only() -> None:
     rim = (half > 60) & (cv2.erode(half, np.ones((3, 3), np.uint8)) < 255)
     assert np.abs(planes.v[rim].astype(int) - 128).mean() < 3 < np.abs(frame.v[rim].astype(int) - 128).mean()
     assert planes.v[HEIGHT // 4, WIDTH // 4] == 115, "far inside, the colour is the person's own"
+
+
+def test_foreground_alpha_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="alpha of shape"):
         Foreground(_flat(PERSON), np.zeros((4, 4), np.uint8))
 

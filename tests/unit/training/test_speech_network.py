@@ -6,11 +6,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+pytest.importorskip("onnx")
+
+import pytest
+
+from models.mouth.shape import CHANNELS
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
+from training.corners import WidthFit, with_corners, with_width_head
 from training.export_speech import ENCODER_NAME, LIVE_ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
+from training.speech_examples import Example
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
-from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps
+from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +81,28 @@ def test_export_writes_the_shipped_weights(tmp_path: Path, shipped: tuple[Whispe
         assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
+def test_load_weights_of_another_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="missing"):
+        read_state(weights_path(MOUTH_NAME), WhisperTaps(TAPS, MAX_ROWS))
+    _write_ctranslate2(tmp_path / "model.bin", {"decoder/embeddings": np.zeros((3, 2), np.float16)})
+    with pytest.raises(ValueError, match="Whisper"):
+        load_whisper(tmp_path / "model.bin", WhisperTaps(TAPS, MAX_ROWS))
+    (tmp_path / "model.bin").write_bytes(struct.pack("<I", 3))
+    with pytest.raises(ValueError, match="version"):
+        load_whisper(tmp_path / "model.bin", WhisperTaps(TAPS, MAX_ROWS))
+
+
+def test_whisper_tap_is_the_output_of_its_layer(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
+    mel = torch.randn(1, 60, 80, generator=torch.Generator().manual_seed(1)) * 0.4
+    before = WhisperTaps((TAPS[0] - 1, TAPS[0]), MAX_ROWS)
+    before.load_state_dict({k: shipped[0].state_dict()[k] for k in before.state_dict()})
+    with torch.no_grad():
+        both = before(mel)
+        layer = before.layers[TAPS[0] - 1](both[..., :WIDTH])
+        assert torch.equal(layer, both[..., WIDTH:])
+        assert torch.allclose(layer, shipped[0](mel)[..., :WIDTH], atol=1e-5)
+
+
 def test_mouth_network_is_linear_and_keeps_its_first_head(shipped: tuple[WhisperTaps, MouthEnsemble]) -> None:
     mouth, state = shipped[1], shipped[1].state_dict()
     members = range(len(mouth.members))
@@ -101,3 +130,73 @@ def test_quantise_writes_the_shipped_live_encoder(tmp_path: Path) -> None:
     )
     assert np.array_equal(shipped, again)
     assert 0.99 < np.corrcoef(exact.ravel(), shipped.ravel())[0, 1] < 1
+
+
+MOUTH_WIDTH = CHANNELS.index("width")
+CORNERS = [CHANNELS.index(name) for name in ("width", "protrude", "corner_y")]
+
+
+def _network() -> MouthEnsemble:
+    torch.manual_seed(2)
+    return MouthEnsemble().eval()
+
+
+def _examples(network: MouthEnsemble, names: list[str], sign: float) -> list[Example]:
+    """Speakers whose width is a part of the hidden layer."""
+    rng, examples = np.random.default_rng(len(names)), []
+    for name in names:
+        features = rng.normal(size=(120, NUM_FEATURES)).astype(np.float16)
+        with torch.no_grad():
+            hidden = network(torch.from_numpy(features[None].astype(np.float32)))[1][0].numpy()
+        mouth = np.zeros((120, 9), np.float32)
+        layer = hidden - hidden.mean(0)
+        mouth[:, MOUTH_WIDTH] = sign * 3 * layer[:, :40].sum(1) / layer[:, :40].sum(1).std()
+        examples.append(Example("clean", name, features, mouth))
+    return examples
+
+
+def _widths(network: MouthEnsemble, example: Example) -> NDArray[np.float32]:
+    with torch.no_grad():
+        shape = network(torch.from_numpy(example.features[None].astype(np.float32)))[0]
+    return np.asarray(shape[0, :, MOUTH_WIDTH], np.float32)
+
+
+def test_with_width_head_changes_only_the_width() -> None:
+    network = _network()
+    seen, unseen = _examples(network, ["a", "b", "c", "d", "e"], 1), _examples(network, ["z"], 1)[0]
+    refitted = with_width_head(network, WidthFit(network, [seen], [1]).solve())
+    before, after = (np.corrcoef(_widths(n, unseen), unseen.mouth[:, MOUTH_WIDTH])[0, 1] for n in (network, refitted))
+    assert after > 0.6 > before + 0.2
+    features = torch.from_numpy(unseen.features[None].astype(np.float32))
+    with torch.no_grad():
+        old, new = network(features), refitted(features)
+    others = [channel for channel in range(9) if channel != MOUTH_WIDTH]
+    assert torch.equal(old[0][..., others], new[0][..., others])
+    assert torch.equal(old[1], new[1])
+
+
+def test_width_fit_weights_corpora_and_skips_left_out_speaker() -> None:
+    network = _network()
+    wide, narrow = _examples(network, ["a", "b"], 1), _examples(network, ["c"], -1)
+    mostly_wide = WidthFit(network, [wide, narrow], [0.9, 0.1])
+    rows, truth = mostly_wide.hidden(wide[0]), wide[0].mouth[:, MOUTH_WIDTH]
+    assert np.corrcoef(rows @ mostly_wide.solve(), truth)[0, 1] > 0.6
+    assert np.corrcoef(rows @ WidthFit(network, [wide, narrow], [0.1, 0.9]).solve(), truth)[0, 1] < -0.2
+    alone = WidthFit(network, [wide, narrow], [0.1, 0.9])
+    assert not np.allclose(alone.solve(), alone.solve(left_out="b"))
+
+
+def test_with_corners_averages_the_corner_channels_only() -> None:
+    torch.manual_seed(3)
+    base, added = MouthEnsemble().eval(), [MouthTcn().eval() for _ in range(2)]
+    joined = with_corners(base, added)
+    features = torch.randn(1, 90, NUM_FEATURES)
+    with torch.no_grad():
+        before, after = base(features), joined(features)
+        every = torch.stack([member(features) for member in (*base.members, *added)]).mean(0)
+    others = [output for output in range(9) if output not in CORNERS]
+    assert torch.allclose(after[0][..., others], before[0][..., others], atol=1e-5)
+    assert torch.allclose(after[0][..., CORNERS], every[..., CORNERS], atol=1e-5)
+    assert after[1].shape == (1, 90, 5 * 96)
+    # Speaker adaptation counts on a hidden layer of the same norm, however many networks there are.
+    assert 0.5 < after[1].square().sum() / before[1].square().sum() < 2

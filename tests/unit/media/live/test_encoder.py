@@ -1,5 +1,7 @@
 """The fragments of a live session: whole at once, decodable one by one, picture and sound on the same time."""
 
+from __future__ import annotations
+
 import io
 import struct
 from collections.abc import Iterator
@@ -80,6 +82,25 @@ def test_fragment_is_one_moof_and_mdat_that_decodes_alone() -> None:
     assert len(frames) == GROUP
     assert frames[0][0] == pytest.approx(3 * GROUP / 25)
     assert frames[0][1] == pytest.approx(20 + 3 * GROUP, abs=1)
+
+
+def test_live_encoder_keyframes_only_on_request() -> None:
+    encoder, writer, data = LiveEncoder(INFO, 20, "veryfast"), StreamWriter(INFO), b""
+    keys = []
+    for number in range(6):
+        if number == 4:
+            encoder.begin_with_key()
+        encoder.write(grey(20 + 2 * number))
+        encoder.write(grey(21 + 2 * number))
+        pictures = encoder.finish()
+        data = data or writer.head(pictures)[1]
+        data += writer.fragment(2 * number, pictures, np.zeros(0, np.int16)).mp4
+        keys.append(pictures.is_key)
+    assert keys == [True, False, False, False, True, False]
+    assert [luma for _, luma in lumas(data)] == pytest.approx([20 + number for number in range(12)], abs=1)
+    with av.open(io.BytesIO(data), "r") as container:
+        marked = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+    assert [number for number, is_key in enumerate(marked) if is_key] == [0, 8]
 
 
 def test_stream_writer_audio_is_in_sync() -> None:

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import errno
 from fractions import Fraction
 from pathlib import Path

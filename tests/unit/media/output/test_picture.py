@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,6 +25,11 @@ from tests.unit.media.clips import NumberedFrames, info_of, number_of, planes_of
 
 SDR = ColourTags(1, False, 1, 1)
 PQ, HLG = ColourTags(9, False, 9, 16), ColourTags(9, False, 9, 18)
+
+
+def test_to_range_same_range_returns_the_picture() -> None:
+    rgb = np.full((2, 2, 3), (9, 200, 40), np.uint8)
+    assert to_range(rgb, SDR, ColourTags(6, True, 2, 2)) is rgb
 
 
 @pytest.mark.parametrize(("wanted", "signal"), [(PQ, 0.58), (HLG, 0.75)])
@@ -188,6 +196,12 @@ def test_picture_maker_person_is_in_front_of_the_backdrop(screen: ScreenColour |
     assert (canvas.planes.y[alpha == 0] == 16).all()
 
 
+def test_matted_frames_close_closes_both_sources() -> None:
+    frames, mattes = Mock(), Mock()
+    MattedFrames(frames, mattes).close()
+    assert frames.close.call_count == mattes.close.call_count == 1
+
+
 def test_picture_maker_moving_crop_keeps_the_backdrop() -> None:
     behind = VideoBackdrop(NumberedFrames(size=(96, 128)), info_of(96, 128, is_still=True), TAGS, Playback(), range(2))
     corners = np.array([[0, 0], [60, 0]], np.float32)
@@ -202,7 +216,8 @@ def test_picture_maker_moving_crop_keeps_the_backdrop() -> None:
 
 
 SHOWN = info_of(192, 128, fps=Fraction(25), num_frames=300, colour=ColourTags(1, False, 1, 1))
-SENT = info_of(384, 256)
+SENT = info_of(384, 256, fps=Fraction(50), num_frames=20)
+_SENT_FRAMES = NumberedFrames(size=(384, 256))
 
 
 def _shown(own: VideoInfo, after_end: AfterEnd, num_frames: int, path: Path, source: NumberedFrames) -> list[YuvFrame]:
@@ -218,19 +233,15 @@ def _shown(own: VideoInfo, after_end: AfterEnd, num_frames: int, path: Path, sou
 
 
 @pytest.mark.parametrize(
-    ("fps", "after_end", "expected"),
+    ("after_end", "expected"),
     [
-        (50, "loop", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 1, 3]),
-        (50, "hold", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 19, 19]),
-        (50, "pingpong", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 3]),
-        (10, "loop", [0, 0, 1, 1, 1, 0]),
+        ("loop", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 1, 3]),
+        ("hold", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 19, 19]),
+        ("pingpong", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 3]),
     ],
 )
-def test_fit_background_video_has_rate_of_session(
-    fps: int, after_end: AfterEnd, expected: list[int], tmp_path: Path
-) -> None:
-    own = info_of(SENT.width, SENT.height, fps=Fraction(fps), num_frames=20 if fps == 50 else 2)
-    frames = _shown(own, after_end, len(expected), tmp_path / "fitted.mp4", NumberedFrames(size=(384, 256)))
+def test_fit_background_video_has_rate_of_session(after_end: AfterEnd, expected: list[int], tmp_path: Path) -> None:
+    frames = _shown(SENT, after_end, len(expected), tmp_path / "fitted.mp4", _SENT_FRAMES)
     assert [number_of(frame) for frame in frames] == expected
 
 
@@ -240,6 +251,12 @@ def test_fit_background_picture_keeps_its_colours(tmp_path: Path) -> None:
     first, second = _shown(own, "loop", 2, tmp_path / "fitted.mp4", NumberedFrames(from_rgb(rgb, own.colour)))
     assert np.array_equal(first.y, second.y)
     assert np.abs(to_rgb(first, SHOWN.colour)[64, 96].astype(int) - [200, 30, 40]).max() <= 5
+
+
+def test_fit_background_slow_video_repeats_frames(tmp_path: Path) -> None:
+    own = info_of(SENT.width, SENT.height, fps=Fraction(10), num_frames=2)
+    frames = _shown(own, "loop", 6, tmp_path / "fitted.mp4", _SENT_FRAMES)
+    assert [number_of(frame) for frame in frames] == [0, 0, 1, 1, 1, 0]
 
 
 def test_check_length_long_video_is_refused() -> None:

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import dataclasses
 import io
 import json
@@ -13,7 +15,7 @@ import pytest
 from errors import OptionError
 from media.subtitles.actions import ActedText, TextAction, marked, read_actions
 from media.subtitles.burnt import check_fonts, font_of, subtitle_overlay
-from media.subtitles.cues import MAX_BYTES, Cue, read_cues
+from media.subtitles.cues import MAX_BYTES, MAX_CUES, Cue, read_cues
 from media.subtitles.diarization import MAX_BYTES as MAX_DIARIZATION_BYTES
 from media.subtitles.diarization import MAX_SEGMENTS, SpeakerSegment, read_diarization
 from media.subtitles.texts import ShownText, SubtitleFormat, shown_texts, subtitle_file
@@ -138,6 +140,14 @@ def test_read_cues_much_markup_ends_quickly(text: str) -> None:
     cue = "00:00:01,000 --> 00:00:02,000\n" + (text * 900)[:1900].replace("\n", "") + "x\n\n"
     read_cues(("WEBVTT\n\n" + cue.replace(",", ".") * 400).encode())
     assert time.process_time() - started < 6
+
+
+def test_read_cues_max_cues_are_read_quickly() -> None:
+    times = [f"{i // 3600:02}:{i // 60 % 60:02}:{i % 60:02}" for i in range(MAX_CUES)]
+    started = time.process_time()
+    cues = read_cues("\n".join(f"{n}\n{at},000 --> {at},900\nword\n" for n, at in enumerate(times)).encode())
+    assert len(cues) == MAX_CUES
+    assert time.process_time() - started < 4
 
 
 NAMES = ["nod", "wave"]

@@ -48,6 +48,22 @@ def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
     assert np.abs(np.diff(closed.astype(int), axis=1)).max() < 0.4 * np.abs(np.diff(opened.astype(int), axis=1)).max()
 
 
+def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
+    half, whole = _drawn(still, EyeState(0.5)), _drawn(still, EyeState(1.0))
+    for eye in (0, 1):
+        upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
+        column = round(float(upper[0]))
+        rows = slice(round(float(upper[1])), round(float(lower[1])))
+        changed = np.abs(half.y[rows, column].astype(int) - still.planes.y[rows, column]) > 3
+        third = (rows.stop - rows.start) // 3
+        assert changed[:third].mean() > changed[-third:].mean()
+        assert (whole.y[rows, column] != half.y[rows, column]).any()
+    for corner, side in ((33, -2), (133, 2), (362, -2), (263, 2)):
+        x, y = (round(float(value)) for value in still.track.points[0, corner, :2])
+        near = (planes.y[y - 12 : y + 12, x + side].astype(int) for planes in (whole, still.planes))
+        assert np.abs(np.subtract(*near)).max() < 12, "the corners stay"
+
+
 def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
     """The row of the spot near a place."""
     x, y = (round(float(v)) for v in place)

@@ -1,3 +1,4 @@
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -100,20 +101,28 @@ def test_fit_clip_converts_the_colours() -> None:
     assert int(full.y.max()) == pytest.approx(16 + int(limited.y.max()) * 219 / 255, abs=2)
 
 
-def _pictures(x: int, y: int, stripes: int) -> NumberedFrames:
+class _Pictures:
     """Frames of a dark figure, and of vertical stripes behind it."""
-    luma = np.full((160, 192), 150, np.float32)
-    luma[:, np.arange(192) ** 2 // 150 % 2 == 0] += stripes
-    luma[y - 40 : y + 30, x - 30 : x + 30] = 60
-    luma[y + 40 :, x - 60 : x + 60] = 90
-    half = np.full((80, 96), 128, np.uint8)
-    return NumberedFrames(YuvFrame(cv2.GaussianBlur(luma, (0, 0), 1).clip(0, 255).astype(np.uint8), half, half))
+
+    def __init__(self, x: int, y: int, stripes: int) -> None:
+        luma = np.full((160, 192), 150, np.float32)
+        luma[:, np.arange(192) ** 2 // 150 % 2 == 0] += stripes
+        luma[y - 40 : y + 30, x - 30 : x + 30] = 60
+        luma[y + 40 :, x - 60 : x + 60] = 90
+        half = np.full((80, 96), 128, np.uint8)
+        self._frame = YuvFrame(cv2.GaussianBlur(luma, (0, 0), 1).clip(0, 255).astype(np.uint8), half, half)
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        return (self._frame for _ in indices)
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(("stripes", "moves"), [(0, True), (140, False)])
 def test_aligned_moves_people_but_not_backgrounds(stripes: int, moves: bool) -> None:
     own, clip = fit(60), fit(60, at=(104.0, 75.0))
-    there, here = _pictures(96, 70, stripes), _pictures(104, 75, stripes)
+    there, here = _Pictures(96, 70, stripes), _Pictures(104, 75, stripes)
     aligned = clip.aligned(here, own, there)
     assert (np.abs(aligned.points - own.points)[..., 0].mean() < 1) == moves  # stripes do not tell how high they are
     (shown, *_), (wanted, *_) = aligned.frames(here), own.frames(there)

@@ -1,4 +1,5 @@
 import json
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -158,6 +159,13 @@ def test_extend_path_leaves_clip_before_exit_to_action_only() -> None:
             path, state = extend_path(graph, state, stop, [(0, 400)], [ActionCue(240, "wave")], 0)
             chunks += path
         check_steps(graph, shown(tuple(chunks), 300))
+
+
+def test_extend_path_takes_little_time() -> None:
+    cues = [ActionCue(at, "wave") for at in range(0, 10 * MINUTE, 200)]
+    start = time.process_time()
+    extend_path(GRAPH, PathState(), 10 * MINUTE, [(at, at + 150) for at in range(0, 10 * MINUTE, 250)], cues, 0)
+    assert time.process_time() - start < 2
 
 
 def test_clip_graph_from_json_equals_to_json() -> None:

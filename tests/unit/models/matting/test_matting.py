@@ -172,3 +172,15 @@ def test_key_person_is_opaque_and_what_is_far_transparent() -> None:
         plane.flags.writeable = True
         plane[: 20 // step, : 24 // step] = value  # a lamp
     assert not key(frame, screen, person)[:20, :24].any()
+
+
+def test_key_clothes_of_the_screens_hue_are_opaque() -> None:
+    person = _person()
+    frame = _picture(SCREENS["blue"], person, clothes=(12, 20, 48))
+    screen = _found(frame, person)
+    unsure = person.copy()
+    unsure[96:] = np.minimum(unsure[96:], 0.7)  # the network is not sure of the clothes
+    alpha = key(frame, screen, unsure)
+    clothes = cv2.erode((person > 0.995).astype(np.uint8), np.ones((11, 11), np.uint8)) > 0
+    clothes[:100] = False
+    assert (alpha[clothes] == 255).mean() > 0.95

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,16 +7,26 @@ import pytest
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.edtalk.engine import GENERATOR_ROLE, EdTalkEngine, EdTalkGenerator
-from models.engines.paste.crop import BoxPlan
+from models.engines.paste.crop import BoxChunk, BoxPlan
+from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources, EngineSettings, TensorTable
 from tests.random_weights.edtalk import save_edtalk
 from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import crop
+from tests.unit.models.engines.paste.face_scene import SOURCE, crop
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_edtalk(tmp_path_factory.mktemp("weights") / "edtalk_256.onnx")
+
+
+def make_engine(weights: Path, **options: Any) -> EdTalkEngine:
+    return EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
+
+
+def make_plan() -> BoxPlan:
+    windows = np.random.default_rng(0).uniform(-4, 4, (len(SOURCE), 80, 16)) + np.arange(len(SOURCE))[:, None, None]
+    return BoxPlan(7, np.array(SOURCE, np.int32), windows.astype(np.float32))
 
 
 def test_edtalk_generator_finds_inputs_by_shape(weights: Path) -> None:
@@ -26,14 +37,16 @@ def test_edtalk_generator_finds_inputs_by_shape(weights: Path) -> None:
     assert np.abs(generated - expected.clip(0, 255)).max() <= 1
 
 
-def test_edtalk_weight_option_reaches_network(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
-    plan, red = BoxPlan(0, np.array([8], np.int32), np.zeros((1, 80, 16), np.float32)), []
-    for weight in (0.0, 1.0):
-        options = {"weight": weight, "match_colour": False}
-        engine = EdTalkEngine(EngineSettings(Brought({"generator": weights}), options))
-        chunk = crop(engine, avatar, plan, frames)
-        red.append(engine.face_generator(ComputeResources()).generate(chunk).uv[0, 1].astype(int))
-    assert (red[1] - red[0]).max() > 20
+def test_edtalk_options_reach_network_and_paste(weights: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+    def generate(**options: Any) -> tuple[FacePatches, BoxChunk]:
+        engine = make_engine(weights, **options)
+        chunk = crop(engine, avatar, make_plan().slice(3, 4), frames)
+        return engine.face_generator(ComputeResources()).generate(chunk), chunk
+
+    red = [generate(weight=weight, match_colour=False)[0].uv[0, 1].astype(int).max() for weight in (0.0, 1.0)]
+    assert red[1] > red[0] + 20
+    soft, square = ((made.y[0] != chunk.y[0]).sum() for made, chunk in (generate(paste=p) for p in ("soft", "square")))
+    assert square > 1.5 * soft
 
 
 def test_edtalk_role_accepts_only_its_network() -> None:

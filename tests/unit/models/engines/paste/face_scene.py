@@ -5,10 +5,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from media.yuv_frame import YuvFrame, from_rgb, paste_back
 from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
@@ -21,6 +22,7 @@ from tests.unit.media.clips import info_of
 SIDE, NUM_FRAMES, EYES = 320, 12, 72.0  # pixels, frames, pixels between the outer eye corners
 ABSENT = 5  # the frame without a face
 COLOUR = ColourTags(1, False, 1, 1)
+SOURCE = [3, 4, ABSENT, 8, 9, 9]  # frames that a chunk of six shows
 
 
 def make_track(degrees: float = 0.0, opening: float = 0.0, fps: float = 25.0) -> FaceTrack:
@@ -62,6 +64,18 @@ def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> B
     return chunk
 
 
+def pasted(frame: YuvFrame, patch: Any) -> NDArray[np.uint8]:
+    """(H, W) luma with a patch in it."""
+    copy = YuvFrame(*(plane.copy() for plane in frame))
+    paste_back(copy, patch)
+    return copy.y
+
+
 def patch_bytes(patches: FacePatches) -> list[bytes | None]:
     """The bytes of every frame's patch."""
     return [None if row < 0 else patches.y[row].tobytes() + patches.uv[row].tobytes() for row in patches.row]
+
+
+def luma(patches: FacePatches, source: list[int], frames: list[YuvFrame]) -> list[NDArray[np.uint8]]:
+    """The luma of the source frames, with their patches in it."""
+    return [pasted(frames[i], patches.patch(t)) if patches.patch(t) else frames[i].y for t, i in enumerate(source)]

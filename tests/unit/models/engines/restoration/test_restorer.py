@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -11,11 +12,9 @@ from media.yuv_frame import YuvFrame, cut
 from models.avatar.avatar import Avatar
 from models.avatar.face_region import FaceRegion
 from models.engines.catalog import EngineCatalog, post_processor_list
-from models.engines.edtalk.engine import EdTalkEngine
-from models.engines.paste.crop import BoxChunk, BoxPlan
+from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
-from models.engines.protocol import ComputeResources, Engine, EngineSettings, TensorTable
-from models.engines.restoration.engine import Restoration
+from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.restoration.restorer import (
     RESTORATION_ROLE,
     SIDE,
@@ -26,11 +25,12 @@ from models.engines.restoration.restorer import (
     load_restorer,
 )
 from models.engines.weights.store import WeightsStore
+from models.speech.activity import SpeechActivity
+from models.speech.features import FeatureBlock
 from models.track.face_track import FaceTrack
-from tests.random_weights.edtalk import save_edtalk
 from tests.random_weights.restoration import save_restoration
-from tests.unit.models.engines.brought import Brought
-from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, analyse, make_track
+from tests.unit.models.engines.paste.face_scene import ABSENT, COLOUR, make_track
+from tests.unit.models.synthetic_avatar import FilmedAvatar, make_avatar
 
 SOURCE = [3, ABSENT, 9, 9]
 
@@ -151,6 +151,24 @@ def test_restoration_role_accepts_only_its_network() -> None:
         assert "found" in str(RESTORATION_ROLE.mismatch(other))
 
 
+NUM = 8
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> FilmedAvatar:
+    return make_avatar(tmp_path_factory.mktemp("filmed"), 0.14)
+
+
+@pytest.fixture(scope="module")
+def avatar(filmed: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Avatar:
+    avatar = filmed.avatar(tmp_path_factory.mktemp("avatar"))
+    engine = EngineCatalog(PipelineConfig()).engine("warp")
+    avatar.folder_of(engine).mkdir(parents=True)
+    with filmed.reader() as reader:
+        engine.analyse(avatar, avatar.frames(reader), None, lambda: False)
+    return avatar
+
+
 def catalog(data_dir: Path, strength: float = 1.0) -> EngineCatalog:
     return EngineCatalog(PipelineConfig(data_dir=data_dir, engines={"restoration": {"strength": strength}}))
 
@@ -159,22 +177,33 @@ def add_network(data_dir: Path, folder: Path) -> None:
     WeightsStore(data_dir / "weights").add(save_restoration(folder / "GFPGANv1.4.onnx"))
 
 
-def test_restored_engine_sharpens_patches_of_its_engine(avatar: Avatar, frames: list[YuvFrame], tmp_path: Path) -> None:
-    inner = EdTalkEngine(EngineSettings(Brought({"generator": save_edtalk(tmp_path / "edtalk.onnx")}), {}))
-    network = Brought({RESTORATION_ROLE.name: save_restoration(tmp_path / "gfpgan.onnx")})
-    outer = Restoration(EngineSettings(network, {})).wrap(inner)
+def patches_of(catalog: EngineCatalog, name: str, filmed: FilmedAvatar, avatar: Avatar) -> tuple[np.ndarray, ...]:
+    engine = catalog.engine(name)
+    heard, rows = np.zeros((60, 1024), np.float32), np.ones(60, np.float32)
+    features = FeatureBlock(0.0, 1.0, 0, heard, SpeechActivity(gate=rows, is_heard=rows > 0))
+    index = np.arange(NUM, dtype=np.int32)
+    plan = engine.plan(avatar, features, FrameSpan(Fraction(25), 0, NUM, NUM), index, None).plan
+    with filmed.reader() as reader:
+        chunk = engine.crop(avatar, plan, list(reader.read(plan.source_index.tolist())))
+    assert chunk.num_frames == NUM
+    patches = engine.face_generator(ComputeResources()).generate(chunk)
+    return patches.row, patches.origins, patches.y, patches.uv
+
+
+def test_restored_generate_sharpens_face_and_keeps_edges(filmed: FilmedAvatar, avatar: Avatar, tmp_path: Path) -> None:
+    add_network(tmp_path / "data", tmp_path)
+    plain = patches_of(catalog(tmp_path / "data"), "warp", filmed, avatar)
+    sharp = patches_of(catalog(tmp_path / "data"), "warp+restoration", filmed, avatar)
+    assert all((one == other).all() for one, other in zip(plain[:2], sharp[:2], strict=True))
+    changed = np.abs(plain[2].astype(int) - sharp[2])
+    assert (changed > 4).mean() > 0.1
+    for edge in (changed[:, 0], changed[:, -1], changed[:, :, 0], changed[:, :, -1]):
+        assert not edge.any(), "no seam where the engine's region ends within the face"
+    none = patches_of(catalog(tmp_path / "data", 0.0), "warp+restoration", filmed, avatar)
+    assert all((one == other).all() for one, other in zip(plain, none, strict=True))
+
+    inner, outer = (catalog(tmp_path / "data").engine(name) for name in ("warp", "warp+restoration"))
     assert (outer.name, outer.version, outer.audio_features) == (inner.name, inner.version, inner.audio_features)
-    analyse(outer, avatar)
-    plan = BoxPlan(0, np.array([8, ABSENT], np.int32), np.zeros((2, 80, 16), np.float32))
-    shown = [frames[i] for i in plan.source_index]
-    engines: tuple[Engine, ...] = (inner, outer)
-    chunks = [engine.crop(avatar, plan, shown) for engine in engines]
-    assert chunks[1].num_frames == 2
-    plain, sharp = (
-        engine.face_generator(ComputeResources()).generate(chunk) for engine, chunk in zip(engines, chunks, strict=True)
-    )
-    assert np.array_equal(plain.row, sharp.row) and np.array_equal(plain.origins, sharp.origins)
-    assert (np.abs(plain.y.astype(int) - sharp.y) > 4).mean() > 0.02
 
 
 def test_check_unavailable_restoration_raises_option_error(tmp_path: Path) -> None:

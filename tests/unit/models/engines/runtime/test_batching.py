@@ -6,11 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from errors import CancelledJobError
+from models.engines.protocol import ComputeResources, Device
 from models.engines.runtime import batching
 from models.engines.runtime.batching import Batch, SharedBatches, advise_batch, fixed_batches, seconds_by_batch
+from models.engines.runtime.device_feed import DeviceBatches
+from models.engines.runtime.torch_device import open_device
 
 
 def test_fixed_batches_are_full_and_hold_each_row_once() -> None:
@@ -162,3 +166,23 @@ def test_shared_batches_cancel_keeps_rows_of_others(callers: Callers, network: N
     with pytest.raises(CancelledJobError, match="4 of 9 faces"):
         first.result(WAIT_S)
     assert other.result(WAIT_S) == [40, 42]
+
+
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
+def test_concurrent_generate_calls_do_not_mix(name: Device) -> None:
+    """Each chunk gets its own rows, the bytes of which do not depend on the neighbours."""
+    device = open_device(ComputeResources(name))
+    network = torch.nn.Conv2d(3, 32, 3, padding=1)
+    network.weight.data = torch.randn(network.weight.shape, generator=torch.Generator().manual_seed(5))
+    network, batches = network.to(device), DeviceBatches(device, SIZE)
+
+    def generate(pictures: NDArray[np.float32]) -> bytes:
+        out = np.empty((len(pictures), 32, *pictures.shape[2:]), np.float32)
+        batches.fill(out, (pictures,), network.forward)
+        return out.tobytes()
+
+    rng = np.random.default_rng(0)
+    chunks = [rng.random((num, 3, 24, 24), np.float32) for num in (1, 3, 9, 2, 5, 1, 7, 6) * 4]
+    alone = [generate(chunk) for chunk in chunks]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(generate, chunks)) == alone

@@ -80,6 +80,14 @@ def test_choose_precision_auto_uses_half_within_tolerance(
     assert torch_device.choose_precision(_off_by(difference, num), "auto", CPU, *given) == expected
 
 
+def test_choose_precision_fp32_runs_nothing() -> None:
+    def run(dtype: torch.dtype) -> Tensor:
+        raise AssertionError(f"computed in {dtype}")
+
+    assert torch_device.choose_precision(run, "fp32", CPU) == torch.float32
+    assert torch_device.half_precision(torch.device("cuda")) == torch.float16
+
+
 def _twice_plus(a: Tensor, b: Tensor) -> Tensor:
     return a.float() * 2 + b
 
@@ -94,6 +102,15 @@ def test_device_feed_returns_batches_in_order(device: Device) -> None:
             parts = list(feed.run(fixed_batches((first, second), 4), _twice_plus))
         assert np.array_equal(np.concatenate(parts), first.astype(np.float32) * 2 + second)
     assert list(feed.run(iter(()), _twice_plus)) == []
+
+
+def test_open_device_sets_num_threads_of_resources() -> None:
+    before = torch.get_num_threads()
+    try:
+        assert torch_device.open_device(ComputeResources("cpu", num_threads=2)).type == "cpu"
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -145,6 +162,19 @@ def test_content_key_covers_content_shape_and_dtype() -> None:
     other_types: list[NDArray[Any]] = [array.view(np.int8), array.view(np.uint16)]
     others = [array[::-1], array.reshape(3, 4), array[:-1], *other_types]
     assert key not in {content_key(other) for other in others}
+
+
+def test_lru_cache_full_evicts_least_recently_used() -> None:
+    cache: LruCache[str] = LruCache(2)
+    cache.put(b"a", "A")
+    cache.put(b"b", "B")
+    assert cache.get(b"a") == "A"
+    cache.put(b"c", "C")
+    assert (cache.get(b"a"), cache.get(b"b"), cache.get(b"c")) == ("A", None, "C")
+    assert len(cache) == 2
+    none: LruCache[str] = LruCache(0)
+    none.put(b"a", "A")
+    assert none.get(b"a") is None
 
 
 def test_lru_cache_get_or_compute_computes_once() -> None:

@@ -211,3 +211,15 @@ def test_frame_rows_other_rates_keep_time() -> None:
         assert np.abs(rows / per_second - seconds).max() <= 0.5 / per_second
     assert num_job_samples(100, FrameSpan(Fraction(25), 0, 1, 2), 16_000) == 1280
     assert num_job_samples(5000, FrameSpan(Fraction(25), 0, 1, 2), 16_000) == 5000
+
+
+def test_features_slice_keeps_windows_with_fewer_rows() -> None:
+    heard = make_heard("hubert", FrameSpan(Fraction(30), 40, 60, 200), 400)
+    part = heard.slice(20, 24)
+    for variant in (Variant("hubert"), Variant("hubert", 16)):
+        assert np.array_equal(part.windows(variant), heard.windows(variant)[20:24])
+    assert len(part.rows) < len(heard.rows) / 2 and not np.shares_memory(part.rows, heard.rows)
+    assert not make_heard("hubert", FrameSpan(Fraction(25), 50, 2, 52), 0).windows(Variant("hubert")).any()
+    older = make_heard("hubert", FrameSpan(Fraction(25), 30, 1, 100), 200).windows(Variant("hubert", 16))
+    assert older.shape == (1, 32, 32, 32)
+    assert older[0, :, 0, 0].tolist() == list(range(2 * 22 + 1, 2 * 38 + 1))

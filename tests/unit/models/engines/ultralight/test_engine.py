@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from errors import ConfigError, WeightsError
+from media.yuv_frame import YuvFrame
+from models.avatar.avatar import Avatar
 from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, TensorTable
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, wanted_ids
@@ -26,6 +29,7 @@ from models.speech.level import measure_level
 from tests.conftest import REPO_ROOT
 from tests.random_weights.ultralight import random_network, save_generator, save_hubert, save_wenet
 from tests.unit.models.engines.brought import Brought
+from tests.unit.models.engines.paste.face_scene import crop, luma
 
 FP32 = UltralightOptions(precision="fp32")
 
@@ -36,6 +40,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "anna.pth"
     torch.save({"model": random_network().state_dict(), "epoch": 3}, path)
     return path
+
+
+def make_engine(checkpoint: Path, **options: Any) -> UltralightEngine:
+    files = Brought({"generator": checkpoint, "hubert": checkpoint})
+    return UltralightEngine(EngineSettings(files, {"precision": "fp32", **options}))
+
+
+def make_plan(source: list[int], audio_kind: AudioKind = "hubert") -> UltralightPlan:
+    span = FrameSpan(Fraction(25), 10, len(source), 100)
+    ids = wanted_ids(audio_kind, span, 1000)
+    width = 1024 if audio_kind == "hubert" else 16 * 512
+    rows = np.random.default_rng(1).normal(0, 0.5, (2000, width)).astype(np.float32)[ids]
+    heard = UltralightFeatures(audio_kind, frame_rows(audio_kind, span), ids, rows, np.ones(len(source), np.float32))
+    return UltralightPlan(10, np.array(source, np.int32), heard)
+
+
+def test_paste_rectangle_reaches_box_border(checkpoint: Path, avatar: Avatar, frames: list[YuvFrame]) -> None:
+    engine = make_engine(checkpoint, paste="rectangle")
+    patches = engine.face_generator(ComputeResources()).generate(crop(engine, avatar, make_plan([8]), frames))
+    changed = np.argwhere(luma(patches, [8], frames)[0] != frames[8].y)
+    box = inner_boxes(face_boxes(ibug_points(avatar.track.points[[8]])))[0]
+    assert np.abs(changed.min(0)[::-1] - box[:2]).max() < 2
+    assert np.abs(changed.max(0)[::-1] + 1 - box[2:]).max() < 2
 
 
 def test_face_boxes_of_mean_face_equal_published_crop() -> None:
@@ -144,15 +171,12 @@ def test_mismatch_of_wenet_sizes_or_generator_shapes(checkpoint: Path) -> None:
 
 
 def test_ultralight_plan_stores_each_row_once() -> None:
-    span = FrameSpan(Fraction(25), 10, 100, 100)
-    ids = wanted_ids("hubert", span, 1000)
-    rows, gate = np.zeros((len(ids), 1024), np.float32), np.ones(100, np.float32)
-    heard = UltralightFeatures("hubert", frame_rows("hubert", span), ids, rows, gate)
-    part = UltralightPlan(10, np.full(100, 3, np.int32), heard).slice(40, 72)
+    plan = make_plan([3] * 100)
+    part = plan.slice(40, 72)
     assert (part.first_frame, len(part)) == (50, 32)
     assert part.features.rows.nbytes < 450_000  # as windows it would be 4 MB
     with pytest.raises(ValueError, match="Expected sound for 2 frames"):
-        UltralightPlan(0, np.zeros(2, np.int32), heard)
+        UltralightPlan(0, np.zeros(2, np.int32), plan.features)
 
 
 @pytest.mark.needs_cuda

@@ -1,5 +1,7 @@
 """What is measured of a job: on an avatar made of arithmetic, block by block."""
 
+from __future__ import annotations
+
 import pickle
 from dataclasses import replace
 from typing import Any

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import re
@@ -152,6 +153,11 @@ def _cut(make: Make, share: float) -> Make:
     return _edit(make, lambda whole: whole[: int(len(whole) * share)])
 
 
+def _safetensors(num_data_bytes: int, **spans: tuple[int, int]) -> Make:
+    header = {name: {"dtype": "F32", "shape": [10], "data_offsets": span} for name, span in spans.items()}
+    return lambda path: raw_safetensors(path, json.dumps(header), num_data_bytes)
+
+
 def _onnx(path: Path, number: int, dims: list[int], data_type: int = TensorProto.FLOAT) -> None:
     """A network of which an initializer was changed."""
     model = onnx_model()
@@ -182,7 +188,7 @@ def _link_outside(path: Path) -> None:
     external_onnx(path, "w.bin")
 
 
-NUMBERS = torch.zeros(1000)
+NUMBERS, NESTED = torch.zeros(1000), {"model": {"model": {"model": {"model": state()}}}}
 REFUSED: dict[str, tuple[Make, str]] = {
     "a pickled module": (
         lambda path: torch_file(path, torch.nn.Linear(2, 2)),
@@ -197,6 +203,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
         lambda path: _edited_zip(path, torch.zeros(1 << 22), kind=zipfile.ZIP_DEFLATED),
         "stored as they are, found source/data.pkl, ",
     ),
+    "a cut zip": (_cut(torch_file, 0.7), "truncated or damaged"),
     "a cut old file": (_cut(lambda path: torch_file(path, is_zip=False), 0.7), "unexpected EOF"),
     "a claim in a zip": (lambda path: _edited_zip(path, NUMBERS, _claim), "torch cannot read it"),
     "a claim in an old file": (
@@ -206,6 +213,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "no state dict": (lambda path: torch_file(path, [torch.zeros(3)]), "expected a dict of tensors, found list"),
     "no tensors": (lambda path: torch_file(path, {"lr": 1, "G": {"a": state()}}), "found one of 'lr', 'G'"),
     "an empty dict": (lambda path: torch_file(path, {}), "expected"),
+    "wrapped four times": (lambda path: torch_file(path, NESTED), "found one of 'model'"),
     "twice with and without module.": (
         lambda path: torch_file(path, {**state(), **state(prefix="module.")}),
         "the same one with and without",
@@ -219,7 +227,11 @@ REFUSED: dict[str, tuple[Make, str]] = {
         lambda path: path.write_bytes((10**9).to_bytes(8, "little") + b"{" + bytes(100)),
         "header too large",
     ),
+    "a cut header": (_cut(safetensors_file, 0.1), "truncated or damaged"),
     "cut tensors": (_cut(safetensors_file, 0.9), "file not fully covered"),
+    "a wrong span": (_safetensors(44, w=(0, 44)), "truncated or damaged"),
+    "a shared span": (_safetensors(40, w=(0, 40), v=(0, 40)), "invalid offset"),
+    "a name twice": (lambda path: raw_safetensors(path, '{"w": 1, "w": 2}', 0), "invalid JSON"),
     "no JSON": (lambda path: raw_safetensors(path, '{"w": ' + "[" * 100_000, 0), "recursion limit"),
     "a cut network": (_cut(onnx_file, 0.5), "protobuf cannot read this one: Error parsing"),
     "32 MB of empty nodes that take 2 GB in memory": (  # 2**25 as a varint

@@ -1,10 +1,10 @@
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import ClassVar
 
@@ -46,6 +46,15 @@ def test_add_second_role_joins_variant(store: WeightsStore, tmp_path: Path) -> N
     weights = pickle.loads(pickle.dumps(store.for_engine("toy:gan")))
     assert (weights.path("generator"), weights.path("mixer")) == (store.path_of(gan), store.path_of(mixer))
     assert store.for_engine("toy").has("generator") and not store.for_engine("toy").has("mixer")
+
+
+def test_path_missing_role_names_add_command(store: WeightsStore) -> None:
+    with pytest.raises(WeightsError) as missing:
+        store.for_engine("toy:gan").path("generator")
+    assert str(missing.value) == (
+        "toy:gan has no generator (Toy generator). "
+        "Add it: lipwright models add FILE_OR_URL --engine toy --name gan --role generator"
+    )
 
 
 def test_add_file_of_known_role_changes_nothing(store: WeightsStore, tmp_path: Path) -> None:
@@ -191,23 +200,35 @@ def test_list_damaged_index_raises_weights_error(store: WeightsStore, tmp_path: 
             store.list()
 
 
-def _add(folder: Path, source: Path, is_ready: Barrier, name: str) -> None:
-    is_ready.wait(90)
-    for variant in (name, "both"):
-        WeightsStore(folder, ENGINES).add(source, name=variant)
-
-
-def test_add_from_two_processes_keeps_both(tmp_path: Path) -> None:
+def test_add_from_two_processes_keeps_both(tmp_path: Path, repo_root: Path) -> None:
     """Each adds a variant of its own and one that both add; the index holds all three."""
-    source, folder = weights_files.safetensors_file(tmp_path / "w.safetensors"), tmp_path / "weights"
-    fork = multiprocessing.get_context("fork")
-    is_ready = fork.Barrier(2)
-    runs = [fork.Process(target=_add, args=(folder, source, is_ready, name)) for name in ("one", "two")]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join(90)
-    assert [run.exitcode for run in runs] == [0, 0]
+    source = weights_files.safetensors_file(tmp_path / "w.safetensors")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from models.engines.weights.store import WeightsStore\n"
+        "from tests.unit.models.engines.weights.toy_engines import ENGINES\n"
+        "store = WeightsStore(Path(sys.argv[1]), ENGINES)\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "for name in (sys.argv[3], 'both'): store.add(Path(sys.argv[2]), name=name)\n"
+    )
+    folder = tmp_path / "weights"
+    command = [sys.executable, "-c", code, str(folder), str(source)]
+    runs = [
+        subprocess.Popen([*command, name], cwd=repo_root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name in ("one", "two")
+    ]
+    try:
+        for run in runs:
+            assert run.stdout is not None and run.stdout.readline() == "ready\n"
+        for run in runs:
+            assert run.stdin is not None
+            run.stdin.write("\n")
+            run.stdin.flush()
+        assert [run.wait(90) for run in runs] == [0, 0]
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate()
     store = WeightsStore(folder, ENGINES)
     assert [entry.name for entry in store.list()] == ["toy:both", "toy:one", "toy:two"]
     assert set(store.verify().values()) == {None}

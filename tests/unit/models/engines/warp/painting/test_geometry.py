@@ -1,9 +1,13 @@
 """Splines, seam, masks and colour match."""
 
+from __future__ import annotations
+
 import numpy as np
+import torch
 
 from models.engines.warp.painting.lip_coordinates import (
     cavity,
+    darken,
     inside_alpha,
     lip_axes,
     lip_coords,
@@ -12,7 +16,44 @@ from models.engines.warp.painting.lip_coordinates import (
     smooth_cut,
 )
 from models.engines.warp.painting.masks import LUMA_FLOOR, blur_matrices, border_window, draw_masks, match_colour
+from models.geometry import thin_plate
 from models.geometry.head_frame import mean_face
+
+
+def test_spline_fits_affine_map_exactly() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (3, 40, 2))
+    matrix, shift = rng.normal(size=(2, 2)), rng.normal(size=2)
+    weights = thin_plate.fit(np, points, points @ matrix + shift, [np.arange(40)])
+    at = rng.uniform(-0.5, 0.5, (50, 2)).astype(np.float32)
+    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), at)
+    assert found.shape == (3, 50, 2)
+    np.testing.assert_allclose(found, np.broadcast_to(at @ matrix + shift, found.shape), atol=2e-4)
+
+
+def test_spline_layer_uses_own_points_only() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (1, 30, 2))
+    values = np.zeros((1, 30, 1))
+    values[:, 20:] = 1.0
+    weights = thin_plate.fit(np, points, values, [np.arange(20), np.arange(20, 30)])
+    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), points[0].astype(np.float32))
+    np.testing.assert_allclose(found[0, :, 0], 0, atol=1e-3)
+    np.testing.assert_allclose(found[0, :, 1], 1, atol=1e-3)
+
+
+def test_spline_ignores_points_with_large_ridge() -> None:
+    rng = np.random.default_rng(0)
+    points, values = rng.uniform(-0.5, 0.5, (1, 30, 2)), np.zeros((1, 30, 1))
+    values[:, 20:] = 1.0
+    ridge = np.where(np.arange(30) < 20, thin_plate.RIDGE, 1.0)
+    weights = thin_plate.fit(np, points, values, [np.arange(30)], ridge[None])
+    theirs = thin_plate.fit(
+        torch, torch.from_numpy(points), torch.from_numpy(values), [np.arange(30)], torch.from_numpy(ridge[None])
+    )
+    np.testing.assert_allclose(theirs.numpy(), weights, rtol=1e-6, atol=1e-6)
+    found = thin_plate.evaluate(np, points.astype(np.float32), weights.astype(np.float32), points[0].astype(np.float32))
+    assert np.abs(found[0, :20]).max() < 0.05
 
 
 def _mouth(gap: float) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +74,18 @@ def test_lower_layer_weight_switches_between_lips() -> None:
     assert inside[30, 50] == inside[50, 50] == inside[40, 10] == 0
     closed = lip_coords(np, lip_axes(*_mouth(0.0)), pixels[None, None], pixels[None, :, None])
     assert inside_alpha(closed).max() == 0
+
+
+def test_lip_axes_are_round_between_landmarks() -> None:
+    x = np.linspace(20, 80, 11)
+    half_gap = 20 * np.array([0, 0.29, 0.6, 0.85, 1, 1, 1, 0.85, 0.6, 0.29, 0])
+    straight = np.interp(np.linspace(20, 80, 65), x, half_gap)
+    axes = lip_axes(*(np.stack([x, 40 + sign * half_gap], 1)[None] for sign in (-1, 1)))
+    below = axes.lips[0, 1]
+    assert np.abs(np.diff(below, 2)).max() < 0.5 * np.abs(np.diff(straight, 2)).max()
+    assert np.abs(below - straight).max() < 0.03 * 20, "it opens as far as its landmarks say"
+    np.testing.assert_allclose(below[[0, -1]], 0, atol=1e-5)
+    np.testing.assert_allclose(axes.lips[0, 0], -below, atol=1e-5)
 
 
 def test_smooth_cut_sloping_line_has_no_steps() -> None:
@@ -73,6 +126,21 @@ def test_lower_layer_weight_smaller_opening_hides_lower_teeth() -> None:
     assert (weight[35:42] == 0).all()
     assert (weight[44:46] == 1).all()
     assert dark.max() == 0
+
+
+def test_cavity_thin_jaw_gap_has_no_dots() -> None:
+    """A sloping gap of a pixel and a half between the jaws of a mouth that is open by twelve."""
+    x = np.linspace(20, 80, 11)
+    upper, lower = (np.stack([x, 40 + edge + 0.13 * (x - 50)], 1)[None] for edge in (-6, 6))
+    for lip in (upper, lower):
+        lip[:, [0, -1], 1] = 40 + 0.13 * (x[[0, -1]] - 50)
+    axes = lip_axes(upper, lower)
+    axes = part_jaws(axes, axes.lips[:, 1] - axes.lips[:, 0] - 1.5, np.array([0.5], np.float32))
+    columns, rows = np.arange(35, 66, dtype=np.float32), np.arange(25, 56, dtype=np.float32)
+    coords = lip_coords(np, axes, columns[None, None], rows[None, :, None])
+    shown = darken(np.full((1, 31, 31), 120.0), cavity(coords, np.array([60.0])), 150.0)[0].min(0)
+    assert shown.min() < 119  # there is a line ...
+    assert np.ptp(shown) < 12  # ... and it is even: single dark pixels stand out by 70 levels
 
 
 def test_draw_masks_are_soft_nested_and_inside_border() -> None:

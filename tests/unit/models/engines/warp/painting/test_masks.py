@@ -1,14 +1,30 @@
 """How pasted mouths are brought to the look of the frame."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from models.engines.warp.painting.masks import (
+    blur_matrices,
     draw_masks,
     hidden_share,
     masks_by_yaw,
+    sharpening,
     texture_positions,
 )
 from models.geometry.head_frame import mean_face
+
+
+def test_sharpening_own_lips_exceeds_exemplar() -> None:
+    own, other = sharpening(np.array([3, 5]), np.array([3, 4]))
+    assert own > other > 0
+
+
+def test_colour_match_blurs_have_no_denormals() -> None:
+    blurs = blur_matrices()
+    smallest = blurs[blurs > 0].min()
+    assert smallest**2 / 255 > np.finfo(np.float32).tiny
+
 
 MASKS = draw_masks(mean_face())
 
@@ -53,3 +69,8 @@ def test_hidden_share_is_high_only_on_far_side() -> None:
     assert (hidden[0] == 0).all()
     assert (hidden[1, :3] == 0).all() and (hidden[1, 3:] > 0.9).all()
     assert (hidden[2, 2:] == 0).all() and (hidden[2, :2] > 0.9).all()
+
+
+def test_hidden_share_grows_gradually() -> None:
+    hidden = hidden_share(texture_positions(mean_face()[[291, 13]]), np.arange(30, 70, 0.25))
+    assert np.abs(np.diff(hidden, axis=0)).max() < 0.15
