@@ -22,9 +22,9 @@ from models.engines.warp.painting.lip_coordinates import (
     LipCoords,
     lip_coords,
     look_up,
+    near_lips,
     place_in,
 )
-from models.engines.warp.painting.lips import near_lips
 from models.engines.warp.painting.planes import F32, Box, grid, within
 from models.geometry.arrays import Array
 from models.geometry.thin_plate import GRID

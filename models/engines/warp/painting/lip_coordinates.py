@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines.warp.painting.planes import F32
 from models.geometry.arrays import Array
 
 CORNER = 0.2  # mouth half-widths from the corner over which lips cover the opening
@@ -23,6 +24,7 @@ CAVITY = 0.04  # eye distances between the jaws from which the middle is fully d
 # Eye distances: a gap this wide shows nothing of the teeth, and one wider by `PARTED` shows them completely.
 TOUCHING, PARTED = 0.018, 0.034
 _SAMPLES = 65  # of each lip line between the mouth corners
+_ROUNDING = 1.0  # pixels around the lips in which they may be after rounding
 _BEND = 4  # samples: half the distance between landmarks; smooths the corners of the polyline
 
 
@@ -258,3 +260,24 @@ def behind_lip(coords: LipCoords, shrink: float) -> tuple[Array, Array]:
     above = ((lower - y - shift - rim) / feather + 0.25).clip(0, 1)
     beside = ((1 - abs(x)) * half_width / feather).clip(0, 1)
     return shift, above * beside * ((lower - upper) / feather).clip(0, 1)
+
+
+def near_lips(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of a box that contain the rectangle between the corners and around the lips.
+
+    The arguments but the (h, w) `shape` of the box are those of one mouth in `LipAxes`, its centre relative to the box.
+    """
+    (middle_x, middle_y), (cosine, sine) = centre.tolist(), along.tolist()
+    reach = max(RIM * half_width, 1.0) + _ROUNDING
+    top, bottom = float(lines[0].min()) - reach, float(lines[1].max()) + reach
+    corners = [(x, y) for x in (-half_width, half_width) for y in (top, bottom)]
+    rows = [middle_y + x * sine + y * cosine for x, y in corners]
+    columns = [middle_x + x * cosine - y * sine for x, y in corners]
+    return _even(rows, shape[0]), _even(columns, shape[1])
+
+
+def _even(places: list[float], length: int) -> slice:
+    """Return the pixels of a side of that even length that contain all places: at least two, with even edges."""
+    first = min(max(int(min(places)), 0), length - 1)
+    stop = min(max(int(max(places)) + 2, first + 1), length)
+    return slice(first & ~1, (stop + 1) & ~1)

@@ -18,6 +18,7 @@ from models.engines.warp.painting.lip_coordinates import (
     RIM,
     TOUCHING,
     LipAxes,
+    near_lips,
 )
 from models.engines.warp.painting.plane_kernels import Real, across, down_to, inline, kernel
 from models.engines.warp.painting.planes import F32, PAD, Box
@@ -29,7 +30,6 @@ _CUT, _CAVITY, _TOUCHING, _RIM = (np.float32(value) for value in (CUT, CAVITY, T
 _PER_PARTED = np.float32(1 / PARTED)
 _PAD = np.float32(PAD - 0.5)  # as in `plane_kernels`
 _U1 = np.uint64(1)
-_MARGIN = 1.0  # pixels around the lips, for rounding
 
 
 class Lips(NamedTuple):
@@ -81,27 +81,6 @@ class Lips(NamedTuple):
             layers, cell, left, top, self.along, self.share, self.near[0].start, self.near[1].start, self.beyond, place
         )
         return place
-
-
-def near_lips(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return the rows and columns of a box that contain the rectangle between the corners and around the lips.
-
-    The arguments but the (h, w) `shape` of the box are those of one mouth in `LipAxes`, its centre relative to the box.
-    """
-    (middle_x, middle_y), (cosine, sine) = centre.tolist(), along.tolist()
-    reach = max(RIM * half_width, 1.0) + _MARGIN
-    top, bottom = float(lines[0].min()) - reach, float(lines[1].max()) + reach
-    corners = [(x, y) for x in (-half_width, half_width) for y in (top, bottom)]
-    rows = [middle_y + x * sine + y * cosine for x, y in corners]
-    columns = [middle_x + x * cosine - y * sine for x, y in corners]
-    return _even(rows, shape[0]), _even(columns, shape[1])
-
-
-def _even(places: list[float], length: int) -> slice:
-    """Return the pixels of a side of that even length that contain all places: at least two, with even edges."""
-    first = min(max(int(min(places)), 0), length - 1)
-    stop = min(max(int(max(places)) + 2, first + 1), length)
-    return slice(first & ~1, (stop + 1) & ~1)
 
 
 @inline

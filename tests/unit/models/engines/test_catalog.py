@@ -179,4 +179,5 @@ def test_engines_and_store_import_no_network_library() -> None:
     }
     assert not _imported(f"{_ENGINES}.dinet.engine") & {"librosa"}
 
+    assert not _imported(f"{_ENGINES}.warp.engine") & {"numba"}
     assert not _imported(f"{_ENGINES}.weights.store") & {"torch", "onnxruntime", "onnx", "cv2", "scipy"}
