@@ -9,9 +9,9 @@ from datetime import timedelta
 
 from config import JobConfig
 from errors import CancelledJobError, LipwrightError
-from jobs.job_trace import record_end
 from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.record import JobStatus
+from jobs.progress import record_end
 from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds

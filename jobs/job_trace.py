@@ -9,7 +9,6 @@ import hashlib
 
 from jobs.model.base import utc_now
 from jobs.model.record import JobStatus, JobSummary
-from telemetry import metrics
 from telemetry.log_context import CallContext, current_trace
 from telemetry.trace_context import TraceContext
 from telemetry.tracing import is_exporting, record_span, trace_of_id
@@ -34,11 +33,8 @@ def record_queueing(job: JobSummary) -> None:
         record_span("queue", trace, job.created_at, utc_now(), {"job": job.id})
 
 
-def record_end(job: JobSummary) -> None:
-    """Count a finished job, and record its span, from its acceptance on."""
-    metrics.FINISHED_JOBS.add(1, job.status.value, "none" if job.error is None else job.error.code)
-    if job.started_at is not None and job.finished_at is not None and job.reviewed_at is None:
-        metrics.JOB_RUN.observe(max(0.0, (job.finished_at - job.started_at).total_seconds()), job.status.value)
+def record_job(job: JobSummary) -> None:
+    """Record the span of a finished job, from its acceptance on."""
     error = {"error.type": job.error.code, "error.message": job.error.message} if job.error is not None else {}
     failed = error if job.status is JobStatus.FAILED else {}
     about = {"job": job.id, "status": job.status.value, "engine": job.engine, **failed}

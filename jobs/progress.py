@@ -1,12 +1,14 @@
-"""The stage and the progress of a running job, in its row."""
+"""The stage and the progress of a running job, in its row, and its end, in metrics and its trace."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from jobs.model.record import JobRecord, JobStage
+from jobs.job_trace import record_job
+from jobs.model.record import JobRecord, JobStage, JobSummary
 from jobs.speaking import SPOKEN_SHARE
 from storage.job_table import JobTable
+from telemetry import metrics
 
 BEGIN: Final = {
     JobStage.PREPARING_AUDIO: 0.0,
@@ -53,3 +55,11 @@ class JobProgress:
         if isinstance(progress := fields.get("progress"), float):
             fields["progress"] = self._spoken_share + (1 - self._spoken_share) * progress
         await self._table.run_in_thread(self._table.update_job, self._job_id, **fields)
+
+
+def record_end(job: JobSummary) -> None:
+    """Count a finished job, and record its span."""
+    metrics.FINISHED_JOBS.add(1, job.status.value, "none" if job.error is None else job.error.code)
+    if job.started_at is not None and job.finished_at is not None and job.reviewed_at is None:
+        metrics.JOB_RUN.observe(max(0.0, (job.finished_at - job.started_at).total_seconds()), job.status.value)
+    record_job(job)

@@ -17,10 +17,11 @@ from errors import (
     StorageFullError,
     UnavailableError,
 )
-from jobs.job_trace import context_of, record_end, record_queueing
+from jobs.job_trace import context_of, record_queueing
 from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.compute import metered
 from jobs.model.record import JobRecord, JobStage, JobStatus, JobSummary
+from jobs.progress import record_end
 from jobs.retry import retry
 from jobs.run import JobRun
 from jobs.services import JobServices
