@@ -8,7 +8,7 @@ from media.yuv_frame import YuvFrame
 from models.avatar.blinks import blinks
 from models.avatar.eye_white import eye_white, measure_eye_white
 from models.avatar.eyelids import Eyelids, EyeState
-from models.geometry.head_frame import EYES
+from models.geometry.head_frame import EYES, LID_CREASES
 from models.speech.prosody import Prosody
 from tests.unit.models.avatar.frames import with_spots
 from tests.unit.models.still import Still
@@ -46,6 +46,16 @@ def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
     assert opened.min() < 40  # the pupil
     assert closed.min() > 85
     assert np.abs(np.diff(closed.astype(int), axis=1)).max() < 0.4 * np.abs(np.diff(opened.astype(int), axis=1)).max()
+
+
+@pytest.mark.parametrize("eye", [0, 1])
+def test_eyelids_closed_keep_the_crease_in_place(still: Still, eye: int) -> None:
+    line = np.rint(still.track.points[0, LID_CREASES[eye][2:-2], :2]).astype(np.int32)
+    crease = cv2.polylines(np.zeros_like(still.planes.y), [line], False, 50, thickness=2)  # lashes are darker
+    marked = still.planes._replace(y=cv2.subtract(still.planes.y, crease))
+    x, y = line[len(line) // 2]
+    darker = [_drawn(still, EyeState(1.0), planes).y[y - 1 : y + 3, x].astype(int) for planes in (still.planes, marked)]
+    assert (darker[0] - darker[1]).max() > 25
 
 
 def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
