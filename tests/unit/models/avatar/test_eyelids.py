@@ -52,7 +52,7 @@ def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
 def test_eyelids_closed_keep_the_crease_in_place(still: Still, eye: int) -> None:
     line = np.rint(still.track.points[0, LID_CREASES[eye][2:-2], :2]).astype(np.int32)
     crease = cv2.polylines(np.zeros_like(still.planes.y), [line], False, 50, thickness=2)  # lashes are darker
-    marked = still.planes._replace(y=cv2.subtract(still.planes.y, crease))
+    marked = still.planes._replace(y=np.asarray(cv2.subtract(still.planes.y, crease), np.uint8))
     x, y = line[len(line) // 2]
     darker = [_drawn(still, EyeState(1.0), planes).y[y - 1 : y + 3, x].astype(int) for planes in (still.planes, marked)]
     assert (darker[0] - darker[1]).max() > 25
