@@ -67,7 +67,7 @@ def make_app(
     for router in (
         *v1_routers(service, files, config, speech),
         SignInRoutes(keys).router(),
-        TokenRoutes(service, keys).router(),
+        TokenRoutes(service, keys, speech).router(),
     ):
         app.include_router(router, dependencies=API_KEY, responses=responses)
     app.include_router(

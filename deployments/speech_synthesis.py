@@ -55,6 +55,10 @@ class SpeechSynthesis(StageReplica):
         """Return the names of all available voices; see `TtsService.voices`."""
         return await self._tts.voices()
 
+    async def check_voice(self, voice: str) -> None:
+        """Raise OptionError if the voice cannot exist; see `TtsService.check_voice`."""
+        await self._tts.check_voice(voice)
+
     @stage_method
     async def speak(self, text: str, voice: str | None, owner: str | None, folder: str) -> SpokenCue:
         return await self._speaker.speak(text, voice, owner, folder)

@@ -27,14 +27,22 @@ def read_closures(path: Path) -> Closures:
         while len(head := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", head)
             if name == b"phon":
-                if size > _MAX_BYTES:
-                    return ()
-                try:
-                    phones = _PHONES.validate_json(file.read(size))
-                except ValidationError:
-                    return ()
-                found = [times for phone, *times in phones if phone.startswith(_BILABIAL)]
-                ends = ((start, min(end, start + MAX_CLOSURE_SECONDS)) for start, end in found)
-                return tuple(sorted((round(start, 3), round(end, 3)) for start, end in ends))
+                return () if size > _MAX_BYTES else parse_closures(file.read(size))
             file.seek(size + size % 2, 1)
     return ()
+
+
+def parse_closures(phones: bytes) -> Closures:
+    """Return the closures that the content of a chunk `phon` tells; none if it is malformed."""
+    try:
+        known = _PHONES.validate_json(phones)
+    except ValidationError:
+        return ()
+    found = [times for phone, *times in known if phone.startswith(_BILABIAL)]
+    ends = ((start, min(end, start + MAX_CLOSURE_SECONDS)) for start, end in found)
+    return tuple(sorted((round(start, 3), round(end, 3)) for start, end in ends))
+
+
+def closures_between(closures: Closures, start: float, stop: float) -> Closures:
+    """Return the closures that begin in [start, stop), in seconds from `start`."""
+    return tuple((first - start, last - start) for first, last in closures if start <= first < stop)

@@ -151,7 +151,7 @@ class LiveRenderer:
         with ExitStack() as files:
             avatar, path = self._fetch(request, files)
             shown = self._shown_frames(avatar, request)
-            avatar = avatar.speaking(request.expressiveness, shown)
+            avatar = avatar.speaking(request.expressiveness, shown, request.window.closures)
             plan, state = self._plan(avatar, request, avatar.rows(shown))
             of_session = request.session_id, request.avatar.source.key, *_files_of(request.background)
             readers = self._readers.take(of_session, lambda: self._open(path, avatar, request))

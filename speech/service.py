@@ -31,6 +31,9 @@ class TextToSpeech(Protocol):
         """Return the names of all available voices but cloned ones, the default first; none without a backend."""
         ...
 
+    async def check_voice(self, voice: str) -> None:
+        """Raise OptionError if there is no backend, or the voice is known not to exist."""
+
     def synthesize(self, text: str, voice: str | None, owner: str | None, purpose: Purpose) -> AsyncGenerator[bytes]:
         """Yield the chunks of an audio file; see `TtsService.synthesize`."""
         ...

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from errors import CapacityError
 from media.live.audio import Downsampler, InputResampler
 from media.live.mp4_boxes import AUDIO_RATE
+from media.phones import Closures
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream, SpeechWindow
 
 _RATIO: Final = 3  # 48 kHz of the output to 16 kHz of the speech model
@@ -56,6 +57,7 @@ class AudioTimeline:
         self._stream, self._thinned = SpeechStream(), Downsampler()
         self._waiting: deque[NDArray[np.int16]] = deque()
         self._num_waiting = self._num_received = 0
+        self._closures: list[tuple[int, int]] = []  # from one received sample to another; not sent yet
         self._is_whole = True  # the current utterance is complete
         self._is_speaking = False
         self._placed = np.zeros(0, np.int16)  # scheduled, not sent yet
@@ -108,8 +110,10 @@ class AudioTimeline:
         """Return whether `seconds` more audio fits into the buffer."""
         return seconds * AUDIO_RATE + self._num_waiting <= self._max_waiting
 
-    def push(self, samples: NDArray[np.int16], sample_rate: int | None = None) -> None:
+    def push(self, samples: NDArray[np.int16], sample_rate: int | None = None, closures: Closures = ()) -> None:
         """Add (N,) int16 samples, at the rate of the session unless `sample_rate` is given.
+
+        `closures` are when lips close in them, in seconds from the first sample.
 
         Raises:
             CapacityError: The buffer is full.
@@ -123,6 +127,8 @@ class AudioTimeline:
         if rate != self._intake_rate:
             self._add(self._intake.end())
             self._new_intake(rate)
+        at = [self._num_received + round(seconds * AUDIO_RATE) for times in closures for seconds in times]
+        self._closures += zip(at[::2], at[1::2], strict=True)
         self._add(self._intake.push(samples))
 
     def end(self) -> None:
@@ -138,6 +144,7 @@ class AudioTimeline:
         was_speaking = self.is_speaking
         self._num_received -= self._num_waiting + len(self._placed[_FADE_SAMPLES:])
         self._waiting.clear()
+        self._closures.clear()
         self._num_waiting, self._is_whole, self._is_speaking, self._was_speaking = 0, True, False, False
         self._new_intake(self._rate)
         fading = self._placed[:_FADE_SAMPLES]
@@ -222,6 +229,7 @@ class AudioTimeline:
         """Schedule buffered audio up to a sample of the stream."""
         wanted = min(until - self._left - len(self._placed), self._num_waiting // _RATIO * _RATIO)
         pieces: list[NDArray[np.int16]] = []
+        self._place_closures(wanted)
         self._num_waiting -= max(0, wanted)
         while wanted > 0:
             piece = self._waiting.popleft()
@@ -231,6 +239,16 @@ class AudioTimeline:
             wanted -= len(pieces[-1])
         if pieces:
             self._append(np.concatenate(pieces))
+
+    def _place_closures(self, num: int) -> None:
+        """Add the closures that begin in the next `num` samples to the stream."""
+        first = self._num_received - self._num_waiting
+        later = self._left + len(self._placed) - first  # than among the received samples
+        sent = first - len(self._placed)
+        self._closures = [closure for closure in self._closures if closure[0] >= sent]
+        now = (closure for closure in self._closures if first <= closure[0] < first + num)
+        placed = tuple(((start + later) / AUDIO_RATE, (end + later) / AUDIO_RATE) for start, end in now)
+        self._stream.add_closures(placed)
 
     def _append(self, piece: NDArray[np.int16]) -> None:
         self._placed = np.concatenate([self._placed, piece])

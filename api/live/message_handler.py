@@ -39,6 +39,7 @@ from errors import CapacityError, ForbiddenError, LipwrightError, NotFoundError,
 from jobs.model.avatar_settings import StillSettings
 from jobs.model.browser_token import TokenGrant
 from media.live.mp4_boxes import AUDIO_RATE
+from media.phones import Closures
 from media.subtitles.actions import ActedText, read_actions
 
 _POLL_S: Final = 0.05
@@ -226,14 +227,14 @@ class MessageHandler:
         if len(samples):
             self._speech.push(samples)
 
-    async def _push_synthesized(self, samples: NDArray[np.int16], sample_rate: int) -> None:
+    async def _push_synthesized(self, samples: NDArray[np.int16], sample_rate: int, closures: Closures) -> None:
         while True:
             if self._speech.has_room(len(samples) / sample_rate):
                 break
             await asyncio.sleep(_POLL_S)
         self._clock.spoke()
         self.event_id = self._tts.event_id or self.event_id
-        self._speech.push(samples, sample_rate)
+        self._speech.push(samples, sample_rate, closures)
 
     async def _report_error(self, message: SpeakText | Action, error: LipwrightError) -> None:
         await self._connection.send_text(event("error", code=error.code, message=str(error), event_id=message.event_id))

@@ -16,6 +16,7 @@ from api.live.spoken_actions import SpokenActions
 from api.live.tasks import cancel_all
 from api.live.wav_stream import WavStream
 from errors import LipwrightError, OptionError
+from media.phones import Closures, closures_between
 from media.subtitles.actions import ActedText
 from telemetry.tracing import span
 
@@ -24,8 +25,8 @@ _PIECE_SECONDS: Final = 1.0
 
 Synthesize = Callable[[str, str | None], AsyncGenerator[bytes]]
 """Yields the chunks of a WAV file with a text, spoken by the named voice or the default one."""
-Push = Callable[[NDArray[np.int16], int], Awaitable[None]]
-"""Receives samples and their rate; waits while the buffer is full."""
+Push = Callable[[NDArray[np.int16], int, Closures], Awaitable[None]]
+"""Receives samples, their rate, and closures of the lips, in seconds from the first sample; waits for a full buffer."""
 
 PlaceActions = Callable[[SpeakText, ActedText], Callable[[list[float]], None]]
 """Called when the speech of a text begins; what it returns is called with the times of its actions, again and again."""
@@ -90,7 +91,7 @@ class TtsQueue:
         self._on_end()
 
     async def _speak(self, message: SpeakText, text: ActedText) -> None:
-        wav = WavStream()
+        wav, num_pushed = WavStream(), 0
         place, actions = self._place_actions(message, text), SpokenActions(text) if text.actions else None
         async with aclosing(self._synthesize(text.text, message.voice)) as pieces:
             async for piece in pieces:
@@ -99,7 +100,10 @@ class TtsQueue:
                     actions.push(samples, wav.sample_rate)
                 size = round(_PIECE_SECONDS * wav.sample_rate) or 1
                 for start in range(0, len(samples), size):
-                    await self._push(samples[start : start + size], wav.sample_rate)
+                    sound, seconds = samples[start : start + size], num_pushed / wav.sample_rate
+                    num_pushed += len(sound)
+                    closures = closures_between(wav.closures, seconds, num_pushed / wav.sample_rate)
+                    await self._push(sound, wav.sample_rate, closures)
                     if actions is not None and actions.is_due:
                         place(actions.seconds(is_whole=False))
         if actions is not None:

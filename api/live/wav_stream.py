@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import VoiceError
+from media.phones import Closures, parse_closures
 
 _MAX_HEAD_BYTES: Final = 1 << 20  # with the phones of a text, see `media.phones`
 _PCM, _EXTENSIBLE = 1, 0xFFFE
@@ -21,10 +22,12 @@ class WavStream:
 
     Attributes:
         sample_rate: In Hz; 0 until the header is parsed.
+        closures: When lips close, in seconds of the file, if the voice tells it before the samples; see `media.phones`.
     """
 
     def __init__(self) -> None:
         self.sample_rate = 0
+        self.closures: Closures = ()
         self._num_channels = 1
         self._held = b""
         self._is_sound = False
@@ -56,6 +59,8 @@ class WavStream:
                 return True
             if name == b"fmt " and len(self._held) >= place + 24:
                 self._read_format(place + 8)
+            if name == b"phon" and len(self._held) >= place + 8 + size:
+                self.closures = parse_closures(self._held[place + 8 : place + 8 + size])
             place += 8 + size + size % 2
         if len(self._held) > _MAX_HEAD_BYTES or (len(self._held) >= 12 and self._held[:4] != b"RIFF"):
             raise VoiceError("The voice did not return a WAV file.")

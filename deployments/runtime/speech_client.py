@@ -32,15 +32,11 @@ class SpeechClient:
         self._timeout_s = _START_S + settings.max_wait_s + settings.timeout_s
 
     async def voices(self) -> list[str]:
-        response: Any = self._handle.voices.remote()
-        try:
-            async with asyncio.timeout(_LIST_S):
-                voices: list[str] = await response
-                return voices
-        except Exception as error:
-            raise _translate(error, _LIST_S) from None
-        finally:
-            response.cancel()
+        voices: list[str] = await _answer(self._handle.voices.remote())
+        return voices
+
+    async def check_voice(self, voice: str) -> None:
+        await _answer(self._handle.check_voice.remote(voice))
 
     async def synthesize(
         self, text: str, voice: str | None, owner: str | None, purpose: Purpose
@@ -58,6 +54,16 @@ class SpeechClient:
             raise _translate(error, self._timeout_s) from None
         finally:
             response.cancel()
+
+
+async def _answer(response: Any) -> Any:
+    try:
+        async with asyncio.timeout(_LIST_S):
+            return await response
+    except Exception as error:
+        raise _translate(error, _LIST_S) from None
+    finally:
+        response.cancel()
 
 
 def _translate(error: Exception, timeout_s: float) -> BaseException:

@@ -6,14 +6,17 @@ which `SpeechFeatures.extract_window` can process in any process.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, inf
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from media.audio import SPEECH_SAMPLE_RATE
+from media.phones import Closures
+from models.mouth.closures import closures_near
 from models.speech.level import ROWS_PER_SECOND, RunningLevel, SpeechLevel
 
 LOOK_AHEAD_SECONDS: Final = 0.24
@@ -42,6 +45,7 @@ class SpeechWindow:
         level: Running level of the voice, for these N samples.
         open_share: (R,) float32 factor of the mouth opening in each row of the window: normally 1, and 0 after an
             interruption until the next speech starts.
+        closures: When the lips are known to close, in seconds of the stream.
     """
 
     start_seconds: float
@@ -50,6 +54,7 @@ class SpeechWindow:
     samples: NDArray[np.int16]
     level: SpeechLevel
     open_share: NDArray[np.float32]
+    closures: Closures = ()
 
     @property
     def is_silent(self) -> bool:
@@ -72,6 +77,7 @@ class SpeechStream:
         self._level = RunningLevel()
         self._held = np.zeros(0, np.int16)  # the last seconds
         self._first = 0  # number of its first sample
+        self._closures: Closures = ()
         self._shut_row: int | None = None
         self._open_row: int | None = None
         self._begin_row: int | None = None
@@ -86,9 +92,14 @@ class SpeechStream:
         self._level.add(samples)
         self._held = np.concatenate([self._held, samples])
 
+    def add_closures(self, closures: Closures) -> None:
+        """Append closures of the lips, in seconds of the stream, in order."""
+        self._closures += closures
+
     def forget_after(self, num_samples: int) -> None:
         """Discard everything after the first `num_samples` samples: it will not be spoken."""
         self._held = self._held[: max(0, num_samples - self._first)]
+        self._closures = self._closures[: bisect_left(self._closures, (num_samples / SPEECH_SAMPLE_RATE,))]
 
     def shut(self, seconds: float) -> None:
         """Close the mouth from this time until `begin` is called, even in the middle of a word."""
@@ -121,7 +132,9 @@ class SpeechStream:
         samples = np.pad(samples, (0, stop - first_row * _ROW_SAMPLES - len(samples)))
         level = self._level.level(len(samples))
         share = self._open_share(first_row, level.num_rows)
-        return SpeechWindow(start_seconds, stop_seconds, first_row, samples, level, share)
+        self._closures = closures_near(self._closures, start_seconds, inf)
+        closures = closures_near(self._closures, start_seconds, stop_seconds)
+        return SpeechWindow(start_seconds, stop_seconds, first_row, samples, level, share, closures)
 
     def _open_share(self, first_row: int, num_rows: int) -> NDArray[np.float32]:
         rows = first_row + np.arange(num_rows)

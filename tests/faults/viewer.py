@@ -16,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.faults.load import Pair
 from tests.faults.service_process import ServiceProcess
+from tests.live_playback import report_playback
 from tests.waiting import wait_until
 
 START_S = 240.0
@@ -46,7 +47,7 @@ class Viewer:
                     self.arrivals.append(time.monotonic())
                     if self.shows:
                         self.shown_seconds = said["start_seconds"]
-                        self.send("session.playback", position_seconds=said["start_seconds"])
+                        report_playback(self._socket, said)
         except ConnectionClosed as closed:
             self.close_code = closed.rcvd.code if closed.rcvd is not None else 1006
 

@@ -22,6 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from lipwright_client import BusyError, Lipwright
 from tests.browser import Visitor, chromium
+from tests.live_playback import report_playback
 
 START_S = 180.0
 
@@ -61,7 +62,7 @@ class Viewer:
             said = json.loads(message)
             self.events.append(said)
             if said["type"] == "session.fragment":
-                self.send("session.playback", position_seconds=said["start_seconds"])
+                report_playback(self.socket, said)
             num -= said["type"] == kind
             if num == 0:
                 return dict(said)

@@ -130,6 +130,7 @@ def test_synthesize_with_a_text_that_is_too_long_is_refused(voices: Voices) -> N
     with pytest.raises(OptionError, match="at most 4096 characters"):
         run(_ignored(voices.spoken("x" * 4097)))
     assert asyncio.run(voices.client.voices()) == ["alloy"]
+    asyncio.run(voices.client.check_voice("alloy"))
 
 
 async def _ignored(work: Coroutine[Any, Any, bytes]) -> None:

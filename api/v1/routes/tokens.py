@@ -15,6 +15,7 @@ from api.routing import Routes, route
 from errors import StateError
 from jobs.model.browser_token import TokenRequest
 from jobs.ports import JobService
+from speech.service import TextToSpeech
 from storage.key_ring import KeyRing
 
 
@@ -28,8 +29,8 @@ class TokenView(BaseModel):
 class TokenRoutes(Routes, prefix="/v1/tokens", tags=["live"]):
     """Handler of /v1/tokens."""
 
-    def __init__(self, service: JobService, keys: KeyRing) -> None:
-        self._service, self._keys = service, keys
+    def __init__(self, service: JobService, keys: KeyRing, speech: TextToSpeech) -> None:
+        self._service, self._keys, self._speech = service, keys, speech
 
     @route(
         "",
@@ -48,6 +49,8 @@ class TokenRoutes(Routes, prefix="/v1/tokens", tags=["live"]):
         wanted = await receive_json(request, TokenRequest)
         owner = caller_of(request).owner
         await self._service.get_avatar(wanted.avatar_id, owner)
+        if wanted.voice is not None:
+            await self._speech.check_voice(wanted.voice)
         key = next((key for key in self._keys.list() if key.id == owner), None)
         if key is None:
             raise StateError("Tokens are signed with an API key. Create one with `lipwright keys add NAME`.")

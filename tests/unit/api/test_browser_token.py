@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from config import AccessConfig, LiveConfig
+from config import AccessConfig, LiveConfig, TtsConfig
 from jobs.model.avatar_settings import AvatarSettings
 from storage.file_keys import avatar_picture_key
 from storage.local.api_keys import FileKeyRing
@@ -109,11 +109,19 @@ def test_token_opens_a_session_of_its_avatar(site: Site) -> None:
         ({"max_sessions": 0}, 422, "max_sessions: must be greater than or equal to 1"),
         ({"actions": ["push"]}, 422, "actions.0"),
         ({"seconds": 9}, 422, "seconds: unknown field"),
+        ({"voice": "heart"}, 422, "this service has no voice"),
     ],
 )
 def test_post_tokens_invalid_fields_is_refused(site: Site, fields: dict[str, Any], status: int, detail: str) -> None:
     answer = site.http.post("/v1/tokens", json={"avatar_id": site.avatar_id, "origin": SITE, **fields})
     assert (answer.status_code, detail in answer.json()["detail"]) == (status, True), answer.text
+
+
+def test_post_tokens_unknown_voice_is_refused(tmp_path: Path) -> None:
+    with site_with_avatar(tmp_path, tts=TtsConfig()) as site:
+        assert site.token(voice="heart")
+        answer = site.http.post("/v1/tokens", json={"avatar_id": site.avatar_id, "origin": SITE, "voice": "nobody"})
+    assert (answer.status_code, "voice: 'nobody' is not installed" in answer.json()["detail"]) == (422, True)
 
 
 def test_post_tokens_without_api_keys_gets_409(http: httpx.Client, service: MemoryService) -> None:

@@ -159,6 +159,30 @@ def test_interrupt_shuts_the_mouth_one_frame_later() -> None:
     assert not shares[1:].any(), shares
 
 
+def test_interrupt_drops_closures_that_were_not_sent() -> None:
+    played = Played()
+    played.line.push(voice(2), closures=((0.1, 0.2), (0.45, 0.5), (1.4, 1.5)))
+    played.go(3)
+    assert played.last is not None
+    assert played.last.window.closures == ((0.1, 0.2), (0.45, 0.5))
+    played.line.interrupt()
+    played.line.push(voice(2), closures=((0.1, 0.2),))
+    played.go(1)
+    assert np.ravel(played.last.window.closures) == pytest.approx([0.1, 0.2, 0.47, 0.57]), "after the fading voice"
+
+
+def test_rollback_chunk_moves_its_closures_with_the_speech() -> None:
+    played = Played()
+    played.line.push(voice(2), closures=((0.15, 0.2), (0.3, 0.4)))
+    played.go(2)
+    assert played.last is not None
+    played.line.rollback_chunk(played.last)
+    assert played.line.chunk(2 * NUM, NUM, 3 * STEP).window.closures == ()
+    played.line.resume()
+    audio = played.line.chunk(3 * NUM, NUM, 4 * STEP)
+    assert np.ravel(audio.window.closures) == pytest.approx([0.39, 0.44, 0.54, 0.64])
+
+
 def test_push_beyond_max_buffered_seconds_is_refused() -> None:
     played = Played(max_buffered_seconds=2)
     played.line.push(voice(1.5))
@@ -305,6 +329,12 @@ def wav(seconds: float, num_channels: int = 1, width: int = 2) -> bytes:
     return target.getvalue()
 
 
+def with_phones(sound: bytes, phones: list[tuple[str, float, float]]) -> bytes:
+    """A WAV file with its phones, as our voices write them."""
+    told = json.dumps(phones).encode().ljust(9000)
+    return sound[:36] + struct.pack("<4sI", b"phon", len(told)) + told + sound[36:]
+
+
 class Beep:
     """A voice: the same sound for each text, by default a second of it, in small pieces."""
 
@@ -400,10 +430,9 @@ async def test_what_cannot_be_read_is_told(voice: Beep | None, message: str, cod
 
 @pytest.mark.parametrize("size", [1, 7, 44, 100_000])
 def test_a_wav_file_is_read_in_any_pieces(size: int) -> None:
-    data, stream = wav(0.2, num_channels=2), WavStream()
-    data = data[:36] + struct.pack("<4sI", b"phon", 9000) + b" " * 9000 + data[36:]
+    stream, data = WavStream(), with_phones(wav(0.2, num_channels=2), [("m", 0.05, 0.12), ("a", 0.12, 0.2)])
     found = np.concatenate([stream.push(data[start : start + size]) for start in range(0, len(data), size)])
-    assert stream.sample_rate == VOICE_RATE
+    assert (stream.sample_rate, stream.closures) == (VOICE_RATE, ((0.05, 0.12),))
     assert np.array_equal(found, np.frombuffer(wav(0.2)[44:], "<i2"))
 
 
@@ -411,6 +440,30 @@ def test_a_wav_file_is_read_in_any_pieces(size: int) -> None:
 def test_what_is_no_such_wav_is_refused(data: bytes) -> None:
     with pytest.raises(VoiceError):
         WavStream().push(data)
+
+
+async def test_closures_of_texts_are_where_they_are_heard() -> None:
+    """The voice is silent while lips close, and only then."""
+    phones = [("b", at, at + 0.08) for at in (0.2, 0.97, 2.5)]
+    sound = np.full(3 * VOICE_RATE, 6000, "<i2")
+    for _, start, end in phones:
+        sound[round(start * VOICE_RATE) : round(end * VOICE_RATE)] = 0
+    talk = Talk(LiveConfig(max_speed=4.0), voice=Beep(with_phones(wav(3.0)[:44] + sound.tobytes(), phones)))
+    async with talk.session() as session:
+        for num in (1, 2):
+            for _ in range(2):
+                await session.take_text(text("Bob."))
+            await talk.until(lambda num=num: len(talk.line.of("agent.speak_ended")) == num)  # type: ignore[misc]
+    found = set()
+    for request in talk.service.requests:
+        window = request.window
+        for closure in window.closures:
+            at, end = (round((each - window.first_row / 50) * 16000) for each in closure)
+            found.add(tuple(round(each, 2) for each in closure))
+            if end + 100 < len(window.samples):
+                assert np.abs(window.samples[at + 50 : end - 50]).max() < 100
+                assert min(window.samples[at - 50], window.samples[end + 50]) > 5000
+    assert len(found) == 4 * len(phones)
 
 
 async def test_action_in_a_text_starts_on_its_word() -> None:

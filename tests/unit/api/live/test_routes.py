@@ -23,6 +23,7 @@ from config import LiveConfig
 from errors import KeyLimitError, ReplicaLostError
 from lipwright_client import Lipwright, LiveEvent, NotFoundError, ProblemError, StateError
 from storage.local.api_keys import FileKeyRing
+from tests.live_playback import report_playback
 from tests.ports import quiet_port
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -46,7 +47,7 @@ def events(line: ClientConnection) -> Iterator[dict[str, Any]]:
         if isinstance(message, str):
             said = json.loads(message)
             if said["type"] == "session.fragment":
-                line.send(json.dumps({"type": "session.playback", "position_seconds": said["start_seconds"]}))
+                report_playback(line, said)
             yield said
 
 
