@@ -18,7 +18,14 @@ from models.avatar.avatar import Avatar
 from models.avatar.eye_white import EyeWhite, measure_eye_white
 from models.avatar.face_region import FaceRegion
 from models.avatar.mouth_calibration import MouthCalibration
-from models.engines.warp.exemplars import BankBuilder, ExemplarBank, forbidden_between_shots, held_row
+from models.engines.warp.exemplars import (
+    USUAL_BITE,
+    BankBuilder,
+    ExemplarBank,
+    forbidden_between_shots,
+    held_row,
+    measure_bite,
+)
 from models.engines.warp.painting.masks import draw_masks
 from models.mouth.lip_model import LipModel
 from models.track.face_track import FaceTrack
@@ -26,7 +33,7 @@ from models.track.visibility import WELL_SEEN_YAW
 
 _TURNED_BACK_YAW = WELL_SEEN_YAW - 3.0  # measured degrees below which a turned head counts as turned back
 
-_CALIBRATION_FILE, _LIGHT_FILE = "calibration.npz", "light.npz"
+_CALIBRATION_FILE, _MEASURES_FILE = "calibration.npz", "measures.npz"
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class WarpAvatar:
     region: FaceRegion  # the square that is rewritten, in every source frame
     bank: ExemplarBank | None  # mouth exemplars; None for a source that does not talk
     eye_white: EyeWhite  # the whites of the eyes relative to the skin
+    bite: float  # where the jaws meet in the mouths of a source that does not talk, see `exemplars.measure_bite`
     # Correction of the predicted mouth for this speaker
     calibration: MouthCalibration = field(default_factory=MouthCalibration.default)
 
@@ -101,30 +109,31 @@ class WarpAvatar:
             CancelledJobError: `should_stop`, polled between frames, returned True.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (_CALIBRATION_FILE, _LIGHT_FILE):
+        for stale in (_CALIBRATION_FILE, _MEASURES_FILE):
             (folder / stale).unlink(missing_ok=True)
         track, region = avatar.track, FaceRegion.of(avatar.track)
         eye_white = measure_eye_white(track, float(avatar.info.fps), frames)
-        np.savez(folder / _LIGHT_FILE, light=eye_white.light, chroma=eye_white.chroma)
+        bite = USUAL_BITE if avatar.talks else measure_bite(track, frames)
+        np.savez(folder / _MEASURES_FILE, light=eye_white.light, chroma=eye_white.chroma, bite=bite)
         if not avatar.talks:
-            return cls(avatar.info, track, region, None, eye_white)
+            return cls(avatar.info, track, region, None, eye_white, bite)
         builder = BankBuilder(folder, track, region, max_bank_frames)
         for planes in frames.read(builder.frames.tolist()):
             if should_stop():
                 raise CancelledJobError("The analysis of the avatar was cancelled.")
             builder.add(planes)
         builder.finish()
-        return cls(avatar.info, track, region, ExemplarBank.load(folder), eye_white)
+        return cls(avatar.info, track, region, ExemplarBank.load(folder), eye_white, bite)
 
     @classmethod
     def load(cls, avatar: Avatar, folder: Path) -> WarpAvatar:
         """Load a folder written by `analyse`."""
         path = folder / _CALIBRATION_FILE
         calibration = MouthCalibration.load(path) if path.exists() else MouthCalibration.default()
-        seen = load_arrays(folder / _LIGHT_FILE)
-        eye_white = EyeWhite(float(seen["light"]), seen["chroma"])
+        measures = load_arrays(folder / _MEASURES_FILE)
+        eye_white, bite = EyeWhite(float(measures["light"]), measures["chroma"]), float(measures["bite"])
         bank = ExemplarBank.load(folder) if avatar.talks else None
-        return cls(avatar.info, avatar.track, FaceRegion.of(avatar.track), bank, eye_white, calibration)
+        return cls(avatar.info, avatar.track, FaceRegion.of(avatar.track), bank, eye_white, bite, calibration)
 
 
 def save_calibration(calibration: MouthCalibration, folder: Path) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from media.yuv_frame import YuvFrame, cut
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.exemplars import USUAL_BITE
 from models.engines.warp.painting.fields import CONTROL_IDS, anchor_points
 from models.engines.warp.painting.interior import usual_teeth
 from models.engines.warp.painting.masks import hidden_share, masks_by_yaw, texture_positions
@@ -159,12 +158,8 @@ def _mask_points(avatar: WarpAvatar, anchors: NDArray[np.float64]) -> NDArray[np
 
 
 def _bite(avatar: WarpAvatar, exemplar: NDArray[np.int32]) -> NDArray[np.float32]:
-    bank = avatar.bank
-    return (
-        np.full(len(exemplar), USUAL_BITE, np.float32)
-        if bank is None
-        else np.where(exemplar < 0, USUAL_BITE, bank.bite[exemplar]).astype(np.float32)
-    )
+    own = np.full(len(exemplar), avatar.bite, np.float32)
+    return own if avatar.bank is None else np.where(exemplar < 0, own, avatar.bank.bite[exemplar])
 
 
 def _seam(avatar: WarpAvatar, source: NDArray[np.integer]) -> NDArray[np.float32]:

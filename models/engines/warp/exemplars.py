@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_array, load_arrays
+from media.frame_source import FrameSource
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.face_region import FaceRegion
 from models.engines.warp.visible_gap import visible_gap
 from models.geometry.arrays import sample_plane
-from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MOUTH_MIDDLE
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MIDDLE_LOWER, MIDDLE_UPPER, MOUTH_MIDDLE
 from models.mouth.shape import CHANNELS, CLOSED_SHARE, OPEN_MOUTH
 from models.track.face_track import FaceTrack
 
@@ -179,12 +180,34 @@ def bite_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> float:
 
     `points` are (468, 2) landmarks in pixels. Return the fraction of the lip gap from above, .3 to 1.
     """
+    return _darkest_line(luma, points)[0]
+
+
+def measure_bite(track: FaceTrack, frames: FrameSource) -> float:
+    """Find where the jaws meet in a source that does not talk: in its most open mouth.
+
+    Return what `bite_line` does, but 1 if it is lighter than the lips: these are teeth, which move together.
+    """
+    opening = np.where(track.visible, track.shape[:, CHANNELS.index("open_in")], -np.inf)
+    frame = int(opening.argmax())
+    if opening[frame] <= OPEN_MOUTH:
+        return USUAL_BITE
+    (planes,) = frames.read([frame])
+    points = track.points[frame, :, :2]
+    bite, light = _darkest_line(planes.y, points)
+    lips = sample_plane(planes.y, points[[*MIDDLE_UPPER[3:-3], *MIDDLE_LOWER[3:-3]]].astype(np.float64)).mean()
+    return bite if light < lips else 1.0
+
+
+def _darkest_line(luma: NDArray[np.uint8], points: NDArray[np.float32]) -> tuple[float, float]:
+    """Return what `bite_line` returns, and the luma there."""
     upper, lower = (points[list(ids[2:-2])].astype(np.float64) for ids in (INNER_UPPER, INNER_LOWER))
     places = upper[:, None] + _BITE_SHARES[:, None] * (lower - upper)[:, None]  # (7, S, 2)
     profile = sample_plane(luma, places).mean(0, dtype=np.float64)
     light = (profile - profile.min()) / (np.ptp(profile) + 4)
     unusual = _BITE_PRIOR * ((_BITE_SHARES - USUAL_BITE) / _BITE_SPREAD) ** 2
-    return float(_BITE_SHARES[(light + unusual).argmin()])
+    line = (light + unusual).argmin()
+    return float(_BITE_SHARES[line]), float(profile[line])
 
 
 def _steady(values: NDArray[np.float32], frames: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -114,6 +114,7 @@ class FieldProblem:
     # (N, 3, 2) float32 affine maps (1, x, y) @ skull from output pixels to exemplar pixels for everything fixed to
     # the skull, including the upper teeth
     skull: NDArray[np.float32]
+    enlargement: NDArray[np.float32]  # (N,) of the output in the exemplar, by these maps
     fade: NDArray[np.int32]  # (N,) crop that is blended in; the exemplar itself if there is none
     own_teeth: NDArray[np.float32]  # (N,) weight of the exemplar's own teeth in the drawn interior, 0 to 1
     closing: NDArray[np.float32]  # (N,) how far the lips close beyond their exemplar, 0 to 1
@@ -157,6 +158,7 @@ def pose_problem(chunk: FaceChunk) -> FieldProblem:
         axes=part_jaws(axes, own_gap, chunk.bite),
         own_axes=own_axes,
         skull=skull,
+        enlargement=enlargement,
         fade=fade,
         own_teeth=own_teeth.astype(np.float32),
         closing=moves.closing.astype(np.float32),

@@ -90,6 +90,7 @@ def draw_interior(
     seam: tuple[Array, Array],
     colours: Colours,
     rounding: Array,
+    own_teeth: Array,
 ) -> Array:
     """Draw the interior at all given pixels; `lip_coordinates.inside_alpha` masks where it shows.
 
@@ -101,6 +102,7 @@ def draw_interior(
             skull like the upper teeth and marks their middle line.
         colours: Colours of the T faces.
         rounding: (T,) how far the lips are rounded, 0 to 1.
+        own_teeth: (T,) weight of the source's own teeth; beside these, none are drawn.
 
     Returns:
         (T, 3, h, w) Y, U, V, not yet blurred by `BLUR`.
@@ -115,7 +117,7 @@ def draw_interior(
     light = (_CAVITY[0] + (_CAVITY[1] - _CAVITY[0]) * depth) * corner
     light = light + tongue * (_TONGUE * corner - light)
     skin, lip, teeth = ([colour[:, k, None, None] for k in range(3)] for colour in colours)
-    shows = parting(coords, eye_distance, rounding)
+    shows = parting(coords, eye_distance, rounding) * (1 - own_teeth[:, None, None])
     luma, u, v = skin[0] * light, *(128 + share * (of - 128) for of, share in zip(lip[1:], _CHROMA, strict=True))
     lit = 0.5 + 0.5 * (gap / (0.12 * unit)).clip(0, 1)  # a narrow gap lets in little light
     for cover, shine in (
@@ -236,8 +238,8 @@ class DrawnInterior(NamedTuple):
         return coords, self.planes[part]
 
 
-def draw_interiors(chunk: FaceChunk, axes: LipAxes) -> dict[int, DrawnInterior]:
-    """Return the interiors by face; faces whose interior does not show have none."""
+def draw_interiors(chunk: FaceChunk, axes: LipAxes, own_teeth: F32) -> dict[int, DrawnInterior]:
+    """Return the interiors by face; faces whose interior does not show have none. See `draw_interior`."""
     gaps = (axes.lips[:, 1] - axes.lips[:, 0]).max(1)
     shown, cell = np.flatnonzero((chunk.interior > 0) & (gaps > _CLOSED)), chunk.region_size // GRID
     drawn = {}
@@ -248,7 +250,9 @@ def draw_interiors(chunk: FaceChunk, axes: LipAxes) -> dict[int, DrawnInterior]:
         coords = lip_coords(np, group, *grid(box.pixels(cell)))
         colours = Colours(chunk.skin[faces], chunk.lip[faces], chunk.teeth[faces])
         seam = place_in(group, chunk.seam[faces])
-        planes = draw_interior(np, coords, chunk.eye_distance[faces], seam, colours, chunk.rounding[faces])
+        planes = draw_interior(
+            np, coords, chunk.eye_distance[faces], seam, colours, chunk.rounding[faces], own_teeth[faces]
+        )
         for k, face in enumerate(faces):
             own = LipCoords(*(part[k : k + 1] for part in coords))
             drawn[int(face)] = DrawnInterior(box, cell, own, planes[k])

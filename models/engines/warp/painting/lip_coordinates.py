@@ -20,6 +20,7 @@ RIM = 0.045  # mouth half-widths across the lip edge over which the interior fad
 # Mouth half-widths over which an open mouth changes from the upper jaw's image to the lower jaw's. Next to dark areas a
 # transition within 0.8 pixels shows as a row of dots; seen on a softly lit speaker, but not with 0.035 or 0.07.
 CUT = 0.035
+_THIN = 4.0  # pixels between the jaws of a still: so few show no drawn cavity, which would be a line across the mouth
 CAVITY = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
 # Eye distances: a gap this wide shows nothing of the teeth, and one wider by `PARTED` shows them completely.
 TOUCHING, PARTED = 0.018, 0.034
@@ -244,10 +245,17 @@ def inside_alpha(coords: LipCoords, lower_rim: Array = 0.0) -> Array:
     return below * above * beside * ((lower - upper) / feather).clip(0, 1)
 
 
-def behind_lip(coords: LipCoords, shrink: float) -> tuple[Array, Array]:
-    """Find what to sample behind the upper lip: hidden pixels are replaced by those just below its edge.
+def behind_lip(coords: LipCoords, shrink: float, bite: Array, drop: Array) -> tuple[Array, Array]:
+    """Find what to sample between the lips: hidden pixels are replaced by those just below the upper lip.
 
-    `coords` belong to the image that is sampled; `shrink` mouth half-widths are kept from the lips.
+    What is above the bite line is fixed to the skull, what is below it moves with the lower lip. Between the jaws,
+    nothing is shown.
+
+    Args:
+        coords: Coordinates in the image that is sampled.
+        shrink: Mouth half-widths that are kept from the lips.
+        bite: (T, 1, 1) where the jaws meet in that image, as a fraction of its lip gap from above.
+        drop: (T, h, w) pixels by which the lower lip is lower than in that image.
 
     Returns:
         (T, h, w) pixels across the mouth by which to shift a position, and (T, h, w) how far it then shows the mouth
@@ -256,10 +264,16 @@ def behind_lip(coords: LipCoords, shrink: float) -> tuple[Array, Array]:
     x, y, upper, lower, _, _, half_width = coords
     feather = rim_feather(half_width)
     rim = shrink * half_width
-    shift = (upper + rim - y).clip(min=0)
+    drop = drop.clip(min=0)
+    lift = (y - upper - bite * (lower - upper)).clip(min=0)
+    lift = lift - (lift - drop).clip(min=0)  # min of both
+    shift = (upper + rim - y).clip(min=0) - lift
     above = ((lower - y - shift - rim) / feather + 0.25).clip(0, 1)
     beside = ((1 - abs(x)) * half_width / feather).clip(0, 1)
-    return shift, above * beside * ((lower - upper) / feather).clip(0, 1)
+    below = drop - lift
+    into = below - (below - lift).clip(min=0)  # min of both: how far between the jaws
+    dark = (into / feather).clip(0, 1) * (drop / _THIN - 1).clip(0, 1)
+    return shift, above * beside * ((lower - upper) / feather).clip(0, 1) * (1 - dark)
 
 
 def near_lips(centre: F32, along: F32, half_width: float, lines: F32, shape: tuple[int, ...]) -> tuple[slice, slice]:

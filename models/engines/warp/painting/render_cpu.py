@@ -95,7 +95,7 @@ class _Faces(NamedTuple):
         problem, positions = fields.pose_problem(chunk), fields.grid_positions(chunk.region_size)
         coords = lip_coords(np, problem.axes, positions[None, None], positions[None, :, None])
         amounts = [sharpening(crops, chunk.base) for crops in (chunk.exemplar, problem.fade)]
-        share, drawn = lower_layer_weight(coords), draw_interiors(chunk, problem.axes)
+        share, drawn = lower_layer_weight(coords), draw_interiors(chunk, problem.axes, problem.own_teeth)
         return cls(chunk, problem, share, np.stack(amounts), drawn)
 
 
@@ -109,7 +109,7 @@ class _Face:
         self.cell = self.size // GRID
         self.axes = LipAxes(*(part[face : face + 1] for part in problem.axes))
         self.own_axes = LipAxes(*(part[face : face + 1] for part in problem.own_axes))
-        self.skull = problem.skull[face]
+        self.skull, self.enlargement = problem.skull[face], problem.enlargement[face]
         self.fade = int(problem.fade[face])
         self.fade_weight = float(chunk.fade_weight[face])
         self.own_teeth = float(problem.own_teeth[face])
@@ -287,7 +287,10 @@ class _Face:
         if self.own_teeth > 0:
             grid_x, grid_y = (axis[0] for axis in grid(box.pixels(self.cell)))
             place = [skull[0] + skull[1] * grid_x + skull[2] * grid_y for skull in self.skull.T]
-            shift, inside = behind_lip(lip_coords(np, self.own_axes, place[0][None], place[1][None]), OWN_SHRINK)
+            seen = lip_coords(np, self.own_axes, place[0][None], place[1][None])
+            bite = chunk.bite[self.face : self.face + 1, None, None]
+            drop = (coords.lower - coords.y) * self.enlargement - (seen.lower - seen.y)
+            shift, inside = behind_lip(seen, OWN_SHRINK, bite, drop)
             across = self.own_axes.along[0] * np.array([1, -1], np.float32)
             place = [axis + turn * shift[0] for axis, turn in zip(place, across[::-1], strict=True)]
             own = self._read(int(chunk.exemplar[self.face]), place, self.sharpening[0], _EVERYWHERE)

@@ -76,7 +76,7 @@ class _Faces:
         self.crops_y = upload(chunk.crops_y)[:, None].float()  # (K, 1, R, R)
         self.crops_uv = upload(chunk.crops_uv).float()  # (K, 2, R/2, R/2)
         problem = fields.pose_problem(chunk)
-        self.fade, self.own_teeth = problem.fade, problem.own_teeth
+        self.fade, self.own_teeth, self.enlargement = problem.fade, problem.own_teeth, problem.enlargement
         self.closing, self.lower_rim = problem.closing, problem.lower_rim
         self.skull = upload(problem.skull)  # (N, 3, 2)
         self.axes = LipAxes(*(upload(part) for part in problem.axes))
@@ -188,12 +188,16 @@ class _Faces:
         seam = place_in(axes, self._upload(chunk.seam))
         unit = self._upload(chunk.eye_distance)
         colours = Colours(*(self._upload(colour) for colour in (chunk.skin, chunk.lip, chunk.teeth)))
-        drawn = draw_interior(torch, coords, unit, seam, colours, self._upload(chunk.rounding))
+        own_teeth = self._upload(self.own_teeth)
+        drawn = draw_interior(torch, coords, unit, seam, colours, self._upload(chunk.rounding), own_teeth)
         drawn = _blur(drawn, np.maximum(chunk.eye_distance * BLUR, MIN_BLUR))
         y, uv = drawn[:, :1], _halve(drawn[:, 1:])
         if self.own_teeth.any():
             place = torch.einsum("nck,chw->nkhw", self.skull, self.affine_grid)
-            shift, inside = behind_lip(lip_coords(torch, self.own_axes, place[:, 0], place[:, 1]), OWN_SHRINK)
+            seen = lip_coords(torch, self.own_axes, place[:, 0], place[:, 1])
+            bite, enlargement = (self._upload(part)[:, None, None] for part in (chunk.bite, self.enlargement))
+            drop = (coords.lower - coords.y) * enlargement - (seen.lower - seen.y)
+            shift, inside = behind_lip(seen, OWN_SHRINK, bite, drop)
             across = torch.stack([-self.own_axes.along[:, 1], self.own_axes.along[:, 0]], 1)
             place = place + across[..., None, None] * shift[:, None]
             own_y, own_uv = _apply(*self._show(chunk.exemplar, place), colour)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
+from media.yuv_frame import YuvFrame
 from models.engines.warp.exemplar_path import PathTarget, choose_path
-from models.engines.warp.exemplars import USUAL_BITE, ExemplarBank, bite_line, forbidden_between_shots
+from models.engines.warp.exemplars import (
+    USUAL_BITE,
+    ExemplarBank,
+    bite_line,
+    forbidden_between_shots,
+    measure_bite,
+)
 from models.geometry.head_frame import (
     INNER_LOWER,
     INNER_UPPER,
+    MIDDLE_LOWER,
+    MIDDLE_UPPER,
     NUM_POINTS,
 )
 from models.mouth.shape import DEFAULT_SCALE
+from models.track.face_track import FaceTrack
 from tests.unit.models.engines.warp.conftest import exemplar_bank
 
 
@@ -35,6 +48,21 @@ def test_bite_line_is_dark_line_between_teeth(row: int) -> None:
 
 def test_bite_line_without_contrast_is_usual() -> None:
     assert bite_line(np.full((96, 96), 150, np.uint8), _points()) == pytest.approx(USUAL_BITE, abs=0.03)
+
+
+@pytest.mark.parametrize(("teeth", "expected"), [(90, 0.7), (220, 1.0)])
+def test_measure_bite_takes_light_line_for_teeth(teeth: int, expected: float) -> None:
+    """Lips of 150: between darker teeth the jaws part at the darkest line; bright teeth move together."""
+    frame = YuvFrame(np.full((96, 96), 150, np.uint8), *np.full((2, 48, 48), 128, np.uint8))
+    frame.y[31:50] = teeth
+    frame.y[43:46] = teeth - 30
+    points = np.zeros((2, NUM_POINTS, 3), np.float32)
+    points[:, list(INNER_UPPER), 1], points[:, list(INNER_LOWER), 1] = 30, 50
+    points[:, [*MIDDLE_UPPER], 1], points[:, [*MIDDLE_LOWER], 1] = 25, 55
+    points[..., 0] = 48
+    track = SimpleNamespace(points=points, shape=np.array([[0.0] * 8, [0.1] + [0.0] * 7]), visible=np.ones(2, np.bool_))
+    bite = measure_bite(cast(FaceTrack, track), FramesInMemory([frame, frame]))
+    assert bite == pytest.approx(expected, abs=0.06)
 
 
 def _bank(num: int, gap_at: int | None = None) -> ExemplarBank:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from models.engines.warp.painting.lip_coordinates import (
+    behind_lip,
     cavity,
     darken,
     inside_alpha,
@@ -183,3 +184,23 @@ def test_lip_axes_pass_through_landmarks() -> None:
         for across, down in ((x, y), (np.broadcast_to(dense, lines.shape), lines))
     )
     np.testing.assert_allclose(found.lips, wanted.lips, atol=1e-4)
+
+
+def test_behind_lip_lower_part_moves_with_lower_lip() -> None:
+    """Lips 20 pixels apart whose lower one is to sink by 16, and jaws that meet in the middle between them."""
+    x = np.linspace(20, 80, 11)
+    axes = lip_axes(*(np.stack([x, np.full(11, y)], 1)[None] for y in (40.0, 60.0)))
+    rows = np.arange(30, 90, dtype=np.float32)
+    coords = lip_coords(np, axes, np.full((1, 1, 1), 50, np.float32), rows[None, :, None])
+    drop = np.full((1, len(rows), 1), 16, np.float32)
+    shift, inside = (each[0, :, 0] for each in behind_lip(coords, 0.0, np.float32(0.5), drop))
+    upper, between, lower = (rows > 41) & (rows < 50), (rows > 54) & (rows < 62), (rows > 66) & (rows < 75)
+    assert not shift[upper].any()
+    np.testing.assert_allclose(shift[lower], -16)
+    np.testing.assert_allclose((rows + shift)[between], 50, atol=1e-4)
+    assert inside[upper].min() == inside[lower].min() == 1
+    assert inside[between].max() < 0.05
+    together = behind_lip(coords, 0.0, np.float32(1.0), drop)
+    alone = behind_lip(coords, 0.0, np.float32(0.5), np.zeros_like(drop))
+    for some, others in zip(together, alone, strict=True):
+        np.testing.assert_allclose(some[0, rows < 60, 0], others[0, rows < 60, 0], atol=1e-4)

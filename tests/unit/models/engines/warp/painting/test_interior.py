@@ -28,6 +28,7 @@ def _middle(
     teeth: tuple[float, float, float] | None = None,
     middle_line: float = 50.0,
     rounding: float = 0.0,
+    own_teeth: float = 0.0,
 ) -> NDArray[np.float32]:
     """(3, rows) mean of some columns; the upper lip stands still at the seam, the lower one goes down by `gap`.
 
@@ -41,8 +42,8 @@ def _middle(
     eyes, zero, skin, lip = (np.array([value], np.float32) for value in (_EYES, 0.0, _SKIN, _LIP))
     colours = Colours(skin, lip, usual_teeth(skin, _EYE_WHITE) if teeth is None else np.array([teeth], np.float32))
     seam = zero + (np.float32(middle_line) - 50) / 30, zero
-    drawn: NDArray[np.float32] = draw_interior(np, coords, eyes, seam, colours, zero + np.float32(rounding))[0].mean(-1)
-    return drawn
+    drawn = draw_interior(np, coords, eyes, seam, colours, zero + np.float32(rounding), zero + np.float32(own_teeth))
+    return np.asarray(drawn[0].mean(-1), np.float32)
 
 
 def _row(row: float) -> int:
@@ -55,6 +56,12 @@ def test_interior_teeth_are_fixed_to_skull_and_jaw() -> None:
     for luma in (half, wide):
         assert luma[_row(_SEAM + 3)] > luma[_row(_SEAM + 6)] + 8
     assert wide[_row(_SEAM + 11)] > wide[_row(_SEAM + 6)] + 8
+
+
+def test_interior_beside_own_teeth_has_none() -> None:
+    drawn, beside_own = (_middle(16.0, own_teeth=share)[0] for share in (0.0, 1.0))
+    assert drawn[_row(_SEAM + 3)] > beside_own[_row(_SEAM + 3)] + 30
+    assert np.ptp(beside_own[_row(_SEAM + 3) : _row(_SEAM + 9)]) < 20
 
 
 def test_interior_teeth_appear_gradually() -> None:
@@ -180,7 +187,8 @@ def _chunk() -> FaceChunk:
 
 def test_draw_interiors_equals_single_interiors() -> None:
     chunk, axes = _chunk(), _axes()
-    drawn = draw_interiors(chunk, axes)
+    own_teeth = np.linspace(0, 1, _NUM, dtype=np.float32)
+    drawn = draw_interiors(chunk, axes, own_teeth)
     assert sorted(drawn) == [face for face in range(1, _NUM) if face != 4]
     for face, interior in drawn.items():
         own, one = LipAxes(*(part[face : face + 1] for part in axes)), slice(face, face + 1)
@@ -192,11 +200,12 @@ def test_draw_interiors_equals_single_interiors() -> None:
             np.testing.assert_allclose(part, wanted, rtol=1e-5, atol=1e-4)
         colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
         seam = place_in(own, chunk.seam[one])
-        wanted = draw_interior(np, alone, chunk.eye_distance[one], seam, colours, chunk.rounding[one])[0]
+        rest = chunk.rounding[one], own_teeth[one]
+        wanted = draw_interior(np, alone, chunk.eye_distance[one], seam, colours, *rest)[0]
         np.testing.assert_allclose(planes, wanted, atol=0.05)
 
 
 def test_draw_interiors_skips_closed_mouths() -> None:
     chunk, axes = _chunk(), _axes()
     closed = axes._replace(lips=np.repeat(axes.lips[:, :1], 4, 1))
-    assert not draw_interiors(chunk, closed)
+    assert not draw_interiors(chunk, closed, np.zeros(_NUM, np.float32))
