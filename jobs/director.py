@@ -34,6 +34,7 @@ from jobs.requests import (
     ClipRequest,
     RequestContext,
     ServiceStatus,
+    UploadRequest,
     service_status,
 )
 from jobs.revisions import Revisions
@@ -306,7 +307,7 @@ class JobDirector:
 
     async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
         self._election.check()
-        async with self._reservation(request.admission_id, request.owner):
+        async with self._storing(request):
             avatar = await self._avatar_submissions.create(request)
         if avatar.status is not AvatarStatus.READY:
             self._analyses.start(avatar)
@@ -314,12 +315,12 @@ class JobDirector:
 
     async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
         self._election.check()
-        async with self._reservation(request.admission_id, request.owner):
+        async with self._storing(request):
             return await self._avatar_submissions.change(request)
 
     async def add_clip(self, request: ClipRequest) -> AvatarRecord:
         self._election.check()
-        async with self._reservation(request.admission_id, request.owner):
+        async with self._storing(request):
             avatar, clip = await self._clips.add(request)
         if clip.status is not AvatarStatus.READY:
             self._analyses.start(clip)
@@ -378,7 +379,7 @@ class JobDirector:
 
     async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
         self._election.check()
-        async with self._reservation(request.admission_id, request.owner):
+        async with self._storing(request):
             return await self._backgrounds.create(request)
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
@@ -431,6 +432,13 @@ class JobDirector:
             yield
         finally:
             await self._in_table(self._admission.release, admission_id)
+
+    @asynccontextmanager
+    async def _storing(self, request: UploadRequest) -> AsyncIterator[None]:
+        """Use up the reservation of a request; if the block succeeds, its uploads count as stored."""
+        async with self._reservation(request.admission_id, request.owner):
+            yield
+            self._stored.add(request.owner, request.num_bytes)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -97,10 +97,22 @@ class RequestContext(Frozen):
     base_url: str = ""
 
 
-class AvatarRequest(Frozen):
-    """An avatar to analyse."""
+class UploadRequest(Frozen):
+    """A request that stores uploads other than those of jobs."""
 
     admission_id: str | None = None
+    owner: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the uploads."""
+        fields = (getattr(self, name) for name in type(self).model_fields)
+        return sum(field.num_bytes for field in fields if isinstance(field, UploadedFile))
+
+
+class AvatarRequest(UploadRequest):
+    """An avatar to analyse."""
+
     video: UploadedFile
     face: str = "largest"
     face_image: UploadedFile | None = None
@@ -111,36 +123,29 @@ class AvatarRequest(Frozen):
         description="Defaults of its jobs and live sessions; fields that are not set stay as they are.",
     )
     background_file: UploadedFile | None = Field(None, description="Its background as a picture or video.")
-    owner: str | None = None
 
 
-class AvatarChange(Frozen):
+class AvatarChange(UploadRequest):
     """A change of the settings of an avatar; fields as in `AvatarRequest`."""
 
-    admission_id: str | None = None
     avatar_id: str
     settings: AvatarSettings
     background_file: UploadedFile | None = None
-    owner: str | None = None
 
 
-class ClipRequest(Frozen):
+class ClipRequest(UploadRequest):
     """A clip of an avatar."""
 
-    admission_id: str | None = None
     avatar_id: str
     name: str
     kind: ClipKind
     video: UploadedFile
-    owner: str | None = None
 
 
-class BackgroundRequest(Frozen):
+class BackgroundRequest(UploadRequest):
     """A picture or video that becomes a stored background."""
 
-    admission_id: str | None = None
     background_file: UploadedFile
-    owner: str | None = None
 
 
 def priority_of(caller: Caller, spec: JobSpec) -> int:

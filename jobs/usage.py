@@ -46,7 +46,7 @@ class StoredBytes:
     def __init__(self, table: JobTable, files: FileStore) -> None:
         self._table, self._files = table, files
         self._backgrounds = BackgroundStore(files)
-        self._lock = Lock()
+        self._measuring, self._counting = Lock(), Lock()
         self._of_owners: Counter[str | None] = Counter()
         self._of_voices: Counter[str] = Counter()  # by the folder of their owner
         self.since = utc_now()
@@ -58,12 +58,17 @@ class StoredBytes:
         return set(self._of_owners)
 
     def of(self, owner: str | None) -> int:
-        """Return what an owner had at the last measurement."""
+        """Return what an owner had at the last measurement, with what was added since."""
         return self._of_owners[owner] + self._of_voices[voices_folder(owner)]
+
+    def add(self, owner: str | None, num_bytes: int) -> None:
+        """Count new files of an owner, other than those of jobs, until the next measurement finds them."""
+        with self._counting:
+            self._of_owners[owner] += num_bytes
 
     def refresh(self) -> None:
         """Measure again if the last measurement is old; calls at the same time share one."""
-        with self._lock:
+        with self._measuring:
             if time.monotonic() >= self._fresh_until:
                 self._measure()
                 self._fresh_until = time.monotonic() + _FRESH_S
@@ -80,7 +85,8 @@ class StoredBytes:
                     of_voices[name] += state.num_bytes
                 elif name in owners:  # otherwise it is being deleted
                     of_owners[owners[name]] += state.num_bytes
-        self._of_owners, self._of_voices, self.since = of_owners, of_voices, since
+        with self._counting:
+            self._of_owners, self._of_voices, self.since = of_owners, of_voices, since
 
     def _background_owner(self, folder: str) -> dict[str, str | None]:
         file_id = folder.partition("/")[2]

@@ -181,6 +181,19 @@ def test_api_keys_take_turns_and_list_only_their_own_jobs(
     assert all(at is None or at > theirs["started_at"] for at in started)
 
 
+def test_stored_bytes_limit_counts_uploads_at_once(
+    two_keys: tuple[httpx.Client, httpx.Client], strict_data: Path, sample_portrait: Path
+) -> None:
+    _, client = two_keys
+    keys, picture = FileKeyRing(strict_data), sample_portrait.read_bytes()
+    (key,) = (each for each in keys.list() if each.name == "single")
+    keys.update(key.id, None, {"stored_bytes": round(1.5 * len(picture))})
+    answers = [client.post("/v1/backgrounds", files={"background_file": ("b.jpg", picture)}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 429]
+    assert "The limit stored_bytes of this API key" in answers[1].json()["detail"]
+    client.delete(f"/v1/backgrounds/{answers[0].json()['id']}")
+
+
 def test_retention_removes_finished_jobs_with_their_files(
     caller: Caller, strict_data: Path, strict_keep_s: float, first: dict[str, Any]
 ) -> None:

@@ -329,13 +329,15 @@ def test_admit_over_stored_bytes_is_refused(keyed: KeyBench) -> None:
     keyed.admission.release(place)
     keyed.add(upload_bytes=150)  # after the measurement
     assert keyed.refused("stored_bytes", 1000, num_bytes=251) == 60
+    keyed.stored.add(keyed.owner, 200)
+    assert keyed.refused("stored_bytes", 1000, num_bytes=51) == 60
     keyed.limit(stored_bytes=40 * MIB)
     place = keyed.admit(num_bytes=None, max_bytes=100 * MIB)
     assert keyed.admission.extend(place, 32 * MIB) == 64 * MIB
-    with pytest.raises(KeyLimitError, match=f"with this upload, {40 * MIB + 750} bytes would be stored"):
+    with pytest.raises(KeyLimitError, match=f"with this upload, {40 * MIB + 950} bytes would be stored"):
         keyed.admission.extend(place, 40 * MIB)
     rows = usage_rows(keyed.table, keyed.stored, None, None, None)
-    assert {row.key: row.stored_bytes for row in rows} == {keyed.owner: 600}
+    assert {row.key: row.stored_bytes for row in rows} == {keyed.owner: 800}
 
 
 def test_check_live_over_live_sessions_is_refused(keyed: KeyBench) -> None:
