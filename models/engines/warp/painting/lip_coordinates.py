@@ -20,7 +20,7 @@ RIM = 0.045  # mouth half-widths across the lip edge over which the interior fad
 # Mouth half-widths over which an open mouth changes from the upper jaw's image to the lower jaw's. Next to dark areas a
 # transition within 0.8 pixels shows as a row of dots; seen on a softly lit speaker, but not with 0.035 or 0.07.
 CUT = 0.035
-_THIN = 4.0  # pixels between the jaws of a still: so few show no drawn cavity, which would be a line across the mouth
+_THIN_GAP = 4.0  # pixels between the jaws of a still: so few show no drawn cavity, which would be a line across the mouth
 CAVITY = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
 # Eye distances: a gap this wide shows nothing of the teeth, and one wider by `PARTED` shows them completely.
 TOUCHING, PARTED = 0.018, 0.034
@@ -248,8 +248,8 @@ def inside_alpha(coords: LipCoords, lower_rim: Array = 0.0) -> Array:
 def behind_lip(coords: LipCoords, shrink: float, bite: Array, drop: Array) -> tuple[Array, Array]:
     """Find what to sample between the lips: hidden pixels are replaced by those just below the upper lip.
 
-    What is above the bite line is fixed to the skull, what is below it moves with the lower lip. Between the jaws,
-    nothing is shown.
+    What is above the bite line is fixed to the skull, what is below it moves with the lower lip. Nothing is shown
+    between jaws that part, unless by a few pixels only: there, the bite line is stretched.
 
     Args:
         coords: Coordinates in the image that is sampled.
@@ -272,7 +272,7 @@ def behind_lip(coords: LipCoords, shrink: float, bite: Array, drop: Array) -> tu
     beside = ((1 - abs(x)) * half_width / feather).clip(0, 1)
     below = drop - lift
     into = below - (below - lift).clip(min=0)  # min of both: how far between the jaws
-    dark = (into / feather).clip(0, 1) * (drop / _THIN - 1).clip(0, 1)
+    dark = (into / feather).clip(0, 1) * (drop / _THIN_GAP - 1).clip(0, 1)
     return shift, above * beside * ((lower - upper) / feather).clip(0, 1) * (1 - dark)
 
 
