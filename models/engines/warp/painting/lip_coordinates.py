@@ -20,7 +20,7 @@ RIM = 0.045  # mouth half-widths across the lip edge over which the interior fad
 # Mouth half-widths over which an open mouth changes from the upper jaw's image to the lower jaw's. Next to dark areas a
 # transition within 0.8 pixels shows as a row of dots; seen on a softly lit speaker, but not with 0.035 or 0.07.
 CUT = 0.035
-_THIN_GAP = 4.0  # pixels between the jaws of a still: so few show no drawn cavity, which would be a line across the mouth
+_THIN_GAP = 4.0  # pixels between the jaws of a still up to which no drawn cavity shows: it would be a line
 CAVITY = 0.04  # eye distances between the jaws from which the middle is fully dark; each edge takes half
 # Eye distances: a gap this wide shows nothing of the teeth, and one wider by `PARTED` shows them completely.
 TOUCHING, PARTED = 0.018, 0.034
