@@ -32,10 +32,10 @@ export class TurnPlayer {
     this.audio.playbackRate = rate;
     await this.seek(start);
     if (this.playing !== row) return;
-    this.film.play().catch(() => {}); // the speech is heard without it
     try {
       await this.audio.play();
       this.isHeard = this.playing === row;
+      if (this.isHeard) this.film.play().catch(() => {}); // with the speech, which is heard without it
     } catch {
       if (this.playing !== row) return; // stopped meanwhile
       this.stop();

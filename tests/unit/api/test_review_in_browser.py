@@ -162,7 +162,7 @@ def test_play_with_film_ends_with_the_speech(opened: Opened, service: DraftServi
     visitor.until("played.some((each) => each.kind === 'pause')")
     played = page.evaluate("played")
     assert all(each["isMuted"] for each in played) and any(each["isNow"] for each in played if each["seconds"] > 2.1)
-    assert 2.1 < played[-1]["seconds"] < page.evaluate(f"{FILM}.duration") - 0.5, "it ends with the speech"
+    assert 2.1 < played[-1]["seconds"] < page.evaluate(f"{FILM}.duration") - 0.1, "it ends with the speech"
     assert visitor.text(".review-turn:nth-child(3) .play") == "▶"
 
 
