@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _START_S: Final = 60.0
 """Time for a replica to start after the only one has died."""
-_LIST_S: Final = 30.0
+_ANSWER_S: Final = 30.0
 
 
 class SpeechClient:
@@ -58,10 +58,10 @@ class SpeechClient:
 
 async def _answer(response: Any) -> Any:
     try:
-        async with asyncio.timeout(_LIST_S):
+        async with asyncio.timeout(_ANSWER_S):
             return await response
     except Exception as error:
-        raise _translate(error, _LIST_S) from None
+        raise _translate(error, _ANSWER_S) from None
     finally:
         response.cancel()
 

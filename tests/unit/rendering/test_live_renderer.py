@@ -159,6 +159,16 @@ def test_render_expressiveness_scales_movement(studio: Studio, silent: list[Live
     assert natural < 0.9 * lively
 
 
+def test_render_known_closures_keep_the_mouth_closed(studio: Studio, silent: list[LiveChunk], voice: Samples) -> None:
+    idle, stream = pictures(silent), SpeechStream()
+    stream.push(voice)
+    requests = [studio.request(number * NUM, stream=stream) for number in range(12)]
+    closures = tuple((start / 2, start / 2 + 0.5) for start in range(4))
+    closed = [replace(each, window=replace(each.window, closures=closures)) for each in requests]
+    spoken, quiet = (pictures([studio.render(each) for each in some]) for some in (requests, closed))
+    assert np.abs(quiet - idle).mean() < 0.7 * np.abs(spoken - idle).mean()
+
+
 def test_render_avatar_in_a_bucket_gives_the_same_chunks(
     studio: Studio, silent: list[LiveChunk], s3: S3Server, tmp_path: Path
 ) -> None:
