@@ -243,11 +243,11 @@ class AudioTimeline:
     def _place_closures(self, num: int) -> None:
         """Add the closures that begin in the next `num` samples to the stream."""
         first = self._num_received - self._num_waiting
-        later = self._left + len(self._placed) - first  # than among the received samples
-        sent = first - len(self._placed)
-        self._closures = [closure for closure in self._closures if closure[0] >= sent]
+        offset = self._left + len(self._placed) - first  # of a sample of the stream from the received one
+        first_unsent = first - len(self._placed)
+        self._closures = [closure for closure in self._closures if closure[0] >= first_unsent]
         now = (closure for closure in self._closures if first <= closure[0] < first + num)
-        placed = tuple(((start + later) / AUDIO_RATE, (end + later) / AUDIO_RATE) for start, end in now)
+        placed = tuple(((start + offset) / AUDIO_RATE, (end + offset) / AUDIO_RATE) for start, end in now)
         self._stream.add_closures(placed)
 
     def _append(self, piece: NDArray[np.int16]) -> None:

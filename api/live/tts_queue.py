@@ -26,7 +26,10 @@ _PIECE_SECONDS: Final = 1.0
 Synthesize = Callable[[str, str | None], AsyncGenerator[bytes]]
 """Yields the chunks of a WAV file with a text, spoken by the named voice or the default one."""
 Push = Callable[[NDArray[np.int16], int, Closures], Awaitable[None]]
-"""Receives samples, their rate, and closures of the lips, in seconds from the first sample; waits for a full buffer."""
+"""Receives samples, their rate, and closures of the lips in seconds from the first sample.
+
+Waits while the buffer is full.
+"""
 
 PlaceActions = Callable[[SpeakText, ActedText], Callable[[list[float]], None]]
 """Called when the speech of a text begins; what it returns is called with the times of its actions, again and again."""

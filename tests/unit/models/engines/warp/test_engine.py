@@ -148,6 +148,26 @@ def test_generate_opened_smile_has_no_line_below_teeth(smile: Smile) -> None:
     assert rendered[is_open & (above > 0) & (above < 0.04)].min() > 160
 
 
+def test_generate_opened_mouth_lower_part_follows_lower_lip(smile: Smile) -> None:
+    """Of a mouth that is light in its lower half, and parts its jaws in the middle or not at all."""
+    avatar, warp_avatar, frame = smile(0.2)
+    upper, lower, left, right = warp_avatar.track.points[frame, [13, 14, 78, 308], :2]
+    above_lip = []
+    for bite in (0.5, 1.0):
+        own = replace(warp_avatar, bite=bite)
+        plan, _ = plan_mouth(own, mouth_shapes(10, 0.4)[9:], np.full(1, frame, np.int32), None)
+        with avatar.reader() as reader:
+            (planes,) = reader.read([frame])
+        y = np.full_like(planes.y, 120)
+        y[int((upper[1] + lower[1]) / 2) : int(lower[1]), int(left[0]) : int(right[0])] = 230
+        chunk = crop_faces(own, plan, [planes._replace(y=y)])
+        rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
+        lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+        above = (lips.lower - lips.y) / lips.half_width
+        above_lip.append(rendered[(abs(lips.x) < 0.2) & (above > 0.2) & (above < 0.4)].mean())
+    assert above_lip[0] > 200 and above_lip[1] < 100
+
+
 def test_crop_faces_teeth_light_equals_visible_teeth(smile: Smile) -> None:
     avatar, warp_avatar, frame = smile(0.2)
     plan, _ = plan_mouth(warp_avatar, mouth_shapes(1, 0.2), np.full(1, frame, np.int32), None)
