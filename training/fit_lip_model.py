@@ -4,6 +4,7 @@
 
 The shipped model was fitted on clips of six talkers of the GRID audio-visual sentence corpus (Cooke, Barker,
 Cunningham and Shao, JASA 2006; CC BY 4.0): one talker per video file. The same clips give the same file.
+`training.fit_skin_motion` then adds what the landmarks do not show.
 """
 
 from __future__ import annotations

@@ -33,17 +33,21 @@ class LipModel:
     Args:
         weights: (8, M, 3) displacement of the M points of `MOVED` per unit of each channel, head frame.
         closing: (8,) average change of shape when the mouth closes by an `open_in` of 1; `closing[0] == -1`.
+        skin: (8, M, 3) displacement of the skin beyond that of its landmarks, per unit of each channel.
     """
 
-    def __init__(self, weights: NDArray[np.floating], closing: NDArray[np.floating]) -> None:
+    def __init__(
+        self, weights: NDArray[np.floating], closing: NDArray[np.floating], skin: NDArray[np.floating]
+    ) -> None:
         expected = (NUM_CHANNELS, len(MOVED), 3)
-        if weights.shape != expected or closing.shape != (NUM_CHANNELS,):
+        if weights.shape != expected or closing.shape != (NUM_CHANNELS,) or skin.shape != expected:
             raise WeightsError(
-                f"Expected a lip model of shapes {expected} and ({NUM_CHANNELS},), "
-                f"got {weights.shape} and {closing.shape}."
+                f"Expected a lip model of shapes {expected}, ({NUM_CHANNELS},) and {expected}, "
+                f"got {weights.shape}, {closing.shape} and {skin.shape}."
             )
         self.weights = np.asarray(weights, np.float32)
         self.closing = np.asarray(closing, np.float32)
+        self._skin = np.asarray(skin, np.float32)
 
     @classmethod
     def load(cls) -> LipModel:
@@ -53,7 +57,7 @@ class LipModel:
             WeightsError: The file is missing or has the wrong contents.
         """
         stored = load_arrays(weights_path(FILE_NAME))
-        return cls(stored["weights"], stored["closing"])
+        return cls(stored["weights"], stored["closing"], stored["skin"])
 
     def deform(self, rest: NDArray[np.floating], shape: NDArray[np.floating]) -> NDArray[np.float32]:
         """Move the mouth of a resting face.
@@ -93,6 +97,14 @@ class LipModel:
         left = np.maximum(own + change[:, :1], 0) / np.maximum(own, 1e-6)
         _set_gaps(points, np.where(left < 1, left * gaps, np.maximum(lip_gaps(points), 0)))
         return points
+
+    def skin_motion(self, shape: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return how far the skin at `MOVED` moves beyond its landmarks in (T, 8) shapes: (T, M, 3), 0 at the lips.
+
+        Cheeks and chin follow the lips farther than the face mesh shows. The optical flow of real faces does.
+        """
+        moved = np.asarray(shape, np.float32) @ self._skin.reshape(NUM_CHANNELS, -1)
+        return np.asarray(moved.reshape(len(shape), len(MOVED), 3))
 
     def close(self, open_face: NDArray[np.floating]) -> NDArray[np.float32]:
         """Close the mouth of a (468, 3) head-frame face, for a source that never shows a closed mouth.

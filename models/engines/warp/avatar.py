@@ -26,6 +26,7 @@ from models.engines.warp.exemplars import (
     held_row,
     measure_bite,
 )
+from models.engines.warp.painting.fields import CONTROL_IDS, MOVED_ROWS
 from models.engines.warp.painting.masks import draw_masks
 from models.mouth.lip_model import LipModel
 from models.track.face_track import FaceTrack
@@ -63,6 +64,16 @@ class WarpAvatar:
     def lip_model(self) -> LipModel:
         """The shipped lip model."""
         return LipModel.load()
+
+    def control_points(self, frames: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the (T, L, 3) head-frame landmarks `painting.fields.CONTROL_IDS` of T source frames, on the skin."""
+        return self.on_skin(self.track.head_points[frames][:, CONTROL_IDS], self.track.shape[frames])
+
+    def on_skin(self, head: NDArray[np.float32], shape: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move (T, L, 3) landmarks of cheeks and chin to where the skin is in (T, 8) mouth shapes."""
+        moved = head.copy()
+        moved[:, MOVED_ROWS] += self.lip_model.skin_motion(shape)
+        return moved
 
     @cached_property
     def forbidden_in_shot(self) -> NDArray[np.bool_] | None:

@@ -99,19 +99,19 @@ def crop_faces(avatar: WarpAvatar, plan: MouthPlan, frames: Sequence[YuvFrame]) 
     anchors = anchor_points(float(avatar.region.centre[2]))
     yaw, mask_points = avatar.track.pose_degrees[source, 0], _mask_points(avatar, anchors)
     masks, mask = masks_by_yaw(avatar.masks, yaw)
-    pool = crops.stack()
+    pool, frame_of = crops.stack(), np.array(crops.frames, np.int64)
     skin = _colour(avatar, source, base, pool, CHEEK_FRONT)
     return FaceChunk(
         row=np.where(present, np.cumsum(present) - 1, -1).astype(np.int32),
         origins=origins,
         crops_y=pool.y,
         crops_uv=pool.uv,
-        crop_points=_source_points(avatar, np.array(crops.frames, np.int64), anchors),
+        crop_points=_control_points(avatar, frame_of, avatar.control_points(frame_of), anchors),
         base=base,
         exemplar=np.array(exemplar, np.int32),
         fade=np.array(fade, np.int32),
         fade_weight=plan.fade_weight[kept],
-        target_points=_target_points(avatar, source, plan.target_head[kept], anchors),
+        target_points=_control_points(avatar, source, plan.target_head[kept], anchors),
         interior=plan.interior[kept],
         own_teeth=plan.own_teeth[kept],
         rounding=plan.rounding[kept],
@@ -137,19 +137,12 @@ def _place(avatar: WarpAvatar, frames: NDArray[np.integer], head: NDArray[np.flo
     return np.asarray(placed, np.float32)
 
 
-def _source_points(
-    avatar: WarpAvatar, frames: NDArray[np.integer], anchors: NDArray[np.float64]
+def _control_points(
+    avatar: WarpAvatar, frames: NDArray[np.integer], head: NDArray[np.float32], anchors: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    marks = avatar.track.points[frames][:, list(CONTROL_IDS), :2]
-    marks = marks - avatar.region.origins[frames][:, None].astype(np.float32)
+    """Map (T, L, 3) landmarks and (A, 3) anchors of the head frame to (T, L + A, 2) region pixels of T frames."""
+    marks = avatar.track.place(frames, head) - avatar.region.origins[frames][:, None].astype(np.float32)
     return np.concatenate([marks, _place(avatar, frames, anchors)], 1)
-
-
-def _target_points(
-    avatar: WarpAvatar, source: NDArray[np.integer], head: NDArray[np.float32], anchors: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    marks = avatar.track.place(source, head) - avatar.region.origins[source][:, None].astype(np.float32)
-    return np.concatenate([marks, _place(avatar, source, anchors)], 1)
 
 
 def _mask_points(avatar: WarpAvatar, anchors: NDArray[np.float64]) -> NDArray[np.float32]:

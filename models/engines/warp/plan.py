@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.exemplar_path import ExemplarPath, PathState, PathTarget, choose_path
 from models.engines.warp.exemplars import ExemplarBank
-from models.engines.warp.painting.fields import CONTROL_IDS
+from models.engines.warp.painting.fields import CONTROL_IDS, MOVED_ROWS
 from models.geometry.head_frame import MOVED
 from models.mouth.lip_form import round_lips, rounding
 from models.mouth.motion import REFERENCE_FPS, smile_release, smiling
-from models.mouth.shape import CHANNELS, DEFAULT_SCALE, OPEN_MOUTH
+from models.mouth.shape import CHANNELS, DEFAULT_SCALE, OPEN_MOUTH, measure
 from models.speech.speech_to_mouth import MouthBlock
 from models.track.face_track import mouth_share
 
@@ -157,10 +157,9 @@ class _Posed(NamedTuple):
 
 def _control_points(avatar: WarpAvatar, posed: _Posed, source_index: NDArray[np.int32]) -> NDArray[np.float32]:
     """Return the (T, L, 3) targets of `CONTROL_IDS`: posed where the mouth moves the face, else the source's own."""
-    control = list(CONTROL_IDS)
-    still = avatar.track.head_points[source_index][:, control]
-    moves = np.isin(control, MOVED)[:, None]
-    return np.where(moves, posed.face[:, control], still).astype(np.float32)
+    targets = avatar.track.head_points[source_index][:, CONTROL_IDS]
+    targets[:, MOVED_ROWS] = posed.face[:, MOVED]
+    return avatar.on_skin(targets, measure(posed.face) - measure(avatar.track.rest[None]))
 
 
 def _own_teeth(

@@ -24,6 +24,7 @@ from models.geometry.head_frame import (
     JAW,
     MIDDLE_LOWER,
     MIDDLE_UPPER,
+    MOVED,
     NOSE,
     OUTER_LOWER,
     OUTER_UPPER,
@@ -42,6 +43,8 @@ def _rows(ids: tuple[int, ...]) -> NDArray[np.intp]:
     return np.array([CONTROL_IDS.index(point) for point in ids], np.intp)
 
 
+# Rows of the points that a mouth shape moves.
+MOVED_ROWS = _rows(MOVED)
 # Rows of the inner edges and the middle lines of the lips among the control points, corner to corner.
 INNER_UPPER_ROWS, INNER_LOWER_ROWS = _rows(INNER_UPPER), _rows(INNER_LOWER)
 MIDDLE_UPPER_ROWS, MIDDLE_LOWER_ROWS = _rows(MIDDLE_UPPER), _rows(MIDDLE_LOWER)

@@ -86,7 +86,19 @@ def test_close_open_mouth_has_no_gap(model: LipModel, rest: NDArray[np.float32])
 
 def test_lip_model_of_another_size_is_refused() -> None:
     with pytest.raises(WeightsError, match="126"):
-        LipModel(np.zeros((8, 3, 3)), np.zeros(8))
+        LipModel(np.zeros((8, 3, 3)), np.zeros(8), np.zeros((8, 3, 3)))
+
+
+def test_skin_motion_cheeks_and_chin_follow_the_lips(model: LipModel) -> None:
+    narrow, opened = np.zeros((2, 1, NUM_CHANNELS), np.float32)
+    narrow[0, CHANNELS.index("width")] = -0.04
+    opened[0] = np.array([0.1, 0.1, 0, 0, 0.1, 0.07, 0, 0]) @ consistent_shape()
+    for shape, point, axis, motion in ((narrow, 212, 0, 0.01), (narrow, 432, 0, -0.01), (opened, 200, 1, -0.06)):
+        landmark = (shape @ model.weights[:, MOVED.index(point), axis]).item()
+        beyond = model.skin_motion(shape)[0, MOVED.index(point), axis]
+        assert beyond * motion > 0, point
+        assert abs(landmark + beyond) > abs(motion), point
+    assert not model.skin_motion(opened)[:, [MOVED.index(point) for point in INNER_LOWER]].any()
 
 
 def test_shut_lips_touch_along_a_smooth_line(rest: NDArray[np.float32]) -> None:
