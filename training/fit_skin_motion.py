@@ -108,9 +108,9 @@ def _relative_flow(
     before, after = (
         cv2.warpAffine(luma[frame], to_picture, (_SIDE, _SIDE), flags=cv2.INTER_CUBIC) for frame in (first, second)
     )
-    motion = cv2.blur(flow.calc(before, after, np.empty(0, np.float32)), (_BLUR, _BLUR))
+    motion = cv2.blur(flow.calc(before, after, np.zeros((_SIDE, _SIDE, 2), np.float32)), (_BLUR, _BLUR))
     places = points @ to_picture[:, :2].T + to_picture[:, 2]
-    columns, lines = places.T.astype(np.float32)
+    columns, lines = (places[:, [axis]].astype(np.float32) for axis in (0, 1))
     moved = cv2.remap(motion, columns, lines, cv2.INTER_LINEAR)[:, 0].astype(np.float64)
     head, _ = cv2.estimateAffinePartial2D(places[_RIGID], (places + moved)[_RIGID], ransacReprojThreshold=1.0)
     if head is None:
