@@ -34,6 +34,8 @@ from models.track.visibility import WELL_SEEN_YAW
 
 _TURNED_BACK_YAW = WELL_SEEN_YAW - 3.0  # measured degrees below which a turned head counts as turned back
 
+OWN_TEETH = 0.05  # eye distances: a mouth at least this open has its own interior
+
 _CALIBRATION_FILE, _MEASURES_FILE = "calibration.npz", "measures.npz"
 
 
@@ -67,7 +69,18 @@ class WarpAvatar:
 
     def control_points(self, frames: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the (T, L, 3) head-frame landmarks `painting.fields.CONTROL_IDS` of T source frames, on the skin."""
-        return self.on_skin(self.track.head_points[frames][:, CONTROL_IDS], self.track.shape[frames])
+        shape = self.track.shape[frames]
+        if not self.talks:
+            shape = shape * self.own_form(frames)[:, None]
+        return self.on_skin(self.track.head_points[frames][:, CONTROL_IDS], shape)
+
+    def own_form(self, frames: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return (T,) how far the own lips of T source frames keep their form, 0 to 1.
+
+        Closed lips get the form of rest, because their landmarks jitter; the more they are open, the more of their own
+        form they keep.
+        """
+        return np.asarray((self.track.shape[frames, 0] / OWN_TEETH).clip(0, 1))
 
     def on_skin(self, head: NDArray[np.float32], shape: NDArray[np.float32]) -> NDArray[np.float32]:
         """Move (T, L, 3) landmarks of cheeks and chin to where the skin is in (T, 8) mouth shapes."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.avatar import OWN_TEETH, WarpAvatar
 from models.engines.warp.exemplar_path import ExemplarPath, PathState, PathTarget, choose_path
 from models.engines.warp.exemplars import ExemplarBank
 from models.engines.warp.painting.fields import CONTROL_IDS, MOVED_ROWS
@@ -35,7 +35,6 @@ _STRETCHED = 0.5
 # Share of the added opening by which the corners are raised: predicted corners sink by .3 of it, those of six speakers
 # by .12. With sunken corners a mouth seems to open upwards.
 _CORNERS_UP = 0.2
-_OWN_TEETH = 0.05  # an exemplar at least this open has its own interior
 # Opening, in eye distances, up to which an image is opened fully, and the limit that larger openings approach. On two
 # faces drawn with more and more movement, lips have ragged edges from .28 and .32 on; 99 % of the mouths of nine of
 # eleven real speakers are open by .12 to .28.
@@ -167,7 +166,7 @@ def _own_teeth(
 ) -> NDArray[np.float32]:
     """Return the (T,) weights of the source's own teeth in a drawn interior."""
     # The far half of an open mouth may lie in front of the background, which would be taken for teeth.
-    shows_own = (posed.shown >= _OWN_TEETH) & (path.exemplar < 0) & ~avatar.is_turned[source_index]
+    shows_own = (posed.shown >= OWN_TEETH) & (path.exemplar < 0) & ~avatar.is_turned[source_index]
     return np.asarray(shows_own, np.float32)
 
 
@@ -180,7 +179,7 @@ def _pose_exemplars(avatar: WarpAvatar, bank: ExemplarBank, shape: NDArray[np.fl
     shown = bank.shape[path.exemplar, 0]
     # An open exemplar keeps its own interior however far it is opened; only closed ones need a drawn one.
     stretched = ((shape[:, 0] - shown - _STRETCH) / _STRETCH_RANGE).clip(0, 1)
-    return _Posed(face, shown, stretched * (1 - shown / _OWN_TEETH).clip(0, 1))
+    return _Posed(face, shown, stretched * (1 - shown / OWN_TEETH).clip(0, 1))
 
 
 def _change_mouths(
@@ -243,15 +242,13 @@ def _pose_own_lips(
     """Warp the lips of the (T,) source frames to (T, 8) shapes with (T,) rounded lips."""
     own = avatar.track.shape[source_index]
     shown = own[:, 0]
-    # Closed lips get the shape of rest, because their landmarks jitter; the more they are open, the more of their own
-    # shape they keep.
-    kept = (shown / _OWN_TEETH).clip(0, 1)[:, None]
+    kept = avatar.own_form(source_index)[:, None]
     form = avatar.track.rest + kept[..., None] * (avatar.track.head_points[source_index] - avatar.track.rest)
     face = avatar.lip_model.change(form, _within_reach(_part_lips(shape, shown, kept[:, 0]) - kept * own))
     interior = ((shape[:, 0] - shown - _CLOSED) / _CLOSED_RANGE).clip(0, 1)
     # An open mouth that closes keeps its teeth in place; squeezed between the lips they would show as a line.
     changed = (np.abs(shape[:, 0] - shown) / _TEETH_RANGE).clip(0, 1)
-    return _Posed(round_lips(face, rounded), shown, np.where(shown >= _OWN_TEETH, changed, interior))
+    return _Posed(round_lips(face, rounded), shown, np.where(shown >= OWN_TEETH, changed, interior))
 
 
 def _part_lips(
