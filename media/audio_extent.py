@@ -81,14 +81,16 @@ def counted_packets(
     container: InputContainer, stream: AudioStream, path: Path, extent: AudioExtent
 ) -> Iterator[Packet[AudioStream]]:
     """Yield the packets of a track and add each to `extent`; MediaError if they cannot be read to the end."""
-    origin, time_base = origin_seconds(container), stream.time_base or Fraction(1, stream.codec_context.sample_rate)
+    time_base = stream.time_base or Fraction(1, stream.codec_context.sample_rate)
+    # Hours of speech have half a million packets: fractions would take ten times as long.
+    origin, ticks, scale = float(origin_seconds(container)), time_base.numerator, time_base.denominator
     frame_seconds = (stream.codec_context.frame_size or 0) / stream.codec_context.sample_rate
     longest = math.inf if stream.codec_context.name.startswith(_OWN_LENGTH) else _MAX_PACKET_SECONDS
     with _readable(path):
         for packet in container.demux(stream):
             if packet.size:
-                start = None if packet.pts is None else float(packet.pts * time_base - origin)
-                extent.add(start, min(float((packet.duration or 0) * time_base) or frame_seconds, longest))
+                start = None if packet.pts is None else packet.pts * ticks / scale - origin
+                extent.add(start, min((packet.duration or 0) * ticks / scale or frame_seconds, longest))
             yield packet
 
 

@@ -27,7 +27,7 @@ _PIECE_SAMPLES = 80
 _LEVEL_PIECES = 5
 _ROW_PIECES = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND // _PIECE_SAMPLES
 _PIECES_AT_A_TIME = 8192
-_PIECES_PER_MAP = 16 * _PIECES_AT_A_TIME  # 21 MB
+_PIECES_PER_MAP = 4 * _PIECES_AT_A_TIME  # 5 MB
 # Quantiles are taken per 30 s window and the maximum is used, because a long recording may be mostly silence.
 _WINDOW_SECONDS = 30
 _WINDOW_PIECES = _WINDOW_SECONDS * SPEECH_SAMPLE_RATE // _PIECE_SAMPLES
