@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import minimum_filter1d
 
 from media.yuv_frame import YuvFrame
 from models.geometry.arrays import sample_plane, smooth_step
@@ -24,6 +25,7 @@ _EYES: Final = (
     ((362, 441, 442, 443, 444, 445, 263), LID_CREASES[1], *EYES[1]),
 )
 _Ids = tuple[tuple[int, ...], ...]
+_Floats = NDArray[np.floating]
 _STEPS: Final = (1, 2, 2)  # luma pixels per pixel of Y, U and V
 _MIN_OPENING: Final = 0.12  # of the eye's width: less is an eye that is already closed
 _MIN_WIDTH: Final = 0.12  # eye distances: less is an eye turned away
@@ -38,7 +40,7 @@ _SKIN_BLUR: Final = 0.035  # eye distances along the lid
 # (docs/experiments.md).
 _STRIP: Final = np.linspace(0.0, 0.7, 7)  # places of the strip between the top of the skin (0) and the lashes (1)
 _BRIGHT: Final = 70  # percentile of its luma; darker are lashes and the crease
-_TO_LIGHT: Final = 0.4  # of the way from the shade of the brow to the brightness of the skin below the eye
+_TO_LIGHT: Final = 0.3  # of the way from the shade of the brow to the brightness of the skin below the eye
 _MAX_LIGHT: Final = 1.08  # of that brightness: excludes reflections in glasses
 _MAX_GAIN: Final = 1.6  # by which brighter skin is more saturated
 _BULGE: Final = 0.2  # share by which the middle of the lid is brighter than its ends
@@ -48,8 +50,8 @@ _MAX_GRAIN: Final = 8.0  # levels: excludes the rims of glasses
 _ROOF: Final = 0.7  # of the way from the crease to the brow: where the skin begins that a closed eye smooths
 _FULL_ABOVE: Final = 0.7  # of the way from there to the mesh's crease: where it is smoothed fully
 _ROOF_LIGHTS: Final = (0.85, 1.15)  # bounds of its brightness as a share of the lid's: excludes brows and rims
-_REFLECTION: Final = (200, 230)  # luma of reflections in glasses, which stay
-_BEYOND: Final = (0.3, 0.2)  # of the eye's width: skin beyond the outer and the inner corner that closes with the eye
+_REFLECTION: Final = 200  # least luma of reflections in glasses, which stay
+_BEYOND: Final = 0.3  # of the eye's width: skin beyond its corners that closes with the eye
 _SMOOTHED: Final = 0.6  # closure from which skin and lashes are those of a closed eye
 # The lash line of a closed eye, as in 32 real blinks (docs/experiments.md), in eye distances.
 _LINE, _LINE_OUTER = -0.006, 0.004  # its middle below the mesh's lower lid, and the same at the outer corner
@@ -89,14 +91,14 @@ class EyeState(NamedTuple):
 class _Curves(NamedTuple):
     """Lines of one eye, in pixels below the line through the corners: (C,) at its columns or (h, w) at its pixels."""
 
-    columns: NDArray[np.floating]  # pixels from the image-left corner
-    top: NDArray[np.floating]  # where the skin that moves begins
-    lashes: NDArray[np.floating]  # where the skin ends and the lashes begin
-    edge: NDArray[np.floating]  # where lid and lashes end and the eye begins
-    lower: NDArray[np.floating]
-    line: NDArray[np.floating]  # the middle of the lash line of a closed eye
-    crease: NDArray[np.floating]
-    roof: NDArray[np.floating]  # where the skin begins that a closed eye smooths
+    columns: _Floats  # pixels from the image-left corner
+    top: _Floats  # where the skin that moves begins
+    lashes: _Floats  # where the skin ends and the lashes begin
+    edge: _Floats  # where lid and lashes end and the eye begins
+    lower: _Floats
+    line: _Floats  # the middle of the lash line of a closed eye
+    crease: _Floats
+    roof: _Floats  # where the skin begins that a closed eye smooths
 
 
 class _Pixels(NamedTuple):
@@ -128,16 +130,14 @@ class _Eye:
         self._opening = float((lower - upper).max()) / self._width
         edge = upper + self._lash_share(still.y, columns, upper, crease) * (crease - upper)
         # Eyes and creases in pictures are wider than in the mesh.
-        reach = _NUM_COLUMNS // 5
-        highest = np.pad(crease + _ROOF * (top - crease), reach, mode="edge")
-        roof = np.lib.stride_tricks.sliding_window_view(highest, 2 * reach + 1).min(-1)
+        wide = minimum_filter1d(crease + _ROOF * (top - crease), 2 * (_NUM_COLUMNS // 5) + 1, mode="nearest")
         top = np.minimum(crease + _ABOVE_CREASE * (top - crease), edge - _MIN_LID * unit)
         lashes = edge - np.minimum(_LASHES * unit, _LASH_PART * (edge - top))
         below = _LOWER_LINE * unit * np.sin(np.pi * columns / self._width)  # zero at the corners
         at_outer = 1 - smooth_step(self._outwards(columns) / 0.4)
         line = lower + (_LINE + at_outer * (_LINE_OUTER - _LINE)) * unit
         line = np.maximum(line, edge - _LINE_EDGE * unit)
-        roof = np.minimum(roof, np.minimum(top, crease) - _FEATHER * unit)
+        roof = np.minimum(wide, np.minimum(top, crease) - _FEATHER * unit)
         self._curves = _Curves(columns, top, lashes, edge, np.maximum(lower + below, edge), line, crease, roof)
         height, width = still.y.shape
         self.box = self._box(width, height)
@@ -200,11 +200,9 @@ class _Eye:
         spread = np.where(away < 0, _LINE_ABOVE, _LINE_BELOW) * (0.3 + 0.7 * pixels.taper)
         dark = smoothed * self._darkness * (2 * pixels.taper).clip(0, 1) * np.exp(-((away / spread) ** 2) / 2)
         result -= dark * (_LASH_CHROMA * (result - 128) if number else result)
-        return np.rint(result).clip(0, 255).astype(np.uint8)
+        return np.asarray(np.rint(result).clip(0, 255), np.uint8)
 
-    def _take(
-        self, plane: NDArray[np.uint8], along: NDArray[np.floating], down: NDArray[np.floating], step: int
-    ) -> NDArray[np.float32]:
+    def _take(self, plane: NDArray[np.uint8], along: _Floats, down: _Floats, step: int) -> NDArray[np.float32]:
         places = self._corner + np.stack([np.broadcast_to(along, down.shape), down], -1) @ self._axes
         return sample_plane(plane, (places + 0.5) / step - 0.5, cv2.INTER_CUBIC)
 
@@ -212,8 +210,7 @@ class _Eye:
         """Return the even left, top, right and bottom of the pixels that may change, clipped to the image."""
         curves = self._curves
         low, high = curves.roof.min() - 0.02 * self._unit, curves.lower.max() + _LOWER_REACH * self._unit
-        first, last = _BEYOND if self._is_outer_left else _BEYOND[::-1]
-        ends = -first * self._width, (1 + last) * self._width
+        ends = -_BEYOND * self._width, (1 + _BEYOND) * self._width
         frame = np.array([[a, d] for a in ends for d in (low, high)]) @ self._axes + self._corner
         limits = [width, height]
         x0, y0 = (int(v) for v in np.clip(np.floor(frame.min(0)), 0, limits).astype(int) // 2 * 2)
@@ -233,22 +230,21 @@ class _Eye:
         arrays = grid, *self._shares(curves, down, step), taper, self._smooths(curves, down)
         return _Pixels(curves, down, *(np.asarray(v, np.float32) for v in arrays))
 
-    def _outwards(self, along: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _outwards(self, along: _Floats) -> _Floats:
         """Return the places of pixels along the eye between its outer corner (0) and its inner one (1)."""
         place = along / self._width
         return place if self._is_outer_left else 1 - place
 
-    def _beneath(self, curves: _Curves, down: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _beneath(self, curves: _Curves, down: _Floats) -> _Floats:
         """Return the places of pixels between the lash line of the closed eye (0) and the skin below the eye (1)."""
         return (down - curves.line) / (curves.lower + _UNDER * self._unit - curves.line)
 
-    def _smooths(self, curves: _Curves, down: NDArray[np.floating]) -> NDArray[np.floating]:
-        place, above = self._outwards(curves.columns), curves.crease - curves.roof
-        shares = smooth_step(place / _BEYOND[0] + 1) * smooth_step((1 - place) / _BEYOND[1] + 1)
-        shares *= smooth_step((down - curves.roof) / (_FULL_ABOVE * above))
-        shares *= 1 - smooth_step((self._beneath(curves, down) - 0.5) / 0.8)
-        dark, bright = _REFLECTION
-        reflects = smooth_step((self._take(self._soft.y, curves.columns, down, 1) - dark) / (bright - dark))
+    def _smooths(self, curves: _Curves, down: _Floats) -> _Floats:
+        place = self._outwards(curves.columns)
+        shares = smooth_step(np.minimum(place, 1 - place) / _BEYOND + 1)
+        shares *= smooth_step((down - curves.roof) / (_FULL_ABOVE * (curves.crease - curves.roof)))
+        shares *= 1 - smooth_step((self._beneath(curves, down) - 0.45) / 0.6)
+        reflects = smooth_step((self._take(self._soft.y, curves.columns, down, 1) - _REFLECTION) / 30)
         around = np.maximum((curves.crease - down) / (0.04 * self._unit), -place / 0.1)
         return np.asarray(shares * (1 - reflects * smooth_step(around)))
 
@@ -261,7 +257,8 @@ class _Eye:
         upper = self._take(soft, along, roof, step)
         if number == 0:
             skin *= 1 + _BULGE * (np.sin(np.pi * self._outwards(along).clip(0, 1)) - 0.9)
-            upper = upper.clip(*(light * skin for light in _ROOF_LIGHTS))
+            darkest, brightest = _ROOF_LIGHTS
+            upper = np.clip(upper, darkest * skin, brightest * skin)
         skin = upper + smooth_step((down - roof) / (0.6 * (curves.line - roof))) * (skin - upper)
         skin += smooth_step(self._beneath(curves, down) / 0.7) * (self._take(soft, along, under, step) - skin)
         if number == 0:  # the grain of the skin below the eye
@@ -277,9 +274,7 @@ class _Eye:
         darkest = self._take(self._soft.y, self._curves.columns, rows, 1).min(0)
         return float(np.clip(_LASH_DARKNESS * np.median(1 - (darkest / tone.clip(1))[inner]), 0, 1))
 
-    def _shares(
-        self, curves: _Curves, down: NDArray[np.floating], step: int
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+    def _shares(self, curves: _Curves, down: _Floats, step: int) -> tuple[_Floats, _Floats, _Floats]:
         """Return the (h, w, 2), (h, w) and (h, w) shares by which pixels move with iris and lids, see `_Pixels`."""
         along, top, _, edge, lower, *_ = curves
         place = along / self._width
@@ -318,13 +313,7 @@ class _Eye:
         brighter = (128 + gain * (colour - 128) for colour in colours)
         return [_smooth(tone, len(columns)) for tone in (light, *brighter)]
 
-    def _lash_share(
-        self,
-        luma: NDArray[np.uint8],
-        columns: NDArray[np.float64],
-        upper: NDArray[np.float64],
-        crease: NDArray[np.float64],
-    ) -> float:
+    def _lash_share(self, luma: NDArray[np.uint8], columns: _Floats, upper: _Floats, crease: _Floats) -> float:
         """Return where the lashes end, as a fraction of the way from the mesh's lid edge to the crease."""
         inside = slice(_NUM_COLUMNS // 6, -(_NUM_COLUMNS // 6))
         down = upper + _LASH_SHARES[:, None] * (crease - upper)  # (S, C)
@@ -347,7 +336,7 @@ class Eyelids:
         unit: Pixels per eye distance.
     """
 
-    def __init__(self, still: YuvFrame, points: NDArray[np.floating], unit: float) -> None:
+    def __init__(self, still: YuvFrame, points: _Floats, unit: float) -> None:
         flat = np.asarray(points[:, :2], np.float64)
         soft = YuvFrame(*(_blur(plane, _SKIN_BLUR * unit / step) for plane, step in zip(still, _STEPS, strict=True)))
         self._eyes = [eye for ids in _EYES if (eye := _Eye(still, soft, flat, ids, unit)).can_close]
