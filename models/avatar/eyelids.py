@@ -47,9 +47,8 @@ _BULGE: Final = 0.2  # share by which the middle of the lid is brighter than its
 _UNDER: Final = 0.1  # eye distances from the lower lid to the skin below the eye
 _TONE_SMOOTHING: Final = 9.0  # columns
 _MAX_GRAIN: Final = 8.0  # levels: excludes the rims of glasses
-_ROOF: Final = 0.7  # of the way from the crease to the brow: where the skin begins that a closed eye smooths
-_FULL_ABOVE: Final = 0.7  # of the way from there to the mesh's crease: where it is smoothed fully
-_ROOF_LIGHTS: Final = (0.85, 1.15)  # bounds of its brightness as a share of the lid's: excludes brows and rims
+_FULLY_CLOSED: Final = 0.7  # of the way from the brow to the mesh's crease: below, skin is that of the closed eye only
+_UPPER_LIGHTS: Final = (0.85, 1.15)  # bounds of the skin below the brow as shares of the lid: excludes brows and rims
 _REFLECTION: Final = 200  # least luma of reflections in glasses, which stay
 _BEYOND: Final = 0.3  # of the eye's width: skin beyond its corners that closes with the eye
 _SMOOTHED: Final = 0.6  # closure from which skin and lashes are those of a closed eye
@@ -57,12 +56,7 @@ _SMOOTHED: Final = 0.6  # closure from which skin and lashes are those of a clos
 _LINE, _LINE_OUTER = -0.006, 0.004  # its middle below the mesh's lower lid, and the same at the outer corner
 _LINE_EDGE: Final = 0.012  # from its middle to the edge of the lid
 _LINE_ABOVE, _LINE_BELOW = 0.020, 0.032  # standard deviations of its darkness
-_LINE_ENDS: Final = (
-    -0.15,
-    0.25,
-    0.6,
-    1.15,
-)  # of the eye's width from the outer corner; it is full between the middle two
+_LINE_ENDS: Final = (-0.15, 0.25, 0.6, 1.15)  # of the way from the outer corner to the inner one; full in the middle
 _LASH_ROWS: Final = np.linspace(-0.06, 0.0, 7)[:, None]  # eye distances below the open lid's edge: where lashes are
 _LASH_DARKNESS: Final = 1.12  # of closed lashes as a multiple of open ones, both as a share of the lid's luma
 _LASH_CHROMA: Final = 0.5  # of that share by which their chroma is lower
@@ -98,7 +92,7 @@ class _Curves(NamedTuple):
     lower: _Floats
     line: _Floats  # the middle of the lash line of a closed eye
     crease: _Floats
-    roof: _Floats  # where the skin begins that a closed eye smooths
+    brow: _Floats  # where the skin begins that changes when the eye closes
 
 
 class _Pixels(NamedTuple):
@@ -111,7 +105,7 @@ class _Pixels(NamedTuple):
     squint: NDArray[np.float32]  # (h, w) share of the rise of the lower lid by which a pixel moves
     widen: NDArray[np.float32]  # (h, w) the same of the upper lid
     taper: NDArray[np.float32]  # (h, w) thickness of the lash line of a closed eye, 0 to 1
-    smooths: NDArray[np.float32]  # (h, w) share by which the skin of a closed eye replaces the still
+    closed_share: NDArray[np.float32]  # (h, w) share by which the skin of a closed eye replaces the still
 
 
 class _Eye:
@@ -129,16 +123,15 @@ class _Eye:
         top, crease, upper, lower = (self._curve(points[list(line)], columns) for line in ids)
         self._opening = float((lower - upper).max()) / self._width
         edge = upper + self._lash_share(still.y, columns, upper, crease) * (crease - upper)
-        # Eyes and creases in pictures are wider than in the mesh.
-        wide = minimum_filter1d(crease + _ROOF * (top - crease), 2 * (_NUM_COLUMNS // 5) + 1, mode="nearest")
+        wide = minimum_filter1d(top, 2 * (_NUM_COLUMNS // 5) + 1, mode="nearest")  # eyes are wider than in the mesh
         top = np.minimum(crease + _ABOVE_CREASE * (top - crease), edge - _MIN_LID * unit)
         lashes = edge - np.minimum(_LASHES * unit, _LASH_PART * (edge - top))
         below = _LOWER_LINE * unit * np.sin(np.pi * columns / self._width)  # zero at the corners
         at_outer = 1 - smooth_step(self._outwards(columns) / 0.4)
         line = lower + (_LINE + at_outer * (_LINE_OUTER - _LINE)) * unit
         line = np.maximum(line, edge - _LINE_EDGE * unit)
-        roof = np.minimum(wide, np.minimum(top, crease) - _FEATHER * unit)
-        self._curves = _Curves(columns, top, lashes, edge, np.maximum(lower + below, edge), line, crease, roof)
+        brow = np.minimum(wide, np.minimum(top, crease) - _FEATHER * unit)
+        self._curves = _Curves(columns, top, lashes, edge, np.maximum(lower + below, edge), line, crease, brow)
         height, width = still.y.shape
         self.box = self._box(width, height)
         if self.can_close:
@@ -185,12 +178,13 @@ class _Eye:
         drop += (1 - closing) * lowered * opening / max(float(opening.max()), 1.0)
         # A point at fraction v of the skin moves by drop * v^2: it stretches most just above the lashes, which keep
         # their shape.
-        height, below = lashes - top, (down - top).clip(0)
-        share = (2 * below / (height + np.sqrt(height**2 + 4 * drop * below))).clip(0, 1)
-        unfolded = np.minimum(down, top) + share * height + (down - drop - lashes).clip(0, edge - lashes)
+        strength = (2 * pixels.taper).clip(0, 1)  # zero beyond the corners, where no skin moves
+        height, below, moved = lashes - top, (down - top).clip(0), strength * drop
+        share = (2 * below / (height + np.sqrt(height**2 + 4 * moved * below))).clip(0, 1)
+        unfolded = np.minimum(down, top) + share * height + (down - moved - lashes).clip(0, edge - lashes)
         lid = self._take(self._still[number], along, unfolded, step)
         smoothed = smooth_step(closing / _SMOOTHED)
-        closed, shut = self._closed[number], smoothed * pixels.smooths
+        closed, shut = self._closed[number], smoothed * pixels.closed_share
         feather = max(_FEATHER * unit, step)
         under = ((down - lower + closing * (lower - line)) / feather + 0.5).clip(0, 1)
         over = ((edge + drop - down) / feather + 0.5).clip(0, 1)
@@ -198,7 +192,7 @@ class _Eye:
         result += over * (lid + shut * (closed - lid) - result)
         away = (down - edge - drop) / unit + _LINE_EDGE
         spread = np.where(away < 0, _LINE_ABOVE, _LINE_BELOW) * (0.3 + 0.7 * pixels.taper)
-        dark = smoothed * self._darkness * (2 * pixels.taper).clip(0, 1) * np.exp(-((away / spread) ** 2) / 2)
+        dark = smoothed * self._darkness * strength * np.exp(-((away / spread) ** 2) / 2)
         result -= dark * (_LASH_CHROMA * (result - 128) if number else result)
         return np.asarray(np.rint(result).clip(0, 255), np.uint8)
 
@@ -209,7 +203,7 @@ class _Eye:
     def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the even left, top, right and bottom of the pixels that may change, clipped to the image."""
         curves = self._curves
-        low, high = curves.roof.min() - 0.02 * self._unit, curves.lower.max() + _LOWER_REACH * self._unit
+        low, high = curves.brow.min() - 0.02 * self._unit, curves.lower.max() + _LOWER_REACH * self._unit
         ends = -_BEYOND * self._width, (1 + _BEYOND) * self._width
         frame = np.array([[a, d] for a in ends for d in (low, high)]) @ self._axes + self._corner
         limits = [width, height]
@@ -227,7 +221,7 @@ class _Eye:
         outwards = self._outwards(along)
         begins, full, tapers, ends = _LINE_ENDS
         taper = np.minimum((outwards - begins) / (full - begins), (ends - outwards) / (ends - tapers)).clip(0, 1)
-        arrays = grid, *self._shares(curves, down, step), taper, self._smooths(curves, down)
+        arrays = grid, *self._shares(curves, down, step), taper, self._closed_share(curves, down)
         return _Pixels(curves, down, *(np.asarray(v, np.float32) for v in arrays))
 
     def _outwards(self, along: _Floats) -> _Floats:
@@ -239,10 +233,10 @@ class _Eye:
         """Return the places of pixels between the lash line of the closed eye (0) and the skin below the eye (1)."""
         return (down - curves.line) / (curves.lower + _UNDER * self._unit - curves.line)
 
-    def _smooths(self, curves: _Curves, down: _Floats) -> _Floats:
+    def _closed_share(self, curves: _Curves, down: _Floats) -> _Floats:
         place = self._outwards(curves.columns)
         shares = smooth_step(np.minimum(place, 1 - place) / _BEYOND + 1)
-        shares *= smooth_step((down - curves.roof) / (_FULL_ABOVE * (curves.crease - curves.roof)))
+        shares *= smooth_step((down - curves.brow) / (_FULLY_CLOSED * (curves.crease - curves.brow)))
         shares *= 1 - smooth_step((self._beneath(curves, down) - 0.45) / 0.6)
         reflects = smooth_step((self._take(self._soft.y, curves.columns, down, 1) - _REFLECTION) / 30)
         around = np.maximum((curves.crease - down) / (0.04 * self._unit), -place / 0.1)
@@ -252,14 +246,14 @@ class _Eye:
         """Return the (h, w) closed eye without lashes in the plane of a number, given (C,) tones of the lid."""
         soft, step = self._soft[number], _STEPS[number]
         curves, down, *_ = self._pixels[step]
-        along, roof, under = curves.columns, curves.roof, curves.lower + _UNDER * self._unit
+        along, brow, under = curves.columns, curves.brow, curves.lower + _UNDER * self._unit
         skin = np.interp(along, self._curves.columns, tones)
-        upper = self._take(soft, along, roof, step)
+        upper = self._take(soft, along, brow, step)
         if number == 0:
             skin *= 1 + _BULGE * (np.sin(np.pi * self._outwards(along).clip(0, 1)) - 0.9)
-            darkest, brightest = _ROOF_LIGHTS
+            darkest, brightest = _UPPER_LIGHTS
             upper = np.clip(upper, darkest * skin, brightest * skin)
-        skin = upper + smooth_step((down - roof) / (0.6 * (curves.line - roof))) * (skin - upper)
+        skin = upper + smooth_step((down - brow) / (0.6 * (curves.line - brow))) * (skin - upper)
         skin += smooth_step(self._beneath(curves, down) / 0.7) * (self._take(soft, along, under, step) - skin)
         if number == 0:  # the grain of the skin below the eye
             mirrored = 2 * under - down
