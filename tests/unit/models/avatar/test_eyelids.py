@@ -49,13 +49,35 @@ def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
 
 
 @pytest.mark.parametrize("eye", [0, 1])
-def test_eyelids_closed_keep_the_crease_in_place(still: Still, eye: int) -> None:
-    line = np.rint(still.track.points[0, LID_CREASES[eye][2:-2], :2]).astype(np.int32)
-    crease = cv2.polylines(np.zeros_like(still.planes.y), [line], False, 50, thickness=2)  # lashes are darker
+def test_eyelids_closed_soften_the_crease(still: Still, eye: int) -> None:
+    line = np.rint(still.track.points[0, LID_CREASES[eye][2:-2], :2]).astype(np.int32) - [0, 2]
+    crease = cv2.polylines(np.zeros_like(still.planes.y), [line], False, 50, thickness=1)
     marked = still.planes._replace(y=np.asarray(cv2.subtract(still.planes.y, crease), np.uint8))
     x, y = line[len(line) // 2]
-    darker = [_drawn(still, EyeState(1.0), planes).y[y - 1 : y + 3, x].astype(int) for planes in (still.planes, marked)]
-    assert (darker[0] - darker[1]).max() > 25
+    depths = {}
+    for closing in (0.1, 1.0):
+        plain, dark = (_drawn(still, EyeState(closing), planes).y.astype(int) for planes in (still.planes, marked))
+        change = (plain - dark)[y - 2 : y + 6, x]
+        depths[closing] = change[:4].max() - change[-2:].mean()
+    assert depths[0.1] > 35
+    assert depths[1.0] < 0.5 * depths[0.1]
+
+
+@pytest.mark.parametrize(("eye", "outer"), [(0, 33), (1, 263)])
+def test_eyelids_closed_have_a_tapered_lash_line(still: Still, eye: int, outer: int) -> None:
+    luma, unit = _drawn(still, EyeState(1.0)).y, _unit(still)
+    x, y = np.rint(still.track.points[0, _LOWER[eye], :2]).astype(int)
+    reach = round(0.12 * unit)
+    column = luma[y - reach : y + reach, x - 3 : x + 4].mean(1)
+    middle = int(column.argmin())
+    depth = column[:middle].max() - column[middle]
+    assert abs(middle - reach) < 0.03 * unit, "it lies on the lower lid"
+    assert column[:middle].max() - column[middle + round(0.03 * unit)] > 0.4 * depth, "its lower edge is soft"
+    x, y = np.rint(still.track.points[0, outer, :2]).astype(int)
+    above = luma[y - round(0.12 * unit) : y - round(0.04 * unit), x - 4 : x + 5]
+    assert above.min() > 0.6 * np.median(above[0]), "no lashes of the open eye beside it"
+    tail = luma[y - round(0.03 * unit) : y + round(0.03 * unit), [x - 9, x + 9]].min(0)
+    assert abs(int(tail[0]) - int(tail[1])) > 0.3 * depth, "it ends beyond the corner"
 
 
 def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
@@ -64,14 +86,10 @@ def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
         upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
         column = round(float(upper[0]))
         rows = slice(round(float(upper[1])), round(float(lower[1])))
-        changed = np.abs(half.y[rows, column].astype(int) - still.planes.y[rows, column]) > 3
+        changed = np.abs(half.y[rows, column].astype(int) - still.planes.y[rows, column])
         third = (rows.stop - rows.start) // 3
-        assert changed[:third].mean() > changed[-third:].mean()
+        assert changed[:third].mean() > 1.5 * changed[-third:].mean()
         assert (whole.y[rows, column] != half.y[rows, column]).any()
-    for corner, side in ((33, -2), (133, 2), (362, -2), (263, 2)):
-        x, y = (round(float(value)) for value in still.track.points[0, corner, :2])
-        near = (planes.y[y - 12 : y + 12, x + side].astype(int) for planes in (whole, still.planes))
-        assert np.abs(np.subtract(*near)).max() < 12, "the corners stay"
 
 
 def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
@@ -108,6 +126,9 @@ def test_eyelids_change_only_the_eyes(still: Still, state: EyeState) -> None:
     brow = still.track.points[0, list(_BROWS), 1].min()
     cheek = still.track.points[0, list(_LOWER), 1].max() + 0.25 * _unit(still)
     assert brow < changed[0] and changed[-1] < cheek
+    changed = np.flatnonzero((drawn.y != still.planes.y).any(0))
+    left, right = still.track.points[0, [33, 263], 0] + np.array([-0.16, 0.16]) * _unit(still)
+    assert left < changed[0] and changed[-1] < right
     target, lids = _copy(still.planes), Eyelids(still.planes, still.track.points[0], _unit(still))
     for each in (state, EyeState(1.0), EyeState()):
         lids.draw(target, each)
@@ -123,7 +144,8 @@ def test_eyelids_of_closed_or_outside_eyes_are_not_drawn(still: Still) -> None:
     assert (_eye(still, drawn, 1) != _eye(still, still.planes, 1)).mean() > 0.9
     outside = still.track.points[0] - [still.track.points[0, 133, 0] + 60, 0, 0]
     drawn = _drawn(still, EyeState(1.0), points=outside)
-    x = round(float(outside[[33, 133, 362, 263], 0].max())) + 1
+    width = float(still.track.points[0, 263, 0] - still.track.points[0, 362, 0])
+    x = round(float(outside[263, 0]) + 0.3 * width) + 2
     np.testing.assert_array_equal(drawn.y[:, x:], still.planes.y[:, x:])
 
 

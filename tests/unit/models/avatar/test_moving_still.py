@@ -55,7 +55,7 @@ def test_moving_still_turned_head_closes_its_eyes(still: Still) -> None:
     pupil = front[y - 3 : y + 4, x - 3 : x + 4].min()
     around = np.s_[y - 12 : y + 13, x - 12 : x + 13]
     assert awake[around].min() < pupil + 15 and asleep[around].min() > awake[around].min() + 10
-    assert np.sort(asleep[around].ravel())[:40].mean() > np.sort(awake[around].ravel())[:40].mean() + 20
+    assert np.sort(asleep[around].ravel())[:40].mean() > np.sort(awake[around].ravel())[:40].mean() + 15
 
 
 def test_avatar_of_a_still_has_moving_frames(still: Still, tmp_path: Path) -> None:
