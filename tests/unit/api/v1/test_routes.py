@@ -176,7 +176,7 @@ def test_inspect_of_marked_video_names_its_job(http: httpx.Client, service: Memo
 
 @pytest.mark.timeout(120)
 def test_inspect_of_other_files_finds_no_label(http: httpx.Client, service: MemoryService, tmp_path: Path) -> None:
-    video = write_lumas(tmp_path / "a.mp4", unmarked_lumas(60), 30).read_bytes()
+    video = write_lumas(tmp_path / "a.mp4", unmarked_lumas(5), 30).read_bytes()
     labels = http.post("/v1/inspect", files={"file": ("a.mp4", video)}).raise_for_status().json()
     assert (labels["verdict"], labels["watermark"], labels["jobs"]) == ("unlabelled", None, [])
     refused = http.post("/v1/inspect", files={"file": ("my film.mp4", b"hello")})
