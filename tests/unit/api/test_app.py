@@ -109,12 +109,12 @@ def test_face_points_are_taken_from_forms_and_json(http: httpx.Client, service: 
     ],
 )
 def test_unusable_forms(
-    http: httpx.Client, service: MemoryService, change: dict[str, Any], status: int, code: str, named: str
+    shared_http: httpx.Client, shared_service: MemoryService, change: dict[str, Any], status: int, code: str, named: str
 ) -> None:
-    answer = http.post("/v1/jobs", **{"files": _files(), **change})
+    answer = shared_http.post("/v1/jobs", **{"files": _files(), **change})
     assert named in problem(answer, status, code)["detail"]
-    assert service.uploads() == [], "a refused request leaves no file"
-    assert service.requests == []
+    assert shared_service.uploads() == [], "a refused request leaves no file"
+    assert shared_service.requests == []
 
 
 def test_broken_multipart(http: httpx.Client, service: MemoryService) -> None:

@@ -33,7 +33,7 @@ def service(service: MemoryService) -> MemoryService:
     return service
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api_settings() -> dict[str, Any]:
     return {"heygem": HeygemConfig(enabled=True)}
 
@@ -207,14 +207,14 @@ def test_parameters_beyond_64_bits_answer_4xx(http: httpx.Client, service: Memor
 
 
 @pytest.mark.parametrize("field", ["priority", "fps", "music_gain_db", "turns", "size", "crop", "face", "metadata"])
-def test_form_numbers_beyond_64_bits_answer_4xx(http: httpx.Client, field: str) -> None:
+def test_form_numbers_beyond_64_bits_answer_4xx(shared_http: httpx.Client, field: str) -> None:
     for number in HUGE:
         texts = {"turns": f'[{{"start": {number}}}]', "size": f"{number}x{number}", "crop": f"{number}:1"}
         files = {"audio": ("a.wav", AUDIO), "video": ("face.mp4", VIDEO)}
-        answer = http.post("/v1/jobs", files=files, data={field: texts.get(field, number)})
+        answer = shared_http.post("/v1/jobs", files=files, data={field: texts.get(field, number)})
         assert answer.status_code in (202, 422), (number[:30], answer.text)
         text = f'{{"audio_url": "http://example.com/a.wav", "avatar_id": "{new_id()}", "{field}": {number}}}'
-        answer = http.post("/v1/jobs", content=text, headers={"content-type": "application/json"})
+        answer = shared_http.post("/v1/jobs", content=text, headers={"content-type": "application/json"})
         assert 400 <= answer.status_code < 500, (number[:30], answer.text)
 
 

@@ -194,6 +194,11 @@ def path(http: httpx.Client, service: MemoryService) -> str:
     return f"/v1/jobs/{finished(http, service)}/video"
 
 
+@pytest.fixture(scope="module")
+def shared_path(shared_http: httpx.Client, shared_service: MemoryService) -> str:
+    return f"/v1/jobs/{finished(shared_http, shared_service)}/video"
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
@@ -210,18 +215,20 @@ def path(http: httpx.Client, service: MemoryService) -> str:
         ("items", None),
     ],
 )
-def test_understood_range_is_sent(http: httpx.Client, path: str, asked: str, expected: bytes | None) -> None:
-    answer = http.get(path, headers={"range": asked})
+def test_understood_range_is_sent(
+    shared_http: httpx.Client, shared_path: str, asked: str, expected: bytes | None
+) -> None:
+    answer = shared_http.get(shared_path, headers={"range": asked})
     status = 200 if expected is None else 206
     assert (answer.status_code, answer.content) == (status, expected or VIDEO_BYTES), "RFC 9110, 14.2"
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("asked", [f"bytes={len(VIDEO_BYTES)}-", "bytes=-0", "bytes=99999-,999999-9999999"])
-def test_range_behind_the_end_answers_416(http: httpx.Client, path: str, asked: str) -> None:
-    answer = http.get(path, headers={"range": asked})
+def test_range_behind_the_end_answers_416(shared_http: httpx.Client, shared_path: str, asked: str) -> None:
+    answer = shared_http.get(shared_path, headers={"range": asked})
     assert asked[:9] in problem(answer, 416, "range_not_satisfiable")["detail"]
-    openai = http.get(f"/v1/videos/{path.split('/')[3]}/content", headers={"range": asked})
+    openai = shared_http.get(f"/v1/videos/{shared_path.split('/')[3]}/content", headers={"range": asked})
     assert (openai.status_code, openai.json()["error"]["code"]) == (416, "range_not_satisfiable")
     for each in (answer, openai):
         assert each.headers["content-range"] == f"bytes */{len(VIDEO_BYTES)}"

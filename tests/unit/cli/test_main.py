@@ -242,12 +242,12 @@ def test_speak_sends_text_and_options_that_are_zero(tmp_path: Path, service: Mem
     ],
 )
 def test_speak_with_unusable_option_names_it(
-    tmp_path: Path, service: MemoryService, url: str, options: list[str], message: str
+    tmp_path: Path, shared_service: MemoryService, shared_url: str, options: list[str], message: str
 ) -> None:
-    done = _speak(tmp_path, url, *options)
+    done = _speak(tmp_path, shared_url, *options)
     assert done.exit_code != 0
     assert message in " ".join(done.output.split())
-    assert not service.requests
+    assert not shared_service.requests
 
 
 def _option(name: str) -> Any:

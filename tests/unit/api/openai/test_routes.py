@@ -32,6 +32,11 @@ def url(url: str) -> str:
     return f"{url}/v1"
 
 
+@pytest.fixture(scope="module")
+def shared_url(shared_url: str) -> str:
+    return f"{shared_url}/v1"
+
+
 def _create(http: httpx.Client, **fields: str) -> dict[str, Any]:
     answer = http.post("/videos", files=FILES, data={"prompt": "A woman speaks.", **fields})
     assert answer.status_code == 200, answer.text
@@ -152,12 +157,12 @@ def test_lists_go_page_by_page(http: httpx.Client) -> None:
     ],
 )
 def test_unusable_forms(
-    http: httpx.Client, service: MemoryService, files: dict[str, Any], data: dict[str, str], named: str
+    shared_http: httpx.Client, shared_service: MemoryService, files: dict[str, Any], data: dict[str, str], named: str
 ) -> None:
-    answer = http.post("/videos", files=files, data=data)
+    answer = shared_http.post("/videos", files=files, data=data)
     assert answer.status_code == 422 and named in answer.json()["error"]["message"], answer.text
     assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
-    assert service.uploads() == []
+    assert shared_service.uploads() == []
 
 
 def test_a_full_service_says_when_to_come_again(http: httpx.Client, service: MemoryService) -> None:

@@ -52,10 +52,10 @@ def test_background_is_sent_within_limits_and_deleted(http: httpx.Client, servic
     ],
 )
 def test_background_invalid_field_is_refused(
-    http: httpx.Client, service: MemoryService, fields: Any, code: str
+    shared_http: httpx.Client, shared_service: MemoryService, fields: Any, code: str
 ) -> None:
-    problem(http.post("/v1/backgrounds", json=fields), 422, code)
-    assert not service.uploads()
+    problem(shared_http.post("/v1/backgrounds", json=fields), 422, code)
+    assert not shared_service.uploads()
 
 
 def _avatar(http: httpx.Client, **headers: str) -> str:
@@ -111,10 +111,12 @@ def test_list_avatars_queries_once(http: httpx.Client, service: MemoryService, m
 
 
 @pytest.mark.parametrize(("name", "kind"), [("Wave", "action"), ("a" * 33, "idle"), ("a b", "talk"), ("wave", "jump")])
-def test_add_clip_invalid_fields_is_refused(http: httpx.Client, service: MemoryService, name: str, kind: str) -> None:
-    answer = _add(http, _avatar(http), name, kind)
+def test_add_clip_invalid_fields_is_refused(
+    shared_http: httpx.Client, shared_service: MemoryService, name: str, kind: str
+) -> None:
+    answer = _add(shared_http, _avatar(shared_http), name, kind)
     assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
-    assert not service.uploads()
+    assert not shared_service.uploads()
 
 
 def test_client_and_command_line_manage_clips(http: httpx.Client, url: str, tmp_path: Path) -> None:
@@ -168,11 +170,15 @@ BEACH_FILE = {"background_file": ("b.png", b"beach")}
     ],
 )
 def test_invalid_picture_options_store_no_upload(
-    http: httpx.Client, service: MemoryService, files: dict[str, Any], fields: dict[str, str], message: str
+    shared_http: httpx.Client,
+    shared_service: MemoryService,
+    files: dict[str, Any],
+    fields: dict[str, str],
+    message: str,
 ) -> None:
-    refused = problem(http.post("/v1/jobs", files=FILES | files, data=fields), 422, "option_invalid")
+    refused = problem(shared_http.post("/v1/jobs", files=FILES | files, data=fields), 422, "option_invalid")
     assert message in refused["detail"]
-    assert not service.requests and not service.uploads()
+    assert not shared_service.requests and not shared_service.uploads()
 
 
 @pytest.mark.parametrize(

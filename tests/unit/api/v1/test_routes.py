@@ -263,7 +263,7 @@ def voice() -> Iterator[SpeechServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api_settings(voice: SpeechServer) -> Iterator[dict[str, Any]]:
     """A voice that no request asks."""
     yield {"tts": TtsConfig(url=voice.url)}
@@ -387,11 +387,11 @@ def test_a_diarization(http: httpx.Client) -> None:
     ],
 )
 def test_create_job_with_invalid_turns_is_refused(
-    http: httpx.Client, service: MemoryService, files: list[str], fields: dict[str, Any], message: str
+    shared_http: httpx.Client, shared_service: MemoryService, files: list[str], fields: dict[str, Any], message: str
 ) -> None:
     content = {"subtitles": ("a.srt", SRT), "diarization": ("a.rttm", RTTM)}
     parts = {name: content.get(name, ("a.wav", tone(1))) for name in files}
-    assert message in _refused(_post(http, parts, **fields), service)
+    assert message in _refused(_post(shared_http, parts, **fields), shared_service)
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("srt", "application/x-subrip"), ("vtt", "text/vtt; charset=utf-8")])
