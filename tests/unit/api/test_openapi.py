@@ -19,7 +19,7 @@ import pytest
 from config import HeygemConfig
 from jobs.model.base import new_id
 from tests.unit.api.edge_client import AUDIO, VIDEO, finished
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService
 
 PACKAGE, MODELS = "lipwright_generated", "lipwright_models"
 # As docs/api.md has it: the generator knows no media types of videos. Without hooks it does not call ruff.
@@ -38,13 +38,12 @@ def api_settings() -> dict[str, Any]:
     return {"heygem": HeygemConfig(enabled=True)}
 
 
-def _schema(url: str) -> dict[str, Any]:
-    schema: dict[str, Any] = httpx.get(f"{url}/openapi.json", timeout=60, trust_env=False).json()
-    return schema
+@pytest.fixture(scope="module")
+def schema(shared_http: httpx.Client) -> Any:
+    return shared_http.get("/openapi.json").json()
 
 
-def test_every_error_is_the_one_problem(url: str) -> None:
-    schema = _schema(url)
+def test_every_error_is_the_one_problem(schema: dict[str, Any]) -> None:
     assert "Problem" in schema["components"]["schemas"]
     assert not {"HTTPValidationError", "ValidationError"} & schema["components"]["schemas"].keys()
     for path, ways in schema["paths"].items():
@@ -58,8 +57,7 @@ def test_every_error_is_the_one_problem(url: str) -> None:
             assert "Content-Range" in errors.get("416", {"headers": ["Content-Range"]})["headers"]
 
 
-def test_names_are_readable_and_headers_are_described(url: str) -> None:
-    schema = _schema(url)
+def test_names_are_readable_and_headers_are_described(schema: dict[str, Any]) -> None:
     names = [way["operationId"] for ways in schema["paths"].values() for way in ways.values()]
     assert len(names) == len(set(names)) and {"submit_job", "get_job", "get_job_video", "create_video"} <= set(names)
     assert all(name.replace("_", "").isalpha() and name.islower() and len(name) < 24 for name in names), names
@@ -80,11 +78,10 @@ def _run(folder: Path, module: str, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def generated(tmp_path_factory: pytest.TempPathFactory, schema: dict[str, Any]) -> Iterator[Path]:
     """The folder in which generators find openapi.json, and from which their modules can be imported."""
     folder = tmp_path_factory.mktemp("generated")
-    with serving(MemoryService(folder / "data"), heygem=HeygemConfig(enabled=True)) as url:
-        (folder / "openapi.json").write_text(json.dumps(_schema(url)))
+    (folder / "openapi.json").write_text(json.dumps(schema))
     sys.path.insert(0, str(folder))
     try:
         yield folder
@@ -176,21 +173,22 @@ def _kinds(schema: dict[str, Any]) -> set[str]:
     return {part.get("type") for part in (schema, *schema.get("anyOf", ()))}
 
 
-def _parameters(http: httpx.Client) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _parameters(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Path, method and description of every parameter of the API that is a number."""
-    document = http.get("/openapi.json").json()
-    for path, operations in document["paths"].items():
+    for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             for parameter in operation.get("parameters", ()):
                 if _kinds(parameter.get("schema", {})) & {"integer", "number"}:
                     yield path, method, parameter
 
 
-def test_parameters_beyond_64_bits_answer_4xx(http: httpx.Client, service: MemoryService) -> None:
+def test_parameters_beyond_64_bits_answer_4xx(
+    http: httpx.Client, service: MemoryService, schema: dict[str, Any]
+) -> None:
     job_id = finished(http, service)
     avatar = http.post("/v1/avatars", files={"video": ("face.mp4", VIDEO)}).json()
     ids = {"job_id": job_id, "video_id": job_id, "avatar_id": avatar["id"]}
-    found = list(_parameters(http))
+    found = list(_parameters(schema))
     assert {(path, each["name"]) for path, _, each in found} >= {
         *(("/v1/jobs", name) for name in ("after", "limit", "wait")),
         ("/v1/videos", "limit"),
