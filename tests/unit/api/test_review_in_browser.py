@@ -112,7 +112,7 @@ def opened(browser: Any, service: DraftService, url: str, sample_video: Path) ->
     return opened
 
 
-@pytest.mark.parametrize(("locale", "size"), zip(WORDS, SIZES, strict=True))
+@pytest.mark.parametrize(("locale", "size"), [*zip(WORDS, SIZES, strict=True)])
 def test_draft_edited_by_keyboard_is_approved(opened: Opened, service: DraftService, locale: str, size: str) -> None:
     status, cut, approve, _ = WORDS[locale]
     visitor, job = opened(locale, size)

@@ -124,6 +124,7 @@ def test_people_get_speech_and_starts(open_page: OpenPage, service: MemoryServic
         visitor.picture(f"several-{locale}-overlap")
         page.click("#language")
     assert not service.requests
+    page.locator(".turn-bar").nth(1).scroll_into_view_if_needed()
     bar = page.locator(".turn-bar").nth(1).bounding_box()
     track = page.locator(".track").nth(0).bounding_box()
     page.mouse.move(bar["x"] + bar["width"] / 2, bar["y"] + 9)
