@@ -26,7 +26,7 @@ def service(tmp_path: Path) -> MemoryService:
     return MemoryService(tmp_path / "service")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def api_settings() -> dict[str, Any]:
     """Keyword arguments of `serving`, for modules and tests to override."""
     return {}
@@ -44,28 +44,6 @@ def url(service: MemoryService, api_settings: dict[str, Any]) -> Iterator[str]:
 @pytest.fixture
 def http(url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=url, timeout=60, trust_env=False, verify=False) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def shared_service(tmp_path_factory: pytest.TempPathFactory) -> MemoryService:
-    """One service for the tests of a module that leave nothing in it, such as those of refused requests."""
-    from tests.unit.api_server import MemoryService
-
-    return MemoryService(tmp_path_factory.mktemp("service"))
-
-
-@pytest.fixture(scope="module")
-def shared_url(shared_service: MemoryService, api_settings: dict[str, Any]) -> Iterator[str]:
-    from tests.unit.api_server import serving
-
-    with serving(shared_service, **api_settings) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def shared_http(shared_url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=shared_url, timeout=60, trust_env=False, verify=False) as client:
         yield client
 
 

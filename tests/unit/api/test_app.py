@@ -84,9 +84,8 @@ def test_face_points_are_taken_from_forms_and_json(http: httpx.Client, service: 
     assert "expected a JSON object of five points" in problem(answer, 422, "option_invalid")["detail"]
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "code", "named"),
-    [
+def test_unusable_forms(http: httpx.Client, service: MemoryService) -> None:
+    cases: list[Any] = [
         ({"files": {"audio": ("a.wav", AUDIO)}}, 422, "option_invalid", "video"),
         ({"files": {"video": ("v.mp4", VIDEO)}}, 422, "option_invalid", "audio"),
         ({"data": {"avatar_id": NOBODY}}, 422, "option_invalid", "both"),
@@ -106,15 +105,12 @@ def test_face_points_are_taken_from_forms_and_json(http: httpx.Client, service: 
         ({"data": {"priority": "2"}}, 422, "option_invalid", "priority"),
         ({"data": {"video_url": "http://10.0.0.1/v.mp4"}}, 422, "url_refused", "video: http://10.0.0.1/v.mp4"),
         ({"files": {"video": ("v.mp4", VIDEO)}, "data": {"audio": "https://[::1]/a"}}, 422, "url_refused", "audio"),
-    ],
-)
-def test_unusable_forms(
-    shared_http: httpx.Client, shared_service: MemoryService, change: dict[str, Any], status: int, code: str, named: str
-) -> None:
-    answer = shared_http.post("/v1/jobs", **{"files": _files(), **change})
-    assert named in problem(answer, status, code)["detail"]
-    assert shared_service.uploads() == [], "a refused request leaves no file"
-    assert shared_service.requests == []
+    ]
+    for change, status, code, named in cases:
+        answer = http.post("/v1/jobs", **{"files": _files(), **change})
+        assert named in problem(answer, status, code)["detail"]
+        assert service.uploads() == [], "a refused request leaves no file"
+        assert service.requests == []
 
 
 def test_broken_multipart(http: httpx.Client, service: MemoryService) -> None:

@@ -19,7 +19,7 @@ import pytest
 from config import HeygemConfig
 from jobs.model.base import new_id
 from tests.unit.api.edge_client import AUDIO, VIDEO, finished
-from tests.unit.api_server import VIDEO_BYTES, MemoryService
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client
 
 PACKAGE, MODELS = "lipwright_generated", "lipwright_models"
 # As docs/api.md has it: the generator knows no media types of videos. Without hooks it does not call ruff.
@@ -33,14 +33,18 @@ def service(service: MemoryService) -> MemoryService:
     return service
 
 
-@pytest.fixture(scope="module")
+HEYGEM = {"heygem": HeygemConfig(enabled=True)}
+
+
+@pytest.fixture
 def api_settings() -> dict[str, Any]:
-    return {"heygem": HeygemConfig(enabled=True)}
+    return HEYGEM
 
 
 @pytest.fixture(scope="module")
-def schema(shared_http: httpx.Client) -> Any:
-    return shared_http.get("/openapi.json").json()
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with api_client(MemoryService(tmp_path_factory.mktemp("schema")), **HEYGEM) as http:
+        return http.get("/openapi.json").json()
 
 
 def test_every_error_is_the_one_problem(schema: dict[str, Any]) -> None:
@@ -204,16 +208,17 @@ def test_parameters_beyond_64_bits_answer_4xx(
         assert http.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": number}).status_code == 200
 
 
-@pytest.mark.parametrize("field", ["priority", "fps", "music_gain_db", "turns", "size", "crop", "face", "metadata"])
-def test_form_numbers_beyond_64_bits_answer_4xx(shared_http: httpx.Client, field: str) -> None:
-    for number in HUGE:
-        texts = {"turns": f'[{{"start": {number}}}]', "size": f"{number}x{number}", "crop": f"{number}:1"}
-        files = {"audio": ("a.wav", AUDIO), "video": ("face.mp4", VIDEO)}
-        answer = shared_http.post("/v1/jobs", files=files, data={field: texts.get(field, number)})
-        assert answer.status_code in (202, 422), (number[:30], answer.text)
-        text = f'{{"audio_url": "http://example.com/a.wav", "avatar_id": "{new_id()}", "{field}": {number}}}'
-        answer = shared_http.post("/v1/jobs", content=text, headers={"content-type": "application/json"})
-        assert 400 <= answer.status_code < 500, (number[:30], answer.text)
+def test_form_numbers_beyond_64_bits_answer_4xx(http: httpx.Client) -> None:
+    cases: list[Any] = ["priority", "fps", "music_gain_db", "turns", "size", "crop", "face", "metadata"]
+    for field in cases:
+        for number in HUGE:
+            texts = {"turns": f'[{{"start": {number}}}]', "size": f"{number}x{number}", "crop": f"{number}:1"}
+            files = {"audio": ("a.wav", AUDIO), "video": ("face.mp4", VIDEO)}
+            answer = http.post("/v1/jobs", files=files, data={field: texts.get(field, number)})
+            assert answer.status_code in (202, 422), (number[:30], answer.text)
+            text = f'{{"audio_url": "http://example.com/a.wav", "avatar_id": "{new_id()}", "{field}": {number}}}'
+            answer = http.post("/v1/jobs", content=text, headers={"content-type": "application/json"})
+            assert 400 <= answer.status_code < 500, (number[:30], answer.text)
 
 
 def test_heygem_codes_beyond_64_bits_get_envelope(http: httpx.Client) -> None:

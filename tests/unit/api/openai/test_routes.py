@@ -32,11 +32,6 @@ def url(url: str) -> str:
     return f"{url}/v1"
 
 
-@pytest.fixture(scope="module")
-def shared_url(shared_url: str) -> str:
-    return f"{shared_url}/v1"
-
-
 def _create(http: httpx.Client, **fields: str) -> dict[str, Any]:
     answer = http.post("/videos", files=FILES, data={"prompt": "A woman speaks.", **fields})
     assert answer.status_code == 200, answer.text
@@ -146,23 +141,19 @@ def test_lists_go_page_by_page(http: httpx.Client) -> None:
     assert http.get("/videos", params={"after": ids[-1]}).json()["last_id"] is None
 
 
-@pytest.mark.parametrize(
-    ("files", "data", "named"),
-    [
+def test_unusable_forms(http: httpx.Client, service: MemoryService) -> None:
+    cases: list[Any] = [
         ({"audio": ("a.wav", AUDIO)}, {}, "input_reference"),
         ({"input_reference": ("v.mp4", VIDEO)}, {}, "audio"),
         ({"audio": ("a.wav", AUDIO)}, {"avatar_id": "0" * 32, "input_reference_url": "https://a.example/v"}, ""),
         (FILES, {"face": "x" * 200}, "face"),
         (FILES, {"colour": "blue"}, "colour"),
-    ],
-)
-def test_unusable_forms(
-    shared_http: httpx.Client, shared_service: MemoryService, files: dict[str, Any], data: dict[str, str], named: str
-) -> None:
-    answer = shared_http.post("/videos", files=files, data=data)
-    assert answer.status_code == 422 and named in answer.json()["error"]["message"], answer.text
-    assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
-    assert shared_service.uploads() == []
+    ]
+    for files, data, named in cases:
+        answer = http.post("/videos", files=files, data=data)
+        assert answer.status_code == 422 and named in answer.json()["error"]["message"], answer.text
+        assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
+        assert service.uploads() == []
 
 
 def test_a_full_service_says_when_to_come_again(http: httpx.Client, service: MemoryService) -> None:

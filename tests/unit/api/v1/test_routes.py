@@ -263,7 +263,7 @@ def voice() -> Iterator[SpeechServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def api_settings(voice: SpeechServer) -> Iterator[dict[str, Any]]:
     """A voice that no request asks."""
     yield {"tts": TtsConfig(url=voice.url)}
@@ -356,9 +356,8 @@ def test_a_diarization(http: httpx.Client) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("files", "fields", "message"),
-    [
+def test_create_job_with_invalid_turns_is_refused(http: httpx.Client, service: MemoryService) -> None:
+    cases: list[Any] = [
         ([], {}, "audio or text is required, or turns, subtitles or translate_to"),
         (["audio"], {"turns": "["}, "turns: expected a JSON list of turns"),
         (["audio"], {"turns": "[]"}, "turns"),
@@ -384,14 +383,11 @@ def test_a_diarization(http: httpx.Client) -> None:
         ([], {"idle_mouths": "closed", "text": "x"}, "idle_mouths needs turns"),
         (["audio"], {"max_audio_stretch": "1.2"}, "max_audio_stretch needs loop=retime"),
         (["audio"], {"max_audio_stretch": "1.5", "loop": "retime"}, "max_audio_stretch"),
-    ],
-)
-def test_create_job_with_invalid_turns_is_refused(
-    shared_http: httpx.Client, shared_service: MemoryService, files: list[str], fields: dict[str, Any], message: str
-) -> None:
-    content = {"subtitles": ("a.srt", SRT), "diarization": ("a.rttm", RTTM)}
-    parts = {name: content.get(name, ("a.wav", tone(1))) for name in files}
-    assert message in _refused(_post(shared_http, parts, **fields), shared_service)
+    ]
+    for files, fields, message in cases:
+        content = {"subtitles": ("a.srt", SRT), "diarization": ("a.rttm", RTTM)}
+        parts = {name: content.get(name, ("a.wav", tone(1))) for name in files}
+        assert message in _refused(_post(http, parts, **fields), service)
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("srt", "application/x-subrip"), ("vtt", "text/vtt; charset=utf-8")])
