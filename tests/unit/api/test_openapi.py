@@ -209,8 +209,7 @@ def test_parameters_beyond_64_bits_answer_4xx(
 
 
 def test_form_numbers_beyond_64_bits_answer_4xx(http: httpx.Client) -> None:
-    cases: list[Any] = ["priority", "fps", "music_gain_db", "turns", "size", "crop", "face", "metadata"]
-    for field in cases:
+    for field in ("priority", "fps", "music_gain_db", "turns", "size", "crop", "face", "metadata"):
         for number in HUGE:
             texts = {"turns": f'[{{"start": {number}}}]', "size": f"{number}x{number}", "crop": f"{number}:1"}
             files = {"audio": ("a.wav", AUDIO), "video": ("face.mp4", VIDEO)}

@@ -228,7 +228,7 @@ def test_speak_sends_text_and_options_that_are_zero(tmp_path: Path, service: Mem
 
 
 def test_speak_with_unusable_option_names_it(tmp_path: Path, service: MemoryService, url: str) -> None:
-    cases: list[Any] = [
+    cases: list[tuple[list[str], str]] = [
         (["--text", "Hi"], "pass either --video or --avatar-id"),
         (["--avatar-id", "a"], "pass either --audio or --text"),
         (["--avatar-id", "a", "--text", "Hi", "--music", "missing.mp3"], "--music: missing.mp3 does not exist"),

@@ -107,8 +107,7 @@ def test_list_avatars_queries_once(http: httpx.Client, service: MemoryService, m
 
 
 def test_add_clip_invalid_fields_is_refused(http: httpx.Client, service: MemoryService) -> None:
-    cases: list[Any] = [("Wave", "action"), ("a" * 33, "idle"), ("a b", "talk"), ("wave", "jump")]
-    for name, kind in cases:
+    for name, kind in (("Wave", "action"), ("a" * 33, "idle"), ("a b", "talk"), ("wave", "jump")):
         answer = _add(http, _avatar(http), name, kind)
         assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
         assert not service.uploads()
