@@ -59,7 +59,9 @@ demo: setup  ## render samples/portrait.jpg + samples/speech.wav to out/demo.mp4
 serve: setup  ## run the service until Ctrl-C
 	@$(BIN)/lipwright serve
 
+# The first line compiles bytecode and kernels once. Otherwise all workers, which start at the same time, compile both.
 test: setup  ## run the whole test suite
+	@$(BIN)/python -c 'import graph, torch, models.engines.warp.painting.render_cpu'
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit || { status=$$?; }; \
 	$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults || status=$$?; exit $${status:-0}
 

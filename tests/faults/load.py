@@ -50,7 +50,10 @@ class Caller:
         options["headers"] = self._headers | options.get("headers", {})
         while True:
             try:
-                answer = httpx.request(method, f"{self.url}{path}", timeout=30, trust_env=False, **options)
+                # Without `verify=False`, each request reads all root certificates, which takes 10 ms.
+                answer = httpx.request(
+                    method, f"{self.url}{path}", timeout=30, trust_env=False, verify=False, **options
+                )
                 if answer.status_code < 500 or time.monotonic() > deadline:
                     return answer
             except httpx.TransportError:

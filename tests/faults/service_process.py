@@ -89,7 +89,7 @@ class ServiceProcess:
     def stands_by(self) -> bool:
         """Whether another service leads."""
         with suppress(httpx.HTTPError):
-            return "standby" in httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).text
+            return "standby" in httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False, verify=False).text
         return False
 
     def _has_ended(self) -> bool:
@@ -181,5 +181,5 @@ def _title(process: psutil.Process, begin: str) -> str:
 
 def _answers(url: str) -> bool:
     with suppress(httpx.HTTPError):
-        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+        return httpx.get(url, timeout=5, trust_env=False, verify=False).status_code == 200
     return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.media_files import read_wav, write_wav
 from launch.service import private_config, running_service
+from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, served
 from tests.otlp_collector import Collector, collecting
 from tests.unit.speech.openai_server import OpenAIStandIn, answering
@@ -89,6 +91,24 @@ def strict(strict_data: Path, strict_keep_s: float) -> Iterator[ServiceProcess]:
     )
     with served(strict_data, config) as service:
         yield service
+
+
+@pytest.fixture(scope="package")
+def caller(strict: ServiceProcess) -> Caller:
+    """A caller of `strict`."""
+    return Caller(strict.url)
+
+
+@pytest.fixture(scope="package")
+def short(portrait: Path, short_speech: Path) -> Pair:
+    return Pair(portrait.read_bytes(), short_speech.read_bytes())
+
+
+@pytest.fixture(scope="package")
+def first(caller: Caller, short: Pair) -> dict[str, Any]:
+    """A finished job of `strict`."""
+    job_id = caller.accepted(short)
+    return caller.wait([job_id], 120)[job_id]
 
 
 @pytest.fixture(scope="package")

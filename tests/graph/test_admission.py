@@ -1,4 +1,4 @@
-"""Who gets in: once for each idempotency key, before the body is read, in turns, and not for ever."""
+"""Who gets in: once for each idempotency key, before the body is read, and in turns."""
 
 from __future__ import annotations
 
@@ -23,25 +23,8 @@ SOON_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def caller(strict: ServiceProcess) -> Caller:
-    return Caller(strict.url)
-
-
-@pytest.fixture(scope="module")
-def short(portrait: Path, short_speech: Path) -> Pair:
-    return Pair(portrait.read_bytes(), short_speech.read_bytes())
-
-
-@pytest.fixture(scope="module")
 def long(portrait: Path, speech: Path) -> Pair:
     return Pair(portrait.read_bytes(), long_wav(speech, 180))
-
-
-@pytest.fixture(scope="module")
-def first(caller: Caller, short: Pair) -> dict[str, Any]:
-    """A finished job that was submitted under the idempotency key `first`."""
-    job_id = caller.accepted(short, key="first")
-    return caller.wait([job_id], 120)[job_id]
 
 
 @pytest.fixture
@@ -192,13 +175,3 @@ def test_stored_bytes_limit_counts_uploads_at_once(
     assert [answer.status_code for answer in answers] == [201, 429]
     assert "The limit stored_bytes of this API key" in answers[1].json()["detail"]
     client.delete(f"/v1/backgrounds/{answers[0].json()['id']}")
-
-
-def test_retention_removes_finished_jobs_with_their_files(
-    caller: Caller, strict_data: Path, strict_keep_s: float, first: dict[str, Any]
-) -> None:
-    path = f"/v1/jobs/{first['id']}"
-    kept_s = wait_until(lambda: caller.request("GET", path).status_code == 404, 2 * strict_keep_s)
-    print(f"\nretention: gone after {kept_s:.1f} s more")
-    assert caller.request("GET", f"{path}/video").status_code == 404
-    assert not (strict_data / "jobs" / first["id"]).exists()

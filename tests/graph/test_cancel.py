@@ -86,11 +86,6 @@ def sample_files(portrait: Path, sample_video: Path, speech: Path, short_speech:
     return Samples(portrait, sample_video, speech, short_speech)
 
 
-@pytest.fixture(scope="module")
-def caller(strict: ServiceProcess) -> Caller:
-    return Caller(strict.url)
-
-
 def wait_for(caller: Caller, job_id: str, is_there: IsThere) -> dict[str, Any]:
     deadline = time.monotonic() + STAGE_S
     while not is_there(job := caller.job(job_id)):

@@ -1,4 +1,4 @@
-"""A job's events when the Director dies: each once, and the last one always."""
+"""Events of a job when the Director dies, its webhook, and its end after the time that finished jobs are kept."""
 
 from __future__ import annotations
 
@@ -55,11 +55,6 @@ def events(url: str, job_id: str, seen: int | None = None) -> Iterator[Event]:
                 fields = {}
 
 
-@pytest.fixture(scope="module")
-def caller(strict: ServiceProcess) -> Caller:
-    return Caller(strict.url)
-
-
 def test_a_dead_director_costs_no_event_that_matters(
     caller: Caller, strict: ServiceProcess, portrait: Path, speech: Path
 ) -> None:
@@ -91,11 +86,6 @@ def test_a_dead_director_costs_no_event_that_matters(
 
 
 @pytest.fixture(scope="module")
-def short(portrait: Path, short_speech: Path) -> Pair:
-    return Pair(portrait.read_bytes(), short_speech.read_bytes())
-
-
-@pytest.fixture(scope="module")
 def secret(strict: ServiceProcess, strict_data: Path, repo_root: Path) -> str:
     """What `lipwright keys webhook-secret` tells the owner of the receiver."""
     command = [sys.executable, "-m", "cli", "keys", "webhook-secret", "--data-dir", str(strict_data)]
@@ -118,8 +108,7 @@ def wait_delivered(caller: Caller, job_id: str) -> dict[str, Any]:
     return callback_of(caller, job_id)
 
 
-def test_it_is_signed_and_tried_again(strict: ServiceProcess, short: Pair, secret: str, flaky: Receiver) -> None:
-    caller = Caller(strict.url)
+def test_it_is_signed_and_tried_again(caller: Caller, short: Pair, secret: str, flaky: Receiver) -> None:
     accepted = caller.submit(short, callback_url=f"{flaky.url}/hook?shop=1").json()
     assert accepted["callback"] is None, "reported when the job has ended"
     job = caller.wait([accepted["id"]], 120)[accepted["id"]]
@@ -158,3 +147,14 @@ def test_a_private_address_is_refused_on_submission(client: httpx.Client, short:
         assert (answer.status_code, answer.json()["code"]) == (422, "url_refused"), answer.text
         assert len(client.get("/v1/jobs").json()["jobs"]) == num_jobs
         assert not receiver.hooks
+
+
+# Last of those that use `strict`: by then the time is nearly over.
+def test_retention_removes_finished_jobs_with_their_files(
+    caller: Caller, strict_data: Path, strict_keep_s: float, first: dict[str, Any]
+) -> None:
+    path = f"/v1/jobs/{first['id']}"
+    kept_s = wait_until(lambda: caller.request("GET", path).status_code == 404, 2 * strict_keep_s)
+    print(f"\nretention: gone after {kept_s:.1f} s more")
+    assert caller.request("GET", f"{path}/video").status_code == 404
+    assert not (strict_data / "jobs" / first["id"]).exists()

@@ -217,22 +217,6 @@ def test_two_jobs_run_at_the_same_time(client: httpx.Client, sample_video: Path,
     assert both or longest_s > 1.0, "both jobs had frames while both were running"
 
 
-@pytest.mark.parametrize(
-    ("video", "audio"),
-    [("notes.txt", "speech"), ("portrait", "notes.txt"), ("speech", "speech"), ("portrait", "portrait")],
-)
-def test_create_job_with_unusable_media_is_refused(
-    client: httpx.Client, portrait: Path, speech: Path, tmp_path: Path, video: str, audio: str
-) -> None:
-    notes = tmp_path / "notes.txt"
-    notes.write_text("neither sound nor picture\n" * 50)
-    paths = {"notes.txt": notes, "portrait": portrait, "speech": speech}
-    files = {"video": ("v", paths[video].read_bytes()), "audio": ("a", paths[audio].read_bytes())}
-    response = client.post("/v1/jobs", files=files)
-    assert response.headers["content-type"].startswith("application/problem+json")
-    assert (response.status_code, response.json()["code"]) == (422, "media_invalid")
-
-
 def test_create_job_without_a_face_fails_with_face_not_found(
     client: httpx.Client, short_speech: Path, tmp_path: Path
 ) -> None:

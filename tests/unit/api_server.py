@@ -46,9 +46,9 @@ from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
-from storage.sqlite.database import Database
 from storage.token_sessions import TokenSessions
 from tests.unit.job_records import avatar_record
+from tests.unit.new_database import new_database
 
 VIDEO_BYTES = bytes(range(256)) * 40
 MAX_UPLOAD_BYTES = 300_000
@@ -82,7 +82,7 @@ class MemoryService:
 
     def __init__(self, root: Path, stored: StoredFiles | None = None) -> None:
         self.files = FileStore(root, stored)
-        self.table = JobTable(Database(self.files.table_path))
+        self.table = JobTable(new_database(self.files.table_path))
         self.requests: list[SentJob] = []
         self.asked: list[AdmitRequest] = []
         self.num_refusals = 0
@@ -414,6 +414,6 @@ def api_client(service: MemoryService, network: NetworkConfig | None = None, **s
     """Serve the API of `service` as `serving` does; gives a client of it."""
     with (
         serving(service, network, **settings) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=60, trust_env=False, verify=False) as client,
     ):
         yield client

@@ -43,7 +43,7 @@ def url(service: MemoryService, api_settings: dict[str, Any]) -> Iterator[str]:
 
 @pytest.fixture
 def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False, verify=False) as client:
         yield client
 
 

@@ -20,7 +20,7 @@ from tests.faults.service_process import ServiceProcess
 from tests.faults.viewer import Viewer, live_url, made_avatar, watching
 from tests.waiting import wait_until
 
-NUM_HOSTILE, NUM_AT_ONCE, ATTACK_S = (200, 40, 30) if IS_ENDURANCE else (60, 40, 8)
+NUM_HOSTILE, NUM_AT_ONCE, ATTACK_S = (200, 40, 30) if IS_ENDURANCE else (60, 40, 5)
 MAX_GROWTH_BYTES = 400 * 1024**2  # LiveSession keeps up to 256 MiB of freed buffers
 
 

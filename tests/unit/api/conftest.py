@@ -11,6 +11,14 @@ from tests.browser import chromium
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def _chromium() -> Iterator[Any]:
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture
+def browser(_chromium: Any) -> Iterator[Any]:
+    """Its pages are closed after each test: they would go on with polling, playing and drawing."""
+    yield _chromium
+    for context in _chromium.contexts:
+        context.close()

@@ -84,9 +84,8 @@ def test_face_points_are_taken_from_forms_and_json(http: httpx.Client, service: 
     assert "expected a JSON object of five points" in problem(answer, 422, "option_invalid")["detail"]
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "code", "named"),
-    [
+def test_unusable_forms(http: httpx.Client, service: MemoryService) -> None:
+    cases: list[Any] = [
         ({"files": {"audio": ("a.wav", AUDIO)}}, 422, "option_invalid", "video"),
         ({"files": {"video": ("v.mp4", VIDEO)}}, 422, "option_invalid", "audio"),
         ({"data": {"avatar_id": NOBODY}}, 422, "option_invalid", "both"),
@@ -106,15 +105,12 @@ def test_face_points_are_taken_from_forms_and_json(http: httpx.Client, service: 
         ({"data": {"priority": "2"}}, 422, "option_invalid", "priority"),
         ({"data": {"video_url": "http://10.0.0.1/v.mp4"}}, 422, "url_refused", "video: http://10.0.0.1/v.mp4"),
         ({"files": {"video": ("v.mp4", VIDEO)}, "data": {"audio": "https://[::1]/a"}}, 422, "url_refused", "audio"),
-    ],
-)
-def test_unusable_forms(
-    http: httpx.Client, service: MemoryService, change: dict[str, Any], status: int, code: str, named: str
-) -> None:
-    answer = http.post("/v1/jobs", **{"files": _files(), **change})
-    assert named in problem(answer, status, code)["detail"]
-    assert service.uploads() == [], "a refused request leaves no file"
-    assert service.requests == []
+    ]
+    for change, status, code, named in cases:
+        answer = http.post("/v1/jobs", **{"files": _files(), **change})
+        assert named in problem(answer, status, code)["detail"]
+        assert service.uploads() == [], "a refused request leaves no file"
+        assert service.requests == []
 
 
 def test_broken_multipart(http: httpx.Client, service: MemoryService) -> None:
@@ -315,32 +311,36 @@ def test_response_has_nosniff_and_no_frames(http: httpx.Client) -> None:
 OUTSIDE = {"x-forwarded-proto": "https", "x-forwarded-host": "lips.example", "x-forwarded-prefix": "/lip"}
 
 
-def _link_starts(http: httpx.Client, service: MemoryService, headers: dict[str, str]) -> set[str]:
+def _link_starts(url: str, service: MemoryService, key: str, headers: dict[str, str]) -> set[str]:
     """What the links of all answers begin with."""
-    _, key = FileKeyRing(service.files.root).add("proxy")  # without one, nobody comes in through a proxy
-    http.headers.update({**headers, "x-api-key": key})
-    job = http.post("/v1/jobs", files=_files())
-    avatar = http.post("/v1/avatars", files={"video": ("v", VIDEO)})
-    record = service.table.get_job(job.json()["id"])
-    service.finish(record.id)
-    events = http.get(f"/v1/jobs/{record.id}/events").text
-    status = json.loads(next(line for line in events.splitlines() if line.startswith("data: "))[6:])
-    servers = http.get("/openapi.json").json().get("servers", [{"url": ""}])
-    own = http.get("/", headers={"accept": "application/json"}).json()["links"]["jobs"]
-    listed = http.get("/v1/jobs").json()["jobs"][0]["links"]["self"]
+    with httpx.Client(base_url=url, headers={**headers, "x-api-key": key}, timeout=60, trust_env=False) as http:
+        job = http.post("/v1/jobs", files=_files())
+        avatar = http.post("/v1/avatars", files={"video": ("v", VIDEO)})
+        record = service.table.get_job(job.json()["id"])
+        service.finish(record.id)
+        events = http.get(f"/v1/jobs/{record.id}/events").text
+        status = json.loads(next(line for line in events.splitlines() if line.startswith("data: "))[6:])
+        servers = http.get("/openapi.json").json().get("servers", [{"url": ""}])
+        own = http.get("/", headers={"accept": "application/json"}).json()["links"]["jobs"]
+        listed = http.get("/v1/jobs").json()["jobs"][0]["links"]["self"]
     links = [own, f"{servers[0]['url']}/v1/", job.headers["location"], listed, status["links"]["video"]]
     links += [webhook_view(record)["links"]["source"], avatar.headers["location"], avatar.json()["links"]["source"]]
     return {link.partition("/v1/")[0] for link in links}
 
 
-def test_links_without_trusted_proxies_are_paths(http: httpx.Client, service: MemoryService) -> None:
-    assert _link_starts(http, service, OUTSIDE) == {""}
+@pytest.fixture
+def key(service: MemoryService) -> str:
+    """An API key, without which nobody comes in through a proxy."""
+    return FileKeyRing(service.files.root).add("proxy")[1]
+
+
+def test_links_without_trusted_proxies_are_paths(url: str, service: MemoryService, key: str) -> None:
+    assert _link_starts(url, service, key, OUTSIDE) == {""}
 
 
 @pytest.mark.parametrize("api_settings", [{"access": AccessConfig(trusted_proxies=("10.0.0.0/8", "127.0.0.1"))}])
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
+def test_links_behind_proxy_are_whole(url: str, service: MemoryService, key: str) -> None:
+    cases: list[tuple[dict[str, str], str]] = [
         (OUTSIDE, "https://lips.example/lip"),
         ({"x-forwarded-proto": "https", "host": "lips.example:8443"}, "https://lips.example:8443"),
         ({"x-forwarded-proto": "https", "x-forwarded-host": "evil.example, lips.example"}, "https://lips.example"),
@@ -350,10 +350,9 @@ def test_links_without_trusted_proxies_are_paths(http: httpx.Client, service: Me
         ({"x-forwarded-proto": "https", "x-forwarded-prefix": "//evil.example"}, ""),
         ({"x-forwarded-proto": "https", "x-lipwright-front": "203.0.113.9 1.1"}, ""),
         ({"x-forwarded-proto": "https", "host": "a.example", FRONT_HEADER: "10.1.2.3 1.1"}, "https://a.example"),
-    ],
-)
-def test_links_behind_proxy_are_whole(http: httpx.Client, service: MemoryService, headers: Any, expected: str) -> None:
-    assert _link_starts(http, service, headers) == {expected}
+    ]
+    for headers, expected in cases:
+        assert _link_starts(url, service, key, headers) == {expected}, headers
 
 
 def test_trusted_proxies_are_networks_of_both_ip_versions() -> None:

@@ -19,7 +19,7 @@ import pytest
 from config import HeygemConfig
 from jobs.model.base import new_id
 from tests.unit.api.edge_client import AUDIO, VIDEO, finished
-from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
+from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client
 
 PACKAGE, MODELS = "lipwright_generated", "lipwright_models"
 # As docs/api.md has it: the generator knows no media types of videos. Without hooks it does not call ruff.
@@ -33,18 +33,21 @@ def service(service: MemoryService) -> MemoryService:
     return service
 
 
+HEYGEM = {"heygem": HeygemConfig(enabled=True)}
+
+
 @pytest.fixture
 def api_settings() -> dict[str, Any]:
-    return {"heygem": HeygemConfig(enabled=True)}
+    return HEYGEM
 
 
-def _schema(url: str) -> dict[str, Any]:
-    schema: dict[str, Any] = httpx.get(f"{url}/openapi.json", timeout=60, trust_env=False).json()
-    return schema
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with api_client(MemoryService(tmp_path_factory.mktemp("schema")), **HEYGEM) as http:
+        return http.get("/openapi.json").json()
 
 
-def test_every_error_is_the_one_problem(url: str) -> None:
-    schema = _schema(url)
+def test_every_error_is_the_one_problem(schema: dict[str, Any]) -> None:
     assert "Problem" in schema["components"]["schemas"]
     assert not {"HTTPValidationError", "ValidationError"} & schema["components"]["schemas"].keys()
     for path, ways in schema["paths"].items():
@@ -58,8 +61,7 @@ def test_every_error_is_the_one_problem(url: str) -> None:
             assert "Content-Range" in errors.get("416", {"headers": ["Content-Range"]})["headers"]
 
 
-def test_names_are_readable_and_headers_are_described(url: str) -> None:
-    schema = _schema(url)
+def test_names_are_readable_and_headers_are_described(schema: dict[str, Any]) -> None:
     names = [way["operationId"] for ways in schema["paths"].values() for way in ways.values()]
     assert len(names) == len(set(names)) and {"submit_job", "get_job", "get_job_video", "create_video"} <= set(names)
     assert all(name.replace("_", "").isalpha() and name.islower() and len(name) < 24 for name in names), names
@@ -80,11 +82,10 @@ def _run(folder: Path, module: str, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def generated(tmp_path_factory: pytest.TempPathFactory, schema: dict[str, Any]) -> Iterator[Path]:
     """The folder in which generators find openapi.json, and from which their modules can be imported."""
     folder = tmp_path_factory.mktemp("generated")
-    with serving(MemoryService(folder / "data"), heygem=HeygemConfig(enabled=True)) as url:
-        (folder / "openapi.json").write_text(json.dumps(_schema(url)))
+    (folder / "openapi.json").write_text(json.dumps(schema))
     sys.path.insert(0, str(folder))
     try:
         yield folder
@@ -176,21 +177,22 @@ def _kinds(schema: dict[str, Any]) -> set[str]:
     return {part.get("type") for part in (schema, *schema.get("anyOf", ()))}
 
 
-def _parameters(http: httpx.Client) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _parameters(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Path, method and description of every parameter of the API that is a number."""
-    document = http.get("/openapi.json").json()
-    for path, operations in document["paths"].items():
+    for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             for parameter in operation.get("parameters", ()):
                 if _kinds(parameter.get("schema", {})) & {"integer", "number"}:
                     yield path, method, parameter
 
 
-def test_parameters_beyond_64_bits_answer_4xx(http: httpx.Client, service: MemoryService) -> None:
+def test_parameters_beyond_64_bits_answer_4xx(
+    http: httpx.Client, service: MemoryService, schema: dict[str, Any]
+) -> None:
     job_id = finished(http, service)
     avatar = http.post("/v1/avatars", files={"video": ("face.mp4", VIDEO)}).json()
     ids = {"job_id": job_id, "video_id": job_id, "avatar_id": avatar["id"]}
-    found = list(_parameters(http))
+    found = list(_parameters(schema))
     assert {(path, each["name"]) for path, _, each in found} >= {
         *(("/v1/jobs", name) for name in ("after", "limit", "wait")),
         ("/v1/videos", "limit"),
@@ -206,16 +208,16 @@ def test_parameters_beyond_64_bits_answer_4xx(http: httpx.Client, service: Memor
         assert http.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": number}).status_code == 200
 
 
-@pytest.mark.parametrize("field", ["priority", "fps", "music_gain_db", "turns", "size", "crop", "face", "metadata"])
-def test_form_numbers_beyond_64_bits_answer_4xx(http: httpx.Client, field: str) -> None:
-    for number in HUGE:
-        texts = {"turns": f'[{{"start": {number}}}]', "size": f"{number}x{number}", "crop": f"{number}:1"}
-        files = {"audio": ("a.wav", AUDIO), "video": ("face.mp4", VIDEO)}
-        answer = http.post("/v1/jobs", files=files, data={field: texts.get(field, number)})
-        assert answer.status_code in (202, 422), (number[:30], answer.text)
-        text = f'{{"audio_url": "http://example.com/a.wav", "avatar_id": "{new_id()}", "{field}": {number}}}'
-        answer = http.post("/v1/jobs", content=text, headers={"content-type": "application/json"})
-        assert 400 <= answer.status_code < 500, (number[:30], answer.text)
+def test_form_numbers_beyond_64_bits_answer_4xx(http: httpx.Client) -> None:
+    for field in ("priority", "fps", "music_gain_db", "turns", "size", "crop", "face", "metadata"):
+        for number in HUGE:
+            texts = {"turns": f'[{{"start": {number}}}]', "size": f"{number}x{number}", "crop": f"{number}:1"}
+            files = {"audio": ("a.wav", AUDIO), "video": ("face.mp4", VIDEO)}
+            answer = http.post("/v1/jobs", files=files, data={field: texts.get(field, number)})
+            assert answer.status_code in (202, 422), (number[:30], answer.text)
+            text = f'{{"audio_url": "http://example.com/a.wav", "avatar_id": "{new_id()}", "{field}": {number}}}'
+            answer = http.post("/v1/jobs", content=text, headers={"content-type": "application/json"})
+            assert 400 <= answer.status_code < 500, (number[:30], answer.text)
 
 
 def test_heygem_codes_beyond_64_bits_get_envelope(http: httpx.Client) -> None:

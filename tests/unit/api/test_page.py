@@ -194,37 +194,29 @@ def path(http: httpx.Client, service: MemoryService) -> str:
     return f"/v1/jobs/{finished(http, service)}/video"
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        ("bytes=5-6", VIDEO_BYTES[5:7]),
-        ("BYTES = 5-6", VIDEO_BYTES[5:7]),
-        ("bytes=-3", VIDEO_BYTES[-3:]),
-        (f"bytes=0-1,{len(VIDEO_BYTES)}-", VIDEO_BYTES[:2]),
-        ("bytes=0-99999999999999999999", None),
-        ("seconds=0-1", None),
-        ("", None),
-        ("bytes=7-5", None),
-        ("bytes=a-b", None),
-        ("bytes 0-1", None),
-        ("items", None),
-    ],
-)
-def test_understood_range_is_sent(http: httpx.Client, path: str, asked: str, expected: bytes | None) -> None:
-    answer = http.get(path, headers={"range": asked})
-    status = 200 if expected is None else 206
-    assert (answer.status_code, answer.content) == (status, expected or VIDEO_BYTES), "RFC 9110, 14.2"
-    assert answer.headers["x-content-type-options"] == "nosniff"
+def test_understood_range_is_sent(http: httpx.Client, path: str) -> None:
+    parts = {
+        "bytes=5-6": VIDEO_BYTES[5:7],
+        "BYTES = 5-6": VIDEO_BYTES[5:7],
+        "bytes=-3": VIDEO_BYTES[-3:],
+        f"bytes=0-1,{len(VIDEO_BYTES)}-": VIDEO_BYTES[:2],
+    }
+    others = "bytes=0-99999999999999999999", "seconds=0-1", "", "bytes=7-5", "bytes=a-b", "bytes 0-1", "items"
+    for asked, expected in {**parts, **dict.fromkeys(others)}.items():
+        answer = http.get(path, headers={"range": asked})
+        status = 200 if expected is None else 206
+        assert (answer.status_code, answer.content) == (status, expected or VIDEO_BYTES), (asked, "RFC 9110, 14.2")
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("asked", [f"bytes={len(VIDEO_BYTES)}-", "bytes=-0", "bytes=99999-,999999-9999999"])
-def test_range_behind_the_end_answers_416(http: httpx.Client, path: str, asked: str) -> None:
-    answer = http.get(path, headers={"range": asked})
-    assert asked[:9] in problem(answer, 416, "range_not_satisfiable")["detail"]
-    openai = http.get(f"/v1/videos/{path.split('/')[3]}/content", headers={"range": asked})
-    assert (openai.status_code, openai.json()["error"]["code"]) == (416, "range_not_satisfiable")
-    for each in (answer, openai):
-        assert each.headers["content-range"] == f"bytes */{len(VIDEO_BYTES)}"
+def test_range_behind_the_end_answers_416(http: httpx.Client, path: str) -> None:
+    for asked in (f"bytes={len(VIDEO_BYTES)}-", "bytes=-0", "bytes=99999-,999999-9999999"):
+        answer = http.get(path, headers={"range": asked})
+        assert asked[:9] in problem(answer, 416, "range_not_satisfiable")["detail"]
+        openai = http.get(f"/v1/videos/{path.split('/')[3]}/content", headers={"range": asked})
+        assert (openai.status_code, openai.json()["error"]["code"]) == (416, "range_not_satisfiable")
+        for each in (answer, openai):
+            assert each.headers["content-range"] == f"bytes */{len(VIDEO_BYTES)}"
 
 
 def test_a_range_of_what_has_changed_is_the_whole(http: httpx.Client, path: str) -> None:

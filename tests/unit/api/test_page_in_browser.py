@@ -223,26 +223,25 @@ def test_text_and_visible_mark_reach_the_job(browser: Any, tmp_path: Path, sampl
         assert "labelled as AI-generated" in visitor.text("#composer")
 
 
-@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 def test_translation_of_a_video_reaches_the_job(
-    browser: Any, tmp_path: Path, sample_portrait: Path, sample_video: Path, locale: str
+    browser: Any, tmp_path: Path, sample_portrait: Path, sample_video: Path
 ) -> None:
     service = MemoryService(tmp_path)
     servers = SubtitlesConfig(transcription_url="http://127.0.0.1:1", translation_url="http://127.0.0.1:1")
     with speaking() as voice, serving(service, tts=TtsConfig(url=voice.url, voice="kim"), subtitles=servers) as url:
-        visitor = Visitor(browser, url, locale=locale, viewport={"width": 360, "height": 740})
+        visitor = Visitor(browser, url, locale="zh-CN", viewport={"width": 360, "height": 740})
         page = visitor.page
         page.focus("#speech .kinds button:nth-child(3)")
         page.keyboard.press("Enter")
         page.set_input_files("#face input[type=file]", sample_portrait)
         visitor.submit()
-        visitor.until("/language|语言/.test(document.querySelector('#composer-error').textContent)")
+        visitor.until("/语言/.test(document.querySelector('#composer-error').textContent)")
         page.fill("#translate-to", "German")
         visitor.submit()
-        visitor.until("/video|视频/.test(document.querySelector('#composer-error').textContent)")
+        visitor.until("/视频/.test(document.querySelector('#composer-error').textContent)")
         page.click("#face .chosen .file button")
         page.set_input_files("#face input[type=file]", sample_video)
-        visitor.picture(f"translation-{locale}")
+        visitor.picture("translation")
         assert visitor.serious_violations() == []
         visitor.submit()
         visitor.until("document.querySelector('#stage .status')")
@@ -350,7 +349,8 @@ def test_failed_job_among_200_is_retried(browser: Any, url: str, service: Memory
     for job_id in ids:
         other = {"id": job_id, "status": JobStatus.SUCCEEDED, "created_at": utc_now()}
         service.table.insert_job(first.model_copy(update=other))
-    page.route("**/thumbnail", lambda route: route.fulfill(path=sample_portrait))
+    small = '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>'  # 200 photographs take seconds to draw
+    page.route("**/thumbnail", lambda route: route.fulfill(body=small, content_type="image/svg+xml"))
     page.goto(url)
     tiles = "document.querySelectorAll('#jobs li').length"
     for shown in (48, 96, 144, 192):

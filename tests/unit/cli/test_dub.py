@@ -151,28 +151,20 @@ def test_approve_of_a_changed_job_is_refused(
     assert (job.status, job.plan.turns[0].text) == (JobStatus.REVIEW, "Hallo")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_approve_with_unusable_options_approves_nothing(
+    service: ReviewService, url: str, draft: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases: list[tuple[list[str], str]] = [
         ([], "pass either --out or --no-wait"),
         (["--no-wait", "--subtitles", "missing.srt"], "--subtitles: missing.srt does not exist"),
         (["--out", "out.webm"], "expected a file name that ends in .mp4"),
-    ],
-)
-def test_approve_with_unusable_options_approves_nothing(
-    service: ReviewService,
-    url: str,
-    draft: Output,
-    options: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, output = _run("jobs", "approve", _job_id(service), *options, "--server", url)
-    assert code != 0
-    assert message in output
-    assert service.table.get_job(_job_id(service)).status is JobStatus.REVIEW
+    ]
+    for options, message in cases:
+        monkeypatch.chdir(tmp_path)
+        code, output = _run("jobs", "approve", _job_id(service), *options, "--server", url)
+        assert code != 0
+        assert message in output
+        assert service.table.get_job(_job_id(service)).status is JobStatus.REVIEW
 
 
 def test_revise_sends_changes_and_saves_video(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
@@ -258,20 +250,16 @@ def test_dub_language_asks_for_a_translation(tmp_path: Path, service: ReviewServ
     assert (spec.translate_to, spec.language, spec.subtitles) == ("deu", "deu", None)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_dub_unusable_option_is_explained(tmp_path: Path, service: ReviewService, url: str) -> None:
+    cases: list[tuple[list[str], str]] = [
         (["--language", "de"], "pass either --subtitles or --language"),
         (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
         (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
         (["--subtitles", "missing.srt"], "missing.srt does not exist"),
         (["--face", "Eve=person:1"], "--face, --voice: the subtitle file has no speaker 'Eve'. Its"),
-    ],
-)
-def test_dub_unusable_option_is_explained(
-    tmp_path: Path, service: ReviewService, url: str, options: list[str], message: str
-) -> None:
-    code, output = _dub(tmp_path, *options, "--server", url)
-    assert code != 0
-    assert message in output
-    assert not service.requests
+    ]
+    for options, message in cases:
+        code, output = _dub(tmp_path, *options, "--server", url)
+        assert code != 0
+        assert message in output
+        assert not service.requests

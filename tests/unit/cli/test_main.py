@@ -227,9 +227,8 @@ def test_speak_sends_text_and_options_that_are_zero(tmp_path: Path, service: Mem
     assert (service.requests[1].spec.avatar_id, service.requests[1].spec.expressiveness) == ("a" * 32, 1.4)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_speak_with_unusable_option_names_it(tmp_path: Path, service: MemoryService, url: str) -> None:
+    cases: list[tuple[list[str], str]] = [
         (["--text", "Hi"], "pass either --video or --avatar-id"),
         (["--avatar-id", "a"], "pass either --audio or --text"),
         (["--avatar-id", "a", "--text", "Hi", "--music", "missing.mp3"], "--music: missing.mp3 does not exist"),
@@ -239,15 +238,12 @@ def test_speak_sends_text_and_options_that_are_zero(tmp_path: Path, service: Mem
         (["--avatar-id", "a", "--text", "Hi", "--out", "no/such/folder/out.mp4"], "error: input_invalid: --out"),
         (["--avatar-id", "a", "--text", "Hi", "--out", "out.avi"], "error: input_invalid: --out"),
         (["--avatar-id", "a", "--text", "Hi", "--loop", "twice"], "--loop: must be 'pingpong'"),
-    ],
-)
-def test_speak_with_unusable_option_names_it(
-    tmp_path: Path, service: MemoryService, url: str, options: list[str], message: str
-) -> None:
-    done = _speak(tmp_path, url, *options)
-    assert done.exit_code != 0
-    assert message in " ".join(done.output.split())
-    assert not service.requests
+    ]
+    for options, message in cases:
+        done = _speak(tmp_path, url, *options)
+        assert done.exit_code != 0
+        assert message in " ".join(done.output.split())
+        assert not service.requests
 
 
 def _option(name: str) -> Any:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,11 +41,15 @@ def service_url(service: MemoryService) -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def _page(service_url: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+Running = tuple[str, subprocess.Popen[bytes]]
+
+
+@pytest.fixture(scope="module")
+def running(service_url: str, repo_root: Path) -> Iterator[Running]:
+    """The URL of the page, and its process."""
     port = str(quiet_port())
     page = subprocess.Popen(
-        [sys.executable, "-m", "cli", "gradio", "--server", service_url, "--port", port], cwd=folder
+        [sys.executable, "-m", "cli", "gradio", "--server", service_url, "--port", port], cwd=repo_root
     )
     try:
         url = f"http://127.0.0.1:{port}"
@@ -63,19 +66,15 @@ def _page(service_url: str, folder: Path) -> Iterator[tuple[str, subprocess.Pope
             raise
 
 
-def _client(url: str, folder: Path) -> Client:
-    return Client(url, verbose=False, download_files=folder, analytics_enabled=False)
-
-
 @pytest.fixture(scope="module")
-def page_url(service_url: str, repo_root: Path) -> Iterator[str]:
-    with _page(service_url, repo_root) as (url, _):
-        yield url
+def page_url(running: Running) -> str:
+    return running[0]
 
 
 @pytest.fixture(scope="module")
 def page(page_url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    return _client(page_url, tmp_path_factory.mktemp("results"))
+    folder = tmp_path_factory.mktemp("results")
+    return Client(page_url, verbose=False, download_files=folder, analytics_enabled=False)
 
 
 @pytest.fixture(autouse=True)
@@ -152,14 +151,6 @@ def test_speak_shows_progress_and_cancels_when_left(page: Client, service: Memor
     wait_until(lambda: service.table.get_job(job_id).status is JobStatus.CANCELLED)
 
 
-def test_page_that_ends_cancels_jobs(service: MemoryService, service_url: str, repo_root: Path, tmp_path: Path) -> None:
-    with _page(service_url, repo_root) as (url, page):
-        job_id, _ = _begin(_client(url, tmp_path), service, tmp_path)
-        page.terminate()
-        page.wait(60)
-    assert service.table.get_job(job_id).status is JobStatus.CANCELLED
-
-
 def test_page_loads_nothing_from_other_hosts(page_url: str) -> None:
     html = httpx.get(page_url, timeout=60, trust_env=False).text
     assert "fonts.googleapis.com" not in html and "cdn" not in html.lower()
@@ -182,6 +173,14 @@ def _begin(page: Client, service: MemoryService, folder: Path) -> tuple[str, Any
     making = page.submit(**_inputs(folder))
     wait_until(lambda: len(service.requests) > number)
     return service.requests[-1].job_id, making
+
+
+def test_page_that_ends_cancels_jobs(page: Client, running: Running, service: MemoryService, tmp_path: Path) -> None:
+    """Stays behind the other tests of this page."""
+    job_id, _ = _begin(page, service, tmp_path)
+    running[1].terminate()
+    running[1].wait(60)
+    assert service.table.get_job(job_id).status is JobStatus.CANCELLED
 
 
 def test_gradio_port_in_use_is_one_error_line(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.sqlite.database import Database
+from tests.unit.new_database import new_database
 
 
 @pytest.fixture
@@ -19,6 +19,6 @@ def files(tmp_path: Path) -> FileStore:
 
 @pytest.fixture
 def table(files: FileStore) -> Iterator[JobTable]:
-    table = JobTable(Database(files.table_path))
+    table = JobTable(new_database(files.table_path))
     yield table
     table.close()

@@ -25,11 +25,11 @@ from models.mouth.motion import RunningStats
 from storage.file_keys import job_file_key, result_key, segment_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record, job_record, job_services
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, FixedAvatars, MemoryStages
 from tests.unit.media.clips import decode_all, noise, planes_of, write_audio
+from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
 
 NUM_TRIES = 3
@@ -68,7 +68,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.files = FileStore(root)
-        self.table = JobTable(Database(self.files.table_path))
+        self.table = JobTable(new_database(self.files.table_path))
         sound = write_audio(root / "a.wav", noise(SECONDS, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
         writer = self.files.new_upload("a.wav")
         writer.write(sound.read_bytes())

@@ -44,6 +44,7 @@ from storage.sqlite.database import Database
 from telemetry.clock_steps import ClockSteps
 from tests.unit.job_records import avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
 from tests.waiting import until
 
@@ -85,7 +86,7 @@ class Bench:
 
     def __init__(self, files: FileStore) -> None:
         self.files, self.stages = files, DeafStages()
-        self.table = FillingTable(Database(self.files.table_path))
+        self.table = FillingTable(new_database(self.files.table_path))
         self.table.database.claim()
         avatars = Avatars(CONFIG, self.stages, self.table, self.files)
         services = job_services(CONFIG, self.stages, avatars, self.table, self.files)

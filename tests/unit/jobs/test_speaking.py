@@ -40,10 +40,10 @@ from storage.file_keys import job_cues_folder, job_file_key, source_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord
-from storage.sqlite.database import Database
 from telemetry.log_context import CallContext
 from tests.unit.job_records import job_services
 from tests.unit.jobs.no_stages import NoStages
+from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
 from tests.waiting import until
 
@@ -130,7 +130,7 @@ class PeopledAvatars(Avatars):
 class Bench:
     def __init__(self, root: Path, config: PipelineConfig = CONFIG, has_audio: bool = True) -> None:
         self.files = FileStore(root)
-        self.table = JobTable(Database(self.files.table_path))
+        self.table = JobTable(new_database(self.files.table_path))
         self.stages = SpeakingStages(self.files, has_audio)
         self.avatars = PeopledAvatars(config, self.stages, self.table, self.files)
         self.services: JobServices = job_services(config, self.stages, self.avatars, self.table, self.files)

@@ -8,7 +8,7 @@ import os
 import pickle
 import tomllib
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,27 +74,20 @@ def _pipe() -> io.BufferedReader:
     return os.fdopen(reading, "rb")
 
 
-@pytest.mark.parametrize(
-    ("give", "name"),
-    [
-        (lambda folder: folder / "a.wav", "a.wav"),
-        (lambda folder: str(folder / "a.wav"), "a.wav"),
-        (lambda folder: b"sound", "audio"),
-        (lambda folder: bytearray(b"sound"), "audio"),
-        (lambda folder: ("named.wav", b"sound"), "named.wav"),
-        (lambda folder: io.BytesIO(b"sound"), "audio"),
-        (lambda folder: (folder / "a.wav").open("rb"), "a.wav"),
-        (lambda folder: ("piped.wav", _pipe()), "piped.wav"),
-        (lambda folder: "data:audio/wav;base64,c291bmQ=", None),
-    ],
-)
 def test_create_accepts_paths_bytes_files_and_data_urls(
-    client: Lipwright, service: MemoryService, tmp_path: Path, give: Callable[[Path], Any], name: str | None
+    client: Lipwright, service: MemoryService, tmp_path: Path
 ) -> None:
-    (tmp_path / "a.wav").write_bytes(b"sound")
-    job = client.jobs.create(audio=give(tmp_path), video=("v.mp4", b"film"))
-    assert on_disk(service.files, job_file_key(job.id)).read_bytes() == b"sound"
-    assert name is None or job.inputs.audio == name
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"sound")
+    sources: list[tuple[Any, str | None]] = [
+        *((path, "a.wav"), (str(path), "a.wav"), (path.open("rb"), "a.wav"), (("piped.wav", _pipe()), "piped.wav")),
+        *((content, "audio") for content in (b"sound", bytearray(b"sound"), io.BytesIO(b"sound"))),
+        *((("named.wav", b"sound"), "named.wav"), ("data:audio/wav;base64,c291bmQ=", None)),
+    ]
+    for audio, name in sources:
+        job = client.jobs.create(audio=audio, video=("v.mp4", b"film"))
+        assert on_disk(service.files, job_file_key(job.id)).read_bytes() == b"sound", audio
+        assert name is None or job.inputs.audio == name
 
 
 def test_create_unusable_source_sends_nothing(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
@@ -105,11 +98,11 @@ def test_create_unusable_source_sends_nothing(client: Lipwright, service: Memory
     assert not service.asked
 
 
-@pytest.mark.parametrize(("name", "kind"), [("x.webm", "webm"), ("x.MOV", "mov"), ("x.mp4", "mp4"), ("x", "mp4")])
-def test_out_suffix_is_format(client: Lipwright, service: MemoryService, tmp_path: Path, name: str, kind: str) -> None:
+def test_out_suffix_is_format(client: Lipwright, service: MemoryService, tmp_path: Path) -> None:
     service.outcome = "video"
-    job = client.speak(audio=b"sound", video=b"film", out=tmp_path / name)
-    assert job.options["format"] == kind and (tmp_path / name).read_bytes() == VIDEO_BYTES
+    for name, kind in (("x.webm", "webm"), ("x.MOV", "mov"), ("x.mp4", "mp4"), ("x", "mp4")):
+        job = client.speak(audio=b"sound", video=b"film", out=tmp_path / name)
+        assert job.options["format"] == kind and (tmp_path / name).read_bytes() == VIDEO_BYTES
     num_asked = len(service.asked)
     for other, chosen in (("x.avi", None), ("x.mp4", "webm"), ("x.gif", "mov")):
         with pytest.raises(package.UploadError, match=r"out: expected a file name that ends in \.\w+"):

@@ -189,15 +189,15 @@ def test_probe_audio_length_is_the_decoded_one(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize(("file", "codec"), [("gap.mka", "libopus"), ("gap.m4a", "aac"), ("gap.mkv", "aac")])
 def test_probe_audio_long_gap_is_refused(tmp_path: Path, file: str, codec: str) -> None:
-    path = write_sound_with_gap(tmp_path / file, 10_200, codec)
-    with pytest.raises(MediaLimitError, match=r"^gap\.m..: expected at most 30\d s of gaps .* found 1\d+ s"):
+    path = write_sound_with_gap(tmp_path / file, 400, codec)
+    with pytest.raises(MediaLimitError, match=r"^gap\.m..: expected at most 30\d s of gaps .* found \d{3} s"):
         probe_audio(path, LIMITS)
     with pytest.raises(MediaLimitError, match="of gaps"):  # decoding all of it says the same
         extract_speech(path, tmp_path / "s.npy", LIMITS)
-    assert probe_audio(path, MediaLimits(max_frozen_seconds=10_800)).duration_seconds == pytest.approx(10_201, abs=0.1)
+    assert probe_audio(path, MediaLimits(max_frozen_seconds=600)).duration_seconds == pytest.approx(401, abs=0.1)
 
 
-@pytest.mark.parametrize(("file", "gap_seconds"), [("gap.ogg", 10_200), ("pause.mka", 60)])
+@pytest.mark.parametrize(("file", "gap_seconds"), [("gap.ogg", 400), ("pause.mka", 60)])
 def test_probe_audio_gap_counts_as_when_decoded(tmp_path: Path, file: str, gap_seconds: float) -> None:
     path = write_sound_with_gap(tmp_path / file, gap_seconds, "libopus")
     found = probe_audio(path, LIMITS).duration_seconds

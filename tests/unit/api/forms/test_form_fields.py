@@ -264,17 +264,17 @@ def _ways(content: bytes) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("way", _ways(SPEECH))
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/videos"])
-def test_a_json_body_holds_the_files(http: httpx.Client, service: MemoryService, way: str, path: str) -> None:
+def test_a_json_body_holds_the_files(http: httpx.Client, service: MemoryService, path: str) -> None:
     avatar = "video" if path == "/v1/jobs" else "input_reference"
-    body = {"audio": _ways(SPEECH)[way], "loop": "hold", avatar: _base64(FILM)}
-    answer = http.post(path, json=body)
-    assert answer.is_success, answer.text
-    (request,) = service.requests
-    assert on_disk(service.files, job_file_key(request.job_id)).read_bytes() == SPEECH
-    assert request.video is not None and request.options.loop == "hold"
-    assert on_disk(service.files, upload_key(request.video.key)).read_bytes() == FILM
+    for number, (way, audio) in enumerate(_ways(SPEECH).items(), start=1):
+        answer = http.post(path, json={"audio": audio, "loop": "hold", avatar: _base64(FILM)})
+        assert answer.is_success, (way, answer.text)
+        assert len(service.requests) == number
+        request = service.requests[-1]
+        assert on_disk(service.files, job_file_key(request.job_id)).read_bytes() == SPEECH, way
+        assert request.video is not None and request.options.loop == "hold"
+        assert on_disk(service.files, upload_key(request.video.key)).read_bytes() == FILM
 
 
 def test_a_form_holds_a_data_url(http: httpx.Client, service: MemoryService) -> None:
@@ -285,9 +285,8 @@ def test_a_form_holds_a_data_url(http: httpx.Client, service: MemoryService) -> 
         assert on_disk(service.files, job_file_key(service.requests[-1].job_id)).read_bytes() == audio
 
 
-@pytest.mark.parametrize(
-    ("fields", "status", "code", "named"),
-    [
+def test_unusable_files(http: httpx.Client, service: MemoryService) -> None:
+    cases: list[Any] = [
         ({"audio": "speech.wav"}, 422, "input_invalid", "audio: expected a file or a URL"),
         ({"audio": "/etc/passwd"}, 422, "input_invalid", "audio: expected a file or a URL"),
         ({"audio": _base64(SPEECH) + "?"}, 422, "input_invalid", "audio"),
@@ -300,16 +299,13 @@ def test_a_form_holds_a_data_url(http: httpx.Client, service: MemoryService) -> 
         ({"face": "x" * 1_200_000}, 422, "input_invalid", "without its files"),
         ({"colour": _base64(SPEECH)}, 422, "option_invalid", "colour"),
         ({"face": {"audio": "x"}}, 422, "option_invalid", "face"),
-    ],
-)
-def test_unusable_files(
-    http: httpx.Client, service: MemoryService, fields: dict[str, Any], status: int, code: str, named: str
-) -> None:
-    body = {"audio": _base64(SPEECH), "video": _base64(FILM), **fields}
-    answer = http.post("/v1/jobs", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    assert named in answer.json()["detail"]
-    assert service.uploads() == [], "a refused request leaves no file"
+    ]
+    for fields, status, code, named in cases:
+        body = {"audio": _base64(SPEECH), "video": _base64(FILM), **fields}
+        answer = http.post("/v1/jobs", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+        assert named in answer.json()["detail"]
+        assert service.uploads() == [], "a refused request leaves no file"
 
 
 def test_the_largest_file_fits(http: httpx.Client, service: MemoryService) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +30,13 @@ from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",))
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeygemClient]:
+    """A service that refuses all that it is sent."""
+    with heygem_service(tmp_path_factory.mktemp("shared")) as client:
+        yield client
+
+
 @pytest.mark.parametrize(
     ("fields", "msg"),
     [
@@ -48,22 +55,20 @@ LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",))
         ({"audio_url": "file:///etc/passwd"}, "audio: "),
     ],
 )
-def test_unusable_submissions(tmp_path: Path, fields: dict[str, Any], msg: str) -> None:
-    with heygem_service(tmp_path) as service:
-        (service.root / "temp" / "empty.mp4").touch()
-        (service.root / "temp" / "large.mp4").write_bytes(bytes(MAX_UPLOAD_BYTES + 1))
-        refused = service.submit(**fields)
-        assert (refused["code"], refused["success"]) == (10002, False)
-        assert refused["msg"].startswith(msg), refused
-        assert service.service.requests == [] and service.service.uploads() == []
+def test_unusable_submissions(shared: HeygemClient, fields: dict[str, Any], msg: str) -> None:
+    (shared.root / "temp" / "empty.mp4").touch()
+    (shared.root / "temp" / "large.mp4").write_bytes(bytes(MAX_UPLOAD_BYTES + 1))
+    refused = shared.submit(**fields)
+    assert (refused["code"], refused["success"]) == (10002, False)
+    assert refused["msg"].startswith(msg), refused
+    assert shared.service.requests == [] and shared.service.uploads() == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"audio_url=talk.wav", b"[" * 5000, b" " * 70_000])
-def test_a_body_that_is_no_object(tmp_path: Path, body: bytes) -> None:
-    with heygem_service(tmp_path) as service:
-        refused = service.answer(service.http.post("/easy/submit", content=body))
-        assert (refused["code"], refused["success"]) == (10002, False)
-        assert refused["msg"].startswith("参数异常")
+def test_a_body_that_is_no_object(shared: HeygemClient, body: bytes) -> None:
+    refused = shared.answer(shared.http.post("/easy/submit", content=body))
+    assert (refused["code"], refused["success"]) == (10002, False)
+    assert refused["msg"].startswith("参数异常")
 
 
 def test_switches_of_a_task_are_options_of_its_job(tmp_path: Path) -> None:
@@ -295,7 +300,6 @@ def test_heygem_routes_are_off_by_default(service: MemoryService) -> None:
             assert http.post(path, json={"text": "Hello."}).status_code in (404, 405)
 
 
-Submit = Callable[[HeygemClient], httpx.Response]
 FILES = {"audio": ("a.wav", AUDIO)}
 
 
@@ -324,15 +328,15 @@ def _use_key(client: HeygemClient, max_priority: int | None) -> None:
         client.http.headers["X-API-Key"] = key
 
 
-@pytest.mark.parametrize("submit", [_job, _openai_video, _heygem_task])
 @pytest.mark.parametrize(("max_priority", "expected"), [(None, 0), (-1, -1), (0, 0), (1, 0)])
 def test_default_priority_is_normal_or_the_highest_of_the_key(
-    client: HeygemClient, submit: Submit, max_priority: int | None, expected: int
+    client: HeygemClient, max_priority: int | None, expected: int
 ) -> None:
     _use_key(client, max_priority)
-    answer = submit(client)
-    assert answer.status_code in (200, 202), answer.text
-    assert [request.priority for request in client.service.requests] == [expected]
+    for submit in (_job, _openai_video, _heygem_task):
+        answer = submit(client)
+        assert answer.status_code in (200, 202), answer.text
+    assert [request.priority for request in client.service.requests] == [expected] * 3
 
 
 @pytest.mark.parametrize(("max_priority", "priority"), [(-1, 0), (-1, 1), (0, 1), (-1, -1), (0, 0), (1, 1), (1, -1)])

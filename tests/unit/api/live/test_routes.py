@@ -138,25 +138,17 @@ def test_live_session_that_cannot_go_on_ends_with_an_error(url: str, live: GreyS
         assert close_code(line) == 1013
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+def test_live_socket_with_invalid_options_is_refused(url: str) -> None:
+    invalid = (
         *("&sample_rate=1", "&expressiveness=2.1", "&expressiveness=nan", "&motion=1.1", "&background=transparent"),
         *("&background=beach.jpg", "&background=", "&background=blur&matte=best", "&matte=person"),
         *("&background=blur&background_id=0", "&background_id=0&background_loop=cut"),
-    ],
-)
-def test_live_socket_with_invalid_options_is_refused(url: str, options: str) -> None:
-    with socket(url, f"avatar_id={AVATAR}{options}") as line:
-        assert first(line, "error")["code"] == "option_invalid"
-        assert close_code(line) == 1008
-
-
-@pytest.mark.parametrize(("query", "code"), [("avatar_id=other", "not_found"), ("", "option_invalid")])
-def test_live_socket_without_a_known_avatar_is_refused(url: str, query: str, code: str) -> None:
-    with socket(url, query) as line:
-        assert first(line, "error")["code"] == code
-        assert close_code(line) == 1008
+    )
+    queries = {f"avatar_id={AVATAR}{options}": "option_invalid" for options in invalid}
+    for query, code in {**queries, "avatar_id=other": "not_found", "": "option_invalid"}.items():
+        with socket(url, query) as line:
+            assert first(line, "error")["code"] == code, query
+            assert close_code(line) == 1008
 
 
 def test_live_socket_closed_during_prepare_frees_its_session(url: str, live: GreyService) -> None:

@@ -141,23 +141,19 @@ def test_lists_go_page_by_page(http: httpx.Client) -> None:
     assert http.get("/videos", params={"after": ids[-1]}).json()["last_id"] is None
 
 
-@pytest.mark.parametrize(
-    ("files", "data", "named"),
-    [
+def test_unusable_forms(http: httpx.Client, service: MemoryService) -> None:
+    cases: list[Any] = [
         ({"audio": ("a.wav", AUDIO)}, {}, "input_reference"),
         ({"input_reference": ("v.mp4", VIDEO)}, {}, "audio"),
         ({"audio": ("a.wav", AUDIO)}, {"avatar_id": "0" * 32, "input_reference_url": "https://a.example/v"}, ""),
         (FILES, {"face": "x" * 200}, "face"),
         (FILES, {"colour": "blue"}, "colour"),
-    ],
-)
-def test_unusable_forms(
-    http: httpx.Client, service: MemoryService, files: dict[str, Any], data: dict[str, str], named: str
-) -> None:
-    answer = http.post("/videos", files=files, data=data)
-    assert answer.status_code == 422 and named in answer.json()["error"]["message"], answer.text
-    assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
-    assert service.uploads() == []
+    ]
+    for files, data, named in cases:
+        answer = http.post("/videos", files=files, data=data)
+        assert answer.status_code == 422 and named in answer.json()["error"]["message"], answer.text
+        assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
+        assert service.uploads() == []
 
 
 def test_a_full_service_says_when_to_come_again(http: httpx.Client, service: MemoryService) -> None:

@@ -73,15 +73,15 @@ def test_events_follow_a_job_to_its_end(http: httpx.Client, service: MemoryServi
     assert http.get(f"/v1/jobs/{'0' * 32}/events").status_code == 404
 
 
-@pytest.mark.parametrize("bogus", ["99999999999", "1" * 40, "-1", "1.5", "", "\xb2", "0x1", "rubbish"])
-def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemoryService, bogus: str) -> None:
-    """Also one from the future: its sender would wait for ever for a version that the job never gets."""
-    job = asyncio.run(_submit(service))
-    headers = {b"last-event-id": bogus.encode("latin-1")}
-    first, *_, last = _followed(http, service, job, headers)
-    assert (_status(first), _status(last)) == ("queued", "succeeded")
-    again = http.get(f"/v1/jobs/{job.id}/events", headers=headers)
-    assert [_status(event) for event in _parse(again.text)] == ["succeeded"]
+def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemoryService) -> None:
+    for bogus in ("99999999999", "1" * 40, "-1", "1.5", "", "\xb2", "0x1", "rubbish"):
+        """Also one from the future: its sender would wait for ever for a version that the job never gets."""
+        job = asyncio.run(_submit(service))
+        headers = {b"last-event-id": bogus.encode("latin-1")}
+        first, *_, last = _followed(http, service, job, headers)
+        assert (_status(first), _status(last)) == ("queued", "succeeded")
+        again = http.get(f"/v1/jobs/{job.id}/events", headers=headers)
+        assert [_status(event) for event in _parse(again.text)] == ["succeeded"]
 
 
 async def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryService) -> None:
