@@ -13,8 +13,8 @@ from storage.files import StoredFiles
 from storage.job_table import JobTable
 from storage.postgres.database import Database as SharedDatabase
 from storage.protocols import Database
+from storage.sqlite.database import Database as FileDatabase
 from storage.state import open_files
-from tests.unit.new_database import new_database
 
 Again = Callable[[], Database]
 """Opens the same database again; it is closed after the test."""
@@ -26,7 +26,7 @@ def again(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Again]:
     opened: list[Database] = []
 
     def open_again() -> Database:
-        opened.append(new_database(tmp_path / "jobs.sqlite3") if url is None else SharedDatabase(url))
+        opened.append(FileDatabase(tmp_path / "jobs.sqlite3") if url is None else SharedDatabase(url))
         return opened[-1]
 
     yield open_again
