@@ -222,7 +222,7 @@ def _started(folder: Path, *arguments: str, **environment: str) -> dict[str, Any
         ["sh", "-c", set_score, sys.executable, str(WORKER_SCRIPT), *arguments],
         os.environ | environment,
     )
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said
