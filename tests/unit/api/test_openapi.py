@@ -33,7 +33,7 @@ def service(service: MemoryService) -> MemoryService:
     return service
 
 
-HEYGEM = {"heygem": HeygemConfig(enabled=True)}
+HEYGEM: dict[str, Any] = {"heygem": HeygemConfig(enabled=True)}
 
 
 @pytest.fixture
