@@ -2,8 +2,8 @@
 
     python -m training.fit_skin_motion CLIPS LIP_MODEL
 
-The face mesh infers most of the skin from the whole face: around closed and open lips, wide and narrow ones, it moves
-cheeks and chin too little. Optical flow shows what the skin does. CLIPS is the folder that `training.fit_lip_model` was
+The face mesh moves cheeks and chin too little when lips open, close, spread or round; optical flow shows how far they
+move. CLIPS is the folder that `training.fit_lip_model` was
 run on, and LIP_MODEL the file that it wrote. The same clips give the same file.
 """
 
@@ -49,9 +49,7 @@ _BLUR = 5  # pixels
 _RIDGE = 0.03  # relative to the variance of what is given
 # The flow of hair and background is not that of the face. Eye distances from the middle of the face.
 _INNER, _OUTER = 0.5, 0.75
-_IS_SKIN = np.array([point not in LIPS for point in MOVED])
-# Rigid points inside the outline of the face.
-_RIGID = [point for point in RIGID if abs(mean_face()[point, 0]) < 0.55 and mean_face()[point, 1] < 0.3]
+_MAX_RIGID_X, _MAX_RIGID_Y = 0.55, 0.3  # rigid points farther out or up are on hair or background
 
 Floats = NDArray[np.float64]
 
@@ -112,7 +110,9 @@ def _relative_flow(
     places = points @ to_picture[:, :2].T + to_picture[:, 2]
     columns, lines = (places[:, [axis]].astype(np.float32) for axis in (0, 1))
     moved = cv2.remap(motion, columns, lines, cv2.INTER_LINEAR)[:, 0].astype(np.float64)
-    head, _ = cv2.estimateAffinePartial2D(places[_RIGID], (places + moved)[_RIGID], ransacReprojThreshold=1.0)
+    face = mean_face()
+    rigid = [point for point in RIGID if abs(face[point, 0]) < _MAX_RIGID_X and face[point, 1] < _MAX_RIGID_Y]
+    head, _ = cv2.estimateAffinePartial2D(places[rigid], (places + moved)[rigid], ransacReprojThreshold=1.0)
     if head is None:
         return None
     relative = places + moved - (places @ head[:, :2].T + head[:, 2])
@@ -123,8 +123,9 @@ def fit_skin(motions: list[SkinMotion], weights: Floats) -> Floats:
     """Fits the (8, M, 3) displacement of the skin that (8, M, 3) `weights` of its landmarks lack; 0 at the lips."""
     fitted = np.mean([_fit_talker(motion, weights) for motion in motions], 0)
     inside = ((_OUTER - np.abs(mean_face()[list(MOVED), 0])) / (_OUTER - _INNER)).clip(0, 1)
+    is_skin = np.array([point not in LIPS for point in MOVED])
     skin = np.zeros_like(weights)
-    skin[..., :2] = (fitted - weights[..., :2]) * (inside * _IS_SKIN)[:, None]
+    skin[..., :2] = (fitted - weights[..., :2]) * (inside * is_skin)[:, None]
     return skin
 
 

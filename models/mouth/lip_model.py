@@ -101,7 +101,7 @@ class LipModel:
     def skin_motion(self, shape: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return how far the skin at `MOVED` moves beyond its landmarks in (T, 8) shapes: (T, M, 3), 0 at the lips.
 
-        Cheeks and chin follow the lips farther than the face mesh shows. The optical flow of real faces does.
+        The face mesh moves cheeks and chin less than they move in the optical flow of real faces.
         """
         moved = np.asarray(shape, np.float32) @ self._skin.reshape(NUM_CHANNELS, -1)
         return np.asarray(moved.reshape(len(shape), len(MOVED), 3))
