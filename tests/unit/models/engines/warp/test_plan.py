@@ -110,6 +110,16 @@ def test_plan_mouth_rounded_lips_part_only_in_middle(silent: WarpAvatar) -> None
     assert (rounded[[1, 9]] < 0.1 * usual[[1, 9]]).all()
 
 
+def test_plan_mouth_cheeks_follow_the_corners(silent: WarpAvatar) -> None:
+    shape = np.zeros((2, len(CHANNELS)), np.float32)
+    shape[1, CHANNELS.index("width")] = -0.04
+    target = plan_mouth(silent, shape, np.zeros(2, np.int32), None)[0].target_head
+    inwards = target[1, :, 0] - target[0, :, 0]
+    for corner, cheek in ((61, 212), (291, 432)):
+        share = inwards[CONTROL_IDS.index(cheek)] / inwards[CONTROL_IDS.index(corner)]
+        assert 0.4 < share < 1.0, "the landmarks alone follow by less than .2"
+
+
 def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:
     """The avatar with lips that stand (N,) eye distances to one side, which no channel measures."""
     head = avatar.track.head_points.copy()
