@@ -45,6 +45,7 @@ class FaceMotion:
     """Medians and bands over a clip; angles in degrees, lengths in eye distances."""
 
     bands: NDArray[np.float64]  # (4, 3) standard deviation of pitch, yaw and roll in each of `BANDS`
+    place: NDArray[np.float64]  # (2, 4) the same of the head's place, right and down
     speed: NDArray[np.float64]  # (3,) mean speed a second of pitch, yaw and roll
     pause_share: float  # speed of the head in pauses over that in speech; NaN without pauses
     stress: tuple[float, float]  # largest correlation of pitch and of brows with stress
@@ -66,6 +67,7 @@ def measure(track: FaceTrack, fps: float, prosody: Prosody) -> FaceMotion:
     longest = np.flatnonzero(track.visible & (track.shot == np.bincount(track.shot[track.visible]).argmax()))
     part = slice(int(longest[0]), int(longest[-1]) + 1)
     yaw, pitch, roll = track.pose_degrees[part].T.astype(np.float64)
+    place = track.translation[part, :2].T.astype(np.float64) / np.median(track.scale[part])
     head = track.head_points[part].astype(np.float64)
     brows, lids = head[:, _BROWS, 1].mean(1), lid_openings(track.points[part]).mean(1)
     corners = head[:, [CORNER_LEFT, CORNER_RIGHT], 1].mean(1)
@@ -76,6 +78,7 @@ def measure(track: FaceTrack, fps: float, prosody: Prosody) -> FaceMotion:
     shut = lids < _BLINK * np.median(lids)
     return FaceMotion(
         np.stack([band_stds(angle, fps) for angle in (pitch, yaw, roll)], -1),
+        np.stack([band_stds(axis, fps) for axis in place]),
         speeds.mean(1),
         float(speeds[:, in_pause].mean() / speeds[:, ~in_pause].mean()) if has_pause else np.nan,
         (_correlation(pitch, stress, fps), _correlation(brows, stress, fps)),
@@ -142,7 +145,7 @@ def background_flow(cached: AnalysedAvatar) -> float:
 
 _MAX_SECONDS = 16.0
 _PAUSE_SECONDS = 2.5
-_HEADINGS = ("speed /s", "pauses / speech", "stress: pitch, brows", "brows", "corners", "blinks/min")
+_HEADINGS = ("place", "speed /s", "pauses / speech", "stress: pitch, brows", "brows", "corners", "blinks/min")
 
 
 def main(
@@ -197,6 +200,7 @@ def _cells(motions: list[FaceMotion]) -> list[str]:
     bands = np.median([motion.bands for motion in motions], 0)
     return [
         *(", ".join(f"{value:.2f}" for value in row) for row in bands),
+        middle("place", 1000),
         middle("speed"),
         middle("pause_share"),
         middle("stress"),

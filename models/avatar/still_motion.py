@@ -32,13 +32,13 @@ from models.speech.level import ROWS_PER_SECOND
 from models.speech.prosody import AHEAD_SECONDS, REACH_SECONDS, Prosody
 from models.track.face_track import FaceTrack
 
-# Standard deviations in degrees of pitch, yaw and roll in four bands of speech: medians of twelve speakers in the wild
-# (`python -m benchmarks.stills`), but for the slowest pitch: `MAX_TURN`, pauses and the face tracker take two fifths of
-# it. Nods add to the pitch above 1 Hz.
+# Standard deviations in degrees of pitch, yaw and roll in four bands of speech: 1.3 to 1.7 times the medians of twelve
+# speakers in the wild (`python -m benchmarks.stills`), because `MAX_TURN`, pauses and the face tracker take a part of
+# them. Nods add to the pitch above 1 Hz.
 _BANDS: Final = ((0.08, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.5))  # Hz
-_BAND_STDS: Final = ((3.5, 1.2, 1.25), (1.0, 1.15, 1.1), (0.5, 0.9, 0.7), (0.3, 0.5, 0.25))
+_BAND_STDS: Final = ((3.5, 1.7, 1.7), (1.5, 1.6, 1.5), (0.75, 1.25, 0.9), (0.45, 0.7, 0.3))
 # Share of each band that is left in silence.
-_IDLE: Final = np.array([0.6, 0.4, 0.25, 0.1])
+_IDLE: Final = np.array([0.7, 0.55, 0.4, 0.25])
 _TONES: Final = 7  # sines per band
 _START_SECONDS: Final = 1.5  # a result starts with the still itself
 
@@ -48,17 +48,17 @@ _NOD, _LIFT, _SINK = 1.3, 0.8, 1.0
 _AT_START: Final = (-AHEAD_SECONDS, 0.2, REACH_SECONDS)  # seconds from the start of a phrase: see `_pulses`
 # Brows, in eye distances: rise with a pitch accent and at the start of a phrase, and standard deviation of the rest.
 # The face tracker sees less than half of what is drawn.
-_BROW_ACCENT, _BROW_START, _BROW_NOISE = 0.045, 0.022, 0.015
+_BROW_ACCENT, _BROW_START, _BROW_NOISE = 0.075, 0.036, 0.028
 _BROW_STRESS: Final = 0.4  # share of the rise with an accent for a stress without one
 
 _BREATH_SECONDS: Final = 4.0
 _BREATH: Final = 0.014  # eye distances by which the shoulders rise
 
 # The eyes look at the viewer, and sometimes elsewhere: degrees, seconds between shifts of the gaze, share at the
-# viewer. Half of what people do in conversation, where they look away for most of the time they speak.
-_GAZE_STD: Final = (3.2, 1.8)
+# viewer. In conversation, people look away for most of the time they speak.
+_GAZE_STD: Final = (4.2, 2.2)
 _MAX_GAZE: Final = 0.026  # eye distances
-_FIXATION, _AT_VIEWER = 1.3, 0.62
+_FIXATION, _AT_VIEWER = 0.9, 0.5
 _SACCADE_SECONDS: Final = 0.05
 _EYEBALL: Final = 0.12  # eye distances between the centre of an eye and its iris
 _COMPENSATION: Final = 0.85  # share of a turn of the head that eyes fixed on the viewer compensate

@@ -135,11 +135,11 @@ def test_frames_of_speech_turn_smoothly_and_naturally(motion: StillMotion) -> No
     assert (degrees[FPS * 2 :].std(0) > [0.9, 0.9, 0.6]).all() and (degrees.std(0) < [3, 2.5, 2.5]).all()
     assert np.abs(degrees).max() < 5
     assert _frames(motion).index()[0] == 0, "it starts with the still itself"
-    assert np.abs(np.diff(degrees, axis=0)).max() * FPS < 45
-    assert np.abs(np.diff(degrees, 2, axis=0)).max() * FPS**2 < 600
+    assert np.abs(np.diff(degrees, axis=0)).max() * FPS < 65
+    assert np.abs(np.diff(degrees, 2, axis=0)).max() * FPS**2 < 800
     silent = np.degrees(_frames(motion, Prosody.silence(len(SECONDS))).turn)
     assert 0 < silent.std() < 0.75 * degrees.std()
-    assert np.abs(np.diff(silent, axis=0)).mean() < 0.5 * np.abs(np.diff(degrees, axis=0)).mean()
+    assert np.abs(np.diff(silent, axis=0)).mean() < 0.6 * np.abs(np.diff(degrees, axis=0)).mean()
 
 
 def test_frames_stress_nods_and_raises_brows(motion: StillMotion) -> None:
@@ -151,7 +151,7 @@ def test_frames_stress_nods_and_raises_brows(motion: StillMotion) -> None:
     plain = _frames(motion)
     assert 0.4 < np.degrees(nod.turn - plain.turn)[502, 0] < 1.4
     np.testing.assert_allclose(nod.turn[:, 1:], plain.turn[:, 1:])
-    assert 0.005 < nod.brows[502] - plain.brows[502] < accented.brows[502] - plain.brows[502] < 0.05
+    assert 0.005 < nod.brows[502] - plain.brows[502] < accented.brows[502] - plain.brows[502] < 0.08
 
 
 def test_frames_smile_in_some_pauses_not_in_speech(motion: StillMotion) -> None:
@@ -201,14 +201,14 @@ def test_frames_gaze_shifts_and_opposes_turns(motion: StillMotion) -> None:
     correlation = np.corrcoef(frames.gaze[:, 0], frames.turn[:, 1])[0, 1]
     assert correlation < -0.3, "eyes turn against the head"
     shifts = np.linalg.norm(np.diff(frames.gaze, axis=0), axis=1) > 0.003
-    assert 10 < shifts.sum() < 80, "saccades in a minute"
+    assert 10 < shifts.sum() < 100, "saccades in a minute"
 
 
 def test_frames_amount_and_border_limit_the_motion(still: Still, motion: StillMotion, tmp_path: Path) -> None:
     motion.save(tmp_path / "motion.npz")
     assert StillMotion.load(tmp_path / "motion.npz") == motion
     whole, half, none = (_frames(motion, motion=amount, expression="angry") for amount in (1, 0.5, 0))
-    assert 0.45 < half.turn.std() / whole.turn.std() < 0.6
+    assert 0.45 < half.turn.std() / whole.turn.std() < 0.65
     assert not none.index().any()
     shifted = replace(still.track, points=still.track.points - [still.track.points[..., 0].min(), 0, 0])
     frames = _frames(StillMotion.of(still.planes, shifted))
