@@ -48,7 +48,7 @@ _NOD, _LIFT, _SINK = 1.3, 0.8, 1.0
 _AT_START: Final = (-AHEAD_SECONDS, 0.2, REACH_SECONDS)  # seconds from the start of a phrase: see `_pulses`
 # Brows, in eye distances: rise with a pitch accent and at the start of a phrase, and standard deviation of the rest.
 # The face tracker sees less than half of what is drawn.
-_BROW_ACCENT, _BROW_START, _BROW_NOISE = 0.075, 0.036, 0.028
+_BROW_ACCENT, _BROW_START, _BROW_NOISE = 0.06, 0.03, 0.021
 _BROW_STRESS: Final = 0.4  # share of the rise with an accent for a stress without one
 
 _BREATH_SECONDS: Final = 4.0

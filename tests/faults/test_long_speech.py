@@ -32,8 +32,8 @@ NUM_PARTS = 12
 # Processes of Ray and Serve take minutes until they stop growing by themselves, also at rest. The peaks of the last
 # jobs of a minute are what the long one is held against.
 NUM_WARM, NUM_SHORT = 18, 6
-# In the first minutes of a long job, AudioFeatures grows to up to 27 MiB above the peak of a job of a minute, and then
-# stays there. Half an hour and an hour need the same.
+# AudioFeatures encodes two or three blocks of a long job at once, but mostly one of a job of a minute. Each takes 15 to
+# 30 MiB, which the arena of ONNX Runtime keeps: 27 MiB were found in an hour.
 LONG_SPEECH_MIB = 30.0
 # What decodes a minute of sound or joins a minute of video ends before the watch sees it; that of an hour is seen. The
 # muxer keeps an entry for each of its 260,000 packets.
