@@ -31,6 +31,7 @@ from jobs.messages import (
     num_frames_of,
 )
 from media.cancel_token import CancelToken
+from media.decoding.memory_budget import release_large_arrays
 from media.matte import ScreenColour
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, FrameSpan
@@ -61,6 +62,7 @@ class LandmarkGenerator(StageReplica):
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the networks."""
         super().__init__("LandmarkGenerator", config)
+        release_large_arrays()
         num_threads, device = claim_threads(), assigned_device()
         files, decoders = open_files(config), make_decoders(config)
         tracker = FaceTracker(num_threads=num_threads, device=device)

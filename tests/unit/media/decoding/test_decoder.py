@@ -243,21 +243,25 @@ def test_decoder_timeout_error_survives_pickling(decoders: Decoders) -> None:
     assert (str(error), error.cpu_seconds, error.was_retried) == ("a.mp4: late", 1.5, False)
 
 
-# One large block freed makes glibc take frames from its heap; the last frame, kept, then holds the freed ones below it.
-_SCRIPT = """
+def _freed_script(setting: str, mib: int) -> str:
+    """Print how many MiB are freed of 20 arrays when all but the last one are deleted.
+
+    One large block freed makes glibc take them from its heap; the last one then holds the freed ones below it.
+    """
+    return f"""
 import numpy as np
-from media.decoding.memory_budget import release_freed_frames
+from media.decoding.memory_budget import {setting}
 
 def resident_mib():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 2**20
 
-release_freed_frames()
+{setting}()
 large = np.ones(30 * 2**20, np.uint8)
 del large
-frames = [np.ones(3 * 2**20, np.uint8) for _ in range(20)]
+arrays = [np.ones({mib} * 2**20, np.uint8) for _ in range(20)]
 full = resident_mib()
-del frames[:-1]
+del arrays[:-1]
 print(full - resident_mib())
 """
 
@@ -306,11 +310,12 @@ def work():
 @pytest.mark.parametrize(
     ("script", "least", "most"),
     [
-        (_SCRIPT, 19 * 3 - 2, 1000),  # MiB
+        (_freed_script("release_freed_frames", 3), 19 * 3 - 2, 1000),  # MiB
+        (_freed_script("release_large_arrays", 9), 19 * 9 - 2, 1000),
         (_BUFFER_SCRIPT, 0, 1000),  # page faults; 125,000 if each buffer is mapped again
         (_ENCODER_SCRIPT, 0, 2000),  # 10,000 if the memory of each encoder is mapped again
     ],
-    ids=["release_freed_frames", "retain_freed_buffers", "retain_freed_buffers_encoder"],
+    ids=["release_freed_frames", "release_large_arrays", "retain_freed_buffers", "retain_freed_buffers_encoder"],
 )
 def test_malloc_tuning_frees_frames_and_keeps_buffers(script: str, least: float, most: float) -> None:
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
