@@ -45,7 +45,7 @@ class FaceMotion:
     """Medians and bands over a clip; angles in degrees, lengths in eye distances."""
 
     bands: NDArray[np.float64]  # (4, 3) standard deviation of pitch, yaw and roll in each of `BANDS`
-    place: NDArray[np.float64]  # (2, 4) the same of the head's place, right and down
+    place: NDArray[np.float64]  # (2, 4) the same of where the head is: right and down
     speed: NDArray[np.float64]  # (3,) mean speed a second of pitch, yaw and roll
     pause_share: float  # speed of the head in pauses over that in speech; NaN without pauses
     stress: tuple[float, float]  # largest correlation of pitch and of brows with stress
@@ -145,7 +145,15 @@ def background_flow(cached: AnalysedAvatar) -> float:
 
 _MAX_SECONDS = 16.0
 _PAUSE_SECONDS = 2.5
-_HEADINGS = ("place", "speed /s", "pauses / speech", "stress: pitch, brows", "brows", "corners", "blinks/min")
+_HEADINGS = (
+    "place: right, down",
+    "speed /s",
+    "pauses / speech",
+    "stress: pitch, brows",
+    "brows",
+    "corners",
+    "blinks/min",
+)
 
 
 def main(

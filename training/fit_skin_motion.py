@@ -3,8 +3,8 @@
     python -m training.fit_skin_motion CLIPS LIP_MODEL
 
 The face mesh moves cheeks and chin too little when lips open, close, spread or round; optical flow shows how far they
-move. CLIPS is the folder that `training.fit_lip_model` was
-run on, and LIP_MODEL the file that it wrote. The same clips give the same file.
+move. CLIPS is the folder that `training.fit_lip_model` was run on, and LIP_MODEL the file that it wrote. The same clips
+give the same file.
 """
 
 from __future__ import annotations

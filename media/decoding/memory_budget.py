@@ -26,10 +26,7 @@ def release_freed_frames() -> None:
     glibc raises its mmap threshold to the largest block that was ever freed, and keeps an arena per thread: the frames
     of one job would stay with the process, scattered over the arenas. Does nothing without glibc.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _FRAME_BYTES)
-        mallopt(_M_ARENA_MAX, _MAX_ARENAS)
+    _tune_malloc((_M_MMAP_THRESHOLD, _FRAME_BYTES), (_M_ARENA_MAX, _MAX_ARENAS))
 
 
 def retain_freed_buffers() -> None:
@@ -39,23 +36,24 @@ def retain_freed_buffers() -> None:
     Mapping and clearing each of them again costs a quarter of the time of a face at 1080p, and a tenth of Studio's.
     One arena, because glibc always trims the others. Does nothing without glibc.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _MAX_MAPPED_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_ARENA_MAX, 1)
+    _tune_malloc((_M_MMAP_THRESHOLD, _MAX_MAPPED_BYTES), (_M_TRIM_THRESHOLD, _KEPT_BYTES), (_M_ARENA_MAX, 1))
 
 
 def release_large_arrays() -> None:
     """Make this process return freed blocks of 8 MiB or more to the system, such as the landmarks of an avatar.
 
-    Otherwise glibc soon keeps blocks of up to 32 MiB, scattered over the arenas of all threads: the process grows for
-    hours. With a lower threshold, loading a still takes more than half as long again. Does nothing without glibc.
+    Otherwise glibc soon keeps blocks of up to 32 MiB, scattered over the arenas of all threads, and the process grows
+    with every new avatar. With a threshold of 4 MiB, loading avatars takes half as much CPU time again
+    (docs/experiments.md). Does nothing without glibc.
     """
+    _tune_malloc((_M_MMAP_THRESHOLD, _LARGE_BYTES), (_M_ARENA_MAX, 1))
+
+
+def _tune_malloc(*settings: tuple[int, int]) -> None:
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_ARENA_MAX, 1)
+        for parameter, value in settings:
+            mallopt(parameter, value)
 
 
 _CGROUP: Final = Path("/sys/fs/cgroup")

@@ -132,14 +132,15 @@ def test_still_motion_depends_on_the_picture_only(still: Still, motion: StillMot
 
 def test_frames_of_speech_turn_smoothly_and_naturally(motion: StillMotion) -> None:
     degrees = np.degrees(_frames(motion).turn)
-    assert (degrees[FPS * 2 :].std(0) > [0.9, 0.9, 0.6]).all() and (degrees.std(0) < [3, 2.5, 2.5]).all()
+    assert (degrees[FPS * 2 :].std(0) > [0.9, 1.9, 1.7]).all() and (degrees.std(0) < [3, 2.5, 2.5]).all()
     assert np.abs(degrees).max() < 5
     assert _frames(motion).index()[0] == 0, "it starts with the still itself"
     assert np.abs(np.diff(degrees, axis=0)).max() * FPS < 65
     assert np.abs(np.diff(degrees, 2, axis=0)).max() * FPS**2 < 800
     silent = np.degrees(_frames(motion, Prosody.silence(len(SECONDS))).turn)
     assert 0 < silent.std() < 0.75 * degrees.std()
-    assert np.abs(np.diff(silent, axis=0)).mean() < 0.6 * np.abs(np.diff(degrees, axis=0)).mean()
+    slower = np.abs(np.diff(silent, axis=0)).mean() / np.abs(np.diff(degrees, axis=0)).mean()
+    assert 0.45 < slower < 0.6
 
 
 def test_frames_stress_nods_and_raises_brows(motion: StillMotion) -> None:
@@ -149,6 +150,7 @@ def test_frames_stress_nods_and_raises_brows(motion: StillMotion) -> None:
     nod = _frames(motion, _spoken(num, stress=stress))
     accented = _frames(motion, _spoken(num, stress=stress, accent=stress))
     plain = _frames(motion)
+    assert 0.018 < plain.brows.std() < 0.03
     assert 0.4 < np.degrees(nod.turn - plain.turn)[502, 0] < 1.4
     np.testing.assert_allclose(nod.turn[:, 1:], plain.turn[:, 1:])
     assert 0.005 < nod.brows[502] - plain.brows[502] < accented.brows[502] - plain.brows[502] < 0.08
@@ -201,7 +203,7 @@ def test_frames_gaze_shifts_and_opposes_turns(motion: StillMotion) -> None:
     correlation = np.corrcoef(frames.gaze[:, 0], frames.turn[:, 1])[0, 1]
     assert correlation < -0.3, "eyes turn against the head"
     shifts = np.linalg.norm(np.diff(frames.gaze, axis=0), axis=1) > 0.003
-    assert 10 < shifts.sum() < 100, "saccades in a minute"
+    assert 50 < shifts.sum() < 100, "saccades in a minute"
 
 
 def test_frames_amount_and_border_limit_the_motion(still: Still, motion: StillMotion, tmp_path: Path) -> None:
