@@ -48,6 +48,7 @@ class StoredBytes:
         self._backgrounds = BackgroundStore(files)
         self._measuring, self._counting = Lock(), Lock()
         self._of_owners: Counter[str | None] = Counter()
+        self._added: Counter[str | None] = Counter()  # since the last measurement began
         self._of_voices: Counter[str] = Counter()  # by the folder of their owner
         self.since = utc_now()
         self._fresh_until = 0.0
@@ -62,9 +63,10 @@ class StoredBytes:
         return self._of_owners[owner] + self._of_voices[voices_folder(owner)]
 
     def add(self, owner: str | None, num_bytes: int) -> None:
-        """Count new files of an owner, other than those of jobs, until the next measurement finds them."""
+        """Count new files of an owner, other than those of jobs, until a measurement that begins later finds them."""
         with self._counting:
             self._of_owners[owner] += num_bytes
+            self._added[owner] += num_bytes
 
     def refresh(self) -> None:
         """Measure again if the last measurement is old; calls at the same time share one."""
@@ -74,6 +76,8 @@ class StoredBytes:
                 self._fresh_until = time.monotonic() + _FRESH_S
 
     def _measure(self) -> None:
+        with self._counting:
+            self._added.clear()
         since, owners = utc_now(), self._table.owners()
         of_owners, of_voices = Counter[str | None](), Counter[str]()
         for folder in (JOBS, AVATARS, BACKGROUNDS, VOICES):
@@ -86,6 +90,7 @@ class StoredBytes:
                 elif name in owners:  # otherwise it is being deleted
                     of_owners[owners[name]] += state.num_bytes
         with self._counting:
+            of_owners.update(self._added)  # the listing may have missed them
             self._of_owners, self._of_voices, self.since = of_owners, of_voices, since
 
     def _background_owner(self, folder: str) -> dict[str, str | None]:

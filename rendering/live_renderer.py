@@ -27,7 +27,7 @@ from media.playback import Playback
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.protocol import ComputeResources, Engine, FrameSpan, LiveEngine, Plan, scales_movement
-from models.speech.prosody import window_prosody
+from models.speech.prosody import Prosody, window_prosody
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.background_opener import BackgroundOpener, OpenSource, cutout
 from rendering.frame_marks import live_marks
@@ -204,7 +204,9 @@ class LiveRenderer:
         # frames after this chunk, which only serve as context, use as much of the speech as has arrived.
         frames = range(request.first_frame, request.first_frame + request.num_frames + self._live.look_ahead_frames)
         fps = float(avatar.info.fps)
-        prosody = window_prosody(request.window, np.array(frames) / fps)
+        prosody = Prosody.silence(len(frames))
+        if avatar.motion is not None:
+            prosody = window_prosody(request.window, np.array(frames) / fps)
         behaviours = request.behaviours if self._config.render.still_idle_motion else ()
         return avatar.shown_frames(frames, fps, request.playback, prosody, behaviours)
 

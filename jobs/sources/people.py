@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from errors import StoredFileError
 from jobs.messages import PeopleScan, SourceVideo
 from jobs.ports import Stages
 from jobs.retry import retry
+from jobs.single_flight import Progress, SingleFlight, ignore_progress
 from jobs.usage import counted_compute
 from media.array_files import load_arrays
 from media.audio_parts import AudioPart
@@ -53,16 +54,19 @@ class _Source(NamedTuple):
     owner: str | None
 
 
+def _name(record: AvatarRecord) -> _Source:
+    return _Source(record.source_sha256, record.owner)
+
+
 @dataclass
-class _Progress:
-    share: float = 0.0
+class _Poll:
+    """A search that goes on between the polls for it, or whose result nobody has seen yet."""
 
+    share: float = 0.0  # of the search that is done, 0 to 1
+    task: asyncio.Task[str] = field(init=False)  # returns the key of an avatar whose folder has the result
 
-class _Search(NamedTuple):
-    """A search that runs, or whose result nobody has seen yet."""
-
-    task: asyncio.Task[str]  # returns the key of an avatar whose folder has the result
-    progress: _Progress
+    async def report(self, share: float) -> None:
+        self.share = share
 
 
 class People:
@@ -71,7 +75,8 @@ class People:
     def __init__(self, config: PipelineConfig, stages: Stages, table: JobTable, files: FileStore) -> None:
         """Prepare; searches start on demand."""
         self._config, self._stages, self._table, self._files = config, stages, table, files
-        self._searches: dict[_Source, _Search] = {}
+        self._searches: SingleFlight[_Source, str] = SingleFlight()
+        self._polls: dict[_Source, _Poll] = {}
         self._running = asyncio.Semaphore(config.jobs.max_running_jobs)
 
     async def poll(self, record: AvatarRecord, source: SourceVideo) -> PeopleScan:
@@ -80,19 +85,25 @@ class People:
         Raises:
             LipwrightError: The last search failed with this error; the next call starts another one.
         """
-        search = self._search(record, source)
-        await asyncio.wait([search.task], timeout=_POLL_S)
-        if not search.task.done():
-            return PeopleScan(search.progress.share, None)
-        return PeopleScan(1.0, await self._report(await self._finish_search(record, search)))
+        name = _name(record)
+        poll = self._polls.get(name)
+        if poll is None:
+            poll = self._polls[name] = _Poll()
+            poll.task = asyncio.create_task(self._search(record, source, poll.report))
+        await asyncio.wait([poll.task], timeout=_POLL_S)
+        if not poll.task.done():
+            return PeopleScan(poll.share, None)
+        if self._polls.get(name) is poll:
+            del self._polls[name]
+        return PeopleScan(1.0, await self._report(await self._share(record, await poll.task)))
 
     async def find(self, record: AvatarRecord, source: SourceVideo) -> PeopleReport:
-        """Return the people in an avatar's source; wait for the search if they are not known.
+        """Return the people in an avatar's source; wait for the search, which ends with the last caller that waits.
 
         Raises:
             LipwrightError: The search failed.
         """
-        return await self._report(await self._wait_for_search(record, source))
+        return await self._report(await self._found(record, source))
 
     async def known(self, sha256: str, owner: str | None) -> PeopleReport | None:
         """Return the people in a source; None if they are not known."""
@@ -111,7 +122,7 @@ class People:
         """
         if choice.kind not in ("person", "speaking"):
             return choice
-        key = await self._wait_for_search(record, source)
+        key = await self._found(record, source)
         report = await self._report(key)
         number = report.main_speaker() if choice.kind == "speaking" else resolve(choice, report, ())
         return FaceChoice() if number is None else await asyncio.to_thread(self._identity, key, number)
@@ -126,39 +137,28 @@ class People:
         return await asyncio.to_thread(self._resolve, [avatar.key for avatar in avatars], choice)
 
     def stop(self) -> None:
-        """Cancel all searches, because another service leads."""
-        for search in self._searches.values():
-            search.task.cancel()
-        self._searches.clear()
+        """Cancel the searches that were polled, because another service leads. Others end with the jobs that wait."""
+        for poll in self._polls.values():
+            poll.task.cancel()
+        self._polls.clear()
 
     def is_searching(self, record: AvatarRecord) -> bool:
         """Return whether the source of an avatar is being searched."""
-        search = self._searches.get(_Source(record.source_sha256, record.owner))
-        return search is not None and not search.task.done()
+        return _name(record) in self._searches
 
-    async def _wait_for_search(self, record: AvatarRecord, source: SourceVideo) -> str:
-        search = self._search(record, source)
-        await asyncio.wait([search.task])
-        return await self._finish_search(record, search)
+    async def _found(self, record: AvatarRecord, source: SourceVideo) -> str:
+        return await self._share(record, await self._search(record, source, ignore_progress))
 
-    async def _finish_search(self, record: AvatarRecord, search: _Search) -> str:
-        """Return the key of this avatar once its folder has the result of a search that has ended."""
-        name = _Source(record.source_sha256, record.owner)
-        if self._searches.get(name) is search:
-            del self._searches[name]
-        if (key := await search.task) != record.key and not await asyncio.to_thread(self._is_known, record.key):
+    async def _share(self, record: AvatarRecord, key: str) -> str:
+        """Return the key of this avatar once its folder has the result that is in the folder of the avatar `key`."""
+        if key != record.key and not await asyncio.to_thread(self._is_known, record.key):
             await asyncio.to_thread(self._copy, key, record.key)
         return record.key
 
-    def _search(self, record: AvatarRecord, source: SourceVideo) -> _Search:
-        name = _Source(record.source_sha256, record.owner)
-        if name not in self._searches:
-            progress = _Progress()
-            task = asyncio.create_task(self._find(record, source, progress))
-            self._searches[name] = _Search(task, progress)
-        return self._searches[name]
+    async def _search(self, record: AvatarRecord, source: SourceVideo, on_progress: Progress) -> str:
+        return await self._searches.run(_name(record), partial(self._find, record, source), on_progress)
 
-    async def _find(self, record: AvatarRecord, source: SourceVideo, progress: _Progress) -> str:
+    async def _find(self, record: AvatarRecord, source: SourceVideo, progress: Progress) -> str:
         """Return the key of an avatar of this source whose folder has the people; find them first if none has."""
         avatars = await self._table.run_in_thread(self._table.avatars_of, record.source_sha256, record.owner)
         for key in (record.key, *(avatar.key for avatar in avatars)):
@@ -168,7 +168,7 @@ class People:
             await retry(lambda: self._make(record.key, source, progress), self._config.jobs)
         return record.key
 
-    async def _make(self, key: str, source: SourceVideo, progress: _Progress) -> None:
+    async def _make(self, key: str, source: SourceVideo, progress: Progress) -> None:
         context, num_frames, step = CallContext(key), source.info.num_frames, self._config.render.track_chunk_frames
         self._files.stored.make_folder(scan_folder(key))
         scans: list[str] = []
@@ -177,7 +177,7 @@ class People:
             stop = min(start + step, num_frames)
             scans.append(scan_key(key, start))
             state = await self._stages.scan_people(context, source, start, stop, state, scans[-1])
-            progress.share = 0.9 * stop / num_frames
+            await progress(0.9 * stop / num_frames)
         mouths = await self._hear(key, source) if source.info.has_audio else []
         await self._stages.find_people(context, avatar_folder(key), source, scans, mouths)
         await asyncio.to_thread(self._files.delete_scan, key)

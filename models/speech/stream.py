@@ -23,7 +23,7 @@ LOOK_AHEAD_SECONDS: Final = 0.24
 """How far after a frame the audio still affects its mouth."""
 
 _ROW_SAMPLES: Final = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
-# Context before the frames: the encoder attends to all of it.
+# Context before the frames, of which a still's motion uses all (`models.speech.prosody`).
 _BEFORE_ROWS: Final = 75
 # After an interruption the mouth closes within this many rows.
 _SHUT_ROWS: Final = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -338,6 +339,19 @@ def test_admit_over_stored_bytes_is_refused(keyed: KeyBench) -> None:
         keyed.admission.extend(place, 40 * MIB)
     rows = usage_rows(keyed.table, keyed.stored, None, None, None)
     assert {row.key: row.stored_bytes for row in rows} == {keyed.owner: 800}
+
+
+def test_add_during_a_measurement_is_not_lost(keyed: KeyBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, states = keyed.files.stored, keyed.files.stored.states
+
+    def states_beside_an_upload(folder: str) -> Mapping[str, Any]:
+        listed = states(folder)
+        keyed.stored.add(keyed.owner, 100)
+        return listed
+
+    monkeypatch.setattr(stored, "states", states_beside_an_upload)
+    keyed.stored.refresh()
+    assert keyed.stored.of(keyed.owner) == 4 * 100, "one per listed folder"
 
 
 def test_check_live_over_live_sessions_is_refused(keyed: KeyBench) -> None:

@@ -55,6 +55,7 @@ class Scanning(NoStages):
         self.fault: Exception | None = None
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
+        self.is_waiting = asyncio.Event()
         self.choice: FaceChoice | None = None
 
     async def track(self, context: CallContext, source: SourceVideo, choice: FaceChoice, *_: Any) -> TrackState:
@@ -65,6 +66,7 @@ class Scanning(NoStages):
         assert (self.files.root / out).parent.is_dir()
         self.counts["frames"] += stop - start
         if start:
+            self.is_waiting.set()
             await self.may_go_on.wait()
         if self.fault is not None:
             raise self.fault
@@ -193,6 +195,28 @@ async def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytes
     assert not bench.people.is_searching(record)
     assert before.report is None and 0 < before.progress < 1
     assert after.progress == 1 and after.report is not None and len(after.report.people) == 2
+
+
+@pytest.mark.parametrize("is_polled", [False, True])
+async def test_search_ends_with_the_last_waiter_unless_polled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_polled: bool
+) -> None:
+    monkeypatch.setattr("jobs.sources.people._POLL_S", 0.01)
+    record, other = bench.avatar(), bench.avatar("person:1")
+    bench.stages.may_go_on.clear()
+    jobs = [asyncio.create_task(bench.choice(each, "person:1")) for each in (record, other)]
+    if is_polled:
+        await bench.people.poll(record, bench.source(record))
+    await bench.stages.is_waiting.wait()
+    num_before = bench.stages.counts["frames"]
+    for job in jobs:
+        assert bench.people.is_searching(record)
+        job.cancel()
+        await asyncio.wait([job])
+    assert bench.people.is_searching(record) is is_polled
+    bench.stages.may_go_on.set()
+    assert len((await _report(bench, record)).people) == 2
+    assert bench.stages.counts["frames"] == 100 + (0 if is_polled else num_before)
 
 
 async def test_failed_search_is_reported_once_and_started_again(bench: Bench) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def test_running_level_is_independent_of_pieces_and_follows_gain(voice: Samples)
     assert level.level(RATE) == other.level(RATE)
     quiet.add((voice * 0.1).astype(np.int16))
     assert quiet.level(RATE).gain / level.level(RATE).gain == pytest.approx(10, rel=0.35)
+
+
+def test_extract_window_encodes_the_last_1_2_s_before_its_frames(voice: Samples, features: SpeechFeatures) -> None:
+    stream = SpeechStream()
+    stream.push(voice)
+    window = stream.window(2.0, 2.08)
+    silenced = [window.samples.copy() for _ in range(2)]
+    num_before = round(2.0 * RATE) - window.first_row * 320
+    for samples, seconds in zip(silenced, (1.25, 1.1), strict=True):  # the spectrum of a row reaches 12.5 ms back
+        samples[: num_before - round(seconds * RATE)] = 0
+    whole, farther, nearer = (
+        features.extract_window(replace(window, samples=samples)).features for samples in (window.samples, *silenced)
+    )
+    assert np.array_equal(whole, farther)
+    assert not np.array_equal(whole, nearer)
 
 
 def test_stream_window_looks_240_ms_ahead(voice: Samples) -> None:
