@@ -9,7 +9,7 @@ MODEL_BIN is `model.bin` of Whisper base in CTranslate2's format, as the package
 and compute in float32. Their initializers keep the names of the parameters, so they are checkpoints as well:
 `read_state` turns one back into a state dict.
 
-`encoder` also writes the encoder of live sessions on a CPU. The matrices of its transformer layers are integers (per
+`encoder` also writes the encoder for CPUs. The matrices of its transformer layers are integers (per
 column, symmetric), and what is multiplied with them is rounded to 8 bits by its own range in every run; everything else
 is unchanged. The integers have 7 bits, because processors without VNNI add pairs of products in 16 bits.
 """
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble
 from training.whisper_encoder import NUM_BANDS, WhisperTaps, load_whisper
 
-ENCODER_NAME, LIVE_ENCODER_NAME = "speech_encoder.onnx", "speech_encoder_int8.onnx"
+ENCODER_NAME, CPU_ENCODER_NAME = "speech_encoder.onnx", "speech_encoder_int8.onnx"
 MOUTH_NAME = "speech_to_mouth.onnx"
 # 17 is the oldest operator set with everything that these networks use; older ONNX Runtimes read it too.
 _OPSET = 17
@@ -147,7 +147,7 @@ def main(network: Literal["encoder", "mouth"], weights: Path, folder: Path) -> N
         encoder = WhisperTaps(TAPS, MAX_ROWS)
         load_whisper(weights, encoder)
         export_encoder(encoder, folder / ENCODER_NAME)
-        quantise(folder / ENCODER_NAME, folder / LIVE_ENCODER_NAME)
+        quantise(folder / ENCODER_NAME, folder / CPU_ENCODER_NAME)
     else:
         mouth = MouthEnsemble.from_state(torch.load(weights, weights_only=True))
         export_mouth(mouth, folder / MOUTH_NAME)

@@ -61,10 +61,10 @@ class WarpAudioEncoder:
 
 
 class WarpLiveAudioEncoder:
-    """The speech encoder of live sessions, with 8 bit weights on a CPU. Implements `protocol.LiveAudioEncoder`."""
+    """The speech encoder of live sessions. Implements `protocol.LiveAudioEncoder`."""
 
     def __init__(self, resources: ComputeResources) -> None:
-        self._features = SpeechFeatures(resources.num_threads, resources.device, is_quantised=resources.device == "cpu")
+        self._features = SpeechFeatures(resources.num_threads, resources.device)
         self._features.warm()
 
     def encode_live(self, window: SpeechWindow) -> FeatureBlock:

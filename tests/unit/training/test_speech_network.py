@@ -14,7 +14,7 @@ from models.mouth.shape import CHANNELS
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
 from training.corners import WidthFit, with_corners, with_width_head
-from training.export_speech import ENCODER_NAME, LIVE_ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
+from training.export_speech import CPU_ENCODER_NAME, ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
 from training.speech_examples import Example
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
 from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
@@ -119,14 +119,14 @@ def test_mouth_network_is_linear_and_keeps_its_first_head(shipped: tuple[Whisper
     assert torch.allclose(first[..., 8], both[..., 8], atol=1e-5)
 
 
-def test_quantise_writes_the_shipped_live_encoder(tmp_path: Path) -> None:
-    written = tmp_path / LIVE_ENCODER_NAME
+def test_quantise_writes_the_shipped_cpu_encoder(tmp_path: Path) -> None:
+    written = tmp_path / CPU_ENCODER_NAME
     quantise(weights_path(ENCODER_NAME), written)
     assert [file.name for file in tmp_path.iterdir()] == [written.name]
     mel = np.random.default_rng(2).normal(0, 0.4, (1, 180, 80)).astype(np.float32)
     exact, shipped, again = (
         make_session(path, num_threads=1, device="cpu").run(None, {"mel": mel})[0]
-        for path in (weights_path(ENCODER_NAME), weights_path(LIVE_ENCODER_NAME), written)
+        for path in (weights_path(ENCODER_NAME), weights_path(CPU_ENCODER_NAME), written)
     )
     assert np.array_equal(shipped, again)
     assert 0.99 < np.corrcoef(exact.ravel(), shipped.ravel())[0, 1] < 1

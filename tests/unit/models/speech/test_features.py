@@ -78,7 +78,7 @@ def test_extract_of_the_next_block_encodes_new_windows_only(
         return networks[-1]
 
     monkeypatch.setattr("models.speech.features.make_session", make)
-    features, long = SpeechFeatures(is_quantised=True), np.tile(voice, 1 + 30 * RATE // len(voice))
+    features, long = SpeechFeatures(), np.tile(voice, 1 + 30 * RATE // len(voice))
     path, level = _save(tmp_path, long)
     features.extract(path, level, 0, 10)
     assert networks[0].num_windows == 3, "a window of 5 s beyond the block is its context"

@@ -178,7 +178,7 @@ def test_predict_lips_meet_at_contacts(voice: Samples, extract: Extract, mouth: 
     shown = mouth.predict(open_gate, Fraction(50), 0, len(rows)).shape
     is_open = heard[:, OPEN] > 0.05
     in_a_word = spread(is_open, 5, 0) & spread(is_open, 0, 5)  # shut for less than a fifth of a second
-    touching, apart = in_a_word & (contact > 1), in_a_word & (contact < -4)
+    touching, apart = in_a_word & (contact > 0.5), in_a_word & (contact < -4)
     assert touching.sum() > 3 and apart.sum() > 50
     assert (shown[touching, OPEN] < 0.8 * heard[touching, OPEN].clip(1e-3)).all()
     assert np.abs(shown[apart] - heard[apart]).max() < 2e-3
