@@ -38,7 +38,7 @@ from storage.file_store import FileStore
 from storage.state import open_store
 
 _POLL_S = 10.0  # timeout of one wait for a change of a job
-_FULL_S = 2.0  # wait before a retry when the queue is full
+_RETRY_S = 2.0  # wait before a retry when the queue is full or the database is away
 _PIECE_BYTES = 1 << 20
 
 
@@ -53,7 +53,10 @@ class DirectorRenderer:
         job = await self._find_or_submit(pair, name)
         try:
             while not job.status.is_final:
-                job = await self._jobs.wait_job(job.id, job.version, _POLL_S)
+                try:
+                    job = await self._jobs.wait_job(job.id, job.version, _POLL_S)
+                except UnavailableError:  # the job goes on when the database is back
+                    await asyncio.sleep(_RETRY_S)
         finally:
             if not job.status.is_final:
                 await asyncio.shield(self._jobs.cancel_job(job.id, None))
@@ -73,6 +76,9 @@ class DirectorRenderer:
                 job = await self._jobs.get_job(name, None)
             except NotFoundError:
                 return await self._submit(pair, name)
+            except UnavailableError:
+                await asyncio.sleep(_RETRY_S)
+                continue
             if job.status is not JobStatus.CANCELLED:
                 return job
             name = next_name(name)
@@ -88,7 +94,7 @@ class DirectorRenderer:
                 try:
                     return await self._jobs.submit(spec, RequestContext(job_id=name))
                 except (CapacityError, UnavailableError):
-                    await asyncio.sleep(_FULL_S)
+                    await asyncio.sleep(_RETRY_S)
                     for upload in uploads.values():
                         await asyncio.to_thread(self._files.touch_upload, upload.key)
         except BaseException:

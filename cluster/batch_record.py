@@ -97,7 +97,7 @@ def _whole_lines(path: Path, file: TextIO) -> list[dict[str, Any]]:
         file.truncate(len(whole.encode()))
         file.seek(0, os.SEEK_END)
     try:
-        return [dict(json.loads(line)) for line in whole.splitlines()]
+        return [dict(json.loads(line)) for line in whole.split("\n") if line]
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: not a record of a batch: {error}") from error
 

@@ -91,16 +91,20 @@ class Batch:
         except TimeoutError as error:
             late = StageTimeoutError(f"timed out after {self._limits.pair_timeout_s:.0f} s (--pair-timeout-s)")
             report |= _failure(error if isinstance(error, LipwrightError) else late)
-        except (LipwrightError, OSError) as error:
+        except Exception as error:  # fsspec's file systems raise errors of any class
             report |= _failure(error)
         report["seconds"] = round(time.monotonic() - started, 2)
         self.record.add(pair, report)
         return report
 
 
-def _failure(error: LipwrightError | OSError) -> dict[str, Any]:
-    code, retryable = (error.code, error.retryable) if isinstance(error, LipwrightError) else ("file_error", False)
-    return {"status": "failed", "error": {"code": code, "message": str(error), "retryable": retryable}}
+def _failure(error: Exception) -> dict[str, Any]:
+    code, message, retryable = "file_error", str(error), False
+    if isinstance(error, LipwrightError):
+        code, retryable = error.code, error.retryable
+    elif not isinstance(error, OSError):  # such as a server's bad status
+        message, retryable = f"{type(error).__name__}: {error}", True
+    return {"status": "failed", "error": {"code": code, "message": message, "retryable": retryable}}
 
 
 async def run_and_print(batch: Batch, pairs: Sequence[Pair], again: bool = False, as_json: bool = False) -> int:

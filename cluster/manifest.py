@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -177,7 +178,7 @@ def read_manifest(manifest: Path, out_dir: Path | None = None) -> list[Pair]:
     pairs: list[Pair] = []
     complaints: list[str] = []
     line_of_out: dict[Location, int] = {}
-    for number, line in _csv_rows(manifest, text) if is_csv else enumerate(text.splitlines(), start=1):
+    for number, line in _csv_rows(manifest, text) if is_csv else enumerate(text.split("\n"), start=1):
         if not line or isinstance(line, str) and not line.strip():
             continue
         try:
@@ -213,7 +214,7 @@ def _csv_rows(manifest: Path, text: str) -> Iterator[tuple[int, dict[str, object
         InputError: A column is unknown, or the file is not CSV.
     """
     header = text.partition("\n")[0]
-    rows = csv.DictReader(text.splitlines(keepends=True), delimiter=max(",;\t", key=header.count), strict=True)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
     try:
         for name in rows.fieldnames or ():
             if name not in _COLUMNS and not re.fullmatch(MORE_AUDIO, name):

@@ -28,6 +28,7 @@ from typing import BinaryIO, Final
 
 from errors import ConfigError, LipwrightError
 from launch.front_config import FrontLimits, key_map, write_front_config
+from launch.readiness import last_line
 from storage.key_ring import KeyRing
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,12 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  
 _FOLDER_PREFIX: Final = "lipwright-front-"
 _LOCK: Final = "service.lock"
 _KEY_MAP: Final = "keys.map"
+_LOG: Final = "log"
 _ADMIN_SOCKET: Final = "admin.sock"
 _STOP_S: Final = 5.0
 _KEYS_PERIOD_S: Final = 0.5
 _COMMAND_S: Final = 5.0
+_CHECK_S: Final = 30.0
 _MAX_COMMANDS: Final = 100  # in one line, which HAProxy reads into one buffer
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
@@ -94,8 +97,12 @@ class FrontProxy:
         """Start it, or restart it after it exited; clients that connect in between wait.
 
         Raises:
-            ConfigError: The address is in use, or is not an address of this machine.
+            ConfigError: The address is in use, or is not an address of this machine, or HAProxy refuses its config.
+            OSError: The machine is short of memory or disk space.
         """
+        self._folder.mkdir(
+            mode=0o700, exist_ok=True
+        )  # something may have removed it from the folder for temporary files
         for name, (host, port) in self._addresses.items():
             if name not in self._listeners:
                 self._listeners[name] = _listen(host, port)
@@ -112,7 +119,9 @@ class FrontProxy:
         with self._changing:
             self._known = self._current_keys()
             (self._folder / _KEY_MAP).write_text("".join(f"{key} {digest}\n" for key, digest in self._known.items()))
-        with (self._folder / "log").open("wb") as log:
+        if self._process is None:
+            self._check(config, tuple(files.values()))
+        with (self._folder / _LOG).open("wb") as log:
             self._process = subprocess.Popen(
                 [self._program, "-db", "-f", str(config)],
                 stdin=subprocess.DEVNULL,
@@ -130,6 +139,13 @@ class FrontProxy:
         """Whether it is running."""
         return self._process is not None and self._process.poll() is None
 
+    def last_line(self) -> str:
+        """Return the last line that it wrote."""
+        try:
+            return last_line((self._folder / _LOG).read_text(errors="replace"))
+        except OSError as error:
+            return str(error)
+
     def close(self) -> None:
         """Stop it, close all connections and remove its files."""
         self._is_closing.set()
@@ -146,6 +162,19 @@ class FrontProxy:
             listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
+
+    def _check(self, config: Path, files: tuple[int, ...]) -> None:
+        """Raise ConfigError if HAProxy refuses the config, such as a folder whose path is too long for a socket."""
+        command = [self._program, "-c", "-f", str(config)]
+        try:
+            check = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=files, timeout=_CHECK_S
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ConfigError(f"{self._program}: did not read {config} within {_CHECK_S:g} s.") from error
+        if check.returncode:
+            reason = next((line for line in check.stderr.splitlines() if "[ALERT]" in line), last_line(check.stderr))
+            raise ConfigError(f"{self._program}: refuses {config}: {reason}")
 
     def _watch_keys(self) -> None:
         """Tell HAProxy about new and revoked keys."""

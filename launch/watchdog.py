@@ -109,10 +109,13 @@ def _watch(
                 "Restore it before the next start, which deletes the files of jobs that are not in the table.",
             )
         if front is not None and not front.is_alive:
+            logger.warning("the front proxy has ended and is restarted: %s", front.last_line())
             try:
                 front.start()
             except ConfigError as error:
                 _end(node, str(error))
+            except OSError as error:  # short of memory or disk space
+                logger.warning("the front proxy could not be restarted and is tried again: %s", error)
         if fork_server is not None and fork_server.poll() is not None:
             logger.warning(
                 "the fork server of workers has ended (status %d): until the next start of the service, new replicas "

@@ -20,7 +20,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import httpcore
 
 from config import NetworkConfig
-from errors import ConfigError, UrlFetchError, UrlRefusedError
+from errors import ConfigError, LipwrightError, UrlFetchError, UrlRefusedError
 from net.target import Target
 
 Address = IPv4Address | IPv6Address
@@ -142,6 +142,8 @@ def fetch_errors(target: Target) -> Iterator[None]:
     """
     try:
         yield
+    except LipwrightError:  # of what receives the content
+        raise
     except (httpcore.ConnectTimeout, httpcore.ConnectError) as error:
         raise UrlFetchError(f"{target}: connection failed{_certificate_fault(error)}.") from error
     except (httpcore.TimeoutException, TimeoutError) as error:

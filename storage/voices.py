@@ -13,7 +13,7 @@ from pydantic import Field
 
 from errors import NotFoundError, StateError
 from jobs.model.base import Frozen
-from storage.file_keys import is_name, voice_folder, voice_id, voices_folder
+from storage.file_keys import voice_folder, voice_id, voices_folder
 from storage.files import StoredFiles, read_whole
 
 _SAMPLE: Final = "sample.wav"
@@ -105,18 +105,18 @@ class VoiceStore:
             raise
 
     def delete(self, owner: str | None, name_or_id: str) -> None:
-        """Delete a voice with its recording.
+        """Delete a voice with its recording, or what an interrupted deletion or creation left of it.
 
         Raises:
             NotFoundError: There is none of that name or ID.
         """
-        folder = voice_folder(owner, name_or_id)
-        if self._record(folder) is None and is_name(name_or_id):
-            folder = f"{voices_folder(owner)}/{name_or_id}"
-        if self._record(folder) is None:
+        folder = voices_folder(owner)
+        found = {name_or_id, voice_id(name_or_id)} & self._files.entries(folder).keys()
+        if not found:
             raise NotFoundError(f"There is no cloned voice {name_or_id[:128]!r}.")
-        self._files.remove(f"{folder}/{_RECORD}")
-        self._files.remove_folder(folder)
+        for each in found:
+            self._files.remove(f"{folder}/{each}/{_RECORD}")
+            self._files.remove_folder(f"{folder}/{each}")
 
     def _remove_incomplete(self, owner: str | None, name: str) -> None:
         """Remove what a failed creation left, unless it was to replace a voice."""

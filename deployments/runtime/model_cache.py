@@ -28,6 +28,11 @@ class _Entry(Generic[T]):
     num_users: int = 0
     used_at: float = field(default_factory=time.monotonic)
 
+    def has_failed(self) -> bool:
+        """Whether loading failed after all its users had left."""
+        loading = self.loading
+        return loading is not None and loading.done() and (loading.cancelled() or loading.exception() is not None)
+
     def is_idle(self) -> bool:
         """Whether the entry is unused; its users may have left while it was loaded."""
         return not self.num_users and (self.loading is None or self.loading.done())
@@ -50,6 +55,11 @@ class ModelCache(Generic[T]):
         """Add an object that is already loaded. For constructors of replicas, which have no event loop."""
         self._entries[name] = _Entry(None, thing)
 
+    def loaded(self, name: str) -> T | None:
+        """Return the entry if it is loaded."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.thing
+
     @asynccontextmanager
     async def use(self, name: str, load: Callable[[], T]) -> AsyncIterator[T]:
         """Yield the entry, loaded with `load` if it is missing; it is not dropped during the block.
@@ -59,7 +69,7 @@ class ModelCache(Generic[T]):
             Exception: Whatever `load` raised; the next call tries again.
         """
         entry = self._entries.get(name)
-        if entry is None:
+        if entry is None or entry.has_failed():
             self._evict_idle()
             loading = asyncio.create_task(self._threads.run(lambda token: load(), self._memory.load_timeout_s))
             entry = self._entries[name] = _Entry(loading)

@@ -40,8 +40,9 @@ def parsed_json(expected: str) -> Callable[[object], object]:
     return parse
 
 
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataText = Annotated[str, StringConstraints(max_length=512)]
+_NO_NUL = r"^[^\x00]*$"  # PostgreSQL has none in JSON
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_NO_NUL)]
+MetadataText = Annotated[str, StringConstraints(max_length=512, pattern=_NO_NUL)]
 Metadata = Annotated[
     dict[MetadataKey, MetadataText], BeforeValidator(parsed_json("a JSON object of strings")), Field(max_length=16)
 ]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from errors import UrlFetchError
+from errors import UrlFetchError, UrlRefusedError
 from net.fetch import header_of
 from net.push.destination import Destination, PushError, PushRefusedError, push_errors
 from net.ssrf_guard import SsrfGuard, fetch_errors
@@ -106,10 +106,12 @@ class WhipPublisher:
     async def close(self) -> None:
         """Ends the stream at the server and closes the connection."""
         resource, self._resource = self._resource, None
-        if resource is not None:
-            with suppress(UrlFetchError, PushRefusedError):
-                await _request("DELETE", resource, self._token_for(resource), b"")
-        await self._peer.close()
+        try:
+            if resource is not None:
+                with suppress(UrlFetchError, UrlRefusedError):
+                    await _request("DELETE", resource, self._token_for(resource), b"")
+        finally:  # also when the caller does not wait for the server
+            await self._peer.close()
 
     async def _start(self, profile: str) -> None:
         peer = self._peer

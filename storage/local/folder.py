@@ -50,10 +50,15 @@ def write_atomic(path: Path, payload: bytes, mode: int = PRIVATE_FILE_MODE) -> P
 
 @contextmanager
 def written_atomically(out: Path) -> Iterator[Path]:
-    """Provide a path to write; it is moved to `out` if the block succeeds, and other files next to it are removed."""
+    """Provide a path to write; it is moved to `out` if the block succeeds, and other files next to it are removed.
+
+    After a power cut, `out` is absent, old or complete.
+    """
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         part = Path(folder) / out.name
         yield part
+        with disk_errors(), part.open("rb") as file:
+            os.fsync(file.fileno())
         part.replace(out)
 
 

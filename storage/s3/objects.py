@@ -81,8 +81,11 @@ class Objects:
         with open(path, "xb", opener=_private) as file, ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
 
             def copy(start: int) -> None:
-                piece = self.read(stored.key, start, min(start + _PART_BYTES, stored.num_bytes), stored.tag)
-                os.pwrite(file.fileno(), piece, start)
+                stop = min(start + _PART_BYTES, stored.num_bytes)
+                piece = memoryview(self.read(stored.key, start, stop, stored.tag))
+                while piece:  # a disk that becomes full takes a part; the next write fails
+                    num_written = os.pwrite(file.fileno(), piece, start)
+                    piece, start = piece[num_written:], start + num_written
 
             list(pool.map(copy, range(0, stored.num_bytes, _PART_BYTES)))
 

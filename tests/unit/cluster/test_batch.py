@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -16,7 +16,7 @@ from cluster.batch import DirectorRenderer
 from cluster.batch_record import open_record
 from cluster.batch_run import Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
-from errors import CapacityError, FaceNotFoundError, InputError, StateError
+from errors import CapacityError, FaceNotFoundError, InputError, StateError, TableUnreachableError
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import SpeakerChoice, Turn
@@ -33,6 +33,7 @@ class LocalDirector(MemoryService):
     """A job's result is its speech or its text; `silent` speech fails; `endless` speech never ends."""
 
     num_refused_jobs = 0
+    num_outages = 0
     max_unfinished = 0
     num_awaited = 0
     """No job ends before so many were there at once."""
@@ -55,6 +56,9 @@ class LocalDirector(MemoryService):
         return job
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
+        if self.num_outages:
+            self.num_outages -= 1
+            raise TableUnreachableError("no answer")
         spec = self.table.get_job(job_id).spec
         assert spec is not None
         speech = (spec.text or "").encode() or on_disk(self.files, job_file_key(job_id)).read_bytes()
@@ -217,6 +221,34 @@ def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> N
     assert [job.status.value for job in director.jobs.values()] == ["cancelled", "succeeded"]
 
 
+def test_batch_outlasts_an_unreachable_database(
+    files: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.batch._RETRY_S", 0.01)
+    director = LocalDirector(files)
+    director.num_outages = 3
+    reports = _run(director, files, BatchLimits(2, 60), _pairs(tmp_path, b"one", b"two"))
+    assert [reports[line]["status"] for line in (1, 2)] == ["succeeded"] * 2
+    assert director.num_outages == 0 and len(director.jobs) == 2
+
+
+def test_batch_unexpected_error_fails_its_pair_only(
+    files: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BadStatusError(Exception):
+        pass
+
+    def open_location(location: Path) -> BinaryIO:
+        if location.name == "1.wav":
+            raise BadStatusError("503")
+        return location.open("rb")
+
+    monkeypatch.setattr("cluster.batch.open_location", open_location)
+    reports = _run(LocalDirector(files), files, BatchLimits(2, 60), _pairs(tmp_path, b"one", b"two"))
+    assert reports[1]["error"] == {"code": "file_error", "message": "BadStatusError: 503", "retryable": True}
+    assert reports[2]["status"] == "succeeded"
+
+
 def test_two_batches_do_not_share_a_record(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with open_record(path), pytest.raises(StateError, match="another batch uses"), open_record(path):
@@ -321,6 +353,17 @@ def test_read_manifest_resolves_paths_and_counts_lines(inputs: Path, tmp_path: P
     assert read_manifest(manifest)[0].out == inputs / "a_out.mp4"
     assert (first.inputs["audio"], first.options) == (inputs / "a.wav", {})
     assert (list(text.inputs), text.options) == (["video"], {"text": TEXT["text"], "voice": "af_heart"})
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085", "\x0c"])
+def test_manifest_and_record_lines_end_at_newlines_only(inputs: Path, tmp_path: Path, character: str) -> None:
+    text = f"Good{character}morning."
+    (pair,) = read_manifest(_write(inputs, json.dumps(TEXT | {"text": text}, ensure_ascii=character == "\x0c")))
+    (inputs / "table.csv").write_text(f"video,text,out\r\na.mp4,{text},a_out.mp4\r\n")
+    assert [each.options["text"] for each in (pair, *read_manifest(inputs / "table.csv"))] == [text, text]
+    for _ in range(2):
+        with open_record(tmp_path / "record.jsonl") as record:
+            record.add(pair, {"line": 1, "out": "a.mp4", "status": "failed", "error": {"message": text}})
 
 
 TURNS = {

@@ -240,6 +240,27 @@ def test_watchdog_reports_the_end_of_the_fork_server_once(
     assert "fork server of workers has ended (status -9)" in message
 
 
+def test_watchdog_restarts_the_front_proxy_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+    front = Mock(is_alive=False)
+
+    def start() -> None:
+        if front.start.call_count < 3:
+            raise OSError("Cannot allocate memory")
+        front.is_alive = True
+
+    front.start.side_effect = start
+    front.last_line.return_value = "killed"
+    node = QuietNode()
+    with watchdog(node, front, TableFile(tmp_path, None)):
+        wait_until(lambda: front.is_alive, 10)
+        node.silence_s = 61.0
+        wait_until(lambda: node.num_restarts, 10)  # the other processes are still watched
+    assert sum("Cannot allocate memory" in message for message in caplog.messages) == 2
+
+
 _DELETES_THE_TABLE = """
 import sys, time
 from pathlib import Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -196,6 +197,29 @@ def test_front_address_in_use_is_refused(behind: int) -> None:
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: cannot listen"):
             second.start()
         second.close()
+
+
+def test_front_config_that_haproxy_refuses_names_the_reason(
+    behind: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert PROGRAM is not None
+    folder = tmp_path / ("long" * 30)  # the path of a socket has at most 107 characters
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    front = FrontProxy(PROGRAM, "127.0.0.1", quiet_port(), behind)
+    with pytest.raises(ConfigError, match=r"refuses .*front.*: .*socket"):
+        front.start()
+    front.close()
+
+
+def test_front_restart_makes_a_folder_that_was_removed(behind: int) -> None:
+    with fronted(behind) as (front, port):
+        assert front._process is not None
+        front._process.kill()
+        front._process.wait()
+        shutil.rmtree(front._folder)
+        front.start()
+        assert get(port).status_code == 200
 
 
 def test_front_restart_serves_callers_that_wait(behind: int) -> None:

@@ -19,7 +19,7 @@ from typing import cast
 import pytest
 
 from config import NetworkConfig
-from errors import ConfigError, MediaLimitError, UrlFetchError, UrlRefusedError
+from errors import ConfigError, MediaLimitError, StageTimeoutError, UrlFetchError, UrlRefusedError
 from net.fetch import fetch
 from net.ssrf_guard import SsrfGuard, resolve_host
 from net.target import Target, shown
@@ -424,3 +424,12 @@ def test_target_join_resolves_redirects() -> None:
         target.join("http://[::1")
     with pytest.raises(UrlRefusedError, match=r"redirects to http://b.example/: expected a URL without a user name"):
         target.join("http://user:secret@b.example/")
+
+
+def test_fetch_error_of_the_writer_is_not_the_servers() -> None:
+    class Late(Memory):
+        def write(self, piece: bytes) -> None:
+            raise StageTimeoutError("the Director did not answer")
+
+    with _answering(BODY) as web, pytest.raises(StageTimeoutError):
+        asyncio.run(fetch(web.url("/"), Late(), MAX_BYTES, SsrfGuard(LOOPBACK)))

@@ -32,11 +32,12 @@ from storage.file_keys import (
     source_key,
     speech_key,
     upload_key,
+    voice_folder,
 )
 from storage.file_store import FileStore
 from storage.files import StoredFiles
 from storage.job_table import JobTable
-from storage.local.folder import disk_errors, write_atomic
+from storage.local.folder import disk_errors, write_atomic, written_atomically
 from storage.sqlite.database import Database
 from storage.uploads import clean_label
 from storage.voices import VoiceRecord, VoiceStore
@@ -232,6 +233,31 @@ def test_voices_are_found_by_owner_and_name(store: FileStore) -> None:
         voices.delete("b", zoe.id)
     voices.delete("a", zoe.id)
     assert voices.list("a") == []
+
+
+def test_delete_voice_removes_what_was_left_of_one(stored: StoredFiles, store: FileStore) -> None:
+    voices = VoiceStore(store.stored)
+    anna = _add(voices, "a", "anna")
+    stored.remove(f"{voice_folder('a', 'anna')}/voice.json")  # and then the process ended
+    assert voices.list("a") == [] and voices.count("a") == 1
+    voices.delete("a", anna.name)
+    assert voices.count("a") == 0
+    with pytest.raises(NotFoundError):
+        voices.delete("a", anna.name)
+
+
+def test_written_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, out, synced = os.fsync, tmp_path / "result.mp4", list[int]()
+
+    def record(file: int) -> None:
+        fsync(file)
+        synced.append(os.fstat(file).st_ino)
+        assert not out.exists()
+
+    monkeypatch.setattr(os, "fsync", record)
+    with written_atomically(out) as part:
+        part.write_bytes(b"film")
+    assert synced == [out.stat().st_ino]
 
 
 def test_a_failed_replacement_leaves_the_voice_as_it_was(store: FileStore) -> None:

@@ -73,7 +73,7 @@ def test_list_jobs_with_filters_lists_those_jobs(http: httpx.Client, service: Me
     assert listed(metadata=json.dumps({"order": "17", "it's": 'a "b"'})) == [ids[1]]
     assert listed(metadata='{"order": "17"}', status="queued") == [ids[1]]
     assert listed(metadata='{"17": "order"}') == []
-    for wrong in ("17", '{"a": 1}'):
+    for wrong in ("17", '{"a": 1}', r'{"a": "\u0000"}', r'{"\u0000": "a"}'):
         refused = problem(http.get("/v1/jobs", params={"metadata": wrong}), 422, "option_invalid")
         assert "metadata" in refused["detail"]
 

@@ -103,3 +103,27 @@ async def test_a_load_that_failed_is_tried_by_the_next() -> None:
             pass
     async with kept.use("a", load) as thing:
         assert thing == "loaded"
+
+
+async def test_load_that_failed_without_users_is_tried_again() -> None:
+    kept, gate = cache(), threading.Event()
+
+    def fails() -> str:
+        assert gate.wait(60)
+        raise OSError("no such file")
+
+    async def use() -> None:
+        async with kept.use("a", fails):
+            pass
+
+    user = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    assert kept.loaded("a") is None
+    user.cancel()
+    await asyncio.wait([user])
+    gate.set()
+    loading = kept._entries["a"].loading
+    assert loading is not None
+    await asyncio.wait([loading])
+    assert await used(kept, Loads(), "a") == "A"
+    assert kept.loaded("a") == "A"

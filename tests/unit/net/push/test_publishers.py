@@ -29,6 +29,7 @@ from tests.unit.flashing_stream import FlashingStream, file_skews
 from tests.unit.net.push.receivers import rtmp_server, srt_listener
 from tests.unit.net.push.whip_server import WhipServer, whip_server
 from tests.unit.net.web import tls_pair
+from tests.waiting import until
 
 RtmpHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -345,3 +346,14 @@ async def test_send_over_a_cut_connection_raises(server: WhipServer) -> None:
                     await asyncio.sleep(0.05)
     finally:
         await publisher.close()
+
+
+async def test_close_without_answer_closes_the_connection(server: WhipServer) -> None:
+    publisher = await connect(server)
+    server.may_delete.clear()
+    closing = asyncio.create_task(publisher.close())
+    await until(lambda: server.num_deleted)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert publisher._peer.connectionState == "closed"
+    server.may_delete.set()

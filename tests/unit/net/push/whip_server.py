@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,12 @@ from tests.unit.flashing_stream import skews
 from tests.waiting import wait_until
 
 
+def _set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class WhipServer:
     url: str = ""
@@ -29,6 +36,7 @@ class WhipServer:
     offers: list[str] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     num_deleted: int = 0
+    may_delete: threading.Event = field(default_factory=_set_event)  # a DELETE waits for it
     status: int = 201
     candidate: str | None = None
     connections: list[dict[str, list[Any]]] = field(default_factory=list)  # frames, whose times begin at zero
@@ -71,6 +79,7 @@ class WhipServer:
 
     async def delete(self, request: Request) -> Response:
         self.num_deleted += 1
+        await asyncio.to_thread(self.may_delete.wait, 60)
         return Response()
 
     async def _collect(self, track: Any, frames: dict[str, list[Any]]) -> None:

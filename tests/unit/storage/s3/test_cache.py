@@ -197,6 +197,18 @@ def test_file_written_by_one_machine_is_read_by_another(s3: S3Server, tmp_path: 
         assert path.read_bytes() == b"new!"
 
 
+def test_fetched_file_is_whole_after_short_writes(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, pwrite = s3.new_bucket(), os.pwrite
+    content = os.urandom(100_000)
+    with machine(tmp_path / "first", url).written(KEY) as part:
+        part.write_bytes(content)
+    monkeypatch.setattr(os, "pwrite", lambda file, piece, start: pwrite(file, piece[:33_000], start))
+    with machine(tmp_path / "second", url).fetched(KEY) as path:
+        assert path.read_bytes() == content
+
+
 def test_source_after_written_is_fetched_locally(s3: S3Server, tmp_path: Path) -> None:
     files = machine(tmp_path, s3.new_bucket())
     with files.written(SOURCE) as part:
