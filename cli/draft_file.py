@@ -63,7 +63,8 @@ def draft_changes(turns: Sequence[Turn], content: bytes) -> DraftChanges:
     """Compare turns with a file that was made by `draft_text` and then edited. Turns without a text stay.
 
     A cue is the turn that starts at the same time, otherwise the one with the same text, otherwise the one that it
-    overlaps most. Face and voice of a new speaker or a new cue are those of the nearest turn of that speaker.
+    overlaps most. If there is no such cue, the first one is the first turn. Face and voice of a new speaker or a new
+    cue are those of the nearest turn of that speaker.
 
     Raises:
         OptionError: It is not an SRT or WebVTT file.
@@ -157,6 +158,8 @@ def _matches(shown: Mapping[int, Cue], cues: Sequence[Cue]) -> Iterator[tuple[in
         if overlaps.get(number, 0.0) > 0:
             del left[number]
             yield number, cue
+    if cues and left and len(left) == len(shown):  # no turn is left, but a job keeps at least one
+        yield next(iter(left)), cues[0]
 
 
 def _milliseconds(seconds: float) -> int:

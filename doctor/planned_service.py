@@ -75,8 +75,9 @@ def plan_service(question: DoctorOptions) -> PlannedService:
 
 def _num_replicas(deployment: dict[str, Any]) -> int:
     """Returns the number of replicas that must be scheduled before the application starts."""
-    scaling = deployment.get("autoscaling_config") or {}
-    return int(deployment.get("num_replicas") or scaling.get("initial_replicas") or scaling.get("min_replicas", 1))
+    scaling, number = deployment.get("autoscaling_config") or {}, deployment.get("num_replicas")
+    number = None if number == "auto" else number
+    return int(number or scaling.get("initial_replicas") or scaling.get("min_replicas", 1))
 
 
 def _share(deployment: dict[str, Any], resource: str) -> float:

@@ -165,6 +165,8 @@ class LipwrightVideoService(AIService):
                 self._is_speaking = False
                 while self._stopped:
                     await self.push_frame(self._stopped.pop(0))
+            elif event.type == "agent.speak_interrupted":
+                self._is_speaking = False
             elif event.type == "error":
                 await self.push_error(f"Lipwright: {event.raw.get('message')}")
             elif event.type == "session.fragment" and frames is not None:

@@ -25,7 +25,7 @@ from lipwright_client.calls import (
     text_of,
     upload,
 )
-from lipwright_client.errors import ClientError, ConnectionFailedError, UploadError, WaitTimeoutError
+from lipwright_client.errors import ClientError, ConnectionFailedError, UnavailableError, UploadError, WaitTimeoutError
 from lipwright_client.files import Source, Target, check_folder, suffix_of
 from lipwright_client.records import (
     Avatar,
@@ -133,7 +133,7 @@ class AsyncAvatars:
     async def _poll(self, call: Call[T], is_over: Callable[[T], bool], timeout_s: float, missing: str) -> T:
         """Repeat a call until its result is complete, and return it."""
         deadline, pause_s = time.monotonic() + timeout_s, _MIN_LOOK_S
-        while not is_over(found := await self._transport.run(call)):
+        while not is_over(found := await self._transport.run(call, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() + pause_s > deadline:
                 raise WaitTimeoutError(f"{missing} within {timeout_s:.1f} s.")
             pause_s = min(_MAX_LOOK_S, 2 * pause_s)
@@ -195,8 +195,8 @@ class Service:
         job = await self.jobs.create(**fields)
         try:
             job = await self.jobs.wait(job.id, timeout_s, on_change)
-        except ConnectionFailedError:
-            raise  # the service cannot be reached
+        except (ConnectionFailedError, UnavailableError):
+            raise  # the service cannot be reached, and finishes the job once it runs again
         except BaseException:
             with contextlib.suppress(ClientError), self._transport.io.shielded():
                 await self.jobs.cancel(job.id)

@@ -103,7 +103,7 @@ class PacedAudio:
         ahead_seconds: How much audio to buffer at the service.
 
     Attributes:
-        is_over: Whether all audio was spoken.
+        is_over: Whether all audio was spoken, or interrupted after all was sent.
     """
 
     def __init__(self, pieces: Iterator[bytes], sample_rate: int, ahead_seconds: float) -> None:
@@ -115,7 +115,7 @@ class PacedAudio:
 
     def after(self, event: LiveEvent) -> Iterator[str | bytes]:
         """Yield the messages to send after an event; the caller must send all of them."""
-        if event.type == "agent.speak_ended" and self._is_sent:
+        if event.type in ("agent.speak_ended", "agent.speak_interrupted") and self._is_sent:
             self.is_over = True
         if event == RECONNECTING:  # the time of the stream may begin again
             self._begun, self._sent = None, 0.0

@@ -128,7 +128,10 @@ class JobEventStream(ResumableStream[Job]):
         if answer.status_code == 204:
             self.is_over = True
             return False
-        return super().on_response(answer)
+        self._check_deadline()
+        is_read = super().on_response(answer)
+        self.pause_s = min(self.pause_s, max(0.0, self._remaining_s()))
+        return is_read
 
     def feed(self, piece: bytes) -> Iterator[Job]:
         """Parse server-sent events (HTML Standard, section 9.2)."""

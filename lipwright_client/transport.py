@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, asynccontextmanager, closing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import anyio
@@ -27,6 +28,11 @@ T = TypeVar("T")
 _CANCEL_S = 5.0  # how long a cancelled coroutine waits for its job to be cancelled
 
 
+def _stored_file(answer: httpx.Response) -> httpx.Request | None:
+    """Return the request for a file in a bucket to which the service redirects; None for other answers."""
+    return answer.next_request if answer.status_code == 307 and answer.request.method == "GET" else None
+
+
 class AsyncIO:
     """I/O under asyncio and trio; files are read and written in threads."""
 
@@ -38,12 +44,18 @@ class AsyncIO:
         if has_files:
             assert isinstance(request.stream, httpx.SyncByteStream)
             request.stream = _ReadInThreads(request.stream)
-        return await self.http.send(request)
+        answer = await self.http.send(request)
+        target = _stored_file(answer)
+        return answer if target is None else await self.http.send(target)
 
     @asynccontextmanager
     async def opened(self, request: httpx.Request) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[bytes]]]:
         """Send a request; yield the response and the chunks of its body. The body of an error is already received."""
-        async with aclosing(await self.http.send(request, stream=True)) as answer:
+        answer = await self.http.send(request, stream=True)
+        if (target := _stored_file(answer)) is not None:
+            await answer.aclose()
+            answer = await self.http.send(target, stream=True)
+        async with aclosing(answer):
             if not answer.is_success:
                 await answer.aread()
             yield answer, answer.aiter_bytes()
@@ -82,12 +94,18 @@ class BlockingIO:
 
     async def send(self, request: httpx.Request, has_files: bool) -> httpx.Response:
         """Send a request and receive the whole response."""
-        return self.http.send(request)
+        answer = self.http.send(request)
+        target = _stored_file(answer)
+        return answer if target is None else self.http.send(target)
 
     @asynccontextmanager
     async def opened(self, request: httpx.Request) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[bytes]]]:
         """Send a request; yield the response and the chunks of its body. The body of an error is already received."""
-        with closing(self.http.send(request, stream=True)) as answer:
+        answer = self.http.send(request, stream=True)
+        if (target := _stored_file(answer)) is not None:
+            answer.close()
+            answer = self.http.send(target, stream=True)
+        with closing(answer):
             if not answer.is_success:
                 answer.read()
             yield answer, asynchronous(answer.iter_bytes())
@@ -125,9 +143,10 @@ class Transport:
     def __init__(self, io: AsyncIO | BlockingIO, retry: RetryPolicy) -> None:
         self.io, self.retry = io, retry
 
-    async def run(self, call: Call[T]) -> T:
-        """Send a call, with retries, and return its result."""
-        retries = Retries(call, self.retry)
+    async def run(self, call: Call[T], max_wait_s: float = float("inf")) -> T:
+        """Send a call, with retries, and return its result. While the service is full, waits at most `max_wait_s`."""
+        max_wait_s = min(max_wait_s, self.retry.max_backpressure_wait_s)
+        retries = Retries(call, replace(self.retry, max_backpressure_wait_s=max_wait_s))
         while True:
             outcome = await self._try(call)
             pause_s = retries.pause_after(outcome)

@@ -89,17 +89,23 @@ class OpenAIServer:
             StageTimeoutError: It timed out.
         """
         timeout = httpx.Timeout(self._timeout_s, connect=_CONNECT_S)
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
         try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                httpx.AsyncClient(timeout=timeout, trust_env=self._trust_env, verify=self._tls) as http,
-                http.stream("POST", self._url + path, headers=self._headers(), **request) as answer,
-            ):
-                check(answer)
-                if (status := answer.status_code) != 200:
-                    raise self.failed(f"returned status {status}", is_unreachable=status in _BUSY)
-                async for piece in answer.aiter_bytes():
-                    yield piece
+            async with httpx.AsyncClient(timeout=timeout, trust_env=self._trust_env, verify=self._tls) as http:
+                asked = http.build_request("POST", self._url + path, headers=self._headers(), **request)
+                async with asyncio.timeout_at(deadline):
+                    answer = await http.send(asked, stream=True)
+                async with aclosing(answer):
+                    check(answer)
+                    if (status := answer.status_code) != 200:
+                        raise self.failed(f"returned status {status}", is_unreachable=status in _BUSY)
+                    pieces = answer.aiter_bytes()
+                    while True:
+                        async with asyncio.timeout_at(deadline):  # not around `yield`: it would cancel the caller
+                            piece = await anext(pieces, b"")
+                        if not piece:
+                            return
+                        yield piece
         except (TimeoutError, httpx.TimeoutException) as error:
             raise StageTimeoutError(f"The {self._what} server timed out after {self._timeout_s:g} s.") from error
         except httpx.HTTPError as error:

@@ -79,12 +79,17 @@ class PackageBackend:
             )
             assert process.stdin is not None and process.stdout is not None
             request = {"package": self._package.module, "text": text, "voice": voice}
+            deadline = asyncio.get_running_loop().time() + self._settings.timeout_s
             try:
-                async with asyncio.timeout(self._settings.timeout_s):
-                    process.stdin.write(json.dumps(request).encode())
-                    process.stdin.write_eof()
-                    while piece := await process.stdout.read(_PIECE_BYTES):
-                        yield piece
+                process.stdin.write(json.dumps(request).encode())
+                process.stdin.write_eof()
+                while True:
+                    async with asyncio.timeout_at(deadline):  # not around `yield`: it would cancel the caller
+                        piece = await process.stdout.read(_PIECE_BYTES)
+                    if not piece:
+                        break
+                    yield piece
+                async with asyncio.timeout_at(deadline):
                     status = await process.wait()
             except TimeoutError as error:
                 raise StageTimeoutError(f"The voice timed out after {self._settings.timeout_s:g} s.") from error

@@ -58,6 +58,14 @@ def test_draft_changes_are_in_the_file(old: str, new: str, changed: Any, removed
     assert (changes.changed, changes.removed, changes.added) == (changed, removed, added)
 
 
+def test_draft_whose_cues_are_all_new_keeps_a_turn() -> None:
+    changes = draft_changes(
+        TURNS, b"1\n00:00:10,000 --> 00:00:11,000\nEins.\n\n2\n00:00:12,000 --> 00:00:13,000\nZwei.\n"
+    )
+    assert changes.changed == {0: {"text": "Eins.", "start": 10.0, "end": 11.0}} and changes.removed == [1, 3]
+    assert [turn["text"] for turn in changes.added] == ["Zwei."]
+
+
 def test_draft_without_names_keeps_the_speakers() -> None:
     assert len(draft_changes(TURNS, draft_text(TURNS).replace("Anna: ", "").replace("Bob: ", "").encode())) == 0
 

@@ -210,6 +210,11 @@ def test_plan_service_adds_up_the_deployments(repo_root: Path, tmp_path: Path) -
     gpu = plan_service(DoctorOptions(repo_root / "serve_config.yaml", host="0.0.0.0", port=80, object_store_bytes=5))
     assert (cpu.num_gpus, cpu.host, cpu.port, cpu.pipeline.data_dir) == (0, "127.0.0.1", 8000, tmp_path)
     assert cpu.num_cpus <= 2
+    auto = tmp_path / "auto.yaml"
+    auto.write_text(
+        (repo_root / "serve_config.cpu.yaml").read_text().replace("num_replicas: 1\n", "num_replicas: auto\n")
+    )
+    assert plan_service(DoctorOptions(auto, data_dir=tmp_path)).num_cpus == cpu.num_cpus
     assert (gpu.num_gpus, gpu.host, gpu.port, gpu.object_store_bytes) == (1, "0.0.0.0", 80, 5)
     assert gpu.num_cpus == pytest.approx(2 * 0.25 + 3 * 0.25 + 2 * 0.5 + 1 + 2 + 2 * 2)  # painters have their GPU
     chunk = cpu.pipeline.render.max_chunk_bytes

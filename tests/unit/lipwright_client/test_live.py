@@ -208,6 +208,15 @@ def test_paced_audio_counts_sent_audio() -> None:
     assert sum(sent_after(number, 4.6) for number in range(38, 100)) > 3, "as fast as it is spoken from then on"
 
 
+def test_paced_audio_ends_with_an_interruption() -> None:
+    saying, interrupted = PacedAudio(iter([VOICE]), RATE, 5.0), LiveEvent("agent.speak_interrupted", {})
+    list(saying.after(interrupted))
+    assert not saying.is_over, "of what was spoken before"
+    list(saying.after(LiveEvent("session.fragment", {"start_seconds": 0.0, "buffered_seconds": 0.0})))
+    list(saying.after(interrupted))
+    assert saying.is_over
+
+
 def test_action_is_shown_and_reported(tmp_path: Path) -> None:
     shown = GreyService()
     shown.graph = acting_graph()

@@ -19,6 +19,7 @@ from lipwright_client import (
     InProgressError,
     Lipwright,
     RetryPolicy,
+    UnavailableError,
     UnexpectedAnswerError,
     VoiceError,
     WaitTimeoutError,
@@ -150,6 +151,42 @@ def test_wait_silent_service_raises_at_its_timeout() -> None:
     with unruly(lambda head, headers: time.sleep(2)) as url, pytest.raises(WaitTimeoutError):
         Lipwright(url).jobs.wait("j", timeout_s=0.5)
     assert time.monotonic() - start < 20
+
+
+def test_wait_busy_service_raises_at_its_timeout() -> None:
+    busy, start = http("503 Service Unavailable", _problem(503, "standby", True)), time.monotonic()
+    with unruly(lambda head, headers: busy) as url:
+        with pytest.raises(WaitTimeoutError):
+            Lipwright(url).jobs.wait("j", timeout_s=0.5)
+        with pytest.raises(UnavailableError):
+            Lipwright(url).avatars.wait("a", timeout_s=0.5)
+    assert time.monotonic() - start < 60 < RetryPolicy().max_backpressure_wait_s
+
+
+def test_speak_busy_service_leaves_the_job() -> None:
+    def answer(head: str, headers: dict[str, str]) -> bytes:
+        heads.append(head)
+        return http("202 Accepted", _job()) if "events" not in head else busy
+
+    busy, heads = http("503 Service Unavailable", _problem(503, "standby", True)), list[str]()
+    with unruly(answer) as url, pytest.raises(UnavailableError):
+        Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=0)).speak(audio=b"sound", video=b"film")
+    assert [head.split()[:2] for head in heads] == [["POST", "/v1/jobs"], ["GET", "/v1/jobs/j/events"]]
+
+
+def test_download_follows_the_redirect_to_a_bucket(tmp_path: Path) -> None:
+    asked: list[dict[str, str]] = []
+
+    def bucket(head: str, headers: dict[str, str]) -> bytes:
+        asked.append(headers)
+        return http("200 OK", b"video", etag='"1"')
+
+    def service(head: str, headers: dict[str, str]) -> bytes:
+        return http("307 Temporary Redirect", location=f"{there}/result.mp4?signature=1")
+
+    with unruly(bucket) as there, unruly(service) as url:
+        assert Lipwright(url, api_key="lw_key").jobs.download("j", tmp_path / "out.mp4") == 5
+    assert len(asked) == 1 and "authorization" not in asked[0]
 
 
 def test_download_broken_connection_resumes_at_its_byte(tmp_path: Path) -> None:

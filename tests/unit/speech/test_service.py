@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from config import TtsConfig
-from errors import CapacityError, OptionError
+from errors import CapacityError, OptionError, StageTimeoutError
 from jobs.planning import speech_title
 from jobs.speech_messages import ChosenVoices, VoiceRequest
+from speech.openai_backend import OpenAIBackend
 from speech.service import Purpose, TtsService
 from speech.voice_choice import choose_voices
 from tests.unit.api_server import MemoryService, api_client
@@ -39,6 +40,19 @@ async def test_synthesize_releases_the_slot_after_each_text() -> None:
 
     await asyncio.gather(dub(), other())
     assert order == ["cue 0", "other", "cue 1", "cue 2"]
+
+
+async def test_synthesize_late_for_a_busy_caller_times_out() -> None:
+    with speaking(sound=b"RIFF" * 200_000) as voice:
+        backend = OpenAIBackend(TtsConfig(url=voice.url, timeout_s=1))
+
+        async def consume() -> None:
+            async with aclosing(backend.synthesize("Hi.", "alloy")) as pieces:
+                async for _ in pieces:
+                    await asyncio.sleep(0.6)  # such as writing to a busy disk
+
+        with pytest.raises(StageTimeoutError):
+            await asyncio.create_task(consume())
 
 
 async def test_synthesize_for_live_does_not_wait_for_jobs() -> None:
