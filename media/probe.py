@@ -105,7 +105,7 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
     table = frame_table(path, limits)
     with open_container(path, limits) as container:
         stream = video_stream(container, path)
-        has_audio = any(other.type == "audio" for other in container.streams)
+        has_audio = bool(container.streams.audio)
         _check_frame_size(path, stream.codec_context.width, stream.codec_context.height, limits)
         frame = _first_frame(container, stream, path, limits)
         codec, aspect = stream.codec_context.name, stream.sample_aspect_ratio
@@ -126,7 +126,7 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
         colour=_colour_tags(frame),
         codec=codec,
         pixel_format=frame.format.name,
-        has_audio=has_audio,
+        has_audio=has_audio and _has_sound(path, limits),
         is_mirrored=is_mirrored,
         sample_aspect_ratio=1 / aspect if is_turned else aspect,
         frozen_seconds=table.frozen_seconds,
@@ -147,16 +147,33 @@ def probe_audio(path: Path, limits: MediaLimits) -> AudioInfo:
         discard_other_streams(container, stream)
         extent = AudioExtent()
         packets = counted_packets(container, stream, path, extent)
-        block: AudioFrame | None = _first_decoded(packets, path, "audio")
-        if block is None:
-            raise MediaError(f"{path.name}: expected audio, found an empty audio track.")
-        with mixable(path, block):
-            AudioResampler(format="s16p", layout="mono").resample(block)
+        block = _first_block(packets, path)
         for _ in packets:
             pass
         extent.check(path.name, limits)
         seconds = _without_padding(extent.seconds, stream)
         return AudioInfo(block.sample_rate, block.layout.nb_channels, seconds, stream.codec_context.name)
+
+
+def _has_sound(path: Path, limits: MediaLimits) -> bool:
+    """Whether the start of the first audio track can be decoded; a track may be empty, or its codec unknown."""
+    with open_container(path, limits) as container:
+        try:
+            stream = audio_stream(container, path)
+            discard_other_streams(container, stream)
+            _first_block(counted_packets(container, stream, path, AudioExtent()), path)
+        except MediaError:
+            return False
+        return True
+
+
+def _first_block(packets: Iterable[Packet[AudioStream]], path: Path) -> AudioFrame:
+    block: AudioFrame | None = _first_decoded(packets, path, "audio")
+    if block is None:
+        raise MediaError(f"{path.name}: expected audio, found an empty audio track.")
+    with mixable(path, block):
+        AudioResampler(format="s16p", layout="mono").resample(block)
+    return block
 
 
 def audio_stream(container: InputContainer, path: Path) -> AudioStream:

@@ -161,7 +161,10 @@ class LiveRenderer:
             except BaseException:
                 readers.close()
                 raise
-        self._readers.put(of_session, readers)
+        if token.is_cancelled():
+            readers.close()
+        else:
+            self._readers.put(of_session, readers)
         self._encoders.put(request.session_id, encoder)
         if request.session_id in self._ended:
             self._drop(request.session_id)

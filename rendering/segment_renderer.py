@@ -94,13 +94,16 @@ class SegmentRenderer:
                     has_alpha=picture.has_alpha,
                     draw=PictureMaker(picture.framing, request.corners, cutout).draw,
                 )
-                marks = segment_marks(
-                    picture.info,
-                    watermark,
+                marks = await self._run(
+                    lambda token: segment_marks(
+                        picture.info,
+                        watermark,
+                        num_frames,
+                        self._config.labels,
+                        has_alpha=picture.has_alpha,
+                        person=_person_box(request, picture),
+                    ),
                     num_frames,
-                    self._config.labels,
-                    has_alpha=picture.has_alpha,
-                    person=_person_box(request, picture),
                 )
                 writer = _WatermarkWriter(encoder, marks)
                 chunk_frames = self._chunk_frames(info, has_matte=cutout is not None)

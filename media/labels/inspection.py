@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import c2pa
+from pydantic_core import from_json
 
 from config import MediaLimits
 from errors import MediaError
@@ -206,8 +207,8 @@ def _aigc(text: str | None) -> tuple[dict[str, Any] | None, bool]:
     if text is None:
         return None, False
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = from_json(text)
+    except ValueError:
         return None, True
     return (found, False) if isinstance(found, dict) and "Label" in found else (None, True)
 

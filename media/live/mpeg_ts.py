@@ -37,9 +37,6 @@ def rtp_packets(fragment: LiveFragment) -> RtpPackets:
     return RtpPackets(video, audio)
 
 
-PACKET_BYTES: Final = 188
-"""Bytes of one packet of a transport stream (ISO/IEC 13818-1)."""
-
 _OPTIONS: Final = {"flush_packets": "1", "mpegts_flags": "resend_headers", "pat_period": "0.5", "max_delay": "0"}
 
 
@@ -57,7 +54,7 @@ class TsMuxer:
         self._audio: Stream | None = None
 
     def mux(self, fragment: LiveFragment) -> bytes:
-        """Return the packets of a fragment: a multiple of `PACKET_BYTES`."""
+        """Return the packets of a fragment."""
         if self._encoder is None or self._encoder.next_sample != fragment.first_sample:
             self._encoder = AacEncoder(fragment.first_sample)
         video, audio = self._streams(fragment.fps)

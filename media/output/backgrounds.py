@@ -34,7 +34,7 @@ def checked_background(text: str) -> str:
     if name in (BLUR, TRANSPARENT, SOURCE):
         return name
     try:
-        red, green, blue = ImageColor.getrgb(name)[:3]
+        red, green, blue = np.clip(ImageColor.getrgb(name)[:3], 0, 255)
     except ValueError:
         raise ValueError(
             f"expected a colour such as #00b140 or white, `{BLUR}`, `{TRANSPARENT}` or `{SOURCE}`, "

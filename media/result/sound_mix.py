@@ -29,7 +29,7 @@ from media.audio_parts import (
 from media.dubbing.time_stretch import pull_frames
 from media.result.sound_pieces import PieceFiles
 
-_MAX_KEPT_BLOCKS: Final = 4096  # about 90 s, 33 MB: a shorter background is decoded once, however often it repeats
+_MAX_KEPT_SAMPLES: Final = 1 << 22  # about 90 s, 33 MB: a shorter background is decoded once, however often it repeats
 _DUCKING: Final = "threshold=0.03:ratio=4:attack=20:release=400"
 _DUCKING_LUFS: Final = -16.0
 """Options of FFmpeg's `sidechaincompress`, and the loudness that speech has for it, so that loud and soft speech lower
@@ -176,7 +176,7 @@ class ResultSound:
         """The background with its gain; with `keeps_source`, only while somebody speaks."""
         gain_db = self.settings.background_gain_db
         gain = 0.0 if gain_db is None else 10 ** (gain_db / 20)
-        times, gains = self._gain_curve(gain) if self.settings.keeps_source else ([0.0], [gain])
+        times, gains = np.array(self._gain_curve(gain) if self.settings.keeps_source else ([0.0], [gain]))
         num_done = 0
         for block in background:
             at = np.arange(num_done, num_done + block.shape[1]) / sound.rate
@@ -199,14 +199,14 @@ class ResultSound:
     def _repeat(self, path: Path, sound: SoundFormat) -> Blocks:
         """Yield a file's sound endlessly; the last block fades out, and the first of a repetition fades in."""
         kept: list[NDArray[np.float32]] = []
-        is_short = True
+        num_samples = 0
         for block in _fading_out(decoded(path, sound, self.limits)):
-            is_short = is_short and len(kept) < _MAX_KEPT_BLOCKS
-            if is_short:
+            num_samples += block.shape[1]
+            if num_samples <= _MAX_KEPT_SAMPLES:
                 kept.append(block)
             yield block
         while True:
-            again = iter(kept) if is_short else _fading_out(decoded(path, sound, self.limits))
+            again = iter(kept) if num_samples <= _MAX_KEPT_SAMPLES else _fading_out(decoded(path, sound, self.limits))
             first = next(again)
             yield first * np.linspace(0, 1, first.shape[1], dtype=np.float32)
             yield from again

@@ -6,6 +6,7 @@ tracks of type `avc3` (ISO/IEC 14496-15, 5.3.3).
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -77,7 +78,7 @@ def copied_ranges(keys: Sequence[int], free: Sequence[tuple[int, int]], max_fram
     """
     ranges: list[tuple[int, int]] = []
     for start, stop in free:
-        usable = [key for key in keys if start <= key <= stop]
+        usable = keys[bisect_left(keys, start) : bisect_right(keys, stop)]
         if not usable:
             continue
         begin = usable[0]

@@ -30,7 +30,7 @@ _VOICE: Final = re.compile(r"<v(?:\.[^\s>]{0,99})?\s+([^<>]{1,99})>")  # WebVTT,
 _TAG: Final = re.compile(
     r"<[^<>]{0,199}>|\{\\[^{}]{0,199}\}"
 )  # HTML and WebVTT tags; the style codes of SSA in SRT files
-_SOUND: Final = re.compile(r"(?:(\[[^\[\]]*\])|[♪♫#]+)[ \t]*")  # [door slams]: a sound, not speech
+_SOUND: Final = re.compile(r"(?:(\[[^\[\]]*\])|[♪♫]+|(?<!\S)#+(?!\S))[ \t]*")  # [door slams]: a sound, not speech
 _NAME: Final = re.compile(r"(?:[-–]\s*)?((?:\[[^\[\]]*\]\s*)*)([^\W\d_][^:：<>]{0,39}?)\s*[:：]\s*(?=\S)")
 """Actions, then the name of the speaker."""
 _DASH: Final = re.compile(r"[-–](?:\s+|$)")
@@ -81,7 +81,7 @@ def read_cues(
     try:
         captions = WebVTT.from_buffer(StringIO(text), format="vtt" if is_webvtt else "srt").captions
     except (MalformedFileError, MalformedCaptionError) as error:
-        near = next((number for number, line in enumerate(lines, 1) if _LIKE_TIMING.search(line)), None)
+        near = next((number for number, line in enumerate(lines, 1) if _LIKE_TIMING.search(line[:80])), None)
         found = "no times" if near is None else f"line {near}: {lines[near - 1][:60]!r}"
         raise OptionError(
             "subtitles: expected an SRT or WebVTT file, with times such as 00:01:02,345 --> 00:01:04,000; found "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+
+from pydantic_core import from_json
 
 from errors import OptionError
 
@@ -73,8 +74,8 @@ def _of_rttm(text: str) -> Iterator[SpeakerSegment]:
 
 def _of_json(text: str) -> Iterator[SpeakerSegment]:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = from_json(text)
+    except ValueError as error:
         raise OptionError("diarization: the file is not valid JSON.") from error
     if isinstance(found, dict):
         found = next((found[key] for key in _LISTS if key in found), None)

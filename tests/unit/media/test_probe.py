@@ -46,6 +46,10 @@ def test_probe_video_describes_a_video(h264: Path) -> None:
     assert info.has_audio and not info.is_still and not info.is_variable_rate
 
 
+def test_probe_video_empty_audio_track_is_no_audio(tmp_path: Path) -> None:
+    assert not probe_video(write_video(tmp_path / "v.mkv", 5, audio_seconds=1e-6), LIMITS).has_audio
+
+
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(50), Fraction(15)])
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_probe_video_frame_rate_is_exact(tmp_path: Path, suffix: str, rate: Fraction) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,12 +12,19 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
+from config import PipelineConfig
+from jobs.messages import SegmentRequest, SegmentWatermark, SourceVideo
 from media.cancel_token import CancelToken
+from media.labels.watermark import FrameMark
 from media.yuv_frame import Patch, YuvFrame
+from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.mouth.motion import RunningStats
 from models.track.occluders import Occluders
 from rendering.frame_pipeline import FramePipeline, PlannedFace
+from rendering.segment_renderer import SegmentRenderer
+from storage.local.folder import LocalFiles
+from tests.unit.media.clips import info_of
 from tests.waiting import until
 
 T = TypeVar("T")
@@ -182,3 +191,19 @@ def test_shown_patch_occluder_stays_in_front_of_the_face() -> None:
     assert behind is not None
     assert clear.planes.y[0].tolist() == [103] * 4
     assert behind.planes.y[0, 0] == 104 and behind.planes.y[0, 3] == 4
+
+
+def test_segment_renderer_draws_texts_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def marks(*_: Any, **__: Any) -> list[tuple[FrameMark, ...]]:
+        threads.append(threading.current_thread())
+        return [()] * len(FRAMES)
+
+    monkeypatch.setattr("rendering.segment_renderer.segment_marks", marks)
+    config, source = PipelineConfig(data_dir=tmp_path), SourceVideo("v", info_of(SIDE, SIDE, num_frames=len(FRAMES)))
+    (tmp_path / source.key).touch()
+    opened, files = FramesInMemory(FRAMES), LocalFiles(tmp_path)
+    renderer = SegmentRenderer(config, EngineCatalog(config), _Painters(), _run, lambda *_: opened, files)
+    asyncio.run(renderer.render(SegmentRequest(source, np.arange(len(FRAMES)), ()), SegmentWatermark()))
+    assert threads and threads[0] is not threading.main_thread()

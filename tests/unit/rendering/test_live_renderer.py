@@ -240,6 +240,21 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[FrameReader]:
     return closed
 
 
+def test_render_cancelled_chunk_leaves_no_closed_reader(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, generate = CancelToken(), studio.renderer._face_generator.generate
+
+    def cancel_after(*arguments: Any) -> Any:
+        generated = generate(*arguments)
+        token.cancel()
+        return generated
+
+    monkeypatch.setattr(studio.renderer._face_generator, "generate", cancel_after)
+    studio.renderer._render(studio.request(0, "late"), token)
+    num_opened = len(studio.opened)
+    studio.render(studio.request(0, "late"))
+    assert len(studio.opened) == num_opened + 1
+
+
 def test_render_missing_source_or_encoder_raises(
     studio: Studio, closed: list[FrameReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:

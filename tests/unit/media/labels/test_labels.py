@@ -190,7 +190,7 @@ def test_inspect_labels_without_or_with_invalid_tags(job: SegmentedJob, tmp_path
     sound = write_audio(tmp_path / "a.wav", noise(0.1, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
     for path in (job.result, sound):
         assert inspect_labels(path, LIMITS).verdict is Verdict.UNLABELLED
-    for number, text in enumerate(("yes", "[1]", '{"a": 1}', "[" * 100_000)):
+    for number, text in enumerate(("yes", "[1]", '{"a": 1}', "[" * 100_000, r'{"Label": "\ud800"}')):
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(b"".join(piece for _, piece in finished_preview(job.result, {"AIGC": text})))
         assert inspect_labels(path, LIMITS).verdict is Verdict.BROKEN

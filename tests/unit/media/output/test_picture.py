@@ -130,6 +130,8 @@ def test_checked_background_normalizes_names() -> None:
         " Blur ": "blur",
         "transparent": "transparent",
         "#fff": "#ffffff",
+        "rgb(300, 0, 0)": "#ff0000",
+        "hsl(0, 300%, 50%)": "#ff0000",
     }
     assert {text: checked_background(text) for text in names} == names
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -291,3 +292,6 @@ def test_copied_ranges_are_whole_groups() -> None:
     assert copied_ranges(keys, [(0, 60)], 5) == [(0, 12), (12, 24), (24, 36), (36, 48), (48, 60)]
     assert copied_ranges(keys, [(13, 23), (25, 35)], 30) == []
     assert copied_ranges([], [(0, 60)], 30) == []
+    started = time.process_time()
+    copied_ranges(range(90_001), [(start, start + 20) for start in range(0, 90_000, 45)], 250)
+    assert time.process_time() - started < 1

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from fractions import Fraction
+from itertools import islice, repeat
 from pathlib import Path
 
 import av
@@ -10,7 +12,7 @@ from av.audio.codeccontext import AudioCodecContext
 from av.container import OutputContainer
 from numpy.typing import NDArray
 
-from media.audio_parts import AudioPart, SoundFormat, decoded
+from media.audio_parts import AudioPart, Blocks, SoundFormat, decoded
 from media.result.concat import add_sound_track, sound_packets
 from media.result.sound_mix import ResultSound, SoundSettings
 from media.result.sound_pieces import PieceFiles
@@ -125,6 +127,29 @@ def test_result_sound_keeps_source_between_turns(tmp_path: Path) -> None:
     under = _made(ResultSound(parts, SoundSettings(-20.0, keeps_source=True), files[1]), 6 * RATE)
     assert -20 - 16 - 14 < _level_db(under[quiet], 1000) < -20 - 13
     assert np.abs(np.diff(made)).max() < 0.3
+
+
+def test_result_sound_of_many_turns_is_scaled_quickly() -> None:
+    parts = [AudioPart(Path("a"), number, number + 0.5) for number in range(20_000)]
+    sound, background = ResultSound(parts, SoundSettings(keeps_source=True)), np.ones((1, 64), np.float32)
+    started = time.process_time()
+    assert len(list(sound._scale(repeat(background, 500), MONO))) == 500
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(("num_blocks", "num_opened"), [(4, 1), (5, 2)])
+def test_result_sound_short_background_is_decoded_once(
+    num_blocks: int, num_opened: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def decode(path: Path, *_: object) -> Blocks:
+        opened.append(path)
+        yield from repeat(np.zeros((1, 1 << 20), np.float32), num_blocks)
+
+    monkeypatch.setattr("media.result.sound_mix.decoded", decode)
+    assert len(list(islice(ResultSound([])._repeat(Path("a"), MONO), num_blocks + 1))) == num_blocks + 1
+    assert len(opened) == num_opened
 
 
 def test_result_sound_music_is_ducked_and_repeats(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import uvloop
 from config import NetworkConfig
 from errors import UrlRefusedError
 from media.live.flv import FlvMuxer
-from media.live.mpeg_ts import PACKET_BYTES, TsMuxer, rtp_packets
+from media.live.mpeg_ts import TsMuxer, rtp_packets
 from net.push import rtmp_messages, srt
 from net.push.destination import Destination, Destinations, PushError, PushRefusedError
 from net.push.rtmp import RtmpPublisher
@@ -231,7 +231,7 @@ def test_srt_caller_real_listener_receives_in_sync(tmp_path: Path, skipped: rang
         for number, fragment in enumerate(islice(FlashingStream(), 50)):
             if number not in skipped:
                 data = muxer.mux(fragment)
-                assert len(data) % PACKET_BYTES == 0
+                assert len(data) % 188 == 0  # packets of ISO/IEC 13818-1
                 await caller.send(data)
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0.3)  # the latency of the listener
