@@ -146,7 +146,8 @@ class AdmissionController:
         try:
             if reservation is None:
                 return self._reserve(request, admission_id)
-            request = request.model_copy(update={"is_job": reservation.is_job})
+            kept = {"is_job": reservation.is_job, "idempotency_key": reservation.idempotency_key}
+            request = request.model_copy(update=kept)
             return self._reserve(request, admission_id, reservation.num_here)
         except LipwrightError:
             if reservation is not None:

@@ -98,7 +98,7 @@ class JobDirector:
             request_handover_when=stages.ready if config.handover_to_newest else None,
         )
         self._scheduler = JobScheduler(services, lambda: self._election.starts_work)
-        self._drafts = Drafts(services)
+        self._drafts = Drafts(services, check_texts)
         self._revisions = Revisions(services, self._submissions, check_texts)
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
@@ -266,9 +266,7 @@ class JobDirector:
         return await self._make_of(job_id, new_id, owner, lambda job: self._submissions.retry_job(job, new_id))
 
     async def revise_job(self, job_id: str, new_id: str, revision: Revision, owner: str | None) -> JobRecord:
-        return await self._make_of(
-            job_id, new_id, owner, lambda job: self._space.retrying(self._revisions.revise, job, new_id, revision)
-        )
+        return await self._make_of(job_id, new_id, owner, lambda job: self._revisions.revise(job, new_id, revision))
 
     async def _make_of(
         self, job_id: str, new_id: str, owner: str | None, make: Callable[[JobRecord], Awaitable[object]]
@@ -279,7 +277,7 @@ class JobDirector:
         self._election.check()
         job = await self.get_job(job_id, owner)
         async with self._reservation(None, owner, is_job=True):
-            await make(job)
+            await self._space.retrying(make, job)
         await self._scheduler.start_waiting()
         return await self.get_job(new_id, owner)
 
@@ -391,6 +389,7 @@ class JobDirector:
         avatar = await self.get_avatar(avatar_id, owner)
         async with self._avatars.folder_lock:
             await self._in_table(self._forget_avatar, avatar)
+            await self._analyses.cancel(avatar.key)  # it would go on in the folder of an avatar of the same source
             await asyncio.to_thread(self._files.delete_avatar, avatar.key)
         await self._avatars.try_sweep()  # of its clips
 

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from weakref import WeakValueDictionary
 
 from errors import LipwrightError, NotFoundError, OptionError, StateError
 from jobs.model.base import utc_now
 from jobs.model.edits import AnyTurnEdit, NewTurn, TurnEdit, TurnRemoval, TurnSplit
+from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord, JobStage, JobStatus
 from jobs.model.turns import PlannedTurn
-from jobs.planning import check_one_face, video_seconds
+from jobs.planning import check_one_face, video_seconds, with_changed_turns
 from jobs.services import JobServices
 from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
 from jobs.speech_messages import with_name
 from jobs.turn_faces import JobSource, with_one_face_per_person
-from jobs.turns import checked_turns
+from jobs.turns import texts_of
 from jobs.voices import with_voices
 from media.probe import VideoInfo
+from media.subtitles.burnt import check_fonts
 from telemetry.log_context import CallContext
 
 
 class Drafts:
     """Changes drafts, and speaks again what an edit has changed."""
 
-    def __init__(self, services: JobServices) -> None:
-        self._services, self._table = services, services.table
+    def __init__(
+        self, services: JobServices, check_texts: Callable[[Sequence[str]], None] = lambda texts: None
+    ) -> None:
+        """Prepare; `check_texts` raises OptionError for texts that no voice can speak."""
+        self._services, self._table, self._check_texts = services, services.table, check_texts
         self._speaking = SpeakingStage(services)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of jobs that are changed
 
@@ -79,14 +84,19 @@ class Drafts:
         record = await self._services.avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
         named = await with_one_face_per_person(turns, people, self._services.avatars)
-        turns = list(checked_turns(named, job.plan.audio_seconds, video_seconds(source, job.plan)))
+        max_seconds = self._services.config.limits.max_audio_seconds
+        plan = with_changed_turns(job.plan, named, video_seconds(source, job.plan), max_seconds)
+        turns = list(plan.turns)
         new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
         if new:
+            self._check_texts(texts_of(turns))
+            if plan.options.subtitles == "burnt":
+                await asyncio.to_thread(check_fonts, texts_of(turns))
             stages, context = self._services.stages, CallContext(job.id)
             turns, _ = await with_voices(stages, context, turns, asked_language(job))
         for number in new:
             turns[number] = await self._speak(job, number, turns[number])
-        return await self._store(job, turns, source)
+        return await self._store(job, plan.with_turns(turns), source)
 
     async def _speak(self, job: JobRecord, number: int, turn: PlannedTurn) -> PlannedTurn:
         try:
@@ -95,11 +105,11 @@ class Drafts:
             raise with_name(error, turn_name(number, turn)) from error
         return measured(turn, cue)
 
-    async def _store(self, job: JobRecord, turns: list[PlannedTurn], source: VideoInfo) -> JobRecord:
+    async def _store(self, job: JobRecord, plan: JobPlan, source: VideoInfo) -> JobRecord:
         record = await self._services.avatars.record(job.avatar_key)
-        keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
-        plan = with_fits(job.plan.with_turns(turns), video_seconds(source, job.plan))
-        num_cues = sum(turn.text is not None for turn in turns)
+        keys = await self._services.avatar_submissions.store_faces(record, plan.turns, job.owner, source)
+        plan = with_fits(plan, video_seconds(source, plan))
+        num_cues = len(texts_of(plan.turns))
         return await self._update(
             job, plan=plan, turn_avatar_keys=keys, num_cues=num_cues, num_cues_done=num_cues, reviewed_at=utc_now()
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 from errors import OptionError
@@ -25,7 +26,7 @@ from media.subtitles.actions import checked_action, read_actions
 from models.face.choice import OFF_SCREEN
 
 SPEECH_FIELD: Final = "audio"
-"""Name of the speech; every complete plan has it."""
+"""Name of the speech; every complete plan has it, unless all texts of its draft were removed."""
 TEXT_FIELD: Final = "audio_synthesized"
 """Name of the spoken texts, where turns use audio files too."""
 _MAX_TITLE_CHARS: Final = 48
@@ -171,6 +172,7 @@ def checked_plan(
     audio_seconds: Mapping[str, float],
     video_seconds: float | None,
     needs_faces: bool = False,
+    max_seconds: float = inf,
 ) -> JobPlan:
     """Return the plan with its files and checked turns; see `jobs.turns.checked_turns` for what is checked.
 
@@ -181,8 +183,24 @@ def checked_plan(
     plan = plan.model_copy(update={"audio": dict(audio), "audio_seconds": of_speech, "needs_faces": needs_faces})
     if not turns:
         return plan
-    checked = checked_turns(turns, of_speech, video_seconds, has_faces=not needs_faces)
+    checked = checked_turns(turns, of_speech, video_seconds, not needs_faces, max_seconds)
     return plan.with_turns(checked, is_complete=plan.is_complete and not needs_faces)
+
+
+def with_changed_turns(
+    plan: JobPlan, turns: Sequence[PlannedTurn], video_seconds: float | None, max_seconds: float
+) -> JobPlan:
+    """Return the plan with other turns and without sent files that none of them uses; see `jobs.turns.checked_turns`.
+
+    Raises:
+        OptionError: A turn cannot be spoken.
+    """
+    used = {turn.audio for turn in turns if turn.text is None}
+    seconds = {field: length for field, length in plan.audio_seconds.items() if field in used}
+    checked = checked_turns(turns, seconds, video_seconds, max_seconds=max_seconds)
+    kept = used | {SPEECH_FIELD, MUSIC} | (plan.audio.keys() - plan.audio_seconds.keys())
+    audio = {field: file for field, file in plan.audio.items() if field in kept}
+    return plan.with_turns(checked, audio=audio, audio_seconds=seconds)
 
 
 def with_audio_speed(
@@ -240,7 +258,8 @@ def speech_label(spec: JobSpec) -> str:
 
 def speech_title(text: str) -> str:
     """Return the first words of a text without its actions, as a name for its speech, of which files can be named."""
-    words = " ".join(re.findall(r"[\w,'’!-]*\w[\w,'’!-]*", _ACTION.sub(" ", text))).rstrip(",!-")
+    found = re.findall(r"[\w,'’!-]+", _ACTION.sub(" ", text))
+    words = " ".join(word for word in found if re.search(r"\w", word)).rstrip(",!-")
     if len(words) <= _MAX_TITLE_CHARS:
         return words or "speech"
     head, space, _ = words[:_MAX_TITLE_CHARS].rpartition(" ")

@@ -9,15 +9,15 @@ from typing import Final
 from errors import NotFoundError, OptionError, StateError
 from jobs.drafts import edited
 from jobs.model.edits import Revision, TurnRemoval
-from jobs.model.plan import MUSIC, JobPlan
+from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
-from jobs.model.turns import PlannedTurn
-from jobs.planning import SPEECH_FIELD, check_one_face, length_of, video_seconds
+from jobs.model.turns import PlannedTurn, Turn
+from jobs.planning import check_one_face, length_of, video_seconds, with_changed_turns
 from jobs.services import JobServices
 from jobs.submission import Submissions
 from jobs.turn_faces import JobSource, with_one_face_per_person
-from jobs.turns import checked_turns, texts_of
+from jobs.turns import texts_of
 from media.probe import VideoInfo
 from media.subtitles.burnt import check_fonts
 from storage.file_keys import source_key
@@ -57,7 +57,8 @@ class Revisions:
             raise OptionError("settings.background_gain_db: the video has no sound.")
         if revision.settings.background_gain_db is not None and job.plan.clips:
             raise OptionError("settings.background_gain_db: not possible with clips, or with loop=natural.")
-        spec = revision.settings.revised_spec(spec, review=revision.review)
+        turns = spec.turns and (*spec.turns, *(Turn(**turn.model_dump()) for turn in revision.added_turns))
+        spec = revision.settings.revised_spec(spec, review=revision.review, turns=turns)
         plan, keys = revision.settings.revised_plan(job.plan), job.turn_avatar_keys
         if revision.changes_turns:
             plan, keys = await self._with_turns(job, plan, revision, source)
@@ -91,16 +92,9 @@ class Revisions:
         record = await avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
         named = await with_one_face_per_person(turns, people, avatars)
-        used = {turn.audio for turn in turns if turn.text is None}
-        seconds = {field: length for field, length in plan.audio_seconds.items() if field in used}
-        turns = list(checked_turns(named, seconds, video_seconds(source, plan)))
-        keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
-        audio = {
-            field: file
-            for field, file in plan.audio.items()
-            if field in used or field in (SPEECH_FIELD, MUSIC) or field not in plan.audio_seconds
-        }
-        return plan.with_turns(turns).model_copy(update={"audio": audio, "audio_seconds": seconds}), keys
+        max_seconds = self._services.config.limits.max_audio_seconds
+        plan = with_changed_turns(plan, named, video_seconds(source, plan), max_seconds)
+        return plan, await self._services.avatar_submissions.store_faces(record, plan.turns, job.owner, source)
 
 
 def checked_spec(job: JobRecord) -> JobSpec:

@@ -20,7 +20,7 @@ from jobs.progress import JobProgress
 from jobs.retry import first_leaf_error
 from jobs.segments.finished import FinishedSegments
 from jobs.segments.kept import PlanCache
-from jobs.segments.plan import Block, fit_to_speech, plan_blocks
+from jobs.segments.plan import Block, burnt_texts, fit_to_speech, plan_blocks
 from jobs.segments.rendering import SegmentRendering
 from jobs.services import JobServices
 from jobs.speaking import SpeakingStage
@@ -145,8 +145,9 @@ class JobRun:
         planner = await self._planner(video, avatars, spoken)
         copied = await self._copied_ranges(planner, source, video.picture) if background is None else []
         blocks = plan_blocks(self._num_frames, video.picture.info.fps, services.config.render, copied)
+        texts = await asyncio.to_thread(burnt_texts, self._job.options, video.picture.info.fps)
         rendering = SegmentRendering(
-            services, self._job, self._segments, self._progress, self._engine, self._source_sha256, background
+            services, self._job, self._segments, self._progress, self._engine, self._source_sha256, background, texts
         )
         await rendering.render(blocks, planner)
         report = self._report_quality(video, planner, spoken)

@@ -81,19 +81,20 @@ class JobScheduler:
             job = next((job for job in queued if job.id not in self._running), None)
             if job is None:
                 return
-            started = await self._update(job.id, status=JobStatus.RUNNING, attempts=job.attempts + 1)
-            if started.status is not JobStatus.RUNNING:
+            await self._update(job.id, status=JobStatus.RUNNING, attempts=job.attempts + 1)
+            whole = await self._table.run_in_thread(self._table.get_job, job.id)
+            if whole.status is not JobStatus.RUNNING:
                 continue  # cancelled meanwhile
             if not self._may_start():
                 return  # the next leader resumes it
             if job.started_at is None:
                 metrics.QUEUE_WAIT.observe(max(0.0, (utc_now() - job.created_at).total_seconds()))
                 record_queueing(job)
-            whole = await self._table.run_in_thread(self._table.get_job, job.id)
             self._running[job.id] = asyncio.create_task(self._run(whole))
 
     async def stop_all(self) -> None:
         """Stop all jobs where they are; another Director resumes them."""
+        await asyncio.sleep(0)  # new tasks begin: one that is cancelled before stays in `_running`
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
@@ -106,6 +107,7 @@ class JobScheduler:
         cancelled = await self._update(job.id, status=JobStatus.CANCELLED, error=error)
         if not job.status.is_final and cancelled.status is JobStatus.CANCELLED:  # it may have ended meanwhile
             record_end(cancelled)
+        await asyncio.sleep(0)  # see `stop_all`
         if (task := self._running.get(job.id)) is not None:
             task.cancel()
         elif cancelled.status is JobStatus.CANCELLED:
@@ -134,7 +136,7 @@ class JobScheduler:
             try:
                 status = await retry(lambda: JobRun(self._services, job).run(), self._limits)
                 if status is JobStatus.REVIEW:
-                    await self._update(job.id, status=status, reviewed_at=utc_now())
+                    await retry(lambda: self._update(job.id, status=status, reviewed_at=utc_now()), self._limits)
                 else:
                     await self._end(job, status, stage=JobStage.DONE, progress=1.0)
             except asyncio.CancelledError:

@@ -146,7 +146,7 @@ class Submissions:
             NotFoundError: Files of the job are gone.
             StorageFullError: The disk would not hold the result.
         """
-        self._admission.check_disk(job.disk_bytes)
+        await self._table.run_in_thread(self._admission.check_disk, job.disk_bytes)
         async with self._avatars.folder_lock:
             await asyncio.to_thread(self._copy_files_of_job, job, job_id)
             return await self._table.run_in_thread(self._store_again, job, job_id, changes)
@@ -228,7 +228,8 @@ class Submissions:
             plan = plan.model_copy(update={"cue_actions": actions})
             turns, needs_faces = await self._turns(spec, context, found, plan, sent)
             turns = with_stored_fields(turns, fields)
-            plan = checked_plan(plan, turns, audio, found.audio_seconds, video, needs_faces)
+            max_seconds = self._config.limits.max_audio_seconds
+            plan = checked_plan(plan, turns, audio, found.audio_seconds, video, needs_faces, max_seconds)
             return plan, length_of(plan, 0.0, found.source)
         plan = checked_plan(plan, (), audio, found.audio_seconds, video)
         if spec.text is not None:

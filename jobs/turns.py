@@ -161,6 +161,7 @@ def checked_turns(
     audio_seconds: Mapping[str, float],
     video_seconds: float | None,
     has_faces: bool = True,
+    max_seconds: float = inf,
 ) -> tuple[PlannedTurn, ...]:
     """Return the turns of a job in order of time, each with its end; a text that is not yet spoken may have none.
 
@@ -171,6 +172,7 @@ def checked_turns(
         audio_seconds: Length of each audio file that was sent, by the name of its form field.
         video_seconds: Length of the video; None for a still, which lasts as long as the turns.
         has_faces: Whether the faces of all turns are known; otherwise they are not compared.
+        max_seconds: When turns must have ended if there is no video.
 
     Raises:
         OptionError: A turn cannot be spoken, or two of one face overlap; turns are counted from 0, as they were sent.
@@ -180,6 +182,9 @@ def checked_turns(
     if len({turn.face for turn in sent}) > MAX_FACES:
         raise OptionError(f"turns: expected at most {MAX_FACES} faces.")
     turns = [_check_turn(f"turns[{number}]", turn, audio_seconds, video_seconds) for number, turn in enumerate(sent)]
+    for number, turn in enumerate(turns):
+        if video_seconds is None and (end := turn.end or turn.start) > max_seconds:
+            raise OptionError(f"turns[{number}]: expected an end within {max_seconds:g} s, found {end:g} s.")
     of_files = [turn for turn in turns if turn.text is None]
     if unused := sorted(set(audio_seconds) - {turn.audio for turn in of_files}):
         raise OptionError(f"turns: no turn uses the file {unused[0]}.")

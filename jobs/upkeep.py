@@ -48,10 +48,10 @@ class Upkeep:
         """Resume unfinished jobs and analyses, and follow the load and the number of Studios, until cancelled."""
         while True:
             try:
+                await self._space.keep_free()  # first, because the table may need the space
                 await self._scheduler.resume_unfinished()
                 await self._analyses.resume()
                 self._report_load(await self._table.run_in_thread(self._admission.state))
-                await self._space.keep_free()
             except LipwrightError as error:
                 # Usually a full disk: reads still work, and jobs continue once there is space.
                 logger.warning("could not resume unfinished work; will retry: %s", error)

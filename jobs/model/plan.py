@@ -55,9 +55,7 @@ class JobPlan(Frozen):
     """The plan of a job. Until it is complete, texts are not spoken, or the faces of speakers are not known."""
 
     options: JobOptions
-    audio: dict[str, UploadedFile] = Field(
-        {}, description="Speech and music, by form field; `audio` is there once the plan is complete."
-    )
+    audio: dict[str, UploadedFile] = Field({}, description="Speech and music, by form field.")
     audio_seconds: dict[str, float] = Field({}, description="Length of the audio that was sent, by form field.")
     background_file: UploadedFile | None = Field(None, description="Picture or video behind the person.")
     is_complete: bool = True

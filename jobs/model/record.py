@@ -149,7 +149,8 @@ class JobRecord(JobSummary):
         )
         options = json.dumps(set_options, sort_keys=True)
         more_audio = {name: file for name, file in self.plan.audio.items() if name != "audio"}
-        text = f"{self.plan.audio['audio'].sha256}\n{self.avatar_key}\n{options}"
+        audio = self.plan.audio.get("audio")  # missing if all texts of a draft were removed
+        text = f"{'' if audio is None else audio.sha256}\n{self.avatar_key}\n{options}"
         text += "".join(f"\n{name} {file.sha256}" for name, file in sorted(more_audio.items()))
         text += "" if self.plan.background_file is None else f"\nbackground {self.plan.background_file.sha256}"
         text += f"\nclips {self.plan.seed}" if self.plan.clips else ""  # which decides what is shown of them when

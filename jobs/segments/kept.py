@@ -8,6 +8,7 @@ import logging
 import math
 import pickle
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -156,7 +157,8 @@ class PlanCache:
                 continue
             if isinstance(planned, ShownBlock):
                 if number:
-                    self._files.copy(key, plan_key(self._job_ids[0], name))
+                    with suppress(StoredFileError):  # deleted in the meantime
+                        self._files.copy(key, plan_key(self._job_ids[0], name))
                 return planned
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -83,24 +84,42 @@ def _rendered_blocks(first: int, last: int, number: int, fps: Fraction, render: 
 
 
 def segment_watermark(
-    options: JobOptions, segment: Segment, fps: Fraction, settings: LabelsConfig, invisible_id: str | None = None
+    options: JobOptions,
+    segment: Segment,
+    fps: Fraction,
+    settings: LabelsConfig,
+    invisible_id: str | None = None,
+    texts: Sequence[FrameText] = (),
 ) -> SegmentWatermark:
-    """Return the marks of one segment: the visible watermark is shown from the first output frame on, for a time."""
+    """Return the marks of one segment, of the `burnt_texts` of its job.
+
+    The visible watermark is shown from the first output frame on, for a time.
+    """
     asked: tuple[tuple[bool, Corner], ...] = (
         (options.visible_label, "bottom_right"),
         (options.visible_label_top, "top_right"),
     )
     corners = tuple(corner for is_asked, corner in asked if is_asked)
-    texts = tuple(_burnt_texts(options, segment, fps)) if options.subtitles == "burnt" else ()
+    shown = _texts_of(segment, texts)
     if settings.visible_seconds is None:
-        return SegmentWatermark(corners, None, invisible_id, segment.start, texts)
+        return SegmentWatermark(corners, None, invisible_id, segment.start, shown)
     stop = math.ceil(Fraction(settings.visible_seconds) * fps)
-    return SegmentWatermark(corners, max(0, stop - segment.start), invisible_id, segment.start, texts)
+    return SegmentWatermark(corners, max(0, stop - segment.start), invisible_id, segment.start, shown)
 
 
-def _burnt_texts(options: JobOptions, segment: Segment, fps: Fraction) -> Iterator[FrameText]:
-    for text in shown_texts(cues_of(options)):
-        frames = (math.ceil(Fraction(seconds) * fps) - segment.start for seconds in (text.start, text.end))
-        first, stop = (min(max(frame, 0), segment.stop - segment.start) for frame in frames)
-        if first < stop:
-            yield FrameText(first, stop, text.text)
+def burnt_texts(options: JobOptions, fps: Fraction) -> list[FrameText]:
+    """Return the texts in the picture of a job, in frames of its result; they are in order and do not overlap."""
+    texts = shown_texts(cues_of(options)) if options.subtitles == "burnt" else []
+    frames = (
+        FrameText(math.ceil(Fraction(start) * fps), math.ceil(Fraction(end) * fps), text) for start, end, text in texts
+    )
+    return [text for text in frames if text.first < text.stop]
+
+
+def _texts_of(segment: Segment, texts: Sequence[FrameText]) -> tuple[FrameText, ...]:
+    begin = bisect_right(texts, segment.start, key=lambda text: text.stop)
+    end = bisect_left(texts, segment.stop, key=lambda text: text.first)
+    return tuple(
+        FrameText(max(first, segment.start) - segment.start, min(stop, segment.stop) - segment.start, text)
+        for first, stop, text in texts[begin:end]
+    )

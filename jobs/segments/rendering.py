@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from jobs.face_planner import FacePlanner
-from jobs.messages import Background, SegmentRequest, SegmentWatermark
+from jobs.messages import Background, FrameText, SegmentRequest, SegmentWatermark
 from jobs.model.compute import metered
 from jobs.model.record import JobRecord
 from jobs.progress import JobProgress
@@ -34,6 +34,7 @@ class SegmentRendering:
         engine: Fingerprint of its engine.
         source_sha256: Hash of its source.
         background: What is behind the person.
+        texts: The texts in its picture; see `burnt_texts`.
     """
 
     services: JobServices
@@ -43,6 +44,7 @@ class SegmentRendering:
     engine: str
     source_sha256: str
     background: Background | None
+    texts: Sequence[FrameText]
 
     async def render(self, blocks: Sequence[Block], planner: FacePlanner) -> None:
         """Render every missing segment, or copy the same one of a job that this one revises."""
@@ -72,7 +74,7 @@ class SegmentRendering:
     def _watermark(self, segment: Segment, request: SegmentRequest) -> SegmentWatermark:
         job, labels = self.job, self.services.config.labels
         assert request.picture is not None
-        return segment_watermark(job.options, segment, request.picture.info.fps, labels, job.watermark_id)
+        return segment_watermark(job.options, segment, request.picture.info.fps, labels, job.watermark_id, self.texts)
 
     def _identity(self, request: SegmentRequest, watermark: SegmentWatermark) -> str:
         """Return the identity of a segment; empty if it has none because its engine is of another package."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from errors import LipwrightError, UnavailableError, internal_error
 from jobs.single_flight import ignore_progress
@@ -15,6 +16,8 @@ from telemetry.log_context import CallContext, call_context, current_trace
 from telemetry.tracing import span, trace_of_id
 
 logger = logging.getLogger(__name__)
+
+_STOP_TIMEOUT_S: Final = 3.0
 
 
 class AvatarAnalyses:
@@ -46,6 +49,12 @@ class AvatarAnalyses:
         """Start the analyses that nobody does: an earlier Director left them, or an outage ended them."""
         for avatar in await self._table.run_in_thread(self._table.analysing_avatars):
             self.start(avatar)
+
+    async def cancel(self, key: str) -> None:
+        """Cancel the analysis of an avatar that is deleted, if it is running; wait at most 3 s for its end."""
+        if (task := self._running.get(key)) is not None:
+            task.cancel()
+            await asyncio.wait([task], timeout=_STOP_TIMEOUT_S)
 
     def stop(self) -> None:
         """Cancel all analyses, because another service leads."""

@@ -177,8 +177,11 @@ class AvatarSubmissions:
         key = key_of(source.sha256, face, owner)
         known = self._table.find_avatar(key)
         if known is not None and not is_new:
+            has_failed = known.status is AvatarStatus.FAILED and analyse_on_create
+            again = {"status": AvatarStatus.ANALYSING, "error": None} if has_failed else {}
             return self._table.update_avatar(
                 key,
+                **again,
                 pinned=known.pinned or pinned,
                 analyse_on_create=known.analyse_on_create or analyse_on_create,
                 last_used_at=utc_now(),

@@ -379,7 +379,7 @@ class Avatars:
                     break
                 if (
                     self._people.is_searching(record)
-                    or self._is_being_analysed(record.key)
+                    or self._is_being_made(record.key)
                     or self._pinned.get(record.belongs_to or record.key, 0.0) > time.monotonic()
                 ):
                     continue
@@ -396,11 +396,13 @@ class Avatars:
         for key in await asyncio.to_thread(self._files.avatar_keys, min_age_s):
             async with self.folder_lock:
                 record = await self._table.run_in_thread(self._table.find_avatar, key)
-                if record is None and not self._is_being_analysed(key):
+                if record is None and not self._is_being_made(key):
                     await asyncio.to_thread(self._files.delete_avatar, key)
 
-    def _is_being_analysed(self, key: str) -> bool:
-        return key in self._composing or any(wanted.key == key for wanted in self._analyses)
+    def _is_being_made(self, key: str) -> bool:
+        """Return whether a composite, an analysis or a matte is made in the folder of an avatar."""
+        is_analysed = any(wanted.key == key for wanted in self._analyses)
+        return key in self._composing or is_analysed or self._mattes.is_making(avatar_folder(key))
 
 
 def _facts(info: VideoInfo, talks: bool) -> AvatarInfo:

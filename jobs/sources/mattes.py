@@ -67,6 +67,10 @@ class Mattes:
             raise StoredFileError("The matte of the source was removed while it was made. Try again.")
         return made
 
+    def is_making(self, folder: str) -> bool:
+        """Return whether a matte is being made in the folder of an avatar."""
+        return any(wanted.folder == folder for wanted in self._making)
+
     def _find(self, wanted: _Wanted, avatar: AvatarRef) -> MatteRef | None:
         """Return the stored matte; None if there is none, or it is damaged."""
         key = wanted.file(MATTE_VIDEO)

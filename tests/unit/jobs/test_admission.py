@@ -169,6 +169,9 @@ def test_an_idempotency_key_names_its_job(bench: Bench) -> None:
     assert first.job is None
     with pytest.raises(InProgressError, match="being received"):
         bench.admission.admit(asking(owner="a", idempotency_key="k"))
+    bench.admission.grow_reservation(asking(None, owner="a"), first.id)
+    with pytest.raises(InProgressError, match="being received"):
+        bench.admission.admit(asking(owner="a", idempotency_key="k"))
     bench.admission.admit(asking(owner="b", idempotency_key="k"))
     bench.admission.release(first.id)
     job = bench.add(owner="a", idempotency_key="k")

@@ -268,6 +268,18 @@ def test_revise_counts_numbers_of_the_finished_job(bench: Bench) -> None:
     assert bench.stages.spoken == ["Four."]
 
 
+def test_revise_with_a_first_text_can_show_and_review_it(bench: Bench) -> None:
+    spec = JobSpec(avatar_id="a", audio=SOUND, turns=(Turn(start=0, end=1),))
+    turns = (PlannedTurn(start=0, end=1),)
+    job = bench.finished(spec=spec, options=JobOptions(engine="warp", turns=turns, loop="source"))
+    job = job.model_copy(update={"plan": job.plan.model_copy(update={"audio_seconds": {"audio": 3.0}})})
+    added, settings = {"text": "Four.", "start": 3}, {"subtitles_output": "track"}
+    revised = bench.revise(job, added_turns=[added], settings=settings, review=True)
+    assert revised.options.subtitles == "track" and revised.plan.needs_review
+    with pytest.raises(OptionError, match="needs turns with texts"):
+        bench.revise(job, settings=settings)
+
+
 def test_revise_settings_keeps_every_recording(bench: Bench) -> None:
     revised = bench.revise(bench.finished(), settings={"loudness_lufs": -16, "subtitles_output": "track"})
     assert (revised.options.loudness_lufs, revised.options.subtitles) == (-16, "track")

@@ -28,11 +28,13 @@ from jobs.forecast import result_bytes
 from jobs.messages import (
     AvatarRef,
     BlockRequest,
+    FrameText,
     OutputInfo,
     OutputPicture,
     PreparedSpeech,
     RenderedSegment,
     SegmentRequest,
+    SegmentWatermark,
     ShownBlock,
     SourceVideo,
 )
@@ -96,6 +98,7 @@ class MemoryStages(NoStages):
         self._files, self._make_segment, self._num_frames = files, make_segment, num_frames
         self.playbacks: set[Playback] = set()
         self.closures: list[Closures] = []
+        self.texts: list[FrameText] = []
         self.sound: SoundSettings | None = None
 
     async def prepare_speech(self, context: CallContext, parts: Any, speech: str, *_: Any) -> PreparedSpeech:
@@ -113,7 +116,10 @@ class MemoryStages(NoStages):
         planned = PlannedBlock(drive, None, measures_of(span.first, span.stop))
         return ShownBlock(planned, np.zeros(span.num, np.int64))
 
-    async def render(self, context: CallContext, request: SegmentRequest, out: str, *_: Any) -> RenderedSegment:
+    async def render(
+        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
+    ) -> RenderedSegment:
+        self.texts += watermark.texts
         plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
         segment = self._make_segment(plan.first_frame)
@@ -200,6 +206,14 @@ def test_run_with_two_voices_for_one_person_fails(job: JobRecord, table: JobTabl
     spoken = _with_turns(job, table, PlannedTurn(start=0, end=2), PlannedTurn(face="person:0", start=1, end=2))
     with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
         run(spoken, table, tmp_path, lambda first: b"segment", avatars=IntactAvatars)
+
+
+def test_run_burns_texts_into_their_segments(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+    stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment", VIDEO.num_frames)
+    spoken = _with_turns(job, table, PlannedTurn(start=0, end=0.75, text="a"))
+    plan = spoken.plan.with_options(subtitles="burnt", idle_mouths="closed")
+    run(spoken.model_copy(update={"plan": plan}), table, tmp_path, lambda first: b"segment", stages=stages)
+    assert sorted(stages.texts) == [(0, 7, "a"), (0, 12, "a")], "segments of 12 frames"
 
 
 def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, table: JobTable, tmp_path: Path) -> None:

@@ -17,15 +17,19 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import LipwrightError, MediaError, StateError, StorageFullError
 from jobs import retry as retry_module
+from jobs.admission import AdmissionController
 from jobs.housekeeping import Housekeeping
 from jobs.messages import PreparedSpeech
 from jobs.model.base import new_id, utc_now
 from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
 from jobs.retry import retry
+from jobs.run import JobRun
 from jobs.scheduler import JobScheduler
 from jobs.segments.kept import KeptSegments
+from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
+from jobs.upkeep import Upkeep
 from storage.cues import open_cues
 from storage.file_keys import (
     avatar_folder,
@@ -174,6 +178,60 @@ async def test_unexpected_error_fails_a_job_after_all_attempts(bench: Bench, num
     await bench.run_out()
     assert bench.error_code(job) == code
     assert bench.stages.num_asked == min(num_failures + 1, CONFIG.jobs.max_attempts)
+
+
+async def test_stop_all_before_a_job_begins_frees_its_slot(bench: Bench) -> None:
+    for _ in range(CONFIG.jobs.max_running_jobs):
+        bench.add()
+    await bench.scheduler.start_waiting()  # returns as soon as the task of the last job exists
+    await bench.scheduler.stop_all()
+    assert not bench.scheduler._running
+
+
+async def test_job_cancelled_while_it_starts_does_not_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.add()
+    update = bench.table.update_job
+
+    def update_and_cancel(job_id: str, **fields: object) -> JobSummary:
+        started = update(job_id, **fields)
+        update(job_id, status=JobStatus.CANCELLED)
+        return started
+
+    monkeypatch.setattr(bench.table, "update_job", update_and_cancel)
+    await bench.scheduler.start_waiting()
+    assert not bench.scheduler._running
+
+
+async def test_draft_with_full_disk_waits_for_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def speak(_: JobRun) -> JobStatus:
+        await bench.stages.go.wait()
+        return JobStatus.REVIEW
+
+    monkeypatch.setattr(JobRun, "run", speak)
+    job = bench.add()
+    await bench.scheduler.start_waiting()
+    bench.table.is_full = True
+    bench.stages.go.set()
+    await until(lambda: bench.table.num_refused >= 2)
+    bench.table.is_full = False
+    await bench.run_out()
+    assert bench.table.get_job(job.id).status is JobStatus.REVIEW
+
+
+async def test_upkeep_with_full_disk_frees_space_first(bench: Bench) -> None:
+    def free_space() -> None:
+        bench.table.is_full = False
+
+    job = bench.add()
+    bench.table.update_job(job.id, status=JobStatus.RUNNING)  # an earlier Director left it
+    bench.table.is_full = True
+    space, analyses = Mock(keep_free=AsyncMock(side_effect=free_space)), Mock(resume=AsyncMock())
+    admission, limiter = AdmissionController(CONFIG, bench.table, bench.files), SegmentLimiter(CONFIG)
+    replicas = Mock(read=AsyncMock(return_value={}))
+    upkeep = Upkeep(bench.scheduler, analyses, admission, limiter, bench.table, space, replicas)
+    working = asyncio.create_task(upkeep.run())
+    await until(lambda: bool(bench.scheduler._running))
+    working.cancel()
 
 
 async def test_delete_removes_only_finished_jobs(bench: Bench) -> None:

@@ -7,12 +7,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from config import JobConfig, PipelineConfig, SubtitlesConfig
+from config import JobConfig, PipelineConfig, SubtitlesConfig, TtsConfig
 from errors import FaceNotFoundError, NotFoundError, OptionError, StateError, VoiceError
 from jobs.admission import AdmissionController
 from jobs.drafts import Drafts
@@ -35,6 +37,7 @@ from media.probe import AudioInfo, ColourTags, VideoInfo
 from media.subtitles.cues import Cue
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport, SpeakerTurn
+from speech.limits import check_texts
 from storage.cues import SpokenCue
 from storage.file_keys import job_cues_folder, job_file_key, source_key
 from storage.file_store import FileStore
@@ -327,6 +330,39 @@ async def test_edit_that_is_impossible_changes_nothing(
     with pytest.raises(error, match=message):
         await bench.edit(job, number, edit)
     assert bench.table.get_job(job.id) == job
+
+
+async def test_turn_of_a_still_after_the_longest_speech_is_refused(bench: Bench) -> None:
+    bench.stages._video = replace(VIDEO, is_still=True, num_frames=1)
+    job = await bench.draft(turns=texts("one"))
+    with pytest.raises(OptionError, match="expected an end within 10800 s, found 30000 s"):
+        await bench.edit(job, 0, NewTurn(text="two", start=30_000))
+    with pytest.raises(OptionError, match="expected an end within 10800 s, found 30000 s"):
+        await bench.submit(turns=(Turn(start=30_000, text="one"),))
+
+
+async def test_edit_with_unusable_text_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.submission.check_fonts", lambda texts: None)
+    job = await bench.draft(turns=texts("one", "two"), subtitles_output="burnt")
+    server = TtsConfig(url="http://127.0.0.1:1/v1", max_total_chars=9)
+    bench.drafts = Drafts(bench.services, partial(check_texts, server))
+    with pytest.raises(OptionError, match="at most 9 characters in all, found 10"):
+        await bench.edit(job, 0, TurnChange(text="sixteen"))
+    monkeypatch.setattr("jobs.drafts.check_fonts", Mock(side_effect=OptionError("no font")))
+    with pytest.raises(OptionError, match="no font"):
+        await bench.edit(job, 0, TurnChange(text="six"))
+    assert (await bench.edit(job, 0, TurnRemoval())).num_cues == 1
+
+
+@pytest.mark.parametrize(("field", "removed"), [("audio", 1), ("audio_b", 1), ("audio_b", 0)])
+async def test_edit_removes_last_text_or_use_of_a_file(bench: Bench, field: str, removed: int) -> None:
+    sound = bench.upload(b"sound")
+    sent = {"audio": sound} if field == "audio" else {"more_audio": {field: sound}}
+    job = await bench.draft(turns=(Turn(start=0, text="one"), Turn(start=6, audio=field, face="1")), **sent)
+    await bench.edit(job, removed, TurnRemoval())
+    await bench.drafts.approve(job.id)
+    job = await bench.speak(job)
+    assert job.plan.is_complete and job.watermark_id == job.produce_id[:16]
 
 
 async def test_approve_during_an_edit_renders_its_text(bench: Bench) -> None:

@@ -7,14 +7,24 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread, current_thread, main_thread
 from typing import Any, Final
-from unittest.mock import DEFAULT, Mock
+from unittest.mock import DEFAULT, AsyncMock, Mock
 
 import pytest
 
 from config import JobConfig, LabelsConfig, PipelineConfig, TtsConfig
-from errors import FaceNotFoundError, KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError
+from errors import (
+    FaceNotFoundError,
+    KeyReuseError,
+    NotFoundError,
+    OptionError,
+    StageTimeoutError,
+    StateError,
+    StorageFullError,
+)
 from jobs.admission import AdmissionController, AdmitRequest
+from jobs.director import JobDirector
 from jobs.forecast import result_bytes
 from jobs.messages import OutputInfo, OutputPicture, ProbeResult
 from jobs.model.avatar_settings import AvatarSettings
@@ -43,7 +53,7 @@ from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord, AvatarStatus
 from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
-from tests.unit.job_records import avatar_record, job_services
+from tests.unit.job_records import avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.jobs.test_run import VIDEO
 from tests.unit.on_disk import on_disk
@@ -317,6 +327,14 @@ async def test_create_job_with_a_used_key_makes_no_other(bench: Bench) -> None:
     assert bench.table.find_job(None, "a key") == job
 
 
+async def test_create_avatar_after_failure_analyses_it_again(bench: Bench) -> None:
+    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film")))
+    error = ErrorRecord.of(StageTimeoutError("too slow"))
+    bench.table.update_avatar(avatar.key, status=AvatarStatus.FAILED, error=error)
+    again = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film")))
+    assert (again.id, again.status, again.error) == (avatar.id, AvatarStatus.ANALYSING, None)
+
+
 async def test_create_avatar_with_keep_false_is_not_listed(bench: Bench) -> None:
     await bench.create(bench.spec())
     sent = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False))
@@ -340,15 +358,17 @@ async def test_create_job_stores_the_trace_of_its_request(bench: Bench) -> None:
     assert (await bench.create(bench.spec())).trace == {}
 
 
-async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None:
+async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = bench.spec(background_file=bench.upload(b"beach"), music=bench.upload(b"song"))
     failed = await bench.create(spec, idempotency_key="key")
     with pytest.raises(StateError, match="its status is queued, not failed"):
         await bench.submissions.retry_job(failed, new_id())
     error = ErrorRecord.of(StageTimeoutError("too slow"))
     bench.table.update_job(failed.id, status=JobStatus.FAILED, error=error)
-    failed = bench.table.get_job(failed.id)
+    failed, threads = bench.table.get_job(failed.id), list[Thread]()
+    monkeypatch.setattr(bench.submissions._admission, "check_disk", lambda _: threads.append(current_thread()))
     again = await bench.submissions.retry_job(failed, new_id())
+    assert threads and main_thread() not in threads, "it reads the table"
     assert (again.status, again.error, again.attempts, again.idempotency_key) == (JobStatus.QUEUED, None, 0, None)
     assert (again.options, again.produce_id) == (failed.options, failed.produce_id)
     assert again.watermark_id == failed.watermark_id
@@ -357,6 +377,23 @@ async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench) -> None
     assert [on_disk(bench.files, key).read_bytes() for key in stored] == [b"sound", b"song", b"beach"]
     with pytest.raises(NotFoundError, match="Submit them again"):
         await bench.submissions.retry_job(failed, new_id())
+
+
+async def test_retry_job_with_full_disk_evicts_cached_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    director = JobDirector(CONFIG.model_copy(update={"data_dir": tmp_path}), NoStages(), "", Mock(), {}, lambda job: {})
+    evict = AsyncMock(return_value=True)
+
+    async def retry_job(job: JobRecord, job_id: str) -> JobRecord:
+        if not evict.await_count:
+            raise StorageFullError("The disk is full.")
+        return director._table.insert_job(job.model_copy(update={"id": job_id}))
+
+    monkeypatch.setattr(director, "_election", Mock(starts_work=False))
+    monkeypatch.setattr(director._space, "_evict_oldest", evict)
+    monkeypatch.setattr(director._submissions, "retry_job", retry_job)
+    failed, job_id = director._table.insert_job(job_record()), new_id()
+    assert (await director.retry_job(failed.id, job_id, None)).id == job_id
+    director._table.close()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from jobs.model.plan import JobOptions, PlannedAction
 from jobs.model.record import JobRecord
 from jobs.model.spec import JobSpec
 from jobs.model.turns import MAX_TURNS, PlannedTurn, SpeakerChoice
+from jobs.planning import speech_title
 from jobs.speech_messages import TranslatedCue
 from jobs.turn_sources import turns_of_diarization, turns_of_subtitles, turns_of_transcript, with_faces
 from jobs.turns import MAX_FACES, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames, speech_slots
@@ -100,6 +101,18 @@ def test_behaviours_of_turns_have_their_expressions() -> None:
 def test_invalid_turns_are_refused_with_their_place(turns: list[PlannedTurn], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         _checked(*turns)
+
+
+def test_checked_turns_without_video_have_a_last_end() -> None:
+    turns = (PlannedTurn(start=0, end=1), PlannedTurn(start=3, text="a"))
+    assert len(checked_turns(turns, {"audio": 6.0}, None, max_seconds=3.0)) == 2
+    with pytest.raises(OptionError, match=r"turns\[1\]: expected an end within 2.5 s, found 3 s"):
+        checked_turns(turns, {"audio": 6.0}, None, max_seconds=2.5)
+
+
+@pytest.mark.timeout(20)
+def test_speech_title_of_many_commas_takes_no_time() -> None:
+    assert speech_title("Hello " + "," * 200_000) == "Hello"
 
 
 def test_checked_turns_far_out_of_order_are_refused() -> None:

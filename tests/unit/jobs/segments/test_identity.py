@@ -7,11 +7,13 @@ import pickle
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from config import LabelsConfig, RenderConfig
+from errors import StoredFileError
 from jobs.messages import (
     AvatarRef,
     Background,
@@ -279,6 +281,14 @@ def test_plan_of_the_revised_job_is_copied(bench: Bench) -> None:
     for _ in range(2):
         bench.plan(job_ids=[later], context_seconds=None)
     assert bench.num_planned == 3, "without a known context, none is stored"
+
+
+def test_plan_deleted_before_it_is_copied_is_used(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier, later = bench.job_ids
+    bench.plan(job_ids=[earlier])
+    monkeypatch.setattr(bench.files.stored, "copy", Mock(side_effect=StoredFileError("It is gone.")))
+    bench.plan(job_ids=[later, earlier])
+    assert bench.num_planned == 1
 
 
 EXECUTED: list[str] = []

@@ -13,7 +13,7 @@ from jobs.messages import SegmentWatermark
 from jobs.model.plan import JobOptions
 from jobs.model.turns import PlannedTurn
 from jobs.segments.limiter import SegmentLimiter
-from jobs.segments.plan import Segment, plan_blocks, segment_watermark
+from jobs.segments.plan import Segment, burnt_texts, plan_blocks, segment_watermark
 
 RENDER = RenderConfig()
 FPS = Fraction(30000, 1001)
@@ -70,12 +70,12 @@ def test_burnt_texts_are_shown_in_their_frames() -> None:
         PlannedTurn(start=3, end=4),
     )
     options = JobOptions(engine="warp", turns=turns, subtitles="burnt")
-    shown = [""] * 100
+    texts, shown = burnt_texts(options, Fraction(25)), [""] * 100
     for segment in (Segment(0, 0, 20), Segment(1, 20, 45), Segment(2, 45, 100)):
-        for first, stop, text in segment_watermark(options, segment, Fraction(25), LabelsConfig()).texts:
+        for first, stop, text in segment_watermark(options, segment, FPS, LabelsConfig(), None, texts).texts:
             shown[segment.start + first : segment.start + stop] = [text] * (stop - first)
     assert shown == [""] * 13 + ["a"] * 25 + ["b"] * 12 + [""] * 50
-    assert not segment_watermark(JobOptions(engine="warp", turns=turns), segment, Fraction(25), LabelsConfig()).texts
+    assert burnt_texts(JobOptions(engine="warp", turns=turns), Fraction(25)) == []
 
 
 async def test_drain_waits_for_segments_in_flight_and_starts_no_other() -> None:

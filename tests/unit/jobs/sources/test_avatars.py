@@ -8,12 +8,15 @@ import json
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from config import JobConfig, PipelineConfig
 from errors import FaceNotFoundError, MediaError, StorageFullError, StoredFileError, UnavailableError
+from jobs.director import JobDirector
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
 from jobs.model.base import new_id
 from jobs.single_flight import ignore_progress
@@ -200,6 +203,22 @@ async def test_evict_oldest_frees_cached_and_keeps_pinned(bench: Bench) -> None:
     assert bench.table.find_avatar(bench.key) is not None
 
 
+async def test_evict_oldest_keeps_avatar_whose_matte_is_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = asyncio.Event()
+
+    async def matte(*_: object) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(CountingStages, "matte", matte, raising=False)
+    avatar = await bench.avatars._find(bench.key)
+    making = asyncio.create_task(bench.avatars.matte(avatar, "person", ignore_progress))
+    await started.wait()
+    assert not await bench.avatars.evict_oldest()
+    making.cancel()
+    await asyncio.wait([making])
+
+
 def _calls(bench: Bench, *engines: str) -> Counter[str]:
     """The calls that jobs of these engines make before their first blocks."""
     stages = bench.stages
@@ -253,6 +272,20 @@ async def test_analyses_resume_continues_after_an_outage(bench: Bench) -> None:
         await analyses.resume()
     await until(lambda: bench.row().status is AvatarStatus.READY and not analyses.num_running)
     assert bench.stages.counts["analyse warp"] == 1
+
+
+async def test_delete_avatar_during_analysis_cancels_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = CountingStages(FileStore(tmp_path))
+    config = CONFIG.model_copy(update={"data_dir": tmp_path})
+    director = JobDirector(config, stages, "", Mock(), {}, lambda job: {})
+    monkeypatch.setattr(director, "_election", Mock())
+    bench = Bench(director._files, director._table)
+    monkeypatch.setattr(stages, "track", AsyncMock(side_effect=asyncio.Event().wait))
+    director._analyses.start(bench.row())
+    await until(lambda: list(director._avatars._analyses))
+    await director.delete_avatar(bench.row().id, None)
+    assert not director._analyses.num_running and not list(director._avatars._analyses)
+    director._table.close()
 
 
 async def test_analyses_of_a_lost_source_record_the_error(bench: Bench) -> None:
