@@ -20,6 +20,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from config import MediaLimits
@@ -31,7 +32,7 @@ from media.output.dynamic_range import to_sdr_rgb
 from media.probe import ColourTags
 from media.result.stream_copy import IN_BAND_TAG, MAX_REORDER_DEPTH
 from media.speech_writer import SPEECH_SAMPLE_RATE
-from media.yuv_frame import YuvFrame
+from media.yuv_frame import YuvFrame, frame_planes
 
 # `delay_moov` writes `moov` with the first fragment, when both encoders' delays are known for its edit lists.
 _OPTIONS: Final = {"movflags": "+empty_moov+delay_moov+default_base_moof+use_metadata_tags", "frag_duration": "200000"}
@@ -41,6 +42,7 @@ _INT16_SCALE: Final = 32768
 # The muxer holds video back until it has later audio, so the audio leads by two AAC frames.
 _SOUND_AHEAD_SECONDS: Final = Fraction(2 * _AAC_FRAME, SPEECH_SAMPLE_RATE)
 _PIECE_BYTES: Final = 256 * 1024
+_LIMITS: Final = MediaLimits(max_upload_bytes=2**62, max_pixels=2**28)  # results may be larger than uploads
 
 
 class LivePreview:
@@ -57,7 +59,7 @@ class LivePreview:
         self._sink = _Sink()
         self._container = _new_container(self._sink)
         self._container.metadata.update(tags)
-        with open_container(first, MediaLimits()) as container:
+        with open_container(first, _LIMITS) as container:
             template = video_stream(container, first)
             self._fps = _exact_rate(template, first)
             # With in-band headers, later segments may reorder more frames than the first.
@@ -95,7 +97,7 @@ class LivePreview:
         yield self._sink.take()
 
     def _add(self, path: Path, first_frame: int, num_skipped: int) -> Iterator[bytes]:
-        with open_container(path, MediaLimits(), is_complete=True) as container:
+        with open_container(path, _LIMITS, is_complete=True) as container:
             for number, packet in enumerate(_packets(container, video_stream(container, path))):
                 if number < num_skipped:
                     continue
@@ -133,7 +135,7 @@ def finished_preview(result: Path, tags: Mapping[str, str] = MappingProxyType({}
         StoredFileError: The file is missing.
     """
     sink, seconds = _Sink(), 0.0
-    with open_container(result, MediaLimits()) as source, _new_container(sink) as target:
+    with open_container(result, _LIMITS) as source, _new_container(sink) as target:
         target.metadata.update(tags)
         streams = [video_stream(source, result), *source.streams.audio[:1]]
         copies = {stream.index: target.add_stream_from_template(stream, opaque=True) for stream in streams}
@@ -199,11 +201,27 @@ def thumbnail(path: Path, max_side: int = 320) -> bytes:
     Raises:
         MediaError: No frame can be decoded.
     """
-    with open_container(path, MediaLimits()) as container, ffmpeg_errors(path, "a video"):
-        frame = next(container.decode(video_stream(container, path)), None)
+    with open_container(path, _LIMITS) as container, ffmpeg_errors(path, "a video"):
+        stream = video_stream(container, path)
+        frame = next(container.decode(stream), None)
+        pixel_aspect = float(stream.sample_aspect_ratio or 1)
     if frame is None:
         raise MediaError(f"{path.name}: expected a picture, found none.")
-    return _jpeg(_small(frame, max_side))
+    small = _small(frame, pixel_aspect, max_side)
+    colour = ColourTags(int(frame.colorspace), True, int(frame.color_primaries), int(frame.color_trc))
+    return frame_thumbnail(frame_planes(small), colour, max_side=max_side)
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """Return the width and height of a result in pixels.
+
+    Raises:
+        MediaError: It is not a video.
+        StoredFileError: The file is missing.
+    """
+    with open_container(path, _LIMITS, is_complete=True) as container:
+        context = video_stream(container, path).codec_context
+        return context.width, context.height
 
 
 def face_thumbnail(
@@ -235,21 +253,17 @@ def frame_thumbnail(
     frame: YuvFrame, colour: ColourTags, pixel_aspect: float = 1.0, max_side: int = _PICTURE_SIDE
 ) -> bytes:
     """Return a frame as a JPEG file, at most `max_side` pixels wide and high; arguments as in `face_thumbnail`."""
-    height, width = frame.y.shape
-    scale = min(1.0, max_side / max(width * pixel_aspect, height))
     picture = VideoFrame.from_ndarray(to_sdr_rgb(frame, colour), format="rgb24")
-    return _jpeg(_resize(picture, width * pixel_aspect * scale, height * scale))
+    return _jpeg(_small(picture, pixel_aspect, max_side))
 
 
-def _small(frame: VideoFrame, max_side: int) -> VideoFrame:
-    scale = min(1.0, max_side / max(frame.width, frame.height))
-    return _resize(frame, frame.width * scale, frame.height * scale)
-
-
-def _resize(frame: VideoFrame, width: float, height: float) -> VideoFrame:
-    """Return the picture in this size, rounded to even, in the format that JPEG needs."""
-    even_width, even_height = (max(2, round(side / 2) * 2) for side in (width, height))
-    return frame.reformat(even_width, even_height, "yuvj420p", dst_color_range=_FULL_RANGE)
+def _small(frame: VideoFrame, pixel_aspect: float, max_side: int) -> VideoFrame:
+    """Return the picture with square pixels, at most `max_side`, rounded to even, in the format that JPEG needs."""
+    width = frame.width * pixel_aspect
+    scale = min(1.0, max_side / max(width, frame.height))
+    even_width, even_height = (max(2, round(side * scale / 2) * 2) for side in (width, frame.height))
+    exact = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
+    return frame.reformat(even_width, even_height, "yuvj420p", interpolation=exact, dst_color_range=_FULL_RANGE)
 
 
 def _jpeg(frame: VideoFrame) -> bytes:

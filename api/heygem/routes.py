@@ -65,6 +65,8 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         task, owner = HeygemTask.of(await _body(request)), caller_of(request).owner
         if (owner, task.code) in self._arriving:
             return envelope(Code.RUNNING, {"code": task.code, "current_status": 1})
+        if self._is_strict and self._one_at_a_time.locked():
+            return envelope(Code.BUSY)
         self._arriving.add((owner, task.code))
         try:
             async with self._one_at_a_time if self._is_strict else nullcontext():  # only one finds the service idle

@@ -69,6 +69,11 @@ class AudioTimeline:
         """Whether speech is playing or buffered."""
         return self._is_speaking or self._num_waiting > 0
 
+    @property
+    def plays_on(self) -> bool:
+        """Whether speech is playing or buffered, except the rest of an incomplete utterance, which waits for more."""
+        return self.is_speaking and (self._is_whole or self._num_waiting + len(self._placed) >= self._lead)
+
     def begins_within(self, seconds: float) -> bool:
         """Return whether speech can start within `seconds`, if it arrives in real time."""
         if self._is_held or self._is_speaking or not self._num_waiting or self._can_begin():
@@ -178,7 +183,8 @@ class AudioTimeline:
         self._stream.shut(self._left / AUDIO_RATE)
         self._placed, self._thinned = np.zeros(0, np.int16), Downsampler()
         leaves = np.zeros_like(audio.sound)
-        leaves[:_FADE_SAMPLES] = back[:_FADE_SAMPLES] * np.linspace(1, 0, _FADE_SAMPLES)
+        num_fading = min(_FADE_SAMPLES, len(leaves))
+        leaves[:num_fading] = back[:num_fading] * np.linspace(1, 0, num_fading)
         self._stream.push(self._thinned.push(leaves))
         self._left += len(leaves)
         return audio._replace(sound=leaves, has_ended=False)

@@ -62,12 +62,14 @@ class ClientConnection:
         await self._send({"type": "websocket.send", "bytes": data})
 
     async def _send(self, message: Message) -> None:
+        socket, is_lost = self._socket, self._is_lost
         with suppress(WebSocketDisconnect, RuntimeError, OSError, TimeoutError):
-            if self.is_attached:
+            if not is_lost.is_set():
                 async with asyncio.timeout(_SEND_S):
-                    await self._socket.send(message)
+                    await socket.send(message)
                 return
-        self.detach()
+        if is_lost is self._is_lost:  # else another client has taken over
+            self.detach()
 
     async def close(self, code: int, last_message: str) -> None:
         """Send the reason and close, if a client is still connected."""

@@ -13,7 +13,7 @@ from media.subtitles.actions import checked_action
 from models.clips.graph import Clip, ClipGraph
 from models.clips.path import ActionCue, PathState, extend_path
 
-_MAX_WAITING: Final = 32
+MAX_WAITING: Final = 32
 _MAX_LATE_SECONDS: Final = 5.0  # then an action is forgotten; `extend_path` starts none that is as late
 
 
@@ -57,8 +57,8 @@ class ClipPath:
             OptionError: There is no such action, or too many wait.
         """
         checked_action(name, self.names)
-        if len(self._waiting) >= _MAX_WAITING:
-            raise OptionError(f"action: {_MAX_WAITING} actions wait already.")
+        if len(self._waiting) >= MAX_WAITING:
+            raise OptionError(f"action: {MAX_WAITING} actions wait already.")
         self._waiting.append(WaitingAction(name, sample, event_id))
         return self._waiting[-1]
 

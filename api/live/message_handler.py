@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from api.live.audio_timeline import AudioTimeline
-from api.live.clip_path import ClipPath, WaitingAction
+from api.live.clip_path import MAX_WAITING, ClipPath, WaitingAction
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import (
     GRANTABLE,
@@ -78,8 +79,8 @@ class MessageHandler:
         clips: The clips of the avatar.
 
     Attributes:
-        event_id: ID that the client gave to its latest message with one; that of a text counts when its speech is
-            there, so that the end of earlier speech is not taken for its end.
+        event_id: ID that the client gave to its latest message about speech with one; that of a text counts when its
+            speech is there, so that the end of earlier speech is not taken for its end.
         num_messages: Messages received.
     """
 
@@ -154,7 +155,7 @@ class MessageHandler:
 
     async def _handle(self, message: Incoming) -> None:
         self._check(message.type)
-        if not isinstance(message, SpeakText):
+        if isinstance(message, Speak | SpeakEnd | Interrupt):
             self.event_id = message.event_id or self.event_id
         if isinstance(message, Playback):
             self._clock.report_playback(message.position_seconds)
@@ -184,6 +185,8 @@ class MessageHandler:
     async def _speak_text(self, message: SpeakText) -> None:
         try:
             text = read_actions(message.text, self._clips.names)
+            if len(text.actions) > MAX_WAITING:
+                raise OptionError(f"text: expected at most {MAX_WAITING} actions, found {len(text.actions)}.")
         except OptionError as error:
             await self._report_error(message, error)
             return
@@ -198,9 +201,10 @@ class MessageHandler:
         start, waiting = self._speech.num_received, list[WaitingAction]()
 
         def place(seconds: list[float]) -> None:
-            if not waiting:
-                waiting.extend(self._clips.add(action.name, message.event_id, start) for action in text.actions)
-            for action, due in zip(waiting, seconds, strict=True):
+            with suppress(OptionError):  # actions that do not fit are added later
+                for mark in text.actions[len(waiting) :]:
+                    waiting.append(self._clips.add(mark.name, message.event_id, start))
+            for action, due in zip(waiting, seconds, strict=False):
                 action.sample = start + round(due * AUDIO_RATE)
 
         return place

@@ -7,7 +7,6 @@ stream to the client.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import time
 from contextlib import suppress
@@ -49,9 +48,10 @@ class Speak(_Message):
             OptionError: The data is invalid.
         """
         try:
-            return pcm(base64.b64decode(self.audio, validate=True))
-        except binascii.Error:
+            data = base64.b64decode(self.audio, validate=True)
+        except ValueError:
             raise OptionError("audio: not valid base64.") from None
+        return pcm(data)
 
 
 class SpeakText(_Message):

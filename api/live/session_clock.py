@@ -30,7 +30,6 @@ class StreamPacer:
         self._zero = now()
         self._shown = 0.0
         self._moved_at = now()
-        self.num_late = 0
 
     def report_playback(self, seconds: float) -> None:
         """Update the client's playback position; it never decreases."""
@@ -52,7 +51,6 @@ class StreamPacer:
         late = self._now() - self._zero - seconds / self._speed
         if late > _MAX_LATE_S:  # lost time is skipped
             self._zero += late
-            self.num_late += 1
         return max(0.0, -late)
 
 

@@ -134,7 +134,7 @@ class SessionStream:
         return {"num_messages": self._handler.num_messages, "ended_event_id": self._ended_event_id}
 
     def _is_used(self) -> bool:
-        return self._speech.is_speaking or self.outputs.are_running
+        return self._speech.plays_on or self.outputs.are_running
 
     def _num_frames(self) -> int:
         """Return the length of the next chunk. Longer chunks cost less per frame; the next one reacts later."""

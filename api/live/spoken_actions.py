@@ -15,6 +15,8 @@ from models.speech.word_times import word_times
 
 _CHARS_PER_SECOND: Final = 14.0
 """Of speech that has not arrived; `word_times` only needs it for texts that a voice streams."""
+_SETTLED_SECONDS: Final = 20.0
+"""Speech after the last action that settles when it is due."""
 
 
 class SpokenActions:
@@ -24,11 +26,15 @@ class SpokenActions:
         self._text = text
         self._heard = np.zeros(0, np.int16)  # 16 kHz
         self._num_searched = 0  # samples of it
+        self._is_settled = False
 
     @property
     def is_due(self) -> bool:
-        """Whether a second of speech, or the first of it, has arrived since the actions were last found."""
-        num_new = len(self._heard) - self._num_searched
+        """Whether a second of speech, or the first of it, has arrived since the actions were last found.
+
+        Later speech hardly moves actions that are long past, and each search reads all of it.
+        """
+        num_new = 0 if self._is_settled else len(self._heard) - self._num_searched
         return num_new >= SPEECH_SAMPLE_RATE or (num_new > 0 and not self._num_searched)
 
     def push(self, samples: NDArray[np.int16], sample_rate: int) -> None:
@@ -48,4 +54,6 @@ class SpokenActions:
         speaks = is_speech(self._heard, SpeechLevel(len(self._heard), 1.0, loud), 0, num_rows)
         expected = 0 if is_whole else round(len(self._text.text) / _CHARS_PER_SECOND * ROWS_PER_SECOND)
         speaks = np.pad(speaks, (0, max(0, expected - num_rows)), constant_values=True)
-        return word_times(self._text.text, [action.position for action in self._text.actions], speaks)
+        times = word_times(self._text.text, [action.position for action in self._text.actions], speaks)
+        self._is_settled = num_rows / ROWS_PER_SECOND > times[-1] + _SETTLED_SECONDS
+        return times

@@ -99,7 +99,7 @@ class TtsQueue:
         async with aclosing(self._synthesize(text.text, message.voice)) as pieces:
             async for piece in pieces:
                 samples = wav.push(piece)
-                if actions is not None:
+                if actions is not None and len(samples):
                     actions.push(samples, wav.sample_rate)
                 size = round(_PIECE_SECONDS * wav.sample_rate) or 1
                 for start in range(0, len(samples), size):

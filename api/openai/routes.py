@@ -16,11 +16,11 @@ from api.openai.protocol import VideoDeleted, VideoForm, VideoList, VideoView, e
 from api.openapi import BINARY, IDEMPOTENT, RANGED
 from api.result_file import result_file_response, thumbnail_response
 from api.routing import Routes, route
-from config import MediaLimits, PipelineConfig
+from config import PipelineConfig
 from errors import MediaError, StoredFileError
 from jobs.model.record import JobQuery, JobStatus, JobSummary
 from jobs.ports import JobService
-from media.probe import probe_video
+from media.preview import frame_size
 from models.engines.registry import ENGINES
 from storage.file_keys import result_key
 from storage.file_store import FileStore
@@ -122,12 +122,12 @@ class VideoRoutes(Routes, prefix=PREFIX, tags=["videos"]):
             return known
         try:
             with self._files.stored.fetched(result_key(job.id, job.format)) as path:
-                info = probe_video(path, MediaLimits())
+                width, height = frame_size(path)
         except (MediaError, StoredFileError):
             return None
         if len(self._sizes) >= _MAX_SIZES:
             self._sizes.clear()
-        return self._sizes.setdefault(job.id, f"{info.width}x{info.height}")
+        return self._sizes.setdefault(job.id, f"{width}x{height}")
 
 
 def known_engine(model: str | None) -> str | None:

@@ -23,7 +23,10 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def wait_until_final(streams: EventStreams, job: JobRecord, owner: str | None, wait_s: float) -> JobRecord:
-    """Wait until the job ends or is in review, at most `wait_s`; returns at once if there are too many streams."""
+    """Wait until the job ends or is in review, at most `wait_s`.
+
+    Returns at once if there are too many streams, or the service cannot tell for now: the job is accepted already.
+    """
     try:
         stream = streams.enter(job, owner)
     except BusyError:
@@ -34,8 +37,8 @@ async def wait_until_final(streams: EventStreams, job: JobRecord, owner: str | N
             while not job.status.is_final and job.status is not JobStatus.REVIEW:
                 number = feed.number
                 job = feed.job if feed.job.version > job.version else await feed.after(number)
-    except TimeoutError as error:
-        if isinstance(error, LipwrightError):
+    except (TimeoutError, LipwrightError) as error:
+        if isinstance(error, LipwrightError) and not error.retryable:
             raise
     finally:
         stream.leave()

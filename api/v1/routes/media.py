@@ -178,7 +178,9 @@ class MediaRoutes(Routes, prefix="/v1"):
         """Return a JPEG of the first frame of a clip (640 pixels on the longer side) once it is analysed."""
         clip = await self._clip(avatar_id, name, request)
         missing = f"Clip {name[:80]!r} has no picture: it is not analysed yet."
-        return await self._picture(request, avatar_picture_key(clip.key), missing)
+        response = await self._picture(request, avatar_picture_key(clip.key), missing)
+        response.headers.update(_PRIVATE)  # another clip can get the same name
+        return response
 
     @route("/avatars/{avatar_id}/clips/{name}/source", summary="Get a clip", tags=["avatars"], **_UPLOADED)
     async def get_clip_source(self, avatar_id: str, name: str, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 from errors import MediaError, StoredFileError
-from media.preview import LivePreview, finished_preview, thumbnail
+from media.preview import LivePreview, finished_preview, frame_size, frame_thumbnail, thumbnail
+from media.probe import ColourTags
 from media.writer import SegmentWriter
 from tests.unit.media.clips import decode_all, info_of, planes_of, write_segment
 from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, SegmentedJob
@@ -95,6 +97,25 @@ def test_thumbnail_is_scaled_first_frame(tmp_path: Path, width: int, height: int
     luma = (planes.y.astype(np.float64) - 16) * 255 / 219  # the segment's range is limited, a JPEG's is full
     luma = np.asarray(Image.fromarray(luma.clip(0, 255).astype(np.uint8)).resize(expected), np.float64)
     assert np.abs(shown - luma).mean() < 8
+
+
+def test_thumbnail_of_wide_hdr_pixels_is_that_of_the_frame(tmp_path: Path) -> None:
+    hlg = ColourTags(matrix=9, full_range=False, primaries=9, transfer=18)
+    info = info_of(720, 576, colour=hlg, sample_aspect_ratio=Fraction(64, 45))
+    path = write_segment(tmp_path / "segment.mp4", [3], SegmentWriter(info, 10, "veryfast"), (720, 576))
+    expected = Image.open(io.BytesIO(frame_thumbnail(planes_of(3, 720, 576), hlg, 64 / 45, 320)))
+    picture = Image.open(io.BytesIO(thumbnail(path)))
+    assert picture.size == expected.size == (320, 180)
+    assert np.abs(np.asarray(picture, np.float64) - np.asarray(expected, np.float64)).mean() < 8
+
+
+def test_results_beyond_the_limit_of_uploads_are_read(job: SegmentedJob, tmp_path: Path) -> None:
+    path = tmp_path / "result.mp4"
+    path.write_bytes(job.result.read_bytes())
+    width, height = frame_size(path)
+    os.truncate(path, 2**31 + 1)  # a sparse file
+    assert frame_size(path) == (width, height) == Image.open(io.BytesIO(thumbnail(path))).size
+    assert b"".join(piece for _, piece in finished_preview(path))
 
 
 def test_thumbnail_of_another_file_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from tests.unit.net.web import answer
 from tests.unit.net.web import serving as serving_web
 from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
+from tests.waiting import wait_until
 
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",))
 
@@ -218,6 +220,24 @@ def test_two_submissions_at_once_are_not_both_let_in_when_strict(tmp_path: Path)
     with heygem_service(tmp_path, strict=True) as service, ThreadPoolExecutor(6) as threads:
         codes = threads.map(lambda number: service.submit(f"task-{number}")["code"], range(6))
         assert sorted(codes) == [10000, *[10001] * 5]
+
+
+def test_strict_submission_beside_another_is_busy_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_submit = threading.Event()
+    with heygem_service(tmp_path, strict=True) as service, ThreadPoolExecutor(1) as threads:
+        submit = service.service.submit
+
+        async def slow(*arguments: Any) -> Any:
+            await asyncio.to_thread(may_submit.wait, 10)
+            return await submit(*arguments)
+
+        monkeypatch.setattr(service.service, "submit", slow)
+        first = threads.submit(service.submit, "one")
+        wait_until(lambda: bool(service.service.places))
+        assert service.submit("two")["code"] == 10001
+        assert not first.done()
+        may_submit.set()
+        assert first.result()["code"] == 10000
 
 
 def test_cancel_ends_a_task_by_query_or_body(tmp_path: Path) -> None:

@@ -221,6 +221,17 @@ def test_push_after_hold_plays_all_of_it_once() -> None:
     assert np.array_equal(spoken[10 : 2 * RATE - 50], said[10:-50])
 
 
+def test_rollback_chunk_without_sound_leaves_none() -> None:
+    """Idle frames replace a longer chunk, whose audio covers the next chunk, too."""
+    played = Played()
+    played.line.push(voice(2))
+    played.line.rollback_chunk(played.line.chunk(0, 4, 4 * RATE // 25))
+    played.line.resume()
+    audio = played.line.rollback_chunk(played.line.chunk(1, 2, 3 * RATE // 25))
+    assert len(audio.sound) == 0
+    assert played.line.waiting_seconds == 2
+
+
 def test_hold_of_silence_plays_silence() -> None:
     played = Played()
     played.go(1)
@@ -347,7 +358,8 @@ class Beep:
         if text == "fail":
             raise VoiceError("The voice: it has a cold.")
         await asyncio.sleep(self.delay_s)
-        for start in range(0, len(self.sound), 999):
+        yield self.sound[:12]
+        for start in range(12, len(self.sound), 999):
             yield self.sound[start : start + 999]
 
     async def identity(self, voice: str) -> str:
@@ -384,7 +396,7 @@ async def test_texts_are_read_one_after_the_other() -> None:
     assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
 
 
-async def test_end_of_earlier_speech_does_not_name_text_in_synthesis() -> None:
+async def test_speak_ended_beside_other_messages_names_its_own() -> None:
     """Clients take the event_id of an end for how far everything was spoken."""
     talk = Talk(voice=Beep(delay_s=2))
 
@@ -392,6 +404,8 @@ async def test_end_of_earlier_speech_does_not_name_text_in_synthesis() -> None:
         await session.take_bytes(bytes(VOICE_RATE))
         await session.take_text(json.dumps({"type": "agent.speak_end", "event_id": "audio"}))
         await session.take_text(text("Later.", event_id="text"))
+        await talk.until(lambda: len(talk.line.of("agent.speak_started")) == 2)
+        await session.take_text(json.dumps({"type": "session.keep_alive", "event_id": "other"}))
         await talk.until(lambda: len(talk.line.of("agent.speak_ended")) == 2)
 
     assert [event["event_id"] for event in talk.line.of("agent.speak_started")] == ["audio", "text"]
@@ -492,12 +506,26 @@ async def test_action_message_is_rendered_and_unknown_name_is_error() -> None:
         for _ in range(20):  # more than the invalid messages that end a session
             await session.take_text(json.dumps({"type": "agent.action", "name": "wawe", "event_id": "e1"}))
         await session.take_text(text("[wawe] Hello", event_id="e2"))
+        await session.take_text(text("[wave] Hello " * 33, event_id="e3"))
         await session.take_text(json.dumps({"type": "agent.action", "name": "wave"}))
         await session.take_text(text("[nod]"))
         await talk.until(lambda: len(talk.line.of("agent.action_started")) == 2)
-    errors = talk.line.of("error")
+    *errors, too_many = talk.line.of("error")
     assert {(each["code"], each["event_id"]) for each in errors} == {("option_invalid", "e1"), ("option_invalid", "e2")}
     assert all("Actions of this avatar: nod, wave" in each["message"] for each in errors)
+    assert (too_many["event_id"], too_many["message"]) == ("e3", "text: expected at most 32 actions, found 33.")
     assert voice.texts == [], "a text with an unknown action, or without words, is not spoken"
     frames = [frame for request in talk.service.requests for _, frame in request.playback.path]
     assert WAVE.start in frames and NOD.start in frames
+
+
+async def test_text_whose_actions_do_not_fit_is_spoken() -> None:
+    talk = Talk(LiveConfig(max_speed=4.0), voice=Beep(wav(2.0)))
+    talk.service.graph = acting_graph()
+    async with talk.session() as session:
+        for _ in range(32):
+            session._clips.add("wave", None, 100 * AUDIO_RATE)
+        await session.take_text(text("Hello! [wave] Welcome."))
+        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+    assert talk.line.of("error") == []
+    assert talk.line.of("session.fragment")[-1]["spoken_seconds"] == pytest.approx(2, abs=0.1)

@@ -170,16 +170,19 @@ async def test_avatar_update_of_a_video_is_reported_as_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("live", "reason"),
+    ("live", "messages", "reason"),
     [
-        (LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), "playback position"),
-        (LiveConfig(idle_timeout_s=0.5), "was idle for"),
+        (LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), [], "playback position"),
+        (LiveConfig(idle_timeout_s=0.5), [], "was idle for"),
+        (LiveConfig(idle_timeout_s=0.5), [speak(0.2)], "was idle for"),  # without `agent.speak_end`
     ],
 )
-async def test_silent_or_idle_client_is_closed(live: LiveConfig, reason: str) -> None:
+async def test_silent_or_idle_client_is_closed(live: LiveConfig, messages: list[str], reason: str) -> None:
     talk = Talk(live, shows=reason != "playback position")
     with pytest.raises(SessionEndedError, match=reason):
-        async with talk.session():
+        async with talk.session() as session:
+            for message in messages:
+                await session.take_text(message)
             await talk.running
     assert talk.line.of("session.fragment")[-1]["start_seconds"] <= 0.6 + 0.12
 
@@ -187,9 +190,11 @@ async def test_silent_or_idle_client_is_closed(live: LiveConfig, reason: str) ->
 async def test_invalid_message_returns_an_error_event() -> None:
     talk = Talk()
     async with talk.session() as session:
-        for message in ("{", '{"type": "agent.dance"}', '{"type": "agent.speak", "audio": "%%"}'):
+        for message in ("{", '{"type": "agent.dance"}'):
             await session.take_text(message)
-    assert [text["code"] for text in talk.line.of("error")] == ["option_invalid"] * 3
+        for audio in ("%%", "café", "AAAA"):
+            await session.take_text(json.dumps({"type": "agent.speak", "audio": audio}))
+    assert [text["code"] for text in talk.line.of("error")] == ["option_invalid"] * 5
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,9 @@ def test_clip_is_added_listed_shown_and_deleted(http: httpx.Client, service: Mem
     assert http.get(avatar).json()["clips"] == http.get("/v1/avatars").json()["avatars"][0]["clips"] == listed
     own = service.table.list_avatars()[0]
     on_disk(service.files, avatar_picture_key(own.clips["wave"].key)).write_bytes(b"jpeg")
-    assert http.get(listed[0]["thumbnail"]).content == b"jpeg"
+    picture = http.get(listed[0]["thumbnail"])
+    assert picture.content == b"jpeg"
+    assert picture.headers["cache-control"] == "private, no-cache", "another clip can get the same name"
     assert http.get(f"{avatar}/clips/wave/source").content == b"wave"
     assert listed[1]["thumbnail"] is None and http.get(f"{avatar}/clips/nod/thumbnail").status_code == 404
     assert [http.delete(f"{avatar}/clips/wave").status_code for _ in range(2)] == [204, 404]

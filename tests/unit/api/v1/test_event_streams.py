@@ -16,8 +16,9 @@ import pytest
 
 from api.v1.event_streams import EventStreams, Feed, job_events
 from api.v1.preview import Previews, _fetch
+from api.v1.waiting import wait_until_final
 from config import JobConfig, LabelsConfig
-from errors import BusyError, CapacityError, ReplicaLostError
+from errors import BusyError, CapacityError, ReplicaLostError, TableUnreachableError
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.requests import RequestContext
@@ -125,6 +126,17 @@ async def test_defect_of_the_service_ends_the_stream(service: MemoryService, mon
     with pytest.raises(RuntimeError, match="a defect"):
         async for _ in job_events(Feed(service, job, 0.05), job, 0, ""):
             pass
+
+
+async def test_wait_until_final_without_database_returns_the_job(
+    service: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise TableUnreachableError("The database of the job table does not answer.")
+
+    job = await _submit(service)
+    monkeypatch.setattr(service, "wait_job", away)
+    assert await wait_until_final(EventStreams(service, 8, 0.5, 10.0), job, None, 30) == job
 
 
 async def test_one_reader_feeds_all_streams_of_a_job(service: MemoryService) -> None:
