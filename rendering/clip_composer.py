@@ -68,7 +68,7 @@ class ClipComposer:
         with ExitStack() as opened, self._files.written(out) as path:
             sources = [self._open(part, opened, token) for part in parts]
             made = path.with_name("composite.mp4")
-            graph = compose_clips(sources, made)
+            graph = compose_clips(sources, made, token.is_cancelled)
             timeout_s = self._readers.timeout_s(num_frames_of(parts))
             probe = partial(probe_video, made, self._limits)
             info = self._decoders.run(probe, file=made, timeout_s=timeout_s, token=token)

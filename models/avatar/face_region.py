@@ -33,7 +33,9 @@ class FaceRegion:
         x = rest[[NOSE_BASE, CHIN_TIP], 0].mean()
         centre = np.array([x, (top + bottom) / 2, rest[list(_DEPTH_POINTS), 2].mean()])
         eyes = float(np.linalg.norm(rest[EYE_LEFT] - rest[EYE_RIGHT]))
-        largest = float(track.scale[track.visible].max()) * eyes * max(1.0, 1 / track.pixel_aspect)
+        shown = track.driving_weight > 0  # turned and partly covered faces, too, which are not `visible`
+        largest = float(track.scale[shown if shown.any() else track.visible].max())
+        largest *= eyes * max(1.0, 1 / track.pixel_aspect)
         size = int(np.ceil(largest * REGION_EYE_DISTANCES / _STEP)) * _STEP
         frames = np.arange(len(track.points))
         placed = track.place(frames, np.broadcast_to(centre, (len(frames), 1, 3)))[:, 0]  # (N, 2)

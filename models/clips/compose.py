@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -44,7 +44,9 @@ class ClipSource:
     track: FaceTrack
 
 
-def compose_clips(sources: Sequence[ClipSource], path: Path) -> ClipGraph:
+def compose_clips(
+    sources: Sequence[ClipSource], path: Path, should_stop: Callable[[], bool] = lambda: False
+) -> ClipGraph:
     """Write the composite source to `path`, and return what it holds.
 
     It has the size, the frame rate and the colours of the first clip, and no sound. A clip with other proportions is
@@ -53,6 +55,7 @@ def compose_clips(sources: Sequence[ClipSource], path: Path) -> ClipGraph:
 
     Raises:
         OptionError: A clip does not fit, with its name and the reason.
+        CancelledJobError: `should_stop` returned true while transitions were searched.
     """
     own = sources[0]
     fitted = [fit_clip(each.name, each.info, each.track, own.info, own.track) for each in sources]
@@ -72,7 +75,7 @@ def compose_clips(sources: Sequence[ClipSource], path: Path) -> ClipGraph:
             clips.append(Clip(source.name, source.kind, start, writer.num_frames))
         both = Path(folder) / "clips.mp4"
         writer.join(both)
-        matches = find_matches(clips, fitted, pictures, float(own.info.fps))
+        matches = find_matches(clips, fitted, pictures, float(own.info.fps), should_stop)
         transitions = _write_bridges(writer, both, fitted, matches)
         writer.join(path)
     return ClipGraph(tuple(clips), tuple(transitions), float(own.info.fps))

@@ -6,7 +6,7 @@ Short windows of frames are compared, so that motion continues as well as positi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from errors import CancelledJobError
 from media.yuv_frame import YuvFrame
 from models.clips.fitting import FittedClip
 from models.clips.graph import Clip
@@ -101,7 +102,11 @@ class Match(NamedTuple):
 
 
 def find_matches(
-    clips: Sequence[Clip], fitted: Sequence[FittedClip], features: Sequence[FrameFeatures], fps: float
+    clips: Sequence[Clip],
+    fitted: Sequence[FittedClip],
+    features: Sequence[FrameFeatures],
+    fps: float,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Match]:
     """Return the transitions of a composite source.
 
@@ -111,16 +116,20 @@ def find_matches(
         fitted: The same clips.
         features: Of all frames.
         fps: Frames per second.
+        should_stop: Whether to give up.
+
+    Raises:
+        CancelledJobError: `should_stop` returned true.
     """
     half = max(1, int(MAX_BRIDGE_SECONDS * fps) // 2)
     bounds = [_Bounds.of(clip, half, fps) for clip in clips]
     search = _Search(clips, fitted, _Frames.of(fitted, features), bounds, half)
-    candidates = [
-        best
-        for source, clip in enumerate(clips)
-        for slot in bounds[source].slots(clip, fps)
-        for best in search.best(slot, source)
-    ]
+    candidates: list[_Candidate] = []
+    for source, clip in enumerate(clips):
+        for slot in bounds[source].slots(clip, fps):
+            if should_stop():
+                raise CancelledJobError("The composition was cancelled.")
+            candidates += search.best(slot, source)
     return _choose(candidates, clips, bounds, fps, 0 if fps * MAX_BRIDGE_SECONDS < 2 else half)
 
 

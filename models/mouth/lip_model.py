@@ -19,7 +19,7 @@ from models.geometry.head_frame import (
     MOVED,
     NUM_POINTS,
 )
-from models.mouth.shape import CHANNELS, NUM_CHANNELS, measure
+from models.mouth.shape import NUM_CHANNELS, measure
 from models.weights import weights_path
 
 FILE_NAME = "lip_model.npz"
@@ -147,4 +147,4 @@ def shut_lips(closed: NDArray[np.float32]) -> NDArray[np.float32]:
     return shut
 
 
-__all__ = ["CHANNELS", "MOVED", "LipModel", "lip_gaps", "meeting_lips", "shut_lips"]
+__all__ = ["LipModel", "lip_gaps", "meeting_lips", "shut_lips"]

@@ -47,6 +47,7 @@ class MouthBlock:
             `models.avatar.speaker_adaptation`). (0, 0) if the shape does not come from the network.
         smile: (T,) how far the face smiles besides, see `models.mouth.motion.smiling`; None: not at all.
         closed: (T,) how far the lips are known to be closed, 0 to 1, whatever `shape` is; None: not known.
+        fps: Frames per second.
     """
 
     shape: NDArray[np.float32]
@@ -54,6 +55,7 @@ class MouthBlock:
     hidden: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     smile: NDArray[np.float64] | None = None
     closed: NDArray[np.float32] | None = None
+    fps: Fraction = Fraction(25)
 
     def scaled(self, factor: float) -> MouthBlock:
         """Return the mouth with its movement multiplied by `factor`; lips that are nearly closed stay so."""
@@ -100,7 +102,8 @@ class SpeechToMouth:
         activity, positions = features.activity, times * ROWS_PER_SECOND - features.first_row
         if not _near(activity.gate, positions).any():
             nothing = np.zeros((num_frames, NUM_CHANNELS + self._num_hidden), np.float32)
-            return MouthBlock(nothing[:, :NUM_CHANNELS], np.zeros(num_frames, np.float32), nothing[:, NUM_CHANNELS:])
+            gate = np.zeros(num_frames, np.float32)
+            return MouthBlock(nothing[:, :NUM_CHANNELS], gate, nothing[:, NUM_CHANNELS:], fps=fps)
         mouth, hidden = (rows[0] for rows in self._network.run(None, {"features": features.features[None]}))
         shape, contact = mouth[:, :NUM_CHANNELS] * DEFAULT_SCALE, mouth[:, NUM_CHANNELS]
         shape, hidden = _limit_unheard_opening(shape, hidden, activity)
@@ -110,7 +113,7 @@ class SpeechToMouth:
         rows = np.hstack([shape * open_share, open_share, hidden * open_share])
         frames = _interpolate(rows, positions)
         gate = frames[:, NUM_CHANNELS].clip(0, 1)  # the spline overshoots next to corners
-        return MouthBlock(frames[:, :NUM_CHANNELS], gate, frames[:, NUM_CHANNELS + 1 :])
+        return MouthBlock(frames[:, :NUM_CHANNELS], gate, frames[:, NUM_CHANNELS + 1 :], fps=fps)
 
 
 def _part_and_touch(

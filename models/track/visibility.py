@@ -102,8 +102,9 @@ def _unmask(reasons: NDArray[np.uint8], shot: NDArray[np.int32]) -> None:
     """Mark the frames since the last check, in place, when a check finds another person."""
     other, shown = reasons == SkipReason.OTHER_PERSON, reasons == SkipReason.NONE
     for frame in np.flatnonzero(other[1:] & shown[:-1] & (shot[1:] == shot[:-1])) + 1:
-        before = reasons[max(0, frame - CHECK_EVERY) : frame]
-        before[before == SkipReason.NONE] = SkipReason.OTHER_PERSON
+        around = slice(max(0, frame - CHECK_EVERY), frame)
+        before = reasons[around]
+        before[(before == SkipReason.NONE) & (shot[around] == shot[frame])] = SkipReason.OTHER_PERSON
 
 
 def _fade(degrees: NDArray[np.float32], between: tuple[float, float]) -> NDArray[np.float32]:

@@ -171,7 +171,8 @@ class DinetEngine(StatelessEngine[DinetFeatures, BoxPlan, BoxChunk]):
         # A detector alone changes nothing, see `find_points`.
         self._finders = finders if "landmarks" in finders else []
         self.audio_features = f"{self._kind.audio_features}:{settings.weights.fingerprint('speech')}"
-        self.version = "-".join(["1", self._kind.version, *self._finders])
+        found_by = [f"{role}_{settings.weights.fingerprint(role)[:8]}" for role in self._finders]
+        self.version = "-".join(["1", self._kind.version, *found_by])
 
     def audio_encoder(self, resources: ComputeResources) -> AudioEncoder[DinetFeatures]:
         return self._kind.audio_encoder(self._weights, resources)

@@ -6,7 +6,7 @@ Pixels outside the masks do not change.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 import cv2
@@ -144,7 +144,7 @@ def paste_lower_face(
     _mix(patches, face, rgb_to_yuv444(rgb, colour), matrix, bounds, share, opacity, match_colour)
 
 
-@cache
+@lru_cache(maxsize=8)
 def _inside(size: int) -> NDArray[np.float32]:
     """(S, S) float32 from 0 at the border of a patch to 1: a mask that a patch cuts off would show the border."""
     return np.asarray(_ramp_from_edge(size, _BORDER_RAMP), np.float32)

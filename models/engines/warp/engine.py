@@ -78,7 +78,7 @@ class WarpEngine:
     title: ClassVar[str] = "Real mouths of the avatar, warped; no weights"
     weights: ClassVar[tuple[WeightsSpec, ...]] = ()
     name = "warp"
-    version = "30"
+    version = "31"
     audio_features = "whisper-base"
     uses_source_audio = True
     scales_movement = True

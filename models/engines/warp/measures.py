@@ -55,7 +55,7 @@ def measure_block(avatar: WarpAvatar, mouth: MouthBlock, plan: MouthPlan) -> Blo
         speech=RunningStats.of(opening[speaks]),
         silence=RunningStats.of(silent),
         num_open_in_silence=int((silent > OPEN_MOUTH).sum()),
-        jitter=lip_jitter(shape, speaks, avatar.info.fps),
+        jitter=lip_jitter(shape, speaks, mouth.fps),
         num_drawn=int((plan.interior[shown] > _DRAWN).sum()),
         used=used,
     )

@@ -97,6 +97,7 @@ def plan_mouth(
     hold: NDArray[np.float32] | None = None,
     uses_bank: bool = True,
     spoken: NDArray[np.float32] | None = None,
+    fps: float = REFERENCE_FPS,
 ) -> tuple[MouthPlan, PathState | None]:
     """Plan T output frames.
 
@@ -110,6 +111,7 @@ def plan_mouth(
         hold: (T,) float32 weight of the held mouth over `shape`, 0 to 1; None: zero.
         uses_bank: False to treat a talking source like one that does not talk.
         spoken: (T, 8) float32 mouth shapes as they are spoken, which `shape` shows on this face; None: `shape`.
+        fps: Output frames per second.
 
     Returns:
         The plan, and the state for the next block (None without exemplars).
@@ -127,7 +129,7 @@ def plan_mouth(
     else:
         held = avatar.held[avatar.track.shot[source_index]]
         forbidden = _held_only(forbidden, hold, held, len(bank))
-        path, state = choose_path(bank, _make_target(avatar, bank, shape, source_index, forbidden), state)
+        path, state = choose_path(bank, _make_target(avatar, bank, shape, source_index, forbidden, fps), state)
         # Lips that are never seen closed are brought together instead of held in their own shape.
         closes = np.where(bank.shape[held, 0] > OPEN_MOUTH, hold, closes)
         posed = _blend_held(avatar, _pose_exemplars(avatar, bank, shape, path), hold - closes, bank.frames[held])
@@ -276,11 +278,11 @@ def _make_target(
     shape: NDArray[np.float32],
     source_index: NDArray[np.int32],
     forbidden: NDArray[np.bool_] | None,
+    fps: float,
 ) -> PathTarget:
     # Frames that are not in the bank get the brightness of the nearest one that is.
     luma = bank.luma[bank.nearest_row(source_index)]
-    rate = float(avatar.info.fps) / REFERENCE_FPS
-    return PathTarget(shape, avatar.track.pose_degrees[source_index], luma, forbidden, rate)
+    return PathTarget(shape, avatar.track.pose_degrees[source_index], luma, forbidden, fps / REFERENCE_FPS)
 
 
 def plan_block(
@@ -297,7 +299,9 @@ def plan_block(
     shape = shown_shape(avatar, shape, source_index)
     # A held mouth stays held next to gaps, where only its patch fades out: the source's own mouth may be open there.
     hold = (1 - mouth.gate).astype(np.float32)
-    return plan_in_shots(avatar, shape, source_index, state, first_frame=first_frame, hold=hold, spoken=calibrated)
+    return plan_in_shots(
+        avatar, shape, source_index, state, first_frame=first_frame, hold=hold, spoken=calibrated, fps=float(mouth.fps)
+    )
 
 
 def plan_ahead(
@@ -343,12 +347,15 @@ def plan_in_shots(
     first_frame: int = 0,
     hold: NDArray[np.float32] | None = None,
     spoken: NDArray[np.float32] | None = None,
+    fps: float = REFERENCE_FPS,
 ) -> tuple[MouthPlan, PathState | None]:
     """Plan frames with the exemplars of their own and of similar shots; see `plan_mouth`.
 
     A shot without exemplars is treated like a source that does not talk, and so are frames whose head is turned far.
     """
-    plan_frames = partial(plan_mouth, avatar, shape, source_index, first_frame=first_frame, hold=hold, spoken=spoken)
+    plan_frames = partial(
+        plan_mouth, avatar, shape, source_index, first_frame=first_frame, hold=hold, spoken=spoken, fps=fps
+    )
     is_turned = avatar.is_turned[source_index]
     forbidden = None if avatar.forbidden_in_shot is None else avatar.forbidden_in_shot[avatar.track.shot[source_index]]
     plan, state = plan_frames(state, forbidden=forbidden)

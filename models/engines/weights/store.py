@@ -278,9 +278,12 @@ class InstalledWeights:
         return entry is not None and self._store.path_of(entry).is_file()
 
     def fingerprint(self, role: str) -> str:
-        """Return the sum of the file of a role as it was added, empty if there is none; it is not hashed."""
+        """Return the sum of the files of a role as they were added, empty if there are none; they are not hashed."""
         entry = self._store.find(self._name, role)
-        return "" if entry is None else entry.sha256
+        if entry is None or not entry.external_data:
+            return "" if entry is None else entry.sha256
+        sums = [entry.sha256, *(f"{each.location} {each.sha256}" for each in entry.external_data)]
+        return hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
     def path(self, role: str) -> Path:
         """Return the file of a role.

@@ -125,7 +125,7 @@ def draw_masks(rest: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(masks * 255), np.uint8)
 
 
-@cache
+@lru_cache(maxsize=8)
 def border_window(size: int) -> NDArray[np.float32]:
     """Return (size, size) integers: 255 inside, 0 at the border, as a mask cut off by the border shows as a line."""
     distance = np.minimum(np.arange(size), np.arange(size)[::-1]) * (64 / size / _EDGE_CELLS)

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import OptionError
+from errors import CancelledJobError, OptionError
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from models.clips import transitions
@@ -146,7 +146,10 @@ def swaying(num: int, phase: int, noise: float = 0.0) -> NDArray[np.float64]:
 
 
 def find(
-    *heads: NDArray[np.float64], kinds: tuple[ClipKind | None, ...], hands: bool = False
+    *heads: NDArray[np.float64],
+    kinds: tuple[ClipKind | None, ...],
+    hands: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Clip], list[Match]]:
     clips, fitted, features = [], [], list[FrameFeatures]()
     for number, (xs, kind) in enumerate(zip(heads, kinds, strict=True)):
@@ -161,7 +164,7 @@ def find(
             half = np.full((HEIGHT // 2, WIDTH // 2), 128, np.uint8)
             features.append(FrameFeatures.of(YuvFrame(luma, half, half), points))
         clips.append(Clip(f"{number}" if number else "", kind, start, len(features)))
-    return clips, find_matches(clips, fitted, features, FPS)
+    return clips, find_matches(clips, fitted, features, FPS, should_stop)
 
 
 def test_find_matches_joins_frames_of_equal_place_and_direction() -> None:
@@ -225,6 +228,12 @@ def test_find_matches_many_clips_stay_within_the_limits(monkeypatch: pytest.Monk
     assert 200 < sum(2 * match.half for match in matches) <= 240
     left = {clip.name for match in matches for clip in clips if clip.start <= match.leave < clip.stop}
     assert len(left) == len(clips)
+
+
+def test_find_matches_cancelled_search_stops() -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(CancelledJobError):
+        find(swaying(200, 0), kinds=(None,), should_stop=lambda: next(asked))
 
 
 def test_find_matches_every_clip_leads_to_every_other() -> None:

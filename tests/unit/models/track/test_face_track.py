@@ -180,6 +180,14 @@ def test_finish_track_real_talker_opens_and_closes(shared_clips: Path) -> None:
     assert np.abs(model[:, lips, 1] - track.head_points[:, lips, 1]).mean() < 0.01
 
 
+def test_face_region_covers_rewritten_faces_that_are_not_visible() -> None:
+    track = finish_track(talk(20)[0], np.ones(20, bool))
+    scale, visible = track.scale.copy(), track.visible.copy()
+    scale[10:], visible[10:] = 3 * scale[10:], False
+    larger = FaceRegion.of(replace(track, scale=scale, visible=visible)).size
+    assert larger > 2.5 * FaceRegion.of(track).size
+
+
 @pytest.mark.parametrize("aspect", [64 / 45, 0.7])
 def test_finish_track_pixel_aspect_keeps_shape_and_pose(aspect: float, tmp_path: Path) -> None:
     points = talk(20)[0]
@@ -278,6 +286,11 @@ def test_assess_visibility_other_person_counts_back_to_a_cut() -> None:
     judged = assess_visibility(whole)
     assert judged.shot.tolist() == [0] * 40 + [1] * 20
     assert judged.skip_reason[:40].max() == SkipReason.NONE
+    assert whole.reasons is not None
+    whole.reasons[40:42] = SkipReason.NONE  # found by the first check after the cut
+    judged = assess_visibility(whole)
+    assert judged.skip_reason[:40].max() == SkipReason.NONE
+    assert (judged.skip_reason[40:] == SkipReason.OTHER_PERSON).all()
 
 
 def test_assess_visibility_without_frames_says_why() -> None:

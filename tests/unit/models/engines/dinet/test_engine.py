@@ -72,7 +72,7 @@ def test_dinet_engine_generator_file_selects_variant(files: dict[str, Path], tmp
     original = make_engine(generator=files["original"], speech=files["deepspeech"])
     assert (original.audio_features, original.version) == ("deepspeech:deepspeech.onnx", "1-original")
     with_own = make_engine(generator=files["heygem"], landmarks=files["wenet"], detector=files["wenet"])
-    assert with_own.version == "1-heygem-resize-landmarks-detector"
+    assert with_own.version == "1-heygem-resize-landmarks_wenet.on-detector_wenet.on"
     assert make_engine(generator=files["heygem"], detector=files["wenet"]).version == "1-heygem-resize"
     assert make_engine().version == "1-heygem-resize"  # nothing brought yet
     with pytest.raises(WeightsError, match="missing.onnx"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,16 @@ def test_measure_block_held_teeth_count_as_open(seen: str, num_open: int, warp_a
     measures = measure_block(smiling, mouth, make_plan(smiling, mouth, 0, np.zeros(20)))
     assert measures.num_open_in_silence == num_open  # landmarks say how to close the lips, pixels do not
     assert not measures.source.shows_closed_mouth
+
+
+def test_measure_block_jitter_is_of_the_result_frame_rate(warp_avatar: WarpAvatar) -> None:
+    source = replace(warp_avatar, info=replace(warp_avatar.info, fps=Fraction(50)))
+    mouth, index = mouth_of(mouth_shapes(15, 0.1), np.ones(15)), np.full(15, 2)
+    plans = [make_plan(avatar, mouth, 0, index) for avatar in (warp_avatar, source)]
+    jitters = [measure_block(avatar, mouth, plans[0]).jitter.rms for avatar in (warp_avatar, source)]
+    assert jitters[0] and jitters[0] == jitters[1]
+    assert (plans[0].exemplar == plans[1].exemplar).all() and (plans[0].fade == plans[1].fade).all()
+    assert measure_block(source, replace(mouth, fps=Fraction(50)), plans[0]).jitter.rms == pytest.approx(4 * jitters[0])
 
 
 def test_measure_block_separates_speech_and_silence(warp_avatar: WarpAvatar) -> None:

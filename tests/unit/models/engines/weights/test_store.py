@@ -162,6 +162,7 @@ def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:
     data.parent.mkdir()
     data.write_bytes(bytes(72))
     entry = store.add(source)
+    fingerprint = store.for_engine("toy").fingerprint("mixer")
     kept = store.path_of(entry).parent / "parts" / "w.bin"
     assert kept.read_bytes() == bytes(72)
     assert store.verify() == {entry: None}
@@ -178,6 +179,9 @@ def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:
     assert "expected parts/w.bin with sha256" in (store.verify()[entry] or "")
     with pytest.raises(WeightsError, match="expected parts/w.bin"):
         store.for_engine("toy").path("mixer")
+    store.remove("toy", "mixer")
+    assert store.add(source).sha256 == entry.sha256
+    assert fingerprint != store.for_engine("toy").fingerprint("mixer")
 
 
 def test_add_unusable_file_raises(store: WeightsStore, tmp_path: Path) -> None:
