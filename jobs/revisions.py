@@ -112,8 +112,8 @@ def _apply_changes(plan: JobPlan, revision: Revision) -> list[PlannedTurn]:
     turns, names = [turn.unrecorded() for turn in plan.turns], plan.action_names
     for change in revision.turns:
         turns = edited(turns, change.number, change.change, names)
+    for turn in revision.added_turns:  # at the end, and first: all others may be removed
+        turns = edited(turns, len(turns), turn, names)
     for number in sorted(revision.removed_turns, reverse=True):
         turns = edited(turns, number, TurnRemoval())
-    for turn in revision.added_turns:
-        turns = edited(turns, len(turns), turn, names)
     return turns

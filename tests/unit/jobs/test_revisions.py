@@ -266,6 +266,8 @@ def test_revise_counts_numbers_of_the_finished_job(bench: Bench) -> None:
     revised = bench.complete(bench.revise(bench.finished(), **changes))
     assert [(turn.text, turn.gain_db) for turn in revised.plan.turns] == [("Four.", 0), ("Two.", 0), ("Three.", 3)]
     assert bench.stages.spoken == ["Four."]
+    revised = bench.complete(bench.revise(bench.finished(), removed_turns=[0, 1, 2], added_turns=[added]))
+    assert [turn.text for turn in revised.plan.turns] == ["Four."]
 
 
 def test_revise_with_a_first_text_can_show_and_review_it(bench: Bench) -> None:
