@@ -27,6 +27,20 @@ _FLAGS = (
     "--use-fake-ui-for-media-stream",
 )
 
+# `tracks` has those of the microphones and cameras that the page has opened, each after `allow()`.
+HELD_MEDIA = """() => {
+  const { mediaDevices } = navigator;
+  const open = mediaDevices.getUserMedia.bind(mediaDevices);
+  window.tracks = [];
+  mediaDevices.getUserMedia = async (wanted) => {
+    await new Promise((resolve) => (window.allow = resolve));
+    const stream = await open(wanted);
+    tracks.push(...stream.getTracks());
+    return stream;
+  };
+}"""
+ARE_ENDED = "tracks.length && tracks.every(({ readyState }) => readyState === 'ended')"
+
 
 @contextmanager
 def chromium() -> Iterator[Any]:

@@ -44,6 +44,7 @@ class LocalCluster:
             # As with an installed package: `python` in PATH has Ray, and the code can be imported from anywhere.
             "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(repo_root),
+            "PYTHONUNBUFFERED": "1",  # `address` and `add_node` read what `ray start` prints
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self._token,
             "RAY_USAGE_STATS_ENABLED": "0",

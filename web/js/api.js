@@ -78,6 +78,7 @@ const RETRY_MS = 3000;
  */
 export function follow(job, onJob, onRefused) {
   let source, timer;
+  let isStopped = false;
   const tell = (now) => {
     if (isFinal(now)) source.close();
     onJob(now);
@@ -92,15 +93,18 @@ export function follow(job, onJob, onRefused) {
   const look = async () => {
     try {
       const now = await request("GET", `/v1/jobs/${job.id}`);
+      if (isStopped) return;
       tell(now);
       if (!isFinal(now)) listen();
     } catch (error) {
+      if (isStopped) return;
       onRefused(error);
       if (error.status !== 404) timer = setTimeout(look, RETRY_MS);
     }
   };
   listen();
   return () => {
+    isStopped = true;
     clearTimeout(timer);
     source.close();
   };

@@ -54,6 +54,7 @@ showUsage(byId("usage"));
 // A file dropped outside the drop zone would replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
 
+let again = null; // the timer of the next `start`
 let wanted = null; // ID of the job that was asked for last
 
 /** Read a job and show it; whether it is shown. */
@@ -84,10 +85,11 @@ window.addEventListener("hashchange", () => openFromUrl().catch(showError));
 
 function showError(error) {
   notice(byId("banner"), error.message);
-  if (error.status === 0 || error.status >= 500) setTimeout(start, RETRY_MS);
+  if (error.status === 0 || error.status >= 500) again ??= setTimeout(start, RETRY_MS);
 }
 
 async function start() {
+  again = null;
   try {
     await signedIn();
     notice(byId("banner"), "");

@@ -2,7 +2,7 @@
 
 import { request, ROOT } from "./api.js";
 import { ask } from "./confirm.js";
-import { h } from "./dom.js";
+import { h, notice } from "./dom.js";
 import { onLanguage, t } from "./i18n.js";
 import { showThumbnail } from "./thumbnail.js";
 
@@ -16,21 +16,26 @@ export class Avatars {
     this.avatars = [];
     this.pictures = new Map();
     this.chosen = null;
+    this.error = h("p", { class: "notice bad", role: "alert", hidden: true });
     onLanguage(() => this.show());
   }
 
   /** Ask the service which there are. */
   async refresh() {
-    clearTimeout(this.timer);
     this.avatars = (await request("GET", "/v1/avatars")).avatars;
     // Keep a valid choice as it is: choosing again would clear the messages of the form.
     if (this.chosen && !this.avatars.some((avatar) => avatar.id === this.chosen.id)) this.choose(null);
     this.show();
     const now = this.chosen && this.avatars.find((avatar) => avatar.id === this.chosen.id);
     if (now) this.onLoaded(now);
-    if (this.avatars.some((avatar) => [avatar, ...avatar.clips].some(({ status }) => status === "analysing"))) {
-      this.timer = setTimeout(() => this.refresh().catch(() => {}), LOOK_MS);
-    }
+    this.lookLater();
+  }
+
+  /** Ask again later if an avatar or a clip is being analysed. */
+  lookLater() {
+    clearTimeout(this.timer);
+    if (!this.avatars.some((avatar) => [avatar, ...avatar.clips].some(({ status }) => status === "analysing"))) return;
+    this.timer = setTimeout(() => this.refresh().catch(() => this.lookLater()), LOOK_MS);
   }
 
   choose(avatar) {
@@ -45,7 +50,8 @@ export class Avatars {
     const none = h("button", { type: "button", class: "face", "aria-pressed": String(!this.chosen), onclick: () => this.choose(null) },
       h("span", { class: "thumb", "aria-hidden": "true" }, "+"), h("span", { class: "name" }, t("newFace")));
     this.place.hidden = cards.length === 0;
-    this.place.replaceChildren(h("p", { class: "hint" }, t("avatars")), h("ul", { class: "faces" }, h("li", {}, none), cards));
+    const list = h("ul", { class: "faces" }, h("li", {}, none), cards);
+    this.place.replaceChildren(h("p", { class: "hint" }, t("avatars")), list, this.error);
     this.place.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
   }
 
@@ -76,7 +82,12 @@ export class Avatars {
 
   async remove(avatar, name) {
     if (!(await ask(t("confirmAvatar", { name })))) return;
-    await request("DELETE", `/v1/avatars/${avatar.id}`);
-    await this.refresh();
+    notice(this.error, "");
+    try {
+      await request("DELETE", `/v1/avatars/${avatar.id}`);
+      await this.refresh();
+    } catch (error) {
+      notice(this.error, error.message);
+    }
   }
 }

@@ -139,7 +139,9 @@ export class FilePicker {
     }
     notice(this.error, "");
     try {
-      this.take(await record(this.kind === "audio" ? "audio" : "video", this.body));
+      const file = await record(this.kind === "audio" ? "audio" : "video", this.body);
+      if (file) this.take(file);
+      else if (file === null) this.show();
     } catch {
       this.show();
       notice(this.error, t("noMicrophone"));

@@ -77,6 +77,8 @@ export class JobView {
   }
 
   update(job) {
+    this.changed(job);
+    if (job.id !== this.job?.id) return; // another one has been opened
     this.job = job;
     this.title.textContent = jobName(job);
     this.status.textContent = [statusText(job), this.timeLeft(job)].filter(Boolean).join(" · ");
@@ -96,7 +98,6 @@ export class JobView {
     this.announce(job);
     this.report.replaceChildren(job.report && job.status === "succeeded" ? reportView(job.report) : "");
     if (job.status === "queued") this.showWait(job);
-    this.changed(job);
   }
 
   /** Show the turns of a job in review in place of its result. */
@@ -155,14 +156,16 @@ export class JobView {
   }
 
   async showOriginal(job) {
+    const { result } = this;
     const type = await mediaType(job.links.source);
+    if (result !== this.result) return; // another job has been opened
     this.source.hidden = !type;
     if (!type) return;
     const view = type.startsWith("image/") ? h("img", { src: job.links.source, alt: t("original") })
       : h("video", { src: job.links.source, muted: true, loop: true, playsInline: true, preload: "metadata", controls: job.status === "failed", "aria-label": t("original") });
     this.original.replaceChildren(view);
     if (!(view instanceof HTMLVideoElement)) return;
-    const { video } = this.result;
+    const { video } = result;
     video.addEventListener("playing", () => view.play().catch(() => {}));
     for (const name of ["pause", "waiting", "ended"]) video.addEventListener(name, () => view.pause());
     if (!video.paused) view.play().catch(() => {});
@@ -213,19 +216,21 @@ export class JobView {
     if (!(await ask(t("confirmDelete", { name: jobName(job) })))) return;
     await this.tried(async () => {
       await request("DELETE", `/v1/jobs/${job.id}`);
+      this.removed(job.id);
+      if (job.id !== this.job?.id) return;
       this.close();
       this.showNothing();
       this.shown(null);
-      this.removed(job.id);
       byId("stage-title").focus({ preventScroll: true });
     });
   }
 
   async tried(work) {
+    const shown = this.error; // of this job
     try {
       await work();
     } catch (error) {
-      notice(this.error, error.message);
+      notice(shown, error.message);
     }
   }
 }

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { canLive, LiveSession } from "./live_session.js";
-import { listen, MICROPHONE_RATE } from "./microphone.js";
+import { Microphone, MICROPHONE_RATE } from "./microphone.js";
 
 const SERVER = new URL("../../..", import.meta.url).href;
 const WAIT_MS = 15_000; // for a token, and for the picture
@@ -69,13 +69,16 @@ export class LipwrightAvatar extends HTMLElement {
     const form = h("form", { part: "form", onsubmit: (event) => this.#submit(event) });
     this.#parts = {
       picture: h("img", { part: "picture", alt: "", hidden: true }),
-      video: h("video", { part: "video", playsInline: true, onplaying: () => this.#parts.video.classList.add("shown") }),
+      video: h("video", {
+        part: "video", playsInline: true, onvolumechange: () => this.#show(),
+        onplaying: () => this.#parts.video.classList.add("shown"),
+      }),
       caption: h("p", { part: "caption", class: "caption", tabIndex: 0, hidden: true }), // long texts are scrolled
       status: h("p", { part: "status", class: "status", role: "status" }),
       start: button("start", () => this.connect()),
       talk: button("talk", () => (this.#microphone ? this.stopListening() : this.listen())),
       interrupt: button("interrupt", () => this.interrupt()),
-      unmute: button("unmute", () => this.#mute(false)),
+      unmute: button("unmute", () => (this.#parts.video.muted = false)),
       stop: button("stop", () => this.close()),
       form,
       text: h("input", { part: "input", type: "text", autocomplete: "off", maxLength: 2000, required: true }),
@@ -98,7 +101,7 @@ export class LipwrightAvatar extends HTMLElement {
   }
 
   attributeChangedCallback(name, before) {
-    if (!this.isConnected || before === null) return;
+    if (!this.isConnected || !this.hasAttribute("state")) return; // before connectedCallback
     if (name !== "controls") {
       this.close();
       this.#showPicture();
@@ -110,6 +113,7 @@ export class LipwrightAvatar extends HTMLElement {
   connect() {
     if (this.#session) return;
     this.#failure = this.#reason = null;
+    this.#isBusy = false;
     if (!canLive()) {
       this.#fail({ code: "unsupported", message: this.#texts.unsupported });
       this.#enter("error");
@@ -140,14 +144,13 @@ export class LipwrightAvatar extends HTMLElement {
   /** Have spoken what the microphone records; starts a session if there is none. */
   async listen() {
     this.connect();
-    if (this.#microphone) return;
-    const microphone = (this.#microphone = {});
+    if (!this.#session || this.#microphone) return;
+    const microphone = (this.#microphone = new Microphone((samples) => this.#session?.speak(samples)));
     this.#show();
     try {
-      const recording = await listen((samples) => microphone === this.#microphone && this.#session?.speak(samples));
-      if (microphone === this.#microphone) microphone.stop = recording.stop;
-      else recording.stop();
+      await microphone.opened;
     } catch ({ message }) {
+      if (microphone !== this.#microphone) return;
       this.#microphone = null;
       this.#fail({ code: "microphone", message: fill(this.#texts.microphone, { message }) });
     }
@@ -155,7 +158,7 @@ export class LipwrightAvatar extends HTMLElement {
 
   /** Turn the microphone off. */
   stopListening() {
-    this.#microphone?.stop?.();
+    this.#microphone?.stop();
     this.#microphone = null;
     this.#session?.speakEnd();
     this.#show();
@@ -213,12 +216,11 @@ export class LipwrightAvatar extends HTMLElement {
   }
 
   #receive(event) {
-    const { type, state, name } = event;
+    const { type, state } = event;
     if (type === "session.state_updated" && state === "reconnecting") this.#enter(state);
     else if (type === "session.fragment" && ["connecting", "reconnecting"].includes(this.state)) this.#enter(event.is_speaking ? "speaking" : "ready");
     else if (type === "agent.speak_started") this.#enter("speaking");
     else if (type === "agent.speak_ended" || type === "agent.speak_interrupted") this.#enter("ready", "silent");
-    else if (type === "refused" && name === "NotAllowedError") this.#mute(true); // browsers play no sound before a click
     else if (type === "error") this.#fail({ ...event, message: this.#explain(event) });
     else if (type === "session.ended") this.#failure = this.#reason = event.message;
     else if (type === "closed") this.#ended(event.code);
@@ -226,14 +228,14 @@ export class LipwrightAvatar extends HTMLElement {
 
   #explain({ code, message, retry_after_s: seconds }) {
     if (code === "busy") return fill(this.#texts.busy, { seconds: Math.ceil(seconds ?? 1) });
-    return code === "token" ? this.#texts.token : code === "browser" ? this.#texts.unsupported : message;
+    return code === "token" ? this.#texts.token : code === "unsupported" ? this.#texts.unsupported : message;
   }
 
   #ended(code) {
     const { video } = this.#parts;
     this.#session = null;
     this.stopListening();
-    this.#mute(false);
+    video.muted = false;
     video.classList.remove("shown");
     video.removeAttribute("src");
     video.load();
@@ -261,11 +263,6 @@ export class LipwrightAvatar extends HTMLElement {
 
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
-
-  #mute(isMuted) {
-    this.#parts.video.muted = isMuted;
-    this.#show();
   }
 
   #show() {

@@ -4,7 +4,7 @@ import { explain, request } from "./api.js";
 import { byId, h, notice } from "./dom.js";
 import { duration, onLanguage, t } from "./i18n.js";
 import { canLive, LiveSession } from "./live_session.js";
-import { listen, MICROPHONE_RATE } from "./microphone.js";
+import { Microphone, MICROPHONE_RATE } from "./microphone.js";
 import { isVideo } from "./file_picker.js";
 import { setValue, showsValue } from "./slider.js";
 import { UnsavedAvatar } from "./unsaved_avatar.js";
@@ -21,6 +21,7 @@ export class Live {
     this.state = "off";
     this.doing = null; // a text key and its values, while the avatar's face is sent and looked at
     this.video = byId("live-video");
+    this.video.addEventListener("volumechange", () => this.show());
     this.who = byId("live-who");
     this.motion = byId("live-still-motion");
     this.error = byId("live-error");
@@ -114,12 +115,16 @@ export class Live {
   }
 
   async talk() {
-    try {
-      this.microphone = await listen((samples) => this.link?.speak(samples));
-    } catch (error) {
-      notice(this.error, t("liveNoMicrophone", { why: error.message }));
-    }
+    const microphone = (this.microphone = new Microphone((samples) => this.link?.speak(samples)));
     this.show();
+    try {
+      await microphone.opened;
+    } catch (error) {
+      if (microphone !== this.microphone) return;
+      this.microphone = null;
+      notice(this.error, t("liveNoMicrophone", { why: error.message }));
+      this.show();
+    }
   }
 
   mute() {
@@ -148,12 +153,14 @@ export class Live {
     if (event.type === "agent.speak_started") this.enter("speaking");
     if (["agent.speak_ended", "agent.speak_interrupted"].includes(event.type)) this.enter("idle");
     if (event.type === "error") this.text.value ||= event.text ?? ""; // to be corrected
-    if (event.type === "error") notice(this.error, event.code === "browser" ? t("liveNotHere") : refusal(event));
+    if (event.type === "error") notice(this.error, event.code === "unsupported" ? t("liveNotHere") : refusal(event));
     if (event.type === "session.ended") notice(this.error, explain(event.code, event.message));
     if (event.type === "closed") {
-      if (this.state === "reconnecting" && ![1000, 1008].includes(event.code)) notice(this.error, t("offline"));
+      const isExplained = !this.error.hidden && this.state !== "reconnecting";
+      if (!isExplained && ![1000, 1008].includes(event.code)) notice(this.error, t("offline"));
       this.microphone?.stop();
       this.microphone = this.link = null;
+      this.video.muted = false;
       this.enter("off");
     }
   }
@@ -179,7 +186,8 @@ export class Live {
     const buttons = !isOn ? [button("start", () => this.start(), "main"), ...(this.listing === "failed" ? [button("retry", () => this.refresh(), "", "retry")] : [])]
       : !this.link ? [stop()]
       : [this.microphone ? button("mute", () => this.mute()) : button("talk", () => this.talk(), "main"),
-        button("interrupt", () => this.interrupt()), stop(),
+        button("interrupt", () => this.interrupt()),
+        this.video.muted && button("unmute", () => (this.video.muted = false)), stop(),
         this.actions.length && h("div", { class: "actions row", role: "group", "aria-label": t("live.actions") },
           this.actions.map((name) => h("button", { type: "button", onclick: () => this.link?.act(name) }, name)))];
     this.place.dataset.state = this.state;
@@ -199,7 +207,10 @@ export class Live {
     }
     byId("live-motion").disabled = isOn;
     this.written.hidden = !this.link || !this.hasVoice;
-    const shown = [isOn, Boolean(this.link), Boolean(this.microphone), this.listing === "failed", this.actions, document.documentElement.lang].join();
+    const shown = [
+      isOn, Boolean(this.link), Boolean(this.microphone), this.video.muted, this.listing === "failed", this.actions,
+      document.documentElement.lang,
+    ].join();
     if (this.buttons.dataset.shown !== shown) {
       this.buttons.dataset.shown = shown;
       this.buttons.replaceChildren(...buttons.filter(Boolean)); // a focused button stays the same element otherwise

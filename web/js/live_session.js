@@ -14,6 +14,7 @@ const REPORT_MS = 250;
 const LOST_CODES = [1006, 1011, 1012, 1013, 1014]; // the connection broke, the service or a proxy failed, or it is full
 const AGAIN_MS = [250, 500, 1000, 2000, 4000, 8000]; // each with up to a quarter more or less
 const GIVE_UP_MS = 60_000;
+const SILENT_MS = 15_000; // without a fragment, of which there are several a second: the connection is lost
 const STABLE_MS = 10_000; // a session that lasted as long is reconnected for GIVE_UP_MS again
 
 /** Whether this browser can show a live session. */
@@ -28,17 +29,15 @@ export class LiveSession {
    * @param video Where it is shown.
    * @param options `avatarId`, `sampleRate`, and `motion` if the avatar is a still; `isViewer` to view the session that
    *   another client has started, and is not reconnected; `onEvent` is called with every event of the service, with the
-   *   state `reconnecting` of `session.state_updated`, with `{type: "refused", name}` if the browser does not play, and
-   *   with `{type: "closed", code}` once at the end. A page of another site says which `server` it is, and
-   *   `getProtocols` returns (a promise of) the subprotocols of each connection.
+   *   state `reconnecting` of `session.state_updated`, and with `{type: "closed", code}` once at the end. A page of
+   *   another site says which `server` it is, and `getProtocols` returns (a promise of) the subprotocols of each
+   *   connection.
    */
   constructor(video, { avatarId, sampleRate, motion, isViewer = false, onEvent, server = ROOT, getProtocols = () => [] }) {
     this.video = video;
     this.onEvent = onEvent;
-    this.waiting = [];
-    this.buffer = null;
-    this.isSpeaking = false;
-    this.cutAt = null; // from here on nothing is spoken any more
+    this.isOver = false;
+    this.forget();
     this.texts = []; // not spoken yet
     this.numTexts = 0;
     this.isViewer = isViewer;
@@ -55,20 +54,22 @@ export class LiveSession {
   }
 
   async open() {
-    this.again = this.socket = null;
+    let socket;
     try {
       const protocols = await this.getProtocols();
       if (this.isOver) return;
-      this.socket = new WebSocket(this.address, protocols);
+      socket = this.socket = new WebSocket(this.address, protocols);
     } catch ({ message }) {
+      if (this.isOver) return;
       this.receive({ type: "error", code: "token", message, retryable: true });
       this.ended(LOST_CODES[0]);
       return;
     }
-    this.socket.binaryType = "arraybuffer";
-    this.socket.addEventListener("open", () => this.texts.forEach((text) => this.tell("agent.speak_text", text)));
-    this.socket.addEventListener("message", ({ data }) => (typeof data === "string" ? this.receive(JSON.parse(data)) : this.take(data)));
-    this.socket.addEventListener("close", ({ code }) => this.ended(code));
+    socket.binaryType = "arraybuffer";
+    const on = (type, listener) => socket.addEventListener(type, (event) => socket === this.socket && listener(event));
+    on("open", () => this.texts.forEach((text) => this.tell("agent.speak_text", text)));
+    on("message", ({ data }) => (typeof data === "string" ? this.receive(JSON.parse(data)) : this.take(data)));
+    on("close", ({ code }) => this.ended(code));
   }
 
   /** Have `samples` spoken: an Int16Array at the session's rate. */
@@ -99,10 +100,10 @@ export class LiveSession {
     this.tell("agent.interrupt");
   }
 
-  close() {
-    this.isOver = true;
-    if (this.socket && this.again === null) this.socket.close(1000);
-    else this.closed(1000);
+  /** End the session; `code` is that of `closed`. */
+  close(code = 1000) {
+    this.socket?.close(1000);
+    this.closed(code);
   }
 
   tell(type, fields = {}) {
@@ -110,7 +111,7 @@ export class LiveSession {
   }
 
   receive(event) {
-    if (event.type === "session.fragment") this.isSpeaking = event.is_speaking;
+    if (event.type === "session.fragment") Object.assign(this, { isSpeaking: event.is_speaking, numSilent: 0 });
     if (event.type === "session.stream") this.begin(event.media_type);
     if (event.type === "agent.speak_interrupted") this.cutAt = event.at_seconds;
     if (event.type === "agent.speak_ended") this.texts = this.texts.slice(this.texts.findIndex((text) => text.event_id === event.event_id) + 1);
@@ -125,8 +126,8 @@ export class LiveSession {
 
   begin(mediaType) {
     if (!Source.isTypeSupported(mediaType)) {
-      this.onEvent({ type: "error", code: "browser", message: mediaType });
-      this.close();
+      this.onEvent({ type: "error", code: "unsupported", message: mediaType });
+      this.close(1003);
       return;
     }
     const source = (this.source = new Source());
@@ -166,7 +167,9 @@ export class LiveSession {
       if (ahead < KEEP_SECONDS || this.isStarting) return;
       this.isStarting = true;
       video.currentTime = Math.max(0, end - KEEP_SECONDS);
-      video.play().catch(({ name }) => this.onEvent({ type: "refused", name })).finally(() => (this.isStarting = false));
+      video.play().catch(({ name }) => {
+        if (name === "NotAllowedError") video.muted = true; // browsers play no sound before a click
+      }).finally(() => (this.isStarting = false));
       return;
     }
     if (this.cutAt !== null && end > this.cutAt + SHUT_SECONDS) {
@@ -190,6 +193,10 @@ export class LiveSession {
 
   report() {
     if (this.buffer) this.tell("session.playback", { position_seconds: this.video.currentTime });
+    // Counted, not measured: what a suspended page has missed comes after its timers.
+    if (this.numSilent === null || ++this.numSilent * REPORT_MS < SILENT_MS) return;
+    this.socket.close();
+    this.ended(LOST_CODES[0]);
   }
 
   /** The connection has ended: open another one if it broke. */
@@ -197,7 +204,7 @@ export class LiveSession {
     const now = performance.now();
     if (this.connectedAt !== null && (!this.lost || now - this.connectedAt > STABLE_MS)) this.lost = { giveUpAt: now + GIVE_UP_MS, numTries: 0 };
     this.connectedAt = null;
-    if (this.isOver || this.isViewer || !this.lost || !LOST_CODES.includes(code) || now > this.lost.giveUpAt) {
+    if (this.isViewer || !this.lost || !LOST_CODES.includes(code) || now > this.lost.giveUpAt) {
       this.closed(code);
       return;
     }
@@ -207,16 +214,21 @@ export class LiveSession {
     this.again = setTimeout(() => this.open(), delay * (0.75 + Math.random() / 2));
   }
 
+  /** Forget the connection and its stream: the buffer must not be read when the video shows something else. */
   forget() {
-    this.source = this.buffer = this.cutAt = null; // the buffer must not be read when the video shows something else
+    this.socket = this.source = this.buffer = null;
+    this.cutAt = null; // from here on nothing is spoken any more
+    this.numSilent = null; // reports since the last fragment; null before the first one
     this.waiting = [];
     this.isSpeaking = false;
   }
 
   closed(code) {
+    if (this.isOver) return;
     clearTimeout(this.again);
     this.timers.forEach(clearInterval);
     this.forget();
+    this.isOver = true;
     this.onEvent({ type: "closed", code });
   }
 }

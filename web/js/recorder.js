@@ -16,7 +16,8 @@ export const canRecord = () => Boolean(navigator.mediaDevices?.getUserMedia && w
  * Show a recorder in `place` and record at once.
  *
  * @param kind "audio" or "video"; a video has its sound with it.
- * @returns {Promise<File|null>} The recording, null when it was discarded. Rejects when the device may not be used.
+ * @returns {Promise<File|null|undefined>} The recording; null when it was discarded; undefined when something else was
+ *   shown in its place, which also ends it. Rejects when the device may not be used.
  */
 export async function record(kind, place) {
   const stream = await navigator.mediaDevices.getUserMedia({
@@ -50,13 +51,14 @@ export async function record(kind, place) {
     const seconds = (performance.now() - started) / 1000;
     time.textContent = t("recording", { time: clock(seconds) });
     meter.show();
-    if (seconds > MAX_SECONDS) recorder.stop();
+    if (seconds > MAX_SECONDS || !stop.isConnected) recorder.stop();
   }, 100);
   recorder.start(1000);
   await ended;
   clearInterval(tick);
   meter.close();
   for (const track of stream.getTracks()) track.stop();
+  if (!stop.isConnected) return undefined;
   if (!isKept) return null;
   const suffix = (recorder.mimeType.includes("mp4") && "mp4") || (recorder.mimeType.includes("ogg") && "ogg") || "webm";
   const name = t(kind === "audio" ? "recordedSpeech" : "recordedFace", { suffix });

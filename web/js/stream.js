@@ -22,8 +22,6 @@ function connect() {
         shownAt ??= performance.now();
         document.documentElement.dataset.state = "live";
       }
-      // Browsers play no sound that nobody asked for, until the first click. Browser sources do.
-      if (event.type === "refused" && event.name === "NotAllowedError") video.muted = true;
       if (event.type !== "closed") return;
       clear();
       numFailed = shownAt !== null && performance.now() - shownAt > SHOWN_MS ? 0 : numFailed + 1;
@@ -42,7 +40,7 @@ function clear() {
 
 const background = options.get("background") ?? "";
 document.documentElement.style.background = CSS.supports("color", background) ? background : "transparent";
-addEventListener("click", () => (video.muted = false));
+addEventListener("click", () => (video.muted = false)); // only browser sources play sound before
 if (avatarId) {
   clear();
   connect();

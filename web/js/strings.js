@@ -351,6 +351,7 @@ export const TEXTS = {
     talk: ["Turn on microphone", "打开麦克风"],
     mute: ["Turn off microphone", "关闭麦克风"],
     interrupt: ["Interrupt", "打断"],
+    unmute: ["Turn on sound", "打开声音"],
     actions: ["Actions", "动作"],
     text: ["Text", "文本"],
     say: ["Say it", "说出来"],

@@ -28,7 +28,7 @@ from errors import FaceNotFoundError
 from lipwright_client import Lipwright
 from storage.file_keys import avatar_picture_key
 from storage.local.api_keys import FileKeyRing
-from tests.browser import Visitor
+from tests.browser import ARE_ENDED, HELD_MEDIA, Visitor
 from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api.test_browser_token import Site, site_with_avatar
@@ -87,6 +87,12 @@ def test_live_with_uploaded_face_creates_an_unkept_avatar(browser: Any, tmp_path
             assert visitor.text("#live-status") in ("Listening", "Speaking")
             visitor.page.click("#live-stop")
             visitor.until(f"{STATE} === 'off'")
+        visitor.page.evaluate(HELD_MEDIA)
+        _begin_live(visitor)
+        visitor.page.click("#live-talk")
+        visitor.page.click("#live-stop")
+        visitor.page.evaluate("allow()")
+        visitor.until(ARE_ENDED)
         assert {request.behaviours[-1].behaviour.motion for request in live.requests} == {0.3}
         assert len(service.asked) == 1, "it is sent once"
         (avatar,) = service.table.list_avatars(pinned_only=False)
@@ -171,6 +177,70 @@ def test_interrupt_seeks_to_shut_mouth(browser: Any, url: str, playing: float, r
     assert after == pytest.approx(jumps_to)
 
 
+_FAKE_SOCKETS = """() => {
+  window.sockets = [];
+  window.WebSocket = class extends EventTarget {
+    static OPEN = 1;
+    readyState = 1;
+    sent = [];
+    constructor() {
+      super();
+      sockets.push(this);
+      setTimeout(() => this.dispatchEvent(new Event("open")));
+    }
+    send(message) { this.sent.push(message); }
+    close() { this.readyState = 3; }
+    receive(...events) {
+      for (const event of events) this.dispatchEvent(new MessageEvent("message", { data: JSON.stringify(event) }));
+    }
+  };
+  window.load = (name) => import(new URL(name, document.querySelector("script[type=module]").src));
+  window.live = [{ type: "session.state_updated", state: "connected" }, { type: "session.fragment" }];
+}"""
+
+
+def test_silent_connection_is_closed_and_replaced(browser: Any, url: str) -> None:
+    page = (visitor := Visitor(browser, url)).page
+    page.evaluate(_FAKE_SOCKETS)
+    page.evaluate(
+        """async () => {
+          const { LiveSession } = await load("live_session.js");
+          window.states = [];
+          const onEvent = ({ state }) => state && states.push(state);
+          window.link = new LiveSession(document.createElement("video"), { avatarId: "a", sampleRate: 24000, onEvent });
+        }"""
+    )
+    visitor.until("sockets.length === 1")
+    page.evaluate("sockets[0].receive(...live); for (let i = 0; i < 59; i++) link.report()")
+    assert page.evaluate("states") == ["connected"]
+    page.evaluate("sockets[0].receive(live[1]); for (let i = 0; i < 60; i++) link.report()")
+    assert page.evaluate("[sockets[0].readyState, states.at(-1)]") == [3, "reconnecting"]
+    visitor.until("sockets.length === 2")
+    page.evaluate("sockets[0].receive(...live); sockets[1].receive(...live)")
+    assert page.evaluate("states") == ["connected", "reconnecting", "connected"]
+
+
+def test_element_with_new_avatar_speaks_in_a_new_session(browser: Any, url: str) -> None:
+    page = (visitor := Visitor(browser, url)).page
+    page.evaluate(_FAKE_SOCKETS)
+    page.evaluate(
+        """async () => {
+          await load("lipwright_avatar.js");
+          window.element = document.createElement("lipwright-avatar");
+          for (const name of ["avatar", "picture"]) element.setAttribute(name, "");
+          element.getToken = () => "lwt_1";
+          document.body.append(element);
+          element.connect();
+        }"""
+    )
+    visitor.until("sockets.length === 1")
+    page.evaluate("sockets[0].receive(...live); element.setAttribute('avatar', 'b'); element.speak('Good day.')")
+    assert "Good day." in visitor.until("sockets[1]?.sent[0]")
+    page.evaluate("MediaSource.isTypeSupported = () => false; sockets[1].receive({ type: 'session.stream' })")
+    assert page.evaluate("element.state") == "error"
+    assert "This browser cannot show the avatar." in page.inner_text("lipwright-avatar .status")
+
+
 VOICES = {"is_available": True, "default": "beep", "voices": ["beep"], "max_chars": 100, "can_clone": False}
 
 
@@ -188,7 +258,10 @@ def test_live_card_reconnects_and_sends_text_again(browser: Any, tmp_path: Path,
         visitor.page.click("#live summary")
         visitor.until("document.querySelector('#live-who').value === 'own'")
         visitor.page.set_input_files("#live-face input[type=file]", sample_portrait)
-        visitor.page.click("#live-start")
+        visitor.page.evaluate(NO_AUTOPLAY)
+        visitor.page.evaluate("document.querySelector('#live-start').click()")
+        visitor.page.click("#live-unmute")
+        visitor.until("!document.querySelector('#live-video').muted && !document.querySelector('#live-unmute')")
         visitor.until(f"{STATE} === 'idle' && document.querySelector('#live-video').currentTime > 1")
         first = visitor.page.evaluate("document.querySelector('#live-video').src")
         actions = visitor.page.get_by_role("group", name="Actions").get_by_role("button")
@@ -292,7 +365,7 @@ PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=de
 NO_AUTOPLAY = """() => {
   const { play } = HTMLMediaElement.prototype;
   let wasClicked = false;
-  addEventListener("click", () => (wasClicked = true), true);
+  addEventListener("click", ({ isTrusted }) => (wasClicked ||= isTrusted), true);
   HTMLMediaElement.prototype.play = function () {
     return this.muted || wasClicked ? play.call(this) : Promise.reject(new DOMException("", "NotAllowedError"));
   };

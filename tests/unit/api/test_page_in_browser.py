@@ -17,7 +17,7 @@ from jobs.model.base import new_id, utc_now
 from jobs.model.record import JobStatus
 from storage.file_keys import job_file_key, source_key
 from storage.local.api_keys import FileKeyRing
-from tests.browser import Visitor
+from tests.browser import ARE_ENDED, HELD_MEDIA, Visitor
 from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.on_disk import on_disk
@@ -130,6 +130,38 @@ def test_refused_events_are_requested_again(browser: Any, url: str, service: Mem
     service.finish(second)
     visitor.until_status("succeeded")
     visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
+
+
+def test_late_answer_about_a_job_leaves_another_open(browser: Any, url: str, service: MemoryService) -> None:
+    visitor = Visitor(browser, url)
+    page = visitor.page
+    first = _submitted(visitor, service)
+    visitor.submit()
+    visitor.until("document.querySelector('#stage .status').textContent.includes('1 before')")
+    held: list[Any] = []
+    page.route("**/cancel", lambda route: held.append(route))
+    page.click("#stage >> text=Cancel")
+    wait_until_held(visitor, held)
+    page.evaluate(f"location.hash = 'job={first}'")
+    visitor.until("!document.querySelector('#stage .status').textContent.includes('1 before')")
+    with page.expect_response("**/cancel"):
+        held[0].continue_()
+    visitor.until("document.querySelector('#jobs li[data-status=cancelled]')")
+    assert page.get_attribute("#stage .status", "data-status") == "queued"
+
+
+def test_recording_ends_when_its_buttons_are_replaced(browser: Any, url: str) -> None:
+    visitor = Visitor(browser, url)
+    page = visitor.page
+    page.evaluate(HELD_MEDIA)
+    page.click("#face .record")
+    page.evaluate("allow()")
+    visitor.until("document.querySelector('#face .recorder')")
+    page.click("#options > summary")
+    page.select_option("#which", "1")
+    page.set_input_files("#face input[type=file]", PICTURE)
+    visitor.until(ARE_ENDED)
+    assert visitor.text("#face .chosen .name") == PICTURE["name"]
 
 
 def test_click_on_picture_chooses_face(browser: Any, url: str, service: MemoryService, sample_portrait: Path) -> None:
@@ -260,6 +292,11 @@ def test_many_avatars_leave_connections_free(
     visitor.until("document.querySelectorAll('.face canvas').length === 8")
     assert visitor.page.evaluate("fetch('/healthz').then((answer) => answer.status)") == 200
     assert not visitor.page.evaluate("document.querySelector('.faces video')")
+    problem = {"code": "conflict", "detail": "A job uses the avatar."}
+    visitor.page.route("**/v1/avatars/*", lambda route: route.fulfill(status=409, json=problem))
+    visitor.page.click(".faces .close >> nth=0")
+    visitor.page.click("#confirm button[value=yes]")
+    visitor.until("document.querySelector('.avatars .notice').textContent.includes('A job uses the avatar.')")
 
 
 def test_file_of_the_wrong_type_is_refused_by_the_page(browser: Any, url: str) -> None:
