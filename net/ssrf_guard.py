@@ -142,7 +142,7 @@ def fetch_errors(target: Target) -> Iterator[None]:
     """
     try:
         yield
-    except LipwrightError:  # of what receives the content
+    except LipwrightError:  # raised by the caller's code in the block; StageTimeoutError is a TimeoutError, too
         raise
     except (httpcore.ConnectTimeout, httpcore.ConnectError) as error:
         raise UrlFetchError(f"{target}: connection failed{_certificate_fault(error)}.") from error

@@ -25,7 +25,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 async def wait_until_final(streams: EventStreams, job: JobRecord, owner: str | None, wait_s: float) -> JobRecord:
     """Wait until the job ends or is in review, at most `wait_s`.
 
-    Returns at once if there are too many streams, or the service cannot tell for now: the job is accepted already.
+    Returns earlier if there are too many streams, or if the job cannot be read for now: it has been accepted.
     """
     try:
         stream = streams.enter(job, owner)
