@@ -92,7 +92,7 @@ class LiveSession(StageReplica):
     async def leave(self, session_id: str) -> bool:
         """End a session."""
         self._admission.leave(session_id)
-        async with self._renderers.use(self._config.live.engine, self._load) as renderer:
+        if (renderer := self._renderers.loaded(self._config.live.engine)) is not None:
             renderer.forget(session_id)
         return True
 

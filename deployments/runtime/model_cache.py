@@ -55,6 +55,11 @@ class ModelCache(Generic[T]):
         """Add an object that is already loaded. For constructors of replicas, which have no event loop."""
         self._entries[name] = _Entry(None, thing)
 
+    def loaded(self, name: str) -> T | None:
+        """Return the entry if it is loaded."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.thing
+
     @asynccontextmanager
     async def use(self, name: str, load: Callable[[], T]) -> AsyncIterator[T]:
         """Yield the entry, loaded with `load` if it is missing; it is not dropped during the block.

@@ -118,6 +118,7 @@ async def test_load_that_failed_without_users_is_tried_again() -> None:
 
     user = asyncio.create_task(use())
     await asyncio.sleep(0)
+    assert kept.loaded("a") is None
     user.cancel()
     await asyncio.wait([user])
     gate.set()
@@ -125,3 +126,4 @@ async def test_load_that_failed_without_users_is_tried_again() -> None:
     assert loading is not None
     await asyncio.wait([loading])
     assert await used(kept, Loads(), "a") == "A"
+    assert kept.loaded("a") == "A"
