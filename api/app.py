@@ -33,8 +33,8 @@ from storage.file_store import FileStore
 from storage.state import open_keys
 
 _SENT_HEADERS = (
-    *("Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID"),
-    *("Range", "If-Range", "If-None-Match", "If-Modified-Since", "Cache-Control", "traceparent", "tracestate"),
+    *("Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID", "traceparent", "tracestate"),
+    *("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "Cache-Control"),
 )
 """Request headers that cross-origin scripts may send (CORS)."""
 _PREFLIGHT_S = 7200  # Chromium's maximum

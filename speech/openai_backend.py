@@ -106,6 +106,8 @@ class OpenAIServer:
                         if not piece:
                             return
                         yield piece
+        except httpx.ConnectTimeout as error:
+            raise self.failed(f"cannot be reached within {_CONNECT_S:g} s", is_unreachable=True) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise StageTimeoutError(f"The {self._what} server timed out after {self._timeout_s:g} s.") from error
         except httpx.HTTPError as error:

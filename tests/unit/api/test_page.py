@@ -97,7 +97,7 @@ def test_every_word_is_there_in_every_language() -> None:
 PREFLIGHT = {
     "origin": APP,
     "access-control-request-method": "POST",
-    "access-control-request-headers": "authorization, idempotency-key, content-type",
+    "access-control-request-headers": "authorization, idempotency-key, if-match, content-type",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from config import SubtitlesConfig
 from errors import VoiceError
 from lipwright_client import Lipwright
 from media.subtitles.cues import Cue, read_cues
+from speech import openai_backend
 from speech.openai_backend import OpenAIServer
 from storage.file_keys import UPLOADS
 from tests.unit.api_server import MemoryService, api_client
@@ -125,3 +127,15 @@ async def test_chat_with_a_busy_server_is_unreachable(status: int, is_unreachabl
         with pytest.raises(VoiceError, match=f"The translation server returned status {status}") as caught:
             await server.chat("model", "Translate.", "Hello.")
     assert caught.value.is_unreachable == is_unreachable
+
+
+async def test_server_that_accepts_no_connection_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_backend, "_CONNECT_S", 0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"  # its queue is full, so Linux drops the next SYN
+        with pytest.raises(VoiceError, match="cannot be reached within 0.2 s") as caught:
+            await OpenAIServer("translation", url, None, 10.0).chat("model", "Translate.", "Hello.")
+    assert caught.value.is_unreachable
