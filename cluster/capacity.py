@@ -114,8 +114,8 @@ def node_minutes(capacity: Capacity, job: JobProfile, num_nodes: float) -> float
 # benchmarks/results.json: two x86-64 cores without a GPU, 12 s jobs of cached avatars. At rest, the Director uses 0.015
 # of a core. The rest of its 100 ms in 1.56 s is 77 ms per job: 11 ms for each of seven calls, three of them segments.
 MEASURED = {
-    "512x512": Costs(0.0022, 0.00117, 0.00237, 0.0089, 0.044, 0.011),
-    "1920x1080": Costs(0.0172, 0.0026, 0.0072, 0.0150, 0.044, 0.011),
+    "512x512": Costs(0.0022, 0.00117, 0.00237, 0.0053, 0.044, 0.011),
+    "1920x1080": Costs(0.0172, 0.0026, 0.0072, 0.0118, 0.044, 0.011),
 }
 _FLEETS = {1: Fleet(8), 10: Fleet(80), 1000: Fleet(8000)}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from doctor.machine import FileSystem
 from doctor.report import CheckResult, ok, problem, size, warning
+from launch.environment import ray_folder
 from launch.serve_config import default_config_path
 
 # ray/_private/ray_constants.py (2.60): DEFAULT_OBJECT_STORE_MEMORY_PROPORTION, REQUIRE_SHM_SIZE_THRESHOLD,
@@ -78,7 +80,8 @@ def check_shared_memory(store_bytes: int, lies_in: FileSystem) -> CheckResult:
         fix += f" Or use a smaller store: --object-store-memory {lies_in.free_bytes}."
     if store_bytes > _STORE_NEEDS_SHM_BYTES:
         return problem(f"{found}: Ray will not start", expected, fix)
-    return warning(f"{found}: Ray will use a file under /tmp/ray, which is slower, never stuck", expected, fix)
+    place = ray_folder(os.environ)
+    return warning(f"{found}: Ray will use a file under {place}, which is slower, never stuck", expected, fix)
 
 
 def check_object_store(store_bytes: int, in_flight_bytes: int) -> CheckResult:

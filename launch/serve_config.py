@@ -66,9 +66,16 @@ class ServeConfig:
             ConfigError: A setting is invalid.
         """
         try:
-            return PipelineConfig.model_validate(self.application.get("args") or {})
+            settings = PipelineConfig.model_validate(self.application.get("args") or {})
         except ValidationError as error:
             raise (self.file or ConfigFile(self.path)).validation_error(error, SETTINGS) from error
+        if settings.engines:
+            from models.engines.registry import ENGINES, POST_PROCESSORS
+
+            names = {*ENGINES, *POST_PROCESSORS}
+            for name in settings.engines.keys() - names:
+                raise (self.file or ConfigFile(self.path)).unknown_name((*SETTINGS, "engines", name), names)
+        return settings
 
     def on_this_machine(
         self,

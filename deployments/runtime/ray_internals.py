@@ -234,7 +234,7 @@ class ControlStore:
             address = ray._private.services.canonicalize_bootstrap_address_or_die("auto")
         except Exception as error:  # Ray raises ConnectionError or exits, depending on what it finds
             raise UnavailableError(
-                "No Ray cluster was found: run this on one of its nodes, or set RAY_ADDRESS."
+                "No Ray cluster was found: run this on one of its nodes, or set RAY_ADDRESS to HOST:6379 of its head."
             ) from error
         with _control_store_errors():
             self._client: Any = ray._raylet.GcsClient(address=address)  # type: ignore[attr-defined]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from models.engines.base import EngineOptions
 from models.engines.paste.blend import PasteStyle
@@ -13,7 +13,9 @@ from models.engines.paste.blend import PasteStyle
 class MuseTalkOptions(EngineOptions):
     """The engine's section of the settings."""
 
-    model: Literal["1.5", "1"] = Field("1.5", description="Published version of the U-Net; the file does not tell.")
+    model: Annotated[Literal["1.5", "1"], BeforeValidator(str)] = Field(
+        "1.5", description="Published version of the U-Net; the file does not tell."
+    )
     bbox_shift: float = Field(
         0.0,
         ge=-32,

@@ -189,7 +189,7 @@ def test_compose_nodes_start_with_valid_ray_options(cluster: Path) -> None:
     (content,) = _all(cluster / "compose.cluster.yaml")
     for name in ("head", "worker"):
         node = content["services"][name]
-        words = shlex.split(node["command"][-1].partition("exec ")[2])
+        words = node["command"]
         assert words[:2] == ["ray", "start"]
         _check_ray_start(words[2:])
         options = dict(word.removeprefix("--").split("=") for word in words[2:] if "=" in word)
@@ -397,11 +397,13 @@ def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path, service: dic
     group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     pod, (worker,) = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]["containers"]
     (twin,) = group["template"]["spec"].pop("containers")
+    (port,) = worker.pop("ports")
     command, token = worker.pop("command"), [worker["env"].pop(0), worker["env"].pop(0)]
     assert (worker, {**pod, "containers": None}) == (twin, {**group["template"]["spec"], "containers": None})
     assert [each["name"] for each in token] == ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"]
     assert f"--object-store-memory={group['rayStartParams']['object-store-memory']}" in command
     assert f"--address={service['metadata']['name']}-head-svc:6379" in command
+    assert port["name"] == "metrics" and f"--metrics-export-port={port['containerPort']}" in command
     _check_ray_start(command[2:])
 
 

@@ -349,6 +349,7 @@ def test_on_this_machine_options_win_over_the_config(
         ("jobs:\n  max_queued_jobs: many", ":2: jobs.max_queued_jobs: must be an integer."),
         ("jobs: 5", ":1: jobs: expected keys with values, such as `data_dir: /srv/lipwright`."),
         ("x_y_z: 1", ":1: x_y_z: is unknown."),
+        ("engines:\n  wav2lip: {}\n  wave2lip: {}", ":3: engines.wave2lip: is unknown; did you mean wav2lip?"),
         ("http_options:\n  prot: 8100", ":2: http_options.prot: is unknown; did you mean port?"),
         ("port: 0", ":1: http_options.port: must be a number from 1 to 65535, found 0."),
         ("port: '80'", ":1: http_options.port: must be a number from 1 to 65535, found 80."),

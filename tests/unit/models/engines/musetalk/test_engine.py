@@ -73,7 +73,7 @@ def test_face_boxes_centre_nose_bridge(still: Still) -> None:
 
 def test_face_boxes_scale_margin_and_shift(still: Still) -> None:
     points = still.track.points
-    all_options: tuple[dict[str, Any], ...] = ({"model": "1"}, {}, {"model": "1", "bbox_shift": 8})
+    all_options: tuple[dict[str, Any], ...] = ({"model": "1"}, {"model": 1.5}, {"model": 1, "bbox_shift": 8})
     old, new, shifted = (face_boxes(points, MuseTalkOptions.model_validate(options)) for options in all_options)
     height = old[0, 3] - old[0, 1]
     assert new[0, 3] - old[0, 3] == pytest.approx(height * 10 / 256, rel=1e-4)
