@@ -200,7 +200,7 @@ def openness(coords: LipCoords) -> Array:
     return ((coords.lower - coords.upper) / (0.06 * coords.half_width) - 1).clip(0, 1)
 
 
-def cavity(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Array:
+def cavity(coords: LipCoords, eye_distance: Array, closing: Array = 0.0, lower_rim: Array = 0.0) -> Array:
     """Return (T, h, w) how far a pixel lies in the dark between jaws or closing lips, 0 to 1.
 
     The edges of the gap between the jaws are soft, like teeth behind lips, and a thin gap is less dark: otherwise a
@@ -211,6 +211,7 @@ def cavity(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Arra
         coords: Lip coordinates of (T, h, w) pixels.
         eye_distance: (T,) in pixels.
         closing: (T, 1, 1) or one value: how far the lips close relative to their image, 0 to 1.
+        lower_rim: As for `inside_alpha`.
     """
     unit = eye_distance[:, None, None]
     edge = (CAVITY * unit / 2).clip(min=1.0)
@@ -218,7 +219,7 @@ def cavity(coords: LipCoords, eye_distance: Array, closing: Array = 0.0) -> Arra
     above = ((coords.stop - coords.y) / edge + 0.5).clip(0, 1)
     between_jaws = openness(coords) * ((coords.stop - coords.start) / (CAVITY * unit)).clip(0, 1) * below * above
     narrow = 1 - (((coords.lower - coords.upper) / unit - TOUCHING) / PARTED).clip(0, 1)
-    between_lips = closing * narrow * inside_alpha(coords)
+    between_lips = closing * narrow * inside_alpha(coords, lower_rim)
     return between_jaws + (between_lips - between_jaws).clip(min=0)  # max of both
 
 

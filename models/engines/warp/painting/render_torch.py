@@ -108,13 +108,14 @@ class _Faces:
         rim = self._cell_means(4 * mouth * (1 - mouth))
         cells = torch.cat([self._cell_means(frame_y), self._cell_means(frame_uv)], 1)
         shown_y, shown_uv, colour = self._exemplar(chunk.exemplar, fields.EXEMPLAR, cells, rim)
-        inside = inside_alpha(self.coords, self._upload(self.lower_rim)[:, None, None])[:, None]
+        lower_rim = self._upload(self.lower_rim)[:, None, None]
+        inside = inside_alpha(self.coords, lower_rim)[:, None]
         if chunk.fade_weight.any():
             other_y, other_uv, _ = self._exemplar(self.fade, fields.FADE, cells, rim)
             weight = self._column(chunk.fade_weight) * (1 - inside)
             shown_y, shown_uv = _mix(shown_y, other_y, weight), _mix(shown_uv, other_uv, _halve(weight))
         closing = self._upload(self.closing)[:, None, None]
-        dark = cavity(self.coords, self._upload(chunk.eye_distance), closing)[:, None]
+        dark = cavity(self.coords, self._upload(chunk.eye_distance), closing, lower_rim)[:, None]
         dark = dark * (1 - self._column(chunk.interior))  # a drawn interior has its own dark
         shown_y = darken(shown_y, dark, self._column(chunk.skin[:, 0]))
         if bool(self.hard.any()):

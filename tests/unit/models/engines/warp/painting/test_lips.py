@@ -35,7 +35,7 @@ def _axes(gap: float, tilt: float, bow: float = 0.0) -> LipAxes:
     return part_jaws(axes, own, np.array([0.6], np.float32))
 
 
-@pytest.mark.parametrize(("hard", "closing", "rim"), [(0.0, 0.0, 0.0), (0.5, 1.0, 0.0), (1.0, 0.0, 0.1)])
+@pytest.mark.parametrize(("hard", "closing", "rim"), [(0.0, 0.0, 0.0), (0.5, 1.0, 0.0), (1.0, 0.4, 0.1)])
 @pytest.mark.parametrize(("gap", "tilt", "bow"), [(0, 0, 0), (6, 0.1, 8), (40, -0.3, -6), (25, 0.02, 0), (90, 0.2, 10)])
 def test_lips_find_equals_whole_box(
     gap: float, tilt: float, bow: float, hard: float, closing: float, rim: float
@@ -45,7 +45,8 @@ def test_lips_find_equals_whole_box(
     coords = lip_coords(np, axes, *grid((_ROWS, _COLUMNS)))
     weight = lower_layer_weight(coords, hard)
     np.testing.assert_allclose(lips.share, weight[0], atol=5e-3)
-    for found, whole in ((lips.opening, inside_alpha(coords, rim)[0]), (lips.dark, cavity(coords, unit, closing)[0])):
+    opening, dark = inside_alpha(coords, rim), cavity(coords, unit, closing, rim)
+    for found, whole in ((lips.opening, opening[0]), (lips.dark, dark[0])):
         filled = np.zeros_like(whole)
         filled[lips.near] = found
         np.testing.assert_allclose(filled, whole, atol=1e-5)
