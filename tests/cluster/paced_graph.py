@@ -6,21 +6,15 @@ the type of `build`'s argument from its annotation, which therefore must not be 
 
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
+from unittest.mock import patch
 
 from ray import serve
-from ray.serve import Application, Deployment
+from ray.serve import Application
 
+import graph
 from config import PipelineConfig
-from deployments.audio_features import AudioFeatures
-from deployments.director import Director
 from deployments.face_synthesis import FaceSynthesis
-from deployments.ingress import Ingress
-from deployments.landmark_generator import LandmarkGenerator
-from deployments.live_session import LiveSession
-from deployments.media_probe import MediaProbe
-from deployments.speech_synthesis import SpeechSynthesis
-from deployments.studio import Studio
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources
 from models.engines.registry import ENGINES
@@ -56,20 +50,7 @@ class FaceSynthesisOfFakeGpus(_RealFaceSynthesis):  # type: ignore[misc]
 
 
 def build(config: PipelineConfig) -> Application:
-    """The graph of `graph.wire`."""
-    engines = {**ENGINES, "paced": PacedEngine}
-    media_probe = _bound(MediaProbe, config)
-    audio_features = _bound(AudioFeatures, config, engines)
-    landmark_generator = _bound(LandmarkGenerator, config, engines)
-    face_synthesis = _bound(serve.deployment(FaceSynthesisOfFakeGpus, name="FaceSynthesis"), config, engines)
-    studio = _bound(Studio, config, face_synthesis, engines)
-    speech_synthesis = _bound(SpeechSynthesis, config)
-    director = _bound(
-        Director, config, media_probe, audio_features, landmark_generator, studio, speech_synthesis, engines
-    )
-    return _bound(Ingress, config, director, _bound(LiveSession, config, engines), speech_synthesis)
-
-
-def _bound(deployment: object, *arguments: object) -> Application:
-    """Class decorators have no types: what they return is a `Deployment`."""
-    return cast(Deployment, deployment).bind(*arguments)
+    """The graph of `graph.wire`, with these faces."""
+    face_synthesis = serve.deployment(FaceSynthesisOfFakeGpus, name="FaceSynthesis")
+    with patch.object(graph, "FaceSynthesis", face_synthesis):
+        return graph.wire(config, {**ENGINES, "paced": PacedEngine})

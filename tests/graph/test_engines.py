@@ -154,27 +154,6 @@ def test_a_slow_job_is_cancelled_while_its_faces_are_made(made: Made, service: S
 
 
 @pytest.mark.endurance
-def test_a_killed_replica_costs_nothing(made: Made, service: ServiceProcess, data: Path) -> None:
-    pair = made.pair(63)  # two segments
-    quiet = made.caller.accepted(pair, engine="wav2lip")
-    assert made.caller.wait([quiet], JOB_S)[quiet]["status"] == "succeeded"
-    job_id = made.caller.accepted(pair, engine="wav2lip")
-    deadline = time.monotonic() + JOB_S
-    while (job := made.caller.job(job_id))["num_frames_done"] == 0:
-        assert job["status"] not in FINAL, job
-        assert time.monotonic() < deadline, job
-        time.sleep(0.02)
-    (replica,) = service.replicas("FaceSynthesis")
-    replica.kill()
-    at_the_kill = made.caller.job(job_id)
-    job = made.caller.wait([job_id], JOB_S)[job_id]
-    assert at_the_kill["status"] == "running" and at_the_kill["num_frames_done"] < 63
-    assert job["status"] == "succeeded", job["error"]
-    assert digest(made.caller.video(job_id)) == digest(made.caller.video(quiet))
-    assert replica.pid not in {other.pid for other in service.replicas("FaceSynthesis")}
-
-
-@pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_musetalk_in_its_published_size(sample_video: Path, short_speech: Path, tmp_path: Path) -> None:
     """On a CPU a frame takes a quarter of a minute or more, which the bounds of a service for GPUs do not allow."""

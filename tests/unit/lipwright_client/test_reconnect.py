@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +24,7 @@ from lipwright_client import (
 )
 from lipwright_client.live_protocol import LiveEvent, encode_message
 from lipwright_client.unspoken import Unspoken
-from tests.unit.net.web import read_request
+from tests.unit.net.web import Send, serving
 
 Answer = Callable[[str, dict[str, str]], bytes | None]
 
@@ -34,30 +32,15 @@ Answer = Callable[[str, dict[str, str]], bytes | None]
 @contextmanager
 def unruly(answer: Answer) -> Iterator[str]:
     """Serve what `answer` says to request line and headers; None ends the connection without a word."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.1)
-    is_over = threading.Event()
 
-    def serve() -> None:
-        while not is_over.is_set():
-            try:
-                line, _ = listener.accept()
-            except TimeoutError:
-                continue
-            with line:
-                line.settimeout(60)
-                head, headers = _read(line)
-                if head and (said := answer(head, headers)) is not None:
-                    line.sendall(said)
+    def script(path: str, send: Send) -> None:
+        first, *rest = web.requests[-1].partition(b"\r\n\r\n")[0].decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in rest)}
+        if (said := answer(first, headers)) is not None:
+            send(said)
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        is_over.set()
-        thread.join(10)
-        listener.close()
+    with serving(script) as web:
+        yield web.url("")
 
 
 def http(status: str, body: bytes = b"", **headers: str) -> bytes:
@@ -67,11 +50,6 @@ def http(status: str, body: bytes = b"", **headers: str) -> bytes:
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
-
-
-def _read(line: socket.socket) -> tuple[str, dict[str, str]]:
-    first, *rest = read_request(line.recv).partition(b"\r\n\r\n")[0].decode().split("\r\n")
-    return first, {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in rest)}
 
 
 JOB: dict[str, Any] = {

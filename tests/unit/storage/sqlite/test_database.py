@@ -169,12 +169,12 @@ def test_file_that_is_no_database_is_refused_in_one_line(path: Path, damage: str
 def test_lock_of_another_program_delays_only_writes(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.sqlite.database._LOCK_WAIT_S", 0.5)
-    database._set_lock_wait(0.5)
+    monkeypatch.setattr("storage.sqlite.database._LOCK_WAIT_S", 2.0)
+    database._set_lock_wait(2.0)
     _add(database, "a")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    for at_least_s, below_s in ((0.4, 3.0), (0.0, 0.4)):  # only the first change waits
+    for at_least_s, below_s in ((1.6, 20.0), (0.0, 1.6)):  # only the first change waits
         started = time.monotonic()
         with pytest.raises(TableUnreachableError, match="Another program has locked the job table, jobs.sqlite3"):
             _add(database, "b")
