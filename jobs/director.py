@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
+from pydantic import BaseModel
+
 from config import PipelineConfig
 from errors import LipwrightError, NotFoundError, StateError
 from jobs.admission import Admission, AdmissionController, AdmitRequest
@@ -28,14 +30,15 @@ from jobs.model.spec import JobSpec
 from jobs.model.usage import LiveUsage, UsageRow
 from jobs.ports import Stages
 from jobs.requests import (
-    AvatarChange,
-    AvatarRequest,
-    BackgroundRequest,
-    ClipRequest,
+    AvatarChangeForm,
+    AvatarForm,
+    BackgroundForm,
+    ClipForm,
     RequestContext,
     ServiceStatus,
-    UploadRequest,
+    UploadContext,
     service_status,
+    upload_bytes,
 )
 from jobs.revisions import Revisions
 from jobs.scheduler import JobScheduler
@@ -88,8 +91,8 @@ class JobDirector:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._changed: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # of jobs that are waited for
-        services = self._open_services(config, stages, engines)
-        self._submissions = Submissions(services, self._admission, check_texts)
+        services = self._open_services(config, stages, engines, check_texts)
+        self._submissions = Submissions(services, self._admission)
         self._election = LeaderElection(
             self._table,
             name,
@@ -98,8 +101,8 @@ class JobDirector:
             request_handover_when=stages.ready if config.handover_to_newest else None,
         )
         self._scheduler = JobScheduler(services, lambda: self._election.starts_work)
-        self._drafts = Drafts(services, check_texts)
-        self._revisions = Revisions(services, self._submissions, check_texts)
+        self._drafts = Drafts(services)
+        self._revisions = Revisions(services, self._submissions)
         self._replicas = replicas
         self._tasks: set[asyncio.Task[None]] = set()
         analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
@@ -124,7 +127,11 @@ class JobDirector:
         self._loops: list[asyncio.Task[None]] = []
 
     def _open_services(
-        self, config: PipelineConfig, stages: Stages, engines: Mapping[str, str | EngineClass]
+        self,
+        config: PipelineConfig,
+        stages: Stages,
+        engines: Mapping[str, str | EngineClass],
+        check_texts: Callable[[Sequence[str]], None],
     ) -> JobServices:
         """Open the files and the table, and make what works on them."""
         self._limits, self._stages = config.jobs, stages
@@ -154,6 +161,7 @@ class JobDirector:
             self._avatar_submissions,
             self._limiter,
             EngineCatalog(config, engines=engines),
+            check_texts,
         )
 
     async def start(self) -> None:
@@ -172,7 +180,7 @@ class JobDirector:
             task.cancel()
         self._loops = []
         self._analyses.stop()
-        self._avatars.stop()
+        self._avatars.people.stop()
         await self._scheduler.stop_all()
         self._upkeep.report_no_load()
 
@@ -303,23 +311,23 @@ class JobDirector:
         job = await self.get_job(job_id, owner)
         return await self._in_table(self._table.finished_segments, job.id)
 
-    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
+    async def create_avatar(self, form: AvatarForm, context: UploadContext) -> AvatarRecord:
         self._election.check()
-        async with self._storing(request):
-            avatar = await self._avatar_submissions.create(request)
+        async with self._storing(form, context):
+            avatar = await self._avatar_submissions.create(form, context.owner)
         if avatar.status is not AvatarStatus.READY:
             self._analyses.start(avatar)
         return avatar
 
-    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
+    async def change_avatar(self, avatar_id: str, form: AvatarChangeForm, context: UploadContext) -> AvatarRecord:
         self._election.check()
-        async with self._storing(request):
-            return await self._avatar_submissions.change(request)
+        async with self._storing(form, context):
+            return await self._avatar_submissions.change(avatar_id, form, context.owner)
 
-    async def add_clip(self, request: ClipRequest) -> AvatarRecord:
+    async def add_clip(self, avatar_id: str, form: ClipForm, context: UploadContext) -> AvatarRecord:
         self._election.check()
-        async with self._storing(request):
-            avatar, clip = await self._clips.add(request)
+        async with self._storing(form, context):
+            avatar, clip = await self._clips.add(avatar_id, form, context.owner)
         if clip.status is not AvatarStatus.READY:
             self._analyses.start(clip)
         return avatar
@@ -373,12 +381,12 @@ class JobDirector:
 
     async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
         self._election.check()
-        return await self._avatars.people(await self.get_avatar(avatar_id, owner))
+        return await self._avatars.poll_people(await self.get_avatar(avatar_id, owner))
 
-    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
+    async def create_background(self, form: BackgroundForm, context: UploadContext) -> BackgroundRecord:
         self._election.check()
-        async with self._storing(request):
-            return await self._backgrounds.create(request)
+        async with self._storing(form, context):
+            return await self._backgrounds.create(form.background_file, context.owner)
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
         self._election.check()
@@ -433,11 +441,11 @@ class JobDirector:
             await self._in_table(self._admission.release, admission_id)
 
     @asynccontextmanager
-    async def _storing(self, request: UploadRequest) -> AsyncIterator[None]:
+    async def _storing(self, form: BaseModel, context: UploadContext) -> AsyncIterator[None]:
         """Use up the reservation of a request; if the block succeeds, its uploads count as stored."""
-        async with self._reservation(request.admission_id, request.owner):
+        async with self._reservation(context.admission_id, context.owner):
             yield
-            self._stored.add(request.owner, request.num_bytes)
+            self._stored.add(context.owner, upload_bytes(form))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from weakref import WeakValueDictionary
 
 from errors import LipwrightError, NotFoundError, OptionError, StateError
@@ -27,11 +27,8 @@ from telemetry.log_context import CallContext
 class Drafts:
     """Changes drafts, and speaks again what an edit has changed."""
 
-    def __init__(
-        self, services: JobServices, check_texts: Callable[[Sequence[str]], None] = lambda texts: None
-    ) -> None:
-        """Prepare; `check_texts` raises OptionError for texts that no voice can speak."""
-        self._services, self._table, self._check_texts = services, services.table, check_texts
+    def __init__(self, services: JobServices) -> None:
+        self._services, self._table = services, services.table
         self._speaking = SpeakingStage(services)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of jobs that are changed
 
@@ -83,13 +80,13 @@ class Drafts:
         check_one_face(job.plan, turns)
         record = await self._services.avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
-        named = await with_one_face_per_person(turns, people, self._services.avatars)
+        named = await with_one_face_per_person(turns, people, self._services.avatars.people)
         max_seconds = self._services.config.limits.max_audio_seconds
         plan = with_changed_turns(job.plan, named, video_seconds(source, job.plan), max_seconds)
         turns = list(plan.turns)
         new = [number for number, turn in enumerate(turns) if turn.text is not None and turn.natural_seconds is None]
         if new:
-            self._check_texts(texts_of(turns))
+            self._services.check_texts(texts_of(turns))
             if plan.options.subtitles == "burnt":
                 await asyncio.to_thread(check_fonts, texts_of(turns))
             stages, context = self._services.stages, CallContext(job.id)

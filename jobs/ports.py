@@ -31,7 +31,15 @@ from jobs.model.edits import Revision, TurnEdit
 from jobs.model.record import JobPage, JobQuery, JobRecord
 from jobs.model.spec import JobSpec
 from jobs.model.usage import UsageRow
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, ClipRequest, RequestContext, ServiceStatus
+from jobs.requests import (
+    AvatarChangeForm,
+    AvatarForm,
+    BackgroundForm,
+    ClipForm,
+    RequestContext,
+    ServiceStatus,
+    UploadContext,
+)
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from media.audio_parts import AudioPart
 from media.matte import ScreenColour
@@ -105,10 +113,10 @@ class JobService(Protocol):
     async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
         """Return the finished segments in output order. Their files exist until the job ends."""
 
-    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
+    async def create_avatar(self, form: AvatarForm, context: UploadContext) -> AvatarRecord:
         """Store an avatar and start its analysis."""
 
-    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
+    async def change_avatar(self, avatar_id: str, form: AvatarChangeForm, context: UploadContext) -> AvatarRecord:
         """Change the settings of an avatar; NotFoundError if there is no such avatar or background."""
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
@@ -120,7 +128,7 @@ class JobService(Protocol):
     async def delete_avatar(self, avatar_id: str, owner: str | None) -> None:
         """Delete an avatar; StateError while an unfinished job needs it."""
 
-    async def add_clip(self, request: ClipRequest) -> AvatarRecord:
+    async def add_clip(self, avatar_id: str, form: ClipForm, context: UploadContext) -> AvatarRecord:
         """Store a clip of an avatar and start its analysis; return the avatar."""
 
     async def clips(self, keys: Sequence[str]) -> dict[str, AvatarRecord]:
@@ -132,7 +140,7 @@ class JobService(Protocol):
     async def people(self, avatar_id: str, owner: str | None) -> PeopleScan:
         """Return the people in the source of an avatar; the first call starts the search for them."""
 
-    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
+    async def create_background(self, form: BackgroundForm, context: UploadContext) -> BackgroundRecord:
         """Check and store a picture or video behind the person."""
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from config import JobConfig
 from errors import ForbiddenError, KeyReuseError
 from jobs.admission import AdmissionController
-from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.base import Frozen, UploadedFile, new_id
-from jobs.model.face_points import FacePoints
+from jobs.model.avatar_settings import AvatarFields
+from jobs.model.base import FilePart, Frozen, RequestModel, UploadedFile, example, new_id, without_defaults
+from jobs.model.clip import ClipName, ShownKind
+from jobs.model.face_points import FACE_POINTS
+from jobs.model.job_settings import FACE
 from jobs.model.record import JobRecord
-from jobs.model.spec import JobSpec
-from media.playback import ClipKind
+from jobs.model.spec import FacePointsField, JobSpec
 from storage.file_store import FileStore
 
 
@@ -97,55 +98,65 @@ class RequestContext(Frozen):
     base_url: str = ""
 
 
-class UploadRequest(Frozen):
-    """A request that stores uploads other than those of jobs."""
+class UploadContext(Frozen):
+    """Who sent a form with uploads other than those of jobs, and its reservation."""
 
     admission_id: str | None = None
     owner: str | None = None
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the uploads."""
-        fields = (getattr(self, name) for name in type(self).model_fields)
-        return sum(field.num_bytes for field in fields if isinstance(field, UploadedFile))
+
+def upload_bytes(form: BaseModel) -> int:
+    """Return the bytes of the files that came with a form."""
+    return sum(value.num_bytes for _, value in form if isinstance(value, UploadedFile))
 
 
-class AvatarRequest(UploadRequest):
-    """An avatar to analyse."""
+class AvatarForm(AvatarFields):
+    """Create an avatar. Send it as multipart form data or as JSON."""
 
-    video: UploadedFile
-    face: str = "largest"
-    face_image: UploadedFile | None = None
-    face_points: FacePoints | None = None
-    keep: bool = Field(True, description="Whether it stays until it is deleted; otherwise it is part of the cache.")
-    settings: AvatarSettings = Field(
-        AvatarSettings(),
-        description="Defaults of its jobs and live sessions; fields that are not set stay as they are.",
+    model_config = example(video_url="https://example.com/face.mp4")
+
+    video: FilePart = Field(description="The face: a video or a still portrait.")
+    face: str = Field("largest", max_length=128, description=FACE)
+    face_image: FilePart | None = Field(
+        None, description="A portrait of the person in `video` to animate, instead of `face`."
     )
-    background_file: UploadedFile | None = Field(None, description="Its background as a picture or video.")
+    face_points: FacePointsField | None = Field(None, description=FACE_POINTS)
+    keep: bool = Field(
+        True,
+        description="List the avatar and keep it until it is deleted. If false, it is evicted when unused.",
+    )
 
 
-class AvatarChange(UploadRequest):
-    """A change of the settings of an avatar; fields as in `AvatarRequest`."""
+class AvatarChangeForm(AvatarFields):
+    """Change the settings of an avatar. Send it as multipart form data or as JSON. Only the sent fields change."""
 
-    avatar_id: str
-    settings: AvatarSettings
-    background_file: UploadedFile | None = None
+    model_config = ConfigDict(json_schema_extra=without_defaults)
 
-
-class ClipRequest(UploadRequest):
-    """A clip of an avatar."""
-
-    avatar_id: str
-    name: str
-    kind: ClipKind
-    video: UploadedFile
+    @model_validator(mode="after")
+    def _some_change(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("send a field to change; background=source removes the background")
+        return self
 
 
-class BackgroundRequest(UploadRequest):
-    """A picture or video that becomes a stored background."""
+class ClipForm(RequestModel):
+    """Add a clip to an avatar. Send it as multipart form data or as JSON."""
 
-    background_file: UploadedFile
+    model_config = example(video_url="https://example.com/wave.mp4", name="wave", kind="action")
+
+    video: FilePart = Field(description="A video of the same person, 1 to 60 seconds long; its sound is not used.")
+    name: ClipName
+    kind: ShownKind
+
+
+class BackgroundForm(RequestModel):
+    """Store a background, as multipart form data or as JSON."""
+
+    model_config = example(background_file_url="https://example.com/office.jpg")
+
+    background_file: FilePart = Field(
+        description="A picture or a video. It fills the picture and is cropped to it; its sound is not used."
+    )
 
 
 def priority_of(caller: Caller, spec: JobSpec) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from errors import NotFoundError, OptionError, StateError
@@ -32,14 +31,8 @@ _OTHER_STATES: Final = {
 class Revisions:
     """Makes new jobs of finished ones."""
 
-    def __init__(
-        self,
-        services: JobServices,
-        submissions: Submissions,
-        check_texts: Callable[[Sequence[str]], None] = lambda texts: None,
-    ) -> None:
-        """Prepare; `check_texts` raises OptionError for texts that no voice can speak."""
-        self._services, self._submissions, self._check_texts = services, submissions, check_texts
+    def __init__(self, services: JobServices, submissions: Submissions) -> None:
+        self._services, self._submissions = services, submissions
 
     async def revise(self, job: JobRecord, job_id: str, revision: Revision) -> JobRecord:
         """Store the job `job_id`: a finished job with changes. It has copies of its files and the same watermark.
@@ -87,11 +80,11 @@ class Revisions:
         if not plan.turns:
             raise OptionError(f"turns: job {job.id} has none. Submit a new job to change its speech.")
         avatars, turns = self._services.avatars, _apply_changes(plan, revision)
-        self._check_texts(texts_of(turns))
+        self._services.check_texts(texts_of(turns))
         check_one_face(plan, turns)
         record = await avatars.record(job.avatar_key)
         people = JobSource(record.source_sha256, record.face, job.owner)
-        named = await with_one_face_per_person(turns, people, avatars)
+        named = await with_one_face_per_person(turns, people, avatars.people)
         max_seconds = self._services.config.limits.max_audio_seconds
         plan = with_changed_turns(plan, named, video_seconds(source, plan), max_seconds)
         return plan, await self._services.avatar_submissions.store_faces(record, plan.turns, job.owner, source)

@@ -308,14 +308,14 @@ class JobRun:
             return
         avatar = await services.avatars.record(job.avatar_key)
         source = JobSource(avatar.source_sha256, avatar.face, job.owner)
-        check_overlaps(await with_one_face_per_person(job.options.turns, source, services.avatars))
+        check_overlaps(await with_one_face_per_person(job.options.turns, source, services.avatars.people))
 
     async def _background(self, number: int, num: int, avatar: AvatarRef) -> Background | None:
         """What is behind the person. The matte of the source is made first; this is one of `num` analyses."""
         job, file = self._job, None
         if not job.plan.has_background:
             return None
-        matte = await self._services.avatars.matte(
+        matte = await self._services.avatars.mattes.ensure(
             avatar, job.options.matte, lambda share: self._progress.report_analysis((number + share) / num)
         )
         if (sent := job.plan.background_file) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from config import PipelineConfig
@@ -16,7 +17,7 @@ from storage.job_table import JobTable
 
 @dataclass(frozen=True)
 class JobServices:
-    """What all runs share."""
+    """What all runs share. `check_texts` raises OptionError for texts that no voice can speak."""
 
     config: PipelineConfig
     stages: Stages
@@ -26,3 +27,4 @@ class JobServices:
     avatar_submissions: AvatarSubmissions
     limiter: SegmentLimiter
     engines: EngineCatalog
+    check_texts: Callable[[Sequence[str]], None] = lambda texts: None

@@ -107,10 +107,10 @@ class SpeakingStage:
     async def _with_faces(self, job: JobRecord, source: VideoInfo) -> JobRecord:
         """Give every turn a face, by who speaks when in the source; waits until the people in it are known."""
         record = await self._avatars.record(job.avatar_key)
-        report = await self._avatars.find_people(record)
+        report = await self._avatars.people.find(record, await self._avatars.source(record.key))
         turns = await asyncio.to_thread(with_faces, job.plan.turns, report)
         people = JobSource(record.source_sha256, record.face, job.owner)
-        turns = list(await with_one_face_per_person(turns, people, self._avatars))
+        turns = list(await with_one_face_per_person(turns, people, self._avatars.people))
         check_overlaps(turns)
         keys = await self._services.avatar_submissions.store_faces(record, turns, job.owner, source)
         return await self._change(job, plan=job.plan.with_turns(turns, needs_faces=False), turn_avatar_keys=keys)

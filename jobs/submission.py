@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -80,17 +80,12 @@ class _Probed(NamedTuple):
 class Submissions:
     """Checks and stores jobs. Repeating a call after a crash in the middle of it is safe."""
 
-    def __init__(
-        self,
-        services: JobServices,
-        admission: AdmissionController,
-        check_texts: Callable[[Sequence[str]], None] = lambda texts: None,
-    ) -> None:
-        """Prepare for submissions; `check_texts` raises OptionError for texts that no voice can speak."""
+    def __init__(self, services: JobServices, admission: AdmissionController) -> None:
+        """Prepare for submissions."""
         self._config, self._stages, self._engines = services.config, services.stages, services.engines
         self._table, self._files = services.table, services.files
-        self._avatars, self._people = services.avatar_submissions, services.avatars
-        self._admission, self._check_texts = admission, check_texts
+        self._avatars, self._people = services.avatar_submissions, services.avatars.people
+        self._admission, self._check_texts = admission, services.check_texts
 
     async def create_job(self, spec: JobSpec, context: RequestContext) -> JobRecord:
         """Check the inputs, store the job durably and return its row. Texts are spoken when the job runs.
@@ -258,7 +253,7 @@ class Submissions:
         if spec.turns is None:
             report = None
             if spec.avatar_id is not None and not plan.clips and any(turn.face is None for turn in turns):
-                report = await self._people.known_people(found.sha256, context.owner)
+                report = await self._people.known(found.sha256, context.owner)
                 needs_faces = report is None
             if not needs_faces:
                 main = None if plan.clips else MAIN_SPEAKER

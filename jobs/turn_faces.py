@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from errors import FaceNotFoundError, OptionError
 from jobs.model.turns import PlannedTurn
+from jobs.sources.people import People
 from models.face.choice import OFF_SCREEN, FaceChoice, is_reference
 
 _LARGEST: Final = FaceChoice()
 _ALSO_LARGEST: Final = FaceChoice("index", (0.0,))
-
-
-class FaceResolver(Protocol):
-    """Finds the person of a face choice; implemented by `jobs.sources.avatars.Avatars`."""
-
-    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
-        """Return the number of the person whom a choice selects in a source; None if that is not known."""
 
 
 class JobSource(NamedTuple):
@@ -29,7 +23,7 @@ class JobSource(NamedTuple):
 
 
 async def with_one_face_per_person(
-    turns: Sequence[PlannedTurn], source: JobSource, people: FaceResolver
+    turns: Sequence[PlannedTurn], source: JobSource, people: People
 ) -> tuple[PlannedTurn, ...]:
     """Return turns with one face for each person, as far as the people in the source are known.
 
@@ -55,8 +49,8 @@ async def with_one_face_per_person(
     return tuple(turn.model_copy(update={"face": found[turn.face]}) for turn in turns)
 
 
-async def _person(choice: FaceChoice, source: JobSource, people: FaceResolver) -> int | FaceChoice:
-    person = await people.resolve_face(source.sha256, source.owner, choice)
+async def _person(choice: FaceChoice, source: JobSource, people: People) -> int | FaceChoice:
+    person = await people.resolve(source.sha256, source.owner, choice)
     if person is not None:
         return person
     return _LARGEST if choice == _ALSO_LARGEST else choice

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager, suppress
-from typing import Any, Final, Protocol, Self
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
+from typing import Any, Final, Self
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
@@ -21,6 +21,7 @@ from lipwright_client.errors import (
 from lipwright_client.live_protocol import RECONNECTING, LiveEvent, LiveProtocol, PacedAudio, encode_message, live_url
 from lipwright_client.retry import reconnect_delay
 from lipwright_client.settings import Settings
+from lipwright_client.transport import AsyncIO, BlockingIO, Socket
 from lipwright_client.unspoken import Unspoken
 
 DEFAULT_RATE: Final = 24000
@@ -37,26 +38,6 @@ _LOST_CLOSE_CODES: Final = (1011, 1012, 1014)  # the service or a proxy failed
 _STABLE_S: Final = 10.0  # a session that lasted as long may be reconnected for `reconnect_s` again
 _MAX_UNKNOWN: Final = 3  # attempts to continue a session, which another replica may hold
 _BUFFER_MARGIN_SECONDS: Final = 5.0  # left free of what the service buffers, when audio is sent again
-
-
-class Socket(Protocol):
-    """A connected WebSocket."""
-
-    async def recv(self) -> str | bytes:
-        """Receive a message."""
-
-    async def send(self, message: str | bytes) -> None:
-        """Send a message."""
-
-
-class LiveIO(Protocol):
-    """What a session needs of asynchronous or blocking I/O."""
-
-    def connect(self, url: str, **options: Any) -> AbstractAsyncContextManager[Socket]:
-        """Open a WebSocket with the options of `websockets`."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
 
 
 class AsyncLiveSession:
@@ -86,7 +67,7 @@ class AsyncLiveSession:
         get_subject: Callable[[], Awaitable[Mapping[str, str]]],
         sample_rate: int,
         shows: bool,
-        io: LiveIO,
+        io: AsyncIO | BlockingIO,
         receives_video: bool = True,
         options: Mapping[str, object] | None = None,
         reconnect_s: float = RECONNECT_S,

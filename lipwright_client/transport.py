@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing, asynccontextmanager, closing
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -16,7 +16,6 @@ import httpx
 import websockets.asyncio.client
 import websockets.sync.client
 
-from lipwright_client.async_live import Socket
 from lipwright_client.blocking import asynchronous
 from lipwright_client.calls import Call
 from lipwright_client.files import Writable
@@ -31,6 +30,16 @@ _CANCEL_S = 5.0  # how long a cancelled coroutine waits for its job to be cancel
 def _stored_file(answer: httpx.Response) -> httpx.Request | None:
     """Return the request for a file in a bucket to which the service redirects; None for other answers."""
     return answer.next_request if answer.status_code == 307 and answer.request.method == "GET" else None
+
+
+class Socket(Protocol):
+    """A connected WebSocket."""
+
+    async def recv(self) -> str | bytes:
+        """Receive a message."""
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message."""
 
 
 class AsyncIO:

@@ -8,23 +8,19 @@ from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
-    model_validator,
 )
 
 from errors import OptionError
 from jobs.messages import PeopleScan
-from jobs.model.avatar_settings import AvatarFields, Expression, Head
-from jobs.model.base import ErrorRecord, FilePart, RequestModel, example, without_defaults
-from jobs.model.clip import AvatarClip, ClipName, ShownKind
-from jobs.model.face_points import FACE_POINTS
-from jobs.model.job_settings import FACE
+from jobs.model.avatar_settings import Expression, Head
+from jobs.model.base import ErrorRecord
+from jobs.model.clip import AvatarClip
 from jobs.model.plan import JobOptions
 from jobs.model.record import CallbackRecord, JobRecord, JobStage, JobStatus, JobSummary
-from jobs.model.spec import FacePointsField, Metadata
+from jobs.model.spec import Metadata
 from jobs.turns import cues_of
 from media.output.backgrounds import MatteMode
 from media.playback import AfterEnd, ClipKind
@@ -76,55 +72,6 @@ class PeopleView(BaseModel):
 
 
 _METADATA: TypeAdapter[dict[str, str]] = TypeAdapter(Metadata)
-
-
-class AvatarForm(AvatarFields):
-    """Create an avatar. Send it as multipart form data or as JSON."""
-
-    model_config = example(video_url="https://example.com/face.mp4")
-
-    video: FilePart = Field(description="The face: a video or a still portrait.")
-    face: str = Field("largest", max_length=128, description=FACE)
-    face_image: FilePart | None = Field(
-        None, description="A portrait of the person in `video` to animate, instead of `face`."
-    )
-    face_points: FacePointsField | None = Field(None, description=FACE_POINTS)
-    keep: bool = Field(
-        True,
-        description="List the avatar and keep it until it is deleted. If false, it is evicted when unused.",
-    )
-
-
-class AvatarChangeForm(AvatarFields):
-    """Change the settings of an avatar. Send it as multipart form data or as JSON. Only the sent fields change."""
-
-    model_config = ConfigDict(json_schema_extra=without_defaults)
-
-    @model_validator(mode="after")
-    def _some_change(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError("send a field to change; background=source removes the background")
-        return self
-
-
-class ClipForm(RequestModel):
-    """Add a clip to an avatar. Send it as multipart form data or as JSON."""
-
-    model_config = example(video_url="https://example.com/wave.mp4", name="wave", kind="action")
-
-    video: FilePart = Field(description="A video of the same person, 1 to 60 seconds long; its sound is not used.")
-    name: ClipName
-    kind: ShownKind
-
-
-class BackgroundForm(RequestModel):
-    """Store a background, as multipart form data or as JSON."""
-
-    model_config = example(background_file_url="https://example.com/office.jpg")
-
-    background_file: FilePart = Field(
-        description="A picture or a video. It fills the picture and is cropped to it; its sound is not used."
-    )
 
 
 class JobSummaryLinks(BaseModel):

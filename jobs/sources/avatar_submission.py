@@ -13,7 +13,7 @@ from jobs.model.base import UploadedFile, new_id, utc_now
 from jobs.model.face_points import FacePoints
 from jobs.model.turns import PlannedTurn
 from jobs.ports import Stages
-from jobs.requests import AvatarChange, AvatarRequest
+from jobs.requests import AvatarChangeForm, AvatarForm
 from jobs.sources.backgrounds import Backgrounds
 from jobs.sources.client_names import client_names
 from jobs.turns import faces_of
@@ -57,53 +57,53 @@ class AvatarSubmissions:
         self.backgrounds = backgrounds
         self.folder_lock = folder_lock or asyncio.Lock()
 
-    async def create(self, request: AvatarRequest) -> AvatarRecord:
+    async def create(self, form: AvatarForm, owner: str | None) -> AvatarRecord:
         """Check and store an avatar, pinned or as part of the cache.
 
         Raises:
             InputError: The video, the face choice or the background is invalid.
             NotFoundError: There is no such background.
         """
-        face = recorded_face(request.face, sha256_of(request.face_image), numbers_of(request.face_points))
-        key = key_of(request.video.sha256, face, request.owner)
-        source = await self.find_upload(request.video, source_key(key))
-        with client_names(request.video):
-            probed = await self._stages.probe(CallContext(request.video.key), source, None)
+        face = recorded_face(form.face, sha256_of(form.face_image), numbers_of(form.face_points))
+        key = key_of(form.video.sha256, face, owner)
+        source = await self.find_upload(form.video, source_key(key))
+        with client_names(form.video):
+            probed = await self._stages.probe(CallContext(form.video.key), source, None)
         assert probed.video is not None
-        request.settings.check_source(is_still=probed.video.is_still)
-        check_face_points(request.face_points, probed.video)
-        await self.check_picture(request.face_image, key)
-        change = await self.backgrounds.stored(request.settings, request.background_file, request.owner)
-        async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
+        form.avatar_settings.check_source(is_still=probed.video.is_still)
+        check_face_points(form.face_points, probed.video)
+        await self.check_picture(form.face_image, key)
+        change = await self.backgrounds.stored(form.avatar_settings, form.background_file, owner)
+        async with self.folder_lock, self.backgrounds.held(change.background_id, owner):
             known = await self._table.run_in_thread(self._table.find_avatar, key)
             settings = changed_settings(AvatarSettings() if known is None else known.settings, change)
-            is_new = await asyncio.to_thread(self.move_source, request.video, request.face_image, key)
+            is_new = await asyncio.to_thread(self.move_source, form.video, form.face_image, key)
             avatar = await self._table.run_in_thread(
                 self.store,
-                Source(request.video.sha256, request.video.label, probed.video),
+                Source(form.video.sha256, form.video.label, probed.video),
                 face,
-                request.owner,
+                owner,
                 is_new=is_new,
-                pinned=request.keep,
+                pinned=form.keep,
                 analyse_on_create=True,
             )
             if settings != avatar.settings:
                 avatar = await self._table.run_in_thread(self._table.update_avatar, key, settings=settings)
-        await asyncio.to_thread(self._files.drop_uploads, request.video, request.face_image)
+        await asyncio.to_thread(self._files.drop_uploads, form.video, form.face_image)
         return avatar
 
-    async def change(self, request: AvatarChange) -> AvatarRecord:
+    async def change(self, avatar_id: str, form: AvatarChangeForm, owner: str | None) -> AvatarRecord:
         """Change the settings of an avatar; accepted jobs keep theirs.
 
         Raises:
             InputError: The background is invalid.
             NotFoundError: There is no such avatar or background.
         """
-        known = await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)
-        request.settings.check_source(is_still=(await self.source_info(known)).is_still)
-        change = await self.backgrounds.stored(request.settings, request.background_file, request.owner)
-        async with self.folder_lock, self.backgrounds.held(change.background_id, request.owner):
-            avatar = await self._table.run_in_thread(self._table.get_avatar, request.avatar_id, request.owner)
+        known = await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
+        form.avatar_settings.check_source(is_still=(await self.source_info(known)).is_still)
+        change = await self.backgrounds.stored(form.avatar_settings, form.background_file, owner)
+        async with self.folder_lock, self.backgrounds.held(change.background_id, owner):
+            avatar = await self._table.run_in_thread(self._table.get_avatar, avatar_id, owner)
             settings = changed_settings(avatar.settings, change)
             return await self._table.run_in_thread(self._table.update_avatar, known.key, settings=settings)
 

@@ -24,7 +24,6 @@ from jobs.messages import (
     PIN_S,
     AvatarRef,
     ClipPart,
-    MatteRef,
     PeopleScan,
     PreparedSpeech,
     SourceVideo,
@@ -40,12 +39,10 @@ from jobs.sources.clips import parts_of, store_composite
 from jobs.sources.mattes import Mattes
 from jobs.sources.people import People
 from media.audio_parts import AudioPart
-from media.output.backgrounds import MatteMode
 from media.probe import VideoInfo
 from models.avatar.folder import AVATAR_FILES, is_tracked
 from models.clips.graph import OWN, ClipGraph
 from models.face.choice import FaceChoice, is_reference, reference_sha256
-from models.people.report import PeopleReport
 from models.track.tracker import TrackState
 from storage.file_keys import avatar_folder, face_key, own_speech_key, source_key, track_key, tracks_folder
 from storage.file_store import FileStore
@@ -71,6 +68,8 @@ class Avatars:
     """Analyses sources and bounds the cache of analysed avatars.
 
     Attributes:
+        people: The people in their sources.
+        mattes: The mattes of their sources.
         folder_lock: Held while the row of an avatar and its files are made or removed together.
     """
 
@@ -81,8 +80,8 @@ class Avatars:
         self._composing: SingleFlight[str, None] = SingleFlight()
         self._tracking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of avatars that are tracked
         self._pinned: dict[str, float] = {}  # until when, by the monotonic clock
-        self._people = People(config, stages, table, files)
-        self._mattes = Mattes(config, stages, files)
+        self.people = People(config, stages, table, files)
+        self.mattes = Mattes(config, stages, files)
         self.folder_lock = asyncio.Lock()
 
     async def ensure(self, key: str, engine: str | None, on_progress: Progress, *, verify: bool = False) -> AvatarRef:
@@ -317,19 +316,7 @@ class Avatars:
             return await self._stages.appearance(CallContext(record.key), own)
         if is_reference(record.face):
             return await self._stages.reference(CallContext(record.key), face_key(record.key))
-        return await self._people.choice(record, source, FaceChoice.of_record(record.face))
-
-    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
-        """Return the number of the person whom a choice selects in a source, if it is known; see `People.resolve`."""
-        return await self._people.resolve(sha256, owner, choice)
-
-    async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
-        """Return the people in a source; None if they are not known."""
-        return await self._people.known(sha256, owner)
-
-    async def find_people(self, record: AvatarRecord) -> PeopleReport:
-        """Return the people in the source of an avatar once they are known; see `People.find`."""
-        return await self._people.find(record, await self.source(record.key))
+        return await self.people.choice(record, source, FaceChoice.of_record(record.face))
 
     async def source(self, key: str) -> SourceVideo:
         """Return the source of avatar `key`, or of the avatar of a composite; StoredFileError if it is gone."""
@@ -343,19 +330,11 @@ class Avatars:
         assert record is not None, "an avatar is kept while a job needs it"
         return record
 
-    async def people(self, record: AvatarRecord) -> PeopleScan:
+    async def poll_people(self, record: AvatarRecord) -> PeopleScan:
         """Return the people in the source of an avatar; see `People.poll`."""
         await self._table.run_in_thread(self._table.touch_avatar, record.key)
         avatar = await self._find(record.key)
-        return await self._people.poll(record, avatar.source)
-
-    async def matte(self, avatar: AvatarRef, mode: MatteMode, on_progress: Progress) -> MatteRef:
-        """Return the matte of an avatar's source; see `Mattes.ensure`."""
-        return await self._mattes.ensure(avatar, mode, on_progress)
-
-    def stop(self) -> None:
-        """Stop searching for people, because another service leads."""
-        self._people.stop()
+        return await self.people.poll(record, avatar.source)
 
     async def sweep(self) -> None:
         """Evict cached avatars beyond the limit, the least recently used first."""
@@ -378,7 +357,7 @@ class Avatars:
                 if num_evicted == max_evicted:
                     break
                 if (
-                    self._people.is_searching(record)
+                    self.people.is_searching(record)
                     or self._is_being_made(record.key)
                     or self._pinned.get(record.belongs_to or record.key, 0.0) > time.monotonic()
                 ):
@@ -402,7 +381,7 @@ class Avatars:
     def _is_being_made(self, key: str) -> bool:
         """Return whether a composite, an analysis or a matte is made in the folder of an avatar."""
         is_analysed = any(wanted.key == key for wanted in self._analyses)
-        return key in self._composing or is_analysed or self._mattes.is_making(avatar_folder(key))
+        return key in self._composing or is_analysed or self.mattes.is_making(avatar_folder(key))
 
 
 def _facts(info: VideoInfo, talks: bool) -> AvatarInfo:

@@ -14,7 +14,6 @@ from jobs.messages import SourceVideo, decode_source_info, encode_source_info
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import UploadedFile
 from jobs.ports import Stages
-from jobs.requests import BackgroundRequest
 from jobs.retry import retry
 from jobs.single_flight import Progress, SingleFlight
 from jobs.sources.client_names import client_names
@@ -68,22 +67,21 @@ class Backgrounds:
         self._lock = asyncio.Lock()  # so that none is removed while it is found
         self._fitting: SingleFlight[_Wanted, None] = SingleFlight()
 
-    async def create(self, request: BackgroundRequest) -> BackgroundRecord:
+    async def create(self, file: UploadedFile, owner: str | None) -> BackgroundRecord:
         """Check and store a background. Repeating the call after a crash in the middle of it is safe.
 
         Raises:
             MediaError: It is neither a picture nor a video that can be decoded.
             MediaLimitError: It is too large or too long.
         """
-        file = request.background_file
-        key = background_source_key(background_id(request.owner, file.sha256))
+        key = background_source_key(background_id(owner, file.sha256))
         kept = await asyncio.to_thread(self._files.find_upload, file.key, key)
         with client_names(file):
             info = (await self._stages.probe(CallContext(file.key), kept, None)).video
         assert info is not None
         check_length(info, self._config.live.max_background_seconds)
         async with self._lock:
-            record = await asyncio.to_thread(self._store.add, request.owner, file, encode_source_info(info))
+            record = await asyncio.to_thread(self._store.add, owner, file, encode_source_info(info))
         await asyncio.to_thread(self._files.drop_uploads, file)
         return record
 
@@ -91,7 +89,7 @@ class Backgrounds:
         """Return the settings with the file that was sent with them, if any, as a stored background; see `create`."""
         if file is None:
             return settings
-        record = await self.create(BackgroundRequest(background_file=file, owner=owner))
+        record = await self.create(file, owner)
         return settings.model_copy(update={"background_id": record.id})
 
     @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from errors import NotFoundError, OptionError, StateError
@@ -12,7 +13,7 @@ from jobs.messages import decode_source_info
 from jobs.model.base import new_id, utc_now
 from jobs.model.clip import AvatarClip
 from jobs.ports import Stages
-from jobs.requests import ClipRequest
+from jobs.requests import ClipForm
 from jobs.sources.avatar_submission import AvatarSubmissions, Source, key_of
 from jobs.sources.client_names import client_names
 from media.probe import VideoInfo
@@ -35,7 +36,7 @@ class Clips:
         """Prepare; `avatars` stores the videos."""
         self._stages, self._table, self._files, self._avatars = stages, table, files, avatars
 
-    async def add(self, request: ClipRequest) -> tuple[AvatarRecord, AvatarRecord]:
+    async def add(self, avatar_id: str, form: ClipForm, owner: str | None) -> tuple[AvatarRecord, AvatarRecord]:
         """Check and store a clip; return the avatar and the row of the clip.
 
         Raises:
@@ -43,23 +44,24 @@ class Clips:
             NotFoundError: There is no such avatar.
             StateError: The avatar cannot be used, has a clip of that name, or has too many.
         """
-        own = await self._checked(request, None)
+        accepts = partial(self._checked, avatar_id, form.name, owner)
+        own = await accepts(None)
         face = f"avatar:{own.key}"
-        clip = AvatarClip(kind=request.kind, key=key_of(request.video.sha256, face, own.owner), created_at=utc_now())
-        upload = await self._avatars.find_upload(request.video, source_key(clip.key))
-        with client_names(request.video):
-            info = (await self._stages.probe(CallContext(request.video.key), upload, None)).video
+        clip = AvatarClip(kind=form.kind, key=key_of(form.video.sha256, face, own.owner), created_at=utc_now())
+        upload = await self._avatars.find_upload(form.video, source_key(clip.key))
+        with client_names(form.video):
+            info = (await self._stages.probe(CallContext(form.video.key), upload, None)).video
         _check_video(info)
         async with self._avatars.folder_lock:
-            own = await self._checked(request, clip)
-            is_new = await asyncio.to_thread(self._avatars.move_source, request.video, None, clip.key)
-            source = Source(request.video.sha256, request.video.label, info)
+            own = await accepts(clip)
+            is_new = await asyncio.to_thread(self._avatars.move_source, form.video, None, clip.key)
+            source = Source(form.video.sha256, form.video.label, info)
             row = await self._table.run_in_thread(
                 self._avatars.store, source, face, own.owner, is_new=is_new, analyse_on_create=True, belongs_to=own.key
             )
-            clips = {**own.clips, request.name: own.clips.get(request.name, clip)}
+            clips = {**own.clips, form.name: own.clips.get(form.name, clip)}
             own = await self._table.run_in_thread(self._table.update_avatar, own.key, clips=clips)
-        await asyncio.to_thread(self._files.drop_uploads, request.video)
+        await asyncio.to_thread(self._files.drop_uploads, form.video)
         return own, row
 
     async def delete(self, avatar_id: str, name: str, owner: str | None) -> None:
@@ -75,18 +77,18 @@ class Clips:
             clips = {other: clip for other, clip in own.clips.items() if other != name}
             await self._table.run_in_thread(self._table.update_avatar, own.key, clips=clips)
 
-    async def _checked(self, request: ClipRequest, clip: AvatarClip | None) -> AvatarRecord:
+    async def _checked(self, avatar_id: str, name: str, owner: str | None, clip: AvatarClip | None) -> AvatarRecord:
         """Return the avatar if it may have the clip; `clip` may be there from an earlier attempt."""
-        own = await self._table.run_in_thread(self._avatars.usable, request.avatar_id, request.owner)
+        own = await self._table.run_in_thread(self._avatars.usable, avatar_id, owner)
         info = decode_source_info(own.source_info)
         if info is not None and (info.is_still or info.duration_seconds < MIN_SECONDS):
             found = "this one is a still picture" if info.is_still else f"this one lasts {info.duration_seconds:.1f} s"
             raise OptionError(f"Clips need an avatar that was made from a video of {MIN_SECONDS:g} s or more; {found}.")
-        known = own.clips.get(request.name)
+        known = own.clips.get(name)
         if clip is None or (known is not None and (known.kind, known.key) == (clip.kind, clip.key)):
             return own
         if known is not None:
-            raise StateError(f"Avatar {own.id} has a clip {request.name!r} already. Delete it first, or choose a name.")
+            raise StateError(f"Avatar {own.id} has a clip {name!r} already. Delete it first, or choose a name.")
         if len(own.clips) >= _MAX_CLIPS:
             raise StateError(f"Avatar {own.id} has {len(own.clips)} clips; the limit is {_MAX_CLIPS}.")
         return own

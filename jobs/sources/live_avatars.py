@@ -81,5 +81,5 @@ class LiveAvatars:
             file = await self._backgrounds.ensure(
                 settings.background_id, owner, avatar.source.info, after_end, ignore_progress
             )
-        matte = await self._avatars.matte(avatar, settings.matte, ignore_progress)
+        matte = await self._avatars.mattes.ensure(avatar, settings.matte, ignore_progress)
         return Background(matte, settings.background, file, playback_of(after_end).after_end)

@@ -34,7 +34,7 @@ from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
 from jobs.model.usage import UsageRow
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, ClipRequest, RequestContext
+from jobs.requests import AvatarChangeForm, AvatarForm, BackgroundForm, ClipForm, RequestContext, UploadContext
 from jobs.revisions import checked_spec
 from jobs.turns import check_overlaps
 from jobs.usage import StoredBytes, usage_rows
@@ -254,39 +254,39 @@ class MemoryService:
     async def finished_segments(self, job_id: str, owner: str | None) -> list[SegmentRecord]:
         return self.table.finished_segments(self.table.get_job(job_id, owner).id)
 
-    async def create_avatar(self, request: AvatarRequest) -> AvatarRecord:
-        key = avatar_key(request.video.sha256, request.face, "1")
-        self.files.take_upload(request.video.key, source_key(key))
+    async def create_avatar(self, form: AvatarForm, context: UploadContext) -> AvatarRecord:
+        key = avatar_key(form.video.sha256, form.face, "1")
+        self.files.take_upload(form.video.key, source_key(key))
         error = ErrorRecord.of(self.looked_at) if isinstance(self.looked_at, LipwrightError) else None
         seen = AvatarStatus.READY if self.looked_at == "face" else AvatarStatus.ANALYSING
-        settings = changed_settings(AvatarSettings(), self._stored(request.settings, request))
-        source = {"label": request.video.label, "source_sha256": request.video.sha256, "face": request.face}
-        fields = {"pinned": request.keep, "owner": request.owner, "settings": settings, "analyse_on_create": True}
+        settings = changed_settings(AvatarSettings(), self._stored(form, context.owner))
+        source = {"label": form.video.label, "source_sha256": form.video.sha256, "face": form.face}
+        fields = {"pinned": form.keep, "owner": context.owner, "settings": settings, "analyse_on_create": True}
         status = AvatarStatus.FAILED if error is not None else seen
         return self.table.put_avatar(avatar_record(key, status=status, error=error, **source, **fields))
 
-    def _stored(self, settings: AvatarSettings, request: AvatarRequest | AvatarChange) -> AvatarSettings:
-        if request.background_file is None:
-            return settings
-        record = BackgroundStore(self.files).add(request.owner, request.background_file, {})
-        return settings.model_copy(update={"background_id": record.id})
+    def _stored(self, form: AvatarForm | AvatarChangeForm, owner: str | None) -> AvatarSettings:
+        if form.background_file is None:
+            return form.avatar_settings
+        record = BackgroundStore(self.files).add(owner, form.background_file, {})
+        return form.avatar_settings.model_copy(update={"background_id": record.id})
 
-    async def change_avatar(self, request: AvatarChange) -> AvatarRecord:
-        avatar = self.table.get_avatar(request.avatar_id, request.owner)
-        settings = changed_settings(avatar.settings, self._stored(request.settings, request))
+    async def change_avatar(self, avatar_id: str, form: AvatarChangeForm, context: UploadContext) -> AvatarRecord:
+        avatar = self.table.get_avatar(avatar_id, context.owner)
+        settings = changed_settings(avatar.settings, self._stored(form, context.owner))
         return self.table.update_avatar(avatar.key, settings=settings)
 
     async def get_avatar(self, avatar_id: str, owner: str | None) -> AvatarRecord:
         return self.table.get_avatar(avatar_id, owner)
 
-    async def add_clip(self, request: ClipRequest) -> AvatarRecord:
-        own = self.table.get_avatar(request.avatar_id, request.owner)
-        if request.name in own.clips:
+    async def add_clip(self, avatar_id: str, form: ClipForm, context: UploadContext) -> AvatarRecord:
+        own = self.table.get_avatar(avatar_id, context.owner)
+        if form.name in own.clips:
             raise StateError("has a clip of that name already")
-        avatar = await self.create_avatar(AvatarRequest(video=request.video, keep=False, owner=request.owner))
+        avatar = await self.create_avatar(AvatarForm(video=form.video, keep=False), context)
         row = self.table.update_avatar(avatar.key, belongs_to=own.key)
-        clip = AvatarClip(kind=request.kind, key=row.key, created_at=row.created_at)
-        return self.table.update_avatar(own.key, clips={**own.clips, request.name: clip})
+        clip = AvatarClip(kind=form.kind, key=row.key, created_at=row.created_at)
+        return self.table.update_avatar(own.key, clips={**own.clips, form.name: clip})
 
     async def clips(self, keys: Sequence[str]) -> dict[str, AvatarRecord]:
         return self.table.clips_of(*keys)
@@ -307,11 +307,11 @@ class MemoryService:
         self.table.get_avatar(avatar_id, owner)
         return self.scans.pop(0) if len(self.scans) > 1 else self.scans[0]
 
-    async def create_background(self, request: BackgroundRequest) -> BackgroundRecord:
+    async def create_background(self, form: BackgroundForm, context: UploadContext) -> BackgroundRecord:
         if isinstance(self.looked_at, LipwrightError):
             raise self.looked_at
         info = {"width": 64, "height": 48, "is_still": True, "duration_seconds": 0.04}
-        return BackgroundStore(self.files).add(request.owner, request.background_file, info)
+        return BackgroundStore(self.files).add(context.owner, form.background_file, info)
 
     async def delete_background(self, file_id: str, owner: str | None) -> None:
         BackgroundStore(self.files).delete(file_id, owner)

@@ -15,10 +15,10 @@ from api.forms.form_schema import form_body
 from api.openapi import headers_of
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.v1.protocol import AvatarChangeForm, AvatarForm, AvatarList, AvatarView, ClipForm, ClipList, PeopleView
+from api.v1.protocol import AvatarList, AvatarView, ClipList, PeopleView
 from config import PipelineConfig
 from jobs.ports import JobService
-from jobs.requests import AvatarChange, AvatarRequest, ClipRequest
+from jobs.requests import AvatarChangeForm, AvatarForm, ClipForm, UploadContext
 from storage.file_store import FileStore
 from storage.row_codec import AvatarRecord
 
@@ -50,19 +50,8 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         """
         owner = caller_of(request).owner
         async with self._receiver.receive(request, AvatarForm) as (form, admission_id):
-            avatar = await self._service.create_avatar(
-                AvatarRequest(
-                    admission_id=admission_id,
-                    video=form.video,
-                    face=form.face,
-                    face_image=form.face_image,
-                    face_points=form.face_points,
-                    keep=form.keep,
-                    settings=form.avatar_settings,
-                    background_file=form.background_file,
-                    owner=owner,
-                )
-            )
+            context = UploadContext(admission_id=admission_id, owner=owner)
+            avatar = await self._service.create_avatar(form, context)
         view = await self._view(avatar, request)
         return JSONResponse(view.model_dump(mode="json"), 202, {"Location": view.links.self})
 
@@ -93,15 +82,8 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         owner = caller_of(request).owner
         await self._service.get_avatar(avatar_id, owner)  # before the body is read
         async with self._receiver.receive(request, AvatarChangeForm) as (form, admission_id):
-            avatar = await self._service.change_avatar(
-                AvatarChange(
-                    admission_id=admission_id,
-                    avatar_id=avatar_id,
-                    settings=form.avatar_settings,
-                    background_file=form.background_file,
-                    owner=owner,
-                )
-            )
+            context = UploadContext(admission_id=admission_id, owner=owner)
+            avatar = await self._service.change_avatar(avatar_id, form, context)
         return await self._view(avatar, request)
 
     @route("/{avatar_id}", "DELETE", status_code=204, summary="Delete an avatar", responses=problem_responses(404, 409))
@@ -126,16 +108,8 @@ class AvatarRoutes(Routes, prefix="/v1/avatars", tags=["avatars"]):
         owner = caller_of(request).owner
         await self._service.get_avatar(avatar_id, owner)  # before the body is read
         async with self._receiver.receive(request, ClipForm) as (form, admission_id):
-            avatar = await self._service.add_clip(
-                ClipRequest(
-                    admission_id=admission_id,
-                    avatar_id=avatar_id,
-                    name=form.name,
-                    kind=form.kind,
-                    video=form.video,
-                    owner=owner,
-                )
-            )
+            context = UploadContext(admission_id=admission_id, owner=owner)
+            avatar = await self._service.add_clip(avatar_id, form, context)
         return JSONResponse((await self._view(avatar, request)).model_dump(mode="json"), 202)
 
     @route("/{avatar_id}/clips", summary="List the clips of an avatar", responses=problem_responses(404))

@@ -9,10 +9,10 @@ from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
 from api.problem import problem_responses
 from api.routing import Routes, route
-from api.v1.protocol import BackgroundForm, BackgroundView
+from api.v1.protocol import BackgroundView
 from config import PipelineConfig
 from jobs.ports import JobService
-from jobs.requests import BackgroundRequest
+from jobs.requests import BackgroundForm, UploadContext
 from storage.file_store import FileStore
 
 
@@ -38,11 +38,8 @@ class BackgroundRoutes(Routes, prefix="/v1/backgrounds", tags=["backgrounds"]):
         job or session has started with it for as long as finished jobs are kept.
         """
         async with self._receiver.receive(request, BackgroundForm) as (form, admission_id):
-            background = await self._service.create_background(
-                BackgroundRequest(
-                    admission_id=admission_id, background_file=form.background_file, owner=caller_of(request).owner
-                )
-            )
+            context = UploadContext(admission_id=admission_id, owner=caller_of(request).owner)
+            background = await self._service.create_background(form, context)
         return BackgroundView.of(background)
 
     @route(

@@ -147,7 +147,11 @@ class FixedAvatars(Avatars):
     async def is_intact(self, key: str, engine: str) -> bool:
         return True
 
-    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.people = self  # type: ignore[assignment]
+
+    async def resolve(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
         return 0 if str(choice) in ("largest", "person:0") else 1
 
 

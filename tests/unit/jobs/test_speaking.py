@@ -28,6 +28,7 @@ from jobs.requests import RequestContext
 from jobs.run import JobRun
 from jobs.services import JobServices
 from jobs.sources.avatars import Avatars
+from jobs.sources.people import People
 from jobs.speaking import SpeakingStage, _recording_field
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, TranslatedCue, VoiceRequest
 from jobs.submission import Submissions
@@ -112,19 +113,19 @@ class SpeakingStages(NoStages):
         return RecordedSpeech(hashlib.sha256(b"recording").hexdigest(), 9, tuple(recorded))
 
 
-class PeopledAvatars(Avatars):
+class KnownPeople(People):
     """Two people, known once the search has ended; `person:9` does not exist."""
 
     report: PeopleReport | None = None
 
-    async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
+    async def known(self, sha256: str, owner: str | None) -> PeopleReport | None:
         return self.report
 
-    async def find_people(self, record: AvatarRecord) -> PeopleReport:
+    async def find(self, record: AvatarRecord, source: object) -> PeopleReport:
         turns = [SpeakerTurn(person=each, start=3 * each, end=3 + 6 * each, confidence=1) for each in (0, 1)]
         return PeopleReport(people=(), turns=tuple(turns))
 
-    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+    async def resolve(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
         if str(choice) == "person:9":
             raise FaceNotFoundError("face: expected person:0 to person:1, found 'person:9'.")
         return None
@@ -135,7 +136,8 @@ class Bench:
         self.files = FileStore(root)
         self.table = JobTable(new_database(self.files.table_path))
         self.stages = SpeakingStages(self.files, has_audio)
-        self.avatars = PeopledAvatars(config, self.stages, self.table, self.files)
+        self.avatars = Avatars(config, self.stages, self.table, self.files)
+        self.people = self.avatars.people = KnownPeople(config, self.stages, self.table, self.files)
         self.services: JobServices = job_services(config, self.stages, self.avatars, self.table, self.files)
         admission = AdmissionController(config, self.table, self.files)
         self.submissions = Submissions(self.services, admission)
@@ -230,7 +232,7 @@ async def test_complete_waits_for_the_people_of_the_video(bench: Bench, are_know
     record = await bench.avatars.record(first.avatar_key)
     subtitles = bench.upload(b"1\n00:00:01,000 --> 00:00:02,000\nA: Hi\n\n2\n00:00:04,000 --> 00:00:06,000\nB: Ho\n")
     if are_known:
-        bench.avatars.report = await bench.avatars.find_people(record)
+        bench.people.report = await bench.people.find(record, await bench.avatars.source(record.key))
     job = await bench.submit(video=None, avatar_id=record.id, subtitles=subtitles)
     assert job.plan.needs_faces is not are_known
     job = await bench.speak(job)
@@ -345,7 +347,7 @@ async def test_edit_with_unusable_text_is_refused(bench: Bench, monkeypatch: pyt
     monkeypatch.setattr("jobs.submission.check_fonts", lambda texts: None)
     job = await bench.draft(turns=texts("one", "two"), subtitles_output="burnt")
     server = TtsConfig(url="http://127.0.0.1:1/v1", max_total_chars=9)
-    bench.drafts = Drafts(bench.services, partial(check_texts, server))
+    bench.drafts = Drafts(replace(bench.services, check_texts=partial(check_texts, server)))
     with pytest.raises(OptionError, match="at most 9 characters in all, found 10"):
         await bench.edit(job, 0, TurnChange(text="sixteen"))
     monkeypatch.setattr("jobs.drafts.check_fonts", Mock(side_effect=OptionError("no font")))

@@ -35,9 +35,10 @@ from jobs.model.plan import MUSIC
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import Turn
-from jobs.requests import AvatarChange, AvatarRequest, BackgroundRequest, RequestContext
+from jobs.requests import AvatarChangeForm, AvatarForm, RequestContext
 from jobs.sources.avatars import Avatars
 from jobs.sources.clips import composite_key
+from jobs.sources.people import People
 from jobs.speech_messages import ChosenVoices, VoiceRequest
 from jobs.submission import Submissions
 from media.playback import LoopMode
@@ -80,11 +81,23 @@ class WillingStages(NoStages):
         return ChosenVoices(tuple(request.voice for request in requests), None)
 
 
-class FilmAvatars(Avatars):
-    async def known_people(self, sha256: str, owner: str | None) -> PeopleReport | None:
+def avatar_request(
+    settings: AvatarSettings | None = None, owner: str | None = None, **fields: Any
+) -> tuple[AvatarForm, str | None]:
+    return AvatarForm(**(settings.model_dump(exclude_unset=True) if settings else {}), **fields), owner
+
+
+def avatar_change(
+    avatar_id: str, settings: AvatarSettings, owner: str | None = None
+) -> tuple[str, AvatarChangeForm, str | None]:
+    return avatar_id, AvatarChangeForm(**settings.model_dump(exclude_unset=True)), owner
+
+
+class FilmPeople(People):
+    async def known(self, sha256: str, owner: str | None) -> PeopleReport | None:
         return None
 
-    async def resolve_face(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
+    async def resolve(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
         """In the film, `largest` is person 0 and `index:1` person 1; who else there is, is not known."""
         if choice.kind == "person" and choice.numbers[0] > 1:
             raise FaceNotFoundError(f"face: expected person:0 to person:1, found {str(choice)!r}.")
@@ -95,14 +108,15 @@ class Bench:
     def __init__(self, files: FileStore, table: JobTable, labels: LabelsConfig | None = None) -> None:
         self.files, self.table, self.stages = files, table, WillingStages(files)
         config = CONFIG.model_copy(update={"labels": labels or LabelsConfig()})
-        avatars = FilmAvatars(config, self.stages, self.table, self.files)
+        avatars = Avatars(config, self.stages, self.table, self.files)
+        avatars.people = FilmPeople(config, self.stages, self.table, self.files)
         self.services = job_services(config, self.stages, avatars, self.table, self.files)
         self.avatars = self.services.avatar_submissions
         self.submissions = self.submissions_with()
 
     def submissions_with(self, check_texts: Callable[[Sequence[str]], None] = lambda texts: None) -> Submissions:
         admission = AdmissionController(self.services.config, self.table, self.files)
-        return Submissions(self.services, admission, check_texts)
+        return Submissions(replace(self.services, check_texts=check_texts), admission)
 
     def upload(self, content: bytes) -> UploadedFile:
         writer = self.files.new_upload("f")
@@ -153,12 +167,12 @@ async def _avatar_job(bench: Bench, avatar: AvatarRecord, owner: str | None = No
 
 async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> None:
     video, hold = bench.upload(b"film"), AvatarSettings(background_loop="hold")
-    beach = AvatarRequest(video=video, settings=hold, background_file=bench.upload(b"beach"))
-    avatar = await bench.avatars.create(beach)
+    beach = avatar_request(video=video, settings=hold, background_file=bench.upload(b"beach"))
+    avatar = await bench.avatars.create(*beach)
     assert avatar.settings.background_loop == "hold"
     job = await _avatar_job(bench, avatar)
-    change = AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
-    assert (await bench.avatars.change(change)).version > avatar.version
+    change = avatar_change(avatar_id=avatar.id, settings=AvatarSettings(background="blur", matte="chroma"))
+    assert (await bench.avatars.change(*change)).version > avatar.version
     await bench.avatars.backgrounds.delete(avatar.settings.background_id or "", None)
     job = bench.table.get_job(job.id)
     assert job.options.background_id == avatar.settings.background_id and job.options.background_loop == "hold"
@@ -177,12 +191,12 @@ async def test_create_job_copies_the_background_of_its_avatar(bench: Bench) -> N
 async def test_create_with_an_expression_of_a_video_is_refused(bench: Bench) -> None:
     with pytest.raises(OptionError, match="head: a video keeps"):
         await bench.create(bench.spec(face_image=None, head="calm"))
-    film = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(expression="sad"))
+    film = avatar_request(video=bench.upload(b"film"), settings=AvatarSettings(expression="sad"))
     with pytest.raises(OptionError, match="expression: a video keeps"):
-        await bench.avatars.create(film)
-    avatar = await bench.avatars.create(film.model_copy(update={"settings": AvatarSettings()}))
+        await bench.avatars.create(*film)
+    avatar = await bench.avatars.create(AvatarForm(video=film[0].video), None)
     with pytest.raises(OptionError, match="gaze: a video keeps"):
-        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=AvatarSettings(gaze="camera")))
+        await bench.avatars.change(*avatar_change(avatar_id=avatar.id, settings=AvatarSettings(gaze="camera")))
 
 
 FACE_POINTS: Final = FacePoints(
@@ -205,7 +219,7 @@ async def test_create_with_face_points_records_them_as_the_face(bench: Bench) ->
     assert job.options.face == "points:20,20,44,20,24,44,40,44,32.5,60"
     assert FaceChoice.of_record(job.options.face) == FaceChoice("points", FACE_POINTS.numbers)
     assert tuple(FacePoints.model_fields) == MARKS
-    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), face_points=FACE_POINTS))
+    avatar = await bench.avatars.create(*avatar_request(video=bench.upload(b"film"), face_points=FACE_POINTS))
     assert avatar.key == job.avatar_key
     turns = (Turn(start=0, end=1, audio="audio"),)
     two = await bench.create(bench.spec(face_image=None, face_points=FACE_POINTS, turns=turns))
@@ -214,7 +228,7 @@ async def test_create_with_face_points_records_them_as_the_face(bench: Bench) ->
 
 async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) -> None:
     calm = AvatarSettings(expressiveness=0.6, motion=0.2, background="blur")
-    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film"), settings=calm))
+    avatar = await bench.avatars.create(*avatar_request(video=bench.upload(b"film"), settings=calm))
     options = (await _avatar_job(bench, avatar)).options
     assert (options.expressiveness, options.motion, options.background) == (0.6, 0.2, "blur")
     options = (await _avatar_job(bench, avatar, expressiveness=1, background="source")).options
@@ -229,8 +243,8 @@ async def test_create_job_copies_avatar_motion_unless_it_is_set(bench: Bench) ->
 
 async def test_create_avatar_again_keeps_or_replaces_its_background(bench: Bench) -> None:
     def send(**fields: str) -> Coroutine[Any, Any, AvatarRecord]:
-        request = AvatarRequest(video=bench.upload(b"film"), settings=AvatarSettings(**fields))
-        return bench.avatars.create(request)
+        request = avatar_request(video=bench.upload(b"film"), settings=AvatarSettings(**fields))
+        return bench.avatars.create(*request)
 
     first = await send(background="blur")
     assert (await send()).settings == first.settings
@@ -243,21 +257,21 @@ async def test_create_avatar_again_keeps_or_replaces_its_background(bench: Bench
 
 
 async def test_create_job_with_background_of_another_key_is_refused(bench: Bench) -> None:
-    file = BackgroundRequest(background_file=bench.upload(b"beach"), owner="a")
-    beach = AvatarSettings(background_id=(await bench.avatars.backgrounds.create(file)).id)
+    stored = await bench.avatars.backgrounds.create(bench.upload(b"beach"), "a")
+    beach = AvatarSettings(background_id=stored.id)
     video = bench.upload(b"film")
     with pytest.raises(NotFoundError, match="no background"):
-        await bench.avatars.create(AvatarRequest(video=video, settings=beach, owner="b"))
+        await bench.avatars.create(*avatar_request(video=video, settings=beach, owner="b"))
     assert bench.table.list_avatars(pinned_only=False) == []
-    avatar = await bench.avatars.create(AvatarRequest(video=video, owner="b"))
+    avatar = await bench.avatars.create(*avatar_request(video=video, owner="b"))
     with pytest.raises(NotFoundError, match="no avatar"):
-        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach, owner="a"))
+        await bench.avatars.change(*avatar_change(avatar_id=avatar.id, settings=beach, owner="a"))
     with pytest.raises(NotFoundError, match="no background"):
-        await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach, owner="b"))
+        await bench.avatars.change(*avatar_change(avatar_id=avatar.id, settings=beach, owner="b"))
     with pytest.raises(NotFoundError, match="no background"):
         await _avatar_job(bench, avatar, "b", background_id=beach.background_id)
     # Without API keys, a caller may use both.
-    await bench.avatars.change(AvatarChange(avatar_id=avatar.id, settings=beach))
+    await bench.avatars.change(*avatar_change(avatar_id=avatar.id, settings=beach))
     assert (await _avatar_job(bench, avatar, "b")).plan.background_file is not None
 
 
@@ -270,10 +284,10 @@ async def test_create_avatar_after_crash_succeeds(bench: Bench, monkeypatch: pyt
         raise SystemExit
 
     monkeypatch.setattr(bench.table, "put_avatar", die)
-    request = AvatarRequest(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
+    request = avatar_request(video=bench.upload(b"film"), face_image=bench.upload(b"picture"))
     with pytest.raises(SystemExit):
-        await bench.avatars.create(request)
-    avatar = await bench.avatars.create(request)
+        await bench.avatars.create(*request)
+    avatar = await bench.avatars.create(*request)
     assert bench.table.list_avatars() == [avatar]
     assert on_disk(bench.files, source_key(avatar.key)).read_bytes() == b"film"
 
@@ -328,21 +342,21 @@ async def test_create_job_with_a_used_key_makes_no_other(bench: Bench) -> None:
 
 
 async def test_create_avatar_after_failure_analyses_it_again(bench: Bench) -> None:
-    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film")))
+    avatar = await bench.avatars.create(*avatar_request(video=bench.upload(b"film")))
     error = ErrorRecord.of(StageTimeoutError("too slow"))
     bench.table.update_avatar(avatar.key, status=AvatarStatus.FAILED, error=error)
-    again = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film")))
+    again = await bench.avatars.create(*avatar_request(video=bench.upload(b"film")))
     assert (again.id, again.status, again.error) == (avatar.id, AvatarStatus.ANALYSING, None)
 
 
 async def test_create_avatar_with_keep_false_is_not_listed(bench: Bench) -> None:
     await bench.create(bench.spec())
-    sent = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False))
+    sent = await bench.avatars.create(*avatar_request(video=bench.upload(b"another film"), keep=False))
     assert bench.table.list_avatars() == []
     assert bench.table.analysing_avatars() == [sent], "a job waits for its own, and nobody for it"
-    kept = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film")))
+    kept = await bench.avatars.create(*avatar_request(video=bench.upload(b"another film")))
     assert (kept.id, bench.table.list_avatars()) == (sent.id, [kept])
-    again = await bench.avatars.create(AvatarRequest(video=bench.upload(b"another film"), keep=False))
+    again = await bench.avatars.create(*avatar_request(video=bench.upload(b"another film"), keep=False))
     assert again.pinned, "what was kept once stays kept"
 
 
@@ -497,7 +511,7 @@ def test_create_job_with_a_diarization_is_complete(dub: Bench) -> None:
 
 async def _avatar_with_clip(bench: Bench) -> AvatarRecord:
     """An avatar with a clip that is ready, and one whose analysis has failed."""
-    avatar = await bench.avatars.create(AvatarRequest(video=bench.upload(b"film of an avatar")))
+    avatar = await bench.avatars.create(*avatar_request(video=bench.upload(b"film of an avatar")))
     clips = {}
     for name, status in (("wave", AvatarStatus.READY), ("nod", AvatarStatus.FAILED)):
         row = avatar_record(belongs_to=avatar.key, status=status)

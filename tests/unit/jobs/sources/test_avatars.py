@@ -212,7 +212,7 @@ async def test_evict_oldest_keeps_avatar_whose_matte_is_made(bench: Bench, monke
 
     monkeypatch.setattr(CountingStages, "matte", matte, raising=False)
     avatar = await bench.avatars._find(bench.key)
-    making = asyncio.create_task(bench.avatars.matte(avatar, "person", ignore_progress))
+    making = asyncio.create_task(bench.avatars.mattes.ensure(avatar, "person", ignore_progress))
     await started.wait()
     assert not await bench.avatars.evict_oldest()
     making.cancel()

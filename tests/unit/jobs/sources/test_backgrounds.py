@@ -27,7 +27,6 @@ from errors import (
 from jobs.messages import AvatarRef, MatteRef, ProbeResult, ResolvedAvatar, SourceVideo
 from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.clip import AvatarClip
-from jobs.requests import BackgroundRequest
 from jobs.single_flight import Progress, ignore_progress
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
@@ -97,8 +96,7 @@ class Bench:
     async def send(self, content: bytes = b"beach", owner: str | None = None) -> str:
         writer = self.files.new_upload("beach.mp4")
         writer.write(content)
-        request = BackgroundRequest(background_file=writer.finish(), owner=owner)
-        return (await self.backgrounds.create(request)).id
+        return (await self.backgrounds.create(writer.finish(), owner)).id
 
     def age(self, file_id: str) -> None:
         unused_since = time.time() - CONFIG.live.max_session_s - 7200
@@ -184,7 +182,11 @@ class SlowAvatars(Avatars):
             await self.meanwhile()
         return AvatarRef(avatar_folder(key), SourceVideo(source_key(key), SHOWN))
 
-    async def matte(self, avatar: AvatarRef, mode: MatteMode, on_progress: Progress) -> MatteRef:
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.mattes.ensure = self._matte  # type: ignore[method-assign]
+
+    async def _matte(self, avatar: AvatarRef, mode: MatteMode, on_progress: Progress) -> MatteRef:
         if self.while_matting is not None:
             change, self.while_matting = self.while_matting, None
             await change()

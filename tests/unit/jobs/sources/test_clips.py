@@ -12,7 +12,7 @@ import pytest
 from errors import FaceNotFoundError, LipwrightError, NotFoundError, OptionError, StateError
 from jobs.messages import AvatarRef, ClipPart, Composite, PreparedSpeech, encode_source_info
 from jobs.model.plan import JobOptions
-from jobs.requests import ClipRequest
+from jobs.requests import ClipForm
 from jobs.single_flight import ignore_progress
 from jobs.sources.avatar_submission import AvatarSubmissions
 from jobs.sources.backgrounds import Backgrounds
@@ -92,14 +92,16 @@ class Bench(AvatarBench):
     def own(self) -> AvatarRecord:
         return self.row(self.key)
 
-    def request(self, name: str, content: bytes | None = None, owner: str | None = None) -> ClipRequest:
+    def request(
+        self, name: str, content: bytes | None = None, owner: str | None = None
+    ) -> tuple[str, ClipForm, str | None]:
         writer = self.files.new_upload(f"{name}.mp4")
         writer.write(content or name.encode())
-        return ClipRequest(avatar_id=self.own_id, name=name, kind="action", video=writer.finish(), owner=owner)
+        return self.own_id, ClipForm(name=name, kind="action", video=writer.finish()), owner
 
     async def add(self, name: str) -> str:
         """Add a clip; return the key of its row."""
-        return (await self.clips.add(self.request(name)))[1].key
+        return (await self.clips.add(*self.request(name)))[1].key
 
     async def composite(self, engine: str | None = "warp") -> str:
         """Add a clip, and make the composite; return its key."""
@@ -120,15 +122,15 @@ def bench(files: FileStore, table: JobTable) -> Bench:
 
 async def test_add_clip_repeated_after_a_crash_returns_the_same(bench: Bench) -> None:
     request = bench.request("wave")
-    _, row = await bench.clips.add(request)
-    again, same = await bench.clips.add(request)
+    _, row = await bench.clips.add(*request)
+    again, same = await bench.clips.add(*request)
     assert same.key == row.key
     assert [(name, clip.kind, clip.key) for name, clip in again.clips.items()] == [("wave", "action", row.key)]
     assert (row.belongs_to, row.pinned, row.analyse_on_create) == (bench.key, False, True)
     with pytest.raises(StateError, match="has a clip 'wave' already"):
-        await bench.clips.add(bench.request("wave", b"another film"))
+        await bench.clips.add(*bench.request("wave", b"another film"))
     with pytest.raises(NotFoundError):
-        await bench.clips.add(bench.request("nod", owner="somebody else"))
+        await bench.clips.add(*bench.request("nod", owner="somebody else"))
 
 
 @pytest.mark.parametrize(

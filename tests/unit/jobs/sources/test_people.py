@@ -233,7 +233,7 @@ async def test_the_avatar_of_a_person_follows_their_appearance(bench: Bench) -> 
     record = bench.avatar("person:1", source_info=encode_source_info(VIDEO))
     with pytest.raises(FaceNotFoundError, match="not there"):
         await avatars.ensure(record.key, "warp", ignore_progress)
-    report = (await avatars.people(record)).report
+    report = (await avatars.poll_people(record)).report
     assert report is not None and len(report.people) == 2
     assert bench.stages.choice == FaceChoice.like(APPEARANCES[1], APPEARANCES[0], PLACES[1])
     assert bench.stages.counts["searches"] == 1
