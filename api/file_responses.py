@@ -164,21 +164,23 @@ async def stored_file_response(
         RangeError: The requested range is not satisfiable.
     """
     if (path := files.local_path(key)) is not None:
-        if not path.is_file():
-            raise NotFoundError(missing)
         kind = "attachment" if disposition.is_download else "inline"
-        return local_file_response(
-            request,
-            path,
-            disposition.headers,
-            media_type=disposition.media_type,
-            filename=disposition.file_name,
-            content_disposition_type=kind,
-        )
+        try:
+            return local_file_response(
+                request,
+                path,
+                disposition.headers,
+                media_type=disposition.media_type,
+                filename=disposition.file_name,
+                content_disposition_type=kind,
+            )
+        except FileNotFoundError as error:
+            raise NotFoundError(missing) from error
     state = await asyncio.to_thread(files.find, key)
     if state is None:
         raise NotFoundError(missing)
-    headers = {**disposition.headers, "etag": f'"{state.tag}"', "accept-ranges": "bytes", **_disposition(disposition)}
+    headers = {name.lower(): value for name, value in disposition.headers.items()}
+    headers |= {"etag": f'"{state.tag}"', "accept-ranges": "bytes", **_disposition(disposition)}
     if (answer := unchanged(request, headers)) is not None:
         return answer
     if (

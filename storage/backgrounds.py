@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from errors import NotFoundError
 from jobs.model.base import Frozen, UploadedFile, utc_now
@@ -79,7 +80,8 @@ class BackgroundStore:
 
     def _find(self, file_id: str, owner: str | None) -> BackgroundRecord:
         if is_name(file_id) and (content := read_whole(self._files.stored, f"{background_folder(file_id)}/{_RECORD}")):
-            record = BackgroundRecord.model_validate_json(content)
-            if owner in (None, record.owner):
-                return record
+            with suppress(ValidationError):  # a damaged record is as good as none
+                record = BackgroundRecord.model_validate_json(content)
+                if owner in (None, record.owner):
+                    return record
         raise NotFoundError(f"There is no background {file_id[:40]!r}. Send it with POST /v1/backgrounds.")

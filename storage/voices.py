@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from errors import NotFoundError, StateError
 from jobs.model.base import Frozen
@@ -124,5 +124,7 @@ class VoiceStore:
             self._files.remove_folder(voice_folder(owner, name))
 
     def _record(self, folder: str) -> VoiceRecord | None:
-        content = read_whole(self._files, f"{folder}/{_RECORD}")
-        return None if content is None else VoiceRecord.model_validate_json(content)
+        with suppress(ValidationError):  # a damaged record is as good as none
+            if (content := read_whole(self._files, f"{folder}/{_RECORD}")) is not None:
+                return VoiceRecord.model_validate_json(content)
+        return None

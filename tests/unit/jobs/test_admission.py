@@ -23,7 +23,7 @@ from jobs.model.spec import JobSpec
 from jobs.model.usage import LiveUsage, Usage
 from jobs.requests import Caller, priority_of
 from jobs.usage import StoredBytes, usage_rows
-from storage.file_keys import job_file_key, source_key, voice_folder
+from storage.file_keys import background_folder, job_file_key, source_key, voice_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.local.api_keys import FileKeyRing
@@ -323,6 +323,8 @@ def test_admit_over_stored_bytes_is_refused(keyed: KeyBench) -> None:
         (f"{voice_folder(keyed.other, 'anna')}/sample.wav", 50_000),  # of another key
     ):
         on_disk(keyed.files, key).write_bytes(bytes(num_bytes))
+    damaged = f"{background_folder('b' * 32)}/background.json"
+    on_disk(keyed.files, damaged).write_bytes(b'{"id": "')
     keyed.checks.measure(keyed.owner)
     assert not keyed.stored.of(keyed.owner), "there is no limit"
     keyed.limit(stored_bytes=1000)

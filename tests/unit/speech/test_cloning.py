@@ -22,7 +22,7 @@ from cli.main import app
 from config import CloningConfig, HeygemConfig, TtsConfig
 from errors import OptionError, StageTimeoutError, VoiceError
 from lipwright_client import Lipwright, ProblemError
-from storage.file_keys import VOICES
+from storage.file_keys import VOICES, voice_folder
 from storage.state import open_keys
 from tests.unit.api_server import MemoryService, api_client, serving
 from tests.unit.launch.fronted_api import needs_haproxy, running_front
@@ -73,6 +73,11 @@ def test_a_cloned_voice_speaks_with_the_recording_as_it_was_sent(tmp_path: Path)
         assert (voices["voices"], voices["can_clone"]) == (["alloy", "anna"], True)
         assert voices["cloned"] == [created.json()]
         assert created.json()["duration_seconds"] == 2.0
+        damaged = tmp_path / voice_folder(None, "bob") / "voice.json"
+        damaged.parent.mkdir()
+        damaged.write_bytes(b'{"name": "')
+        assert http.get("/v1/voices").json() == voices, "a damaged record is as good as none"
+        damaged.unlink()
         _speak(tmp_path, server)
         _speak(tmp_path, server, "alloy")
         assert http.delete("/v1/voices/anna").status_code == 204
