@@ -24,9 +24,9 @@ import typer
 from av.codec.hwaccel import HWAccel
 
 from benchmarks.analysis import AnalysedAvatar, analyse
-from benchmarks.concurrent_jobs import measure_jobs
 from benchmarks.material import make_avatar, make_speech, num_frames_of
-from benchmarks.through_graph import create_avatar
+from benchmarks.render import SIZES
+from benchmarks.through_graph import create_avatar, measure_jobs
 from config import MediaLimits, PipelineConfig, RenderConfig
 from errors import LipwrightError
 from launch.serve_config import default_config_path
@@ -273,11 +273,12 @@ def _service(device: Device, seconds: float, folder: Path) -> None:
     config = private_config(folder / "service", default_config_path(has_gpu=device == "cuda"))
     with running_service(config) as url:
         client, speech = Lipwright(url), make_speech(seconds, folder)
-        avatar = create_avatar(client, make_avatar(*_SIZE, seconds, folder))
-        measure_jobs(client, avatar, make_speech(1.0, folder), 1, 1.0)  # opens files and warms caches
-        headings = ("jobs", "frames per second", "CPU ms per frame", "GPU busy")
-        rows = (_throughput_row(client, avatar, speech, num, seconds) for num in _AT_ONCE)
-        _print_table("Service, warp, 512x512", headings, rows)
+        for width, height in SIZES:
+            avatar = create_avatar(client, make_avatar(width, height, seconds, folder))
+            measure_jobs(client, avatar, make_speech(1.0, folder), 1, 1.0)  # opens files and warms caches
+            headings = ("jobs", "frames per second", "CPU ms per frame", "GPU busy")
+            rows = (_throughput_row(client, avatar, speech, num, seconds) for num in _AT_ONCE)
+            _print_table(f"Service, warp, {width}x{height}", headings, rows)
 
 
 def _throughput_row(client: Lipwright, avatar: str, speech: Path, num: int, seconds: float) -> tuple[str, ...]:

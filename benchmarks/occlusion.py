@@ -41,7 +41,6 @@ _SHADOW = 0.25  # share of the light that an object takes from the face behind i
 _LIPS = [*OUTER_UPPER, *OUTER_LOWER[::-1]]
 
 Point = tuple[int, int]
-Rgb = NDArray[np.float32]
 
 
 class _Canvas:

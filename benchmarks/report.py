@@ -27,11 +27,6 @@ def print_table(headings: Sequence[str], *sections: Iterable[Sequence[str]], tit
     Console(width=_WIDTH).print(table)
 
 
-def number(value: float | None) -> str:
-    """Returns a number with four digits after the point; empty without one."""
-    return "" if value is None else f"{value:.4f}"
-
-
 def print_results(results: dict[str, Any]) -> None:
     """Prints the content of `benchmarks/results.json`."""
     stages = {size: _costs(size, each["stages_cpu_ms_per_frame"], each) for size, each in results["stages"].items()}

@@ -6,12 +6,13 @@ import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from benchmarks.material import num_frames_of
 from benchmarks.process_tree import MemoryPeaks, cpu_between, cpu_seconds
 from lipwright_client import Lipwright
 
-_ANALYSIS_S = 600.0
+_ANALYSIS_S, _JOB_S = 600.0, 900.0
 IDLE_S = 10.0  # of watching an idle service
 
 
@@ -47,6 +48,14 @@ class JobCost:
         }
 
 
+class Throughput(NamedTuple):
+    """Of jobs that were submitted at the same time."""
+
+    frames_per_second: float
+    cpu_ms_per_frame: float
+    """Of all processes of the service."""
+
+
 def idle_cpu_share() -> float:
     """Returns the CPU seconds per second of all processes while the service is idle."""
     before = cpu_seconds()
@@ -80,3 +89,14 @@ def measure_job(
     wall_s, frames = time.monotonic() - start, job.check().num_frames or 0
     spent = {name: seconds * 1000 / frames for name, seconds in cpu_between(before, cpu_seconds()).items()}
     return JobCost(frames, wall_s, first_s, sum(spent.values()), spent, peaks.uss_mib, peaks.rss_mib)
+
+
+def measure_jobs(client: Lipwright, avatar: str, speech: Path, num_jobs: int, seconds: float) -> Throughput:
+    """Runs jobs of so many seconds of speech at the same time."""
+    before, start = cpu_seconds(), time.monotonic()
+    ids = [client.jobs.create(audio=speech, avatar_id=avatar).id for _ in range(num_jobs)]
+    for each in ids:
+        client.jobs.wait(each, _JOB_S).check()
+    num_frames = num_jobs * num_frames_of(seconds)
+    spent = sum(cpu_between(before, cpu_seconds()).values())
+    return Throughput(num_frames / (time.monotonic() - start), 1000 * spent / num_frames)

@@ -17,19 +17,18 @@ from api.live.outputs import output as output_module
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import StartOutput
 from api.live.viewers import FragmentQueue
-from benchmarks.live.push import measure
 from config import LiveConfig, NetworkConfig
 from errors import NotFoundError, OptionError, UrlRefusedError
 from media.live.encoder import LiveFragment
 from net.push import srt
 from net.push.destination import Destinations, PushError
 from tests.ports import quiet_port
+from tests.unit.api.live.outputs.pushed import LOOPBACK, measure
 from tests.unit.flashing_stream import FlashingStream, file_skews
 from tests.unit.net.push.receivers import rtmp_server, srt_listener, start_seconds
 from tests.unit.net.push.whip_server import whip_server
 from tests.waiting import until
 
-LOOPBACK = ("rtmp://127.0.0.1:*", "srt://127.0.0.1:*", "http://127.0.0.1:*")
 SECRET = "sEcReT"
 
 

@@ -1,15 +1,4 @@
-"""Audio/video synchronisation where a pushed live session is received.
-
-    python -m benchmarks.live.push rtmp --minutes 10 --speed 10
-
-Pushes a stream that flashes and beeps every second through a real output (`rtmp`, `srt` or `whip`) to a server on this
-machine: FFmpeg, or a WebRTC peer, which is in real time (`--speed 1`). Prints, over the whole run:
-
-* `skew_ms`: how much later than its flash each beep is received, by the timestamps. A beep may seem up to a frame of
-  its codec early or late: 21 ms of AAC, 20 ms of Opus, whose decoder adds 6.5 ms.
-* `drift_ms`: the median skew of the last tenth of the run less that of the first.
-* `dropped_seconds`, `num_reconnects`: of the output.
-"""
+"""Pushes a stream that flashes and beeps, and measures its synchronisation where it is received."""
 
 from __future__ import annotations
 
@@ -18,10 +7,9 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import typer
 
 from api.live.outputs.session_outputs import SessionOutputs
 from api.live.protocol import StartOutput
@@ -32,7 +20,7 @@ from tests.unit.flashing_stream import FlashingStream, file_skews
 from tests.unit.net.push.receivers import rtmp_server, srt_listener
 from tests.unit.net.push.whip_server import whip_server
 
-_LOOPBACK = ("rtmp://127.0.0.1:*", "srt://127.0.0.1:*", "http://127.0.0.1:*")
+LOOPBACK = ("rtmp://127.0.0.1:*", "srt://127.0.0.1:*", "http://127.0.0.1:*")
 
 
 async def _push(url: str, minutes: float, speed: float) -> dict[str, Any]:
@@ -42,7 +30,7 @@ async def _push(url: str, minutes: float, speed: float) -> dict[str, Any]:
     async def note(text: str) -> None:
         events.append(json.loads(text))
 
-    outputs = SessionOutputs(Destinations(_LOOPBACK, NetworkConfig()), LiveConfig(), note)
+    outputs = SessionOutputs(Destinations(LOOPBACK, NetworkConfig()), LiveConfig(), note)
     outputs.start(StartOutput(type="output.start", url=url))
     begun = time.monotonic()
     for fragment in FlashingStream():
@@ -60,7 +48,13 @@ async def _push(url: str, minutes: float, speed: float) -> dict[str, Any]:
 
 
 def measure(scheme: str, minutes: float, speed: float) -> dict[str, Any]:
-    """Returns the results of one run."""
+    """Returns the results of one run, in real time if `speed` is 1.
+
+    * `skew_ms`: how much later than its flash each beep is received, by the timestamps. A beep may seem up to a frame
+      of its codec early or late: 21 ms of AAC, 20 ms of Opus, whose decoder adds 6.5 ms.
+    * `drift_ms`: the median skew of the last tenth of the run less that of the first.
+    * `dropped_seconds`, `num_reconnects`: of the output.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("pushed.flv" if scheme == "rtmp" else "pushed.ts")
         port = quiet_port()
@@ -82,16 +76,3 @@ def measure(scheme: str, minutes: float, speed: float) -> dict[str, Any]:
         "dropped_seconds": end["dropped_seconds"],
         "num_reconnects": end["num_reconnects"],
     }
-
-
-def main(
-    scheme: Literal["rtmp", "srt", "whip"],
-    minutes: Annotated[float, typer.Option(help="Length of the stream.")] = 10.0,
-    speed: Annotated[float, typer.Option(help="Compared with real time.")] = 1.0,
-) -> None:
-    """Measures and prints."""
-    print(json.dumps(measure(scheme, minutes, speed), indent=1))
-
-
-if __name__ == "__main__":
-    typer.run(main)
