@@ -210,15 +210,19 @@ def log_mel(samples: NDArray[np.int16], gain: float, first: int, stop: int) -> N
         hop_length=MEL_HOP_SAMPLES,
         center=False,
     )  # (201, stop - first) complex64
-    power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))
+    power = mel_bank(_WINDOW_SAMPLES) @ (np.square(spectrum.real) + np.square(spectrum.imag))
     levels = np.maximum(np.log10(np.maximum(power, _TINY_POWER)), _LOUDEST - _RANGE)
     return np.ascontiguousarray((levels.T + 4) / 4, np.float32)
 
 
 @cache
-def _mel_bank() -> NDArray[np.float32]:
-    """Return the (80, 201) weights of the spectrum bins."""
-    import librosa
+def mel_bank(
+    num_fft: int, lowest_hz: float = 0.0, highest_hz: float = 8000.0, dtype: type[np.floating] = np.float32
+) -> NDArray[np.floating]:
+    """Return the (80, num_fft // 2 + 1) weights of the bins of a spectrum: Slaney's scale, triangles of unit area."""
+    import librosa  # takes seconds; only audio encoders need it
 
-    bank: NDArray[np.float32] = librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_WINDOW_SAMPLES, n_mels=NUM_BANDS)
+    bank: NDArray[np.floating] = librosa.filters.mel(
+        sr=SPEECH_SAMPLE_RATE, n_fft=num_fft, n_mels=NUM_BANDS, fmin=lowest_hz, fmax=highest_hz, dtype=dtype
+    )
     return bank

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,10 +25,11 @@ from errors import CancelledJobError, WeightsError
 from media.audio import SPEECH_SAMPLE_RATE
 from models.engines.base import frame_gate
 from models.engines.dinet.engine import DinetFeatures, open_measured
-from models.engines.dinet.weights import NUM_BANDS, wenet_mismatch
+from models.engines.dinet.weights import wenet_mismatch
 from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache
 from models.engines.runtime.onnx import OnnxNetwork
+from models.speech.features import mel_bank
 from models.speech.level import SpeechLevel, cut_speech
 
 PADDING_SAMPLES: Final = 6400
@@ -64,19 +64,8 @@ def _mel_of_frames(sound: NDArray[np.float32]) -> NDArray[np.float32]:
     import librosa  # takes seconds, and only one process of the graph needs it
 
     spectrum = librosa.stft(sound, n_fft=_FFT, hop_length=MEL_HOP, win_length=_WINDOW, window="hann", center=False)
-    power = _mel_bank() @ (np.square(spectrum.real) + np.square(spectrum.imag))  # (80, M)
+    power = mel_bank(_FFT) @ (np.square(spectrum.real) + np.square(spectrum.imag))  # (80, M)
     return np.ascontiguousarray(10 * np.log10(power.T + _TINY_POWER) - _REFERENCE_DB, np.float32)
-
-
-@cache
-def _mel_bank() -> NDArray[np.float32]:
-    """(80, 513) weights of the spectrum's bins."""
-    import librosa
-
-    bank: NDArray[np.float32] = librosa.filters.mel(
-        sr=SPEECH_SAMPLE_RATE, n_fft=_FFT, n_mels=NUM_BANDS, fmin=0, fmax=8000
-    )
-    return bank
 
 
 WINDOW_ROWS: Final = 20
@@ -109,20 +98,17 @@ class SharedContext:
     """
 
     num_rows: int  # rows of the file and the job
-    fps: Fraction  # frames per second of the job
 
     @classmethod
     def of(cls, num_samples: int, span: FrameSpan) -> SharedContext:
         """Plan a job over a file of `num_samples`; past its end there is silence."""
         in_file = num_rows_of(1 + (num_samples + 2 * PADDING_SAMPLES) // MEL_HOP)
-        last = cls(0, span.fps).first_rows(np.array([span.total - 1]))[0]
-        return cls(max(in_file, int(last) + WINDOW_ROWS), span.fps)
+        (last,) = cls(0).first_rows(FrameSpan(span.fps, span.total - 1, 1, span.total))
+        return cls(max(in_file, int(last) + WINDOW_ROWS))
 
-    def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the first of the 20 rows that drive each of (T,) frames: the nearest in time."""
-        above, below = 2 * _ROWS_PER_SECOND * self.fps.denominator, 2 * self.fps.numerator
-        rows: NDArray[np.int64] = (frames * above + self.fps.numerator) // below
-        return rows
+    def first_rows(self, span: FrameSpan) -> NDArray[np.int64]:
+        """Return the first of the 20 rows that drive each of T frames: the nearest in time."""
+        return span.nearest_rows(_ROWS_PER_SECOND)
 
     def piece_of(self, row: int) -> int:
         """Return the piece that a row is computed from."""
@@ -159,8 +145,9 @@ class ExactChunks:
         num_rows = full * _chunk_rows(_CHUNK_SAMPLES) + (_chunk_rows(tail) if tail else 0)
         return cls(num_rows, int(num_samples * span.fps / SPEECH_SAMPLE_RATE), num_padded)
 
-    def first_rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the first of the 20 rows that drive each of (T,) frames, in HeyGem's floating point."""
+    def first_rows(self, span: FrameSpan) -> NDArray[np.int64]:
+        """Return the first of the 20 rows that drive each of T frames, in HeyGem's floating point."""
+        frames = np.arange(span.first, span.stop)
         last = max(1, self.num_frames - 1)  # a single frame uses the start
         stretch = frames.clip(0, max(0, self.num_frames - 1)) / last * max(0, self.num_rows - WINDOW_ROWS)
         return stretch.astype(np.int64)
@@ -226,7 +213,7 @@ class WenetAudioEncoder:
         samples, file = open_measured(speech, level)
         job = level.num_samples, span
         plan: RowPlan = ExactChunks.of(*job) if self._is_exact else SharedContext.of(*job)
-        first = plan.first_rows(np.arange(span.first, span.stop))  # (T,)
+        first = plan.first_rows(span)  # (T,)
         rows = (first[:, None] + np.arange(WINDOW_ROWS)).clip(max=max(0, plan.num_rows - 1))  # (T, 20)
         start, parts = plan.piece_of(int(rows.min())), []
         for index in range(start, plan.piece_of(int(rows.max())) + 1):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError
 from media.audio import SPEECH_SAMPLE_RATE
+from models.engines.base import frame_gate
 from models.engines.musetalk.plan import ROWS_PER_FRAME, WhisperFeatures, first_rows
 from models.engines.musetalk.weights import WHISPER
 from models.engines.musetalk.whisper import (
@@ -27,7 +28,6 @@ from models.engines.protocol import ComputeResources, EngineWeights, FrameSpan
 from models.engines.runtime.cache import LruCache, content_key
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import open_device, repeatable
-from models.speech.activity import speech_activity
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech, open_measured_speech
 from models.speech.stream import SpeechWindow
 
@@ -78,7 +78,7 @@ class WhisperAudioEncoder:
         first, stop = int(starts[0]), int(starts[-1]) + ROWS_PER_FRAME
         rows = self._rows(samples, max(0, first), max(0, stop), should_stop)
         before = np.zeros((max(0, -first), *rows.shape[1:]), np.float32)
-        return WhisperFeatures(first, np.concatenate([before, rows]), _frame_gate(samples, level, span))
+        return WhisperFeatures(first, np.concatenate([before, rows]), frame_gate(samples, level, span))
 
     def _rows(
         self, samples: NDArray[np.int16], first: int, stop: int, should_stop: Callable[[], bool]
@@ -117,19 +117,6 @@ class WhisperLiveAudioEncoder:
             before = np.zeros((ROWS_PER_FRAME, *rows.shape[1:]), np.float32)
             rows = np.concatenate([before, rows])
         return WhisperFeatures(window.first_row - (ROWS_PER_FRAME if window.first_row == 0 else 0), rows, _NO_GATE)
-
-
-def _frame_gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
-    """(T,) gate of the row in which each frame begins; 0 after the end of the file."""
-    row = (
-        np.arange(span.first, span.stop, dtype=np.int64) * ROWS_PER_SECOND * span.fps.denominator // span.fps.numerator
-    )
-    heard = np.flatnonzero(row < level.num_rows)
-    gate = np.zeros(span.num, np.float32)
-    if len(heard):
-        first, stop = int(row[heard[0]]), int(row[heard[-1]]) + 1
-        gate[heard] = speech_activity(samples, level, first, stop).gate[row[heard] - first]
-    return gate
 
 
 def load_encoder(

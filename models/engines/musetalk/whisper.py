@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import torch
@@ -17,6 +16,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn, stack
 
 from media.audio import SPEECH_SAMPLE_RATE
+from models.speech.features import mel_bank
 
 WINDOW_SECONDS: Final = 30
 WINDOW_SAMPLES: Final = WINDOW_SECONDS * SPEECH_SAMPLE_RATE
@@ -37,17 +37,9 @@ def log_mel(samples: Tensor) -> Tensor:
         raise ValueError(f"Expected ({WINDOW_SAMPLES},) samples, got {tuple(samples.shape)}.")
     window = torch.hann_window(_FFT_SAMPLES, device=samples.device)
     spectrum = torch.stft(samples, _FFT_SAMPLES, _HOP_SAMPLES, window=window, return_complex=True)  # (201, 3001)
-    power = _mel_bank().to(samples.device) @ spectrum[:, :-1].abs().square()  # (80, 3000)
+    power = torch.from_numpy(mel_bank(_FFT_SAMPLES)).to(samples.device) @ spectrum[:, :-1].abs().square()  # (80, 3000)
     levels = power.clamp(min=_TINY_POWER).log10()
     return (torch.maximum(levels, levels.max() - _RANGE) + 4) / 4
-
-
-@cache
-def _mel_bank() -> Tensor:
-    """(80, 201) weights of the spectrum's bins: Slaney bands of unit area from 0 to 8000 Hz."""
-    import librosa  # takes seconds; only the audio encoder needs it
-
-    return torch.from_numpy(librosa.filters.mel(sr=SPEECH_SAMPLE_RATE, n_fft=_FFT_SAMPLES, n_mels=NUM_BANDS))
 
 
 @dataclass(frozen=True)

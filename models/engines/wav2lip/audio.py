@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +19,11 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError
 from media.audio import SPEECH_SAMPLE_RATE
+from models.engines.base import frame_gate
 from models.engines.paste.crop import BoxPlan
 from models.engines.protocol import FrameSpan
 from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
-from models.speech.activity import speech_activity
+from models.speech.features import mel_bank
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, open_measured_speech
 from models.speech.stream import SpeechWindow
 
@@ -83,7 +83,8 @@ def _block(samples: NDArray[np.int16], first: int) -> NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, _FFT_SAMPLES)[::HOP_SAMPLES]  # (160, 800)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT_SAMPLES) / _FFT_SAMPLES)  # periodic Hann
     magnitude = np.abs(np.fft.rfft(frames * window))  # (160, 401)
-    decibels = 20 * np.log10(np.maximum(_TINY, magnitude @ _mel_bank().T)) - _REFERENCE_DB
+    bank = mel_bank(_FFT_SAMPLES, _LOWEST_HZ, _HIGHEST_HZ, np.float64)  # (80, 401)
+    decibels: NDArray[np.float64] = 20 * np.log10(np.maximum(_TINY, magnitude @ bank.T)) - _REFERENCE_DB
     scaled = 2 * _HALF_SCALE * (decibels + _RANGE_DB) / _RANGE_DB - _HALF_SCALE
     return scaled.clip(-_HALF_SCALE, _HALF_SCALE).astype(np.float32)
 
@@ -102,22 +103,6 @@ def _emphasise(samples: NDArray[np.int16], index: NDArray[np.int64]) -> NDArray[
     own = samples[index].astype(np.float64)
     before = np.where(index > 0, samples[np.maximum(index - 1, 0)], 0).astype(np.float64)
     return (own - _PREEMPHASIS * before) / 32768
-
-
-@cache
-def _mel_bank() -> NDArray[np.float64]:
-    """Return the (80, 401) weights of the spectrum's bins: triangles of unit area."""
-    import librosa  # takes seconds; only the audio encoder needs it
-
-    bank: NDArray[np.float64] = librosa.filters.mel(
-        sr=SPEECH_SAMPLE_RATE,
-        n_fft=_FFT_SAMPLES,
-        n_mels=MEL_BANDS,
-        fmin=_LOWEST_HZ,
-        fmax=_HIGHEST_HZ,
-        dtype=np.float64,
-    )
-    return bank
 
 
 TRAINING_FPS: Final = 25
@@ -184,7 +169,7 @@ class MelAudioEncoder:
         samples = open_measured_speech(speech, level)
         first, stop = columns_needed(span)
         mel = mel_columns(samples, first, stop, should_stop)
-        return MelFeatures(first, mel, _gate(samples, level, span))
+        return MelFeatures(first, mel, frame_gate(samples, level, span))
 
 
 class MelLiveAudioEncoder:
@@ -203,18 +188,6 @@ class MelLiveAudioEncoder:
         low = 0 if first else -_MARGIN_COLUMNS - 1  # nothing comes before the start of the stream
         mel = mel_columns(samples, low, num_columns(len(samples)) + _MARGIN_COLUMNS + 1)
         return MelFeatures(column + low, mel, np.zeros(0, np.float32))
-
-
-def _gate(samples: NDArray[np.int16], level: SpeechLevel, span: FrameSpan) -> NDArray[np.float32]:
-    """(T,) speech activity at the times of the frames; 0 after the end of the file."""
-    last = level.num_rows - 1
-    position = np.arange(span.first, span.stop) / float(span.fps) * ROWS_PER_SECOND
-    before = np.minimum(position.astype(np.int64), last)
-    after = np.minimum(before + 1, last)
-    rows = speech_activity(samples, level, int(before[0]), int(after[-1]) + 1).gate
-    share = (position - before).clip(0, 1).astype(np.float32)
-    gate = rows[before - before[0]] * (1 - share) + rows[after - before[0]] * share
-    return np.where(position > last, np.float32(0), gate).astype(np.float32)
 
 
 def plan_windows(features: MelFeatures, span: FrameSpan, source_index: NDArray[np.int32], mel_offset: int) -> BoxPlan:
