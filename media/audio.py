@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.array_files import load_array
 from media.audio_extent import (
     DECODE_TOLERANCE_SECONDS,
     MAX_PADDING_SAMPLES,
@@ -34,7 +33,7 @@ from media.dubbing.time_stretch import stretch
 from media.probe import AudioInfo, audio_stream, mixable
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
 
-__all__ = ["SPEECH_SAMPLE_RATE", "AudioTrack", "convert_to_wav", "extract_speech", "num_output_frames", "read_speech"]
+__all__ = ["SPEECH_SAMPLE_RATE", "AudioTrack", "convert_to_wav", "extract_speech", "num_output_frames"]
 
 _INT16_SCALE: Final = 32768
 _MAX_SAMPLE: Final = 65536.0
@@ -243,21 +242,6 @@ def convert_to_wav(path: Path, out: Path, sample_rate: int, limits: MediaLimits)
     if is_silent:
         raise MediaError(f"{path.name}: the audio is silent.")
     return track.info
-
-
-def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDArray[np.float32]:
-    """Read the part [start, stop) of a file that `extract_speech` wrote; it may extend beyond both ends.
-
-    Returns:
-        (round(stop x 16000) - round(start x 16000),) float32 mono in [-1, 1); zeros outside the file.
-    """
-    samples = load_array(speech, "r")
-    start, stop = round(start_seconds * SPEECH_SAMPLE_RATE), round(stop_seconds * SPEECH_SAMPLE_RATE)
-    part = np.zeros(max(stop - start, 0), np.float32)
-    first, last = max(start, 0), min(stop, len(samples))
-    if first < last:
-        np.divide(samples[first:last], _INT16_SCALE, out=part[first - start : last - start])
-    return part
 
 
 def num_output_frames(duration_seconds: float, fps: Fraction) -> int:

@@ -7,7 +7,7 @@ MODEL_BIN is `model.bin` of Whisper base in CTranslate2's format, as the package
 1.0.0 carry its two halves (Systran/faster-whisper-base: OpenAI's weights in float16). CHECKPOINT is what
 `training.train_speech` writes. The files hold float16 weights, of which the encoder's are Whisper's bit by bit,
 and compute in float32. Their initializers keep the names of the parameters, so they are checkpoints as well:
-`read_state` turns one back into a state dict.
+`read_mouth` turns one back into a network.
 
 `encoder` also writes the encoder for CPUs. The matrices of its transformer layers are integers (per
 column, symmetric), and what is multiplied with them is rounded to 8 bits by its own range in every run; everything else
@@ -46,18 +46,6 @@ def export_mouth(network: MouthEnsemble, path: Path) -> None:
     """Writes `network` with input `features` (1, N, F) and outputs `mouth` (1, N, 9) and `hidden` (1, N, H)."""
     names = ("features", "mouth", "hidden")
     _export(network, path, torch.zeros(1, 100, NUM_FEATURES), names=names, axes=("rows", "rows", "rows"))
-
-
-def read_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Returns the state dict of `network` out of a file that this module wrote.
-
-    Raises:
-        ValueError: A parameter of `network` is not in the file.
-    """
-    stored = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
-    if missing := network.state_dict().keys() - stored.keys():
-        raise ValueError(f"Expected every parameter of {type(network).__name__} in {path.name}, missing {missing}.")
-    return {name: torch.tensor(numpy_helper.to_array(stored[name])).float() for name in network.state_dict()}
 
 
 def read_mouth(path: Path) -> MouthEnsemble:

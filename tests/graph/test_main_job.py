@@ -16,10 +16,11 @@ import pytest
 
 from config import MediaLimits
 from lipwright_client import FaceNotFoundError, Job, Lipwright
-from media.audio import extract_speech, read_speech
+from media.audio import extract_speech
 from media.labels.inspection import Verdict, inspect_labels
 from media.probe import probe_video
 from tests.faults.load import Caller
+from tests.unit.media.clips import read_speech
 from tests.waiting import wait_until
 
 DEADLINE_S = 120.0

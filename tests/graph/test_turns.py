@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from benchmarks.media_files import write_film
 from config import MediaLimits
-from media.audio import extract_speech, read_speech
+from media.audio import extract_speech
 from tests.browser import Visitor, chromium
 from tests.graph.test_main_job import submit, wait_until_final
+from tests.unit.media.clips import read_speech
 
 FPS, SECONDS, SIDE = 25, 6, 512
 NUM_FRAMES = FPS * SECONDS

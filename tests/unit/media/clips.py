@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 
 from benchmarks.watermark.attacks import normal_scheduling
 from config import MediaLimits
+from media.array_files import load_array
+from media.audio import SPEECH_SAMPLE_RATE
 from media.probe import ColourTags, VideoInfo
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
+from models.speech.level import cut_speech
 
 LIMITS = MediaLimits()
 NUM_BITS = 12
@@ -168,6 +171,12 @@ def write_audio(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def read_speech(speech: Path, start_seconds: float, stop_seconds: float) -> NDArray[np.float32]:
+    """Mono samples in [-1, 1) of a part of a file that `extract_speech` wrote; zeros outside the file."""
+    start, stop = (round(seconds * SPEECH_SAMPLE_RATE) for seconds in (start_seconds, stop_seconds))
+    return cut_speech(load_array(speech), start, stop)
 
 
 def lag_seconds(heard: NDArray[np.float32], expected: NDArray[np.float32], sample_rate: int) -> float:

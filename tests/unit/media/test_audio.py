@@ -11,11 +11,20 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.audio import SPEECH_SAMPLE_RATE, AudioTrack, extract_speech, num_output_frames, read_speech
+from media.audio import SPEECH_SAMPLE_RATE, AudioTrack, extract_speech, num_output_frames
 from media.audio_extent import PROBE_TOLERANCE_SECONDS, AudioExtent
 from media.audio_parts import AudioPart, Blocks, SoundFormat, decoded, extract_parts, mixed_parts
 from media.probe import probe_audio
-from tests.unit.media.clips import LIMITS, lag_seconds, noise, wav, write_audio, write_chained_ogg, write_sound_with_gap
+from tests.unit.media.clips import (
+    LIMITS,
+    lag_seconds,
+    noise,
+    read_speech,
+    wav,
+    write_audio,
+    write_chained_ogg,
+    write_sound_with_gap,
+)
 
 SECONDS = 2.3
 CODECS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
@@ -75,14 +84,6 @@ def test_extract_speech_too_long_or_empty_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"a\.wav: expected"):
         extract_speech(wav, tmp_path / "s.npy", LIMITS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav"]
-
-
-def test_read_speech_outside_the_file_is_zero(tmp_path: Path) -> None:
-    np.save(tmp_path / "s.npy", np.full(1600, 16384, np.int16))
-    part = read_speech(tmp_path / "s.npy", -0.05, 0.15)
-    assert part.shape == (3200,)
-    assert not part[:800].any() and not part[2400:].any()
-    assert np.array_equal(part[800:2400], np.full(1600, 0.5, np.float32))
 
 
 def test_num_output_frames_rounds_up() -> None:

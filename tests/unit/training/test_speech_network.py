@@ -8,22 +8,30 @@ from numpy.typing import NDArray
 
 pytest.importorskip("onnx")
 
+import onnx
 import pytest
+from onnx import numpy_helper
+from torch import Tensor, nn
 
 from models.mouth.shape import CHANNELS
 from models.weights import weights_path
 from models.weights.onnx_session import make_session
 from training.corners import WidthFit, with_corners, with_width_head
-from training.export_speech import CPU_ENCODER_NAME, ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth, read_state
+from training.export_speech import CPU_ENCODER_NAME, ENCODER_NAME, MOUTH_NAME, main, quantise, read_mouth
 from training.speech_examples import Example
 from training.speech_network import MAX_ROWS, NUM_FEATURES, TAPS, MouthEnsemble, MouthTcn
 from training.whisper_encoder import NUM_HEADS, WIDTH, WhisperTaps, load_whisper
 
 
+def _read_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    stored = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    return {name: torch.tensor(numpy_helper.to_array(stored[name])).float() for name in network.state_dict()}
+
+
 @pytest.fixture(scope="module")
 def shipped() -> tuple[WhisperTaps, MouthEnsemble]:
     encoder = WhisperTaps(TAPS, MAX_ROWS).eval()
-    encoder.load_state_dict(read_state(weights_path(ENCODER_NAME), encoder))
+    encoder.load_state_dict(_read_state(weights_path(ENCODER_NAME), encoder))
     return encoder, read_mouth(weights_path(MOUTH_NAME))
 
 
@@ -77,13 +85,11 @@ def test_export_writes_the_shipped_weights(tmp_path: Path, shipped: tuple[Whispe
         main("encoder", tmp_path / "model.bin", tmp_path)
         main("mouth", tmp_path / "trained.pt", tmp_path)
     for name, network in zip((ENCODER_NAME, MOUTH_NAME), shipped, strict=True):
-        state = read_state(tmp_path / name, network)
+        state = _read_state(tmp_path / name, network)
         assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
 def test_load_weights_of_another_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="missing"):
-        read_state(weights_path(MOUTH_NAME), WhisperTaps(TAPS, MAX_ROWS))
     _write_ctranslate2(tmp_path / "model.bin", {"decoder/embeddings": np.zeros((3, 2), np.float16)})
     with pytest.raises(ValueError, match="Whisper"):
         load_whisper(tmp_path / "model.bin", WhisperTaps(TAPS, MAX_ROWS))

@@ -17,7 +17,7 @@ import pytest
 
 from config import DecoderConfig
 from errors import MediaError, MediaLimitError
-from media.audio import extract_speech, read_speech
+from media.audio import extract_speech
 from media.audio_parts import AudioPart
 from media.decoding import reply_codec, sandbox
 from media.decoding.channel import Channel
@@ -30,7 +30,7 @@ from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
-from tests.unit.media.clips import LIMITS, info_of, write_segment
+from tests.unit.media.clips import LIMITS, info_of, read_speech, write_segment
 from tests.waiting import wait_until
 
 needs_landlock = pytest.mark.skipif(not sandbox.is_available(), reason="needs Landlock")

@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from media.audio import extract_speech, read_speech
+from media.audio import extract_speech
 from media.audio_parts import AudioPart
 from media.labels.watermark import Watermark, WatermarkStyle
 from media.output.formats import FORMATS, MP4, QUALITIES, WEBM, FormatName, Quality
@@ -23,7 +23,7 @@ from media.reader import FrameReader
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
-from tests.unit.media.clips import LIMITS, info_of, lag_seconds, noise, number_of, planes_of, write_audio
+from tests.unit.media.clips import LIMITS, info_of, lag_seconds, noise, number_of, planes_of, read_speech, write_audio
 
 LENGTHS = [12, 1, 11]
 NUM = sum(LENGTHS)

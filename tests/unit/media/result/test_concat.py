@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from errors import MediaError, StoredFileError
-from media.audio import extract_speech, num_output_frames, read_speech
+from media.audio import extract_speech, num_output_frames
 from media.audio_parts import AudioPart
 from media.output.formats import Quality
 from media.preview import LivePreview, finished_preview
@@ -30,6 +30,7 @@ from tests.unit.media.clips import (
     lag_seconds,
     noise,
     planes_of,
+    read_speech,
     write_audio,
     write_loud_wav,
     write_segment,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from errors import CancelledJobError, MediaError
 from models.speech.activity import speech_activity
 from models.speech.features import SpeechFeatures, log_mel, measure_level
-from models.speech.level import SpeechLevel, open_speech
+from models.speech.level import SpeechLevel, cut_speech, open_speech
 from models.weights.onnx_session import make_session
 from tests.unit.models.speech.conftest import RATE, Samples
 
@@ -25,6 +25,13 @@ def _save(folder: Path, samples: Samples) -> tuple[Path, SpeechLevel]:
 def _gate(folder: Path, samples: Samples) -> NDArray[np.float32]:
     path, level = _save(folder, samples)
     return speech_activity(open_speech(path), level, 0, level.num_rows).gate
+
+
+def test_cut_speech_outside_the_file_is_zero() -> None:
+    part = cut_speech(np.full(1600, 16384, np.int16), -800, 2400)
+    assert part.shape == (3200,)
+    assert not part[:800].any() and not part[2400:].any()
+    assert np.array_equal(part[800:2400], np.full(1600, 0.5, np.float32))
 
 
 def test_log_mel_equals_whisper(tmp_path: Path, voice: Samples) -> None:
