@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import PipelineConfig
-from errors import ConfigError, OptionError
+from errors import ConfigError
 from jobs.messages import Background
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
@@ -26,7 +26,7 @@ from media.output.picture import DrawPicture, PictureMaker
 from media.playback import Playback
 from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.protocol import ComputeResources, Engine, FrameSpan, LiveEngine, Plan, scales_movement
+from models.engines.protocol import ComputeResources, Engine, FrameSpan, LiveEngine, Plan
 from models.speech.prosody import Prosody, window_prosody
 from rendering.avatar_cache import AvatarCache, LruPool
 from rendering.background_opener import BackgroundOpener, OpenSource, cutout
@@ -130,11 +130,8 @@ class LiveRenderer:
 
         Raises:
             MediaError: The avatar's source cannot be decoded.
-            OptionError: The engine cannot scale the movement and the expressiveness is not 1.
             StageTimeoutError: Rendering took too long.
         """
-        if request.expressiveness != 1 and not scales_movement(self._engine):
-            raise OptionError(f"expressiveness: engine {self._engine.name} cannot scale the movement; omit it.")
         return await self._run(partial(self._render, request), request.num_frames)
 
     def forget(self, session_id: str) -> None:

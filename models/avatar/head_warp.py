@@ -68,7 +68,7 @@ class HeadWarp:
         places = np.stack(np.meshgrid(columns, rows), -1)  # (gh, gw, 2) pixels
         surface = _surface(track, places)  # (gh, gw, 3) head frame
         fade = _fade_at_borders(track, places, width, height)
-        head, shoulders = _head_weight(surface, _FADE) * fade, _shoulder_weight(surface) * fade
+        head, shoulders = _head_weight(surface) * fade, _shoulder_weight(surface) * fade
         shoulders *= 1 - head
         moves = head + shoulders > _NOTHING
         part = _bounds(moves, 1), _bounds(moves, 0)
@@ -242,9 +242,9 @@ def _ellipse_radius(head: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hypot(head[..., 0] / _HEAD_HALF_WIDTH, (head[..., 1] - _HEAD_MIDDLE) / _HEAD_HALF_HEIGHT)
 
 
-def _head_weight(head: NDArray[np.float64], fade: float) -> NDArray[np.float64]:
-    """Return (gh, gw) weights: 1 within the ellipse around the head, 0 beyond `fade` times it."""
-    return 1 - _ease(_ellipse_radius(head), 1, fade)
+def _head_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (gh, gw) weights: 1 within the ellipse around the head, 0 beyond `_FADE` times it."""
+    return 1 - _ease(_ellipse_radius(head), 1, _FADE)
 
 
 def _shoulder_weight(head: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -91,14 +91,18 @@ def fast_part(rows: NDArray[np.floating], counts: NDArray[np.bool_], rows_per_se
     around = np.where(counts[:, None], rows - middle, 0.0)
     spread = np.maximum(1.4826 * np.median(np.abs(around[counts]), 0), 0.3 * around[counts].std(0))
     bounded = np.clip(around, -_MAX_DEVIATION * spread, _MAX_DEVIATION * spread)
-    window = np.ones(round(rows_per_second) // 2 * 2 + 1)
+    return without_slow(bounded, counts, rows_per_second)
+
+
+def without_slow(values: NDArray[np.floating], counts: NDArray[np.bool_], rate: float) -> NDArray[np.float64]:
+    """Subtract from (N, C) values their mean over the second around each, of (N,) valid ones; 0 elsewhere."""
+    window = np.ones(round(rate) // 2 * 2 + 1)
     num = np.maximum(_smear(counts.astype(np.float64), window), 1.0)
-    slow = np.stack([_smear(channel, window) / num for channel in bounded.T], 1)
-    fast: NDArray[np.float64] = (bounded - slow) * counts[:, None]
-    return fast
+    slow = np.stack([_smear(channel * counts, window) / num for channel in values.T], 1)
+    return np.asarray((values - slow) * counts[:, None])
 
 
-def _smear(values: NDArray[np.float64], window: NDArray[np.float64]) -> NDArray[np.float64]:
+def _smear(values: NDArray[np.floating], window: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sum over the window around each value; works for inputs shorter than the window."""
     half = len(window) // 2
     return np.convolve(values, window)[half : half + len(values)]

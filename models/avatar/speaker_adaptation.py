@@ -57,7 +57,7 @@ class SpeakerAdaptation:
 
 
 def learn(
-    hidden: NDArray[np.float32], residual: NDArray[np.float32], fps: float, prior_seconds: Floats = PRIOR_SECONDS
+    hidden: NDArray[np.float32], residual: NDArray[np.float32], fps: float
 ) -> tuple[SpeakerAdaptation, NDArray[np.float32]]:
     """Learn the adaptation to a speaker.
 
@@ -65,7 +65,6 @@ def learn(
         hidden: (N, H) hidden layer in N > 0 frames of speech, in the order of the video.
         residual: (N, 8) tracked minus predicted mouth shape in those frames.
         fps: Frames per second.
-        prior_seconds: (8,) weight of the prior in each channel, in seconds of a hidden layer of norm 1.
 
     Returns:
         The adaptation, and its cross-validated (N, 8) offsets: each frame's comes from weights that were learned
@@ -74,7 +73,7 @@ def learn(
     folds = np.array_split(np.arange(len(hidden)), min(_NUM_FOLDS, len(hidden)))
     products = [_products(hidden[rows], residual[rows]) for rows in folds]
     gram, shared = np.sum([own for own, _ in products], 0), np.sum([own for _, own in products], 0)
-    prior = prior_seconds * fps
+    prior = PRIOR_SECONDS * fps
     predicted = np.zeros(residual.shape)
     for rows, (own_gram, own_shared) in zip(folds, products, strict=True):
         predicted[rows] = hidden[rows] @ _regression(gram - own_gram, shared - own_shared, prior)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from config import PipelineConfig
 from errors import OptionError
@@ -55,25 +54,6 @@ def engine_names(store: WeightsStore) -> tuple[str, ...]:
     )
 
 
-def make_engine(name: str, store: WeightsStore, options: Mapping[str, Any], num_threads: int = 1) -> Engine:
-    """Make an engine with its weights; none of them is read here.
-
-    Args:
-        name: An engine, or a variant that has files in the store.
-        store: The store with the weights.
-        options: The engine's section of the settings.
-        num_threads: CPU threads that it may use outside of its audio encoder and face generator.
-
-    Raises:
-        OptionError: There is no such engine or variant; the message lists those that exist.
-        ConfigError: One of the options cannot be used.
-    """
-    names = engine_names(store)
-    if name not in names:
-        raise OptionError(f"engine: expected one of {', '.join(names)}, found {name[:80]!r}.")
-    return engine_class(name, store.engines)(EngineSettings(store.for_engine(name), options, num_threads))
-
-
 class EngineCatalog:
     """Makes the engines of one service, each once.
 
@@ -92,11 +72,6 @@ class EngineCatalog:
         self._config, self._num_threads = config, num_threads
         self._store = WeightsStore(config.data_dir / "weights", engines)
         self._engines: dict[str, tuple[str, Engine]] = {}  # revision and engine by name
-
-    @property
-    def names(self) -> Iterable[str]:
-        """The names that a job may use."""
-        return engine_names(self._store)
 
     def check(self, name: str, expressiveness: float = 1.0) -> None:
         """Refuse an engine that cannot do a job, before the job is accepted.
@@ -148,7 +123,7 @@ class EngineCatalog:
             if plus:
                 made = post_processor_class(step)(self._settings(step)).wrap(self.engine(base))
             else:
-                made = make_engine(name, self._store, self._settings(name).options, self._num_threads)
+                made = engine_class(name, self._store.engines)(self._settings(name))
             self._engines[name] = revision, made
         return self._engines[name][1]
 

@@ -37,14 +37,10 @@ class Surface:
     normals: NDArray[np.float64]  # (rows, columns, 3) of length 1, pointing outwards
     step: float  # spacing of the points along x
 
-    def facing(self, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (T, rows, columns) cosines between normal and camera direction for (T, 3, 3) head rotations."""
-        return np.asarray(-np.einsum("tk,rck->trc", rotation[:, 2], self.normals))
-
-    def sample(self, plane: NDArray[np.uint8], pose: HeadPose, shrink: int = 1) -> NDArray[np.float32]:
-        """Sample a plane at the points, (rows, columns) float32; `shrink` is 2 for half-size chroma."""
+    def sample(self, plane: NDArray[np.uint8], pose: HeadPose) -> NDArray[np.float32]:
+        """Sample a luma plane at the points, (rows, columns) float32."""
         place = pose.to_image(self.points.reshape(1, -1, 3))[0, :, :2].reshape(*self.points.shape[:2], 2)
-        return sample_plane(plane, place, float(pose.scale[0]) * self.step, shrink)
+        return sample_plane(plane, place, float(pose.scale[0]) * self.step)
 
 
 def sample_plane(

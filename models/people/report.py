@@ -31,11 +31,6 @@ class SeenPerson(_Record):
         description="Share of these frames in which the head is turned by at most 30 degrees, 0 to 1."
     )
 
-    @property
-    def seconds(self) -> float:
-        """How long the person is seen."""
-        return sum(each.end - each.start for each in self.seen)
-
 
 class SpeakerTurn(TimeRange):
     """A stretch of speech in the source, and who speaks."""

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.array_files import load_arrays
-from models.avatar.source_sync import SourceSync, measure_sync, sample_rows
+from models.avatar.source_sync import SourceSync, measure_sync, sample_rows, without_slow
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS
 from models.people.report import SpeakerTurn
 from models.speech.features import FeatureBlock
@@ -146,7 +146,7 @@ def find_speakers(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> S
     rate = float(fps)
     seen = np.stack(
         [
-            np.clip(_without_slow(_opening_and_width(shape), ok, rate), -_CLIP, _CLIP)
+            np.clip(without_slow(_opening_and_width(shape), ok, rate), -_CLIP, _CLIP)
             for shape, ok in zip(mouths.shape, mouths.is_frontal, strict=True)
         ]
     )
@@ -154,7 +154,7 @@ def find_speakers(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> S
     times = np.arange(seen.shape[1]) / rate + (sync.offset_seconds or 0.0)
     predicted = sample_rows(sound.shape, times)
     heard = (sample_rows(sound.is_heard.astype(np.float32), times) > 0.5) & (times < len(sound.gate) / ROWS_PER_SECOND)
-    expected = _without_slow(_opening_and_width(predicted), np.ones(len(times), bool), rate)
+    expected = without_slow(_opening_and_width(predicted), np.ones(len(times), bool), rate)
     ratios = _log_ratios(seen, expected, mouths.is_frontal & heard, rate)
     none = np.full((1, len(times)), -_VISIBLE_EVIDENCE / rate) * heard
     emission = np.concatenate([none, np.where(mouths.is_seen, ratios, _ABSENT)])
@@ -164,7 +164,7 @@ def find_speakers(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> S
 def _sync(mouths: TrackedMouths, fps: Fraction, sound: SourceMouth) -> SourceSync:
     """Measure the offset on the sum of all mouths: few people move their mouths while another one speaks."""
     rate = float(fps)
-    total = sum(_without_slow(shape, ok, rate) for shape, ok in zip(mouths.shape, mouths.is_frontal, strict=True))
+    total = sum(without_slow(shape, ok, rate) for shape, ok in zip(mouths.shape, mouths.is_frontal, strict=True))
     present = np.asarray(mouths.is_frontal.any(0))
     return measure_sync(np.asarray(total, np.float32), present, fps, sound.shape, sound.gate)
 
@@ -173,19 +173,6 @@ def _opening_and_width(shape: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return (N, 2) opening and width of (N, 8) mouths in units of their spread in speech."""
     scaled = shape.astype(np.float64) / DEFAULT_SCALE
     return np.stack([scaled[:, _OPENING].mean(1), scaled[:, _WIDTH]], 1)
-
-
-def _without_slow(values: NDArray[np.floating], ok: NDArray[np.bool_], rate: float) -> NDArray[np.float64]:
-    """Subtract from (N, C) values their mean over the second around each, counting `ok` ones; 0 elsewhere."""
-    window = np.ones(max(1, round(rate)) // 2 * 2 + 1)
-    half = len(window) // 2
-
-    def total(channel: NDArray[np.floating]) -> NDArray[np.float64]:
-        return np.convolve(channel, window)[half : half + len(channel)]
-
-    num = np.maximum(total(ok.astype(np.float64)), 1.0)
-    slow = np.stack([total(channel * ok) / num for channel in values.T], 1)
-    return np.asarray((values - slow) * ok[:, None])
 
 
 def _log_ratios(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,15 +72,13 @@ class SpeechToMouth:
 
     Args:
         num_threads: CPU threads of the network.
-        device: "cpu" or "cuda".
 
     Raises:
         WeightsError: The weights file is missing or has the wrong contents.
-        ConfigError: CUDA was requested but is not available.
     """
 
-    def __init__(self, num_threads: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> None:
-        self._network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=num_threads, device=device)
+    def __init__(self, num_threads: int = 1) -> None:
+        self._network = make_session(weights_path("speech_to_mouth.onnx"), num_threads=num_threads, device="cpu")
         self._num_hidden = int(self._network.get_outputs()[1].shape[-1])
 
     def predict(self, features: FeatureBlock, fps: Fraction, first_frame: int, num_frames: int) -> MouthBlock:

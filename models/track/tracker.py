@@ -112,10 +112,6 @@ class FaceTracker:
     def __init__(self, num_threads: int, device: Device) -> None:
         self.finder = FaceFinder(num_threads, device)
 
-    def find(self, frame: YuvFrame, colour: ColourTags, choice: FaceChoice) -> FoundFace | None:
-        """Return the chosen face of one frame, or None where there is none."""
-        return self.finder.find(frame, colour, choice)[0]
-
     def reference(self, frame: YuvFrame, colour: ColourTags) -> FaceChoice:
         """Return the choice of the person shown in a reference image.
 

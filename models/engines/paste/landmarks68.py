@@ -26,8 +26,6 @@ IBUG_POINTS: Final = (
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),  # 48-59 outer lips from the corner on the picture's left
     *(78, 82, 13, 312, 308, 317, 14, 87),  # 60-67 inner lips
 )
-CHIN: Final = 8
-NOSE_BASE: Final = 33
 # Points that enclose everything that speech moves: jaw and base of the nose (facefusion's "lower-face" hull takes the
 # same).
 LOWER_FACE: Final = (*range(3, 14), *range(31, 36))

@@ -66,8 +66,6 @@ class FaceRestorer:
     """Holds a restoration network; its picture has the share `strength` in the middle of the mask, 0 to 1."""
 
     def __init__(self, network: RestorationNetwork, strength: float = 1.0) -> None:
-        if not 0 <= strength <= 1:
-            raise ValueError(f"Expected a strength from 0 to 1, got {strength}.")
         self._network = network
         self._strength = strength
 

@@ -8,7 +8,7 @@ import pytest
 
 from config import PipelineConfig
 from errors import OptionError
-from models.engines.catalog import EngineCatalog, engine_list
+from models.engines.catalog import EngineCatalog, engine_list, engine_names
 from models.engines.registry import ENGINES
 from models.engines.weights.store import WeightsStore
 from tests.conftest import REPO_ROOT
@@ -46,7 +46,7 @@ def test_catalog_makes_each_engine_once(store: WeightsStore, tmp_path: Path) -> 
     config = PipelineConfig(data_dir=tmp_path, engines={"toy": {"batch_size": 4}})
     entry = store.add(safetensors_file(tmp_path / "w"), name="gan")
     catalog = EngineCatalog(config, 3, TOYS)
-    assert tuple(catalog.names) == ("free", "toy", "toy:gan")
+    assert engine_names(store) == ("free", "toy", "toy:gan")
     engine = catalog.engine("toy:gan")
     assert isinstance(engine, ToyEngine)
     assert (engine.settings.options, engine.settings.num_threads) == ({"batch_size": 4}, 3)

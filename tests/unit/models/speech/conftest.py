@@ -25,7 +25,7 @@ def features() -> SpeechFeatures:
 
 @pytest.fixture(scope="session")
 def mouth() -> SpeechToMouth:
-    return SpeechToMouth(num_threads=1, device="cpu")
+    return SpeechToMouth(num_threads=1)
 
 
 @pytest.fixture(scope="session")
