@@ -1,4 +1,4 @@
-"""Thread-safe loading of NumPy files.
+"""Thread-safe loading of NumPy files, and records of arrays in them.
 
 NumPy reads the header of a file with `ast.literal_eval`. In Python 3.11 before 3.11.8 and 3.12 before 3.12.2, two
 threads that parse at the same time fail with `SystemError: AST constructor recursion depth mismatch` (CPython issue
@@ -9,7 +9,8 @@ processes of the service.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,3 +42,11 @@ def load_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, N
     """
     with _HEADER, np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in names or stored.files}
+
+
+def save_arrays(path: Path, record: Any, save: Callable[..., None] = np.savez) -> None:
+    """Write the fields of a named tuple or dataclass, except those that are None, to an .npz file."""
+    names = getattr(record, "_fields", None) or [field.name for field in fields(record)]
+    arrays = {name: value for name in names if (value := getattr(record, name)) is not None}
+    with path.open("wb") as file:
+        save(file, **arrays)

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from jobs.messages import PreparedSpeech, SourceVideo
+from media.array_files import load_arrays, save_arrays
 from media.cancel_token import CancelToken
 from media.preview import face_thumbnail
 from models.avatar.folder import write_whole
@@ -45,7 +46,7 @@ class PeopleBuilder:
                 images, info.colour, frames.start, float(info.fps), state, pixel_aspect(info)
             )
         with self._files.written(out) as part:
-            rows.save(part)
+            save_arrays(part, rows)
         return new_state
 
     def predict_mouth(self, features: FeatureBlock, speech: PreparedSpeech, span: FrameSpan, out: str) -> None:
@@ -55,15 +56,18 @@ class PeopleBuilder:
             is_heard = VoiceDetector().detect(samples, speech.level, span.first, span.num)
         mouth = SourceMouth.predict(self._speech_to_mouth, features, is_heard, span.first)
         with self._files.written(out) as part:
-            mouth.save(part)
+            save_arrays(part, mouth)
 
     def find(
         self, folder: str, source: SourceVideo, scans: Sequence[str], mouths: Sequence[str], token: CancelToken
     ) -> None:
         """Decide who the people are and who speaks, and store that; see `LandmarkGenerator.find_people`."""
         info = source.info
-        rows = FaceRows.concatenate(load_together(self._files, scans, FaceRows.load))
-        sound = SourceMouth.concatenate(load_together(self._files, mouths, SourceMouth.load)) if mouths else None
+        rows = FaceRows.concatenate([FaceRows(**each) for each in load_together(self._files, scans, load_arrays)])
+        sound = None
+        if mouths:
+            parts = load_together(self._files, mouths, load_arrays)
+            sound = SourceMouth.concatenate([SourceMouth(**part) for part in parts])
         found = find_people(rows, info.fps, sound)
         with (
             self._files.fetched(source.key) as path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import StoredFileError
-from media.array_files import load_arrays
+from media.array_files import load_arrays, save_arrays
 from media.matte import ScreenColour
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
@@ -71,8 +71,7 @@ class MattePiece:
 
     def save(self, path: Path) -> None:
         """Write the piece as an .npz."""
-        with path.open("wb") as file:
-            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+        save_arrays(path, self)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
 from models.face.appearance import APPEARANCE_SIZE, STILL_SAME, Person, appearance_of
@@ -45,16 +43,6 @@ class FaceRows(NamedTuple):
     appearance_track: NDArray[np.int32]  # (L,) number of the track
     appearance: NDArray[np.float16]  # (L, 240) `models.face.appearance`
     scenes: NDArray[np.uint8]  # (T, 864) `models.track.shots.scene_of`
-
-    def save(self, path: Path) -> None:
-        """Write the rows as an .npz."""
-        with path.open("wb") as file:
-            np.savez(file, **self._asdict())
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(**load_arrays(path))
 
     @classmethod
     def concatenate(cls, chunks: Sequence[FaceRows]) -> Self:

@@ -20,13 +20,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
 from models.avatar.source_sync import SourceSync, measure_sync, sample_rows, without_slow
 from models.mouth.shape import CHANNELS, DEFAULT_SCALE, NUM_CHANNELS
 from models.people.report import SpeakerTurn
@@ -77,16 +75,6 @@ class SourceMouth(NamedTuple):
     def concatenate(cls, parts: Sequence[SourceMouth]) -> Self:
         """Join parts in order."""
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-    def save(self, path: Path) -> None:
-        """Write the rows as an .npz."""
-        with path.open("wb") as file:
-            np.savez(file, **self._asdict())
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(**load_arrays(path))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ cut hides the change and needs no ramp. While a head turns away, the effect fade
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import FaceNotFoundError
-from media.array_files import load_arrays
+from media.array_files import load_arrays, save_arrays
 from models.face.finder import what_was_searched
 from models.geometry.arrays import smooth_step
 from models.geometry.head_frame import NUM_POINTS, HeadPose, fit_head_pose
@@ -121,8 +121,7 @@ class FaceTrack:
 
     def save(self, path: Path) -> None:
         """Write the track as an uncompressed .npz."""
-        with path.open("wb") as file:
-            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+        save_arrays(path, self)
 
     @classmethod
     def load(cls, path: Path) -> FaceTrack:

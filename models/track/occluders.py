@@ -6,7 +6,7 @@ see a whole face. The face that they generate is then shown where the occluder i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
+from media.array_files import load_arrays, save_arrays
 from media.yuv_frame import Patch, YuvFrame, cut, paste_back
 from models.face.lower_face import CELLS, Affine, inverse, then
 
@@ -53,8 +53,7 @@ class Occluders:
 
     def save(self, path: Path) -> None:
         """Write a compressed .npz."""
-        with path.open("wb") as file:
-            np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+        save_arrays(path, self, np.savez_compressed)
 
     @classmethod
     def load(cls, path: Path) -> Occluders:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
+from media.array_files import load_arrays, save_arrays
 from models.face.occlusion import NUM_CHROMA_POINTS
 from models.geometry.head_frame import NUM_POINTS
 
@@ -71,8 +71,7 @@ class RawLandmarks(NamedTuple):
 
     def save(self, path: Path) -> None:
         """Write the landmarks as an .npz."""
-        with path.open("wb") as file:
-            np.savez(file, **{name: value for name, value in self._asdict().items() if value is not None})
+        save_arrays(path, self)
 
     @classmethod
     def load(cls, path: Path) -> RawLandmarks:

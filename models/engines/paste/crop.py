@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
+from media.array_files import load_arrays, save_arrays
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, cut
 
@@ -67,8 +67,7 @@ class BoxTrack:
 
     def save(self, path: Path) -> None:
         """Write an .npz file."""
-        with path.open("wb") as file:
-            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+        save_arrays(path, self)
 
     @classmethod
     def load(cls, path: Path) -> BoxTrack:

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from config import MediaLimits
+from media.array_files import load_arrays, save_arrays
 from media.audio import extract_speech
 from media.probe import probe_video
 from media.reader import FrameReader
@@ -88,8 +89,8 @@ def test_find_people_speaker_is_the_matching_mouth(rows: FaceRows, sample_video:
 def test_scan_chunk_in_chunks_equals_one_run(scanner: PeopleScanner, frames: list[YuvFrame], tmp_path: Path) -> None:
     few = frames[NUM_BOTH - 8 : NUM_BOTH + 8]
     whole, pieces = _scan(scanner, few, len(few)), _scan(scanner, few, 5)
-    pieces.save(tmp_path / "rows.npz")
-    for one, other in zip(whole, FaceRows.load(tmp_path / "rows.npz"), strict=True):
+    save_arrays(tmp_path / "rows.npz", pieces)
+    for one, other in zip(whole, FaceRows(**load_arrays(tmp_path / "rows.npz")), strict=True):
         np.testing.assert_array_equal(one, other)
     grey = _scan(scanner, [from_rgb(np.full((128, 128, 3), 90, np.uint8), COLOUR)] * 3, 2)
     assert len(grey.frame) == len(grey.appearance) == 0
