@@ -15,6 +15,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
+from cli.doctor import Config
 from cli.terminal import AsJson, DataDir, UsageError, commands, console, timestamp
 from config import PipelineConfig, is_state_url
 from jobs.model.usage import USAGE_COLUMNS, usage_csv
@@ -49,11 +50,12 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key's owner.")],
     max_priority: Annotated[int, typer.Option(min=-1, max=1, help="Highest priority of the key's jobs.")] = 0,
     weight: _Weight = 1,
+    config: Config = None,
     data_dir: DataDir = None,
     state: _State = None,
 ) -> None:
     """Create a key and print it on standard output. It is not shown again."""
-    settings = _settings(data_dir, state)
+    settings = _settings(config, data_dir, state)
     ring = open_keys(settings.state, settings.data_dir)
     is_first = not ring.list()
     _, key = ring.add(name[:120], max_priority, weight or 1)
@@ -69,9 +71,9 @@ def add(
 
 
 @app.command("list")
-def list_keys(data_dir: DataDir = None, state: _State = None, as_json: AsJson = False) -> None:
+def list_keys(config: Config = None, data_dir: DataDir = None, state: _State = None, as_json: AsJson = False) -> None:
     """List all keys, without their secrets."""
-    keys = _keys(data_dir, state).list()
+    keys = _keys(config, data_dir, state).list()
     if as_json:
         shown = {"id", "name", "max_priority", "weight", "limits", "created_at"}
         print(json.dumps([key.model_dump(mode="json", include=shown) for key in keys], indent=2))
@@ -92,6 +94,7 @@ def limit(
     stored_bytes: Annotated[str | None, _limit("stored_bytes")] = None,
     live_sessions: Annotated[str | None, _limit("live_sessions")] = None,
     weight: _Weight = None,
+    config: Config = None,
     data_dir: DataDir = None,
     state: _State = None,
 ) -> None:
@@ -106,7 +109,7 @@ def limit(
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise UsageError("input_invalid", f"{name}: expected a number or none, found {given[name]!r}.") from None
-    key = _keys(data_dir, state).update(key_id, weight, checked)
+    key = _keys(config, data_dir, state).update(key_id, weight, checked)
     print(json.dumps({"weight": key.weight, **key.limits.model_dump(exclude_none=True)}))
 
 
@@ -119,13 +122,14 @@ def show_usage(
     last: Annotated[
         datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day (UTC). Default: today.")
     ] = None,
+    config: Config = None,
     data_dir: DataDir = None,
     state: _State = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
     """Show what keys have used, by day, also keys that were revoked."""
-    settings = _settings(data_dir, state)
+    settings = _settings(config, data_dir, state)
     store = open_store(settings)
     with closing(open_table(settings.state, store)) as job_table:
         days = first and first.date(), last and last.date()
@@ -135,7 +139,7 @@ def show_usage(
     elif as_json:
         print(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
     else:
-        names = {key.id: key.name for key in _keys(data_dir, state).list()}
+        names = {key.id: key.name for key in _keys(config, data_dir, state).list()}
         table = Table("name", *(name.replace("_", " ") for name in USAGE_COLUMNS), box=None)
         for row in rows:
             values = row.model_dump(mode="json")
@@ -145,9 +149,9 @@ def show_usage(
 
 
 @app.command()
-def revoke(key_id: _KeyId, data_dir: DataDir = None, state: _State = None) -> None:
+def revoke(key_id: _KeyId, config: Config = None, data_dir: DataDir = None, state: _State = None) -> None:
     """Revoke a key. Its running jobs continue."""
-    ring = _keys(data_dir, state)
+    ring = _keys(config, data_dir, state)
     print(f"revoked {ring.revoke(key_id).id}")
     if not ring.list():
         print(
@@ -162,18 +166,19 @@ def show_webhook_secret(
     key_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Key ID. Default: jobs submitted without a key.")
     ] = None,
+    config: Config = None,
     data_dir: DataDir = None,
     state: _State = None,
 ) -> None:
     """Print the secret that signs the webhooks of a key's jobs."""
-    if key_id is not None and key_id not in {key.id for key in _keys(data_dir, state).list()}:
+    if key_id is not None and key_id not in {key.id for key in _keys(config, data_dir, state).list()}:
         raise no_key(key_id)
-    settings = _settings(data_dir, state)
+    settings = _settings(config, data_dir, state)
     print(webhook_secrets(settings.state, settings.data_dir)(key_id))
 
 
-def _keys(data_dir: Path | None, state: str | None) -> KeyRing:
-    settings = _settings(data_dir, state)
+def _keys(config: Path | None, data_dir: Path | None, state: str | None) -> KeyRing:
+    settings = _settings(config, data_dir, state)
     return open_keys(settings.state, settings.data_dir)
 
 
@@ -186,13 +191,12 @@ def _other_service(settings: PipelineConfig) -> Iterator[str]:
     url = os.environ.get("LIPWRIGHT_SERVER") or os.environ.get("LIPWRIGHT_URL")
     holder = holder_of(settings.data_dir)
     if url and settings.state is None and (holder is None or holder.url != url.rstrip("/")):
-        yield f"LIPWRIGHT_SERVER names {url}, which does not use this folder: pass the --data-dir of that service."
+        yield f"LIPWRIGHT_SERVER names {url}, which does not use this folder: pass its --data-dir or --config."
 
 
-def _settings(data_dir: Path | None, state: str | None) -> PipelineConfig:
+def _settings(config: Path | None, data_dir: Path | None, state: str | None) -> PipelineConfig:
     """Return the settings of the service."""
     if state is not None and not is_state_url(state):
         raise UsageError("input_invalid", "--state: expected a URL such as postgresql://user@host/name.")
-    settings = read_serve_config().pipeline
-    data_dir = settings.data_dir if data_dir is None else data_dir.absolute()
-    return settings.model_copy(update={"state": state or settings.state, "data_dir": data_dir})
+    settings = read_serve_config(config).on_this_machine(data_dir=data_dir).pipeline
+    return settings.model_copy(update={"state": state or settings.state})

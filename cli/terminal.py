@@ -49,7 +49,7 @@ OPTION_NAMES: Final[Mapping[str, str]] = {
 _OTHER_NAMES: Final = (("background_gain_db", "--ambience-gain"), ("speakers", "--face, --voice"))
 """Further names of such options, in single commands that have them all."""
 _OF_A_FOLDER: Final[Mapping[str, Sequence[str]]] = {
-    "keys": ("--data-dir", "--state"),
+    "keys": ("--data-dir", "--config", "--state"),
     "models": ("--data-dir", "--config"),
     "serve": ("--data-dir", "--config"),
 }

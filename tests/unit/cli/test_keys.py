@@ -113,6 +113,16 @@ def test_keys_usage_shows_all_keys_also_revoked_ones(tmp_path: Path) -> None:
     assert run("keys", "usage", "--from", "2020-01-01", "--to", "2020-01-31", "--json", *folder).stdout.strip() == "[]"
 
 
+def test_keys_commands_with_config_use_its_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"data_dir: {tmp_path / 'data'}")
+    config = ("--config", str(tmp_path / "config.yaml"))
+    key = succeed("keys", "add", "a studio", *config).stdout.strip()
+    made = FileKeyRing(tmp_path / "data").find(key)
+    assert made.id in succeed("keys", "list", *config).stdout
+    succeed("keys", "revoke", made.id, *config)
+    assert not FileKeyRing(tmp_path / "data").list()
+
+
 def test_keys_commands_with_state_use_postgresql(tmp_path: Path, postgres: PostgresServer) -> None:
     """The folder of `--data-dir` holds none then: if both it and the database are given, the database is used."""
     url, folder = postgres.new_database(), ("--data-dir", str(tmp_path))
