@@ -43,16 +43,24 @@ def test_jobs_wait_while_files_cannot_be_written(tmp_path: Path, sample_pair: Pa
 
 @contextmanager
 def _read_only(data_dir: Path) -> Iterator[None]:
-    """All folders in the data folder. The job table has open files, for which Linux refuses a remount."""
-    folders = [str(folder) for folder in data_dir.iterdir() if folder.is_dir()]
+    """All folders in the data folder. The job table has open files, for which Linux refuses a remount.
+
+    A folder that is being written to cannot be remounted either, so a mount that nobody uses yet takes its place.
+    """
+    view = data_dir.parent / "view"
+    view.mkdir()
+    mounted: list[Path] = []
     try:
-        for folder in folders:
-            subprocess.run(["mount", "--bind", folder, folder], check=True)
-            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        for folder in filter(Path.is_dir, list(data_dir.iterdir())):
+            subprocess.run(["mount", "--bind", folder, view], check=True)
+            mounted.append(view)
+            subprocess.run(["mount", "-o", "remount,bind,ro", view], check=True)
+            subprocess.run(["mount", "--bind", view, folder], check=True)
+            mounted.append(folder)
         yield
     finally:
-        for folder in folders:
-            subprocess.run(["umount", "-l", folder], check=False)
+        for folder in mounted:
+            subprocess.run(["umount", "-l", folder], check=True)
 
 
 @contextmanager
