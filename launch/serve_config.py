@@ -70,7 +70,7 @@ class ServeConfig:
         except ValidationError as error:
             raise (self.file or ConfigFile(self.path)).validation_error(error, SETTINGS) from error
         if settings.engines:
-            from models.engines.registry import ENGINES, POST_PROCESSORS
+            from models.engines.registry import ENGINES, POST_PROCESSORS  # imports NumPy
 
             names = {*ENGINES, *POST_PROCESSORS}
             for name in settings.engines.keys() - names:
