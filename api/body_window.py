@@ -64,6 +64,7 @@ _SENT: Final = "lipwright.body_window.sent"
 _REQUEST_BYTES: Final = 4 * 1024**2
 _RESPONSE_BYTES: Final = 2 * 1024**2
 _REPORT_BYTES: Final = 512 * 1024  # report interval: a message per chunk would cost more than the chunk
+_SEND_BUFFER_BYTES: Final = 256 * 1024
 _CLOSE_S: Final = 3.0  # for the client of a WebSocket to answer a close frame; uvicorn's default is 10 s
 _RESET: Final = struct.pack("ii", 1, 0)  # `struct linger`: closing sends a reset
 _DISCONNECT: Final[Message] = {"type": "http.disconnect"}
@@ -86,6 +87,7 @@ class ProxyWindow:
         if scope["type"] != "http":
             _bound_close(send)
             return await self._app(scope, receive, send)
+        _bound_send_buffer(send)
         window, num_sent, is_complete = _Window(self._window_bytes), 0, not _has_body(scope)
         messages: asyncio.Queue[Message] = asyncio.Queue()
 
@@ -137,6 +139,13 @@ def _bound_close(send: Send) -> None:
     if protocol is not None and hasattr(protocol, "close_timeout"):
         protocol.close_timeout = _CLOSE_S
         protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def _bound_send_buffer(send: Send) -> None:
+    """Bound what the kernel keeps of a response for a slow client: by default, up to 4 MB more than the window."""
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
 
 def _has_body(scope: Scope) -> bool:

@@ -39,7 +39,19 @@ HELD_MEDIA = """() => {
     return stream;
   };
 }"""
+# Chromium's policy without a click; for it, every `evaluate` is a click.
+NO_AUTOPLAY = """() => {
+  const { play } = HTMLMediaElement.prototype;
+  let wasClicked = false;
+  addEventListener("click", ({ isTrusted }) => (wasClicked ||= isTrusted), true);
+  HTMLMediaElement.prototype.play = function () {
+    return this.muted || wasClicked ? play.call(this) : Promise.reject(new DOMException("", "NotAllowedError"));
+  };
+}"""
 ARE_ENDED = "tracks.length && tracks.every(({ readyState }) => readyState === 'ended')"
+
+SPEECH: Any = {"name": "speech.wav", "mimeType": "audio/wav", "buffer": b"RIFF" + bytes(2000)}
+PICTURE: Any = {"name": "face.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\n" + bytes(64)}
 
 
 @contextmanager

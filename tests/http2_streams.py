@@ -6,18 +6,19 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import cycle, islice
 
 from tests.threads import repeating
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS = 0x0, 0x1, 0x4  # RFC 9113, 6
-_END_STREAM, _END_HEADERS = 0x1, 0x4
+_END_HEADERS = 0x4
 _INITIAL_WINDOW_SIZE = 0x4
 
 
 class Http2Connection:
-    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
-        self._line = socket.create_connection(("127.0.0.1", port), 30, (source, 0))
+    def __init__(self, port: int) -> None:
+        self._line = socket.create_connection(("127.0.0.1", port), 30)
         self._line.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0)))
         self._next_stream = 1
 
@@ -38,14 +39,13 @@ class Http2Connection:
 
 @contextmanager
 def unread_streams(
-    port: int, method: str, path: str, num: int, fields: Mapping[str, str] | None = None, num_connections: int = 3
+    port: int, method: str, path: str, num: int, fields: Mapping[str, str] | None = None
 ) -> Iterator[list[tuple[Http2Connection, int]]]:
-    """Requests that send a few bytes and read nothing, for the block."""
-    connections = [Http2Connection(port) for _ in range(num_connections)]
+    """Requests on three connections that send a few bytes and read nothing, for the block."""
+    connections = [Http2Connection(port) for _ in range(3)]
     try:
         streams = []
-        for number in range(num):
-            connection = connections[number % num_connections]
+        for connection in islice(cycle(connections), num):
             stream = connection.open_stream(method, path, fields)
             connection.send(stream, b"abc")
             streams.append((connection, stream))
@@ -72,12 +72,9 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def _text(text: str) -> bytes:
     """A string without Huffman code (RFC 7541, 5.2)."""
-    octets = text.encode()
-    left = len(octets) - 127
-    if left < 0:
-        return bytes([len(octets)]) + octets
-    size = bytearray([127])
-    while left >= 128:
-        size.append(left % 128 + 128)
-        left //= 128
-    return bytes(size) + bytes([left]) + octets
+    octets, size = text.encode(), b""
+    if (left := len(octets)) >= 127:
+        size, left = b"\x7f", left - 127
+        while left >= 128:
+            size, left = size + bytes([left % 128 + 128]), left // 128
+    return size + bytes([left]) + octets

@@ -45,23 +45,22 @@ class PostgresServer:
         if self._user is not None:
             os.chown(folder, self._user, -1)
         self.port = quiet_port()
-        self._run("initdb", "--no-sync", "-A", "trust", "-U", "lipwright", "-E", "UTF8", "--no-locale", "-D", "data")
+        options = ("--no-sync", "-A", "trust", "-U", "lipwright", "-E", "UTF8", "--no-locale", "-D", "data")
+        done = subprocess.run(
+            [programs / "initdb", *options], cwd=folder, user=self._user, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
+        import psycopg
+
+        self._process = process = subprocess.Popen(
             [self._programs / "postgres", "-D", self._folder / "data", f"--port={self.port}", *_OPTIONS],
             cwd=self._folder,
             user=self._user,
             stdout=subprocess.DEVNULL,
             stderr=(self._folder / "log").open("ab"),
         )
-        self._wait()
-
-    def _wait(self) -> None:
-        import psycopg
-
-        process = self._process
-        assert process is not None
 
         def is_up() -> bool:
             assert process.poll() is None, f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}"
@@ -105,12 +104,6 @@ class PostgresServer:
         for process in (psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children()):
             with suppress(psutil.NoSuchProcess):  # one that served a connection ends with it
                 process.send_signal(which)
-
-    def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [self._programs / program, *arguments], cwd=self._folder, user=self._user, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
 
 
 @contextmanager

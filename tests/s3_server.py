@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,8 +10,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
-from pathlib import Path
 from typing import Final
+
+import pytest
 
 from tests.ports import quiet_port
 from tests.waiting import wait_until
@@ -28,38 +28,16 @@ _START_S: Final = 240.0
 class S3Server:
     """A server that keeps its objects in memory; each of `new_bucket` is empty."""
 
-    def __init__(self) -> None:
-        self.port = quiet_port()
-        self._numbers = count(1)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self, log: Path) -> None:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
-        env = {**os.environ, **CREDENTIALS}
-        with log.open("ab") as file:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=env)
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.endpoint = f"http://127.0.0.1:{port}"
         self._process = process
-        wait_until(lambda: self._answers() or process.poll() is not None, _START_S)
-        assert process.poll() is None, log.read_text()[-2000:]
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self.thaw()
-            self._process.terminate()
-            self._process.wait(30)
-            self._process = None
+        self._numbers = count(1)
 
     def freeze(self) -> None:
         """Have it answer nothing, and end no connection."""
-        assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def new_bucket(self) -> str:
@@ -70,7 +48,7 @@ class S3Server:
             assert answer.status == 200
         return f"s3://{name}/some/prefix?endpoint={self.endpoint}&region=us-east-1"
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         with suppress(OSError), urllib.request.urlopen(self.endpoint, timeout=5) as answer:
             return bool(answer.status == 200)
         return False
@@ -79,14 +57,19 @@ class S3Server:
 @contextmanager
 def running_s3() -> Iterator[S3Server]:
     """A server for the block; this process and those that it starts have its credentials."""
-    known = {name: os.environ.get(name) for name in CREDENTIALS}
-    server = S3Server()
-    with tempfile.TemporaryDirectory(prefix="lipwright-s3-") as folder:
-        os.environ.update(CREDENTIALS)
+    port = quiet_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with pytest.MonkeyPatch.context() as environment, tempfile.TemporaryFile() as log:
+        for name, value in CREDENTIALS.items():
+            environment.setenv(name, value)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+        server = S3Server(port, process)
         try:
-            server.start(Path(folder) / "log")
+            wait_until(lambda: server.answers() or process.poll() is not None, _START_S)
+            log.seek(0)
+            assert process.poll() is None, log.read()[-2000:]
             yield server
         finally:
-            server.stop()
-            for name, value in known.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+            server.thaw()
+            process.terminate()
+            process.wait(30)

@@ -30,14 +30,14 @@ def export_generator(path: Path, *, batch: int | str = "B", names: tuple[str, ..
     return save_network(path, nodes, inputs, {out: picture}, {**values, **indices}, opset=18)
 
 
-def export_wenet(path: Path, *, num_features: int = 256, length_type: int = TensorProto.INT64) -> Path:
+def export_wenet(path: Path, *, length_type: int = TensorProto.INT64) -> Path:
     """Writes a stand-in for the WeNet encoder: its subsampling, then a receptive field of 50 rows to either side."""
     made = np.random.default_rng(3)
     nodes = [
         helper.make_node("Transpose", ["feats"], ["mel"], perm=[0, 2, 1]),
         helper.make_node("Conv", ["mel", "w1"], ["half"], strides=[2]),
         helper.make_node("Conv", ["half", "w2"], ["rows"], strides=[2]),
-        helper.make_node("Conv", ["rows", "w3"], ["wide"], pads=[50, 50], group=num_features),
+        helper.make_node("Conv", ["rows", "w3"], ["wide"], pads=[50, 50], group=256),
         helper.make_node("Add", ["rows", "wide"], ["heard"]),
         helper.make_node("Cast", ["len"], ["length"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["length", "zero"], ["nothing"]),
@@ -46,12 +46,12 @@ def export_wenet(path: Path, *, num_features: int = 256, length_type: int = Tens
     ]
     values = {
         "w1": made.normal(0, 0.01, (16, 80, 3)),
-        "w2": made.normal(0, 0.1, (num_features, 16, 3)),
-        "w3": made.normal(0, 0.02, (num_features, 1, 101)),
+        "w2": made.normal(0, 0.1, (256, 16, 3)),
+        "w3": made.normal(0, 0.02, (256, 1, 101)),
         "zero": np.float32(0),
     }
     inputs: dict[str, Dims] = {"feats": (1, "F", 80), "len": (1,)}
-    outputs: dict[str, Dims] = {"out": (1, "T", num_features)}
+    outputs: dict[str, Dims] = {"out": (1, "T", 256)}
     return save_network(path, nodes, inputs, outputs, values, types={"len": length_type}, opset=18)
 
 

@@ -9,10 +9,10 @@ from models.engines.restoration.restorer import SIDE
 from tests.random_weights.onnx_file import Dims, save_network
 
 
-def save_restoration(path: Path, *, side: int = SIDE, with_number: bool = False) -> Path:
+def save_restoration(path: Path, *, with_number: bool = False) -> Path:
     """Doubles the contrast around 0, that is around 127.5; a second input is added to green."""
     nodes = [helper.make_node("Mul", ["face", "two"], ["twice"])]
-    inputs: dict[str, Dims] = {"face": ("n", 3, side, side)}
+    inputs: dict[str, Dims] = {"face": ("n", 3, SIDE, SIDE)}
     if with_number:
         inputs["w"] = (1,)
         nodes += [

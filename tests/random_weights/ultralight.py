@@ -13,33 +13,17 @@ from tests.random_weights.onnx_file import Dims, save_network
 from tests.random_weights.parameters import made_up
 
 
-def save_ultralight(path: Path, audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 32) -> Path:
+def save_ultralight(path: Path, audio_kind: AudioKind = "hubert", width: int = 32) -> Path:
     """Writes a generator checkpoint in the format of the training script."""
     with torch.device("meta"):
-        shapes = shapes_of(UltralightNetwork(audio_kind, num_frames, width))
+        shapes = shapes_of(UltralightNetwork(audio_kind, width=width))
     torch.save(made_up(shapes), path)
     return path
 
 
-def random_network(
-    audio_kind: AudioKind = "hubert", num_frames: int = 8, width: int = 16, seed: int = 0
-) -> UltralightNetwork:
-    """Returns a generator whose output depends on all inputs."""
-    torch.manual_seed(seed)
-    network = UltralightNetwork(audio_kind, num_frames, width)
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
-        if isinstance(module, torch.nn.BatchNorm2d):
-            assert module.running_var is not None and module.running_mean is not None
-            module.running_var.uniform_(0.4, 1.0)
-            module.running_mean.uniform_(-0.1, 0.1)
-    return network.eval()
-
-
-def save_hubert(path: Path, *, with_mask: bool = False, num_features: int = 1024) -> Path:
+def save_hubert(path: Path, *, with_mask: bool = False) -> Path:
     """Stand-in for HuBERT: row r depends on samples 320 r to 320 r + 400 and on its two neighbours."""
-    kernel = np.random.default_rng(3).normal(0, 0.05, (num_features, 1, 400)).astype(np.float32)
+    kernel = np.random.default_rng(3).normal(0, 0.05, (1024, 1, 400)).astype(np.float32)
     nodes = [
         helper.make_node("Unsqueeze", ["wave", "axis"], ["channel"]),
         helper.make_node("Conv", ["channel", "kernel"], ["rows"], strides=[320]),
@@ -56,7 +40,7 @@ def save_hubert(path: Path, *, with_mask: bool = False, num_features: int = 1024
             *nodes,
         ]
     constants = {"kernel": kernel, "axis": [1]}
-    outputs: dict[str, Dims] = {"output": (1, "time", num_features)}
+    outputs: dict[str, Dims] = {"output": (1, "time", 1024)}
     return save_network(path, nodes, inputs, outputs, constants, types={"mask": TensorProto.INT64})
 
 

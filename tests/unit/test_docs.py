@@ -6,7 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -20,73 +20,64 @@ _MODULE = re.compile(r"python -m\s+((?:benchmarks|training)[\w.]*\w)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
-def _pages(repo_root: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def pages(repo_root: Path) -> dict[Path, str]:
+    """The text of each page."""
     tracked = subprocess.run(["git", "ls-files", "*.md"], cwd=repo_root, capture_output=True, text=True, check=False)
     if tracked.returncode:
         pytest.skip("needs the git checkout, to know which files belong to the project")
-    return [repo_root / name for name in tracked.stdout.split()]
+    return {repo_root / name: (repo_root / name).read_text(encoding="utf-8") for name in tracked.stdout.split()}
 
 
-def _anchors(page: Path) -> set[str]:
+def _mentions(pages: dict[Path, str], pattern: re.Pattern[str]) -> list[tuple[Path, Any]]:
+    return [(page, found) for page, text in pages.items() for found in pattern.findall(text)]
+
+
+def _anchors(text: str) -> set[str]:
     """The anchors that GitHub makes of the headings of a page."""
-    headings = _HEADING.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+    headings = _HEADING.findall(_FENCE.sub("", text))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_docs_links_lead_to_files_and_headings(repo_root: Path) -> None:
+def test_docs_links_lead_to_files_and_headings(pages: dict[Path, str]) -> None:
     broken = []
-    for page in _pages(repo_root):
-        for link in _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
-            path, _, anchor = link.partition("#")
-            if "://" in link:
-                continue
-            target = (page.parent / path).resolve() if path else page
-            if not target.exists() or (anchor and anchor not in _anchors(target)):
-                broken.append(f"{page.relative_to(repo_root)}: {link}")
+    for page, link in _mentions({page: _FENCE.sub("", text) for page, text in pages.items()}, _LINK):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if "://" not in link and not (target.exists() and (not anchor or anchor in _anchors(target.read_text()))):
+            broken.append((page, link))
     assert not broken
 
 
-def test_docs_paths_of_files_exist(repo_root: Path) -> None:
-    missing = [
-        f"{page.relative_to(repo_root)}: {path}"
-        for page in _pages(repo_root)
-        for path in _CODE_PATH.findall(page.read_text(encoding="utf-8"))
-        if not (repo_root / path).exists() and not (page.parent / path).exists()
+def test_docs_paths_of_files_exist(repo_root: Path, pages: dict[Path, str]) -> None:
+    paths = _mentions(pages, _CODE_PATH)
+    assert not [
+        each for each in paths if not any((folder / each[1]).exists() for folder in (repo_root, each[0].parent))
     ]
-    assert not missing
 
 
-def test_docs_benchmark_and_training_commands_exist(repo_root: Path) -> None:
-    missing = [
-        f"{page.relative_to(repo_root)}: {module}"
-        for page in (*_pages(repo_root), repo_root / "Makefile")
-        for module in _MODULE.findall(page.read_text(encoding="utf-8"))
-        if not (path := repo_root / module.replace(".", "/")).with_suffix(".py").exists()
-        and not (path / "__main__.py").exists()
-    ]
-    assert not missing
+def test_docs_benchmark_and_training_commands_exist(repo_root: Path, pages: dict[Path, str]) -> None:
+    makefile = repo_root / "Makefile"
+    for page, module in _mentions(pages | {makefile: makefile.read_text(encoding="utf-8")}, _MODULE):
+        path = repo_root / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), f"{page}: {module}"
 
 
-def test_docs_settings_exist(repo_root: Path) -> None:
+def test_docs_settings_exist(pages: dict[Path, str]) -> None:
     sections = {
         name: set(field.annotation.model_fields)
         for name, field in PipelineConfig.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
     setting = re.compile(rf"`({'|'.join(sections)})\.(?!py`|md`|sqlite3)([a-z_0-9]+)`")
-    unknown = [
-        f"{page.relative_to(repo_root)}: {section}.{key}"
-        for page in _pages(repo_root)
-        if page.name != "CHANGELOG.md"  # which also names the old ones
-        for section, key in setting.findall(page.read_text(encoding="utf-8"))
-        if key not in sections[section]
-    ]
-    assert not unknown
+    for page, (section, key) in _mentions(pages, setting):
+        # The changelog also names the old ones.
+        assert key in sections[section] or page.name == "CHANGELOG.md", f"{page}: {section}.{key}"
 
 
-def test_docs_describe_every_setting(repo_root: Path) -> None:
-    files = [*_pages(repo_root), repo_root / "serve_config.yaml"]
-    words = {word for file in files for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))}
+def test_docs_describe_every_setting(repo_root: Path, pages: dict[Path, str]) -> None:
+    texts = [*pages.values(), (repo_root / "serve_config.yaml").read_text(encoding="utf-8")]
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
     assert not [name for name in _settings(PipelineConfig) if name.rpartition(".")[2] not in words]
 
 

@@ -27,10 +27,8 @@ def error_classes(cls: type[LipwrightError] = LipwrightError) -> Iterator[type[L
 def _drawn() -> dict[str, tuple[int, str, int]]:
     """Class name -> (status, code, depth) as drawn in the docstring of errors.py."""
     row = re.compile(r"^([ │├└─]*)(\w+Error)(?: \(\w+\))?\s+(\d{3})\s+(\w+)", re.MULTILINE)
-    return {
-        name: (int(status), code, (len(indent) - 4) // 4)
-        for indent, name, status, code in row.findall(errors.__doc__ or "")
-    }
+    rows = row.findall(errors.__doc__ or "")
+    return {name: (int(status), code, (len(indent) - 4) // 4) for indent, name, status, code in rows}
 
 
 def _named(cls: type[LipwrightError]) -> dict[str, Any]:
@@ -51,10 +49,8 @@ def test_error_survives_pickling(cls: type[LipwrightError]) -> None:
 
 
 def test_errors_docstring_draws_the_tree() -> None:
-    depth = {
-        cls.__name__: len([c for c in cls.__mro__ if issubclass(c, LipwrightError)]) - 1 for cls in error_classes()
-    }
-    expected = {cls.__name__: (cls.status_code, cls.code, depth[cls.__name__]) for cls in error_classes()}
+    depth = {cls: sum(issubclass(each, LipwrightError) for each in cls.__mro__) - 1 for cls in error_classes()}
+    expected = {cls.__name__: (cls.status_code, cls.code, depth[cls]) for cls in error_classes()}
     assert _drawn() == expected
     assert len({cls.code for cls in error_classes()}) == len(expected)
     lines = [line for line in (errors.__doc__ or "").splitlines() if line.endswith("retryable")]
@@ -65,10 +61,7 @@ def test_errors_docstring_draws_the_tree() -> None:
 @pytest.mark.parametrize(
     ("defect", "words"),
     [
-        (
-            FileNotFoundError(2, "No such file", "/srv/data/jobs/1/speech.npy"),
-            "FileNotFoundError: No such file: speech.npy",
-        ),
+        (FileNotFoundError(2, "No such file", "/srv/jobs/speech.npy"), "FileNotFoundError: No such file: speech.npy"),
         (ValueError("cannot open '/srv/data/a.npz'"), "ValueError: cannot open 'a.npz'"),
         (KeyError("http://host/path and 3/4"), "KeyError: 'http://host/path and 3/4'"),
     ],

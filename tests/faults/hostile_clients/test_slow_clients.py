@@ -154,10 +154,12 @@ def test_slow_readers(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) ->
         path, key = f"/v1/jobs/{job_id}/source", guarded.attacker
         request = f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n\r\n"
         attack = Attack(guarded.service.url, request, num=66, reads_per_s=20_000)
-        meanwhile = guarded.attack(attack, 5 * ATTACK_S)
+        meanwhile = guarded.attack(attack, 4 * ATTACK_S)
     meanwhile.check("66 slow readers")
     assert meanwhile.num_spilled_bytes < MAX_SPILLED_BYTES
-    assert meanwhile.seen.num_ended >= 66, "they read less than the minimum rate"
+    # They see the end later, as the last megabytes arrive at their own rate.
+    log = (tmp_path / "data" / "service.log").read_text(encoding="utf-8")
+    assert log.count("limits.min_download_bytes_per_s") >= 66
 
 
 @pytest.mark.timeout(600)

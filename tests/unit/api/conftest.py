@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import chromium
+from tests.browser import Visitor, chromium
 
 
 @pytest.fixture(scope="module")
@@ -22,3 +22,9 @@ def browser(_chromium: Any) -> Iterator[Any]:
     yield _chromium
     for context in _chromium.contexts:
         context.close()
+
+
+@pytest.fixture
+def visitor(browser: Any, url: str) -> Visitor:
+    """The page of `service`."""
+    return Visitor(browser, url)

@@ -8,7 +8,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,9 +95,12 @@ def generated(tmp_path_factory: pytest.TempPathFactory, schema: dict[str, Any]) 
             del sys.modules[name]
 
 
+Part = Callable[[str], Any]
+
+
 @pytest.fixture(scope="module")
-def package(generated: Path) -> str:
-    """Name of the package that openapi-python-client generates."""
+def part(generated: Path) -> Part:
+    """Imports a module of the package that openapi-python-client generates."""
     (generated / "config.yaml").write_text(json.dumps(CONFIG))
     options = ("--config", "config.yaml", "--meta", "none", "--output-path", PACKAGE, "--fail-on-warning")
     _run(generated, "openapi_python_client", "generate", "--path", "openapi.json", *options)
@@ -105,7 +108,7 @@ def package(generated: Path) -> str:
     assert len(modules) > 50
     for module in modules:
         importlib.import_module(".".join(module.parts).removesuffix(".__init__"))
-    return PACKAGE
+    return lambda name: importlib.import_module(f"{PACKAGE}.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +119,7 @@ def models(generated: Path) -> ModuleType:
     return importlib.import_module(MODELS)
 
 
-def test_openapi_python_client_runs_job(url: str, service: MemoryService, package: str) -> None:
-    def part(name: str) -> Any:
-        return importlib.import_module(f"{package}.{name}")
-
+def test_openapi_python_client_runs_job(url: str, service: MemoryService, part: Part) -> None:
     def file(name: str, content: bytes) -> Any:
         return part("types").File(payload=io.BytesIO(content), file_name=name)
 
@@ -144,12 +144,12 @@ def test_openapi_python_client_runs_job(url: str, service: MemoryService, packag
         assert part("api.jobs.get_job").sync(job.id, client=client).code == "not_found"
 
 
-def test_openapi_python_client_creates_and_changes_avatar(url: str, package: str) -> None:
-    models, types, client = (importlib.import_module(f"{package}.{name}") for name in ("models", "types", "client"))
+def test_openapi_python_client_creates_and_changes_avatar(url: str, part: Part) -> None:
+    models, types, client = map(part, ("models", "types", "client"))
     face = types.File(payload=io.BytesIO(VIDEO), file_name="face.mp4")
     with client.AuthenticatedClient(base_url=url, token="none") as http:
-        create = importlib.import_module(f"{package}.api.avatars.create_avatar").sync
-        change = importlib.import_module(f"{package}.api.avatars.change_avatar").sync
+        create = part("api.avatars.create_avatar").sync
+        change = part("api.avatars.change_avatar").sync
         avatar = create(client=http, body=models.AvatarForm(video=face, background="blur"))
         assert avatar.background == "blur"
         assert change(avatar.id, client=http, body=models.AvatarChangeForm(motion=0.5)).motion == 0.5

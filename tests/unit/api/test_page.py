@@ -19,6 +19,7 @@ from tests.s3_server import S3Server
 from tests.unit.api.edge_client import APP, VIDEO, finished, post, problem
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client
 from tests.unit.on_disk import on_disk
+from tests.unit.test_errors import error_classes
 
 WEB = Path(__file__).resolve().parents[3] / "web"
 
@@ -37,6 +38,7 @@ def _loaded(http: httpx.Client) -> list[str]:
 
 def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client, service: MemoryService) -> None:
     FileKeyRing(service.files.root).add("a studio")  # signing in is done on the page, so it needs no key
+    assert http.get("/live.html").status_code == 200
     loaded = _loaded(http)
     assert len(loaded) > 12
     for address in loaded:
@@ -58,7 +60,9 @@ def test_page_has_security_headers(http: httpx.Client) -> None:
     assert policy["default-src"] == "'none'" and policy["frame-ancestors"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     assert "camera=(self)" in answer.headers["permissions-policy"]
-    assert "style=" not in answer.text and not re.search(r"<script(?![^>]*src=)", answer.text)
+    for page in (answer, live := http.get("/live.html")):
+        assert "style=" not in page.text and not re.search(r"<script(?![^>]*src=)", page.text)
+    assert "default-src 'none'" in live.headers["content-security-policy"]
     same = http.get("/", headers={"if-none-match": answer.headers["etag"]})
     assert (same.status_code, same.content, answer.headers["cache-control"]) == (304, b"", "no-cache")
     assert http.head("/").content == b""
@@ -89,6 +93,10 @@ def test_every_word_is_there_in_every_language() -> None:
     assert used <= set(keys), used - set(keys)
     (part,) = re.findall(r"\n  engines: \{(.*?)\n  \}", text, re.DOTALL)
     assert set(re.findall(r"^\s+(\w+):", part, re.MULTILINE)) == set(ENGINES)
+    (part,) = re.findall(r"\n  advice: \{(.*?)\n  \}", text, re.DOTALL)
+    advice = dict(re.findall(r'^    (\w+): \[".+",\s+"(.+)"\],$', part, re.MULTILINE))
+    assert {kind.code for kind in error_classes()} <= advice.keys()
+    assert not any(chinese.isascii() for chinese in advice.values())
     for _, *languages in texts:
         english, chinese = (sorted(re.findall(r"\{\w+\}", text)) for text in languages)
         assert english == chinese, languages
@@ -142,27 +150,21 @@ def test_any_origin_needs_a_key_and_no_cookies(http: httpx.Client, service: Memo
     assert "access-control-allow-credentials" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["video", "source"])
-def test_conditional_requests_of_files(http: httpx.Client, service: MemoryService, path: str) -> None:
+def test_conditional_requests_are_answered(http: httpx.Client, service: MemoryService, sample_video: Path) -> None:
     job_id = finished(http, service)
     key = service.table.get_job(job_id).avatar_key
     on_disk(service.files, source_key(key)).write_bytes(VIDEO_BYTES)
-    _check(http, f"/v1/jobs/{job_id}/{path}")
-
-
-@pytest.mark.parametrize("path", ["/openapi.json", "/"])
-def test_conditional_requests_of_the_page(http: httpx.Client, path: str) -> None:
-    _check(http, path)
-    page = http.get("/").text
-    assets = [part.split('"')[0] for part in page.split('="') if part.startswith("/page/")]
-    _check(http, assets[0])
-
-
-def test_conditional_requests_of_pictures(http: httpx.Client, service: MemoryService, sample_video: Path) -> None:
-    job_id = finished(http, service)
     on_disk(service.files, result_key(job_id)).write_bytes(sample_video.read_bytes())
-    _check(http, f"/v1/jobs/{job_id}/thumbnail")
-    _check(http, f"/v1/jobs/{job_id}/preview")
+    asset = re.findall(r'="(/page/[^"]+)"', http.get("/").text)[0]
+    files = (f"/v1/jobs/{job_id}/{name}" for name in ("video", "source", "thumbnail", "preview"))
+    for path in ("/openapi.json", "/", asset, *files):
+        whole = http.get(path)
+        etag = whole.headers["etag"]
+        for known in (etag, f'"x", W/{etag}', "*"):
+            answer = http.get(path, headers={"if-none-match": known, "range": "bytes=0-1"})
+            assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag), (path, known)
+            assert answer.headers["cache-control"] == whole.headers["cache-control"], path
+        assert http.get(path, headers={"if-none-match": '"x"'}).content == whole.content, path
     rendering = post(http, headers={}).json()["id"]
     with http.stream("GET", f"/v1/jobs/{rendering}/preview") as growing:
         assert "etag" not in growing.headers
@@ -177,16 +179,6 @@ def test_a_video_counts_by_time_too(http: httpx.Client, service: MemoryService) 
         assert http.get(path, headers={"if-modified-since": other}).status_code == 200
     both = {"if-modified-since": changed, "if-none-match": '"another"'}
     assert http.get(path, headers=both).status_code == 200, "RFC 9110, 13.1.3: the tag alone counts"
-
-
-def _check(http: httpx.Client, path: str) -> None:
-    whole = http.get(path)
-    etag = whole.headers["etag"]
-    for known in (etag, f'"x", W/{etag}', "*"):
-        answer = http.get(path, headers={"if-none-match": known, "range": "bytes=0-1"})
-        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag), known
-        assert answer.headers["cache-control"] == whole.headers["cache-control"]
-    assert http.get(path, headers={"if-none-match": '"x"'}).content == whole.content
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ import pytest
 
 from jobs.model.record import JobStage, JobStatus
 from storage.file_keys import job_file_key
-from tests.browser import Visitor
+from tests.browser import SPEECH, Visitor
 from tests.unit.api_server import MemoryService, SentJob
 from tests.unit.on_disk import on_disk
-
-SPEECH: Any = {"name": "speech.wav", "mimeType": "audio/wav", "buffer": b"RIFF" + bytes(2000)}
 
 
 def _form(browser: Any, url: str, face: Path, **context: Any) -> Visitor:

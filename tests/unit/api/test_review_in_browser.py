@@ -21,7 +21,7 @@ from models.people.report import PeopleReport, SeenPerson, TimeRange
 from storage.file_keys import source_key
 from tests.browser import Visitor
 from tests.unit.api.edge_client import wait_until_held
-from tests.unit.api_server import MemoryService, serving
+from tests.unit.api_server import MemoryService
 from tests.unit.on_disk import on_disk
 from tests.unit.speech.speech_server import tone
 
@@ -281,23 +281,22 @@ def test_new_turn_typed_on_while_sent_is_added_once(opened: Opened, service: Dra
     assert len(held) == 1 and service.texts()[3:] == ["One two"]
 
 
-def test_review_box_with_texts_sends_review(browser: Any, service: DraftService, sample_video: Path) -> None:
+@pytest.mark.parametrize("api_settings", [{"tts": TtsConfig(url="http://127.0.0.1:9", voice="kim")}])
+def test_review_box_with_texts_sends_review(visitor: Visitor, service: DraftService, sample_video: Path) -> None:
     people = (SeenPerson(number=0, seen=(TimeRange(start=0, end=4),), face_pixels=120, frontal_share=1),)
     service.scans = [PeopleScan(1, PeopleReport(people=people))]
-    with serving(service, tts=TtsConfig(url="http://127.0.0.1:9", voice="kim")) as url:
-        visitor = Visitor(browser, url)
-        page = visitor.page
-        visitor.until("document.querySelector('#engine').value")
-        page.set_input_files("#face input[type=file]", sample_video)
-        page.check("#several")
-        visitor.until("document.querySelectorAll('.people:not(.searching) .track').length === 1")
-        assert page.is_hidden("#review"), "there is no text yet"
-        page.click(".person [data-text=writeText]")
-        page.keyboard.type("Good morning.")
-        page.check("#review")
-        visitor.picture("review-checkbox")
-        visitor.submit()
-        visitor.until_status("queued")
+    page = visitor.page
+    visitor.until("document.querySelector('#engine').value")
+    page.set_input_files("#face input[type=file]", sample_video)
+    page.check("#several")
+    visitor.until("document.querySelectorAll('.people:not(.searching) .track').length === 1")
+    assert page.is_hidden("#review"), "there is no text yet"
+    page.click(".person [data-text=writeText]")
+    page.keyboard.type("Good morning.")
+    page.check("#review")
+    visitor.picture("review-checkbox")
+    visitor.submit()
+    visitor.until_status("queued")
     assert service.requests[0].spec.review
 
 

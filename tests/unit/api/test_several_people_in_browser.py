@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from models.people.report import PeopleReport, SeenPerson, TimeRange
 from tests.browser import Visitor
 from tests.unit.api_server import MemoryService
 from tests.unit.quality_report import example_report
-from tests.unit.speech.speech_server import SpeechServer, speaking, tone
+from tests.unit.speech.speech_server import tone
 
 REPORT = PeopleReport(
     people=(
@@ -39,12 +39,6 @@ SHIFT = """(since) => new Promise((done) => {
 STARTS = "[...document.querySelectorAll('.turn input[type=number]')].map((input) => input.valueAsNumber)"
 
 
-@pytest.fixture(scope="module")
-def voice() -> Iterator[SpeechServer]:
-    with speaking(sound=tone(0.5)) as server:
-        yield server
-
-
 @pytest.fixture
 def service(service: MemoryService) -> MemoryService:
     service.scans = [PeopleScan(0.25, None), PeopleScan(1, REPORT)]
@@ -52,8 +46,8 @@ def service(service: MemoryService) -> MemoryService:
 
 
 @pytest.fixture
-def api_settings(voice: SpeechServer) -> dict[str, Any]:
-    return {"tts": TtsConfig(url=voice.url, voice="kim")}
+def api_settings() -> dict[str, Any]:
+    return {"tts": TtsConfig(url="http://127.0.0.1:9", voice="kim")}
 
 
 def _sound(name: str, seconds: float) -> dict[str, Any]:

@@ -12,21 +12,16 @@ def _result(test: str, clip: str, **metrics: float) -> dict[str, Any]:
     return {"test": test, "clip": clip, "figures": {"truth_metrics": metrics}}
 
 
-def test_medians_use_known_figures_of_the_named_clips() -> None:
+def test_medians_and_goals_of_a_row() -> None:
     row = Row("rest", "opening", "truth_metrics", "open_r0")
     results = [_result("rest", "a", open_r0=0.5), _result("rest", "b", open_r0=0.9)]
     results += [_result("rest", "c"), _result("split", "a", open_r0=0.1)]
     assert medians(results, row, ["a", "b", "c"]) == pytest.approx(0.7)
     assert medians(results, row, ["b", "c"]) == 0.9 and medians(results, row, ["c"]) is None
-
-
-def test_row_uses_absolute_value_and_names_bounds() -> None:
     row = Row("rest", "lag", "truth_metrics", "lag", (0.0, 0.5), absolute=True)
-    assert medians([_result("rest", "a", lag=-0.8)], row, ["a"]) == 0.8
-    assert not row.is_met(0.8)
+    assert medians([_result("rest", "a", lag=-0.8)], row, ["a"]) == 0.8 and not row.is_met(0.8)
     goals = {(0.9, 1.0): "at least 0.9", (0.0, 0.5): "at most 0.5", (0.85, 1.15): "0.85 to 1.15"}
-    for goal, text in goals.items():
-        assert Row("rest", "", "", "", goal).goal_text() == text
+    assert [Row("rest", "", "", "", goal).goal_text() for goal in goals] == list(goals.values())
 
 
 def test_table_marks_missed_goals_and_shows_controls(capsys: pytest.CaptureFixture[str]) -> None:

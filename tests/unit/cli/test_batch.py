@@ -80,17 +80,13 @@ def test_batch_files_of_pairs_are_sent(tmp_path: Path, service: MemoryService, u
     dubbed = {"video": "v.mp4", "subtitles": "de.srt", "speakers": speakers, "out": "three.mp4"}
     pairs: list[dict[str, Any]] = [{**with_turns, "turns": turns}, diarized, dubbed]
     manifest.write_text("\n".join(map(json.dumps, pairs)))
-    done = _run(manifest, url, "--max-in-flight", "1")
-    assert done.exit_code == 0, done.output
+    assert _run(manifest, url, "--max-in-flight", "1").exit_code == 0
     first, second, third = service.requests
     assert {name: file.label for name, file in first.more_audio.items()} == {"audio_bob": "b.wav"}
     assert [turn.model_dump(exclude_unset=True) for turn in first.spec.turns or ()] == turns
     (turn,), (text,) = second.options.turns or (), third.options.turns or ()
     assert (turn.face, turn.start, turn.end, turn.audio_start, turn.speaker) == ("1", 0.5, 2, 0.5, "Anna")
     assert (text.face, text.text) == ("1", "Hallo")
-    pairs[0]["turns"] = turns[1:]
-    manifest.write_text("\n".join(map(json.dumps, pairs)))
-    assert list(_reports(_run(manifest, url))) == [1], "a line with other turns is another pair"
 
 
 def test_batch_interrupted_run_continues_its_jobs(service: MemoryService, url: str, manifest: Path) -> None:
@@ -115,16 +111,9 @@ def test_batch_second_run_sends_only_missing_jobs(service: MemoryService, url: s
 
 def test_batch_invalid_manifest_exits_2_and_lists_errors(service: MemoryService, url: str, manifest: Path) -> None:
     (manifest.parent / "a.wav").unlink()
-    with manifest.open("a") as file:
-        file.write('\n{"video": 3, "out": "x.mp4"}\n{"video": "v.mp4"}\n{not json\n')
     done = _run(manifest, url)
-    assert (done.exit_code, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout, service.requests) == (2, "", [])
     missing = f"audio: {manifest.parent / 'a.wav'} does not exist or is not a file"
-    first, second, third, *others = done.stderr.splitlines()
-    assert (first, second, third) == tuple(f"{manifest}:{line}: {missing}" for line in (1, 2, 3))
-    assert f"{manifest}:4: video: expected a path or a URL, found 3" in others
-    assert f"{manifest}:5: out: is required" in others
-    assert others[-1].startswith(f"{manifest}:6: Invalid JSON")
-    assert not service.requests
+    assert done.stderr.splitlines() == [f"{manifest}:{line}: {missing}" for line in (1, 2, 3)]
     gone = _run(manifest.with_name("none.jsonl"), url)
     assert (gone.exit_code, "none.jsonl" in gone.stderr, "Traceback" in gone.output) == (2, True, False)

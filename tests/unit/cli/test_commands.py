@@ -20,7 +20,7 @@ from media.labels.labeller import Labeller
 from media.labels.signer import Provenance
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
-from tests.unit.cli.commands import run
+from tests.unit.cli.commands import run, succeed
 
 RATE = 44100
 SECONDS = 1.0
@@ -33,26 +33,19 @@ def url(tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def _live(*arguments: str) -> tuple[int, str]:
-    done = run("live", AVATAR, *arguments)
-    return done.exit_code, done.output
-
-
 @pytest.mark.parametrize(("suffix", "codec"), [("mp3", "mp3"), ("m4a", "aac"), ("wav", "pcm_f32le")])
 def test_live_with_stereo_audio_of_any_format_speaks_it(tmp_path: Path, url: str, suffix: str, codec: str) -> None:
     tone = (0.4 * np.sin(np.arange(int(RATE * SECONDS)) / 20)).astype(np.float32)
     speech, out = tmp_path / f"speech.{suffix}", tmp_path / "out.mp4"
     with av.open(str(speech), "w") as container:
         stream: Any = container.add_stream(codec, rate=RATE, layout="stereo")
-        sample_format = "flt" if codec == "pcm_f32le" else "fltp"
-        samples = np.stack([tone, tone])
-        packed = samples if sample_format == "fltp" else samples.T.reshape(1, -1).copy()
-        frame = av.AudioFrame.from_ndarray(packed, format=sample_format, layout="stereo")
+        is_packed = codec == "pcm_f32le"
+        samples = np.repeat(tone, 2)[np.newaxis] if is_packed else np.stack([tone, tone])
+        frame = av.AudioFrame.from_ndarray(samples, format="flt" if is_packed else "fltp", layout="stereo")
         frame.sample_rate = RATE
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    code, output = _live("--audio", str(speech), "--out", str(out), "--server", url)
-    assert code == 0, output
+    succeed("live", AVATAR, "--audio", str(speech), "--out", str(out), "--server", url)
     with av.open(str(out), "r") as container:
         sound = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
         rate = container.streams.audio[0].rate
@@ -63,9 +56,8 @@ def test_live_with_stereo_audio_of_any_format_speaks_it(tmp_path: Path, url: str
 def test_live_with_file_without_audio_names_it(tmp_path: Path, url: str) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a sound")
-    code, output = _live("--audio", str(text), "--out", str(tmp_path / "out.mp4"), "--server", url)
-    assert code == 1
-    assert "error: media_invalid: notes.txt: " in output
+    done = run("live", AVATAR, "--audio", str(text), "--out", str(tmp_path / "out.mp4"), "--server", url)
+    assert done.exit_code == 1 and "error: media_invalid: notes.txt: " in done.output
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -126,21 +118,9 @@ def test_worded_names_options_and_commands(command: str, message: str, expected:
     assert _invocation(*command.split()).worded(message) == expected
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message", "expected"),
-    [
-        ((), "GET /v1/voices lists them.", "`lipwright voices list --server http://box:8100` lists them."),
-        (
-            ("--data-dir", "/my data"),
-            "`lipwright keys add NAME` it",
-            "`lipwright keys add NAME --data-dir '/my data'` it",
-        ),
-        (
-            ("--data-dir=/my data",),
-            "`lipwright keys add NAME` it",
-            "`lipwright keys add NAME --data-dir '/my data'` it",
-        ),
-    ],
-)
-def test_worded_command_gets_server_and_data_folder(arguments: tuple[str, ...], message: str, expected: str) -> None:
-    assert _invocation("speak", arguments=arguments, server="http://box:8100").worded(message) == expected
+def test_worded_command_gets_server_and_data_folder() -> None:
+    invocation = _invocation("speak", server="http://box:8100")
+    assert invocation.worded("GET /v1/voices lists") == "`lipwright voices list --server http://box:8100` lists"
+    for arguments in (("--data-dir", "/my data"), ("--data-dir=/my data",)):
+        worded = _invocation("speak", arguments=arguments).worded("`lipwright keys add NAME` it")
+        assert worded == "`lipwright keys add NAME --data-dir '/my data'` it"

@@ -22,9 +22,6 @@ SRT = "\n".join(
 )
 
 
-Output = tuple[int, str]  # of a command: exit status and text
-
-
 class ReviewService(MemoryService):
     """Renders jobs at once; speaks those to be reviewed, the second text too slowly, and renders what is approved."""
 
@@ -52,11 +49,6 @@ def service(tmp_path: Path) -> ReviewService:
     return ReviewService(tmp_path / "data")
 
 
-def _run(*command: str) -> tuple[int, str]:
-    done = run(*command)
-    return done.exit_code, done.output
-
-
 @pytest.fixture
 def dub(tmp_path: Path, url: str) -> list[str]:
     """The command `lipwright dub --review`."""
@@ -67,9 +59,9 @@ def dub(tmp_path: Path, url: str) -> list[str]:
 
 
 @pytest.fixture
-def draft(dub: list[str]) -> tuple[int, str]:
-    """The result of that command."""
-    return _run(*dub)
+def draft(dub: list[str]) -> str:
+    """What that command prints."""
+    return succeed(*dub).output
 
 
 def _job_id(service: MemoryService) -> str:
@@ -77,44 +69,40 @@ def _job_id(service: MemoryService) -> str:
     return str(request.job_id)
 
 
-def test_dub_review_writes_an_srt(tmp_path: Path, service: ReviewService, dub: list[str], draft: Output) -> None:
-    code, output = draft
-    assert code == 0, output
+def test_dub_review_writes_an_srt(tmp_path: Path, service: ReviewService, dub: list[str], draft: str) -> None:
     assert service.requests[0].spec.review
     assert (tmp_path / "out.review.srt").read_text() == SRT
     assert (tmp_path / "out.srt").read_text() == SRT, "the subtitles are not overwritten"
     assert not (tmp_path / "out.mp4").exists()
-    lines = output.splitlines()
+    lines = draft.splitlines()
     assert "Too long: turn 1 at 00:00:03.000 (1.35 x speed, 0.4 s cut): Guten Tag" in lines
-    assert "text 3 of 3" in output
+    assert "text 3 of 3" in draft
     approve = f"lipwright jobs approve {_job_id(service)} --subtitles {tmp_path / 'out.review.srt'} --out "
     assert approve in lines[-1]
     changed = SRT.replace("Hallo", "Servus")
     (tmp_path / "out.review.srt").write_text(changed)
-    code, output = _run(*dub)
-    assert (code, "out.review.srt exists. Remove it, or choose another --out." in output) == (2, True)
+    again = run(*dub)
+    assert (again.exit_code, "out.review.srt exists. Remove it, or choose another --out." in again.output) == (2, True)
     assert (tmp_path / "out.review.srt").read_text() == changed
 
 
-def test_jobs_turns_shows_a_table_and_json(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
-    code, output = _run("jobs", "turns", _job_id(service), "--server", url, "--srt", str(tmp_path / "again.srt"))
-    assert code == 0, output
+def test_jobs_turns_shows_a_table_and_json(tmp_path: Path, service: ReviewService, url: str, draft: str) -> None:
+    command = ("jobs", "turns", _job_id(service), "--server", url)
+    output = succeed(*command, "--srt", str(tmp_path / "again.srt")).output
     rows = [" ".join(line.split()) for line in output.splitlines()]
     assert "1 00:00:03.000 00:00:04.000 BOB 1.35 x speed, 0.4 s cut Guten Tag" in rows
     assert (tmp_path / "again.srt").read_text() == SRT
-    code, output = _run("jobs", "turns", _job_id(service), "--server", url, "--json")
-    assert [turn["text"] for turn in json.loads(output)["turns"]] == ["Hallo", "Guten Tag", "Am Abend"]
+    turns = json.loads(succeed(*command, "--json").output)["turns"]
+    assert [turn["text"] for turn in turns] == ["Hallo", "Guten Tag", "Am Abend"]
 
 
-def test_approve_applies_changes_and_downloads(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
+def test_approve_applies_changes_and_downloads(tmp_path: Path, service: ReviewService, url: str, draft: str) -> None:
     file = tmp_path / "out.review.srt"
     kept = SRT.replace("Guten Tag", "Tag").replace("05,000 --> 00:00:06", "04,500 --> 00:00:05")
     file.write_text(kept[kept.index("2\n") :] + "\n4\n00:00:07,000 --> 00:00:08,000\nBOB: Tschüss\n")
     where = ("--subtitles", str(file), "--out", str(tmp_path / "out.mp4"), "--server", url)
-    code, output = _run("jobs", "approve", _job_id(service), *where)
-    assert code == 0, output
+    assert "changing texts" in succeed("jobs", "approve", _job_id(service), *where).output
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
-    assert "changing texts" in output
     turns = service.table.get_job(_job_id(service)).plan.turns
     assert [(turn.start, turn.speaker, turn.text) for turn in turns] == [
         (3.0, "BOB", "Tag"),
@@ -124,16 +112,15 @@ def test_approve_applies_changes_and_downloads(tmp_path: Path, service: ReviewSe
     assert len(service.edits) == 4, "unchanged fields and lines are not sent"
 
 
-def test_approve_twice_renders_once(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
-    assert _run("jobs", "approve", _job_id(service), "--no-wait", "--server", url)[0] == 0
-    out = tmp_path / "out.mp4"
-    code, output = _run("jobs", "approve", _job_id(service), "--out", str(out), "--server", url)
-    assert (code, out.read_bytes()) == (0, VIDEO_BYTES), output
-    assert not service.edits
+def test_approve_twice_renders_once(tmp_path: Path, service: ReviewService, url: str, draft: str) -> None:
+    out, approve = tmp_path / "out.mp4", ("jobs", "approve", _job_id(service), "--server", url)
+    succeed(*approve, "--no-wait")
+    succeed(*approve, "--out", str(out))
+    assert out.read_bytes() == VIDEO_BYTES and not service.edits
 
 
 def test_approve_of_a_changed_job_is_refused(
-    tmp_path: Path, service: ReviewService, url: str, draft: Output, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, service: ReviewService, url: str, draft: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id, edit = _job_id(service), service.edit_turns
 
@@ -145,14 +132,14 @@ def test_approve_of_a_changed_job_is_refused(
     monkeypatch.setattr(service, "edit_turns", edit_late)
     (tmp_path / "out.review.srt").write_text(SRT.replace("Hallo", "Servus"))
     where = ("--subtitles", str(tmp_path / "out.review.srt"), "--no-wait", "--server", url)
-    code, output = _run("jobs", "approve", job_id, *where)
-    assert (code, "has changed in the meantime" in output) == (1, True), output
+    refused = run("jobs", "approve", job_id, *where)
+    assert (refused.exit_code, "has changed in the meantime" in refused.output) == (1, True), refused.output
     job = service.table.get_job(job_id)
     assert (job.status, job.plan.turns[0].text) == (JobStatus.REVIEW, "Hallo")
 
 
 def test_approve_with_unusable_options_approves_nothing(
-    service: ReviewService, url: str, draft: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: ReviewService, url: str, draft: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases: list[tuple[list[str], str]] = [
         ([], "pass either --out or --no-wait"),
@@ -161,24 +148,22 @@ def test_approve_with_unusable_options_approves_nothing(
     ]
     for options, message in cases:
         monkeypatch.chdir(tmp_path)
-        code, output = _run("jobs", "approve", _job_id(service), *options, "--server", url)
-        assert code != 0
-        assert message in output
+        refused = run("jobs", "approve", _job_id(service), *options, "--server", url)
+        assert refused.exit_code != 0 and message in refused.output
         assert service.table.get_job(_job_id(service)).status is JobStatus.REVIEW
 
 
-def test_revise_sends_changes_and_saves_video(tmp_path: Path, service: ReviewService, url: str, draft: Output) -> None:
+def test_revise_sends_changes_and_saves_video(tmp_path: Path, service: ReviewService, url: str, draft: str) -> None:
     finished = service.finish(_job_id(service)).id
     file, out = tmp_path / "changed.srt", tmp_path / "new.mp4"
     file.write_text(SRT)
-    code, output = _run("jobs", "revise", finished, "--subtitles", str(file), "--no-wait", "--server", url)
-    assert (code, "nothing changes" in output, service.revisions) == (2, True, [])
+    revise = ("jobs", "revise", finished, "--subtitles", str(file), "--server", url)
+    refused = run(*revise, "--no-wait")
+    assert (refused.exit_code, "nothing changes" in refused.output, service.revisions) == (2, True, [])
     kept = SRT.replace("Guten Tag", "Tag")
     file.write_text(kept[kept.index("2\n") :] + "\n4\n00:00:07,000 --> 00:00:08,000\nBOB: Tschüss\n")
-    options = ("--subtitles", str(file), "--loudness", "-16", "--out", str(out))
-    code, output = _run("jobs", "revise", finished, *options, "--server", url)
-    assert (code, out.read_bytes()) == (0, VIDEO_BYTES), output
-    assert f"revises {finished}" in output
+    assert f"revises {finished}" in succeed(*revise, "--loudness", "-16", "--out", str(out)).output
+    assert out.read_bytes() == VIDEO_BYTES
     (revision,) = service.revisions
     assert [(each.number, each.text, each.model_fields_set) for each in revision.turns] == [
         (1, "Tag", {"number", "text"})
@@ -193,12 +178,12 @@ VTT = "WEBVTT\n\n" + "".join(
 )
 
 
-def _dub(folder: Path, *options: str) -> tuple[int, str]:
+def _dub(folder: Path, *options: str) -> list[str]:
+    """The command `lipwright dub`."""
     (folder / "film.mp4").write_bytes(b"film")
     (folder / "de.vtt").write_text(VTT, encoding="utf-8")
     files = [str(folder / "film.mp4"), "--subtitles", str(folder / "de.vtt"), "--out", str(folder / "out.mp4")]
-    done = run("dub", *files, *options)
-    return done.exit_code, done.output
+    return ["dub", *files, *options]
 
 
 def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: ReviewService, url: str) -> None:
@@ -206,8 +191,7 @@ def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: Revi
     report["output"]["cut_texts"] = [{"start_seconds": 3.0, "cut_seconds": 0.44, "text": "Guten Tag"}]
     service.report = report
     options = ("--face", "erzähler=offscreen", "--voice", "Anna=nova", "--voice", "echo", "--show", "track")
-    code, output = _dub(tmp_path, *options, "--server", url)
-    assert code == 0, output
+    output = succeed(*_dub(tmp_path, *options, "--server", url)).output
     assert (tmp_path / "out.mp4").read_bytes() == VIDEO_BYTES
     assert "Cut by 0.4 s at 3.0 s: Guten Tag" in output
     assert "Voices: Anna: nova; Bob: echo; Erzähler: echo" in output
@@ -225,17 +209,15 @@ def test_dub_gives_each_speaker_a_face_and_a_voice(tmp_path: Path, service: Revi
 
 def test_dub_of_video_without_sound_keeps_no_ambience(tmp_path: Path, service: ReviewService, url: str) -> None:
     service.refusals.append(OptionError("background_gain_db: the video has no sound."))
-    code, output = _dub(tmp_path, "--server", url)
-    assert code == 0, output
-    assert "The video has no sound to keep under the speech." in output
+    done = succeed(*_dub(tmp_path, "--server", url))
+    assert "The video has no sound to keep under the speech." in done.output
     assert service.requests[0].options.background_gain_db is None
 
 
 def test_dub_options_of_job_are_sent(tmp_path: Path, service: ReviewService, url: str) -> None:
     (tmp_path / "music.mp3").write_bytes(b"music")
     options = ("--background", "blur", "--motion", "0.5", "--quality", "best", "--music", str(tmp_path / "music.mp3"))
-    code, output = _dub(tmp_path, *options, "--no-ambience", "--closed-mouths", "--server", url)
-    assert code == 0, output
+    succeed(*_dub(tmp_path, *options, "--no-ambience", "--closed-mouths", "--server", url))
     sent = service.requests[0].spec
     assert (sent.background, sent.expressiveness, sent.motion, sent.quality) == ("blur", 1, 0.5, "best")
     assert (sent.background_gain_db, sent.idle_mouths) == (None, "closed")
@@ -259,7 +241,6 @@ def test_dub_unusable_option_is_explained(tmp_path: Path, service: ReviewService
         (["--face", "Eve=person:1"], "--face, --voice: the subtitle file has no speaker 'Eve'. Its"),
     ]
     for options, message in cases:
-        code, output = _dub(tmp_path, *options, "--server", url)
-        assert code != 0
-        assert message in output
+        refused = run(*_dub(tmp_path, *options, "--server", url))
+        assert refused.exit_code != 0 and message in refused.output
         assert not service.requests

@@ -246,16 +246,13 @@ def test_speak_with_unusable_option_names_it(tmp_path: Path, service: MemoryServ
         assert not service.requests
 
 
-def _option(name: str) -> Any:
-    commands: Any = typer.main.get_command(app)
-    return next(each for each in commands.commands["speak"].params if each.name == name)
-
-
 def test_speak_options_have_bounds_and_help_of_the_field() -> None:
-    gain = _option("music_gain_db")
+    commands: Any = typer.main.get_command(app)
+    options = {each.name: each for each in commands.commands["speak"].params}
+    gain = options["music_gain_db"]
     assert (gain.opts, gain.type.min, gain.type.max) == (["--music-gain"], -60, 12)
     assert gain.help == "Gain of --music in dB. Default: -12."
-    assert _option("crop").help == str(JobSpec.model_fields["crop"].description).replace("`", "")
+    assert options["crop"].help == str(JobSpec.model_fields["crop"].description).replace("`", "")
 
 
 def test_avatars_json_option_prints_records(url: str, tmp_path: Path) -> None:

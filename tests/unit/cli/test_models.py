@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner, Result
 
 from cli.models import app
@@ -112,18 +111,17 @@ def test_models_add_unusable_file_is_one_error_line(data_dir: Path, tmp_path: Pa
     assert not target.exists()
 
 
-def _config(repo_root: Path, tmp_path: Path, network: dict[str, Any]) -> str:
-    config = yaml.safe_load((repo_root / "serve_config.cpu.yaml").read_text())
-    config["applications"][0].setdefault("args", {})["network"] = network
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """A config that allows addresses of this machine."""
     path = tmp_path / "serve.yaml"
-    path.write_text(yaml.safe_dump(config))
+    path.write_text("network: {allowed_networks: [127.0.0.1/32]}")
     return str(path)
 
 
-def test_models_add_url_is_fetched_and_verified(data_dir: Path, repo_root: Path, tmp_path: Path) -> None:
+def test_models_add_url_is_fetched_and_verified(data_dir: Path, config: str, tmp_path: Path) -> None:
     content = safetensors_file(tmp_path / "w").read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    config = _config(repo_root, tmp_path, {"allowed_networks": ["127.0.0.1/32"]})
     with serving(lambda path, send: send(answer(content))) as web:
         url = web.url("/models/My%20face.safetensors?token=secret")
         other = _run(data_dir, "add", url, "--yes", "--config", config, "--sha256", "00" * 32)
@@ -134,8 +132,7 @@ def test_models_add_url_is_fetched_and_verified(data_dir: Path, repo_root: Path,
     assert _run(data_dir, "verify").exit_code == 0
 
 
-def test_models_add_failing_url_adds_nothing(data_dir: Path, repo_root: Path, tmp_path: Path) -> None:
-    config = _config(repo_root, tmp_path, {"allowed_networks": ["127.0.0.1/32"]})
+def test_models_add_failing_url_adds_nothing(data_dir: Path, config: str) -> None:
     too_long = answer(b"x", length=17 * 1024**3)
     with serving(lambda path, send: send(too_long if path == "/long" else answer(b"", "404 Not Found"))) as web:
         for path, expected in (("/long", "media_too_large"), ("/gone", "url_fetch_failed")):

@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from cli import local_service
-from cli.main import app
 from cli.serve import _heygem
 from cli.terminal import UsageError
 from errors import ConfigError
@@ -63,12 +61,9 @@ def _said(url: str) -> str:
 
 @pytest.mark.parametrize("command", ["jobs", "avatars", "voices"])
 def test_list_without_server_uses_the_data_folders_service(running: str, other_url: str, command: str) -> None:
-    listed = run(command, "list")
-    assert (listed.exit_code, listed.stderr) == (0, _said(running))
-    named = run(command, "list", LIPWRIGHT_SERVER=other_url)
-    assert (named.exit_code, named.stderr) == (0, _said(other_url))
-    explicit = run(command, "list", "--server", running, LIPWRIGHT_SERVER=other_url)
-    assert (explicit.exit_code, explicit.stderr) == (0, "")
+    assert succeed(command, "list").stderr == _said(running)
+    assert succeed(command, "list", LIPWRIGHT_SERVER=other_url).stderr == _said(other_url)
+    assert succeed(command, "list", "--server", running, LIPWRIGHT_SERVER=other_url).stderr == ""
 
 
 def test_jobs_list_data_folder_beats_default_url(
@@ -76,11 +71,11 @@ def test_jobs_list_data_folder_beats_default_url(
 ) -> None:
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", other_url)
     job = Lipwright(url).jobs.create(audio=b"sound", video=b"film")
-    at_default = run("jobs", "list", "--json")
-    assert (at_default.exit_code, json.loads(at_default.stdout), at_default.stderr) == (0, [], "")
+    at_default = succeed("jobs", "list", "--json")
+    assert (json.loads(at_default.stdout), at_default.stderr) == ([], "")
     with locked_folder(data_dir) as lock:
         lock.publish_url(url)
-        assert [each["id"] for each in json.loads(run("jobs", "list", "--json").stdout)] == [job.id]
+        assert [each["id"] for each in json.loads(succeed("jobs", "list", "--json").stdout)] == [job.id]
 
 
 @pytest.mark.parametrize(
@@ -90,9 +85,8 @@ def test_integration_uses_data_folder(running: str, command: str, module: str, m
     asked: list[Any] = []
     monkeypatch.setattr(f"{module}.run", lambda server, other: asked.append(server))
     options = ("--port", str(quiet_port())) if command == "gradio" else ()
-    done = run(command, *options)
-    assert (done.exit_code, asked) == (0, [running]), done.output
-    assert _said(running) in done.stderr
+    assert _said(running) in succeed(command, *options).stderr
+    assert asked == [running]
 
 
 @pytest.mark.parametrize(
@@ -122,11 +116,9 @@ def test_speak_uses_service_of_data_dir_or_default_address(
     command = (*speak, str(tmp_path / "out.mp4"))
     with locked_folder(tmp_path / "mine") as lock:
         lock.publish_url(url)
-        named = run(*command, "--data-dir", str(tmp_path / "mine"))
+        assert _said(url) in succeed(*command, "--data-dir", str(tmp_path / "mine")).stderr
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", url)
-    for done in (named, run(*command)):
-        assert done.exit_code == 0, done.output
-        assert _said(url) in done.stderr
+    assert _said(url) in succeed(*command).stderr
 
 
 def test_speak_unwritable_out_prints_a_download_command(
@@ -169,7 +161,7 @@ def test_serve_listens_where_options_say(tmp_path: Path, monkeypatch: pytest.Mon
     port, other_port, path = quiet_port(), quiet_port(), tmp_path / "my.yaml"
     path.write_text(f"http_options: {{port: {port}, host: 127.0.0.2}}\ndata_dir: {tmp_path / 'data'}")
     options = ("--host", "127.0.0.3", "--port", str(other_port)) if is_option else ()
-    done = CliRunner().invoke(app, ["serve", "--config", str(path), *options])
+    done = run("serve", "--config", str(path), *options)
     assert done.stderr.endswith("error: config_invalid: the end of this test\n"), done.output
     (config,) = asked
     found = config.http_options["host"], config.http_options["port"]

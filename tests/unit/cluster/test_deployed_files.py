@@ -15,7 +15,7 @@ import pytest
 import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
 from dockerfile_parse import DockerfileParser
-from jsonschema import Draft7Validator, validate
+from jsonschema import validate
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
@@ -23,70 +23,66 @@ from cli.main import app
 from config import PipelineConfig
 from tests.metric_names import METRICS, exported_names
 
-# What KubeRay 1.5 reads of a RayService, as a JSON schema, as far as `cluster/` uses it. Written after
+# What KubeRay 1.5 reads of a RayService, as far as `cluster/` uses it; a field with "!" is required. Written after
 # `ray-operator/apis/ray/v1/rayservice_types.go` and `raycluster_types.go` of ray-project/kuberay, and the Kubernetes
 # API of a pod. Fields that are not read any more (`*UnhealthySecondThreshold`) are left out on purpose.
-_TEXT = {"type": "string"}
-_COUNT = {"type": "integer", "minimum": 0}
-_FLAG = {"type": "boolean"}
+_RAY_SERVICE = """
+apiVersion!: ray.io/v1
+kind!: RayService
+metadata!: {name!: text}
+spec!:
+  serveConfigV2!: text
+  excludeHeadPodFromServeSvc: flag
+  rayClusterDeletionDelaySeconds: count
+  upgradeStrategy: {type!: NewCluster|NewClusterWithIncrementalUpgrade|None}
+  rayClusterConfig!:
+    rayVersion: text
+    enableInTreeAutoscaling: flag
+    autoscalerOptions: {idleTimeoutSeconds: count}
+    authOptions: {mode: disabled|token}
+    gcsFaultToleranceOptions:
+      redisAddress!: text
+      externalStorageNamespace: text
+      redisPassword: {value: text, valueFrom: {secretKeyRef!: {name!: text, key!: text}}}
+    headGroupSpec!: &group
+      rayStartParams!: texts
+      template!:
+        spec!:
+          terminationGracePeriodSeconds: count
+          securityContext: {runAsNonRoot: flag, runAsUser: count, fsGroup: count, fsGroupChangePolicy: OnRootMismatch}
+          tolerations: [{key: text, operator: Exists|Equal, effect: text}]
+          volumes:
+          - {name!: text, persistentVolumeClaim: {claimName!: text}, emptyDir: {medium: Memory, sizeLimit: quantity}}
+          containers!:
+          - name!: text
+            image!: image
+            ports: [{containerPort!: count, name!: name}]
+            env: [{name!: text, value: text, valueFrom: object}]
+            securityContext: {allowPrivilegeEscalation: flag, capabilities: {drop: [text]}}
+            lifecycle: {preStop: {exec: {command!: [text]}}}
+            resources!: {requests: quantities, limits: quantities}
+            volumeMounts: [{name!: text, mountPath!: text}]
+    workerGroupSpecs: [{<<: *group, groupName!: text, replicas: count, minReplicas: count, maxReplicas: count}]
+"""
 _QUANTITY = {"type": ["string", "integer"], "pattern": r"^\d+(m|Mi|Gi)?$"}
+_KINDS: dict[str, dict[str, Any]] = {
+    **{"text": {"type": "string"}, "count": {"type": "integer", "minimum": 0}, "flag": {"type": "boolean"}},
+    **{"object": {"type": "object"}, "name": {"type": "string", "maxLength": 15}, "quantity": _QUANTITY},
+    "quantities": {"type": "object", "additionalProperties": _QUANTITY},
+    "texts": {"type": "object", "additionalProperties": {"type": "string"}},  # KubeRay refuses numbers, too
+    "image": {"type": "string", "pattern": r":\d+\.\d+\.\d+"},
+}
 
 
-def _object(required: str = "", **properties: Any) -> dict[str, Any]:
-    fields = {"properties": properties, "required": required.split(), "additionalProperties": False}
-    return {"type": "object", **fields}
-
-
-def _list(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items, "minItems": 1}
-
-
-_RESOURCES = {"type": "object", "additionalProperties": _QUANTITY}
-_PORT = _object("containerPort name", containerPort=_COUNT, name={"type": "string", "maxLength": 15})
-_CONTAINER = _object(
-    "name image resources",
-    **{"name": _TEXT, "image": {"type": "string", "pattern": r":\d+\.\d+\.\d+"}, "ports": _list(_PORT)},
-    env=_list(_object("name", name=_TEXT, value=_TEXT, valueFrom={"type": "object"})),
-    securityContext=_object(allowPrivilegeEscalation=_FLAG, capabilities=_object(drop=_list(_TEXT))),
-    lifecycle=_object(preStop=_object(exec=_object("command", command=_list(_TEXT)))),
-    resources=_object(requests=_RESOURCES, limits=_RESOURCES),
-    volumeMounts=_list(_object("name mountPath", name=_TEXT, mountPath=_TEXT)),
-)
-_POLICY: dict[str, Any] = {"fsGroupChangePolicy": {"enum": ["OnRootMismatch", "Always"]}}
-_CLAIM = _object("claimName", claimName=_TEXT)
-_EMPTY = _object(medium={"enum": ["", "Memory"]}, sizeLimit=_QUANTITY)
-_POD_SPEC = _object(
-    "containers",
-    containers=_list(_CONTAINER),
-    terminationGracePeriodSeconds=_COUNT,
-    securityContext=_object(runAsNonRoot=_FLAG, runAsUser=_COUNT, fsGroup=_COUNT, **_POLICY),
-    tolerations=_list(_object(key=_TEXT, operator={"enum": ["Exists", "Equal"]}, effect=_TEXT)),
-    volumes=_list(_object("name", name=_TEXT, persistentVolumeClaim=_CLAIM, emptyDir=_EMPTY)),
-)
-_START = {"type": "object", "additionalProperties": _TEXT}  # numbers, too: KubeRay refuses what is no string
-_GROUP = {"rayStartParams": _START, "template": _object("spec", spec=_POD_SPEC)}
-_REPLICAS = {"replicas": _COUNT, "minReplicas": _COUNT, "maxReplicas": _COUNT}
-_PASSWORD = _object("secretKeyRef", secretKeyRef=_object("name key", name=_TEXT, key=_TEXT))
-_REDIS = {"redisAddress": _TEXT, "redisPassword": _object(value=_TEXT, valueFrom=_PASSWORD)}
-_CLUSTER = _object(
-    "headGroupSpec",
-    **{"rayVersion": _TEXT, "enableInTreeAutoscaling": _FLAG, "autoscalerOptions": _object(idleTimeoutSeconds=_COUNT)},
-    authOptions=_object(mode={"enum": ["disabled", "token"]}),
-    gcsFaultToleranceOptions=_object("redisAddress", externalStorageNamespace=_TEXT, **_REDIS),
-    headGroupSpec=_object("rayStartParams template", **_GROUP),
-    workerGroupSpecs=_list(_object("groupName template", groupName=_TEXT, **_GROUP, **_REPLICAS)),
-)
-_UPGRADE = {"enum": ["NewCluster", "NewClusterWithIncrementalUpgrade", "None"]}
-RAY_SERVICE = _object(
-    "apiVersion kind metadata spec",
-    **{"apiVersion": {"const": "ray.io/v1"}, "kind": {"const": "RayService"}, "metadata": _object("name", name=_TEXT)},
-    spec=_object(
-        "rayClusterConfig serveConfigV2",
-        **{"serveConfigV2": _TEXT, "rayClusterConfig": _CLUSTER, "rayClusterDeletionDelaySeconds": _COUNT},
-        excludeHeadPodFromServeSvc=_FLAG,
-        upgradeStrategy=_object("type", type=_UPGRADE),
-    ),
-)
+def _schema(shape: Any) -> dict[str, Any]:
+    """The JSON schema of a shape."""
+    if isinstance(shape, list):
+        return {"type": "array", "items": _schema(shape[0]), "minItems": 1}
+    if isinstance(shape, str):
+        return _KINDS.get(shape) or {"enum": shape.split("|")}
+    fields = {name.rstrip("!"): _schema(inner) for name, inner in shape.items()}
+    required = [name.rstrip("!") for name in shape if name.endswith("!")]
+    return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
 
 
 def _all(path: Path) -> list[dict[str, Any]]:
@@ -104,6 +100,13 @@ def service(cluster: Path) -> dict[str, Any]:
     return service
 
 
+@pytest.fixture
+def compose(cluster: Path) -> dict[str, Any]:
+    """The compose file with several nodes."""
+    (content,) = _all(cluster / "compose.cluster.yaml")
+    return content
+
+
 def _groups(service: dict[str, Any]) -> list[dict[str, Any]]:
     spec = service["spec"]["rayClusterConfig"]
     return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
@@ -117,14 +120,13 @@ def _check_ray_start(arguments: list[str]) -> None:
 
 
 def test_rayservice_has_only_fields_that_kuberay_reads(cluster: Path, service: dict[str, Any]) -> None:
-    validate(service, RAY_SERVICE)
+    schema = _schema(yaml.safe_load(_RAY_SERVICE))
+    validate(service, schema)
     (patch,) = _all(cluster / "rayservice.redis.yaml")
     patched = json.loads(json.dumps(service))
     patched["spec"]["rayClusterConfig"] |= patch["spec"]["rayClusterConfig"]
     assert patched != service
-    validate(patched, RAY_SERVICE)
-    patched["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["minWorkers"] = 1
-    assert not Draft7Validator(RAY_SERVICE).is_valid(patched)
+    validate(patched, schema)
 
 
 def test_pods_shared_memory_holds_the_object_store(service: dict[str, Any]) -> None:
@@ -185,17 +187,14 @@ def test_compose_file_fits_the_specification(cluster: Path, name: str) -> None:
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_compose_nodes_start_with_valid_ray_options(cluster: Path) -> None:
-    (content,) = _all(cluster / "compose.cluster.yaml")
-    for name in ("head", "worker"):
-        node = content["services"][name]
-        words = node["command"]
-        assert words[:2] == ["ray", "start"]
-        _check_ray_start(words[2:])
-        options = dict(word.removeprefix("--").split("=") for word in words[2:] if "=" in word)
+def test_compose_nodes_start_with_valid_ray_options(cluster: Path, compose: dict[str, Any]) -> None:
+    for node in (compose["services"]["head"], compose["services"]["worker"]):
+        ray, start, *arguments = node["command"]
+        assert (ray, start) == ("ray", "start")
+        _check_ray_start(arguments[:])  # click empties the list
+        options = dict(word.removeprefix("--").split("=") for word in arguments if "=" in word)
         assert int(options["object-store-memory"]) <= int(node["shm_size"].removesuffix("g")) * 2**30
-    assert content["services"]["worker"]["deploy"]["replicas"] == 2
-    *_, config = content["services"]["deploy"]["command"]
+    *_, config = compose["services"]["deploy"]["command"]
     assert (cluster.parent / config).is_file()
 
 
@@ -204,51 +203,29 @@ def _variables(container: dict[str, Any]) -> dict[str, Any]:
     return {each["name"]: each.get("value") or each["valueFrom"]["secretKeyRef"] for each in container["env"]}
 
 
-def test_compose_nodes_use_the_postgres_service(cluster: Path) -> None:
-    (content,) = _all(cluster / "compose.cluster.yaml")
-    database = content["services"]["postgres"]
-    assert PipelineConfig.model_validate({"state": content["x-state"]["LIPWRIGHT_STATE"]}).state
-    url = urlsplit(content["x-state"]["LIPWRIGHT_STATE"])
-    assert (url.hostname, url.username) == ("postgres", database["environment"]["POSTGRES_USER"])
-    assert url.path == f"/{url.username}" and url.password is None
-    (password,) = {content["x-state"]["PGPASSWORD"], database["environment"]["POSTGRES_PASSWORD"]}
-    assert password.startswith("${POSTGRES_PASSWORD:?"), "no file holds it, and nothing starts without it"
-    for name in ("head", "worker"):
-        environment = content["services"][name]["environment"]
-        assert content["x-state"].items() <= environment.items()
-        assert environment["RAY_AUTH_MODE"] == "token"
-    assert not content["x-state"].keys() & content["services"]["deploy"]["environment"].keys()
-    assert content["services"]["head"]["depends_on"]["postgres"]["condition"] == "service_healthy"
-    assert database["healthcheck"]["test"][1] == "pg_isready"
-    (volume,) = database["volumes"]
-    assert volume.partition(":")[0] in content["volumes"]
-    assert "ports" not in database, "nobody outside has to reach it"
-    (one,) = _all(cluster / "compose.yaml")
-    assert one["services"]["lipwright"]["environment"]["LIPWRIGHT_STATE"] == "${LIPWRIGHT_STATE:-}"
-
-
-def test_compose_nodes_use_the_bucket_and_own_volumes(cluster: Path) -> None:
-    (content,) = _all(cluster / "compose.cluster.yaml")
-    services, found = content["services"], content["x-files"]
-    server = services["files"]
-    assert PipelineConfig.model_validate({"files": found["LIPWRIGHT_FILES"]}).files
-    url = urlsplit(found["LIPWRIGHT_FILES"])
-    endpoint = urlsplit(dict(parse_qsl(url.query))["endpoint"])
-    assert (endpoint.hostname, url.hostname) == ("files", server["environment"]["S3_BUCKET"])
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        assert server["environment"][name] == found[name]
-    assert found["AWS_SECRET_ACCESS_KEY"].startswith("${FILES_PASSWORD:?")
-    assert "ports" not in server, "nobody outside has to reach it"
+def test_compose_nodes_use_the_database_and_the_bucket(compose: dict[str, Any]) -> None:
+    services, state, files = compose["services"], compose["x-state"], compose["x-files"]
+    database, server = services["postgres"]["environment"], services["files"]["environment"]
+    config = PipelineConfig.model_validate({"state": state["LIPWRIGHT_STATE"], "files": files["LIPWRIGHT_FILES"]})
+    url, bucket = urlsplit(str(config.state)), urlsplit(str(config.files))
+    assert (url.hostname, url.username, url.password) == ("postgres", database["POSTGRES_USER"], None)
+    assert (url.path, state["PGPASSWORD"]) == (f"/{url.username}", database["POSTGRES_PASSWORD"])
+    endpoint = urlsplit(dict(parse_qsl(bucket.query))["endpoint"])
+    assert (endpoint.hostname, bucket.hostname) == ("files", server["S3_BUCKET"])
+    assert {name: server[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}.items() <= files.items()
+    for secret in (state["PGPASSWORD"], files["AWS_SECRET_ACCESS_KEY"]):
+        assert re.match(r"\$\{[A-Z]+_PASSWORD:\?", secret), "no file holds it, and nothing starts without it"
+    assert "ports" not in services["postgres"] | services["files"], "nobody outside has to reach them"
     nodes = [services[name] for name in ("head", "worker")]
     for node in nodes:
-        assert found.items() <= node["environment"].items()
+        assert node["environment"].items() >= {**state, **files, "RAY_AUTH_MODE": "token"}.items()
+    assert not state.keys() & services["deploy"]["environment"].keys()
+    assert services["head"]["depends_on"]["postgres"]["condition"] == "service_healthy"
     sources = [volume.rpartition(":")[0] for node in nodes for volume in node["volumes"] if "lipwright/data" in volume]
     assert sources == ["data", ""], "the worker's has no name: each has one of its own"
-    (one,) = _all(cluster / "compose.yaml")
-    assert one["services"]["lipwright"]["environment"]["LIPWRIGHT_FILES"] == "${LIPWRIGHT_FILES:-}"
 
 
-def test_pods_use_the_postgres_service(cluster: Path, service: dict[str, Any]) -> None:
+def test_pods_use_the_postgres_service(cluster: Path, service: dict[str, Any], compose: dict[str, Any]) -> None:
     address, database = _all(cluster / "postgres.yaml")
     (server,) = database["spec"]["template"]["spec"]["containers"]
     settings = _variables(server)
@@ -263,7 +240,6 @@ def test_pods_use_the_postgres_service(cluster: Path, service: dict[str, Any]) -
         assert (url.hostname, url.password) == (address["metadata"]["name"], None)
         assert url.username == settings["POSTGRES_USER"] and url.path == f"/{settings['POSTGRES_USER']}"
         assert variables["PGPASSWORD"] == settings["POSTGRES_PASSWORD"] == {"name": url.hostname, "key": "password"}
-    (compose,) = _all(cluster / "compose.cluster.yaml")
     assert server["image"] == compose["services"]["postgres"]["image"]
     (mount,) = server["volumeMounts"]
     assert settings["PGDATA"].startswith(f"{mount['mountPath']}/")
@@ -287,9 +263,8 @@ def test_compose_serve_config_equals_the_cpu_config(cluster: Path) -> None:
     assert ours == twin
 
 
-def test_compose_grafana_reads_prometheus(cluster: Path) -> None:
-    (content,) = _all(cluster / "compose.cluster.yaml")
-    services, provisioning = content["services"], cluster / "grafana" / "provisioning"
+def test_compose_grafana_reads_prometheus(cluster: Path, compose: dict[str, Any]) -> None:
+    services, provisioning = compose["services"], cluster / "grafana" / "provisioning"
     (source,) = _all(provisioning / "datasources" / "prometheus.yaml")[0]["datasources"]
     assert source["url"].removeprefix("http://").partition(":")[0] in services
     assert source["isDefault"], "the dashboard takes the default source"
@@ -313,25 +288,12 @@ def test_containerfile_pins_python_and_drops_root(cluster: Path, tmp_path: Path)
     version = re.fullmatch(r"(\d+\.\d+)\.\d+-slim-[a-z]+", arguments["PYTHON"])
     assert version is not None and Requirement(f"python{project['requires-python']}").specifier.contains(version[1])
     assert arguments["EXTRA"] in project["optional-dependencies"]
+    assert '".[${EXTRA},postgres,s3,otel]"' in lines.content
     assert arguments["TORCH_INDEX"].endswith("/cpu")
     *_, user = [value for kind, value in steps if kind == "USER"]
     assert not user.startswith(("0", "root"))
     copied = [value.split()[0] for kind, value in steps if kind == "COPY" and not value.startswith("--from")]
     assert all((cluster.parent / source).exists() for source in copied)
-
-
-def test_constraints_satisfy_pyproject(cluster: Path) -> None:
-    project = tomllib.loads((cluster.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = (cluster / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    extras = project["optional-dependencies"]
-    installed = [text for name in ("cpu", "gpu", "tts", "postgres", "s3", "otel") for text in extras[name]]
-    for text in (*project["dependencies"], *installed):
-        requirement = Requirement(text)
-        assert requirement.specifier.contains(pins[requirement.name], prereleases=True), text
-    assert pins["psycopg-binary"] == pins["psycopg"], "one is made for the other"
-    container = (cluster / "Containerfile").read_text(encoding="utf-8")
-    assert '".[${EXTRA},postgres,s3,otel]"' in container
 
 
 _NAME = re.compile(r"\bray_[a-z0-9_]+")
@@ -351,11 +313,11 @@ def _queries(dashboard: dict[str, Any]) -> list[str]:
     return [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
 
 
-def test_metrics_of_deployed_files_exist_and_dashboard_has_all(repo_root: Path, dashboard: dict[str, Any]) -> None:
+def test_metrics_of_deployed_files_exist_and_dashboard_has_all(cluster: Path, dashboard: dict[str, Any]) -> None:
     from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
     gpu_names = {f"ray_{name}" for name in METRICS_GAUGES if name.startswith(("node_gpus_", "node_gram_"))}
-    texts = [(repo_root / "cluster" / name).read_text(encoding="utf-8") for name in ("keda.yaml", "prometheus.yml")]
+    texts = [(cluster / name).read_text(encoding="utf-8") for name in ("keda.yaml", "prometheus.yml")]
     used = {name for text in (*_queries(dashboard), *texts) for name in _NAME.findall(text)}
     assert {name for name in used if name.startswith("ray_lipwright_")} <= exported_names()
     # tests/graph/test_metrics.py compares Ray's other metrics with those of a service.
@@ -373,7 +335,7 @@ def test_dashboard_labels_exist(dashboard: dict[str, Any]) -> None:
             assert set(re.findall(r"(\w+)[!=]~?\"", selector)) <= set(METRICS[base].labels), query
 
 
-def test_dashboard_panels_do_not_overlap_and_share_a_source(dashboard: dict[str, Any]) -> None:
+def test_dashboard_panels_are_described_and_share_a_source(dashboard: dict[str, Any]) -> None:
     assert dashboard["uid"] == "lipwright"
     (datasource,) = dashboard["templating"]["list"]
     assert (datasource["type"], datasource["name"]) == ("datasource", "datasource")
@@ -381,13 +343,6 @@ def test_dashboard_panels_do_not_overlap_and_share_a_source(dashboard: dict[str,
     assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     assert all(panel["description"] for panel in panels)
-    taken: set[tuple[int, int]] = set()
-    for panel in dashboard["panels"]:
-        place = panel["gridPos"]
-        cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
-        assert not cells & taken, f"{panel['title']} lies on another panel"
-        assert max(x for x, _ in cells) < 24
-        taken |= cells
 
 
 def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path, service: dict[str, Any]) -> None:
@@ -429,5 +384,7 @@ def test_systemd_and_compose_restart_the_service(repo_root: Path) -> None:
     (compose,) = _all(repo_root / "cluster" / "compose.yaml")
     service = compose["services"]["lipwright"]
     assert (service["restart"], service["init"]) == ("always", True)
+    for name in ("LIPWRIGHT_STATE", "LIPWRIGHT_FILES"):
+        assert service["environment"][name] == f"${{{name}:-}}"
     (mounted,) = service["volumes"]
     assert mounted.partition(":")[2] in (repo_root / "cluster" / "Containerfile").read_text(encoding="utf-8")

@@ -41,25 +41,26 @@ def is_mended(result: CheckResult, status: Status) -> bool:
     return result.status is status and bool(result.expected and result.fix)
 
 
+def not_ok(*results: CheckResult) -> list[CheckResult]:
+    return [result for result in results if result.status is not Status.OK]
+
+
 def test_check_python_or_clock_too_old_is_reported() -> None:
+    assert not_ok(check_python((3, 13, 1)), check_python((3, 11, 8)), check_clock(time.time())) == []
     assert check_python().status in (Status.OK, Status.WARNING)
-    assert check_python((3, 13, 1)).status is Status.OK
     assert check_python((3, 10, 9)).status is Status.PROBLEM
     for racing in ((3, 11, 7), (3, 12, 1)):
         assert "PYTHONNODEBUGRANGES" in (check_python(racing).fix or "")
-    assert check_python((3, 11, 8)).status is Status.OK
-    assert check_clock(time.time()).status is Status.OK
     assert is_mended(check_clock(0.0), Status.WARNING)
 
 
 def test_check_packages_missing_or_old_is_a_problem() -> None:
-    assert check_packages().status is Status.OK
+    assert not_ok(check_packages(), check_onnxruntime()) == []
     result = check_packages(["numpy>=99", "lipwright-of-tomorrow>=1", "pytest>=8", 'numpy<1; extra == "gpu"'])
     assert is_mended(result, Status.PROBLEM) and "pytest" not in result.found
     assert all(text in result.found for text in ("numpy", ">=99", "lipwright-of-tomorrow is missing"))
-    assert check_onnxruntime().status is Status.OK
-    assert is_mended(check_onnxruntime(["onnxruntime", "onnxruntime-gpu"]), Status.PROBLEM)
-    assert is_mended(check_onnxruntime([]), Status.PROBLEM)
+    for installed in ([], ["onnxruntime", "onnxruntime-gpu"]):
+        assert is_mended(check_onnxruntime(installed), Status.PROBLEM)
 
 
 def test_check_weights_missing_or_changed_is_a_problem(tmp_path: Path) -> None:
@@ -77,14 +78,7 @@ def test_check_weights_missing_or_changed_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_check_codecs_and_cpu_of_this_machine_are_ok() -> None:
-    assert check_encoders().status is Status.OK
-    assert check_decoders().status is Status.OK
-    assert [check_torch("cpu").status, check_onnxruntime_session("cpu").status] == [Status.OK, Status.OK]
-
-
-@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine may have NVENC")
-def test_check_encoders_missing_nvenc_is_a_problem() -> None:
-    assert "x264" in (result := check_encoders("nvenc")).fix and is_mended(result, Status.PROBLEM)
+    assert not_ok(check_encoders(), check_decoders(), check_torch("cpu"), check_onnxruntime_session("cpu")) == []
 
 
 def test_check_sandbox_switched_off_is_a_warning() -> None:
@@ -97,40 +91,44 @@ def test_check_gpu_missing_is_a_problem() -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
+    if not Path("/dev/nvidiactl").exists():  # there may be NVENC
+        assert "x264" in check_encoders("nvenc").fix and is_mended(check_encoders("nvenc"), Status.PROBLEM)
     assert is_mended(check_torch("cuda"), Status.PROBLEM)
     assert is_mended(check_onnxruntime_session("cuda"), Status.PROBLEM)
-    assert [result.status for result in check_gpus(0)] == [Status.OK] * 3
+    assert len(check_gpus(0)) == 3 and not_ok(*check_gpus(0)) == []
     assert is_mended(check_gpus(1)[0], Status.PROBLEM)
 
 
 @pytest.mark.needs_cuda
 def test_check_gpus_existing_is_ok() -> None:
-    assert [result.status for result in check_gpus(1)] == [Status.OK] * 3
+    assert not_ok(*check_gpus(1)) == []
 
 
 def test_check_data_folder_open_or_remote_is_a_warning(tmp_path: Path) -> None:
     assert storage.check_data_folder(tmp_path / "not" / "yet").status is Status.OK
     (tmp_path / "file").write_text("x")
     assert is_mended(storage.check_data_folder(tmp_path / "file"), Status.PROBLEM)
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o711)
-    assert is_mended(storage.check_data_folder(tmp_path / "open"), Status.WARNING)
-    (tmp_path / "open").chmod(0o700)
-    assert storage.check_data_folder(tmp_path / "open").status is Status.OK
-    (tmp_path / "open").chmod(0o1777)
-    assert "a folder of the service alone" in storage.check_data_folder(tmp_path / "open").fix
-    mounts = tmp_path / "mounts"
+    folder, mounts = tmp_path / "folder", tmp_path / "mounts"
+    for mode, status in ((0o711, Status.WARNING), (0o700, Status.OK), (0o1777, Status.WARNING)):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(mode)
+        result = storage.check_data_folder(folder)
+        assert result.status is status
+        assert ("a folder of the service alone" in result.fix) == (mode == 0o1777)
     mounts.write_text(f"host:/b {tmp_path.resolve()} nfs4 rw 0 0\n")
     assert is_mended(storage.check_data_folder(tmp_path, mounts), Status.WARNING)
     assert storage.check_data_folder(tmp_path, mounts, holds_table=False).status is Status.OK
 
 
-def test_check_free_space_too_little_is_reported(tmp_path: Path) -> None:
+def test_check_free_space_and_cache_too_large_are_reported(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     assert storage.check_free_space(tmp_path, 1).status is Status.OK
     assert is_mended(storage.check_free_space(tmp_path, int(free * 0.7)), Status.WARNING)
     assert is_mended(storage.check_free_space(tmp_path, free * 2), Status.PROBLEM)
     assert storage.check_spill_folder(tmp_path / "ray", free * 2).status is not Status.OK
+    for max_bytes, status in ((1, Status.OK), (2 * free, Status.WARNING)):
+        bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
+        assert storage.check_cache(PipelineConfig(files="s3://b", bucket=bucket)).status is status
 
 
 @pytest.fixture
@@ -157,21 +155,20 @@ def test_check_port_used_by_another_server_is_a_problem(url: str, other_server: 
 
 def test_check_keys_public_host_needs_keys_and_haproxy() -> None:
     closed, opened = PipelineConfig(), PipelineConfig(access=AccessConfig(allow_without_keys=True))
-    assert check_keys("127.0.0.1", [], closed).status is Status.OK
-    assert check_keys("0.0.0.0", ["key"], closed).status is Status.OK
+    assert not_ok(check_keys("127.0.0.1", [], closed), check_keys("0.0.0.0", ["key"], closed)) == []
+    assert not_ok(check_front("0.0.0.0", "/bin/haproxy")) == []
     assert is_mended(check_keys("0.0.0.0", [], closed), Status.PROBLEM)
     assert is_mended(check_keys("0.0.0.0", [], opened), Status.WARNING)
-    assert check_front("0.0.0.0", "/bin/haproxy").status is Status.OK
     assert is_mended(check_front("127.0.0.1", None), Status.WARNING)
     assert is_mended(check_front("0.0.0.0", None), Status.PROBLEM)
 
 
 def test_check_labels_reports_test_or_expired_certificates(tmp_path: Path) -> None:
     now, missing = datetime.now(UTC), tmp_path / "none.pem"
-    assert is_mended(check_labels(LabelsConfig(), tmp_path, now), Status.WARNING)
-    assert is_mended(check_labels(LabelsConfig(metadata=False), tmp_path, now), Status.WARNING)
-    unmarked = check_labels(LabelsConfig(invisible=False), tmp_path, now)
-    assert is_mended(unmarked, Status.WARNING) and "labels.invisible" in unmarked.found
+    unmarked = LabelsConfig(invisible=False)
+    for config in (LabelsConfig(), LabelsConfig(metadata=False), unmarked):
+        assert is_mended(check_labels(config, tmp_path, now), Status.WARNING)
+    assert "labels.invisible" in check_labels(unmarked, tmp_path, now).found
     assert not list(tmp_path.iterdir()), "the doctor makes no certificate"
     broken = LabelsConfig(certificate=missing, private_key=missing)
     assert is_mended(check_labels(broken, tmp_path, now), Status.PROBLEM)
@@ -184,25 +181,21 @@ def test_check_labels_reports_test_or_expired_certificates(tmp_path: Path) -> No
 
 def test_check_token_missing_or_empty_is_a_problem(tmp_path: Path) -> None:
     assert "first start" in check_token({}, tmp_path).found
-    assert check_token({"RAY_AUTH_TOKEN": "t"}, tmp_path).status is Status.OK
+    assert not_ok(check_token({"RAY_AUTH_TOKEN": "t"}, tmp_path)) == []
     assert is_mended(check_token({"RAY_AUTH_MODE": "disabled"}, tmp_path), Status.WARNING)
     assert is_mended(check_token({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}, tmp_path), Status.PROBLEM)
-    token = tmp_path / ".ray" / "auth_token"
-    token.parent.mkdir()
-    token.write_text("")
-    assert is_mended(check_token({}, tmp_path), Status.PROBLEM)
-    token.write_text("secret")
-    token.chmod(0o644)
-    assert check_token({}, tmp_path).status is Status.OK  # pytest's folder is closed to others
-    token.chmod(0o600)
-    assert check_token({}, tmp_path).found.endswith("(600)")
     with TemporaryDirectory() as name:
         Path(name).chmod(0o755)
-        token = Path(name) / ".ray" / "auth_token"
-        token.parent.mkdir(mode=0o755)
-        token.write_text("secret")
-        token.chmod(0o644)
-        assert is_mended(check_token({}, Path(name)), Status.WARNING), "others can read it"
+        for home, warns in ((tmp_path, False), (Path(name), True)):  # pytest's folder is closed to others
+            token = home / ".ray" / "auth_token"
+            token.parent.mkdir(mode=0o755)
+            token.write_text("")
+            assert is_mended(check_token({}, home), Status.PROBLEM)
+            token.write_text("secret")
+            token.chmod(0o644)
+            assert (check_token({}, home).status is Status.WARNING) == warns
+            token.chmod(0o600)
+            assert check_token({}, home).found.endswith("(600)")
 
 
 def test_plan_service_adds_up_the_deployments(repo_root: Path, tmp_path: Path) -> None:
@@ -210,10 +203,8 @@ def test_plan_service_adds_up_the_deployments(repo_root: Path, tmp_path: Path) -
     gpu = plan_service(DoctorOptions(repo_root / "serve_config.yaml", host="0.0.0.0", port=80, object_store_bytes=5))
     assert (cpu.num_gpus, cpu.host, cpu.port, cpu.pipeline.data_dir) == (0, "127.0.0.1", 8000, tmp_path)
     assert cpu.num_cpus <= 2
-    auto = tmp_path / "auto.yaml"
-    auto.write_text(
-        (repo_root / "serve_config.cpu.yaml").read_text().replace("num_replicas: 1\n", "num_replicas: auto\n")
-    )
+    auto, text = tmp_path / "auto.yaml", (repo_root / "serve_config.cpu.yaml").read_text()
+    auto.write_text(text.replace("num_replicas: 1\n", "num_replicas: auto\n"))
     assert plan_service(DoctorOptions(auto, data_dir=tmp_path)).num_cpus == cpu.num_cpus
     assert (gpu.num_gpus, gpu.host, gpu.port, gpu.object_store_bytes) == (1, "0.0.0.0", 80, 5)
     assert gpu.num_cpus == pytest.approx(2 * 0.25 + 3 * 0.25 + 2 * 0.5 + 1 + 2 + 2 * 2)  # painters have their GPU
@@ -237,14 +228,6 @@ def test_check_files_missing_bucket_is_a_problem(s3: S3Server, tmp_path: Path) -
     assert is_mended(storage.check_files(nobodys), Status.PROBLEM)
 
 
-def test_check_cache_larger_than_the_disk_is_a_warning(tmp_path: Path) -> None:
-    free = shutil.disk_usage(tmp_path).free
-    for max_bytes, status in ((1, Status.OK), (2 * free, Status.WARNING)):
-        bucket = BucketConfig(cache_dir=tmp_path, max_cache_bytes=max_bytes)
-        result = storage.check_cache(PipelineConfig(data_dir=tmp_path, files="s3://b", bucket=bucket))
-        assert result.status is status
-
-
 _LISTENER = """
 import socket, sys
 with socket.create_server(("127.0.0.1", 0)) as server:
@@ -254,9 +237,9 @@ with socket.create_server(("127.0.0.1", 0)) as server:
 
 
 @contextmanager
-def _listener(name: str) -> Iterator[int]:
+def _listener(name: str, *arguments: str) -> Iterator[int]:
     """The port of a process of this name, which listens on loopback."""
-    command, pipe = [name, "-c", _LISTENER], subprocess.PIPE
+    command, pipe = [name, "-c", _LISTENER, *arguments], subprocess.PIPE
     with subprocess.Popen(command, executable=sys.executable, text=True, stdin=pipe, stdout=pipe) as process:
         assert process.stdin is not None and process.stdout is not None
         yield int(process.stdout.readline())
@@ -280,12 +263,8 @@ def test_check_agent_port_in_use_is_a_warning() -> None:
 def test_num_rays_on_counts_rays_of_the_port() -> None:
     port = free_port()
     agent = f"python -u agent.py --listen-port={port} --temp-dir=/tmp/ray"
-    command = ["/ray/raylet/raylet", "-c", "input()", f"--dashboard_agent_command={agent}"]
-    with subprocess.Popen(command, executable=sys.executable, stdin=subprocess.PIPE) as process:
-        while not (count := num_rays_on(port)) and process.poll() is None:  # until it has its command line
-            time.sleep(0.01)
-        assert (count, num_rays_on(port // 10)) == (1, 0)
-        process.communicate(b"\n")
+    with _listener("/ray/raylet/raylet", f"--dashboard_agent_command={agent}"):
+        assert (num_rays_on(port), num_rays_on(port // 10)) == (1, 0)
     assert num_rays_on(port) == 0
 
 
@@ -339,12 +318,10 @@ def test_check_object_store_smaller_than_the_segments(store: int, status: Status
 
 
 def test_check_cpus_memory_and_files_too_few_are_reported() -> None:
-    assert resources.check_cpus(2, 1.8).status is Status.OK
+    assert not_ok(resources.check_cpus(2, 1.8), resources.check_memory(8 * GIB, 6 * GIB)) == []
+    assert not_ok(resources.check_open_files(-1), resources.check_open_files(65536)) == []
     assert is_mended(resources.check_cpus(2, 8.75), Status.PROBLEM)
-    assert resources.check_memory(8 * GIB, 6 * GIB).status is Status.OK
     assert is_mended(resources.check_memory(8 * GIB, 1 * GIB), Status.WARNING)
-    assert resources.check_open_files(-1).status is Status.OK
-    assert resources.check_open_files(65536).status is Status.OK
     assert is_mended(resources.check_open_files(1024), Status.WARNING)
 
 
@@ -360,17 +337,12 @@ def test_num_cpus_and_memory_bytes_read_cgroup_limits(tmp_path: Path) -> None:
 
 
 def test_file_system_of_a_missing_path_is_its_parents(tmp_path: Path) -> None:
+    disks = ("/dev/a / ext4", f"host:/b {tmp_path.resolve()} nfs4", f"/dev/c {tmp_path}x xfs")
     mounts = tmp_path / "mounts"
-    mounts.write_text(
-        f"/dev/a / ext4 rw 0 0\nhost:/b {tmp_path.resolve()} nfs4 rw 0 0\n/dev/c {tmp_path}x xfs rw 0 0\n"
-    )
+    mounts.write_text("".join(f"{disk} rw 0 0\n" for disk in disks))
     found = file_system(tmp_path / "a" / "b", mounts)
-    assert found.path == tmp_path
-    assert found.kind == "nfs4"
+    assert (found.path, found.kind) == (tmp_path, "nfs4")
     assert 0 < found.free_bytes <= found.total_bytes
-
-
-MAX_SECONDS = 45.0
 
 
 @pytest.fixture(autouse=True)
@@ -383,20 +355,16 @@ def _found(output: str) -> dict[str, dict[str, str]]:
 
 
 def test_doctor_json_has_every_check_and_writes_nothing(tmp_path: Path) -> None:
-    start = time.monotonic()
     data_dir = tmp_path / "data"
     results = _found(run("doctor", "--json", "--data-dir", str(data_dir)).stdout)
-    assert time.monotonic() - start < MAX_SECONDS
     assert {"Python", "Packages", "Weights", "Encoders", "Decoders", "CPU", "Memory", "GPU"} <= results.keys()
     assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "Ray agent port"} <= results.keys()
     assert all(set(result) == {"check", "status", "found", "expected", "mend"} for result in results.values())
     assert not data_dir.exists()
 
 
-def test_doctor_problem_is_printed_with_its_fix(repo_root: Path, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+def test_doctor_problem_is_printed_with_its_fix(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = run("doctor", "--port", port, "--data-dir", str(tmp_path), "--object-store-memory", "209715200")
     assert done.exit_code == 1, done.stderr
@@ -409,7 +377,7 @@ def test_doctor_problem_is_printed_with_its_fix(repo_root: Path, tmp_path: Path)
     assert "200 MiB" in store
 
 
-def test_doctor_unreadable_config_is_a_problem(repo_root: Path, tmp_path: Path) -> None:
+def test_doctor_unreadable_config_is_a_problem(tmp_path: Path) -> None:
     done = run("doctor", "--json", "--config", str(tmp_path / "none.yaml"))
     assert done.exit_code == 1
     results = _found(done.stdout)

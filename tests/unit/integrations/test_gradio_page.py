@@ -67,14 +67,9 @@ def running(service_url: str, repo_root: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def page_url(running: Running) -> str:
-    return running[0]
-
-
-@pytest.fixture(scope="module")
-def page(page_url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
+def page(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Client:
     folder = tmp_path_factory.mktemp("results")
-    return Client(page_url, verbose=False, download_files=folder, analytics_enabled=False)
+    return Client(running[0], verbose=False, download_files=folder, analytics_enabled=False)
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +146,8 @@ def test_speak_shows_progress_and_cancels_when_left(page: Client, service: Memor
     wait_until(lambda: service.table.get_job(job_id).status is JobStatus.CANCELLED)
 
 
-def test_page_loads_nothing_from_other_hosts(page_url: str) -> None:
+def test_page_loads_nothing_from_other_hosts(running: Running) -> None:
+    page_url, _ = running
     html = httpx.get(page_url, timeout=60, trust_env=False).text
     assert "fonts.googleapis.com" not in html and "cdn" not in html.lower()
     assert '"analytics_enabled":false' in html.replace(" ", "")

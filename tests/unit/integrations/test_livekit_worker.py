@@ -13,7 +13,7 @@ import pytest
 
 from config import LiveConfig
 from lipwright_client import AsyncLipwright
-from tests.unit.api.live.live_parts import AVATAR, INFO, SIDE, GreyService
+from tests.unit.api.live.live_parts import AVATAR, SIDE, GreyService
 from tests.unit.api_server import MemoryService, serving
 
 pytest.importorskip("livekit.agents", reason="needs livekit-agents (pip install -e .[livekit])")
@@ -157,4 +157,3 @@ async def test_show_in_reports_playback_and_interrupts(url: str) -> None:
     assert cut["interrupted"]
     assert cut["playback_position"] < 10
     assert len(room.published) == 2, "sound and picture"
-    assert INFO.fps == 25

@@ -11,23 +11,22 @@ from typing import Any
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import CapacityError, ForbiddenError, InProgressError, KeyLimitError, StorageFullError
+from errors import CapacityError, InProgressError, KeyLimitError, StorageFullError
 from jobs.admission import AdmissionController, AdmitRequest
-from jobs.forecast import forecast, measured_rate, result_bytes
+from jobs.forecast import forecast, result_bytes
 from jobs.key_limits import KeyPolicies, LimitChecks
 from jobs.messages import OutputPicture
 from jobs.model.base import utc_now
 from jobs.model.job_settings import JobSettings
 from jobs.model.record import JobRecord, JobStatus
-from jobs.model.spec import JobSpec
 from jobs.model.usage import LiveUsage, Usage
-from jobs.requests import Caller, priority_of
 from jobs.usage import StoredBytes, usage_rows
 from storage.file_keys import background_folder, job_file_key, source_key, voice_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.local.api_keys import FileKeyRing
 from tests.unit.job_records import SOUND, avatar_record, job_record
+from tests.unit.jobs.job_bench import CONFIG
 from tests.unit.media.clips import info_of
 from tests.unit.on_disk import on_disk
 
@@ -45,10 +44,7 @@ class Bench:
 
     def add(self, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> JobRecord:
         audio = SOUND.model_copy(update={"num_bytes": MIB})
-        job = self.table.insert_job(job_record(audio=audio, **{"audio_seconds": 10.0, **fields}))
-        if status is not JobStatus.QUEUED:
-            self.table.update_job(job.id, status=status)
-        return self.table.get_job(job.id)
+        return self.table.insert_job(job_record(audio=audio, status=status, **fields))
 
 
 @pytest.fixture
@@ -165,17 +161,18 @@ def test_retry_after_is_when_a_body_is_here(bench: Bench) -> None:
 
 
 def test_an_idempotency_key_names_its_job(bench: Bench) -> None:
-    first = bench.admission.admit(asking(owner="a", idempotency_key="k"))
+    same = asking(owner="a", idempotency_key="k")
+    first = bench.admission.admit(same)
     assert first.job is None
     with pytest.raises(InProgressError, match="being received"):
-        bench.admission.admit(asking(owner="a", idempotency_key="k"))
+        bench.admission.admit(same)
     bench.admission.grow_reservation(asking(None, owner="a"), first.id)
     with pytest.raises(InProgressError, match="being received"):
-        bench.admission.admit(asking(owner="a", idempotency_key="k"))
+        bench.admission.admit(same)
     bench.admission.admit(asking(owner="b", idempotency_key="k"))
     bench.admission.release(first.id)
     job = bench.add(owner="a", idempotency_key="k")
-    again = bench.admission.admit(asking(owner="a", idempotency_key="k"))
+    again = bench.admission.admit(same)
     assert again.job is not None and again.job.id == job.id
     assert again.max_bytes == MIB and again.timeout_s >= 60, "its body is read and compared"
     assert bench.admission.state().num_arriving == 1, "no bench is kept for a job that is there"
@@ -224,40 +221,30 @@ def test_one_key_has_a_share_of_jobs_and_avatars(bench: Bench) -> None:
         bench.admission.admit(asking(owner="c"))
 
 
-CONFIG = PipelineConfig.model_validate({"jobs": {"min_free_bytes": 0}})
-
-
 class KeyBench:
     """An admission with two keys, of which the test limits the first."""
 
     def __init__(self, files: FileStore, table: JobTable) -> None:
-        self.files, self.table, self.ring = files, table, FileKeyRing(files.root)
+        self.files, self.table, self.ring, self.now = files, table, FileKeyRing(files.root), utc_now()
         self.owner, self.other = (self.ring.add(name)[0].id for name in ("first", "second"))
-        self.now = utc_now()
-        self.stored = StoredBytes(self.table, self.files)
-        policies = KeyPolicies(self.ring)
-        self.checks = LimitChecks(policies.limits_of, self.table, self.stored, lambda: self.now)
-        self.admission = AdmissionController(CONFIG, self.table, self.files, checks=self.checks)
+        self.stored = StoredBytes(table, files)
+        self.checks = LimitChecks(KeyPolicies(self.ring).limits_of, table, self.stored, lambda: self.now)
+        self.admission = AdmissionController(CONFIG, table, files, checks=self.checks)
 
     def limit(self, **limits: int | None) -> None:
         self.ring.update(self.owner, None, limits)
 
-    def admit(
-        self, owner: str | None = None, num_bytes: int | None = 10, is_job: bool = True, max_bytes: int = 1000
-    ) -> str:
-        request = AdmitRequest(owner=owner or self.owner, num_bytes=num_bytes, max_bytes=max_bytes, is_job=is_job)
-        return self.admission.admit(request).id
+    def admit(self, owner: str | None = None, **fields: object) -> str:
+        request = {"owner": owner or self.owner, "num_bytes": 10, "max_bytes": 1000, "is_job": True, **fields}
+        return self.admission.admit(AdmitRequest.model_validate(request)).id
 
     def add(self, status: JobStatus = JobStatus.QUEUED, **fields: Any) -> JobRecord:
-        job = self.table.insert_job(job_record(owner=self.owner, **fields))
-        if status is not JobStatus.QUEUED:
-            self.table.update_job(job.id, status=status)
-        return job
+        return self.table.insert_job(job_record(owner=self.owner, status=status, **fields))
 
-    def refused(self, name: str, value: int, **request: object) -> float:
+    def refused(self, name: str, value: int, **request: Any) -> float:
         """Return after how many seconds the next request may come, which others need not wait for."""
         with pytest.raises(KeyLimitError, match=rf"^The limit {name} of this API key is {value}; ") as caught:
-            self.admit(**request)  # type: ignore[arg-type]
+            self.admit(**request)
         assert (caught.value.status_code, caught.value.code) == (429, "key_limit_reached")
         self.admission.release(self.admit(self.other))
         return caught.value.retry_after_s
@@ -400,22 +387,16 @@ def job(status: JobStatus, seconds: float, progress: float = 0.0, span: tuple[fl
     return job_record(status=status, result_seconds=seconds, progress=progress, **times)
 
 
-def test_the_rate_counts_the_time_in_which_any_job_ran() -> None:
+def test_the_wait_is_the_work_before_it_at_the_measured_rate() -> None:
     done = JobStatus.SUCCEEDED
     side_by_side = [job(done, 20, span=(0, 10)), job(done, 20, span=(5, 15)), job(done, 10, span=(100, 105))]
-    assert measured_rate(side_by_side) == pytest.approx(50 / 20)
-    assert measured_rate([]) is None
-
-
-def test_the_wait_is_the_work_before_it_at_the_measured_rate() -> None:
-    finished = [job(JobStatus.SUCCEEDED, 20, span=(0, 10))]  # two seconds a second
     running = [job(JobStatus.RUNNING, 40, progress=0.5), job(JobStatus.RUNNING, 100, progress=0.9)]
     unfinished = [*running, job(JobStatus.QUEUED, 30)]
-    expected = forecast(unfinished, finished, max_running=2)
-    assert (expected.seconds_per_second, expected.is_measured) == (2.0, True)
-    assert expected.next_start_s == pytest.approx(10), "the one with 10 s left ends after 10 s of both: 20 s of work"
-    assert expected.wait_s == pytest.approx(10 + 15)
-    assert forecast(unfinished, finished, max_running=3).next_start_s == 0
+    expected = forecast(unfinished, side_by_side, max_running=2)
+    assert (expected.seconds_per_second, expected.is_measured) == (50 / 20, True), "any job ran for 20 s"
+    assert expected.next_start_s == pytest.approx(8), "the one with 10 s left ends after 10 s of both: 20 s of work"
+    assert expected.wait_s == pytest.approx(8 + 12)
+    assert forecast(unfinished, side_by_side, max_running=3).next_start_s == 0
     assert not forecast([], [], 2).is_measured
 
 
@@ -428,19 +409,3 @@ def test_a_longer_or_larger_result_needs_more_disk() -> None:
     small = OutputPicture.of(JobSettings(size="960x540"), info_of(1920, 1080, Fraction(25)))
     assert result_bytes(small, 60) < minute / 2
     assert result_bytes(OutputPicture.of(JobSettings(format="mov"), whole.info), 60) > 10 * minute
-
-
-@pytest.mark.parametrize(
-    ("max_priority", "priority", "expected"),
-    [(1, None, 0), (0, None, 0), (-1, None, -1), (1, 1, 1), (1, -1, -1), (-1, 0, None), (0, 1, None)],
-)
-def test_priority_of_spec_above_callers_is_forbidden(
-    max_priority: int, priority: int | None, expected: int | None
-) -> None:
-    sent = {} if priority is None else {"priority": priority}
-    spec, caller = JobSpec(audio=SOUND, avatar_id="a", **sent), Caller("key", max_priority)
-    if expected is None:
-        with pytest.raises(ForbiddenError, match=f"at most {max_priority} .* found {priority}"):
-            priority_of(caller, spec)
-    else:
-        assert priority_of(caller, spec) == expected

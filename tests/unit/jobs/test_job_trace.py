@@ -21,7 +21,6 @@ from jobs.messages import RenderedSegment, SegmentRequest
 from jobs.model.base import new_id, utc_now
 from jobs.model.record import CallbackRecord, JobRecord, JobStatus
 from jobs.scheduler import JobScheduler
-from jobs.segments.limiter import SegmentLimiter
 from jobs.webhooks import Webhooks, _is_due
 from models.engines.warp.plan import MouthPlan
 from storage.file_keys import job_file_key
@@ -34,7 +33,8 @@ from tests.graph.receiver import receiving
 from tests.otlp_collector import Collector, paths
 from tests.ports import quiet_port
 from tests.unit.deployments.runtime.test_calls import Response, raising
-from tests.unit.job_records import job_record, job_services
+from tests.unit.job_records import job_record
+from tests.unit.jobs.job_bench import JobBench
 from tests.unit.jobs.test_run import FixedAvatars, MemoryStages
 from tests.unit.on_disk import on_disk
 from tests.waiting import until
@@ -70,8 +70,7 @@ class CalledStages(MemoryStages):
 
 
 def _scheduler(stages: MemoryStages, table: JobTable, files: FileStore) -> JobScheduler:
-    avatars = FixedAvatars(CONFIG, stages, table, files)
-    return JobScheduler(job_services(CONFIG, stages, avatars, table, files, SegmentLimiter(CONFIG)))
+    return JobScheduler(JobBench(files, table, stages, CONFIG, FixedAvatars).services)
 
 
 def _submitted(table: JobTable, files: FileStore, **fields: Any) -> JobRecord:
@@ -85,7 +84,7 @@ async def test_job_is_one_tree_with_attempts_and_webhook(
 ) -> None:
     with call_context(CallContext("", trace=CALLER)), receiving() as receiver:
         job = _submitted(table, files, callback_url=receiver.url, trace=trace_headers())
-        await _scheduler(CalledStages(files, lambda first: b"segment"), table, files).start_waiting()
+        await _scheduler(CalledStages(files), table, files).start_waiting()
         await until(lambda: table.get_job(job.id).status is JobStatus.SUCCEEDED)
         async with _delivering(table, files.root):
             await until(lambda: receiver.hooks and not table.pending_callbacks(9))
@@ -108,7 +107,7 @@ async def test_job_is_one_tree_with_attempts_and_webhook(
 async def test_resumed_job_has_the_span_of_its_first_run(
     files: FileStore, table: JobTable, collector: Collector
 ) -> None:
-    job, stages = _submitted(table, files), CalledStages(files, lambda first: b"segment")
+    job, stages = _submitted(table, files), CalledStages(files)
     first = _scheduler(stages, table, files)
     stages.hangs_from = 75
     await first.start_waiting()
@@ -134,6 +133,12 @@ def test_context_of_has_the_callers_trace_or_that_of_the_id(trace: dict[str, str
     job = job_record(trace=trace)
     found = context_of(job).trace
     assert found is not None and found.trace_id == (trace_id or job.id)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.webhooks._PERIOD_S", 0.05)
+    monkeypatch.setattr("jobs.webhooks.retry_delay_s", lambda attempts: 0.05)
 
 
 @asynccontextmanager
@@ -168,7 +173,7 @@ async def test_webhooks_on_a_full_disk_do_not_flood_the_receiver(
             monkeypatch.setattr(table, "put_callback", full)
             await until(lambda: receiver.hooks)
             told_at = looks.call_count
-            await until(lambda: looks.call_count >= told_at + 2)
+            await until(lambda: looks.call_count >= told_at + 9)
         assert len(receiver.hooks) == 1 and full.called
 
 

@@ -9,42 +9,35 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from config import PipelineConfig
-from errors import MediaError, StageTimeoutError, StandbyError, UnavailableError
-from jobs.leadership import LEASE_S, LeaderElection, ReadinessCheck
-from jobs.messages import PreparedSpeech
+from errors import StageTimeoutError, StandbyError, UnavailableError
+from jobs.leadership import LeaderElection
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.scheduler import JobScheduler
-from jobs.sources.avatars import Avatars
 from storage.file_keys import job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.postgres.database import Database
-from telemetry.log_context import CallContext
 from tests.postgres import PostgresServer, running_postgres
-from tests.unit.job_records import job_record, job_services
-from tests.unit.jobs.no_stages import NoStages
+from tests.unit.job_records import job_record
+from tests.unit.jobs.job_bench import JobBench
+from tests.unit.jobs.test_scheduler import DeafStages
 from tests.unit.on_disk import on_disk
 from tests.waiting import wait_until
 
 _PROMISED_S = 10.0
 _LOOK_S = 0.02
-_LONG_S = 15.0  # a lease that lasts also where this process stands still; nobody waits for its end
 
 
 class Candidate:
     """One Director of several; `log` says when it began and ended to lead."""
 
-    def __init__(
-        self, url: str, name: str, request_handover_when: ReadinessCheck | None = None, lease_s: float = LEASE_S
-    ) -> None:
-        self.table = JobTable(Database(url))
-        self.log: list[str] = []
-        self.election = LeaderElection(self.table, name, self._begin, self._end, lease_s, request_handover_when)
+    def __init__(self, url: str, name: str) -> None:
+        self.table, self.log = JobTable(Database(url)), list[str]()
+        self.election = LeaderElection(self.table, name, self._begin, self._end)
 
     async def _begin(self) -> None:
         self.log.append("began")
@@ -56,7 +49,7 @@ class Candidate:
 pytestmark = pytest.mark.usefixtures("postgres")
 
 
-Propose = Callable[..., Candidate]
+Propose = Callable[[str], Candidate]
 
 
 @pytest.fixture
@@ -64,8 +57,8 @@ def propose(postgres: PostgresServer) -> Iterator[Propose]:
     """Makes candidates at one database."""
     url, made = postgres.new_database(), list[Candidate]()
 
-    def add(*arguments: Any) -> Candidate:
-        made.append(Candidate(url, *arguments))
+    def add(name: str) -> Candidate:
+        made.append(Candidate(url, name))
         return made[-1]
 
     yield add
@@ -127,38 +120,6 @@ async def test_restarted_director_takes_over_its_service_lease(propose: Propose)
     work.cancel()
 
 
-class Readiness:
-    """The stages of a service: none answers before `is_there` is set."""
-
-    def __init__(self, is_there: bool = False) -> None:
-        self.is_there = is_there
-
-    async def __call__(self) -> bool:
-        if not self.is_there:
-            raise StageTimeoutError("nobody answers")
-        return True
-
-
-async def test_leader_hands_over_to_a_newer_service_when_ready(propose: Propose) -> None:
-    ready = Readiness()
-    old = propose("session_1/lipwright", Readiness(is_there=True), _LONG_S)
-    new = propose("session_2/lipwright", ready, _LONG_S)
-    works = [asyncio.create_task(old.election.run())]
-    await until(lambda: old.election.is_leader)
-    works.append(asyncio.create_task(new.election.run()))
-    await asyncio.sleep(2.0)
-    assert old.election.is_leader and not new.election.is_leader, "a service that is not ready asks for nothing"
-    ready.is_there = True
-    took_s = await until(lambda: new.election.is_leader)
-    assert not old.election.is_leader
-    await asyncio.sleep(2.0)
-    assert new.election.is_leader, "an older one does not ask for its place back"
-    for work in works:
-        work.cancel()
-    assert took_s < _LONG_S, "nobody waited for the end of a lease"
-    assert (old.log, new.log) == (["began", "ended"], ["began"])
-
-
 async def test_unclaimed_handover_is_claimed_by_any_candidate(propose: Propose) -> None:
     old, successor = propose("session_1/lipwright"), propose("session_2/lipwright").table.database
     work = asyncio.create_task(old.election.run())
@@ -201,28 +162,24 @@ SHORT_LEASE_S = 4.0  # the leader loses it where this process stands still for l
 _SOON_S = 60.0
 
 
-class NamedStages(NoStages):
-    """Every job fails at its first step, once `go` is set, with the name of the service that ran it."""
+class ServiceStages(DeafStages):
+    """The errors of its jobs name the service."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.go, self.asked = name, asyncio.Event(), list[str]()
+    is_ready = True
 
-    async def prepare_speech(self, context: CallContext, *_: Any) -> PreparedSpeech:
-        self.asked.append(context.job_id)
-        await self.go.wait()
-        raise MediaError(f"run by {self.name}")
+    async def ready(self) -> bool:
+        if not self.is_ready:
+            raise StageTimeoutError("nobody answers")
+        return True
 
 
-class Service:
+class Service(JobBench):
     """A Director's rules in a thread with an event loop of its own."""
 
-    def __init__(self, name: str, url: str, folder: Path, asks: bool = False) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.table, self.files, self.stages = JobTable(Database(url)), FileStore(folder), NamedStages(name)
-        config = PipelineConfig(data_dir=folder)
-        avatars = Avatars(config, self.stages, self.table, self.files)
-        services = job_services(config, self.stages, avatars, self.table, self.files)
-        self.scheduler = JobScheduler(services, lambda: self.election.is_leader)
+    def __init__(self, name: str, url: str, folder: Path, asks: bool) -> None:
+        self.loop, self.stages = asyncio.new_event_loop(), ServiceStages(name)
+        super().__init__(FileStore(folder), JobTable(Database(url)), self.stages, PipelineConfig(data_dir=folder))
+        self.scheduler = JobScheduler(self.services, lambda: self.election.is_leader)
         begin, end, is_ready = self.scheduler.resume_unfinished, self.scheduler.stop_all, self.stages.ready
         self.election = LeaderElection(self.table, name, begin, end, SHORT_LEASE_S, is_ready if asks else None)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -258,8 +215,8 @@ Services = tuple[Service, Service]
 
 @pytest.fixture
 def services(request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path) -> Iterator[Services]:
-    url = postgres.new_database()
-    both = Service("a", url, tmp_path), Service("b", url, tmp_path, asks=getattr(request, "param", False))
+    url, asks = postgres.new_database(), getattr(request, "param", False)
+    both = Service("a", url, tmp_path, asks), Service("b", url, tmp_path, asks)
     yield both
     for service in both:
         service.end()
@@ -289,7 +246,7 @@ def test_no_job_is_lost_and_none_ends_twice(services: Services) -> None:
     wait_until(lambda: not second.table.unfinished_jobs())
     ended = second.table.list_jobs(JobQuery(limit=99)).jobs
     assert {job.id for job in ended} == {job.id for job in jobs}
-    assert {job.error.message for job in ended if job.error is not None} == {"run by b"}
+    assert {job.error.message for job in ended if job.error is not None} == {"b: expected sound, found none."}
     assert Counter(second.stages.asked) == Counter(job.id for job in jobs), "each was run once"
     assert not first.election.is_leader
 
@@ -297,7 +254,7 @@ def test_no_job_is_lost_and_none_ends_twice(services: Services) -> None:
 @pytest.mark.parametrize("services", [False, True], ids=["stopped", "asked"], indirect=True)
 def test_an_upgrade_runs_each_job_to_one_end(services: Services, request: pytest.FixtureRequest) -> None:
     """The old service is stopped, or the new one asks it to hand over: with jobs that wait, run and have ended."""
-    old, new = services
+    (old, new), is_stopped = services, request.node.callspec.id == "stopped"
     first = add(old)
     old.stages.go.set()
     old.start()
@@ -306,18 +263,22 @@ def test_an_upgrade_runs_each_job_to_one_end(services: Services, request: pytest
     jobs = [add(old) for _ in range(NUM_JOBS)]
     asyncio.run_coroutine_threadsafe(old.scheduler.start_waiting(), old.loop).result(_SOON_S)
     wait_until(lambda: len(old.stages.asked) == 5)
+    new.stages.is_ready = False
     new.start()
-    if request.node.callspec.id == "stopped":
-        time.sleep(1.2 * SHORT_LEASE_S)
-        assert not new.stages.asked, "the new one waits for as long as the old one is there"
+    time.sleep(1.2 * SHORT_LEASE_S if is_stopped else 2.0)
+    assert not new.stages.asked, "the new one waits while the old one is there, and asks for nothing unless it is ready"
+    new.stages.is_ready = True
+    if is_stopped:
         old.stop()
     wait_until(lambda: len(new.stages.asked) == 4)
     assert not old.election.is_leader and not old.scheduler._running
+    time.sleep(0.0 if is_stopped else 2.0)
+    assert new.election.is_leader, "an older one does not ask for its place back"
     old.loop.call_soon_threadsafe(old.stages.go.set)
     new.loop.call_soon_threadsafe(new.stages.go.set)
     wait_until(lambda: not new.table.unfinished_jobs())
     ended = {job.id: job for job in new.table.list_jobs(JobQuery(limit=99)).jobs}
     assert ended.keys() == {first.id, *(job.id for job in jobs)}
     messages = Counter(job.error.message for job in ended.values() if job.error is not None)
-    assert messages == {"run by a": 1, "run by b": NUM_JOBS}
+    assert messages == {f"{name}: expected sound, found none.": num for name, num in (("a", 1), ("b", NUM_JOBS))}
     assert Counter(new.stages.asked) == Counter(job.id for job in jobs), "each was run once"

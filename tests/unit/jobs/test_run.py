@@ -7,9 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import fields
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -34,7 +32,6 @@ from jobs.messages import (
     PreparedSpeech,
     RenderedSegment,
     SegmentRequest,
-    SegmentWatermark,
     ShownBlock,
     SourceVideo,
 )
@@ -42,7 +39,6 @@ from jobs.model.base import new_id, utc_now
 from jobs.model.clip import AvatarClip
 from jobs.model.compute import ComputeTime, Metered, received
 from jobs.model.job_settings import JobSettings
-from jobs.model.plan import JobOptions
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn
@@ -94,8 +90,8 @@ def measures_of(first: int, stop: int) -> BlockMeasures:
 class MemoryStages(NoStages):
     """Answers at once; `make_segment` says what is rendered from a frame on."""
 
-    def __init__(self, files: FileStore, make_segment: Callable[[int], bytes], num_frames: int = 175) -> None:
-        self._files, self._make_segment, self._num_frames = files, make_segment, num_frames
+    def __init__(self, files: FileStore, make_segment: Callable[[int], bytes] = lambda first: b"segment") -> None:
+        self._files, self.make_segment, self.num_frames = files, make_segment, 175
         self.playbacks: set[Playback] = set()
         self.closures: list[Closures] = []
         self.texts: list[FrameText] = []
@@ -108,7 +104,7 @@ class MemoryStages(NoStages):
 
     async def plan(self, context: CallContext, speech: PreparedSpeech, request: BlockRequest, state: Any) -> ShownBlock:
         span = request.span
-        assert (span.fps, span.total) == (Fraction(25), self._num_frames)
+        assert (span.fps, span.total) == (Fraction(25), self.num_frames)
         self.playbacks.add(request.playback)
         self.closures.append(request.closures)
         arrays: dict[str, Any] = {field.name: np.zeros(span.num, np.int32) for field in fields(MouthPlan)}
@@ -116,13 +112,11 @@ class MemoryStages(NoStages):
         planned = PlannedBlock(drive, None, measures_of(span.first, span.stop))
         return ShownBlock(planned, np.zeros(span.num, np.int64))
 
-    async def render(
-        self, context: CallContext, request: SegmentRequest, out: str, watermark: SegmentWatermark
-    ) -> RenderedSegment:
+    async def render(self, context: Any, request: SegmentRequest, out: str, watermark: Any) -> RenderedSegment:
         self.texts += watermark.texts
         plan = request.faces[0].plan
         assert isinstance(plan, MouthPlan)
-        segment = self._make_segment(plan.first_frame)
+        segment = self.make_segment(plan.first_frame)
         received(Metered(None, ComputeTime(2.0, 0.5)))
         await asyncio.to_thread(self._files.stored.put, out, segment)
         motion = RunningStats.of(np.full(len(plan), 0.06))
@@ -130,7 +124,7 @@ class MemoryStages(NoStages):
 
     async def join(self, context: CallContext, segments: Any, speech: Any, out: str, *rest: Any) -> None:
         output: OutputInfo = rest[-1]
-        assert (output.num_frames, len(output.produce_id)) == (self._num_frames, 32)
+        assert (output.num_frames, len(output.produce_id)) == (self.num_frames, 32)
         self.sound = output.sound
         await asyncio.to_thread(self._files.stored.put, out, b"whole")
 
@@ -162,74 +156,76 @@ class IntactAvatars(FixedAvatars):
         return error
 
 
+class RunBench:
+    """A job that runs over stages in memory."""
+
+    def __init__(self, files: FileStore, table: JobTable) -> None:
+        self.files, self.table, self.stages = files, table, MemoryStages(files)
+        self.job = table.insert_job(job_record(status=JobStatus.RUNNING))
+
+    def run(
+        self,
+        job: JobRecord | None = None,
+        audio: bytes = b"abc",
+        config: PipelineConfig = CONFIG,
+        avatars: type[FixedAvatars] = FixedAvatars,
+        limiter: SegmentLimiter | None = None,
+    ) -> dict[str, Any]:
+        """Run a job, or the one that is there, and return its report."""
+        job, table, files, stages = job or self.job, self.table, self.files, self.stages
+        on_disk(files, job_file_key(job.id)).write_bytes(audio)
+        services = job_services(config, stages, avatars(config, stages, table, files), table, files, limiter)
+        table.update_job(job.id, plan=job.plan, turn_avatar_keys=job.turn_avatar_keys)
+
+        async def to_the_end() -> None:
+            try:
+                await JobRun(services, job).run()
+            finally:
+                await table.run_in_thread(lambda: None)  # what the run has asked for is done
+
+        asyncio.run(to_the_end())
+        report = table.get_job(job.id).report
+        assert report is not None
+        return report
+
+    def with_turns(self, *turns: PlannedTurn, **options: Any) -> JobRecord:
+        """Return the job with turns."""
+        job = self.job
+        self.table.put_avatar(avatar_record(job.avatar_key, face="largest"))
+        plan = job.plan.with_options(turns=turns, loop="source", **options)
+        keys = {turn.face: NOBODY if turn.face == "person:1" else job.avatar_key for turn in turns if turn.face}
+        return job.model_copy(update={"plan": plan, "turn_avatar_keys": keys})
+
+
 @pytest.fixture
-def job(table: JobTable) -> JobRecord:
-    return table.insert_job(job_record(status=JobStatus.RUNNING))
+def bench(files: FileStore, table: JobTable) -> RunBench:
+    return RunBench(files, table)
 
 
-def run(
-    job: JobRecord,
-    table: JobTable,
-    folder: Path,
-    render: Callable[[int], bytes],
-    audio: bytes = b"abc",
-    config: PipelineConfig = CONFIG,
-    stages: MemoryStages | None = None,
-    avatars: type[FixedAvatars] = FixedAvatars,
-    limiter: SegmentLimiter | None = None,
-) -> dict[str, Any]:
-    """Run the job and return its report."""
-    files = FileStore(folder / "data")
-    stages = stages or MemoryStages(files, render)
-    on_disk(files, job_file_key(job.id)).write_bytes(audio)
-    known = avatars(config, stages, table, files)
-    services = job_services(config, stages, known, table, files, limiter or SegmentLimiter(config))
-
-    table.update_job(job.id, plan=job.plan, turn_avatar_keys=job.turn_avatar_keys)
-
-    async def to_the_end() -> None:
-        try:
-            await JobRun(services, job).run()
-        finally:
-            await table.run_in_thread(lambda: None)  # what the run has asked for is done
-
-    asyncio.run(to_the_end())
-    report = table.get_job(job.id).report
-    assert report is not None
-    return report
-
-
-def _with_turns(job: JobRecord, table: JobTable, *turns: PlannedTurn) -> JobRecord:
-    table.put_avatar(avatar_record(job.avatar_key, face="largest"))
-    keys = {turn.face: NOBODY if turn.face == "person:1" else job.avatar_key for turn in turns if turn.face is not None}
-    return job.model_copy(update={"plan": job.plan.with_options(turns=turns, loop="source"), "turn_avatar_keys": keys})
-
-
-def test_run_with_two_voices_for_one_person_fails(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+def test_run_with_two_voices_for_one_person_fails(bench: RunBench) -> None:
     """`largest` and `person:0` are known to be one person only when the video has been searched."""
-    spoken = _with_turns(job, table, PlannedTurn(start=0, end=2), PlannedTurn(face="person:0", start=1, end=2))
+    spoken = bench.with_turns(PlannedTurn(start=0, end=2), PlannedTurn(face="person:0", start=1, end=2))
     with pytest.raises(OptionError, match=r"turns\[0\] and turns\[1\] are two turns of the face of the job"):
-        run(spoken, table, tmp_path, lambda first: b"segment", avatars=IntactAvatars)
+        bench.run(spoken, avatars=IntactAvatars)
 
 
-def test_run_burns_texts_into_their_segments(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
-    stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment", VIDEO.num_frames)
-    spoken = _with_turns(job, table, PlannedTurn(start=0, end=0.75, text="a"))
-    plan = spoken.plan.with_options(subtitles="burnt", idle_mouths="closed")
-    run(spoken.model_copy(update={"plan": plan}), table, tmp_path, lambda first: b"segment", stages=stages)
-    assert sorted(stages.texts) == [(0, 7, "a"), (0, 12, "a")], "segments of 12 frames"
+def test_run_burns_texts_into_their_segments(bench: RunBench) -> None:
+    bench.stages.num_frames = VIDEO.num_frames
+    turn = PlannedTurn(start=0, end=0.75, text="a")
+    bench.run(bench.with_turns(turn, subtitles="burnt", idle_mouths="closed"))
+    assert sorted(bench.stages.texts) == [(0, 7, "a"), (0, 12, "a")], "segments of 12 frames"
 
 
-def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+def test_run_with_a_person_who_does_not_exist_names_the_turn(bench: RunBench) -> None:
     class LonelyAvatars(IntactAvatars):
         async def ensure(self, key: str, *arguments: Any, **options: Any) -> AvatarRef:
             if key == NOBODY:
                 raise FaceNotFoundError("face: expected person:0 (1 person is seen in the video).")
             return await super().ensure(key, *arguments, **options)
 
-    spoken = _with_turns(job, table, PlannedTurn(start=0, end=1), PlannedTurn(face="person:1", start=1, end=2))
+    spoken = bench.with_turns(PlannedTurn(start=0, end=1), PlannedTurn(face="person:1", start=1, end=2))
     with pytest.raises(FaceNotFoundError, match=r"^turns\[1\]: face: expected person:0"):
-        run(spoken, table, tmp_path, lambda first: b"segment", avatars=LonelyAvatars)
+        bench.run(spoken, avatars=LonelyAvatars)
 
 
 @pytest.mark.parametrize(
@@ -243,20 +239,21 @@ def test_run_with_a_person_who_does_not_exist_names_the_turn(job: JobRecord, tab
     ids=["emptied", "cut", "changed", "whole"],
 )
 def test_run_with_changed_audio_is_a_stored_file_error(
-    job: JobRecord, table: JobTable, tmp_path: Path, audio: bytes, kind: type[LipwrightError], found: str
+    bench: RunBench, audio: bytes, kind: type[LipwrightError], found: str
 ) -> None:
-    refuse = Mock(side_effect=MediaError("audio: expected sound, found none."))
+    def refuse(first: int) -> bytes:
+        raise MediaError("audio: expected sound, found none.")
+
+    bench.stages.make_segment = refuse
     with pytest.raises(kind, match=f"^audio: {found}"):
-        run(job, table, tmp_path, refuse, audio)
+        bench.run(audio=audio)
 
 
-def test_run_plans_blocks_with_known_closures(table: JobTable, tmp_path: Path) -> None:
+def test_run_plans_blocks_with_known_closures(bench: RunBench) -> None:
     spoken = SOUND.model_copy(update={"closures": ((0.5, 0.6), (1.95, 2.0), (5.0, 5.1))})
-    job = table.insert_job(job_record(audio=spoken, status=JobStatus.RUNNING))
-    stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment")
-    run(job, table, tmp_path, lambda first: b"segment", stages=stages)
+    bench.run(bench.table.insert_job(job_record(audio=spoken, status=JobStatus.RUNNING)))
     first, second, third = spoken.closures
-    assert stages.closures == [(first, second), (second,), (third,), ()]
+    assert bench.stages.closures == [(first, second), (second,), (third,), ()]
 
 
 @pytest.mark.parametrize(
@@ -268,27 +265,24 @@ def test_run_plans_blocks_with_known_closures(table: JobTable, tmp_path: Path) -
         ("hold", (175, Playback("hold"), "")),
     ],
 )
-def test_run_fits_the_video_to_the_speech(
-    job: JobRecord, table: JobTable, tmp_path: Path, loop: LoopMode, expected: tuple[int, Playback, str]
-) -> None:
-    num_frames, playback, finding = expected
-    options = JobOptions(engine="warp", loop=loop, background_gain_db=-6.0)
-    stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment", num_frames)
-    fitted = job.model_copy(update={"plan": job.plan.model_copy(update={"options": options})})
-    report = QualityReport.model_validate(run(fitted, table, tmp_path, lambda first: b"segment", stages=stages))
-    assert (stages.playbacks, stages.sound) == ({playback}, SoundSettings(-6.0, None))
-    assert table.get_job(job.id).num_frames == report.output.num_frames == num_frames
+def test_run_fits_the_video_to_the_speech(bench: RunBench, loop: LoopMode, expected: tuple[int, Playback, str]) -> None:
+    bench.stages.num_frames, playback, finding = expected
+    plan = bench.job.plan.with_options(loop=loop, background_gain_db=-6.0)
+    report = QualityReport.model_validate(bench.run(bench.job.model_copy(update={"plan": plan})))
+    assert (bench.stages.playbacks, bench.stages.sound) == ({playback}, SoundSettings(-6.0, None))
+    assert bench.table.get_job(bench.job.id).num_frames == report.output.num_frames == expected[0]
     assert finding in " ".join(report.summary)
 
 
-def test_run_counts_every_segment_and_needs_disk_space(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
-    limiter, unfinished = SegmentLimiter(CONFIG), []
+def test_run_counts_every_segment_and_needs_disk_space(bench: RunBench) -> None:
+    job, table, limiter, unfinished = bench.job, bench.table, SegmentLimiter(CONFIG), list[int]()
 
     def count(first: int) -> bytes:
         unfinished.append(limiter.num_planned.total() + limiter.num_in_flight.total())
         return b"segment"
 
-    report = QualityReport.model_validate(run(job, table, tmp_path, count, limiter=limiter))
+    bench.stages.make_segment = count
+    report = QualityReport.model_validate(bench.run(limiter=limiter))
     assert unfinished[0] == len(table.finished_segments(job.id)) > unfinished[-1]
     assert limiter.num_planned.total() == limiter.num_in_flight.total() == 0
     frames = np.arange(175)
@@ -306,35 +300,42 @@ def test_run_counts_every_segment_and_needs_disk_space(job: JobRecord, table: Jo
     assert counted.disk_bytes == result_bytes(OutputPicture.of(JobSettings(), VIDEO), 7.0)
     full = CONFIG.model_copy(update={"jobs": JobConfig(min_free_bytes=2**62)})
     table.update_job(job.id, disk_bytes=0, report=None)
+    bench.files.delete_segments(job.id)
     with pytest.raises(StorageFullError, match="Not enough disk space"):
-        run(job, table, tmp_path / "full", lambda first: b"segment", config=full)
+        bench.run(config=full)
 
 
-def test_run_after_interruption_reports_all_segments(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+def test_run_after_interruption_reports_all_segments(bench: RunBench) -> None:
+    job, table, output = bench.job, bench.table, set[int]()
+
     def breaks(first: int) -> bytes:
         if first >= 110:
             raise StageTimeoutError("too late")
         return b"first run"
 
+    def goes_on(first: int) -> bytes:
+        output.add(first)
+        return b"second run"
+
+    bench.stages.make_segment = breaks
     with pytest.raises(ExceptionGroup):
-        run(job, table, tmp_path, breaks)
+        bench.run()
     assert 0 < table.usage.total("", utc_now().date()).video_seconds < 7
     assert table.get_job(job.id).report is None
     finished = {segment.start for segment in table.finished_segments(job.id)}
-    goes_on = Mock(return_value=b"second run")
     table.update_job(job.id, attempts=3)
+    bench.stages.make_segment = lambda first: breaks(110)
     with pytest.raises(ExceptionGroup):
-        run(job, table, tmp_path, lambda first: breaks(110))
+        bench.run()
     assert table.get_job(job.id).attempts == 3, "what was output before is no progress"
-    resumed = run(job, table, tmp_path, goes_on)
+    bench.stages.make_segment = goes_on
+    resumed = bench.run()
     assert table.get_job(job.id).attempts == 0, "progress forgives earlier tries"
-    output = {call.args[0] for call in goes_on.mock_calls}
     assert finished and output and not finished & output, "finished segments are not output again"
     used, num_segments = table.usage.total("", utc_now().date()), len(table.finished_segments(job.id))
     assert used.video_seconds == pytest.approx(175 / 25), "each segment counts once"
     assert (used.cpu_seconds, used.gpu_seconds) == (2 * num_segments, num_segments / 2)
-    other = table.insert_job(job.model_copy(update={"id": new_id(), "queue_position": None}))
-    assert resumed == run(other, table, tmp_path, goes_on)
+    assert resumed == bench.run(table.insert_job(job.model_copy(update={"id": new_id(), "queue_position": None})))
 
 
 class ActingAvatars(IntactAvatars):
@@ -344,22 +345,22 @@ class ActingAvatars(IntactAvatars):
         return acting_graph()
 
 
-def test_run_with_clips_shows_actions_and_splits_the_path(job: JobRecord, table: JobTable, tmp_path: Path) -> None:
+def test_run_with_clips_shows_actions_and_splits_the_path(bench: RunBench) -> None:
     spec = JobSpec(text="Hello. [wave] Welcome.", avatar_id="a")
     clips = {name: AvatarClip(kind="action", key=name, created_at=utc_now()) for name in ("wave", "nod")}
-    plan = job.plan.with_options(loop="natural", action="nod").model_copy(update={"clips": clips, "seed": 5})
-    acting = job.model_copy(update={"plan": plan, "spec": spec})
-    table.update_job(job.id, spec=spec)
-    stages = MemoryStages(FileStore(tmp_path / "data"), lambda first: b"segment")
-    run(acting, table, tmp_path, lambda first: b"", stages=stages, avatars=ActingAvatars)
+    plan = bench.job.plan.with_options(loop="natural", action="nod").model_copy(update={"clips": clips, "seed": 5})
+    acting = bench.job.model_copy(update={"plan": plan, "spec": spec})
+    bench.table.update_job(acting.id, spec=spec)
+    bench.run(acting, avatars=ActingAvatars)
 
-    actions = table.get_job(job.id).plan.actions
+    actions, playbacks = bench.table.get_job(acting.id).plan.actions, bench.stages.playbacks
     assert actions is not None and [action.name for action in actions] == ["nod", "wave"]
-    firsts = sorted(playback.path[0][0] for playback in stages.playbacks)
+    firsts = sorted(playback.path[0][0] for playback in playbacks)
     assert firsts == [0, 50, 100, 150], "each block has its part"
-    shown = {position: frame for playback in stages.playbacks for position, frame in playback.path}
+    shown = {position: frame for playback in playbacks for position, frame in playback.path}
     assert [frame for _, frame in sorted(shown.items()) if frame in (NOD.start, WAVE.start)] == [NOD.start, WAVE.start]
 
-    again = MemoryStages(FileStore(tmp_path / "again" / "data"), lambda first: b"segment")
-    run(acting, table, tmp_path / "again", lambda first: b"", stages=again, avatars=ActingAvatars)
-    assert again.playbacks == stages.playbacks
+    bench.stages = MemoryStages(bench.files)
+    bench.files.delete_job(acting.id)
+    bench.run(acting, avatars=ActingAvatars)
+    assert bench.stages.playbacks == playbacks

@@ -17,7 +17,6 @@ import pytest
 from config import JobConfig, PipelineConfig
 from errors import LipwrightError, MediaError, StateError, StorageFullError
 from jobs import retry as retry_module
-from jobs.admission import AdmissionController
 from jobs.housekeeping import Housekeeping
 from jobs.messages import PreparedSpeech
 from jobs.model.base import new_id, utc_now
@@ -26,7 +25,6 @@ from jobs.retry import retry
 from jobs.run import JobRun
 from jobs.scheduler import JobScheduler
 from jobs.segments.kept import KeptSegments
-from jobs.segments.limiter import SegmentLimiter
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from jobs.upkeep import Upkeep
@@ -46,7 +44,9 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from telemetry.clock_steps import ClockSteps
-from tests.unit.job_records import avatar_record, job_record, job_services
+from telemetry.log_context import CallContext
+from tests.unit.job_records import avatar_record, job_record
+from tests.unit.jobs.job_bench import JobBench
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
@@ -58,17 +58,15 @@ CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=3))
 class DeafStages(NoStages):
     """Every job fails at its first step, once `go` is set; with an accident as often as `num_failures` says."""
 
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.num_failures = 0
-        self.num_asked = 0
+    def __init__(self, sound: str = "a.wav") -> None:
+        self.sound, self.go, self.asked, self.num_failures = sound, asyncio.Event(), list[str](), 0
 
-    async def prepare_speech(self, *_: Any) -> PreparedSpeech:
+    async def prepare_speech(self, context: CallContext, *_: Any) -> PreparedSpeech:
+        self.asked.append(context.job_id)
         await self.go.wait()
-        self.num_asked += 1
-        if self.num_asked <= self.num_failures:
+        if len(self.asked) <= self.num_failures:
             raise SystemError("AST constructor recursion depth mismatch")
-        raise MediaError("a.wav: expected sound, found none.")
+        raise MediaError(f"{self.sound}: expected sound, found none.")
 
 
 class FillingTable(JobTable):
@@ -85,21 +83,22 @@ class FillingTable(JobTable):
         return super().update_job(job_id, **fields)
 
 
-class Bench:
+class Bench(JobBench):
     """A scheduler over a real table and folder."""
 
-    def __init__(self, files: FileStore) -> None:
-        self.files, self.stages = files, DeafStages()
-        self.table = FillingTable(new_database(self.files.table_path))
-        self.table.database.claim()
-        avatars = Avatars(CONFIG, self.stages, self.table, self.files)
-        services = job_services(CONFIG, self.stages, avatars, self.table, self.files)
-        self.scheduler = JobScheduler(services)
+    table: FillingTable
 
-    def add(self, report: dict[str, Any] | None = None) -> JobRecord:
-        job = job_record(report=report)
-        on_disk(self.files, job_file_key(job.id)).write_bytes(b"abc")
-        on_disk(self.files, segment_key(job.id, 0)).write_bytes(b"segment")
+    def __init__(self, files: FileStore) -> None:
+        self.stages = DeafStages()
+        super().__init__(files, FillingTable(new_database(files.table_path)), self.stages, CONFIG)
+        self.table.database.claim()
+        self.scheduler = JobScheduler(self.services)
+
+    def add(self, is_joined: bool = False) -> JobRecord:
+        """A job with one segment, or with its result."""
+        job = job_record(report={} if is_joined else None)
+        for key in (job_file_key(job.id), segment_key(job.id, 0), *([result_key(job.id)] if is_joined else ())):
+            on_disk(self.files, key).write_bytes(b"abc")
         return self.table.insert_job(job)
 
     def error_code(self, job: JobRecord) -> str | None:
@@ -157,8 +156,7 @@ async def test_running_job_waits_for_disk_space(bench: Bench) -> None:
 
 
 async def test_final_status_with_full_disk_is_stored_later(bench: Bench) -> None:
-    job = bench.add(report={})
-    on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")
+    job = bench.add(is_joined=True)
     await bench.scheduler.start_waiting()
     bench.table.is_full = True
     await bench.run_out()
@@ -177,7 +175,7 @@ async def test_unexpected_error_fails_a_job_after_all_attempts(bench: Bench, num
     await bench.scheduler.start_waiting()
     await bench.run_out()
     assert bench.error_code(job) == code
-    assert bench.stages.num_asked == min(num_failures + 1, CONFIG.jobs.max_attempts)
+    assert len(bench.stages.asked) == min(num_failures + 1, CONFIG.jobs.max_attempts)
 
 
 async def test_stop_all_before_a_job_begins_frees_its_slot(bench: Bench) -> None:
@@ -226,9 +224,8 @@ async def test_upkeep_with_full_disk_frees_space_first(bench: Bench) -> None:
     bench.table.update_job(job.id, status=JobStatus.RUNNING)  # an earlier Director left it
     bench.table.is_full = True
     space, analyses = Mock(keep_free=AsyncMock(side_effect=free_space)), Mock(resume=AsyncMock())
-    admission, limiter = AdmissionController(CONFIG, bench.table, bench.files), SegmentLimiter(CONFIG)
-    replicas = Mock(read=AsyncMock(return_value={}))
-    upkeep = Upkeep(bench.scheduler, analyses, admission, limiter, bench.table, space, replicas)
+    replicas, limiter = Mock(read=AsyncMock(return_value={})), bench.services.limiter
+    upkeep = Upkeep(bench.scheduler, analyses, bench.admission, limiter, bench.table, space, replicas)
     working = asyncio.create_task(upkeep.run())
     await until(lambda: bool(bench.scheduler._running))
     working.cancel()
@@ -255,8 +252,7 @@ async def test_job_that_succeeded_keeps_segments_for_revisions(
     bench: Bench, max_revision_bytes: int, is_kept: bool
 ) -> None:
     bench.scheduler._limits = CONFIG.jobs.model_copy(update={"max_revision_bytes": max_revision_bytes})
-    job = bench.add(report={})
-    on_disk(bench.files, result_key(job.id)).write_bytes(b"whole")
+    job = bench.add(is_joined=True)
     for key in (speech_key(job.id), face_speech_key(job.id, 0)):
         on_disk(bench.files, key).write_bytes(b"speech")
     await bench.scheduler.start_waiting()
@@ -314,13 +310,11 @@ async def test_rejected_input_or_a_wait_inside_is_not_repeated(error: LipwrightE
 
 
 def housekeeping_of(
-    table: JobTable,
-    files: FileStore,
-    avatars: Avatars,
-    limits: JobConfig = CONFIG.jobs,
-    clock: ClockSteps | None = None,
+    table: JobTable, files: FileStore, avatars: Avatars | None = None, clock: ClockSteps | None = None, **changes: Any
 ) -> Housekeeping:
-    backgrounds, segments = Backgrounds(CONFIG, NoStages(), table, files), KeptSegments(0, table, files)
+    stages, limits = NoStages(), CONFIG.jobs.model_copy(update=changes)
+    avatars = avatars or Avatars(CONFIG, stages, table, files)
+    backgrounds, segments = Backgrounds(CONFIG, stages, table, files), KeptSegments(0, table, files)
     return Housekeeping(limits, table, files, avatars, backgrounds, segments, open_cues(CONFIG, files.stored), clock)
 
 
@@ -329,13 +323,12 @@ def test_a_finished_job_loses_its_segments_and_is_looked_at_once(
 ) -> None:
     asked = Mock(side_effect=files.segment_bytes)
     monkeypatch.setattr(files, "segment_bytes", asked)
-    avatars = Avatars(CONFIG, NoStages(), table, files)
     job = table.insert_job(job_record())
     for key in (segment_key(job.id, 0), result_key(job.id)):
         on_disk(files, key).write_bytes(b"film")
     for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
         table.update_job(job.id, status=status)
-    housekeeping = housekeeping_of(table, files, avatars)
+    housekeeping = housekeeping_of(table, files)
     for _ in range(3):
         os.utime(on_disk(files, job_folder(job.id)), (time.time() - 7200,) * 2)
         housekeeping.sweep()
@@ -349,8 +342,7 @@ def test_sweep_cancels_job_in_review_after_retention(files: FileStore, table: Jo
     table.update_job(old.id, reviewed_at=utc_now() - limit)
     table.update_job(young.id, reviewed_at=utc_now() - limit / 2)
     on_disk(files, job_file_key(old.id)).write_bytes(b"sound")
-    avatars = Avatars(CONFIG, NoStages(), table, files)
-    housekeeping_of(table, files, avatars).sweep()
+    housekeeping_of(table, files).sweep()
     cancelled = table.get_job(old.id)
     assert cancelled.status is JobStatus.CANCELLED and cancelled.error is not None
     assert "was not approved within" in cancelled.error.message
@@ -372,10 +364,8 @@ def test_sweep_of_job_in_review_excludes_its_approval(
             return jobs
 
         monkeypatch.setattr(table, "unfinished_jobs", found)
-        housekeeping_of(table, files, Avatars(CONFIG, NoStages(), table, files)).sweep()
-        assert approvals[0].result().status is JobStatus.CANCELLED, (
-            "it came too late, and did not see the job in review"
-        )
+        housekeeping_of(table, files).sweep()
+        assert approvals[0].result().status is JobStatus.CANCELLED, "it came too late for the job in review"
 
 
 @pytest.mark.parametrize(("step_s", "is_kept"), [(3600.0, True), (0.0, False), (-3600.0, False)])
@@ -392,9 +382,9 @@ async def test_files_that_only_look_old_are_kept(
     avatars = Avatars(CONFIG, NoStages(), table, files)
     looks = AsyncMock(side_effect=avatars.sweep)
     monkeypatch.setattr(avatars, "sweep", looks)
-    limits = CONFIG.jobs.model_copy(update={"retention_s": 0.2})  # a period of 0.05 s
     ahead_s = 0.0
-    housekeeping = housekeeping_of(table, files, avatars, limits, ClockSteps(lambda: time.monotonic() + ahead_s))
+    clock = ClockSteps(lambda: time.monotonic() + ahead_s)
+    housekeeping = housekeeping_of(table, files, avatars, clock, retention_s=0.2)  # a period of 0.05 s
     ahead_s = step_s
     looking = asyncio.create_task(housekeeping.run())
     await until(lambda: looks.await_count >= 3)

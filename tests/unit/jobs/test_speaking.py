@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from config import JobConfig, PipelineConfig, SubtitlesConfig, TtsConfig
+from config import SubtitlesConfig, TtsConfig
 from errors import FaceNotFoundError, NotFoundError, OptionError, StateError, VoiceError
-from jobs.admission import AdmissionController
 from jobs.drafts import Drafts
 from jobs.messages import ProbeResult
-from jobs.model.base import UploadedFile
 from jobs.model.edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.record import JobRecord, JobStatus
-from jobs.model.spec import JobSpec
 from jobs.model.turns import Turn
-from jobs.requests import RequestContext
 from jobs.run import JobRun
-from jobs.services import JobServices
-from jobs.sources.avatars import Avatars
 from jobs.sources.people import People
-from jobs.speaking import SpeakingStage, _recording_field
+from jobs.speaking import SpeakingStage
 from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, TranslatedCue, VoiceRequest
-from jobs.submission import Submissions
 from jobs.turns import closures_of, faces_of
 from media.dubbing.slots import fit
 from media.probe import AudioInfo, ColourTags, VideoInfo
@@ -45,14 +37,13 @@ from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
-from tests.unit.job_records import job_services
+from tests.unit.jobs.job_bench import CONFIG, JobBench
 from tests.unit.jobs.no_stages import NoStages
-from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
 from tests.waiting import until
 
 VIDEO = VideoInfo(64, 64, Fraction(25), 250, 10.0, 0, False, False, ColourTags(1, False, 1, 1), "h264", "yuv420p", True)
-CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
+AUDIO = AudioInfo(16000, 1, 2.0, "pcm_s16le")
 SERVERS = SubtitlesConfig(transcription_url="http://a", translation_url="http://b")
 SECONDS_PER_LETTER = 0.1
 
@@ -61,21 +52,26 @@ class SpeakingStages(NoStages):
     """A voice that takes a tenth of a second per letter; a text with `silent` fails."""
 
     def __init__(self, files: FileStore, has_audio: bool = True) -> None:
-        self._files, self._video = files, replace(VIDEO, has_audio=has_audio)
-        self.spoken: list[tuple[str, str | None]] = []
+        self._files, self.video = files, replace(VIDEO, has_audio=has_audio)
+        self.probed: list[str] = []
+        self.spoken: list[tuple[str, str | None]] = []  # texts and their voices
+        self.recorded: list[tuple[float, str]] = []  # when each text starts, and the file that it is in
         self.languages: list[str | None] = []  # in which voices were chosen
         self.is_silent = False
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.transcribed: list[str] = []
 
-    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
-        sound = None if audio is None else AudioInfo(16000, 1, 2.0, "pcm_s16le")
-        return ProbeResult(None if video is None else self._video, sound)
+    @property
+    def texts(self) -> list[str]:
+        return sorted(text for text, _ in self.spoken)
 
-    async def choose_voices(
-        self, context: CallContext, requests: Sequence[VoiceRequest], language: str | None
-    ) -> ChosenVoices:
+    async def probe(self, context: CallContext, video: str | None, audio: str | None) -> ProbeResult:
+        assert all(self._files.has(key) for key in (video, audio) if key is not None)
+        self.probed.append(video or audio or "")
+        return ProbeResult(self.video if video else None, AUDIO if audio else None)
+
+    async def choose_voices(self, context: Any, requests: Sequence[VoiceRequest], language: Any) -> ChosenVoices:
         self.languages.append(language)
         names: dict[str | None, str] = {}
         voices = [request.voice or names.setdefault(request.speaker, f"voice {len(names)}") for request in requests]
@@ -104,6 +100,7 @@ class SpeakingStages(NoStages):
 
     async def record_speech(self, context: CallContext, cues: Sequence[PlacedCue], out: str) -> RecordedSpeech:
         self._files.stored.put(out, b"recording")
+        self.recorded += [(cue.slot.start, out.rpartition("/")[2]) for cue in cues]
         recorded, start = [], 0.0
         for cue in cues:
             text = on_disk(self._files, cue.key).read_bytes().partition(b"|")[0]
@@ -113,44 +110,30 @@ class SpeakingStages(NoStages):
         return RecordedSpeech(hashlib.sha256(b"recording").hexdigest(), 9, tuple(recorded))
 
 
-class KnownPeople(People):
-    """Two people, known once the search has ended; `person:9` does not exist."""
-
-    report: PeopleReport | None = None
+class TwoPeople(People):
+    """Two people, known once the search has ended: `largest` is the first, and the other sits at `index:1`."""
 
     async def known(self, sha256: str, owner: str | None) -> PeopleReport | None:
-        return self.report
+        return None
 
     async def find(self, record: AvatarRecord, source: object) -> PeopleReport:
         turns = [SpeakerTurn(person=each, start=3 * each, end=3 + 6 * each, confidence=1) for each in (0, 1)]
         return PeopleReport(people=(), turns=tuple(turns))
 
     async def resolve(self, sha256: str, owner: str | None, choice: FaceChoice) -> int | None:
-        if str(choice) == "person:9":
-            raise FaceNotFoundError("face: expected person:0 to person:1, found 'person:9'.")
-        return None
+        if choice.kind == "person" and choice.numbers[0] > 1:
+            raise FaceNotFoundError(f"face: expected person:0 to person:1, found {str(choice)!r}.")
+        return {"largest": 0, "index:1": 1, "person:0": 0, "person:1": 1}.get(str(choice))
 
 
-class Bench:
-    def __init__(self, root: Path, config: PipelineConfig = CONFIG, has_audio: bool = True) -> None:
-        self.files = FileStore(root)
-        self.table = JobTable(new_database(self.files.table_path))
-        self.stages = SpeakingStages(self.files, has_audio)
-        self.avatars = Avatars(config, self.stages, self.table, self.files)
-        self.people = self.avatars.people = KnownPeople(config, self.stages, self.table, self.files)
-        self.services: JobServices = job_services(config, self.stages, self.avatars, self.table, self.files)
-        admission = AdmissionController(config, self.table, self.files)
-        self.submissions = Submissions(self.services, admission)
+class Bench(JobBench):
+    def __init__(
+        self, files: FileStore, table: JobTable, subtitles: SubtitlesConfig | None = None, has_audio: bool = True
+    ) -> None:
+        self.stages = SpeakingStages(files, has_audio)
+        config = CONFIG.model_copy(update={"subtitles": subtitles or CONFIG.subtitles})
+        super().__init__(files, table, self.stages, config, people=TwoPeople)
         self.drafts = Drafts(self.services)
-
-    def upload(self, content: bytes, name: str = "f") -> UploadedFile:
-        writer = self.files.new_upload(name)
-        writer.write(content)
-        return writer.finish()
-
-    async def submit(self, **fields: Any) -> JobRecord:
-        spec = JobSpec(**{"video": self.upload(b"film"), **fields})
-        return await self.submissions.create_job(spec, RequestContext())
 
     async def speak(self, job: JobRecord) -> JobRecord:
         await SpeakingStage(self.services).complete(self.table.get_job(job.id), VIDEO)
@@ -158,7 +141,7 @@ class Bench:
 
     async def draft(self, **fields: Any) -> JobRecord:
         """A job in review."""
-        job = await self.submit(review=True, **fields)
+        job = await self.create(review=True, **fields)
         assert await JobRun(self.services, job).run() is JobStatus.REVIEW
         self.table.update_job(job.id, status=JobStatus.REVIEW)
         return self.table.get_job(job.id)
@@ -169,10 +152,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.table.close()
+def bench(files: FileStore, table: JobTable) -> Bench:
+    return Bench(files, table)
 
 
 def texts(*texts: str) -> tuple[Turn, ...]:
@@ -180,7 +161,7 @@ def texts(*texts: str) -> tuple[Turn, ...]:
 
 
 async def test_create_job_with_text_answers_before_it_is_spoken(bench: Bench) -> None:
-    job = await bench.submit(text="Good morning.", voice="nova")
+    job = await bench.create(text="Good morning.", voice="nova")
     assert not job.plan.is_complete and job.watermark_id is None and bench.stages.spoken == []
     assert job.audio_label == "Good morning" and job.result_seconds > 1
     job = await bench.speak(job)
@@ -190,9 +171,8 @@ async def test_create_job_with_text_answers_before_it_is_spoken(bench: Bench) ->
 
 
 async def test_complete_speaks_turns_into_their_slots(bench: Bench) -> None:
-    sound = bench.upload(b"sound")
     turns = (*texts("a" * 10, "b" * 30), Turn(start=6, face="1"))
-    job = await bench.speak(await bench.submit(turns=turns, audio=sound))
+    job = await bench.speak(await bench.create(turns=turns, audio=b"sound"))
     assert sorted(bench.stages.spoken) == [("a" * 10, "voice 0"), ("b" * 30, "voice 1")]
     first, second, third = job.plan.turns
     assert (first.audio, first.audio_start, first.end, first.speed) == ("audio_synthesized", 0.0, 1.0, None)
@@ -203,46 +183,48 @@ async def test_complete_speaks_turns_into_their_slots(bench: Bench) -> None:
 
 
 async def test_complete_keeps_closures_in_seconds_of_the_job(bench: Bench) -> None:
-    job = await bench.speak(await bench.submit(turns=texts("a" * 10, "b" * 30)))
+    job = await bench.speak(await bench.create(turns=texts("a" * 10, "b" * 30)))
+    assert list(job.plan.audio) == ["audio"], "the first free name"
     (face,) = faces_of(job.plan.turns)
     assert closures_of(job, face) == ((0.2, 0.3), (2.2, 2.3))
-    job = await bench.speak(await bench.submit(text="abc"))
+    job = await bench.speak(await bench.create(text="abc"))
     assert closures_of(job, None) == ((0.2, 0.3),)
     assert closures_of(job.model_copy(update={"plan": job.plan.with_options(audio_speed=0.5)}), None) == ((0.4, 0.6),)
-    job = await bench.speak(await bench.submit(audio=bench.upload(b"sound")))
+    job = await bench.speak(await bench.create(audio=b"sound"))
     assert closures_of(job, None) == ()
 
 
 async def test_complete_after_failure_speaks_only_what_is_missing(bench: Bench) -> None:
-    job = await bench.submit(turns=texts("one", "two", "silent", "four"))
+    job = await bench.create(turns=texts("one", "two", "silent", "four"))
     bench.stages.is_silent = True
     with pytest.raises(ExceptionGroup) as raised:
         await bench.speak(job)
     (error,) = raised.value.exceptions
     assert str(error) == "turns[2], at 4 s: The voice returned no audio."
     bench.stages.is_silent = False
-    assert {"one", "two"} <= {text for text, _ in bench.stages.spoken}
+    assert {"one", "two"} <= set(bench.stages.texts)
     await bench.speak(job)
-    assert sorted(text for text, _ in bench.stages.spoken) == ["four", "one", "silent", "two"]
+    assert bench.stages.texts == ["four", "one", "silent", "two"]
 
 
 @pytest.mark.parametrize("are_known", [True, False])
 async def test_complete_waits_for_the_people_of_the_video(bench: Bench, are_known: bool) -> None:
-    first = await bench.submit(text="Hi.")
+    first = await bench.create(text="Hi.")
     record = await bench.avatars.record(first.avatar_key)
-    subtitles = bench.upload(b"1\n00:00:01,000 --> 00:00:02,000\nA: Hi\n\n2\n00:00:04,000 --> 00:00:06,000\nB: Ho\n")
+    subtitles = b"1\n00:00:01,000 --> 00:00:02,000\nA: Hi\n\n2\n00:00:04,000 --> 00:00:06,000\nB: Ho\n"
     if are_known:
-        bench.people.report = await bench.people.find(record, await bench.avatars.source(record.key))
-    job = await bench.submit(video=None, avatar_id=record.id, subtitles=subtitles)
+        known = await bench.avatars.people.find(record, await bench.avatars.source(record.key))
+        bench.avatars.people.known = AsyncMock(return_value=known)  # type: ignore[method-assign]
+    job = await bench.create(video=None, avatar_id=record.id, subtitles=subtitles)
     assert job.plan.needs_faces is not are_known
     job = await bench.speak(job)
     assert [turn.face for turn in job.plan.turns] == ["person:0", "person:1"]
     assert set(job.turn_avatar_keys) == {"person:0", "person:1"}
 
 
-async def test_complete_translates_and_casts_the_video_once(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, CONFIG.model_copy(update={"subtitles": SERVERS}))
-    job = await bench.submit(translate_to="German", subtitles_output="track")
+async def test_complete_translates_and_casts_the_video_once(files: FileStore, table: JobTable) -> None:
+    bench = Bench(files, table, SERVERS)
+    job = await bench.create(translate_to="German", subtitles_output="track")
     assert job.plan.needs_transcript and job.audio_label == "German" and job.result_seconds == 10
     bench.stages.is_silent = True
     with pytest.raises(ExceptionGroup):
@@ -250,43 +232,37 @@ async def test_complete_translates_and_casts_the_video_once(tmp_path: Path) -> N
     bench.stages.is_silent = False
     job = await bench.speak(job)
     assert bench.stages.transcribed == [source_key(job.avatar_key)]
-    assert sorted(text for text, _ in bench.stages.spoken) == ["one", "silent"]
+    assert bench.stages.texts == ["one", "silent"]
     assert [(turn.face, turn.original_text) for turn in job.plan.turns] == [("person:0", "ONE"), ("person:1", "SILENT")]
     assert set(bench.stages.languages) == {"deu"} and job.options.language == "deu" and job.plan.is_complete
-    bench.table.close()
 
 
 @pytest.mark.parametrize(
     ("settings", "has_audio", "message"),
     [
-        ({}, True, "cannot transcribe"),
-        ({"transcription_url": "http://a"}, True, "cannot translate"),
-        (SERVERS.model_dump(), False, "the video has no sound"),
+        (SubtitlesConfig(), True, "cannot transcribe"),
+        (SubtitlesConfig(transcription_url="http://a"), True, "cannot translate"),
+        (SERVERS, False, "the video has no sound"),
     ],
 )
 async def test_create_job_translate_to_impossible_is_refused(
-    tmp_path: Path, settings: dict[str, Any], has_audio: bool, message: str
+    files: FileStore, table: JobTable, settings: SubtitlesConfig, has_audio: bool, message: str
 ) -> None:
-    bench = Bench(tmp_path, CONFIG.model_copy(update={"subtitles": SubtitlesConfig(**settings)}), has_audio)
     with pytest.raises(OptionError, match=message):
-        await bench.submit(translate_to="German")
-    bench.table.close()
+        await Bench(files, table, settings, has_audio).create(translate_to="German")
 
 
 async def test_subtitles_of_a_language_keep_the_default_voice(bench: Bench) -> None:
     subtitles = bench.upload(b"1\n00:00:01,000 --> 00:00:02,000\nHallo\n", "film.de.srt")
-    job = await bench.speak(await bench.submit(subtitles=subtitles))
+    job = await bench.speak(await bench.create(subtitles=subtitles))
     assert (bench.stages.languages, job.options.language) == ([None], "deu")
 
 
 async def test_run_of_reviewed_job_stops_with_fits(bench: Bench) -> None:
     job = await bench.draft(turns=texts("a" * 10, "b" * 25, "c"))
     assert (job.plan.needs_review, job.plan.is_complete) == (True, False)
-    assert [(turn.natural_seconds, turn.speed, turn.cut_seconds) for turn in job.plan.turns] == [
-        (1.0, None, None),
-        (2.5, 1.25, None),
-        (0.1, None, None),
-    ]
+    fits = [(turn.natural_seconds, turn.speed, turn.cut_seconds) for turn in job.plan.turns]
+    assert fits == [(1.0, None, None), (2.5, 1.25, None), (0.1, None, None)]
     assert all(bench.files.has(f"{job_cues_folder(job.id)}/{turn.cue}") for turn in job.plan.turns)
 
 
@@ -335,19 +311,20 @@ async def test_edit_that_is_impossible_changes_nothing(
 
 
 async def test_turn_of_a_still_after_the_longest_speech_is_refused(bench: Bench) -> None:
-    bench.stages._video = replace(VIDEO, is_still=True, num_frames=1)
+    bench.stages.video = replace(VIDEO, is_still=True, num_frames=1)
     job = await bench.draft(turns=texts("one"))
     with pytest.raises(OptionError, match="expected an end within 10800 s, found 30000 s"):
         await bench.edit(job, 0, NewTurn(text="two", start=30_000))
     with pytest.raises(OptionError, match="expected an end within 10800 s, found 30000 s"):
-        await bench.submit(turns=(Turn(start=30_000, text="one"),))
+        await bench.create(turns=(Turn(start=30_000, text="one"),))
 
 
 async def test_edit_with_unusable_text_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.submission.check_fonts", lambda texts: None)
     job = await bench.draft(turns=texts("one", "two"), subtitles_output="burnt")
     server = TtsConfig(url="http://127.0.0.1:1/v1", max_total_chars=9)
-    bench.drafts = Drafts(replace(bench.services, check_texts=partial(check_texts, server)))
+    bench.check_texts(partial(check_texts, server))
+    bench.drafts = Drafts(bench.services)
     with pytest.raises(OptionError, match="at most 9 characters in all, found 10"):
         await bench.edit(job, 0, TurnChange(text="sixteen"))
     monkeypatch.setattr("jobs.drafts.check_fonts", Mock(side_effect=OptionError("no font")))
@@ -358,8 +335,7 @@ async def test_edit_with_unusable_text_is_refused(bench: Bench, monkeypatch: pyt
 
 @pytest.mark.parametrize(("field", "removed"), [("audio", 1), ("audio_b", 1), ("audio_b", 0)])
 async def test_edit_removes_last_text_or_use_of_a_file(bench: Bench, field: str, removed: int) -> None:
-    sound = bench.upload(b"sound")
-    sent = {"audio": sound} if field == "audio" else {"more_audio": {field: sound}}
+    sent: dict[str, Any] = {"audio": b"sound"} if field == "audio" else {"more_audio": {field: b"sound"}}
     job = await bench.draft(turns=(Turn(start=0, text="one"), Turn(start=6, audio=field, face="1")), **sent)
     await bench.edit(job, removed, TurnRemoval())
     await bench.drafts.approve(job.id)
@@ -392,19 +368,6 @@ async def test_edit_of_another_version_or_status_is_refused(bench: Bench) -> Non
     assert approved.status is JobStatus.QUEUED
     with pytest.raises(StateError, match="it is queued, not in review"):
         await bench.edit(approved, 0, TurnRemoval())
-    other = await bench.submit(turns=texts("one"))
+    other = await bench.create(turns=texts("one"))
     with pytest.raises(StateError, match="cannot be approved: it is queued"):
         await bench.drafts.approve(other.id)
-
-
-@pytest.mark.parametrize(
-    ("audio", "field"),
-    [
-        ([], "audio"),
-        (["audio"], "audio_synthesized"),
-        (["audio", "audio_synthesized", "audio_synthesized-2"], "audio_synthesized-3"),
-    ],
-)
-@pytest.mark.timeout(20)
-def test_recording_field_is_the_first_free_name(audio: list[str], field: str) -> None:
-    assert _recording_field(audio) == field

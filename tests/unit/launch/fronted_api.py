@@ -49,6 +49,13 @@ class Fronted:
             return client.post("/v1/jobs", files={"audio": ("a.wav", b"a"), "video": ("v.mp4", b"v")})
 
 
+def kill(front: FrontProxy) -> None:
+    """End the process of a front proxy, which keeps its listeners."""
+    assert front._process is not None
+    front._process.kill()
+    front._process.wait()
+
+
 @contextmanager
 def running_front(serve_port: int, host: str = "127.0.0.1", **settings: Any) -> Iterator[tuple[FrontProxy, int]]:
     """A front proxy before a port, and its own; `settings` are arguments of `FrontProxy`."""

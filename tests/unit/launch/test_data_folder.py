@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -13,9 +12,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from typer.testing import CliRunner
 
-from cli.main import app
 from errors import ConfigError, StateError
 from launch.data_folder import Holder, TableFile, checked_table, holder_of, locked_folder
 from launch.preflight import check_port
@@ -24,16 +21,8 @@ from launch.watchdog import EXIT_STATUS, watchdog
 from storage.job_table import JobTable
 from storage.sqlite.database import Database
 from telemetry.clock_steps import ClockSteps
+from tests.unit.cli.commands import run
 from tests.waiting import wait_until
-
-HOLDS = """
-import sys, pathlib, time
-from launch.data_folder import locked_folder
-with locked_folder(pathlib.Path(sys.argv[1])) as lock:
-    lock.publish_url("http://127.0.0.1:1")
-    print("held", flush=True)
-    time.sleep(600)
-"""
 
 
 def test_locked_folder_in_use_names_its_holder(tmp_path: Path) -> None:
@@ -44,21 +33,12 @@ def test_locked_folder_in_use_names_its_holder(tmp_path: Path) -> None:
         with pytest.raises(StateError, match=starting), locked_folder(tmp_path / "data"):
             pass
         lock.publish_url("http://127.0.0.1:8000")
+        assert holder_of(tmp_path / "data") == Holder(os.getpid(), "http://127.0.0.1:8000")
         with pytest.raises(StateError, match="a service at http://127.0.0.1:8000"), locked_folder(tmp_path / "data"):
             pass
     assert holder_of(tmp_path / "data") is None
     with locked_folder(tmp_path / "data"):
         pass
-
-
-def test_locked_folder_of_a_killed_process_is_free(repo_root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
-    with subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "held\n"
-        assert holder_of(tmp_path) == Holder(process.pid, "http://127.0.0.1:1")
-        process.send_signal(signal.SIGKILL)
-        process.wait(60)
-    assert holder_of(tmp_path) is None
 
 
 def test_check_port_in_use_is_refused() -> None:
@@ -107,7 +87,7 @@ def test_serve_unusable_data_folder_is_one_error_line(tmp_path: Path, damage: st
     file = data / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(content)
-    done = CliRunner().invoke(app, ["serve", "--data-dir", str(data), "--port", "0"])
+    done = run("serve", "--data-dir", str(data), "--port", "0")
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: config_invalid: ") and str(data) in line, line
@@ -156,8 +136,7 @@ def test_serve_without_disk_space_names_the_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("launch.service._run_front", end)
     config = tmp_path / "config.yaml"
     config.write_text("jobs: {min_free_bytes: 1000000000000000}")
-    options = ["--data-dir", str(tmp_path / "data"), "--port", "0", "--config", str(config)]
-    done = CliRunner().invoke(app, ["serve", *options])
+    done = run("serve", "--data-dir", str(tmp_path / "data"), "--port", "0", "--config", str(config))
     assert done.stdout == "Starting Lipwright ...\n"
     first, second = done.stderr.splitlines()
     assert first.startswith(f"No disk space for jobs: {tmp_path / 'data'} has ") and "jobs.min_free_bytes" in first
@@ -208,14 +187,18 @@ class QuietNode:
         self.silence_s = 0.0
 
 
+@pytest.fixture(autouse=True)
+def _quick_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+
+
 @pytest.mark.parametrize(
     ("silence_s", "ahead_s", "num_restarts"),
     [(59.0, 0.0, 0), (61.0, 0.0, 1), (0.0, 3600.0, 0), (0.0, -1.0, 0), (0.0, -3600.0, 1)],
 )
 def test_watchdog_silent_controller_is_restarted_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silence_s: float, ahead_s: float, num_restarts: int
+    tmp_path: Path, silence_s: float, ahead_s: float, num_restarts: int
 ) -> None:
-    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
     node, ahead = QuietNode(), [0.0]
     with watchdog(node, None, TableFile(tmp_path, None), clock=ClockSteps(lambda: time.monotonic() + ahead[0])):
         time.sleep(0.05)
@@ -226,10 +209,7 @@ def test_watchdog_silent_controller_is_restarted_once(
     assert node.num_restarts == num_restarts
 
 
-def test_watchdog_reports_the_end_of_the_fork_server_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+def test_watchdog_reports_the_end_of_the_fork_server_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with subprocess.Popen(["sleep", "60"]) as server, watchdog(QuietNode(), None, TableFile(tmp_path, None), server):
         time.sleep(0.05)
         assert caplog.messages == []
@@ -240,10 +220,7 @@ def test_watchdog_reports_the_end_of_the_fork_server_once(
     assert "fork server of workers has ended (status -9)" in message
 
 
-def test_watchdog_restarts_the_front_proxy_after_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+def test_watchdog_restarts_the_front_proxy_after_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     front = Mock(is_alive=False)
 
     def start() -> None:

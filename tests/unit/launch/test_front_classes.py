@@ -30,139 +30,130 @@ from storage.local.api_keys import FileKeyRing
 from tests.http2_streams import unread_streams
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, running
-from tests.unit.launch.fronted_api import Fronted, fronted_api, needs_haproxy, running_front
+from tests.unit.launch.fronted_api import Fronted, fronted_api, kill, needs_haproxy, running_front
 from tests.waiting import wait_until
 
 pytestmark = needs_haproxy
 NUM_STREAMS = 90
-SMALL = {"max_quick": 8, "quick_share": 4, "max_spare_quick": 2, "queue_s": 2}
+FEW = {"max_quick": 8, "quick_share": 4, "max_spare_quick": 2, "max_unknown": 4, "unknown_share": 3, "queue_s": 2}
 
 
-@pytest.fixture
-def fronted(tmp_path: Path) -> Iterator[Fronted]:
-    with fronted_api(tmp_path, queue_s=3) as fronted:
+@contextmanager
+def attacking(port: int, method: str, path: str, num: int = NUM_STREAMS, **fields: str) -> Iterator[None]:
+    """Unread requests of one caller, for the block."""
+    with unread_streams(port, method, path, num, fields):
+        time.sleep(0.3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
+    with fronted_api(tmp_path_factory.mktemp("usual"), queue_s=3) as fronted:
         yield fronted
 
 
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
+    """A front proxy with few slots, where callers without a key take all that they can get."""
+    with fronted_api(tmp_path_factory.mktemp("crowded"), **FEW, idle_s=600) as fronted:
+        fronted.new_key("first")
+        with attacking(fronted.port, "POST", "/v1/jobs"), attacking(fronted.port, "GET", "/v1/status"):
+            yield fronted
+
+
+def _forged(text: str) -> str:
+    """The same with another last character."""
+    return text[:-1] + ("0" if text[-1] != "0" else "1")
+
+
 @pytest.mark.parametrize(
-    ("method", "path", "has_key"),
-    [
-        ("POST", "/v1/jobs", False),
-        ("POST", "/v1/live", False),
-        ("POST", "/healthz", False),
-        ("GET", "/healthz", False),
-        ("GET", "/v1/status", False),
-        ("GET", "/v1/status", True),
-    ],
+    ("method", "path"),
+    [("POST", "/v1/jobs"), ("POST", "/v1/live"), ("POST", "/healthz"), ("GET", "/healthz"), ("GET", "/v1/status")],
 )
-def test_front_unread_http2_streams_leave_slots_for_others(
-    fronted: Fronted, method: str, path: str, has_key: bool
-) -> None:
-    attacker, other = fronted.new_key("attacker"), fronted.new_key("other")
-    fields = {"authorization": f"Bearer {attacker}"} if has_key else {}
-    with unread_streams(fronted.port, method, path, NUM_STREAMS, fields), fronted.client(other) as client:
-        time.sleep(0.3)
+def test_front_unread_http2_streams_leave_slots_for_others(fronted: Fronted, method: str, path: str) -> None:
+    key = fronted.new_key("one")
+    with attacking(fronted.port, method, path), fronted.client(key) as client:
         assert {client.get("/v1/status").status_code for _ in range(5)} == {200}
         assert client.get("/healthz").status_code == 200
-        assert fronted.submit(other).status_code == 202
-
-
-def test_front_key_over_its_share_gets_503_alone(tmp_path: Path) -> None:
-    with fronted_api(tmp_path, **SMALL) as fronted:
-        attacker, other = fronted.new_key("attacker"), fronted.new_key("other")
-        fields = {"authorization": f"Bearer {attacker}"}
-        with unread_streams(fronted.port, "GET", "/v1/status", 30, fields):
-            time.sleep(0.3)
-            with fronted.client(other) as client, fronted.client(attacker) as own:
-                assert {client.get("/v1/status").status_code for _ in range(5)} == {200}
-                assert own.get("/v1/status").status_code == 503
-
-
-def test_front_key_is_known_with_its_first_request(tmp_path: Path) -> None:
-    with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted, ExitStack() as stack:
-        key = fronted.new_key("one")
-        stack.enter_context(unread_streams(fronted.port, "POST", "/v1/jobs", NUM_STREAMS))
-        time.sleep(0.3)
-        assert fronted.submit("lw_0123456789ab_unknown-unknown-unknown").status_code == 503
-        assert fronted.submit(key[:-1] + ("a" if key[-1] != "a" else "b")).status_code == 503
         assert fronted.submit(key).status_code == 202
-        with fronted.client() as client:
-            files = {"audio": ("a.wav", b"a"), "video": ("v.mp4", b"v")}
-            assert client.post("/v1/jobs", files=files, headers={"X-API-Key": key}).status_code == 202
-
-
-def test_front_session_cookie_is_known_until_expiry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted, ExitStack() as stack:
-        fronted.new_key("one")
-        (key,) = fronted.keys.list()
-        valid = new_token(key)
-        with monkeypatch.context() as patched:
-            patched.setattr("api.session_token.MAX_AGE_S", -1)
-            expired = new_token(key)
-        stack.enter_context(unread_streams(fronted.port, "GET", "/v1/status", NUM_STREAMS))
-        time.sleep(0.3)
-        with fronted.client() as client:
-            found = [
-                client.get("/v1/status", headers={"Cookie": f"theme=dark; {COOKIE}={token}"}).status_code
-                for token in (valid, expired, valid[:-1] + ("0" if valid[-1] != "0" else "1"), "a.b.c")
-            ]
-        assert found == [200, 503, 503, 503]
-
-
-def test_front_browser_tokens_leave_slots_for_their_key(tmp_path: Path) -> None:
-    with fronted_api(tmp_path, **SMALL, max_unknown=4, unknown_share=3) as fronted, ExitStack() as stack:
-        secret = fronted.new_key("one")
-        (key,) = fronted.keys.list()
-        limits: dict[str, Any] = {"avatar_id": "0" * 32, "origin": ("https://a.example",)}
-        valid, _ = new_browser_token(key, TokenRequest.model_validate(limits))
-        expired, _ = new_browser_token(key, TokenRequest.model_construct(**limits, expires_in=-1))
-        forged = valid[:-1] + ("0" if valid[-1] != "0" else "1")
-        path = f"/v1/avatars/{'0' * 32}/thumbnail"
-        stack.enter_context(unread_streams(fronted.port, "GET", "/v1/status", NUM_STREAMS))
-        time.sleep(0.3)
-        with fronted.client() as client:
-            for name, prefix in (("Authorization", "Bearer "), ("Sec-WebSocket-Protocol", "lipwright.live, ")):
-                sent = [{name: f"{prefix}{token}", "Origin": "https://a.example"} for token in (valid, expired, forged)]
-                found = [client.get(path, headers=headers).status_code for headers in sent]
-                assert found == [404 if name == "Authorization" else 401, 503, 503], name
-        fields = {"authorization": f"Bearer {valid}", "origin": "https://a.example"}
-        stack.enter_context(unread_streams(fronted.port, "GET", path, 30, fields))
-        time.sleep(0.3)
-        with fronted.client(secret) as client, fronted.client() as visitor:
-            assert visitor.get(path, headers=fields).status_code == 503
-            assert client.get("/v1/status").status_code == 200
-
-
-def test_front_revoked_key_is_unknown(tmp_path: Path) -> None:
-    with fronted_api(tmp_path, max_unknown=4, unknown_share=3, queue_s=2) as fronted:
-        first, second = fronted.new_key("one"), fronted.new_key("two")
-        with unread_streams(fronted.port, "POST", "/v1/jobs", NUM_STREAMS):
-            time.sleep(0.3)
-            assert (fronted.submit(first).status_code, fronted.submit(second).status_code) == (202, 202)
-            fronted.keys.revoke(fronted.keys.list()[0].id)
-            wait_until(lambda: fronted.submit(first).status_code != 401, 30)
-            assert (fronted.submit(first).status_code, fronted.submit(second).status_code) == (503, 202)
 
 
 def test_front_restart_keeps_the_keys(fronted: Fronted) -> None:
     key = fronted.new_key("one")
-    process = fronted.front._process
-    assert process is not None
-    process.kill()
-    process.wait()
+    kill(fronted.front)
     fronted.front.start()
-    with unread_streams(fronted.port, "POST", "/v1/jobs", NUM_STREAMS):
-        time.sleep(0.3)
+    with attacking(fronted.port, "POST", "/v1/jobs"):
         assert fronted.submit(key).status_code == 202
+
+
+def test_front_key_over_its_share_gets_503_alone(crowded: Fronted) -> None:
+    attacker, other = crowded.new_key("attacker"), crowded.new_key("other")
+    with (
+        attacking(crowded.port, "GET", "/v1/status", 30, authorization=f"Bearer {attacker}"),
+        crowded.client(other) as client,
+        crowded.client(attacker) as own,
+    ):
+        assert {client.get("/v1/status").status_code for _ in range(5)} == {200}
+        assert own.get("/v1/status").status_code == 503
+
+
+def test_front_key_is_known_until_it_is_revoked(crowded: Fronted) -> None:
+    first, second = crowded.new_key("one"), crowded.new_key("two")
+    unknown = "lw_0123456789ab_unknown-unknown-unknown"
+    found = [crowded.submit(key).status_code for key in (unknown, _forged(first), first, second)]
+    assert found == [503, 503, 202, 202], "known with its first request"
+    with crowded.client() as client:
+        files = {"audio": ("a.wav", b"a"), "video": ("v.mp4", b"v")}
+        assert client.post("/v1/jobs", files=files, headers={"X-API-Key": first}).status_code == 202
+    crowded.keys.revoke(crowded.keys.find(first).id)
+    wait_until(lambda: crowded.submit(first).status_code != 401, 30)
+    assert (crowded.submit(first).status_code, crowded.submit(second).status_code) == (503, 202)
+
+
+def test_front_session_cookie_is_known_until_expiry(crowded: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = crowded.keys.find(crowded.new_key("one"))
+    valid = new_token(key)
+    with monkeypatch.context() as patched:
+        patched.setattr("api.session_token.MAX_AGE_S", -1)
+        expired = new_token(key)
+    with crowded.client() as client:
+        found = [
+            client.get("/v1/status", headers={"Cookie": f"theme=dark; {COOKIE}={token}"}).status_code
+            for token in (valid, expired, _forged(valid), "a.b.c")
+        ]
+    assert found == [200, 503, 503, 503]
+
+
+def test_front_browser_tokens_leave_slots_for_their_key(crowded: Fronted) -> None:
+    secret = crowded.new_key("one")
+    key = crowded.keys.find(secret)
+    limits: dict[str, Any] = {"avatar_id": "0" * 32, "origin": ("https://a.example",)}
+    valid, _ = new_browser_token(key, TokenRequest.model_validate(limits))
+    expired, _ = new_browser_token(key, TokenRequest.model_construct(**limits, expires_in=-1))
+    path = f"/v1/avatars/{'0' * 32}/thumbnail"
+    with crowded.client() as client:
+        for name, prefix in (("Authorization", "Bearer "), ("Sec-WebSocket-Protocol", "lipwright.live, ")):
+            tokens = (valid, expired, _forged(valid))
+            sent = [{name: f"{prefix}{token}", "Origin": "https://a.example"} for token in tokens]
+            found = [client.get(path, headers=headers).status_code for headers in sent]
+            assert found == [404 if name == "Authorization" else 401, 503, 503], name
+    fields = {"authorization": f"Bearer {valid}", "origin": "https://a.example"}
+    with (
+        attacking(crowded.port, "GET", path, 30, **fields),
+        crowded.client(secret) as client,
+        crowded.client() as visitor,
+    ):
+        assert visitor.get(path, headers=fields).status_code == 503
+        assert client.get("/v1/status").status_code == 200
 
 
 def test_front_submissions_without_keys_reach_the_queue(tmp_path: Path) -> None:
     with fronted_api(tmp_path, queue_s=60) as fronted, ThreadPoolExecutor(40) as pool:
-        accepted = list(pool.map(lambda _: fronted.submit(), range(150)))
+        accepted = list(pool.map(lambda _: fronted.submit(), range(80)))
         fronted.service.is_full = True
-        refused = list(pool.map(lambda _: fronted.submit(), range(150)))
-    assert Counter(answer.status_code for answer in accepted) == {202: 150}
-    assert Counter(answer.status_code for answer in refused) == {429: 150}
+        refused = list(pool.map(lambda _: fronted.submit(), range(80)))
+    assert Counter(answer.status_code for answer in accepted) == {202: 80}
+    assert Counter(answer.status_code for answer in refused) == {429: 80}
     assert {answer.headers["retry-after"] for answer in refused} == {"7"}
 
 
@@ -194,37 +185,22 @@ def test_front_callers_without_a_key_get_no_event_streams(tmp_path: Path) -> Non
 
 
 def test_front_uploads_of_a_key_leave_slots_for_others(tmp_path: Path) -> None:
-    limits = {"max_uploads": 8, "upload_share": 4, "max_spare_uploads": 2, "queue_s": 2}
-    with fronted_api(tmp_path, **limits) as fronted, ExitStack() as stack:
+    limits = {"max_uploads": 8, "upload_share": 4, "max_spare_uploads": 2, "max_downloads": 4, "max_quick": 1}
+    with fronted_api(tmp_path, **limits, queue_s=2) as fronted, ExitStack() as stack:
         first, second = fronted.new_key("one"), fronted.new_key("two")
+        done, waiting = (fronted.submit(first).json()["id"] for _ in range(2))
+        fronted.service.finish(done)
         for number in range(20):
             stack.enter_context(_slow_upload(fronted.port, f"{' ' * number}{first}"))  # spelled in other ways
         time.sleep(0.5)
         assert {fronted.submit(second).status_code for _ in range(3)} == {202}
-
-
-def test_front_uploads_leave_slots_for_downloads(tmp_path: Path) -> None:
-    with fronted_api(tmp_path, max_uploads=2, max_downloads=2, queue_s=2) as fronted, ExitStack() as stack:
-        key = fronted.new_key("one")
-        job = fronted.submit(key).json()["id"]
-        fronted.service.finish(job)
-        for _ in range(4):
-            stack.enter_context(_slow_upload(fronted.port, key))
-        time.sleep(0.5)
-        with fronted.client(key) as client:
-            assert client.get(f"/v1/jobs/{job}/video").content == VIDEO_BYTES
-
-
-def test_front_previews_leave_slots_for_short_requests(tmp_path: Path) -> None:
-    with fronted_api(tmp_path, max_quick=1, queue_s=2) as fronted, ExitStack() as stack:
-        key = fronted.new_key("one")
-        job = fronted.submit(key).json()["id"]
-        client = stack.enter_context(fronted.client(key))
+        client = stack.enter_context(fronted.client(first))
+        assert client.get(f"/v1/jobs/{done}/video").content == VIDEO_BYTES, "downloads have slots of their own"
         for _ in range(3):  # each lasts as long as the job
-            preview = stack.enter_context(client.stream("GET", f"/v1/jobs/{job}/preview"))
+            preview = stack.enter_context(client.stream("GET", f"/v1/jobs/{waiting}/preview"))
             assert preview.status_code == 200
-        assert client.get("/v1/jobs").status_code == 200
-        fronted.service.fail(job, LipwrightError())
+        assert client.get("/v1/jobs").status_code == 200, "previews take no slots of short requests"
+        fronted.service.fail(waiting, LipwrightError())
 
 
 def _slow_upload(port: int, key: str) -> socket.socket:

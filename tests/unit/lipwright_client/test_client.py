@@ -112,10 +112,9 @@ def test_out_suffix_is_format(client: Lipwright, service: MemoryService, tmp_pat
 
 def test_unreachable_service_error_names_address() -> None:
     port = quiet_port()
+    message = rf"service at http://127.0.0.1:{port} cannot be"
     with Lipwright(f"http://127.0.0.1:{port}", retry=RetryPolicy(0, 0, 0)) as client:
-        calls = (client.status, lambda: next(client.jobs.events("0" * 32)), lambda: client.jobs.wait("0" * 32))
-        for call in calls:
-            message = rf"service at http://127.0.0.1:{port} cannot be"
+        for call in (client.status, lambda: next(client.jobs.events("0" * 32)), lambda: client.jobs.wait("0" * 32)):
             with pytest.raises(package.ConnectionFailedError, match=message) as raised:
                 call()
             assert "site-packages" not in "".join(traceback.format_exception(raised.value))
@@ -210,19 +209,19 @@ def test_client_reads_environment_variables(service: MemoryService, url: str, mo
 
 
 def test_create_full_queue_retries_with_the_same_key(client: Lipwright, service: MemoryService, url: str) -> None:
-    service.num_refusals = 2
+    service.num_refusals = 1
     client.jobs.create(audio=b"sound", video=io.BytesIO(b"film"))
     keys = {request.idempotency_key for request in service.asked}
-    assert len(service.asked) == 3 and len(keys) == 1 and None not in keys
+    assert len(service.asked) == 2 and len(keys) == 1 and None not in keys
     assert len(service.requests) == 1
     service.is_full = True
     with pytest.raises(package.CapacityError) as full:
         Lipwright(url, retry=RetryPolicy(max_backpressure_wait_s=1)).jobs.create(audio=b"sound", video=b"film")
     assert full.value.retryable
-    assert len(service.asked) == 4, "it asks to wait for seven seconds"
+    assert len(service.asked) == 3, "it asks to wait for seven seconds"
 
 
-async def test_async_client_speaks_and_follows_events(service: MemoryService, url: str, tmp_path: Path) -> None:
+async def test_async_client_speaks(service: MemoryService, url: str, tmp_path: Path) -> None:
     (tmp_path / "anna.mp4").write_bytes(b"film" * 50_000)
     async with AsyncLipwright(url) as client:
         service.outcome, service.num_refusals = "video", 1
@@ -231,14 +230,6 @@ async def test_async_client_speaks_and_follows_events(service: MemoryService, ur
         sent = service.requests[0].video
         assert sent is not None and sent.label == "anna.mp4"
         assert on_disk(service.files, upload_key(sent.key)).read_bytes() == b"film" * 50_000
-        service.outcome = None
-        job = await client.jobs.create(audio=b"sound", video=b"film")
-        seen = []
-        async for each in client.jobs.events(job.id):
-            seen.append(each.status)
-            if not each.is_final:
-                service.finish(job.id)
-        assert seen[0] == "queued" and seen[-1] == "succeeded"
 
 
 async def test_async_speak_cancelled_cancels_the_job(service: MemoryService, url: str) -> None:
@@ -347,7 +338,7 @@ def test_approved_job_is_rendered_and_may_be_revised(client: Lipwright, service:
         client.jobs.revise(draft.id)
 
 
-@pytest.mark.parametrize(("method", "num_requests"), [("remove", 1), ("approve", 4), ("remove through a gateway", 1)])
+@pytest.mark.parametrize(("method", "num_requests"), [("remove", 1), ("approve", 2), ("remove through a gateway", 1)])
 def test_edit_whose_response_is_lost_is_not_repeated(method: str, num_requests: int) -> None:
     requests: list[httpx.Request] = []
 
@@ -358,20 +349,20 @@ def test_edit_whose_response_is_lost_is_not_repeated(method: str, num_requests: 
         raise httpx.ReadError("broken", request=request)
 
     error = package.UnexpectedAnswerError if "gateway" in method else package.ConnectionFailedError
-    with Lipwright("http://127.0.0.1:9", transport=httpx.MockTransport(lose)) as client, pytest.raises(error):
+    retry, transport = RetryPolicy(max_reconnects=1), httpx.MockTransport(lose)
+    with Lipwright("http://127.0.0.1:9", retry=retry, transport=transport) as client, pytest.raises(error):
         client.jobs.approve("a") if method == "approve" else client.jobs.remove_turn("a", 0)
     assert len(requests) == num_requests
 
 
 @pytest.mark.parametrize(
-    ("state", "count"),
+    ("stage", "counts", "count"),
     [
-        ({"stage": "speaking", "num_cues": None}, ""),
-        ({"stage": "speaking", "num_cues": 60, "num_cues_done": 12}, "text 12 of 60"),
-        ({"stage": "rendering", "num_cues": 60, "num_cues_done": 60}, ""),
-        ({"stage": "rendering", "num_frames_done": 100, "num_frames": 250}, "frame 100 of 250"),
+        *(("speaking", {"num_cues": None}, ""), ("speaking", {"num_cues": 60, "num_cues_done": 12}, "text 12 of 60")),
+        ("rendering", {"num_cues": 60, "num_cues_done": 60}, ""),
+        ("rendering", {"num_frames_done": 100, "num_frames": 250}, "frame 100 of 250"),
     ],
 )
-def test_count_is_that_of_the_stage(state: dict[str, Any], count: str) -> None:
-    job = {"id": "a", "status": "running", "progress": 0, "num_frames_done": 0, "num_frames": None}
-    assert from_json(Job, {**job, "created_at": "2026-01-01T00:00:00+00:00", **state}).count == count
+def test_count_is_that_of_the_stage(stage: str, counts: dict[str, Any], count: str) -> None:
+    job = {"id": "a", "status": "running", "progress": 0, "num_frames_done": 0, "num_frames": None, "stage": stage}
+    assert from_json(Job, {**job, "created_at": "2026-01-01T00:00:00+00:00", **counts}).count == count

@@ -23,7 +23,8 @@ from benchmarks.watermark.attacks import normal_scheduling
 from config import MediaLimits
 from media.array_files import load_array
 from media.audio import SPEECH_SAMPLE_RATE
-from media.probe import ColourTags, VideoInfo
+from media.probe import ColourTags, VideoInfo, probe_video
+from media.reader import FrameReader
 from media.writer import SegmentWriter
 from media.yuv_frame import YuvFrame
 from models.speech.level import cut_speech
@@ -199,6 +200,12 @@ def planes_of(number: int, width: int, height: int) -> YuvFrame:
     return YuvFrame(picture(number, width, height), chroma, chroma + np.uint8(50))
 
 
+def flat_planes(width: int, height: int, luma: int, cb: int = 128, cr: int = 128) -> YuvFrame:
+    """A frame of one colour."""
+    planes = ((height, width, luma), (height // 2, width // 2, cb), (height // 2, width // 2, cr))
+    return YuvFrame(*(np.full((rows, columns), value, np.uint8) for rows, columns, value in planes))
+
+
 class NumberedFrames:
     """A `FrameSource` of numbered pictures, or of one frame."""
 
@@ -226,6 +233,13 @@ def decode_all(path: Path) -> list[tuple[int, NDArray[np.uint8]]]:
     with av.open(path) as container:
         frames = container.decode(video=0)
         return [(frame.pts or 0, np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)) for frame in frames]
+
+
+def read_frames(path: Path, indices: Sequence[int] | None = None) -> list[YuvFrame]:
+    """Frames as `FrameReader` gives them, all by default."""
+    info = probe_video(path, LIMITS)
+    with FrameReader(path, info, 0) as reader:
+        return list(reader.read(range(info.num_frames) if indices is None else indices))
 
 
 def write_fast_video(path: Path, fps: int, num_frames: int = 75) -> Path:

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ def attacks(victim: Path) -> str:
 def _succeeds(attempt: Callable[[], object]) -> bool:
     try:
         attempt()
-    except OSError:
+    except (OSError, ValueError):  # setrlimit raises ValueError
         return False
     return True
 
@@ -141,7 +142,7 @@ def tries() -> str:
     """What a decoder that was taken over would try, and that succeeds."""
     other = os.getppid()
     attempts: dict[str, Callable[[], object]] = {
-        "fork": os.fork,
+        "fork": lambda: os.fork() or os._exit(3),
         "exec": lambda: subprocess.run(["/bin/true"], check=True),
         "connect": lambda: socket.socket().connect(("127.0.0.1", 9)),
         "local socket": lambda: socket.socketpair(),
@@ -152,28 +153,17 @@ def tries() -> str:
         "own environment": lambda: Path("/proc/self/environ").read_bytes(),
         "passwords": lambda: Path("/etc/passwd").read_bytes(),
         "write": lambda: Path("/tmp/lipwright_decoder_was_here").write_text("x"),
-        **{f"limit {kind}": _raise_limit(kind) for kind in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE")},
+        "memory limit": partial(_raise_limit, resource.RLIMIT_AS),
+        "CPU limit": partial(_raise_limit, resource.RLIMIT_CPU),
+        "file size limit": partial(_raise_limit, resource.RLIMIT_FSIZE),
+        "core limit": partial(_raise_limit, resource.RLIMIT_CORE),
     }
-    done = []
-    for name, attempt in attempts.items():
-        try:
-            attempt()
-        except (OSError, ValueError):
-            continue
-        if os.getpid() != int(in_status("Pid")) or name == "fork":
-            os._exit(3)
-        done.append(name)
-    return ", ".join(done)
+    return ", ".join(name for name, attempt in attempts.items() if _succeeds(attempt))
 
 
-def _raise_limit(name: str) -> Callable[[], None]:
-    kind = getattr(resource, name)
-
-    def attempt() -> None:
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (hard + 1, hard + 1))
-
-    return attempt
+def _raise_limit(kind: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (hard + 1, hard + 1))
 
 
 def leave_children(pid_file: Path) -> str:
@@ -231,11 +221,9 @@ def hold_and_tell(num_bytes: int, channel: Channel) -> None:
     del held
 
 
-def sleeping_probe(file: Path, limits: MediaLimits) -> str:
+def sleeping_probe(file: Path, limits: MediaLimits) -> None:
     time.sleep(20)
-    return file.name
 
 
-def spinning_probe(file: Path, limits: MediaLimits) -> str:
+def spinning_probe(file: Path, limits: MediaLimits) -> None:
     spin()
-    return file.name

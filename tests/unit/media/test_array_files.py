@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +40,10 @@ def test_load_array_in_threads_at_other_depths(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.arange(12).reshape(3, 4))
     np.savez(tmp_path / "two.npz", left=np.arange(3), right=np.ones((2, 2), np.float32))
 
-    def read() -> None:
+    def read(depth: int) -> None:
+        if depth:
+            read(depth - 1)
+            return
         for _ in range(NUM_READS):
             Cycle()
             assert load_array(tmp_path / "one.npy").sum() == 66
@@ -48,7 +51,7 @@ def test_load_array_in_threads_at_other_depths(tmp_path: Path) -> None:
 
     # Threads at one depth do not show the fault: it is a depth that does not fit.
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(_deeper, (0, 7, 14), [read] * 3))
+        list(pool.map(read, (0, 7, 14)))
 
 
 def test_load_array_other_file_is_refused(tmp_path: Path) -> None:
@@ -59,10 +62,3 @@ def test_load_array_other_file_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError):
         load_array(tmp_path / "objects.npy")
-
-
-def _deeper(levels: int, work: Callable[[], None]) -> None:
-    if levels:
-        _deeper(levels - 1, work)
-    else:
-        work()

@@ -5,15 +5,12 @@ import pytest
 from media.language import are_same_language, language_of_file, parse_language
 
 
-def test_parse_language_returns_the_code() -> None:
+def test_parse_language_returns_the_code_or_refuses() -> None:
     codes = {"de": "deu", "de-AT": "deu", "German": "deu", "german ": "deu", "ger": "deu", "Greek": "ell"}
     assert {text: parse_language(text) for text in codes} == codes
-
-
-@pytest.mark.parametrize("text", ["", "x", "Klingonese", "../de", "1453-)"])
-def test_parse_language_of_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected a language such as German or de"):
-        parse_language(text)
+    for other in ("", "x", "Klingonese", "../de", "1453-)"):
+        with pytest.raises(ValueError, match="expected a language such as German or de"):
+            parse_language(other)
 
 
 def test_are_same_language_counts_parts_of_a_language() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -10,18 +8,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
-from config import MediaLimits
 from errors import ConfigError, MediaError
 from media.labels.watermark import FrameMark
 from media.output.formats import MP4, QUALITIES, Quality
 from media.probe import ColourTags, probe_video
-from media.reader import FrameReader
 from media.self_test import check_encoder, compare_pictures, missing_decoders, try_round_trip, unreadable_samples
 from media.writer import SegmentWriter
 from media.yuv_frame import Patch, YuvFrame, cut, frame_planes, paste_back
-from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of, write_segment
+from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of, read_frames, write_segment
 
 
 def _segment(path: Path, numbers: range, threads: int = 1, quality: Quality = "balanced", **changes: object) -> Path:
@@ -38,8 +35,7 @@ def test_segment_writer_frames_read_back(tmp_path: Path) -> None:
     path = _segment(tmp_path / "s.mp4", range(30), fps=Fraction(30000, 1001))
     info = probe_video(path, LIMITS)
     assert (info.num_frames, info.fps, info.pixel_format) == (30, Fraction(30000, 1001), "yuv420p")
-    with FrameReader(path, info, 0) as reader:
-        assert [number_of(planes) for planes in reader.read(range(30))] == list(range(30))
+    assert [number_of(planes) for planes in read_frames(path)] == list(range(30))
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -49,19 +45,17 @@ def test_segment_headers_depend_on_settings_only(tmp_path: Path, quality: Qualit
     assert _headers(_segment(tmp_path / "c.mp4", range(1), quality=quality, fps=Fraction(50))) not in headers
 
 
-def test_segment_writer_qualities_differ_in_size_and_detail() -> None:
+def test_segment_writer_qualities_differ_in_size_and_detail(tmp_path: Path) -> None:
     made: dict[Quality, tuple[int, float]] = {}
     pictures = [_grainy(number) for number in range(24)]
     for quality in QUALITIES:
         writer = SegmentWriter(info_of(192, 128), 20, "superfast", quality=quality)
         for picture in pictures:
             writer.write(picture)
-        content = writer.finish()
-        with av.open(io.BytesIO(content)) as container:
-            assert isinstance(container, InputContainer)
-            luma = [frame_planes(frame).y for frame in container.decode(video=0)]
-        errors = [np.mean((a.astype(float) - b.y) ** 2) for a, b in zip(luma, pictures, strict=True)]
-        made[quality] = len(content), float(np.mean(errors))
+        path = tmp_path / "s.mp4"
+        path.write_bytes(writer.finish())
+        errors = [np.mean((a.y.astype(float) - b.y) ** 2) for a, b in zip(read_frames(path), pictures, strict=True)]
+        made[quality] = path.stat().st_size, float(np.mean(errors))
     assert made["best"][1] < 0.6 * made["balanced"][1] and made["best"][0] > made["balanced"][0]
     assert made["fast"][1] < 1.6 * made["balanced"][1] and made["fast"][0] < 1.6 * made["balanced"][0]
 
@@ -72,9 +66,7 @@ def _grainy(number: int) -> YuvFrame:
 
 
 def test_segment_starts_with_a_keyframe_and_has_b_frames(tmp_path: Path) -> None:
-    path = _segment(tmp_path / "s.mp4", range(40))
-    with av.open(path) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
+    packets = _packets(_segment(tmp_path / "s.mp4", range(40)))
     assert packets[0].is_keyframe and packets[0].pts == 0
     assert any((a.pts or 0) > (b.pts or 0) for a, b in zip(packets, packets[1:], strict=False))
 
@@ -82,10 +74,13 @@ def test_segment_starts_with_a_keyframe_and_has_b_frames(tmp_path: Path) -> None
 def test_segment_max_gop_frames_limits_distance_of_keyframes(tmp_path: Path) -> None:
     writer = SegmentWriter(info_of(192, 128), 20, "veryfast", max_gop_frames=12)
     path = write_segment(tmp_path / "segment.mp4", range(60), writer)
-    with av.open(path) as container:
-        keys = [packet.pts * packet.time_base * 25 for packet in container.demux(video=0) if packet.is_keyframe]  # type: ignore[operator]
-    assert keys == [0, 12, 24, 36, 48]
+    assert [number for number, packet in enumerate(_packets(path)) if packet.is_keyframe] == [0, 12, 24, 36, 48]
     assert b"cabac=0" in path.read_bytes(), "decoding is fast"
+
+
+def _packets(path: Path) -> list[Packet[VideoStream]]:
+    with av.open(path) as container:
+        return [packet for packet in container.demux(video=0) if packet.size]
 
 
 def test_segment_keeps_colour_tags_and_pixel_aspect(tmp_path: Path) -> None:
@@ -119,18 +114,6 @@ def test_segment_writer_changes_nothing_outside_the_patch() -> None:
     assert not np.array_equal(seen[0].y, source.y)
 
 
-def test_segment_writer_patch_is_visible_in_the_video(tmp_path: Path) -> None:
-    writer = SegmentWriter(info_of(192, 128), 20, "veryfast")
-    white = YuvFrame(*(np.full((side, side), value, np.uint8) for side, value in ((32, 235), (16, 128), (16, 128))))
-    for number in range(4):
-        writer.write(planes_of(number, 192, 128), [Patch(64, 64, white)] if number == 2 else [])
-    path = tmp_path / "s.mp4"
-    path.write_bytes(writer.finish())
-    with FrameReader(path, probe_video(path, LIMITS), 0) as reader:
-        means = [float(planes.y[68:92, 68:92].mean()) for planes in reader.read(range(4))]
-    assert means[2] > 225 and max(means[0], means[1], means[3]) < 200
-
-
 def test_segment_writer_wrong_shape_or_no_frame_is_refused() -> None:
     writer = SegmentWriter(info_of(192, 128), 20, "veryfast")
     with pytest.raises(ValueError, match=r"\(128, 192\)"):
@@ -140,11 +123,8 @@ def test_segment_writer_wrong_shape_or_no_frame_is_refused() -> None:
 
 
 def test_segment_writer_rotated_planes_are_upright(tmp_path: Path) -> None:
-    info = dataclasses.replace(info_of(128, 192), rotation=90)
-    writer = SegmentWriter(info, 20, "veryfast")
-    tall = planes_of(4, 192, 128)
-    writer.write(YuvFrame(*(np.rot90(plane) for plane in tall)))
-    path = tmp_path / "s.mp4"
+    writer, path = SegmentWriter(info_of(128, 192, rotation=90), 20, "veryfast"), tmp_path / "s.mp4"
+    writer.write(YuvFrame(*(np.rot90(plane) for plane in planes_of(4, 192, 128))))
     path.write_bytes(writer.finish())
     found = probe_video(path, LIMITS)
     assert (found.width, found.height, found.rotation) == (128, 192, 0)
@@ -152,13 +132,9 @@ def test_segment_writer_rotated_planes_are_upright(tmp_path: Path) -> None:
 
 def test_self_test_passes_on_this_machine(tmp_path: Path) -> None:
     assert missing_decoders() == []
-    try_round_trip(tmp_path)
+    assert missing_decoders("mov,no_such_format", ("h264", "no_such_codec")) == ["no_such_format", "no_such_codec"]
     assert unreadable_samples(tmp_path) == []
     assert {"sample.webm", "sample.ogg", "sample.mp3"} <= {path.name for path in tmp_path.iterdir()}
-
-
-def test_missing_decoders_are_named() -> None:
-    assert missing_decoders("mov,no_such_format", ("h264", "no_such_codec")) == ["no_such_format", "no_such_codec"]
 
 
 @pytest.mark.needs_cuda
@@ -186,8 +162,7 @@ def test_check_encoder_unknown_encoder_is_a_config_error(monkeypatch: pytest.Mon
 def test_compare_pictures_other_frames_are_refused(tmp_path: Path) -> None:
     try_round_trip(tmp_path)
     out = tmp_path / "out.mp4"
-    with FrameReader(out, probe_video(out, MediaLimits()), cache_bytes=1) as reader:
-        shown = [YuvFrame(*(np.array(plane) for plane in frame)) for frame in reader.read(range(6))]
+    shown = read_frames(out)
     compare_pictures(out, shown)
     with pytest.raises(MediaError, match="Expected 5 frames, found 6"):
         compare_pictures(out, shown[:5])

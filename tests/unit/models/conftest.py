@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.probe import ColourTags, VideoInfo, probe_video
-from media.reader import FrameReader
+from media.probe import ColourTags, VideoInfo
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.still_motion import StillMotion
 from models.face.choice import FaceChoice
@@ -18,6 +16,7 @@ from models.face.finder import FaceFinder
 from models.face.landmarks import FaceLandmarker
 from models.track.raw_landmarks import RawLandmarks
 from models.track.tracker import FaceTracker
+from tests.unit.models.films import read_film
 from tests.unit.models.still import Still, make_still
 
 COLOUR = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
@@ -48,9 +47,7 @@ class Filmed(NamedTuple):
 
 @pytest.fixture(scope="session")
 def filmed_sample(sample_video: Path, tracker: FaceTracker) -> Filmed:
-    info = probe_video(sample_video, MediaLimits())
-    with FrameReader(sample_video, info, 2**24) as reader:
-        frames = list(reader.read(range(info.num_frames)))
+    info, frames = read_film(sample_video)
     raw, _ = tracker.track_chunk(frames, info.colour, FaceChoice.parse("largest"), None)
     return Filmed(info, frames, raw)
 

@@ -5,14 +5,14 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
-from config import MediaLimits
-from media.probe import VideoInfo, probe_video
+from media.probe import VideoInfo
 from media.reader import FrameReader
 from media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.track.face_track import FaceTrack, finish_track
 from models.track.raw_landmarks import RawLandmarks
 from models.track.tracker import FaceTracker
+from tests.unit.models.films import read_film
 
 FPS = 25
 
@@ -32,8 +32,7 @@ class Still:
 @cache
 def make_still(path: Path) -> Still:
     """Tracks the face of a picture, once for all tests."""
-    info = replace(probe_video(path, MediaLimits()), fps=Fraction(FPS))
-    with FrameReader(path, info, 2**20) as reader:
-        (planes,) = reader.read([0])
+    info, (planes,) = read_film(path, [0])
+    info = replace(info, fps=Fraction(FPS))
     raw, _ = FaceTracker(1, "cpu").track_chunk([planes], info.colour, FaceChoice.parse("largest"), None)
     return Still(path, info, planes, raw, finish_track(raw.points, raw.present))

@@ -15,9 +15,10 @@ from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.lip_coordinates import inside_alpha, lip_axes, lip_coords
-from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, HeadPose, mean_face
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, mean_face
 from models.mouth.lip_model import LipModel
 from models.track.raw_landmarks import RawLandmarks
+from tests.unit.models.films import head_pose
 
 SIDE, NUM_FRAMES, EYES = 224, 40, 96.0  # pixels, frames, pixels between the eyes
 ABSENT = tuple(range(17, 23))  # frames without the face: a gap too long to be bridged
@@ -60,9 +61,8 @@ def make_avatar(folder: Path, opening: float, darkness: float = 0.8) -> FilmedAv
     """
     head = LipModel.load().deform(mean_face().astype(np.float32), mouth_shapes(NUM_FRAMES, opening))
     time = np.arange(NUM_FRAMES)
-    place = np.stack([SIDE / 2 + 3 * np.sin(time / 7), SIDE * 0.35 + 2 * np.cos(time / 9), 0 * time], 1)
-    rotation = np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM_FRAMES, 0)
-    points = HeadPose(np.full(NUM_FRAMES, EYES), rotation, place).to_image(head).astype(np.float32)
+    pose = head_pose(SIDE / 2 + 3 * np.sin(time / 7), SIDE * 0.35 + 2 * np.cos(time / 9), EYES)
+    points, place = pose.to_image(head).astype(np.float32), pose.translation
     present = ~np.isin(time, ABSENT)
     path = folder / "presenter.mp4"
     rng = np.random.default_rng(5)

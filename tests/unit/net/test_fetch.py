@@ -5,31 +5,30 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
 import pytest
+from standardwebhooks.webhooks import Webhook
 
 from config import NetworkConfig
 from errors import ConfigError, MediaLimitError, StageTimeoutError, UrlFetchError, UrlRefusedError
 from net.fetch import fetch
-from net.ssrf_guard import SsrfGuard, resolve_host
+from net.ssrf_guard import Resolver, SsrfGuard, resolve_host
 from net.target import Target, shown
-from net.webhook import _sign, deliver, retry_delay_s
+from net.webhook import deliver, retry_delay_s
 from tests.unit.net.web import Send, Web, answer, canary, serving, tls_pair
 
 BODY = bytes(range(256)) * 8000
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",), connect_timeout_s=30, stall_timeout_s=30)
 IMPATIENT = LOOPBACK.model_copy(update={"connect_timeout_s": 0.5, "stall_timeout_s": 0.5, "min_bytes_per_s": 1_000_000})
 MAX_BYTES = 4_000_000
+DECLARED = f"Content-Length: {MAX_BYTES + 1}\r\n"
 
 
 class Memory(bytearray):
@@ -48,6 +47,13 @@ def _answering(body: bytes, status: str = "200 OK", *headers: str, **length: int
     return serving(lambda path, send: send(answer(body, status, *headers, **length)))
 
 
+def _resolving(*addresses: str) -> Resolver:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return addresses
+
+    return resolve
+
+
 def test_fetch_returns_the_whole_file() -> None:
     with _answering(BODY) as web:
         assert _fetch(web.url("/v.mp4?sig=a%2Fb")) == BODY
@@ -59,15 +65,10 @@ def test_fetch_returns_the_whole_file() -> None:
     assert "cookie" not in head
 
 
-def test_fetch_chunked_or_unsized_response() -> None:
-    def script(path: str, send: Send) -> None:
-        if path == "/chunked":
-            send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
-        else:
-            send(b"HTTP/1.1 200 OK\r\n\r\nhello")
-
-    with serving(script) as web:
-        assert _fetch(web.url("/chunked")) == _fetch(web.url("/unsized")) == b"hello"
+@pytest.mark.parametrize("rest", ["Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "\r\nhello"])
+def test_fetch_chunked_or_unsized_response(rest: str) -> None:
+    with serving(lambda path, send: send(f"HTTP/1.1 200 OK\r\n{rest}".encode())) as web:
+        assert _fetch(web.url("/")) == b"hello"
 
 
 @pytest.mark.parametrize("location", ["/end", "//127.0.0.1:{port}/end", "http://127.0.0.1:{port}/end"])
@@ -112,24 +113,19 @@ def test_fetch_other_status_than_200_is_an_error(status: str) -> None:
     assert "secret" not in str(failed.value)
 
 
-def test_fetch_declared_length_over_the_limit_reads_nothing() -> None:
-    writer, num = Memory(), MAX_BYTES + 1
-    with _answering(b"x" * 1000, length=num) as web, pytest.raises(MediaLimitError, match=f"bytes, found {num}"):
-        asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, SsrfGuard(LOOPBACK)))
-    assert writer == b""
-
-
-def test_fetch_endless_response_stops_at_the_limit() -> None:
+@pytest.mark.parametrize(("head", "num_found", "max_read"), [(DECLARED, MAX_BYTES + 1, 0), ("", "more", MAX_BYTES)])
+def test_fetch_over_the_limit_closes_the_connection(head: str, num_found: object, max_read: int) -> None:
     def script(path: str, send: Send) -> None:
-        send(b"HTTP/1.1 200 OK\r\n\r\n")
+        send(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode())
         while True:
             send(bytes(1 << 16))
 
     writer = Memory()
-    with serving(script) as web, pytest.raises(MediaLimitError, match="found more"):
-        asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, SsrfGuard(LOOPBACK)))
+    with serving(script) as web:
+        with pytest.raises(MediaLimitError, match=f"bytes, found {num_found}"):
+            asyncio.run(fetch(web.url("/"), writer, MAX_BYTES, SsrfGuard(LOOPBACK)))
         assert web.closed.wait(5), "the connection stayed open"
-    assert len(writer) <= MAX_BYTES
+    assert len(writer) <= max_read
 
 
 @pytest.mark.parametrize(
@@ -153,25 +149,19 @@ def test_fetch_malformed_response_is_an_error(payload: bytes) -> None:
 
 
 def test_fetch_silent_or_slow_server_times_out() -> None:
+    dripped = {"/silence": b"", "/drip": b"x", "/headers": b"HTTP/1.1 100 Continue\r\n\r\n"}
+
     def script(path: str, send: Send) -> None:
         if path == "/drip":
             send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-            for _ in range(600):
-                send(b"x")
-                time.sleep(0.1)
-        elif path == "/headers":
-            for _ in range(600):
-                send(b"HTTP/1.1 100 Continue\r\n\r\n")
-                time.sleep(0.1)
-        else:
-            web.closed.wait(60)
+        for _ in range(600):
+            send(dripped[path])
+            time.sleep(0.1)
 
     with serving(script) as web:
-        for path in ("/silence", "/drip", "/headers"):
-            began = time.monotonic()
-            with pytest.raises(UrlFetchError, match="too long"):
+        for path in dripped:
+            with pytest.raises(UrlFetchError, match="too long"):  # and not cut off, as after the minute
                 _fetch(web.url(path), SsrfGuard(IMPATIENT))
-            assert time.monotonic() - began < 30, path
 
 
 class ForwardLoop(asyncio.SelectorEventLoop):
@@ -205,15 +195,12 @@ def test_fetch_steady_download_may_outlast_the_timeouts() -> None:
 
 
 def test_fetch_tries_the_next_address() -> None:
-    async def two(host: str, port: int) -> Sequence[str]:
-        return ["127.0.0.9", "127.0.0.1"]
-
     network = LOOPBACK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
+    guard = SsrfGuard(network, _resolving("127.0.0.9", "127.0.0.1"))
     with _answering(b"hello") as web:
-        url = web.url("/", "two.example")
-        assert _fetch(url, SsrfGuard(network, two)) == b"hello"
+        assert _fetch(web.url("/", "two.example"), guard) == b"hello"
     with pytest.raises(UrlFetchError, match="connection failed"):
-        _fetch(url, SsrfGuard(network, two))
+        _fetch(web.url("/", "two.example"), guard)
 
 
 def test_fetch_rebound_name_uses_the_checked_address() -> None:
@@ -251,10 +238,7 @@ def test_fetch_ignores_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fetch_tls_checks_the_name_of_the_url(tmp_path: Path) -> None:
     """The connection goes to an address, and the certificate is checked for the name."""
-    server, client = tls_pair(tmp_path, "films.example")
-
-    async def resolve(host: str, port: int) -> Sequence[str]:
-        return ["127.0.0.1"]
+    (server, client), resolve = tls_pair(tmp_path, "films.example"), _resolving("127.0.0.1")
 
     def script(path: str, send: Send) -> None:
         to = f"Location: http://films.example:{web.port}/"
@@ -271,8 +255,7 @@ def test_fetch_tls_checks_the_name_of_the_url(tmp_path: Path) -> None:
             _fetch(web.url("/plain", "films.example", "https"), guard)
 
 
-KEY = bytes(range(32))
-SECRET = "whsec_" + base64.b64encode(KEY).decode()
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 PAYLOAD = json.dumps({"type": "job.succeeded", "name": "лицо"}, ensure_ascii=False).encode()
 
 
@@ -281,44 +264,30 @@ def test_deliver_signs_the_payload() -> None:
         asyncio.run(deliver(web.url("/hook?a=b"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
     head, _, body = web.requests[0].partition(b"\r\n\r\n")
     request, *lines = head.decode().split("\r\n")
-    headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     assert (request, body, headers["content-type"]) == ("POST /hook?a=b HTTP/1.1", PAYLOAD, "application/json")
     assert headers["webhook-id"] == "evt_1"
-    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
-    signed = b"evt_1." + headers["webhook-timestamp"].encode() + b"." + body
-    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
-    assert headers["webhook-signature"] == f"v1,{expected}"
+    Webhook(SECRET).verify(body, headers)
 
 
-def test_signed_matches_the_published_example() -> None:
-    """The vector of the reference libraries' own tests."""
-    now = datetime.fromtimestamp(1614265330, UTC)
-    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    headers = dict(_sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', now))
-    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-
-
-@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "400 Bad", "404 Not Found", "429 Slow", "500 Oops"])
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "302 Found", "400 Bad", "404 Not Found", "410 Gone", "429 Slow", "500 Oops"]
+)
 def test_deliver_other_status_than_2xx_is_an_error(status: str) -> None:
-    with canary() as bird:
-        moved = answer(b"", status, f"Location: {bird.url('/')}")
-        with serving(lambda path, send: send(moved)) as web, pytest.raises(UrlFetchError, match=f"found {status[:3]}"):
-            asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
-
-
-def test_deliver_410_or_private_receiver_is_refused() -> None:
-    with _answering(b"", "410 Gone") as web, pytest.raises(UrlRefusedError):
+    error, found = (UrlRefusedError if "410" in status else UrlFetchError), f"(found|status) {status[:3]}"
+    with (
+        canary() as bird,
+        _answering(b"", status, f"Location: {bird.url('/')}") as web,
+        pytest.raises(error, match=found),
+    ):
         asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, LOOPBACK))
+
+
+def test_deliver_to_a_private_or_silent_receiver_fails() -> None:
     with canary() as bird, pytest.raises(UrlRefusedError):
         asyncio.run(deliver(bird.url("/"), SECRET, "evt_1", PAYLOAD, NetworkConfig()))
-
-
-def test_deliver_silent_receiver_times_out() -> None:
-    with serving(lambda path, send: time.sleep(60)) as web:
-        began = time.monotonic()
-        with pytest.raises(UrlFetchError, match="too long"):
-            asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, IMPATIENT))
-        assert time.monotonic() - began < 30
+    with serving(lambda path, send: time.sleep(60)) as web, pytest.raises(UrlFetchError, match="too long"):
+        asyncio.run(deliver(web.url("/"), SECRET, "evt_1", PAYLOAD, IMPATIENT))
 
 
 def test_retry_delay_s_spreads_over_a_day() -> None:
@@ -374,44 +343,29 @@ def test_check_private_or_malformed_url_is_refused(url: str) -> None:
         SsrfGuard(NetworkConfig()).check(url)
 
 
-def test_check_public_url_passes() -> None:
+def test_check_public_url_of_a_listed_scheme_passes() -> None:
     plain = ("http://a.example:8080", "http://8.8.8.8./", "http://0x08080808/")
     for url in (*plain, "https://a.example/v.mp4?sig=x", "https://лицо.example/脸.mp4"):
         SsrfGuard(NetworkConfig()).check(url)
+    with pytest.raises(UrlRefusedError, match=r"^http://a.example/v: expected the scheme https, found http.$"):
+        SsrfGuard(NetworkConfig(url_schemes=("https",))).check("http://a.example/v?x=1")
 
 
-def test_check_scheme_outside_url_schemes_is_refused() -> None:
-    with pytest.raises(UrlRefusedError, match="expected the scheme https, found http"):
-        SsrfGuard(NetworkConfig(url_schemes=("https",))).check("http://a.example/")
-
-
-def test_addresses_name_with_a_private_address_is_refused() -> None:
-    async def two(host: str, port: int) -> list[str]:
-        return ["8.8.8.8", "10.0.0.1"]
-
-    async def none(host: str, port: int) -> list[str]:
-        return []
-
-    target = Target.parse("http://a.example/")
+def test_addresses_of_a_private_or_unknown_name_fails() -> None:
+    target = Target.parse("http://nowhere.invalid/")
     with pytest.raises(UrlRefusedError, match="public") as refused:
-        asyncio.run(SsrfGuard(NetworkConfig(), two).addresses(target))
+        asyncio.run(SsrfGuard(NetworkConfig(), _resolving("8.8.8.8", "10.0.0.1")).addresses(target))
     assert "10.0.0.1" not in str(refused.value), "the error names no internal address"
-    with pytest.raises(UrlFetchError, match="no address"):
-        asyncio.run(SsrfGuard(NetworkConfig(), none).addresses(target))
-
-
-def test_resolve_host_uses_the_system_resolver() -> None:
     assert "127.0.0.1" in asyncio.run(resolve_host("localhost", 80))
-    with pytest.raises(UrlFetchError, match="no address"):
-        asyncio.run(SsrfGuard(NetworkConfig()).addresses(Target.parse("http://nowhere.invalid/")))
+    for resolve in (_resolving(), resolve_host):
+        with pytest.raises(UrlFetchError, match="no address"):
+            asyncio.run(SsrfGuard(NetworkConfig(), resolve).addresses(target))
 
 
 def test_shown_url_has_no_secrets() -> None:
     assert shown("https://user:pass@a.example/v.mp4?signature=abc#d\n") == "https://a.example/v.mp4"
     assert str(Target.parse("https://a.example:444/v.mp4?signature=abc")) == "https://a.example:444/v.mp4"
     assert len(shown("x" * 10_000)) < 200
-    with pytest.raises(UrlRefusedError, match=r"ftp://a.example/v.mp4: expected the scheme https or http, found ftp.$"):
-        SsrfGuard(NetworkConfig()).check("ftp://a.example/v.mp4?x=1")
 
 
 def test_target_join_resolves_redirects() -> None:

@@ -10,12 +10,11 @@ from config import LabelsConfig
 from jobs.messages import FrameText, SegmentWatermark
 from media.labels.watermark import Overlay, Watermark
 from media.output.dynamic_range import SDR, to_range
-from media.probe import probe_video
-from media.reader import FrameReader
 from media.watermark.embedder import InvisibleWatermark
 from media.yuv_frame import YuvFrame, to_rgb
 from rendering.frame_marks import segment_marks
-from tests.unit.media.clips import LIMITS, info_of, write_video
+from tests.unit.media.clips import info_of, write_video
+from tests.unit.models.films import read_film
 
 
 def _kinds(watermark: SegmentWatermark) -> list[list[type]]:
@@ -62,10 +61,9 @@ def test_segment_marks_white_is_the_reference_white(tmp_path: Path, transfer: in
     matrix = 1 if transfer == 1 else 9
     tags = {"color_trc": transfer, "colorspace": matrix, "color_primaries": matrix, "color_range": 2 if full else 1}
     path = write_video(tmp_path / "source.mp4", 2, size=(640, 360), pixel_format="yuv420p10le", tags=tags)
-    info = probe_video(path, LIMITS)
+    info, (frame,) = read_film(path, [0])
     assert (info.colour.transfer, info.colour.full_range) == (transfer, full)
-    with FrameReader(path, info, cache_bytes=1) as reader:
-        dark = [np.minimum(plane, 60) for plane in next(iter(reader.read([0])))]
+    dark = [np.minimum(plane, 60) for plane in frame]
     watermark = SegmentWatermark(("bottom_right",), 1, texts=(FrameText(0, 1, "HHHH"),))
     subtitle, visible = segment_marks(info, watermark, 1, LabelsConfig())[0]
     luma = 255 * white if full else 16 + 219 * white

@@ -105,67 +105,53 @@ async def _run(work: Callable[[CancelToken], T], num_frames: int) -> T:
     return await asyncio.to_thread(work, CancelToken())
 
 
-def _face(plan: _Plan, weight: NDArray[np.float32] | None = None) -> PlannedFace:
-    def crop(plan: Any, pictures: list[YuvFrame]) -> Any:
-        assert [int(picture.y[0, 0]) for picture in pictures] == plan.source_index.tolist()
-        return _Chunk(plan.source_index.tolist())
-
-    return PlannedFace("toy", crop, plan, weight)
-
-
 PLAN = _Plan(np.array([3, 4, 5, 4, 3, 2, 1], np.int32))
 
 
 async def _render(face_generators: _Painters, written: _Written, window: int) -> RunningStats:
-    pipeline = FramePipeline(face_generators, _run, window)
-    return await pipeline.render(FramesInMemory(FRAMES), PLAN.source_index, [_face(PLAN)], written, chunk_frames=2)
+    def crop(plan: Any, pictures: list[YuvFrame]) -> Any:
+        assert [int(picture.y[0, 0]) for picture in pictures] == plan.source_index.tolist()
+        return _Chunk(plan.source_index.tolist())
+
+    pipeline, face = FramePipeline(face_generators, _run, window), PlannedFace("toy", crop, PLAN, None)
+    return await pipeline.render(FramesInMemory(FRAMES), PLAN.source_index, [face], written, chunk_frames=2)
 
 
-def test_render_writes_frames_in_order() -> None:
-    async def scene() -> tuple[RunningStats, _Written, int]:
-        face_generators, written = _Painters(), _Written()
-        rendering = asyncio.create_task(_render(face_generators, written, window=2))
-        await until(lambda: len(face_generators.waits) == 2)
-        face_generators.waits[1].set()  # the second chunk is ready first
-        await asyncio.sleep(0.05)
-        assert not written.pictures
-        face_generators.waits[0].set()
-        for number in (2, 3):
-            await until(lambda number=number: len(face_generators.waits) > number)  # type: ignore[misc]
-            face_generators.waits[number].set()
-        return await rendering, written, face_generators.most_open
-
-    motion, written, most_open = asyncio.run(scene())
+async def test_render_writes_frames_in_order() -> None:
+    face_generators, written = _Painters(), _Written()
+    rendering = asyncio.create_task(_render(face_generators, written, window=2))
+    await until(lambda: len(face_generators.waits) == 2)
+    face_generators.waits[1].set()  # the second chunk is ready first
+    await asyncio.sleep(0.05)
+    assert not written.pictures
+    face_generators.waits[0].set()
+    for number in (2, 3):
+        await until(lambda number=number: len(face_generators.waits) > number)  # type: ignore[misc]
+        face_generators.waits[number].set()
+    assert (await rendering).num == len(PLAN)
     assert written.pictures == [(number, 100 + number) for number in PLAN.source_index.tolist()]
-    assert motion.num == len(PLAN)
-    assert most_open == 2, "one chunk is generated while the next is decoded, within the window"
+    assert face_generators.most_open == 2, "one chunk is generated while the next is decoded, within the window"
 
 
-def test_render_failed_chunk_cancels_the_others() -> None:
-    async def scene() -> None:
-        face_generators = _Painters()
-        face_generators.fails_at = 1
-        rendering = asyncio.create_task(_render(face_generators, _Written(), window=3))
-        await until(lambda: len(face_generators.waits) >= 2)
-        face_generators.waits[0].set()
-        with pytest.raises(RuntimeError, match="this chunk"):
-            await rendering
-        assert face_generators.num_open == 0, "nothing is generated any more"
-
-    asyncio.run(scene())
+async def test_render_failed_chunk_cancels_the_others() -> None:
+    face_generators = _Painters()
+    face_generators.fails_at = 1
+    rendering = asyncio.create_task(_render(face_generators, _Written(), window=3))
+    await until(lambda: len(face_generators.waits) >= 2)
+    face_generators.waits[0].set()
+    with pytest.raises(RuntimeError, match="this chunk"):
+        await rendering
+    assert face_generators.num_open == 0, "nothing is generated any more"
 
 
-def test_render_cancelled_cancels_all_chunks() -> None:
-    async def scene() -> None:
-        face_generators = _Painters()
-        rendering = asyncio.create_task(_render(face_generators, _Written(), window=2))
-        await until(lambda: len(face_generators.waits) == 2)
-        rendering.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await rendering
-        assert (face_generators.num_open, face_generators.cancelled) == (0, 2)
-
-    asyncio.run(scene())
+async def test_render_cancelled_cancels_all_chunks() -> None:
+    face_generators = _Painters()
+    rendering = asyncio.create_task(_render(face_generators, _Written(), window=2))
+    await until(lambda: len(face_generators.waits) == 2)
+    rendering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rendering
+    assert (face_generators.num_open, face_generators.cancelled) == (0, 2)
 
 
 def test_shown_patch_occluder_stays_in_front_of_the_face() -> None:
@@ -182,13 +168,11 @@ def test_shown_patch_occluder_stays_in_front_of_the_face() -> None:
         seen.extend(int(picture.y[0, 0]) for picture in pictures)
         return _Chunk(plan.source_index.tolist())
 
-    frames = FRAMES[3:5]
-    face = PlannedFace("toy", crop, _Plan(np.array([3, 4], np.int32)), None, occluders)
+    frames, face = FRAMES[3:5], PlannedFace("toy", crop, _Plan(np.array([3, 4], np.int32)), None, occluders)
     face.chunk(frames)
     clear, behind = (face.shown_patch(frame, number, _patches([3, 4])) for number, frame in enumerate(frames))
     assert seen == [3, 50]
-    assert clear is not None
-    assert behind is not None
+    assert clear is not None and behind is not None
     assert clear.planes.y[0].tolist() == [103] * 4
     assert behind.planes.y[0, 0] == 104 and behind.planes.y[0, 3] == 4
 

@@ -48,12 +48,14 @@ class Clocked:
         live = LiveConfig(max_sessions=max_sessions, max_session_s=max_session_s, max_load=0.8)
         self.admission = LiveAdmission(live, lambda: self.at_s)
 
-    @contextmanager
-    def inside(self, cost: float = 0.1) -> Iterator[str]:
-        self._num += 1
-        name = f"s{self._num}"
-        self.admission.admit(name)
+    def admit(self, name: str, cost: float, owner: str | None = None) -> None:
+        self.admission.admit(name, owner)
         self.admission.set_cost(name, cost)
+
+    @contextmanager
+    def inside(self) -> Iterator[str]:
+        self._num += 1
+        self.admit(name := f"s{self._num}", 0.1)
         yield name
         self.admission.leave(name)
 
@@ -101,16 +103,14 @@ def test_retry_after_is_the_median_rest_of_sessions() -> None:
 def test_admit_while_the_measured_cost_fits() -> None:
     clocked = Clocked(max_sessions=None)
     for number in range(4):
-        clocked.admission.admit(f"s{number}")
-        clocked.admission.set_cost(f"s{number}", 0.19)
+        clocked.admit(f"s{number}", 0.19)
     clocked.told_s()
     clocked.admission.leave("s1")
     clocked.admission.admit("large")
     with pytest.raises(BusyError):
         clocked.admission.set_cost("large", 0.5)
     assert clocked.admission.num_sessions == 3, "a large avatar does not fit where a small one does"
-    clocked.admission.admit("small")
-    clocked.admission.set_cost("small", 0.2)
+    clocked.admit("small", 0.2)
 
 
 def test_rendered_or_costly_session_takes_a_slot() -> None:
@@ -118,17 +118,16 @@ def test_rendered_or_costly_session_takes_a_slot() -> None:
     clocked.admission.rendered("from a dead replica")
     clocked.told_s()
     clocked = Clocked(max_sessions=None)
-    clocked.admission.admit("a")
-    clocked.admission.set_cost("a", 3.0)  # above `max_load`
+    clocked.admit("a", 3.0)  # above `max_load`
     clocked.told_s()
 
 
 def test_admit_forgets_left_sessions_and_those_without_chunks() -> None:
     clocked = Clocked()
-    clocked.admission.admit("left")
-    clocked.admission.leave("left")
-    clocked.admission.set_cost("left", 0.1)
-    clocked.admission.rendered("left")
+    with clocked.inside() as left:
+        pass
+    clocked.admission.set_cost(left, 0.1)
+    clocked.admission.rendered(left)
     assert clocked.admission.num_sessions == 0
     clocked.admission.admit("lost")
     clocked.at_s += 300.0
@@ -140,29 +139,26 @@ def test_admit_forgets_left_sessions_and_those_without_chunks() -> None:
 
 def test_admit_key_over_its_share_of_sessions_is_refused() -> None:
     admission = Clocked(max_sessions=4).admission
-    for number in range(2):
-        admission.admit(f"a{number}", "a")
+    for name in ("a0", "a1"):
+        admission.admit(name, "a")
     with pytest.raises(BusyError, match="All 2 live sessions of this API key are in use"):
         admission.admit("a2", "a")
-    for number in range(2):
-        admission.admit(f"b{number}", "b")
+    for name in ("b0", "b1"):
+        admission.admit(name, "b")
     with pytest.raises(BusyError, match="All 4 live sessions are in use"):
         admission.admit("c0", "c")
     admission.leave("a0")
     admission.admit("c0", "c")
-    without_keys = Clocked(max_sessions=4).admission
+    without_keys = Clocked(max_sessions=4)
     for number in range(4):
-        without_keys.admit(f"s{number}", None)
+        without_keys.admit(f"s{number}", 0.1)
 
 
 def test_admit_key_over_its_share_of_load_is_refused() -> None:
-    admission = Clocked(max_sessions=None).admission
-    admission.admit("a0", "a")
-    admission.set_cost("a0", 0.3)
+    clocked = Clocked(max_sessions=None)
+    clocked.admit("a0", 0.3, "a")
     with pytest.raises(BusyError, match="of this API key"):
-        admission.admit("a1", "a")
-    admission.admit("b0", "b")
+        clocked.admission.admit("a1", "a")
     with pytest.raises(BusyError, match="All 1 live sessions are in use"):
-        admission.set_cost("b0", 0.6)
-    admission.admit("b0", "b")
-    admission.set_cost("b0", 0.45)
+        clocked.admit("b0", 0.6, "b")
+    clocked.admit("b0", 0.45, "b")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import os
 import pickle
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from benchmarks.media_files import wav_bytes
 from config import CloningConfig, MediaLimits, PipelineConfig, TtsConfig
 from deployments.runtime.calls import CallOutcome, classify
 from errors import LipwrightError, MediaLimitError, OptionError, StageTimeoutError, StoredFileError, VoiceError
-from jobs.fair_queue import run_in_thread
 from jobs.model.base import utc_now
 from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_name
 from media.cancel_token import CancelToken
@@ -30,23 +28,19 @@ from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
 from speech import cue_speaker
 from speech.child_process import kill
 from speech.cue_recorder import CueRecorder, record_timeout_s
-from speech.cue_speaker import CueSpeaker, cue_digest
+from speech.cue_speaker import cue_digest
 from speech.service import TtsService, tts_service
 from storage.cues import CueStore, SpokenCue, open_cues
-from storage.file_keys import CUES, cues_folder, job_folder
+from storage.file_keys import CUES, cues_folder, job_cues_folder, job_folder
 from storage.state import open_store
 from storage.voices import VoiceRecord, VoiceStore
 from tests.unit.media.test_phones import wav_with_phones
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
+from tests.unit.speech.text_speaker import TextSpeaker
 from tests.waiting import until
 
-T = TypeVar("T")
-
-FIRST_JOB, SECOND_JOB = job_folder("1" * 32), job_folder("2" * 32)
-
-
-async def _run(work: Callable[[CancelToken], T], timeout_s: float) -> T:
-    return await run_in_thread(work)
+FIRST, SECOND = "1" * 32, "2" * 32
+FIRST_JOB, SECOND_JOB = job_cues_folder(FIRST), job_cues_folder(SECOND)
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +55,17 @@ def voice() -> Iterator[SpeechServer]:
         yield voice
 
 
-class Service:
-    """A CueSpeaker with its files in a folder."""
+class Service(TextSpeaker):
+    """Speaks texts into a folder, by default a greeting for the first job."""
 
     def __init__(self, root: Path, decoders: Decoders, **tts: Any) -> None:
-        config = PipelineConfig(data_dir=root, tts=TtsConfig(**tts))
-        self.files = open_store(config)
-        for folder in (FIRST_JOB, SECOND_JOB):
-            self.files.stored.make_folder(folder)
-        self.tts = tts_service(config.tts, self.files)
-        self.speaker = CueSpeaker(config, self.files, self.tts, decoders, _run)
+        super().__init__(root, TtsConfig(**tts), decoders)
 
-    async def speak(self, text: str = "Good day.", folder: str = FIRST_JOB, owner: str | None = None) -> SpokenCue:
-        return await self.speaker.speak(text, None, owner, folder)
+    async def greet(self, job_id: str = FIRST, text: str = "Good day.", owner: str | None = None) -> SpokenCue:
+        return await self.cue(text, None, owner, job_id)
 
     def content(self, cue: SpokenCue) -> bytes:
-        with self.files.stored.fetched(cue.key) as path:
-            return path.read_bytes()
+        return self.path(cue).read_bytes()
 
 
 @pytest.fixture
@@ -85,47 +73,35 @@ def service(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> Service:
     return Service(tmp_path, decoders, url=voice.url)
 
 
-async def test_speak_stores_the_bytes_of_the_voice(service: Service, voice: SpeechServer) -> None:
-    cue = await service.speak()
-    assert cue.key.startswith(f"{FIRST_JOB}/") and service.content(cue) == voice.sound
-    assert (cue.sha256, cue.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
-    assert cue.seconds == pytest.approx(0.5)
-    assert service.files.stored.entries("uploads") == {}
-
-
 async def test_speak_keeps_the_closures_of_the_voice(service: Service, voice: SpeechServer) -> None:
     phones = b'[["m", 0.12, 0.2], ["a", 0.2, 0.4]]'
     plain, voice.sound = voice.sound, wav_with_phones(phones, voice.sound[12:])
-    first, again, copied = [await service.speak(folder=folder) for folder in (FIRST_JOB, FIRST_JOB, SECOND_JOB)]
+    first, again, copied = [await service.greet(job) for job in (FIRST, FIRST, SECOND)]
     assert first.closures == again.closures == copied.closures == ((0.12, 0.2),)
     assert first.seconds == pytest.approx(0.5) and len(voice.asked) == 1
     voice.sound = plain
-    assert (await service.speak("Good night.")).closures == ()
+    assert (await service.greet(text="Good night.")).closures == ()
 
 
 async def test_speak_again_asks_and_decodes_nothing(tmp_path: Path, service: Service, voice: SpeechServer) -> None:
-    first = await service.speak()
+    first = await service.greet()
+    assert first.key.startswith(f"{FIRST_JOB}/") and service.content(first) == voice.sound
+    assert (first.sha256, first.num_bytes) == (hashlib.sha256(voice.sound).hexdigest(), len(voice.sound))
+    assert first.seconds == pytest.approx(0.5) and service.uploads() == []
     with Decoders(PipelineConfig().decoder, lambda cause: None) as unused:
         unused.run = None  # type: ignore[method-assign, assignment]
         later = Service(tmp_path, unused, url=voice.url)
-        assert await later.speak() == first
-        other = await later.speak(folder=SECOND_JOB)
+        assert await later.greet() == first
+        other = await later.greet(SECOND)
     assert other.key.startswith(f"{SECOND_JOB}/") and service.content(other) == voice.sound
     assert len(voice.asked) == 1
 
 
 async def test_speak_for_another_owner_speaks_again(service: Service, voice: SpeechServer) -> None:
-    keys = {(await service.speak(owner=owner)).key for owner in ("a", "b", None)}
+    keys = {(await service.greet(owner=owner)).key for owner in ("a", "b", None)}
     assert len(keys) == len(voice.asked) == 3
     for owner in ("a", "b", None):
         assert len(service.files.stored.entries(cues_folder(owner))) == 2, "a file and its record"
-
-
-async def test_speak_after_damage_speaks_again(service: Service, voice: SpeechServer) -> None:
-    cue = await service.speak()
-    (service.files.root / cue.key).write_bytes(voice.sound[::-1])
-    assert await service.speak() == cue and service.content(cue) == voice.sound
-    assert len(voice.asked) == 2, "the copy in the cache is the same file"
 
 
 @pytest.mark.parametrize("other", [{"text": "Good night."}, {"owner": "b"}, {"identity": "tts-1 nova"}])
@@ -160,18 +136,15 @@ async def _identity(tts: TtsService, voice: str | None, owner: str | None = None
     return await (await tts.find_voice(voice, owner)).identity()
 
 
-async def test_speak_in_two_jobs_at_once_speaks_once(service: Service, voice: SpeechServer) -> None:
-    first, second, third = await asyncio.gather(
-        *(service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB, FIRST_JOB))
-    )
+@pytest.mark.parametrize("max_cache_bytes", [TtsConfig().max_cache_bytes, 0])
+async def test_speak_in_two_jobs_at_once_speaks_once(
+    tmp_path: Path, decoders: Decoders, voice: SpeechServer, max_cache_bytes: int
+) -> None:
+    service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=max_cache_bytes)
+    first, second, third = await asyncio.gather(*(service.greet(job) for job in (FIRST, SECOND, FIRST)))
     assert len(voice.asked) == 1 and first == third
     assert second.key.startswith(f"{SECOND_JOB}/") and service.content(second) == service.content(first) == voice.sound
-
-
-async def test_speak_at_once_without_cache_speaks_once(tmp_path: Path, decoders: Decoders, voice: SpeechServer) -> None:
-    service = Service(tmp_path, decoders, url=voice.url, max_cache_bytes=0)
-    await asyncio.gather(*(service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB)))
-    assert len(voice.asked) == 1 and not (service.files.root / CUES).exists()
+    assert (tmp_path / CUES).exists() == (max_cache_bytes > 0)
 
 
 async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
@@ -187,50 +160,20 @@ async def test_speak_with_another_job_that_is_deleted_uses_the_cache(
         return copy(self, cue, key)
 
     monkeypatch.setattr(CueStore, "copy", deleted)
-    calls = (service.speak(folder=folder) for folder in (FIRST_JOB, SECOND_JOB))
-    _, second = await asyncio.gather(*calls)
+    _, second = await asyncio.gather(*(service.greet(job) for job in (FIRST, SECOND)))
     assert targets == [second.key] and len(voice.asked) == 1 and service.content(second) == voice.sound
 
 
 async def test_speak_cancelled_by_one_of_two_goes_on(tmp_path: Path, decoders: Decoders) -> None:
     with speaking(hold=threading.Event()) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
-        first, second = (asyncio.ensure_future(service.speak(folder=folder)) for folder in (FIRST_JOB, SECOND_JOB))
+        first, second = (asyncio.ensure_future(service.greet(job)) for job in (FIRST, SECOND))
         await until(lambda: voice.asked)
         first.cancel()
         await asyncio.wait([first])
         voice.hold.set()
         cue = await second
         assert cue.key.startswith(f"{SECOND_JOB}/") and len(voice.asked) == 1
-
-
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Something in place of espeak-ng: it writes its process id to `pid` and hangs."""
-    path = tmp_path / "bin" / "espeak-ng"
-    path.parent.mkdir()
-    path.write_text(
-        f"#!{sys.executable} -IS\nimport os, sys, time\nif '--version' in sys.argv: sys.exit()\n"
-        f"with open({str(tmp_path / 'fifo')!r}, 'w') as fifo: fifo.write(str(os.getpid()))\ntime.sleep(100)\n"
-    )
-    path.chmod(0o755)
-    os.mkfifo(tmp_path / "fifo")
-    (path.parent / "libespeak-ng.so.1").touch()
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(path.parent))
-    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
-    return path
-
-
-async def test_speak_cancelled_ends_the_voice(tmp_path: Path, decoders: Decoders, program: Path) -> None:
-    service = Service(tmp_path / "data", decoders)
-    call = asyncio.ensure_future(service.speaker.speak("Hallo.", "espeak:de", None, FIRST_JOB))
-    pid = int(await asyncio.to_thread((tmp_path / "fifo").read_bytes))
-    os.kill(pid, 0)
-    call.cancel()
-    await asyncio.wait([call])
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-    assert service.files.stored.entries("uploads") == {}
 
 
 @pytest.mark.parametrize(
@@ -250,17 +193,16 @@ async def test_speak_with_a_voice_that_fails_raises(
     with speaking(**server) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
         with pytest.raises(kind, match=message) as caught:
-            await service.speak()
+            await service.greet()
         assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED, "it is not asked again"
-    left = [*service.files.stored.states("uploads"), *service.files.stored.states(CUES)]
-    assert left == [] and service.files.stored.entries(FIRST_JOB) == {}
+    assert service.uploads() == [] == [*service.files.stored.states(CUES), *service.files.stored.entries(FIRST_JOB)]
 
 
 async def test_speak_with_a_voice_that_hangs_is_not_repeated(tmp_path: Path, decoders: Decoders) -> None:
     with speaking(hold=threading.Event()) as voice:
         service = Service(tmp_path, decoders, url=voice.url, timeout_s=0.3)
         with pytest.raises(StageTimeoutError, match="timed out after 0.3 s") as caught:
-            await service.speak()
+            await service.greet()
         assert len(voice.asked) == 1 and classify(caught.value) is CallOutcome.REJECTED
 
 
@@ -271,7 +213,7 @@ async def test_busy_server_is_asked_again(
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.01, 0.01))
     with speaking(status=status, num_failures=3) as voice:
         service = Service(tmp_path, decoders, url=voice.url)
-        assert service.content(await service.speak()) == tone()
+        assert service.content(await service.greet()) == tone()
         assert len(voice.asked) == 4
 
 
@@ -279,15 +221,15 @@ async def test_speak_without_a_server_ends(tmp_path: Path, decoders: Decoders, m
     monkeypatch.setattr(cue_speaker, "RETRY_PAUSES_S", (0.01, 0.02))
     service = Service(tmp_path, decoders, url="http://127.0.0.1:1/v1")
     with pytest.raises(VoiceError, match="cannot be reached") as caught:
-        await service.speak()
+        await service.greet()
     assert classify(caught.value) is CallOutcome.REJECTED
 
 
 async def test_speak_without_a_voice_or_with_a_long_text_raises(tmp_path: Path, decoders: Decoders) -> None:
-    with pytest.raises(OptionError, match="has no voice"):
-        await Service(tmp_path, decoders, use_builtin=False).speak()
+    with pytest.raises(OptionError, match="no voice.*set tts.url or to install the extra"):
+        await Service(tmp_path, decoders, use_builtin=False).greet()
     with pytest.raises(OptionError, match="at most 5 characters"):
-        await Service(tmp_path, decoders, url="http://127.0.0.1:1/v1", max_chars=5).speak()
+        await Service(tmp_path, decoders, url="http://127.0.0.1:1/v1", max_chars=5).greet()
 
 
 _ENDLESS = "import sys\nwhile True: sys.stdout.write('x' * 9999)"
@@ -389,19 +331,16 @@ def test_record_places_the_closures_of_cues(recording: Recording) -> None:
     assert free.closures[1][0] == pytest.approx(free.audio_start + 1.0, abs=0.02)
 
 
-def test_record_with_a_missing_or_damaged_cue_names_it(recording: Recording) -> None:
+def test_record_with_an_unusable_cue_names_it(recording: Recording) -> None:
+    broken = PlacedCue(recording.add(9, b"no audio" * 100), SLOTS[0], "turn 3")
+    with pytest.raises(VoiceError, match="^turn 3: The voice returned audio that cannot be used"):
+        recording.record(*recording.cues[1:], broken)
     with pytest.raises(StoredFileError, match=r"^turn 2: .*missing"):
         recording.record(*recording.cues[:2], PlacedCue(f"{FOLDER}/{'f' * 32}", SLOTS[2], "turn 2"))
     (recording.files.root / recording.cues[1].key).write_bytes(_speech(0.5))
     with pytest.raises(StoredFileError, match="^turn 1: the stored speech is missing or damaged"):
         recording.record()
     assert recording.files.stored.find(OUT) is None, "nothing is left of a recording that failed"
-
-
-def test_record_with_a_cue_without_audio_names_it(recording: Recording) -> None:
-    broken = PlacedCue(recording.add(9, b"no audio" * 100), SLOTS[0], "turn 3")
-    with pytest.raises(VoiceError, match="^turn 3: The voice returned audio that cannot be used"):
-        recording.record(*recording.cues[1:], broken)
 
 
 def test_record_of_more_than_allowed_raises(recording: Recording) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import shutil
 import struct
 import subprocess
@@ -18,14 +19,13 @@ import numpy as np
 import pytest
 
 from config import MediaLimits, TtsConfig
-from errors import LipwrightError, OptionError, StageTimeoutError, VoiceError
+from errors import OptionError, StageTimeoutError, VoiceError
 from jobs.speech_messages import ChosenVoices, VoiceRequest
 from media.phones import read_closures
 from media.probe import probe_audio
 from speech import espeak_backend, package_backend
 from speech.espeak_backend import EspeakBackend
 from speech.local_backend import LocalBackend
-from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.text_speaker import TextSpeaker, speaking_texts
 
 NI_HAO = "你好，世界。今天天气很好。"
@@ -66,13 +66,6 @@ def _said(backend: EspeakBackend | LocalBackend, text: str, voice: str) -> bytes
     return asyncio.run(all_of_it())
 
 
-def _error(program: Path, code: str, settings: TtsConfig) -> LipwrightError:
-    _write(program, code)
-    with pytest.raises(LipwrightError) as caught:
-        _said(EspeakBackend(settings), "Guten Tag.", "espeak:de")
-    return caught.value
-
-
 def _write(program: Path, code: str) -> None:
     program.write_text(f"#!{sys.executable} -IS\nimport sys, time\n{code}\n")
 
@@ -100,6 +93,8 @@ def test_speak_is_deterministic_and_reads_no_options_or_markup() -> None:
     for sound in (options, marked):
         with wave.open(io.BytesIO(sound)) as file:
             assert file.getnframes() / file.getframerate() > 0.3
+    with pytest.raises(OptionError, match="nothing that this voice can speak"):
+        _said(backend, " \n ", "espeak:de")
 
 
 @needs_espeak
@@ -126,26 +121,13 @@ def test_only_installed_languages_are_voices(texts: TextSpeaker, voice: str) -> 
 
 
 @needs_espeak
-def test_a_text_without_words_is_refused() -> None:
-    with pytest.raises(OptionError, match="nothing that this voice can speak"):
-        _said(EspeakBackend(TtsConfig()), " \n ", "espeak:de")
-
-
-@needs_espeak
 def test_language_gives_each_speaker_a_voice_that_speaks_it(texts: TextSpeaker) -> None:
-    requests = [
-        VoiceRequest(*each) for each in (("face 0", None), ("face 1", None), ("face 0", None), ("2", "espeak:de"))
-    ]
-    assert texts.choose_voices(*requests, language="deu") == ChosenVoices(
-        ("espeak:de+f2", "espeak:de+m3", "espeak:de+f2", "espeak:de"), "deu"
-    )
+    speakers = (("face 0", None), ("face 1", None), ("face 0", None), ("2", "espeak:de"))
+    requests = [VoiceRequest(*each) for each in speakers]
+    found = texts.choose_voices(*requests, language="deu")
+    assert found == ChosenVoices(("espeak:de+f2", "espeak:de+m3", "espeak:de+f2", "espeak:de"), "deu")
     assert texts.choose_voices(VoiceRequest("0", None), language="deu") == ChosenVoices(("espeak:de",), "deu")
     assert texts.choose_voices(*requests, language=None).language is None, "two languages"
-    with pytest.raises(OptionError, match="2 speakers need as many voices of Klingon; there are: none"):
-        texts.choose_voices(*requests[:2], language="tlh")
-
-
-def test_choose_voices_without_language_uses_that_of_the_voice(texts: TextSpeaker) -> None:
     assert texts.choose_voices(VoiceRequest("0", None), language=None) == ChosenVoices((None,), "eng")
 
 
@@ -173,22 +155,46 @@ def test_speak_without_espeak_names_the_package(http: httpx.Client, texts: TextS
         texts.speak(NI_HAO, "espeak:cmn")
 
 
-@needs_espeak
-def test_a_configured_language_is_the_default(service: MemoryService) -> None:
-    settings = TtsConfig(voice="espeak:cmn")
-    with api_client(service, tts=settings) as http:
-        voices = http.get("/v1/voices").json()
-        assert voices["default"] == voices["voices"][0] == "espeak:cmn"
-        assert voices["voices"].count("espeak:cmn") == 1
-    with speaking_texts(service.files.root, settings) as texts:
-        assert texts.speak(NI_HAO).read_bytes() == texts.speak(NI_HAO, "espeak:cmn").read_bytes()
+_SHOW_LIMITS = """
+import os, resource
+bounds = [resource.getrlimit(each)[1] for each in (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)]
+sys.exit(0 if bounds == [7, 1 << 30, 0] and "PGPASSWORD" not in os.environ else 1)
+"""
 
 
-def test_espeak_that_hangs_is_stopped(fake: Path) -> None:
-    error = _error(fake, "time.sleep(60)", TtsConfig(timeout_s=0.5))
-    assert isinstance(error, StageTimeoutError)
-    running = [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(fake).encode() in _read(each)]
-    assert not running
+def test_espeak_that_misbehaves_is_stopped(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    cases: list[tuple[str, dict[str, Any], type[Exception], str]] = [
+        ("time.sleep(60)", {"timeout_s": 0.5}, StageTimeoutError, "timed out after 0.5 s"),
+        ("while True: sys.stdout.write('x' * 9999)", {"max_bytes": 100_000}, VoiceError, "more than 100000 bytes"),
+        ("import os; os.abort()", {}, VoiceError, "status -6"),
+        (_SHOW_LIMITS, {"timeout_s": 6.5}, OptionError, "nothing that this voice can speak"),  # status 0
+    ]
+    for code, settings, error, message in cases:
+        _write(fake, code)
+        with pytest.raises(error, match=message):
+            _said(EspeakBackend(TtsConfig(**settings)), "Guten Tag.", "espeak:de")
+        assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(fake).encode() in _read(each)], code
+
+
+def test_speak_cancelled_ends_the_program(tmp_path: Path, fake: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    tells_its_id = f"with open({str(fifo)!r}, 'w') as fifo: fifo.write(str(os.getpid()))"
+    _write(fake, f"import os\nif '--version' in sys.argv: sys.exit()\n{tells_its_id}\ntime.sleep(100)")
+
+    async def scene(texts: TextSpeaker) -> None:
+        call = asyncio.ensure_future(texts.cue("Hallo.", "espeak:de"))
+        pid = int(await asyncio.to_thread(fifo.read_bytes))
+        os.kill(pid, 0)
+        call.cancel()
+        await asyncio.wait([call])
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    with speaking_texts(tmp_path / "data", TtsConfig()) as texts:
+        texts.run(scene(texts))
+        assert texts.uploads() == []
 
 
 def test_check_voice_with_busy_espeak_is_a_voice_error(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,27 +207,6 @@ def test_check_voice_with_busy_espeak_is_a_voice_error(fake: Path, monkeypatch: 
     asyncio.run(backend.check_voice("espeak:de+f2"))
     with pytest.raises(OptionError, match="'espeak:tlh' is not installed"):
         asyncio.run(backend.check_voice("espeak:tlh"))
-
-
-def test_espeak_that_writes_without_end_is_stopped(fake: Path) -> None:
-    error = _error(fake, "while True: sys.stdout.write('x' * 9999)", TtsConfig(max_bytes=100_000))
-    assert isinstance(error, VoiceError) and "more than 100000 bytes" in str(error)
-
-
-def test_espeak_that_crashes_is_a_voice_error(fake: Path) -> None:
-    error = _error(fake, "import os; os.abort()", TtsConfig())
-    assert isinstance(error, VoiceError) and "status -6" in str(error)
-
-
-def test_espeak_runs_with_limits_and_without_secrets(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGPASSWORD", "secret")
-    code = """
-import os, resource
-bounds = [resource.getrlimit(each)[1] for each in (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)]
-sys.exit(0 if bounds == [7, 1 << 30, 0] and "PGPASSWORD" not in os.environ else 1)
-"""
-    error = _error(fake, code, TtsConfig(timeout_s=6.5))
-    assert isinstance(error, OptionError) and "nothing that this voice can speak" in str(error)  # status 0
 
 
 def _read(file: Path) -> bytes:

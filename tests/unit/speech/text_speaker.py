@@ -26,12 +26,17 @@ T = TypeVar("T")
 
 
 class TextSpeaker:
-    def __init__(self, root: Path, settings: TtsConfig, decoders: Decoders, runner: asyncio.Runner) -> None:
+    """`run` and what calls it need a `runner`."""
+
+    def __init__(
+        self, root: Path, settings: TtsConfig, decoders: Decoders, runner: asyncio.Runner | None = None
+    ) -> None:
         self.files, self._runner = FileStore(root), runner
         self.tts = tts_service(settings, self.files)
         self._speaker = CueSpeaker(PipelineConfig(tts=settings), self.files, self.tts, decoders, _in_thread)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
+        assert self._runner is not None
         return self._runner.run(work)
 
     async def cue(

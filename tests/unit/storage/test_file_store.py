@@ -43,32 +43,34 @@ from storage.uploads import clean_label
 from storage.voices import VoiceRecord, VoiceStore
 
 
-def _upload(store: FileStore, content: bytes = b"abc") -> str:
-    upload = _sent(store, content)
-    assert (upload.sha256, upload.num_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
-    return upload.key
-
-
-def _sent(store: FileStore, content: bytes) -> UploadedFile:
+def _sent(store: FileStore, content: bytes = b"abc") -> UploadedFile:
     writer = store.new_upload("office.jpg")
     writer.write(memoryview(content)[:1])
     writer.write(content[1:])
     return writer.finish()
 
 
-def _read(store: FileStore, key: str) -> bytes:
-    with store.stored.fetched(key) as path:
+def text_of(stored: StoredFiles, key: str) -> bytes:
+    with stored.fetched(key) as path:
+        assert path.name == key.rpartition("/")[2]
         return path.read_bytes()
 
 
+def _is_bucket(store: FileStore) -> bool:
+    """Whether the times of files are in seconds."""
+    return "bucket" in type(store.stored).__module__
+
+
 def test_upload_is_taken_once(store: FileStore) -> None:
-    key, job_id = _upload(store), new_id()
+    sent, job_id = _sent(store), new_id()
+    key = sent.key
+    assert (sent.sha256, sent.num_bytes) == (hashlib.sha256(b"abc").hexdigest(), 3)
     store.take_upload(key, job_file_key(job_id))
-    assert _read(store, job_file_key(job_id)) == b"abc"
+    assert text_of(store.stored, job_file_key(job_id)) == b"abc"
     assert not store.has(upload_key(key))
     store.delete_upload(key)
     store.take_upload(key, job_file_key(job_id))
-    assert _read(store, job_file_key(job_id)) == b"abc", "after a crash it is taken again"
+    assert text_of(store.stored, job_file_key(job_id)) == b"abc", "after a crash it is taken again"
     assert store.find_upload(key, job_file_key(job_id)) == job_file_key(job_id)
     with pytest.raises(NotFoundError):
         store.take_upload(key, job_file_key(new_id()))
@@ -121,13 +123,14 @@ def test_disk_errors_of_a_full_disk_is_storage_full() -> None:
 
 
 def test_sweep_uploads_keeps_recent_uploads(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = _upload(store), _upload(store)
+    first, second = _sent(store).key, _sent(store).key
     assert store.sweep_uploads(min_age_s=3600) == 0
-    time.sleep(2.1)  # a bucket knows seconds
+    pause_s = 2.1 if _is_bucket(store) else 0.1
+    time.sleep(pause_s)
     now = time.time()
     monkeypatch.setattr(file_store, "time", SimpleNamespace(time=lambda: now))  # however long the next lines take
     store.touch_upload(second)
-    assert store.sweep_uploads(min_age_s=1.5) == 1
+    assert store.sweep_uploads(min_age_s=0.7 * pause_s) == 1
     assert not store.has(upload_key(first)) and store.has(upload_key(second))
     store.delete_upload(second)
     assert store.stored.entries("uploads") == {}
@@ -156,7 +159,7 @@ def test_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
         store = FileStore(tmp_path / "data")
         new = FileStore(tmp_path / "new")
         JobTable(Database(new.table_path)).close()
-        key = _upload(store)
+        key = _sent(store).key
     finally:
         os.umask(umask)
     names = ("uploads", "jobs", "avatars")
@@ -167,7 +170,7 @@ def test_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
 
 def test_explain_input_error_tells_bad_input_from_lost_file(store: FileStore) -> None:
     key, sha256 = job_file_key(new_id()), hashlib.sha256(b"abc").hexdigest()
-    store.take_upload(_upload(store), key)
+    store.take_upload(_sent(store).key, key)
     verdict, defect = MediaError("audio: expected sound, found none."), StorageFullError("full")
     store.check_size(key, 3)
     assert store.explain_input_error(verdict, key, sha256) is verdict
@@ -196,8 +199,7 @@ def test_owners_use_and_delete_only_their_own(store: FileStore) -> None:
     made, same = (backgrounds.add("a", _sent(store, b"office"), INFO) for _ in range(2))
     others = (backgrounds.add(owner, _sent(store, text), INFO) for owner, text in (("a", b"beach"), ("b", b"office")))
     assert same.id == made.id and made.id not in [other.id for other in others]
-    with store.stored.fetched(background_source_key(made.id)) as path:
-        assert path.read_bytes() == b"office"
+    assert text_of(store.stored, background_source_key(made.id)) == b"office"
     for owner, file_id in (("b", made.id), ("a", "0" * 32), ("a", "../jobs")):
         with pytest.raises(NotFoundError, match="POST /v1/backgrounds"):
             backgrounds.use(file_id, owner)
@@ -280,26 +282,9 @@ def test_a_failed_replacement_leaves_the_voice_as_it_was(store: FileStore) -> No
     assert found is not None and (found.record.transcript, found.wav) == ("Hello.", b"new")
 
 
-def test_voice_record_without_id_has_the_one_of_its_name(store: FileStore) -> None:
-    stored = {"name": "zoe", "duration_seconds": 1, "created_at": "2026-01-01T00:00:00Z"}
-    record = VoiceRecord.model_validate(stored)
-    voices = VoiceStore(store.stored)
-    with voices.written_sample(None, "zoe") as path:
-        path.write_bytes(b"RIFF")
-    voices.add(None, record)
-    voices.delete(None, record.id)
-    assert not voices.list(None)
-
-
 NAME = new_id()
 KEY, FOLDER = f"jobs/{NAME}/result.mp4", f"avatars/{NAME}"
 BIG = bytes(range(256)) * 80_000  # 20 MB: several parts
-
-
-def text_of(stored: StoredFiles, key: str) -> bytes:
-    with stored.fetched(key) as path:
-        assert path.name == key.rpartition("/")[2]
-        return path.read_bytes()
 
 
 def test_a_small_file_is_whole_and_replaced_as_a_whole(stored: StoredFiles) -> None:
@@ -347,18 +332,6 @@ def test_what_is_not_there_is_said_by_its_name(stored: StoredFiles) -> None:
     assert stored.entries(f"jobs/{NAME}") == {}
 
 
-def test_files_move_and_go(stored: StoredFiles) -> None:
-    stored.make_folder(f"jobs/{NAME}/segments")
-    stored.put(f"jobs/{NAME}/segments/000001.mp4", b"one")
-    stored.move(f"jobs/{NAME}/segments/000001.mp4", f"{FOLDER}/source")
-    assert text_of(stored, f"{FOLDER}/source") == b"one"
-    assert NAME in stored.entries("avatars") and set(stored.entries(FOLDER)) == {"source"}
-    assert stored.find(f"jobs/{NAME}/segments/000001.mp4") is None
-    stored.remove_folder(FOLDER)
-    assert stored.find(f"{FOLDER}/source") is None
-    assert NAME not in stored.entries("avatars")
-
-
 def write(stored: StoredFiles, track: bytes, info: bytes) -> None:
     with stored.written_folder(FOLDER, "", "avatar.json", ()) as folder:
         (folder / "track.npz").write_bytes(track)
@@ -390,17 +363,6 @@ def test_a_folder_is_written_in_parts(stored: StoredFiles) -> None:
     assert text_of(stored, f"{FOLDER}/source") == b"film"
 
 
-def test_an_arrival_is_there_once_it_is_published(stored: StoredFiles, tmp_path: Path) -> None:
-    key = f"uploads/{new_id()}"
-    path = stored.staging_path(key)
-    assert path.is_relative_to(tmp_path)
-    path.write_bytes(b"speech")
-    sha256 = hashlib.sha256(b"speech").hexdigest()
-    stored.publish(path, key, sha256)
-    assert text_of(stored, key) == b"speech"
-    assert stored.intact({key: sha256})
-
-
 FIRST, SECOND = job_folder("1" * 32), job_folder("2" * 32)
 DIGEST, OTHER = "a" * 32, "b" * 32
 SOUND = b"RIFF of a text"
@@ -427,7 +389,7 @@ def test_take_finds_a_cue_in_its_job_and_the_cache(store: FileStore) -> None:
     assert store.stored.entries("uploads") == {}
     third = job_folder("3" * 32)
     assert cues.take("b", DIGEST, third) is None and cues.take(None, DIGEST, third) is None
-    if "bucket" not in type(store.stored).__module__:
+    if not _is_bucket(store):
         keys = (cue_key(folder, DIGEST) for folder in (FIRST, SECOND, cues_folder("a")))
         assert len({os.stat(store.root / key).st_ino for key in keys}) == 1, "copies in a folder take no space"
     missing = SpokenCue(key=cue_key(FIRST, OTHER), sha256="0" * 64, num_bytes=1, seconds=1.0)
@@ -453,8 +415,9 @@ def test_sweep_removes_the_least_recently_used(store: FileStore) -> None:
     cues = _cues(store, max_bytes=3 * num_bytes)
     digests = [letter * 32 for letter in "abcd"]
     for digest in digests:
+        if digest == digests[3]:
+            time.sleep(1.1 if _is_bucket(store) else 0.02)
         _speak(store, cues, digest, bytes(num_bytes))
-        time.sleep(1.1 if "bucket" in type(store.stored).__module__ else 0.02)  # a bucket keeps times in seconds
     assert cues.take("a", digests[0], SECOND) is not None
     assert cues.sweep() == 2, "records take space as well"
     cached = {key.rpartition("/")[2] for key in store.stored.states(CUES) if not key.endswith(".json")}
@@ -471,15 +434,3 @@ def test_add_without_a_cache_keeps_the_cue_in_its_job(store: FileStore) -> None:
     assert cues.take("a", DIGEST, FIRST) == record and cues.take("a", DIGEST, SECOND) is None
     _speak(store, _cues(store), OTHER)
     assert cues.sweep() == 1 and store.stored.states(CUES) == {}, "what an earlier setting left"
-
-
-def test_states_lists_all_files_below_a_folder(store: FileStore) -> None:
-    key = f"avatars/{new_id()}/people/report.json"
-    store.stored.make_folder(key.rpartition("/")[0])
-    store.stored.put(key, b"12345")
-    (state,) = store.stored.states("avatars").values()
-    assert state == store.stored.find(key)
-    time.sleep(1.1 if "bucket" in type(store.stored).__module__ else 0.02)
-    store.stored.touch(key)
-    assert store.stored.states("avatars")[key].changed_at > state.changed_at
-    assert store.stored.states("jobs") == {}

@@ -51,14 +51,6 @@ def test_job_comes_back_as_it_was(again: Again) -> None:
     assert second.list_jobs(JobQuery(limit=9)).jobs == []
 
 
-def test_stage_of_an_older_version_is_read(table: JobTable) -> None:
-    job = table.insert_job(job_record())
-    for stored, stage in (("listening", "preparing_audio"), ("joining", "muxing")):
-        with table.database.transaction():
-            table.database.execute("UPDATE jobs SET stage = ?1 WHERE id = ?2", stored, job.id)
-        assert table.get_job(job.id).stage == stage
-
-
 def test_queue_order_and_positions(table: JobTable) -> None:
     slow, fast, late = (table.insert_job(job_record(priority=priority)) for priority in (0, 5, 0))
     assert [job.id for job in table.queued_jobs()] == [fast.id, slow.id, late.id]
@@ -103,15 +95,11 @@ def test_list_jobs_page_bounded_by_bytes(table: JobTable) -> None:
     metadata = {str(number): "x" * 512 for number in range(1200)}
     ids = [table.insert_job(job_record(metadata=metadata)).id for _ in range(4)]
     small = table.insert_job(job_record()).id
-    page, sizes, seen = table.list_jobs(JobQuery(limit=500)), [], []
-    while True:
-        sizes.append(len(page.jobs))
-        seen += [job.id for job in page.jobs]
-        if page.next_after is None:
-            break
-        page = table.list_jobs(JobQuery(limit=500, after=page.next_after))
-    assert sizes == [2, 1, 1, 1], "1 MiB has room for one job with 615 KB"
-    assert seen == [small, *reversed(ids)]
+    pages = [table.list_jobs(JobQuery(limit=500))]
+    while (after := pages[-1].next_after) is not None:
+        pages.append(table.list_jobs(JobQuery(limit=500, after=after)))
+    assert [len(page.jobs) for page in pages] == [2, 1, 1, 1], "1 MiB has room for one job with 615 KB"
+    assert [job.id for page in pages for job in page.jobs] == [small, *reversed(ids)]
 
 
 def test_list_jobs_after_id_and_oldest_first(table: JobTable) -> None:
@@ -232,8 +220,13 @@ def test_avatars(table: JobTable) -> None:
         table.get_avatar(avatar.id)
 
 
-def test_rows_of_avatars_without_movement_are_read(table: JobTable) -> None:
-    """Older versions wrote the background alone, or NULL."""
+def test_rows_of_older_versions_are_read(table: JobTable) -> None:
+    """They wrote other names of stages, and the background of an avatar alone, or NULL."""
+    job = table.insert_job(job_record())
+    for written, stage in (("listening", "preparing_audio"), ("joining", "muxing")):
+        with table.database.transaction():
+            table.database.execute("UPDATE jobs SET stage = ?1 WHERE id = ?2", written, job.id)
+        assert table.get_job(job.id).stage == stage
     beach, plain = table.put_avatar(avatar_record("1" * 32)), table.put_avatar(avatar_record("2" * 32))
     stored = '{"background":null,"background_id":"beach","background_loop":"hold","matte":"chroma"}'
     with table.database.transaction():
@@ -331,9 +324,8 @@ def test_open_table_of_first_version_upgrades_it(again: Again, old_table: Callab
     with database.transaction():
         database.insert("jobs", row)
         for avatar in (avatar_record("1" * 32, pinned=True), avatar_record("2" * 32)):
-            database.insert(
-                "avatars", to_row(avatar, {"analyse_on_create", "source_info", "analysed_for", "settings", *_OF_CLIPS})
-            )
+            added = {"analyse_on_create", "source_info", "analysed_for", "settings", *_OF_CLIPS}
+            database.insert("avatars", to_row(avatar, added))
     database.close()
     table = JobTable(again())
     job = table.get_job(str(row["id"]))

@@ -25,16 +25,10 @@ def test_options_of_a_picture() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"size": "99999x2"}, "size"),
         ({"size": "1920x1080", "crop": "9:16"}, "another aspect ratio than crop"),
-        ({"crop": "0:1"}, "expected WIDTH:HEIGHT"),
         ({"fps": 61}, "less than or equal to 60"),
-        ({"fps": 0.5}, "greater than or equal to 1"),
         ({"fps": float("nan")}, "fps"),
-        ({"format": "avi"}, "mp4"),
         ({"quality": "lossless"}, "'fast', 'balanced' or 'best'"),
-        ({"background": "transparent"}, "choose format webm or mov"),
-        ({"background": "no colour"}, "background_file"),
     ],
 )
 def test_options_that_cannot_be_made(fields: dict[str, object], message: str) -> None:
@@ -90,49 +84,23 @@ def test_a_change_keeps_what_it_does_not_name() -> None:
     assert changed(CALM, motion=1) == AvatarSettings(expressiveness=0.6)
 
 
-@pytest.mark.parametrize(
-    ("known", "fields", "message"),
-    [
-        (NONE, {"matte": "person"}, "matte needs"),
-        (BLUR, {"background": "source", "matte": "person"}, "matte needs"),
-        (BLUR, {"background_loop": "hold"}, "background_loop needs"),
-        (NONE, {"background": "transparent"}, "not possible for an avatar"),
-    ],
-)
-def test_what_an_avatar_cannot_have(known: AvatarSettings, fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(OptionError, match=message):
-        changed_settings(known, AvatarSettings(**fields))
+def test_what_an_avatar_cannot_have() -> None:
+    with pytest.raises(OptionError, match="matte needs"):
+        changed_settings(BLUR, AvatarSettings(background="source", matte="person"))
+    with pytest.raises(OptionError, match="background_loop needs"):
+        changed_settings(BLUR, AvatarSettings(background_loop="hold"))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"background": "blur", "background_id": "beach"},
-        {"expressiveness": 2.1},
-        {"expressiveness": float("nan")},
-        {"motion": -0.1},
-        {"expression": "bored"},
-        {"head": "wild"},
-        {"gaze": "left"},
-        {"gaze": "0.2,1.5"},
-        {"gaze": "nan,0"},
-    ],
-)
+@pytest.mark.parametrize("fields", [{"head": "wild"}, {"gaze": "left"}, {"gaze": "0.2,1.5"}, {"gaze": "nan,0"}])
 def test_what_cannot_be_set(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match=r"not both|expressiveness|motion|expression|head|gaze"):
+    with pytest.raises(ValidationError, match="head|gaze"):
         AvatarSettings(**fields)
 
 
-def test_schemas_promise_no_default_that_an_avatar_may_replace() -> None:
-    properties = AvatarSettings.model_json_schema()["properties"]
-    assert all("default" not in properties[name] for name in ("expressiveness", "motion", "expression", "gaze", "head"))
-
-
-@pytest.mark.parametrize("fields", [{"expression": "sad"}, {"gaze": "0.50,1"}, {"head": "still"}])
-def test_check_source_of_a_video_refuses_options_of_stills(fields: dict[str, str]) -> None:
-    settings = AvatarSettings(**fields)
+def test_check_source_of_a_video_refuses_options_of_stills() -> None:
+    settings = AvatarSettings(expression="sad", gaze="0.50,1", head="still")
+    assert settings.gaze == "0.5,1"
     settings.check_source(is_still=True)
-    with pytest.raises(OptionError, match=rf"^{next(iter(fields))}: .*only still pictures.*`expressiveness`"):
+    with pytest.raises(OptionError, match=r"^expression: .*only still pictures.*`expressiveness`"):
         settings.check_source(is_still=False)
     AvatarSettings(expression="neutral", gaze="free", motion=0.5).check_source(is_still=False)
-    assert AvatarSettings(gaze="0.50,1").gaze == "0.5,1"

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from logging.handlers import BufferingHandler
 
 import pytest
 from ray._common.formatters import JSONFormatter
@@ -20,15 +21,21 @@ logger = logging.getLogger("ray.serve")
 ours = logging.getLogger("models.engines.runtime.batching")
 
 
-class Logs:
-    """What the logger wrote: for a terminal, and as JSON the way Serve's files have it."""
-
-    def __init__(self) -> None:
-        self.terminal, self.file = io.StringIO(), io.StringIO()
+class Buffered(BufferingHandler):
+    """Stands where Serve has a memory handler over a rotating file of JSON lines."""
 
     @property
     def records(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.file.getvalue().splitlines()]
+        return [json.loads(JSONFormatter().format(record)) for record in self.buffer]
+
+
+class Logs(Buffered):
+    """What the logger wrote, also for a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(1000)
+        self.addFilter(ServeLogAttributeRemovalFilter())
+        self.terminal = io.StringIO()
 
 
 @pytest.fixture
@@ -36,9 +43,9 @@ def logs() -> Iterator[Logs]:
     """Serve's logger with handlers like those of a replica; afterwards all loggers are as they were."""
     before = {each.name: (each.level, each.handlers[:], each.filters[:], each.propagate) for each in _loggers()}
     logs = Logs()
-    terminal, file = logging.StreamHandler(logs.terminal), _Buffered(logs.file)
+    terminal = logging.StreamHandler(logs.terminal)
     terminal.setFormatter(ServeFormatter("lipwright_Studio", "abc"))
-    logger.handlers, logger.filters, logger.propagate = [terminal, file], [], False
+    logger.handlers, logger.filters, logger.propagate = [terminal, logs], [], False
     logger.setLevel(logging.INFO)
     configure_logging()
     yield logs
@@ -49,19 +56,6 @@ def logs() -> Iterator[Logs]:
 
 def _loggers() -> list[logging.Logger]:
     return [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
-
-
-class _Buffered(logging.Handler):
-    """Stands where Serve has a memory handler over a rotating file."""
-
-    def __init__(self, file: io.StringIO) -> None:
-        super().__init__()
-        self._file = file
-        self.setFormatter(JSONFormatter())
-        self.addFilter(ServeLogAttributeRemovalFilter())
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._file.write(self.format(record) + "\n")
 
 
 def test_call_context_adds_job_segment_and_trace(logs: Logs) -> None:
@@ -99,13 +93,13 @@ async def test_call_context_is_per_request_and_in_threads(logs: Logs) -> None:
 
 def test_configure_logging_twice_or_new_handler_marks_once(logs: Logs) -> None:
     configure_logging()
-    file = io.StringIO()
-    logger.handlers.append(_Buffered(file))  # as Serve does when its logging settings change
+    more = Buffered(1000)
+    logger.handlers.append(more)  # as Serve does when its logging settings change
     with call_context(CallContext("4f00")):
         logger.info("once")
     assert logs.terminal.getvalue().count("job=4f00") == 1
     assert len(logger.filters) == 1
-    assert json.loads(file.getvalue())["job"] == "4f00"
+    assert [record["job"] for record in more.records] == ["4f00"]
 
 
 def test_configure_logging_module_records_reach_serve(logs: Logs) -> None:

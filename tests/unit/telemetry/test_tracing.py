@@ -47,31 +47,31 @@ def test_span_of_unsampled_or_no_trace_is_not_exported(collector: Collector) -> 
     assert [each.name for each in collector.wait("entry")] == ["entry"]
 
 
-@pytest.mark.parametrize("ratio", ["0", "1"])
-def test_trace_of_id_is_sampled_as_configured(ratio: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
-    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
+def _start(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Start tracing with these variables of OpenTelemetry, without their prefix, and no collector."""
+    for name, value in {"EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{quiet_port()}", **variables}.items():
+        monkeypatch.setenv(f"OTEL_{name}", value)
     monkeypatch.setattr(tracing, "_exporter", None)
     start_tracing("test")
+
+
+@pytest.mark.parametrize("ratio", ["0", "1"])
+def test_trace_of_id_is_sampled_as_configured(ratio: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _start(monkeypatch, TRACES_SAMPLER="parentbased_traceidratio", TRACES_SAMPLER_ARG=ratio)
     assert trace_of_id(CALLER.trace_id) == TraceContext(CALLER.trace_id, is_sampled=ratio == "1")
 
 
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
-        ("OTEL_SDK_DISABLED", "true"),
-        ("OTEL_TRACES_EXPORTER", "none"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
+        *(("EXPORTER_OTLP_ENDPOINT", ""), ("SDK_DISABLED", "true")),
+        *(("TRACES_EXPORTER", "none"), ("BSP_MAX_QUEUE_SIZE", "1")),
     ],
 )
 def test_start_tracing_disabled_or_misconfigured_is_off(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv(variable, value)
-    start_tracing("test")
+    _start(monkeypatch, **{variable: value})
     assert not is_exporting()
     with call_context(CallContext("4f00", trace=CALLER)), span("nothing"):
         assert current_trace() == CALLER, "passed on as it came"
@@ -90,11 +90,7 @@ def test_span_without_collector_imports_no_opentelemetry(repo_root: Path) -> Non
 
 
 def test_span_with_dead_collector_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{quiet_port()}")
-    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "600")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-    monkeypatch.setattr(tracing, "_exporter", None)
-    start_tracing("test")
+    _start(monkeypatch, BSP_MAX_QUEUE_SIZE="600", EXPORTER_OTLP_TIMEOUT="1")
     started = time.monotonic()
     for _ in range(3000):
         with span("lost", starts_trace=True):
@@ -105,16 +101,9 @@ def test_span_with_dead_collector_delays_nobody(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     "traceparent",
     [
-        "",
-        "nonsense",
-        f"00-{TRACE}-{SPAN}",
-        f"00-{TRACE.upper()}-{SPAN}-01",
-        f"ff-{TRACE}-{SPAN}-01",
-        f"00-{'0' * 32}-{SPAN}-01",
-        f"00-{TRACE}-{'0' * 16}-01",
-        f"00-{TRACE}-{SPAN}-01-more",
-        f"00-{TRACE}-{SPAN}-0x",
-        f"00-{TRACE}-{SPAN}-01\n",
+        *("", "nonsense", f"00-{TRACE}-{SPAN}", f"00-{TRACE.upper()}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01"),
+        *(f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE}-{SPAN}-01-more"),
+        *(f"00-{TRACE}-{SPAN}-0x", f"00-{TRACE}-{SPAN}-01\n"),
     ],
 )
 def test_parse_malformed_traceparent_is_ignored(traceparent: str) -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,10 +30,10 @@ def _voice(num_samples: int, seed: int = 0) -> NDArray[np.float32]:
     return (0.1 * buzz * (np.sin(2 * np.pi * 2 * time + seed) > 0)).astype(np.float32)
 
 
-def _write_corpora(folder: Path) -> None:
-    frames = np.arange(75)
-    for name, talkers in (("grid_s1", ["s1", "s1"]), ("grid_talkers", ["s8", "s9"])):
-        reach = [1, 1] if name == "grid_s1" else [1, 2]
+@pytest.fixture
+def corpora(tmp_path: Path) -> Path:
+    folder, frames = tmp_path, np.arange(75)
+    for name, talkers, reach in (("grid_s1", ["s1", "s1"], (1, 1)), ("grid_talkers", ["s8", "s9"], (1, 2))):
         opening = np.concatenate([0.1 * k * np.maximum(0, np.sin(frames / 3)) + 0.004 for k in reach])
         measures = np.repeat(opening[:, None], NUM_CHANNELS, 1).astype(np.float32)
         soundfile.write(folder / f"{name}.flac", np.concatenate([_voice(3 * RATE), _voice(3 * RATE)]), RATE)
@@ -45,22 +46,20 @@ def _write_corpora(folder: Path) -> None:
             talkers=np.array(talkers),
         )
     units = [["_", 0.0, 0.3], ["p", 0.3, 0.45], ["a", 0.45, 0.8], ["_", 0.8, 1.0]]
-    names = ["espeak_ja_voice_0", "voice_0"]
     soundfile.write(folder / "synth.flac", np.concatenate([_voice(RATE, 1), _voice(RATE)]), RATE)
-    told = {"names": names, "audio_offset": [0, RATE, 2 * RATE], "units": [units, units]}
+    told = {"names": ["espeak_ja_voice_0", "voice_0"], "audio_offset": [0, RATE, 2 * RATE], "units": [units, units]}
     (folder / "synth_units.json").write_text(json.dumps(told))
+    return folder
 
 
-def test_read_talkers_tracks_are_scaled_by_talker(tmp_path: Path) -> None:
-    _write_corpora(tmp_path)
-    clips, scales = read_talkers(tmp_path)
+def test_read_talkers_tracks_are_scaled_by_talker(corpora: Path) -> None:
+    clips, scales = read_talkers(corpora)
     assert [clip.name for clip in clips] == ["s1", "s1", "s8", "s9"]
     assert scales["s9"] == pytest.approx(2 * scales["s8"], rel=1e-3)
     for clip in clips:
         assert clip.track[:, :8].std(0) == pytest.approx(np.ones(8), rel=1e-3)
         assert np.quantile(clip.track[:, OPEN], 0.05) == pytest.approx(0, abs=1e-3)
-        assert clip.track[0, 8] == 1
-        assert clip.track[clip.track[:, OPEN].argmax(), 8] == 0
+        assert clip.track[0, 8] == 1 and clip.track[clip.track[:, OPEN].argmax(), 8] == 0
     expected = np.interp(np.arange(60) * 0.625, np.arange(75), clips[0].track[:, OPEN])
     assert np.abs(clips[0].at_rows(60, 1.25)[:, OPEN] - expected).max() < 1e-5
 
@@ -81,9 +80,8 @@ def test_write_corpus_keeps_speakers_and_frame_rate(tmp_path: Path) -> None:
         write_corpus(tmp_path / "short", [clip("01", 0.1, 0.5)])
 
 
-def test_read_synthetic_tracks_follow_the_phones(tmp_path: Path) -> None:
-    _write_corpora(tmp_path)
-    (utterance,) = read_synthetic(tmp_path)  # Japanese is mislabelled
+def test_read_synthetic_tracks_follow_the_phones(corpora: Path) -> None:
+    (utterance,) = read_synthetic(corpora)  # Japanese is mislabelled
     assert utterance.name == "voice_0"
     assert np.abs(utterance.samples - _voice(RATE)).max() < 1e-3
     assert utterance.track.shape == (50, 9)
@@ -142,19 +140,17 @@ def test_augmentations_keep_the_times_of_speech() -> None:
     assert len(other) == pytest.approx(len(voice) / factor, abs=2)
     for kind in NOISE_KINDS:
         noise = make_noise(RATE, kind, np.random.default_rng(1))
-        assert noise.shape == (RATE,)
-        assert noise.std() == pytest.approx(1, rel=1e-3)
+        assert noise.shape == (RATE,) and noise.std() == pytest.approx(1, rel=1e-3)
 
 
-def test_example_maker_examples_survive_save_and_load(tmp_path: Path) -> None:
-    _write_corpora(tmp_path)
-    maker = ExampleMaker(SpeechFeatures(num_threads=1, device="cpu"), tmp_path)
-    examples = [*maker.talkers(read_talkers(tmp_path)[0]), *maker.table(read_synthetic(tmp_path))]
+def test_example_maker_examples_survive_save_and_load(corpora: Path) -> None:
+    maker = ExampleMaker(SpeechFeatures(num_threads=1, device="cpu"), corpora)
+    examples = [*maker.talkers(read_talkers(corpora)[0]), *maker.table(read_synthetic(corpora))]
     assert {e.pool for e in examples} == {"clean", "tape", "voice", "room", "table", "table_room"}
     assert {e.features.shape[1] for e in examples} == {NUM_FEATURES}
     assert all(len(e.features) == len(e.mouth) > 30 for e in examples)
-    save_examples(tmp_path / "examples.npz", examples)
-    again = load_examples(tmp_path / "examples.npz")
+    save_examples(corpora / "examples.npz", examples)
+    again = load_examples(corpora / "examples.npz")
     assert [(e.pool, e.name) for e in again] == [(e.pool, e.name) for e in examples]
     assert all((a.features == b.features).all() for a, b in zip(again, examples, strict=True))
 
@@ -180,16 +176,19 @@ def test_talker_trust_is_low_for_a_badly_tracked_channel() -> None:
     assert trust["well"] == pytest.approx(trust["many"], rel=0.2)
 
 
+def _drawn(corpora: list[list[Example]], num_batches: int, *names: str) -> list[NDArray[Any]]:
+    """Those arrays of some batches."""
+    batches = Batches(corpora, seed=3)
+    drawn = [batches.draw() for _ in range(num_batches)]
+    return [np.concatenate([getattr(batch, name) for batch in drawn]) for name in names]
+
+
 def test_batches_splice_talkers_and_mask_the_seams() -> None:
     pools = [*POOLS, "negative"] * 2
     examples = [_example(pool, f"talker{i}", np.random.default_rng(i)) for i, pool in enumerate(pools)]
     for number, example in enumerate(examples):
         example.features[:, 0] = example.mouth[:, -1] = number
-    batches = Batches([examples], seed=3)
-    drawn = [batches.draw() for _ in range(8)]
-    features, mouths, valid, kinds = (
-        np.concatenate([getattr(batch, name) for batch in drawn]) for name in ("features", "mouths", "valid", "kinds")
-    )
+    features, mouths, valid, kinds = _drawn([examples], 8, "features", "mouths", "valid", "kinds")
     heard = features[..., 0].round(2)
     assert (heard == mouths[..., -1].round(2)).all(), "a mouth stays with its sound"
     seams = np.diff(heard) != 0
@@ -205,10 +204,8 @@ def test_batches_mix_two_corpora_of_real_speech() -> None:
     second = [_example(pool, "second", rng) for pool in POOLS[:4]]
     for example in second:
         example.mouth[:, WIDTH] = 9
-    batches = Batches([first, second], seed=5)
-    drawn = [batches.draw() for _ in range(12)]
-    kinds, widths = (np.concatenate([getattr(batch, name) for batch in drawn]) for name in ("kinds", "mouths"))
-    is_second = widths[..., WIDTH] == 9
+    kinds, mouths = _drawn([first, second], 12, "kinds", "mouths")
+    is_second = mouths[..., WIDTH] == 9
     assert 0.3 < is_second[kinds == REAL].mean() < 0.5 and not is_second[kinds != REAL].any()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from unittest.mock import Mock
 
 import pytest
 
@@ -16,8 +15,9 @@ from deployments.runtime.model_cache import ModelCache
 
 @dataclass
 class Loads:
-    """Counts what is loaded; `gate` holds loads of "slow" back."""
+    """Counts what is loaded; `gate` holds loads of "slow" back, and the first ones raise `errors`."""
 
+    errors: list[OSError] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     started: threading.Event = field(default_factory=threading.Event)
@@ -28,6 +28,8 @@ class Loads:
             self.started.set()
             if name == "slow":
                 assert self.gate.wait(60)
+            if self.errors:
+                raise self.errors.pop()
             return name.upper()
 
         return load
@@ -96,34 +98,22 @@ async def test_one_more_drops_the_idlest() -> None:
     assert loads.names == ["a", "b", "c", "b"]
 
 
-async def test_a_load_that_failed_is_tried_by_the_next() -> None:
-    kept, load = cache(), Mock(side_effect=[OSError("no such file"), "loaded"])
+async def test_load_that_failed_is_tried_again_by_the_next() -> None:
+    kept, loads = cache(), Loads([OSError("no such file")])
     with pytest.raises(OSError, match="no such file"):
-        async with kept.use("a", load):
-            pass
-    async with kept.use("a", load) as thing:
-        assert thing == "loaded"
+        await used(kept, loads, "a")
+    assert kept.loaded("a") is None
+    assert await used(kept, loads, "a") == kept.loaded("a") == "A"
 
 
 async def test_load_that_failed_without_users_is_tried_again() -> None:
-    kept, gate = cache(), threading.Event()
-
-    def fails() -> str:
-        assert gate.wait(60)
-        raise OSError("no such file")
-
-    async def use() -> None:
-        async with kept.use("a", fails):
-            pass
-
-    user = asyncio.create_task(use())
-    await asyncio.sleep(0)
-    assert kept.loaded("a") is None
+    kept, loads = cache(), Loads([OSError("no such file")])
+    user = asyncio.create_task(used(kept, loads, "slow"))
+    assert await asyncio.to_thread(loads.started.wait, 60)
     user.cancel()
     await asyncio.wait([user])
-    gate.set()
-    loading = kept._entries["a"].loading
+    loads.gate.set()
+    loading = kept._entries["slow"].loading
     assert loading is not None
     await asyncio.wait([loading])
-    assert await used(kept, Loads(), "a") == "A"
-    assert kept.loaded("a") == "A"
+    assert await used(kept, loads, "slow") == "SLOW"

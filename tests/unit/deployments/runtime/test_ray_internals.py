@@ -62,17 +62,21 @@ def test_fork_that_hangs_or_fails_draws_no_id(monkeypatch: pytest.MonkeyPatch, l
     assert psutil.Process().children() == before
 
 
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The log of a worker in the folder of this node."""
+def test_worker_output_is_passed_on_after_a_failed_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     node = SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path))
     monkeypatch.setattr(ray_internals, "_global_node", lambda: node)
     monkeypatch.setattr(ray_internals, "_LOG_PERIOD_S", 0.01)
-    return tmp_path / "worker-ab-01000000-77.err"
-
-
-def test_worker_output_is_passed_on(log: Path) -> None:
+    update: Callable[[LogMonitor], None] = LogMonitor.update_log_filenames
     seen: list[Mapping[str, Any]] = []
+
+    def fail_first(monitor: LogMonitor) -> None:
+        monkeypatch.setattr(LogMonitor, "update_log_filenames", update)
+        raise AttributeError("as Ray's error handling does when a read fails")
+
+    monkeypatch.setattr(LogMonitor, "update_log_filenames", fail_first)
+    log = tmp_path / "worker-ab-01000000-77.err"
     with ray_internals.worker_output(seen.append), log.open("w") as file:
         file.write(":actor_name:ServeReplica:app:Studio\nfirst\n")
         file.flush()
@@ -80,26 +84,6 @@ def test_worker_output_is_passed_on(log: Path) -> None:
         file.write("last\n")
     assert [line for data in seen for line in data["lines"]] == ["first", "last"], "also what is printed at the end"
     assert {(data["pid"], data["actor_name"]) for data in seen} == {(77, "ServeReplica:app:Studio")}
-
-
-def test_worker_output_continues_after_an_unreadable_file(
-    log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    can_read = threading.Event()
-    update: Callable[[LogMonitor], None] = LogMonitor.update_log_filenames
-
-    def fail_first(monitor: LogMonitor) -> None:
-        if not can_read.is_set():
-            can_read.set()
-            raise AttributeError("as Ray's error handling does when a read fails")
-        update(monitor)
-
-    monkeypatch.setattr(LogMonitor, "update_log_filenames", fail_first)
-    log.write_text("line\n")
-    seen: list[Mapping[str, Any]] = []
-    with ray_internals.worker_output(seen.append):
-        assert can_read.wait(10)
-    assert [data["lines"] for data in seen] == [["line"]]
     assert "could not read the output" in caplog.text
 
 

@@ -20,7 +20,7 @@ from unittest.mock import Mock
 import pytest
 from ray.exceptions import RayActorError
 
-from deployments.runtime import node_drain
+from deployments.runtime import node_drain, replica_watch
 from deployments.runtime.node_drain import NodeDrain
 from deployments.runtime.replica import CallGate, ComputeClock, Threads, stage_method
 from deployments.runtime.replica_watch import ReplicaWatch
@@ -45,7 +45,8 @@ def hung() -> Iterator[threading.Event]:
     event.set()
 
 
-async def test_a_silent_controller_is_asked_one_question() -> None:
+async def test_a_silent_controller_is_asked_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_watch, "_ANSWER_S", 0.5)
     answer = threading.Event()
     ask = Mock(side_effect=lambda: SEEN if answer.wait(30) else {})
     watch = ReplicaWatch(ask)
@@ -127,10 +128,10 @@ class Stage:
 async def test_stage_method_returns_compute_time_of_chain() -> None:
     stage = Stage()
     with metered() as meter:
-        first = await stage.work(CallContext("job"), 0, 0.05)
-        assert first.compute.cpu_seconds >= 0.05 and not meter.total.cpu_seconds
-        second = await stage.work(CallContext("job"), first, 0.1)  # type: ignore[arg-type]  # Serve resolves it
-        assert second.value == 2 and second.compute.cpu_seconds >= 0.15
+        first = await stage.work(CallContext("job"), 0, 0.01)
+        assert first.compute.cpu_seconds >= 0.01 and not meter.total.cpu_seconds
+        second = await stage.work(CallContext("job"), first, 0.02)  # type: ignore[arg-type]  # Serve resolves it
+        assert second.value == 2 and second.compute.cpu_seconds >= 0.03
         assert received(second) == 2 and meter.total == second.compute
 
 
@@ -143,7 +144,7 @@ async def test_enter_while_work_hangs_is_refused(hung: threading.Event) -> None:
             if timeout_s:
                 await threads.run(lambda token: hung.wait(), timeout_s)
 
-    hanging = asyncio.create_task(enter(1, 1.0))
+    hanging = asyncio.create_task(enter(1, 0.3))
     await asyncio.sleep(0)
     with pytest.raises(CapacityError, match="hangs"):
         await enter(2)
@@ -256,10 +257,8 @@ async def test_run_past_its_timeout_fails_the_health_check(hung: threading.Event
     threads = Threads("Studio")
     used = {await threads.run(lambda token: threading.get_ident(), 60) for _ in range(20)}
     assert len(used) == 1
-    start = time.monotonic()
     with pytest.raises(StageTimeoutError, match="Studio"):
         await threads.run(lambda token: hung.wait(), 0.2)
-    assert time.monotonic() - start < 20
     with pytest.raises(StageTimeoutError, match="1 task"):
         threads.check()
     assert await threads.run(lambda token: threading.get_ident(), 60) not in used, "others go on"

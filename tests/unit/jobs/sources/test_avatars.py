@@ -15,7 +15,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import FaceNotFoundError, MediaError, StorageFullError, StoredFileError, UnavailableError
+from errors import FaceNotFoundError, StorageFullError, StoredFileError, UnavailableError
 from jobs.director import JobDirector
 from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
 from jobs.model.base import new_id
@@ -156,29 +156,22 @@ def test_ensure_retries_unexpected_errors_but_no_input_errors(bench: Bench) -> N
     assert bench.stages.source_speech == [None], "the source is silent"
 
 
-@pytest.mark.parametrize("is_there", [True, False], ids=["cut", "gone"])
-def test_ensure_with_lost_source_is_a_stored_file_error(bench: Bench, is_there: bool) -> None:
-    bench.stages.fault = MediaError("source: expected frames that can be decoded, found none.")
-    path = on_disk(bench.files, source_key(bench.key))
+@pytest.mark.parametrize("name", ["source", "face"])
+@pytest.mark.parametrize("left", [b"film", b"fil", None], ids=["whole", "cut", "gone"])
+def test_ensure_with_lost_file_is_a_stored_file_error(bench: Bench, name: str, left: bytes | None) -> None:
+    bench.stages.fault = FaceNotFoundError("face: expected a face, found none.")
+    bench.table.update_avatar(bench.key, face=recorded_face("largest", hashlib.sha256(b"film").hexdigest()))
+    on_disk(bench.files, face_key(bench.key)).write_bytes(b"film")
+    path = on_disk(bench.files, source_key(bench.key) if name == "source" else face_key(bench.key))
     path.unlink()
-    if is_there:
-        path.write_bytes(b"fil")
-    with pytest.raises(StoredFileError, match="^source: the stored file is missing or damaged"):
+    if left is not None:
+        path.write_bytes(left)
+    is_whole = left == b"film"
+    kind, words = (FaceNotFoundError, "^face: ") if is_whole else (StoredFileError, f"^{name}: the stored file is miss")
+    with pytest.raises(kind, match=words):
         bench.ensure("warp")
     error = bench.row().error
-    assert error is not None and error.code == "stored_file_lost"
-
-
-def test_ensure_with_lost_reference_is_a_stored_file_error(bench: Bench) -> None:
-    bench.stages.fault = FaceNotFoundError("face: expected a face, found none.")
-    path = on_disk(bench.files, face_key(bench.key))
-    path.write_bytes(b"picture")
-    bench.table.update_avatar(bench.key, face=recorded_face("largest", hashlib.sha256(b"picture").hexdigest()))
-    with pytest.raises(FaceNotFoundError):
-        bench.ensure("warp")
-    path.write_bytes(b"pict")
-    with pytest.raises(StoredFileError, match="^face: the stored file is missing or damaged"):
-        bench.ensure("warp")
+    assert error is not None and error.code == kind.code
 
 
 async def test_sweep_keeps_avatars_that_are_held(bench: Bench) -> None:
@@ -204,16 +197,11 @@ async def test_evict_oldest_frees_cached_and_keeps_pinned(bench: Bench) -> None:
 
 
 async def test_evict_oldest_keeps_avatar_whose_matte_is_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = asyncio.Event()
-
-    async def matte(*_: object) -> None:
-        started.set()
-        await asyncio.Event().wait()
-
+    matte = AsyncMock(side_effect=asyncio.Event().wait)
     monkeypatch.setattr(CountingStages, "matte", matte, raising=False)
     avatar = await bench.avatars._find(bench.key)
     making = asyncio.create_task(bench.avatars.mattes.ensure(avatar, "person", ignore_progress))
-    await started.wait()
+    await until(lambda: matte.called)
     assert not await bench.avatars.evict_oldest()
     making.cancel()
     await asyncio.wait([making])
@@ -260,23 +248,26 @@ def test_source_info_in_the_table_is_exact() -> None:
     assert decode_source_info(json.loads(json.dumps(encode_source_info(odd)))) == odd
 
 
-async def test_analyses_resume_continues_after_an_outage(bench: Bench) -> None:
-    bench.table.update_avatar(bench.key, analyse_on_create=True)
+async def _resume(bench: Bench) -> None:
+    """Continue the analyses that callers asked for, and wait for their end."""
     analyses = AvatarAnalyses(bench.avatars, bench.table, "warp", asyncio.Semaphore(1))
-    bench.stages.fault = UnavailableError("The bucket does not answer.")
-    await analyses.resume()
-    await until(lambda: not analyses.num_running)
-    assert (bench.row().status, bench.row().error) == (AvatarStatus.ANALYSING, None)
-    bench.stages.fault = None
     for _ in range(2):  # of one avatar, one runs
         await analyses.resume()
-    await until(lambda: bench.row().status is AvatarStatus.READY and not analyses.num_running)
-    assert bench.stages.counts["analyse warp"] == 1
+    await until(lambda: not analyses.num_running)
+
+
+async def test_analyses_resume_continues_after_an_outage(bench: Bench) -> None:
+    bench.table.update_avatar(bench.key, analyse_on_create=True)
+    bench.stages.fault = UnavailableError("The bucket does not answer.")
+    await _resume(bench)
+    assert (bench.row().status, bench.row().error) == (AvatarStatus.ANALYSING, None)
+    bench.stages.fault = None
+    await _resume(bench)
+    assert bench.row().status is AvatarStatus.READY and bench.stages.counts["analyse warp"] == 1
 
 
 async def test_delete_avatar_during_analysis_cancels_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = CountingStages(FileStore(tmp_path))
-    config = CONFIG.model_copy(update={"data_dir": tmp_path})
+    stages, config = CountingStages(FileStore(tmp_path)), CONFIG.model_copy(update={"data_dir": tmp_path})
     director = JobDirector(config, stages, "", Mock(), {}, lambda job: {})
     monkeypatch.setattr(director, "_election", Mock())
     bench = Bench(director._files, director._table)
@@ -288,35 +279,20 @@ async def test_delete_avatar_during_analysis_cancels_it(tmp_path: Path, monkeypa
     director._table.close()
 
 
-async def test_analyses_of_a_lost_source_record_the_error(bench: Bench) -> None:
+@pytest.mark.parametrize("code", ["stored_file_lost", "internal"])
+async def test_analyses_that_fail_record_the_error(bench: Bench, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     bench.table.update_avatar(bench.key, analyse_on_create=True, source_info=encode_source_info(VIDEO))
-    bench.files.stored.remove(source_key(bench.key))
-    analyses = AvatarAnalyses(bench.avatars, bench.table, "warp", asyncio.Semaphore(1))
-    await analyses.resume()
-    await until(lambda: not analyses.num_running)
+    if code == "stored_file_lost":
+        bench.files.stored.remove(source_key(bench.key))
+    else:
+        monkeypatch.setattr(bench.avatars, "ensure", AsyncMock(side_effect=ValueError("a defect")))
+    await _resume(bench)
     error = bench.row().error
-    assert error is not None and error.code == "stored_file_lost"
-    assert bench.table.analysing_avatars() == []
-
-
-async def test_analyses_with_unexpected_error_record_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.table.update_avatar(bench.key, analyse_on_create=True)
-
-    async def fail(*arguments: object) -> None:
-        raise ValueError("a defect")
-
-    monkeypatch.setattr(bench.avatars, "ensure", fail)
-    analyses = AvatarAnalyses(bench.avatars, bench.table, "warp", asyncio.Semaphore(1))
-    await analyses.resume()
-    await until(lambda: not analyses.num_running)
-    error = bench.row().error
-    assert error is not None and error.code == "internal", "and it is not analysed again and again"
+    assert error is not None and error.code == code
+    assert bench.table.analysing_avatars() == [], "it is not analysed again and again"
 
 
 def test_ensure_whose_sweep_fails_returns_the_avatar(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail() -> None:
-        raise StorageFullError("The disk is full.")
-
-    monkeypatch.setattr(bench.avatars, "sweep", fail)
+    monkeypatch.setattr(bench.avatars, "sweep", AsyncMock(side_effect=StorageFullError("The disk is full.")))
     bench.ensure("warp")
     assert bench.row().status is AvatarStatus.READY

@@ -78,9 +78,7 @@ class Fitting(NoStages):
             raise self.error
         return ProbeResult(self.info, None)
 
-    async def fit_background(
-        self, context: CallContext, background: SourceVideo, shown: VideoInfo, after_end: AfterEnd, out: str
-    ) -> str:
+    async def fit_background(self, context: Any, background: Any, shown: VideoInfo, after_end: Any, out: str) -> str:
         await asyncio.sleep(0)
         self.made.append((shown.width, after_end))
         content = f"{shown.width} {after_end}".encode()
@@ -146,15 +144,11 @@ async def test_sweep_removes_only_unused_backgrounds(bench: Bench) -> None:
     await bench.ensure(used)
     with pytest.raises(NotFoundError):
         await bench.ensure(old)
-    await bench.backgrounds.delete(used, None)
-    with pytest.raises(NotFoundError):
-        await bench.ensure(used)
 
 
 async def test_sweep_keeps_backgrounds_of_avatars(bench: Bench) -> None:
     file_id = await bench.send()
-    settings = AvatarSettings(background_id=file_id)
-    avatar = bench.table.put_avatar(avatar_record("a", settings=settings))
+    avatar = bench.table.put_avatar(avatar_record("a", settings=AvatarSettings(background_id=file_id)))
     bench.age(file_id)
     await bench.backgrounds.sweep()
     with pytest.raises(StateError, match=avatar.id):
@@ -166,9 +160,7 @@ async def test_sweep_keeps_backgrounds_of_avatars(bench: Bench) -> None:
         await bench.ensure(file_id)
 
 
-NOTHING = AvatarSettings()
 KEY = "a" * 32
-CALM = AvatarSettings(expressiveness=0.6, motion=0.2)
 
 
 class SlowAvatars(Avatars):
@@ -177,14 +169,14 @@ class SlowAvatars(Avatars):
     meanwhile: Callable[[], Awaitable[object]] | None = None
     while_matting: Callable[[], Awaitable[object]] | None = None
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.mattes.ensure = self._matte  # type: ignore[method-assign]
+
     async def ensure(self, key: str, *arguments: Any, **options: Any) -> AvatarRef:
         if self.meanwhile is not None:
             await self.meanwhile()
         return AvatarRef(avatar_folder(key), SourceVideo(source_key(key), SHOWN))
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.mattes.ensure = self._matte  # type: ignore[method-assign]
 
     async def _matte(self, avatar: AvatarRef, mode: MatteMode, on_progress: Progress) -> MatteRef:
         if self.while_matting is not None:
@@ -203,15 +195,15 @@ class Live(Bench):
         self.live = LiveAvatars(self.avatars, self.backgrounds, engines, asyncio.Semaphore(1))
         self.avatar = self.table.put_avatar(avatar_record(KEY))
 
-    def change(self, settings: AvatarSettings) -> None:
-        self.table.update_avatar(KEY, settings=settings)
+    def change(self, **settings: Any) -> None:
+        self.table.update_avatar(KEY, settings=AvatarSettings(**settings))
 
-    async def replace(self, file_id: str, settings: AvatarSettings) -> None:
-        self.change(settings)
+    async def replace(self, file_id: str, **settings: Any) -> None:
+        self.change(**settings)
         await self.backgrounds.delete(file_id, None)
 
-    async def show(self, settings: AvatarSettings = NOTHING, engine: str = "warp") -> ResolvedAvatar:
-        return await self.live.present(self.avatar, None, engine, settings)
+    async def show(self, engine: str = "warp", **settings: Any) -> ResolvedAvatar:
+        return await self.live.present(self.avatar, None, engine, AvatarSettings(**settings))
 
 
 @pytest.fixture
@@ -220,25 +212,25 @@ def live(files: FileStore, table: JobTable) -> Live:
 
 
 async def test_show_uses_avatar_settings_that_are_not_overridden(live: Live) -> None:
-    live.change(CALM)
+    live.change(expressiveness=0.6, motion=0.2)
     shown = await live.show()
     assert (shown.expressiveness, shown.behaviour.motion, shown.background) == (0.6, 0.2, None)
-    shown = await live.show(AvatarSettings(expressiveness=1))
+    shown = await live.show(expressiveness=1)
     assert (shown.expressiveness, shown.behaviour.motion) == (1, 0.2)
     assert (await live.show(engine="wav2lip")).expressiveness == 1, "it cannot scale the movement"
     assert (await live.show(engine="wav2lip:gan")).expressiveness == 1, "LiveSession may have its weights elsewhere"
     live.avatars.meanwhile = lambda: pytest.fail("analysed, although the session is refused")
     with pytest.raises(OptionError, match="wav2lip cannot scale the movement"):
-        await live.show(AvatarSettings(expressiveness=0.6), engine="wav2lip")
+        await live.show(expressiveness=0.6, engine="wav2lip")
     live.avatars.meanwhile = None
     with pytest.raises(OptionError, match="expression: a video keeps"):
-        await live.show(AvatarSettings(expression="angry"))
+        await live.show(expression="angry")
 
 
 async def test_show_uses_settings_that_changed_during_analysis(live: Live) -> None:
     beach = await live.send()
-    live.change(AvatarSettings(background_id=beach))
-    live.avatars.meanwhile = lambda: live.replace(beach, AvatarSettings(background="blur", motion=0.2))
+    live.change(background_id=beach)
+    live.avatars.meanwhile = lambda: live.replace(beach, background="blur", motion=0.2)
     shown = await live.show()
     assert shown.background is not None and (shown.background.colour, shown.background.file) == ("blur", None)
     assert shown.behaviour.motion == 0.2
@@ -246,8 +238,8 @@ async def test_show_uses_settings_that_changed_during_analysis(live: Live) -> No
 
 async def test_show_uses_background_that_changed_during_matting(live: Live) -> None:
     beach, street = await live.send(), await live.send(b"street")
-    live.change(AvatarSettings(background_id=beach))
-    live.avatars.while_matting = lambda: live.replace(beach, AvatarSettings(background_id=street, matte="chroma"))
+    live.change(background_id=beach)
+    live.avatars.while_matting = lambda: live.replace(beach, background_id=street, matte="chroma")
     shown = await live.show()
     assert shown.background is not None and shown.background.matte.key == "chroma"
     assert shown.background.file is not None and street in shown.background.file.key
@@ -257,11 +249,11 @@ async def test_show_with_deleted_background_or_avatar_is_not_found(live: Live) -
     beach = await live.send()
     live.avatars.meanwhile = lambda: live.backgrounds.delete(beach, None)
     with pytest.raises(NotFoundError, match="no background"):
-        await live.show(AvatarSettings(background_id=beach))
+        await live.show(background_id=beach)
     live.avatars.meanwhile = None
     live.avatars.while_matting = lambda: asyncio.to_thread(live.table.delete_avatar, KEY)
     with pytest.raises(NotFoundError, match="avatar was deleted"):
-        await live.show(AvatarSettings(background="blur"))
+        await live.show(background="blur")
 
 
 async def test_show_with_ready_clips_shows_their_composite(live: Live) -> None:
@@ -319,8 +311,11 @@ class Matting(NoStages):
 
 class MatteBench:
     def __init__(self, files: FileStore) -> None:
-        self.root, self.files, self.stages = files.root, files, Matting(files)
-        self.mattes = Mattes(PipelineConfig(), self.stages, self.files)
+        self.files, self.stages = files, Matting(files)
+        self.mattes = Mattes(PipelineConfig(), self.stages, files)
+
+    async def ensure(self, mode: MatteMode = "person", on_progress: Progress = ignore_progress) -> MatteRef:
+        return await self.mattes.ensure(AVATAR, mode, on_progress)
 
 
 @pytest.fixture
@@ -333,12 +328,11 @@ PIECES = [(0, 48), (48, 96), (96, 120)]
 
 async def test_callers_share_the_work_and_the_result_is_kept(matting: MatteBench) -> None:
     report = AsyncMock()
-    calls = [matting.mattes.ensure(AVATAR, "auto", report) for _ in range(3)]
-    first, *others = await asyncio.gather(*calls)
+    first, *others = await asyncio.gather(*(matting.ensure("auto", report) for _ in range(3)))
     assert others == [first, first] and matting.stages.made == PIECES and matting.stages.joined == 1
     assert first.report.mode == "person" and first.report.screen is None
     assert first.info == replace(first.info, rotation=0, num_frames=120, width=64, has_audio=False)
-    assert (matting.root / first.key).read_bytes() == b"0-48;48-96;96-120;"
+    assert on_disk(matting.files, first.key).read_bytes() == b"0-48;48-96;96-120;"
     shares = [call.args[0] for call in report.await_args_list]
     assert shares == sorted(shares) and shares[-1] > 0.9
     again = Mattes(PipelineConfig(), NoStages(), matting.files)
@@ -347,50 +341,37 @@ async def test_callers_share_the_work_and_the_result_is_kept(matting: MatteBench
 
 async def test_a_screen_is_keyed_if_there_is_one(matting: MatteBench) -> None:
     with pytest.raises(OptionError, match="green or blue screen"):
-        await matting.mattes.ensure(AVATAR, "chroma", ignore_progress)
+        await matting.ensure("chroma")
     matting.stages.screen = ScreenColour(60, 50)
-    modes: list[MatteMode] = ["auto", "chroma"]
-    for mode in modes:
-        made = await matting.mattes.ensure(AVATAR, mode, ignore_progress)
+    for made in (await matting.ensure("auto"), await matting.ensure("chroma")):
         assert made.report.mode == "chroma" and made.report.screen == matting.stages.screen
-    made = await matting.mattes.ensure(AVATAR, "person", ignore_progress)
-    assert made.report.mode == "person"
+    assert (await matting.ensure("person")).report.mode == "person"
 
 
-async def test_work_continues_where_it_was_interrupted(matting: MatteBench) -> None:
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_interrupted_work_continues_with_whole_pieces(matting: MatteBench, is_damaged: bool) -> None:
     matting.stages.lost_at = 96
     with pytest.raises(ReplicaLostError):
-        await matting.mattes.ensure(AVATAR, "person", ignore_progress)
+        await matting.ensure()
+    if is_damaged:
+        (piece,) = matting.files.root.rglob("0000048.npz")
+        piece.write_bytes(b"damaged")
     matting.stages.lost_at = None
-    await matting.mattes.ensure(AVATAR, "person", ignore_progress)
-    assert matting.stages.made == PIECES, "no piece is made twice"
-
-
-async def test_a_damaged_piece_and_a_damaged_matte_are_made_again(matting: MatteBench) -> None:
-    matting.stages.lost_at = 96
-    with pytest.raises(ReplicaLostError):
-        await matting.mattes.ensure(AVATAR, "person", ignore_progress)
-    (piece,) = matting.root.rglob("0000048.npz")
-    piece.write_bytes(b"damaged")
-    matting.stages.lost_at = None
-    made = await matting.mattes.ensure(AVATAR, "person", ignore_progress)
-    assert matting.stages.made.count((48, 96)) == 2
-    (matting.root / made.key).write_bytes(b"damaged")
-    assert await matting.mattes.ensure(AVATAR, "person", ignore_progress) == made
-    assert matting.stages.made.count((48, 96)) == 3
+    made = await matting.ensure()
+    assert matting.stages.made == (PIECES * 2 if is_damaged else PIECES), "all again, or the last one"
+    on_disk(matting.files, made.key).write_bytes(b"damaged")
+    assert await matting.ensure() == made
+    assert matting.stages.made[-3:] == PIECES
 
 
 async def test_the_last_caller_who_leaves_ends_the_work(matting: MatteBench) -> None:
-    async def pause(share: float) -> None:
-        await asyncio.sleep(60)
-
-    report = AsyncMock(side_effect=pause)
-    calls = [asyncio.create_task(matting.mattes.ensure(AVATAR, "person", report)) for _ in range(2)]
+    report = AsyncMock(side_effect=asyncio.Event().wait)
+    calls = [asyncio.create_task(matting.ensure(on_progress=report)) for _ in range(2)]
     await until(lambda: report.called)
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     await asyncio.sleep(0)
     assert matting.stages.made == PIECES[:1] and not matting.stages.joined
-    await matting.mattes.ensure(AVATAR, "person", ignore_progress)
+    await matting.ensure()
     assert matting.stages.made == PIECES

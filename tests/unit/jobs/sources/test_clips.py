@@ -92,16 +92,14 @@ class Bench(AvatarBench):
     def own(self) -> AvatarRecord:
         return self.row(self.key)
 
-    def request(
-        self, name: str, content: bytes | None = None, owner: str | None = None
-    ) -> tuple[str, ClipForm, str | None]:
+    def form(self, name: str, content: bytes | None = None) -> ClipForm:
         writer = self.files.new_upload(f"{name}.mp4")
         writer.write(content or name.encode())
-        return self.own_id, ClipForm(name=name, kind="action", video=writer.finish()), owner
+        return ClipForm(name=name, kind="action", video=writer.finish())
 
     async def add(self, name: str) -> str:
         """Add a clip; return the key of its row."""
-        return (await self.clips.add(*self.request(name)))[1].key
+        return (await self.clips.add(self.own_id, self.form(name), None))[1].key
 
     async def composite(self, engine: str | None = "warp") -> str:
         """Add a clip, and make the composite; return its key."""
@@ -121,16 +119,16 @@ def bench(files: FileStore, table: JobTable) -> Bench:
 
 
 async def test_add_clip_repeated_after_a_crash_returns_the_same(bench: Bench) -> None:
-    request = bench.request("wave")
-    _, row = await bench.clips.add(*request)
-    again, same = await bench.clips.add(*request)
+    form = bench.form("wave")
+    _, row = await bench.clips.add(bench.own_id, form, None)
+    again, same = await bench.clips.add(bench.own_id, form, None)
     assert same.key == row.key
     assert [(name, clip.kind, clip.key) for name, clip in again.clips.items()] == [("wave", "action", row.key)]
     assert (row.belongs_to, row.pinned, row.analyse_on_create) == (bench.key, False, True)
     with pytest.raises(StateError, match="has a clip 'wave' already"):
-        await bench.clips.add(*bench.request("wave", b"another film"))
+        await bench.clips.add(bench.own_id, bench.form("wave", b"another film"), None)
     with pytest.raises(NotFoundError):
-        await bench.clips.add(*bench.request("nod", owner="somebody else"))
+        await bench.clips.add(bench.own_id, bench.form("nod"), "somebody else")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -42,8 +41,10 @@ def decoders() -> Iterator[Decoders]:
         yield decoders
 
 
-def _run(decoders: Decoders, work: Callable[[], object], timeout_s: float = 30, **options: Any) -> object:
-    return decoders.run(work, file=CLIP, timeout_s=timeout_s, **options)
+def _run(
+    decoders: Decoders, work: Callable[[], object], file: Path = CLIP, timeout_s: float = 30, **options: Any
+) -> object:
+    return decoders.run(work, file=file, timeout_s=timeout_s, **options)
 
 
 def _forkserver_of(decoders: Decoders) -> psutil.Process:
@@ -52,16 +53,24 @@ def _forkserver_of(decoders: Decoders) -> psutil.Process:
     return psutil.Process(parent)
 
 
-def test_run_returns_results_and_raises_errors(decoders: Decoders, h264: Path) -> None:
-    limits = MediaLimits()
-    work = partial(probe_video, h264, limits)
-    assert decoders.run(work, file=h264, timeout_s=30) == probe_video(h264, limits)
-    with pytest.raises(MediaError, match="expected this, found that"):
-        _run(decoders, decoder_tasks.refuse)
-    with pytest.raises(UnexpectedDecoderError, match="OddError: 1 and 2"):
-        _run(decoders, decoder_tasks.fail)
-    with pytest.raises(UnexpectedDecoderError, match="the decoder failed"):
-        _run(decoders, sys.exit)
+@pytest.mark.parametrize(
+    ("work", "error", "message"),
+    [
+        (decoder_tasks.refuse, MediaError, "expected this, found that"),
+        (decoder_tasks.fail, UnexpectedDecoderError, "OddError: 1 and 2"),
+        (sys.exit, UnexpectedDecoderError, "the decoder failed"),
+        (partial(ctypes.string_at, 0), MediaError, r"clip\.mp4: .* crashed \(SIGSEGV\)"),
+        (partial(decoder_tasks.hoard, 600 * 1024**2), MediaLimitError, r"clip\.mp4: .* 640 MiB"),
+        (decoder_tasks.kill_itself, ReplicaLostError, r"clip\.mp4"),
+    ],
+    ids=["refusal", "defect", "exit", "crash", "memory", "killed each time"],
+)
+def test_run_failed_task_raises_and_the_next_one_runs(
+    decoders: Decoders, work: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        _run(decoders, work)
+    assert _run(decoders, partial(decoder_tasks.hoard, 50 * 1024**2)) == 50 * 1024**2
 
 
 def test_run_uses_a_new_process_per_call(decoders: Decoders) -> None:
@@ -75,24 +84,13 @@ def test_run_messages_of_any_length_arrive(decoders: Decoders, num_bytes: int) -
     assert _run(decoders, partial(bytes, value)) == value
 
 
-def test_run_crash_is_a_media_error(decoders: Decoders) -> None:
-    with pytest.raises(MediaError, match=r"clip\.mp4: .* crashed \(SIGSEGV\)"):
-        _run(decoders, partial(ctypes.string_at, 0))
-    assert _run(decoders, partial(bytes, b"on")) == b"on"
-
-
-def test_run_memory_is_bounded(decoders: Decoders) -> None:
-    with pytest.raises(MediaLimitError, match=r"clip\.mp4: .* 640 MiB"):
-        _run(decoders, partial(decoder_tasks.hoard, 600 * 1024**2))
-    assert _run(decoders, partial(decoder_tasks.hoard, 50 * 1024**2)) == 50 * 1024**2
-
-
 def test_run_ffmpeg_out_of_memory_is_a_media_error(decoders: Decoders, tmp_path: Path) -> None:
-    clip = write_video(tmp_path / "large.mp4", 32, size=(1920, 1080))  # 95 MiB
+    fast = {"preset": "ultrafast"}
+    clip = write_video(tmp_path / "large.mp4", 32, size=(1920, 1080), options=fast)  # 95 MiB
     bound = _forkserver_of(decoders).memory_info().vms + 75 * 1024**2
     with Decoders(DecoderConfig(max_memory_bytes=bound)) as tight, pytest.raises(MediaLimitError, match="large.mp4"):
-        tight.run(partial(decoder_tasks.decode_all, clip), file=clip, timeout_s=30)
-    assert decoders.run(partial(decoder_tasks.decode_all, clip), file=clip, timeout_s=30) == 32
+        _run(tight, partial(decoder_tasks.decode_all, clip), clip)
+    assert _run(decoders, partial(decoder_tasks.decode_all, clip), clip) == 32
 
 
 def test_run_cpu_time_is_bounded() -> None:
@@ -102,27 +100,22 @@ def test_run_cpu_time_is_bounded() -> None:
 
 def test_run_timeout_ends_the_process(decoders: Decoders, tmp_path: Path) -> None:
     forkserver = _forkserver_of(decoders)
-    start = time.monotonic()
     with pytest.raises(StageTimeoutError, match=r"clip\.mp4"):
-        _run(decoders, partial(decoder_tasks.sleep, 60, tmp_path / "pid"), timeout_s=1, writes=tmp_path)
-    assert time.monotonic() - start < 20, "the task itself takes a minute"
-    wait_until(lambda: not forkserver.children())
+        _run(decoders, partial(decoder_tasks.sleep, 120, tmp_path / "pid"), timeout_s=1, writes=tmp_path)
+    wait_until(lambda: not forkserver.children(), 20)
 
 
 def test_run_cancelled_from_a_thread_ends_the_process(decoders: Decoders, tmp_path: Path) -> None:
     pid_file, token = tmp_path / "pid", CancelToken()
 
-    def set_when_started() -> float:
+    def cancel_when_started() -> None:
         wait_until(pid_file.exists)
         token.cancel()
-        return time.monotonic()
 
-    with ThreadPoolExecutor(1) as pool:
-        stopped_at = pool.submit(set_when_started)
-        with pytest.raises(CancelledJobError):
-            _run(decoders, partial(decoder_tasks.sleep, 60, pid_file), token=token, writes=tmp_path)
-        assert time.monotonic() - stopped_at.result() < 20, "the task itself takes a minute"
-    wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
+    with ThreadPoolExecutor(1) as pool, pytest.raises(CancelledJobError):
+        pool.submit(cancel_when_started)
+        _run(decoders, partial(decoder_tasks.sleep, 120, pid_file), token=token, timeout_s=60, writes=tmp_path)
+    wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())), 20)
     with pytest.raises(CancelledJobError):
         _run(decoders, partial(decoder_tasks.sleep, 60), token=token)
 
@@ -139,11 +132,6 @@ def test_run_killed_forkserver_is_replaced(decoders: Decoders, tmp_path: Path) -
         pool.submit(kill_once)
         assert _run(decoders, partial(decoder_tasks.sleep, 1, pid_file), writes=tmp_path) == "woke"
     assert _forkserver_of(decoders).pid != forkserver.pid
-
-
-def test_run_decoder_killed_each_time_is_replica_lost(decoders: Decoders) -> None:
-    with pytest.raises(ReplicaLostError, match=r"clip\.mp4"):
-        _run(decoders, decoder_tasks.kill_itself)
 
 
 def test_decoder_processes_end_with_their_parent(repo_root: Path, tmp_path: Path) -> None:
@@ -169,39 +157,31 @@ def test_run_a_hundred_calls_leaves_no_files_or_processes(decoders: Decoders) ->
     forkserver = _forkserver_of(decoders)
     wait_until(lambda: not forkserver.children())
     before = len(os.listdir("/proc/self/fd")) + forkserver.num_fds()
-    for number in range(100):
-        assert _run(decoders, partial(bytes, bytes([number]) * 70_000)) == bytes([number]) * 70_000
+    values = [bytes([number]) * 70_000 for number in range(100)]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda value: _run(decoders, partial(bytes, value)), values)) == values
     wait_until(lambda: not forkserver.children())
     # Other tests' threads open and close files of this process meanwhile; a call that leaves one leaves a hundred.
     assert len(os.listdir("/proc/self/fd")) + forkserver.num_fds() < before + 50
     assert forkserver.num_threads() == 1
 
 
-def test_run_from_many_threads_returns_own_results(decoders: Decoders) -> None:
-    values = [bytes([number]) for number in range(16)]
-    with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(lambda value: _run(decoders, partial(bytes, value)), values)) == values
-
-
 def test_run_failed_write_leaves_no_files(tmp_path: Path) -> None:
     out = tmp_path / "speech.npy"
     out.write_bytes(b"old")
-    with Decoders(DecoderConfig(max_file_bytes=1000)) as decoders:
-        with pytest.raises(OSError, match="too large"), written_atomically(out) as part:
-            _run(decoders, partial(decoder_tasks.write_much, part, 2000), writes=part.parent)
-        assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.read_bytes() == b"old"
-        with written_atomically(out) as part:
-            _run(decoders, partial(decoder_tasks.write_much, part, 900), writes=part.parent)
-    assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.stat().st_size == 900
+    with (
+        Decoders(DecoderConfig(max_file_bytes=1000)) as decoders,
+        pytest.raises(OSError, match="too large"),
+        written_atomically(out) as part,
+    ):
+        _run(decoders, partial(decoder_tasks.write_much, part, 2000), writes=part.parent)
+    assert [path.name for path in tmp_path.iterdir()] == ["speech.npy"] and out.read_bytes() == b"old"
 
 
 def test_decoders_niceness_lowers_the_priority() -> None:
     with Decoders(DecoderConfig(), niceness=3) as decoders:
-        decoders.warm()
-        process = decoders._forkserver._process
-        assert process is not None
-        found = os.getpriority(os.PRIO_PROCESS, process.pid)
-        assert found == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
+        found = os.getpriority(os.PRIO_PROCESS, _forkserver_of(decoders).pid)
+    assert found == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
 
 
 def _config(open_timeout_s: float, cpu_share: float = 0.5) -> PipelineConfig:
@@ -229,16 +209,15 @@ def test_upload_probe_waiting_decoder_is_a_stage_timeout(decoders: Decoders, h26
     assert not isinstance(caught.value, MediaLimitError)
 
 
-def test_upload_probe_files_share_the_timeout(decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_probe_files_share_the_timeout(decoders: Decoders, h264: Path) -> None:
     probes = UploadProbe(decoders, _config(60), [h264, h264])
     assert probes.seconds == pytest.approx(60, abs=0.1)
-    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)  # what the first one takes
-    monkeypatch.setattr("media.decoding.upload_probe.time", later)
+    probes._deadline -= 60  # what the first one takes
     with pytest.raises(StageTimeoutError):
         probes.run(decoder_tasks.sleeping_probe, h264)  # ends in a third of a minute, if it may
 
 
-def test_decoder_timeout_error_survives_pickling(decoders: Decoders) -> None:
+def test_decoder_timeout_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(DecoderTimeoutError("a.mp4: late", 1.5)))
     assert (str(error), error.cpu_seconds, error.was_retried) == ("a.mp4: late", 1.5, False)
 
@@ -266,44 +245,30 @@ print(full - resident_mib())
 """
 
 
-_FAULTS = """
-import resource
-from media.decoding.memory_budget import retain_freed_buffers
-
-retain_freed_buffers()
-work()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-work()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-_BUFFER_SCRIPT = f"""
+_FAULTS_SCRIPT = """
+import resource, threading
 import numpy as np
+from media.decoding.memory_budget import retain_freed_buffers
 
 def work():
     for _ in range(300):
         first = np.ones((480, 480), np.float32)
         second = first + 1
         del first, second
-{_FAULTS}"""
-
-
-_ENCODER_SCRIPT = f"""
-import threading
-from media.writer import SegmentWriter
-from tests.unit.media.clips import info_of, planes_of
-
-def encode():
-    writer = SegmentWriter(info_of(1280, 720), 20, "ultrafast")
-    for number in range(12):
-        writer.write(planes_of(number, 1280, 720))
-    writer.finish()
-
-def work():
-    for _ in range(3):
-        thread = threading.Thread(target=encode)
+    for _ in range(5):
+        thread = threading.Thread(target=lambda: [np.ones(2**20, np.uint8) for _ in range(150)])
         thread.start()
         thread.join()
-{_FAULTS}"""
+
+def num_faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+retain_freed_buffers()
+work()
+before = num_faults()
+work()
+print(num_faults() - before)
+"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
@@ -312,10 +277,9 @@ def work():
     [
         (_freed_script("release_freed_frames", 3), 19 * 3 - 2, 1000),  # MiB
         (_freed_script("release_large_arrays", 9), 19 * 9 - 2, 1000),
-        (_BUFFER_SCRIPT, 0, 1000),  # page faults; 125,000 if each buffer is mapped again
-        (_ENCODER_SCRIPT, 0, 2000),  # 10,000 if the memory of each encoder is mapped again
+        (_FAULTS_SCRIPT, 0, 2000),  # page faults; 50,000 or more without one of its three settings
     ],
-    ids=["release_freed_frames", "release_large_arrays", "retain_freed_buffers", "retain_freed_buffers_encoder"],
+    ids=["release_freed_frames", "release_large_arrays", "retain_freed_buffers"],
 )
 def test_malloc_tuning_frees_frames_and_keeps_buffers(script: str, least: float, most: float) -> None:
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -19,12 +18,11 @@ import pytest
 from config import DecoderConfig, PipelineConfig
 from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError, StoredFileError
 from media.decoding.channel import Channel
-from media.decoding.decoder import Decoder, Decoders
+from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.decoding.reply_codec import FrameBatch
 from media.probe import probe_video
-from media.reader import FrameReader
-from tests.unit.media.clips import LIMITS, number_of, write_still, write_video
+from tests.unit.media.clips import LIMITS, number_of, read_frames, write_still, write_video
 from tests.unit.media.test_reader import FORMATS
 from tests.waiting import wait_until
 
@@ -67,13 +65,10 @@ def test_decoder_reader_close_of_a_frozen_decoder_uses_no_cpu(decoders: Decoders
         (group / "freezer.state").write_text("FROZEN")
         wait_until(lambda: (group / "freezer.state").read_text() == "FROZEN\n")
         reader.close()
-        fork_server = decoder.parent()
-        assert fork_server is not None
-        start = time.monotonic()
+        fork_server = decoder.parents()[0]
         used_s = sum(fork_server.cpu_times()[:2])
         time.sleep(1.0)
-        used_s = sum(fork_server.cpu_times()[:2]) - used_s
-        assert used_s < 0.1 * (time.monotonic() - start)
+        assert sum(fork_server.cpu_times()[:2]) - used_s < 0.1
     finally:
         (group / "freezer.state").write_text("THAWED")
         wait_until(lambda: not decoder.is_running())
@@ -89,74 +84,48 @@ def _order(num_frames: int) -> list[int]:
     return [*range(num_frames), *range(num_frames - 1, -1, -1), *shuffled, 7, 7, 7, 7, 7, 7, 7]
 
 
-def _assert_same_frames(decoders: Decoders, path: Path) -> None:
-    info = probe_video(path, LIMITS)
-    order = _order(info.num_frames) if info.num_frames > 7 else [0, 0, 0]
-    with _open(decoders, path) as reader, FrameReader(path, info, SETTINGS.cache_bytes) as in_process:
-        for planes, expected in zip(reader.read(order), in_process.read(order), strict=True):
-            assert all(np.array_equal(*pair) for pair in zip(planes, expected, strict=True))
-            assert not any(plane.flags.writeable for plane in planes)
+@pytest.mark.parametrize(
+    "name", ["vp9-odd", "422-10-bit", "rotated-90", "full-range", "avi-b-frames", "variable", "still"]
+)
+def test_decoder_reader_frames_equal_frame_reader(
+    decoders: Decoders, tmp_path: Path, variable: Path, name: str
+) -> None:
+    if name in FORMATS:
+        suffix, options = FORMATS[name]
+        path = write_video(tmp_path / f"v.{suffix}", 24, **options)
+    else:
+        path = variable if name == "variable" else write_still(tmp_path / "still.png", "png", "rgb24")
+    order = _order(probe_video(path, LIMITS).num_frames) if name != "still" else [0, 0, 0]
+    with _open(decoders, path) as reader:
+        held = list(reader.read(order))  # frames outlive the reader
+    for planes, expected in zip(held, read_frames(path, order), strict=True):
+        assert all(np.array_equal(*pair) for pair in zip(planes, expected, strict=True))
+        assert not any(plane.flags.writeable for plane in planes)
 
 
-@pytest.mark.parametrize("name", ["vp9-odd", "422-10-bit", "rotated-90", "full-range", "avi-b-frames"])
-def test_decoder_reader_frames_equal_frame_reader(decoders: Decoders, tmp_path: Path, name: str) -> None:
-    suffix, options = FORMATS[name]
-    _assert_same_frames(decoders, write_video(tmp_path / f"v.{suffix}", 24, **options))
-
-
-def test_decoder_reader_variable_rate_and_still(decoders: Decoders, variable: Path, tmp_path: Path) -> None:
-    _assert_same_frames(decoders, variable)
-    _assert_same_frames(decoders, write_still(tmp_path / "still.png", "png", "rgb24"))
-
-
-def test_decoder_reader_frames_outlive_the_reader(decoders: Decoders, h264: Path) -> None:
-    with _open(decoders, h264) as reader:
-        held = list(reader.read(range(60)))
-    assert [number_of(planes) for planes in held] == list(range(60))
-
-
-def test_decoder_reader_index_outside_is_refused_in_order(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_reads_on_after_a_failed_read(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         frames = reader.read([0, 1, 60, 2])
         assert [number_of(next(frames)) for _ in range(2)] == [0, 1]
         with pytest.raises(ValueError, match="index = 60"):
             next(frames)
-        assert [number_of(planes) for planes in reader.read([3])] == [3]
-
-
-def test_decoder_reader_unfinished_read_is_dropped(decoders: Decoders, h264: Path) -> None:
-    with _open(decoders, h264) as reader:
-        assert number_of(next(reader.read(range(60)))) == 0
+        assert number_of(next(reader.read(range(3, 60)))) == 3, "the rest of it is dropped"
         assert [number_of(planes) for planes in reader.read(range(30, 50))] == list(range(30, 50))
 
 
 def test_decoder_reader_errors_name_the_file(decoders: Decoders, h264: Path, tmp_path: Path) -> None:
     path = tmp_path / "note.mp4"
-    path.write_text("no video")
-    with _open(decoders, path, of=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
-        next(reader.read([0]))
-    path.unlink()
     with _open(decoders, path, of=h264) as reader, pytest.raises(StoredFileError):
         next(reader.read([0]))
     small = replace(SETTINGS, limits=LIMITS.model_copy(update={"max_upload_bytes": 100}))
     with _open(decoders, h264, small) as reader, pytest.raises(MediaLimitError, match=r"h264\.mp4"):
         next(reader.read([0]))
-
-
-def test_decoder_reader_early_error_names_file(
-    decoders: Decoders, h264: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, start = tmp_path / "note.mp4", decoders.open
     path.write_text("no video")
-
-    def open_and_wait(*arguments: Any) -> Decoder:
-        decoder = start(*arguments)
-        time.sleep(0.5)  # the file is rejected meanwhile
-        return decoder
-
-    monkeypatch.setattr(decoders, "open", open_and_wait)
-    with _open(decoders, path, of=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
-        next(reader.read([0]))
+    for waits_s in (0.0, 0.5):  # the file is rejected meanwhile
+        with _open(decoders, path, of=h264) as reader, pytest.raises(MediaError, match=r"note\.mp4"):
+            reader._start_decoder()
+            time.sleep(waits_s)
+            next(reader.read([0]))
 
 
 def test_decoder_reader_killed_process_is_replaced(h264: Path) -> None:
@@ -196,30 +165,27 @@ def test_decoder_reader_slow_batch_times_out(decoders: Decoders, h264: Path) -> 
 
 
 def test_decoder_reader_close_from_a_thread_cancels_the_read(decoders: Decoders, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "long.mp4", 300, size=(640, 360), gop=300, options={"preset": "ultrafast"})
+    path = write_video(tmp_path / "long.mp4", 120, size=(640, 360), gop=120, options={"preset": "ultrafast"})
     reader = _open(decoders, path)
 
-    def close() -> float:
+    def close() -> None:
         time.sleep(0.1)
         reader.close()
-        return time.monotonic()
 
-    with ThreadPoolExecutor(1) as pool:
-        closed_at = pool.submit(close)
-        with pytest.raises(CancelledJobError):
-            for _ in range(1000):
-                list(reader.read([299, 0]))
-        assert time.monotonic() - closed_at.result() < 20, "a thousand reads take minutes"
+    with ThreadPoolExecutor(1) as pool, pytest.raises(CancelledJobError):
+        pool.submit(close)
+        for _ in range(2000):  # takes minutes if it is not cancelled
+            list(reader.read([119, 0]))
     with pytest.raises(CancelledJobError):
         next(reader.read([0]))
 
 
-def test_decoder_reader_a_hundred_leave_no_files(decoders: Decoders, h264: Path) -> None:
+def test_decoder_reader_forty_leave_no_files(decoders: Decoders, h264: Path) -> None:
     with _open(decoders, h264) as reader:
         list(reader.read([0]))
         wait_until(lambda: len(_children()) == 1)  # those of other readers end
     before = os.listdir("/proc/self/fd")
-    for number in range(100):
+    for number in range(40):
         with _open(decoders, h264) as reader:
             frames = reader.read(range(60))
             next(frames)
@@ -260,10 +226,10 @@ def _serve_too_many(channel: Channel) -> None:
 def test_decoder_reader_too_many_frames_raises(decoders: Decoders, h264: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Decoders.open
     monkeypatch.setattr(Decoders, "open", lambda of, run, path: opened(of, _serve_too_many, path))
-    before = _num_open("/dev/urandom")
+    before = [path for path, _ in _open_files()].count("/dev/urandom")
     with _open(decoders, h264) as reader, pytest.raises(MediaError, match=r"h264\.mp4: .* invalid reply"):
         list(reader.read(range(3)))
-    assert _num_open("/dev/urandom") == before
+    assert [path for path, _ in _open_files()].count("/dev/urandom") == before
 
 
 def _open_files() -> list[tuple[str, int]]:
@@ -276,16 +242,12 @@ def _open_files() -> list[tuple[str, int]]:
     return found
 
 
-def _num_open(target: str) -> int:
-    return sum(path == target for path, _ in _open_files())
-
-
 def test_decoder_reader_memory_does_not_grow(decoders: Decoders, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "many.mp4", 200, size=(640, 480), options={"preset": "ultrafast"})
+    path = write_video(tmp_path / "many.mp4", 100, size=(640, 480), options={"preset": "ultrafast"})
     settings = replace(SETTINGS, decoder=DecoderConfig(batch_bytes=2 * 1024**2))
     process = psutil.Process()
     with _open(decoders, path, settings) as reader:
         before, largest = process.memory_info().rss, 0
-        for _ in reader.read(range(200)):  # 90 MB
+        for _ in reader.read(range(100)):  # 45 MB
             largest = max(largest, process.memory_info().rss)
     assert largest - before < 16 * 1024**2

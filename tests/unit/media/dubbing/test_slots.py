@@ -52,11 +52,6 @@ def test_fit_speech_trims_silence_at_the_start(tmp_path: Path, rate: int) -> Non
     assert loud[-1] == pytest.approx(1.0, abs=0.03)
 
 
-def test_fit_speech_open_slot_keeps_the_length(tmp_path: Path) -> None:
-    fitted = _fitted(_voice(tmp_path / "a.wav", 1.5, silence=0.4), SpeechSlot(1, None, math.inf))
-    assert fitted.seconds == pytest.approx(1.5, abs=0.03)
-
-
 def test_fit_speech_long_speech_is_sped_up(tmp_path: Path) -> None:
     fitted = _fitted(_voice(tmp_path / "a.wav", 1.2), SpeechSlot(0, 1, 2))
     assert fitted.speed == pytest.approx(1.2, abs=0.03)

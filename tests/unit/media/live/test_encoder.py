@@ -15,23 +15,17 @@ from numpy.typing import NDArray
 from media.live.audio import OPUS_SAMPLES, Downsampler, InputResampler
 from media.live.encoder import EncodedPictures, LiveEncoder, StreamWriter
 from media.probe import VideoInfo
-from media.yuv_frame import YuvFrame
-from tests.unit.media.clips import info_of
+from tests.unit.media.clips import flat_planes, info_of
 
 SIDE, GROUP = 64, 3
 INFO = info_of(SIDE, SIDE)
 AUDIO_RATE = 48000
 
 
-def grey(luma: int) -> YuvFrame:
-    chroma = np.full((SIDE // 2, SIDE // 2), 128, np.uint8)
-    return YuvFrame(np.full((SIDE, SIDE), luma, np.uint8), chroma, chroma)
-
-
 def group(first: int, num: int = GROUP, info: VideoInfo = INFO) -> EncodedPictures:
     made = LiveEncoder(info, 20, "veryfast")
     for number in range(first, first + num):
-        made.write(grey(20 + number))
+        made.write(flat_planes(SIDE, SIDE, 20 + number))
     return made.finish()
 
 
@@ -90,8 +84,8 @@ def test_live_encoder_keyframes_only_on_request() -> None:
     for number in range(6):
         if number == 4:
             encoder.begin_with_key()
-        encoder.write(grey(20 + 2 * number))
-        encoder.write(grey(21 + 2 * number))
+        encoder.write(flat_planes(SIDE, SIDE, 20 + 2 * number))
+        encoder.write(flat_planes(SIDE, SIDE, 21 + 2 * number))
         pictures = encoder.finish()
         data = data or writer.head(pictures)[1]
         data += writer.fragment(2 * number, pictures, np.zeros(0, np.int16)).mp4

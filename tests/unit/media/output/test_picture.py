@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
 from errors import MediaLimitError
 from media.matte import ScreenColour
 from media.output.backdrop import BlurBackdrop, ColourBackdrop, Cutout, MattedFrames, VideoBackdrop
@@ -19,9 +18,8 @@ from media.output.framing import Framing, OutputSize, check_same_aspect, output_
 from media.output.picture import Canvas, PictureMaker, YuvaFrame
 from media.playback import AfterEnd, Playback
 from media.probe import ColourTags, VideoInfo, probe_video
-from media.reader import FrameReader
 from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
-from tests.unit.media.clips import NumberedFrames, info_of, number_of, planes_of
+from tests.unit.media.clips import LIMITS, NumberedFrames, flat_planes, info_of, number_of, planes_of, read_frames
 
 SDR = ColourTags(1, False, 1, 1)
 PQ, HLG = ColourTags(9, False, 9, 16), ColourTags(9, False, 9, 18)
@@ -32,36 +30,29 @@ def test_to_range_same_range_returns_the_picture() -> None:
     assert to_range(rgb, SDR, ColourTags(6, True, 2, 2)) is rgb
 
 
-@pytest.mark.parametrize(("wanted", "signal"), [(PQ, 0.58), (HLG, 0.75)])
-def test_to_range_white_is_the_reference_white(wanted: ColourTags, signal: float) -> None:
-    white = to_range(np.full((2, 2, 3), 255, np.uint8), SDR, wanted)
-    assert np.abs(white / 255 - signal).max() < 0.005
-
-
-@pytest.mark.parametrize("hdr", [PQ, HLG])
-def test_to_range_and_back_keeps_colours(hdr: ColourTags) -> None:
+@pytest.mark.parametrize(
+    ("hdr", "white", "highlights"), [(PQ, 0.58, (0.55, 0.58, 0.62, 0.66)), (HLG, 0.75, (0.70, 0.75, 0.80, 0.85))]
+)
+def test_to_range_hdr_has_reference_white_and_same_colours(
+    hdr: ColourTags, white: float, highlights: tuple[float, ...]
+) -> None:
+    assert np.abs(to_range(np.full((2, 2, 3), 255, np.uint8), SDR, hdr) / 255 - white).max() < 0.005
     levels = np.linspace(0, 200, 6).astype(np.uint8)  # below the knee
     rgb = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(6, 36, 3)
     off = np.abs(to_range(to_range(rgb, SDR, hdr), hdr, SDR).astype(int) - rgb)
-    is_grey = np.ptp(rgb, -1) == 0
-    assert off.mean() < 3 and off[is_grey].max() <= 4
+    assert off.mean() < 3 and off[np.ptp(rgb, -1) == 0].max() <= 4, "greys"
     assert off.max() < 30  # one level of eight-bit HDR, in the dark channel of a saturated colour
-
-
-@pytest.mark.parametrize("hdr", [PQ, HLG])
-def test_to_range_compresses_highlights(hdr: ColourTags) -> None:
-    signals = np.array([0.55, 0.58, 0.62, 0.66] if hdr is PQ else [0.70, 0.75, 0.80, 0.85])
-    rgb = np.repeat(np.rint(255 * signals).astype(np.uint8)[None, :, None], 3, 2)
+    rgb = np.repeat(np.rint(255 * np.array(highlights)).astype(np.uint8)[None, :, None], 3, 2)
     shown = to_range(rgb, hdr, SDR)[0, :, 1].astype(int)
-    assert (np.diff(shown) > 0).all() and shown[1] > 240 and shown[-1] <= 255
+    assert (np.diff(shown) > 0).all() and shown[1] > 240 and shown[-1] <= 255, "highlights are compressed"
 
 
 W, H = 192, 128
 
 
 def _canvas(width: int, height: int, *, has_alpha: bool = False) -> Canvas:
-    planes = YuvFrame(*(np.zeros((height // step, width // step), np.uint8) for step in (1, 2, 2)))
-    return Canvas(planes, np.zeros((height, width), np.uint8) if has_alpha else None)
+    alpha = np.zeros((height, width), np.uint8) if has_alpha else None
+    return Canvas(flat_planes(width, height, 0, 0, 0), alpha)
 
 
 def _patch(frame: YuvFrame, x: int, y: int, size: int) -> Patch:
@@ -110,51 +101,34 @@ def test_picture_maker_alpha_is_cropped_and_scaled() -> None:
     assert (canvas.alpha[:, :32] == 0).all() and (canvas.alpha[:, 32:] == 255).all()
 
 
-TAGS = ColourTags(1, False, 1, 1)
-
-
-def _grey(value: int, width: int = W, height: int = H) -> YuvFrame:
-    return YuvFrame(*(np.full((height // s, width // s), v, np.uint8) for s, v in ((1, value), (2, 128), (2, 128))))
-
-
 def _person() -> NDArray[np.uint8]:
     alpha = np.zeros((H, W), np.uint8)
     alpha[32:, 64:128] = 255
     return alpha
 
 
-def test_checked_background_normalizes_names() -> None:
-    names = {
-        "#00B140": "#00b140",
-        "white": "#ffffff",
-        " Blur ": "blur",
-        "transparent": "transparent",
-        "#fff": "#ffffff",
-        "rgb(300, 0, 0)": "#ff0000",
-        "hsl(0, 300%, 50%)": "#ff0000",
-    }
+def test_checked_background_normalizes_names_and_colours() -> None:
+    names = {"#00B140": "#00b140", "white": "#ffffff", " Blur ": "blur", "transparent": "transparent"}
+    names |= {"#fff": "#ffffff", "rgb(300, 0, 0)": "#ff0000", "hsl(0, 300%, 50%)": "#ff0000"}
     assert {text: checked_background(text) for text in names} == names
+    for other in ("", "#12", "beach.jpg", "http://example.com/a.png", "rgb(1,2)"):
+        with pytest.raises(ValueError, match="background_file"):
+            checked_background(other)
 
 
-@pytest.mark.parametrize("text", ["", "#12", "beach.jpg", "http://example.com/a.png", "rgb(1,2)"])
-def test_checked_background_other_text_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="background_file"):
-        checked_background(text)
-
-
-@pytest.mark.parametrize("tags", [TAGS, ColourTags(6, True, 6, 6)])
+@pytest.mark.parametrize("tags", [SDR, ColourTags(6, True, 6, 6)])
 def test_colour_backdrop_is_the_same_in_every_matrix(tags: ColourTags) -> None:
-    drawn = ColourBackdrop("#00b140", tags).draw(_grey(90), _person())
+    drawn = ColourBackdrop("#00b140", tags).draw(flat_planes(W, H, 90), _person())
     assert np.abs(to_rgb(drawn, tags)[10, 10].astype(int) - [0, 0xB1, 0x40]).max() <= 3
 
 
 def test_blur_backdrop_is_blurred_without_the_person() -> None:
-    frame, alpha = _grey(60), _person()
+    frame, alpha = flat_planes(W, H, 60), _person()
     frame.y[alpha > 0] = 220
     drawn = BlurBackdrop().draw(frame, alpha)
     assert np.abs(drawn.y.astype(int) - 60).max() <= 3
     rows, columns = np.mgrid[:H, :W] // 12
-    frame = _grey(0)._replace(y=np.where((rows + columns) % 2, 60, 180).astype(np.uint8))
+    frame = flat_planes(W, H, 0)._replace(y=np.where((rows + columns) % 2, 60, 180).astype(np.uint8))
     drawn = BlurBackdrop().draw(frame, np.zeros((H, W), np.uint8))
     assert drawn.y.std() < frame.y.std() / 2
     assert abs(float(drawn.y.mean()) - float(frame.y.mean())) < 3
@@ -169,19 +143,19 @@ def test_blur_backdrop_is_blurred_without_the_person() -> None:
     ],
 )
 def test_video_backdrop_continues_at_speed(fps: int, playback: Playback, frames: range, expected: list[int]) -> None:
-    backdrop = VideoBackdrop(NumberedFrames(), info_of(W, H, Fraction(fps), 10), TAGS, playback, frames)
-    assert [number_of(backdrop.draw(_grey(0), _person())) for _ in expected] == expected
+    backdrop = VideoBackdrop(NumberedFrames(), info_of(W, H, Fraction(fps), 10), SDR, playback, frames)
+    assert [number_of(backdrop.draw(flat_planes(W, H, 0), _person())) for _ in expected] == expected
 
 
 def test_video_backdrop_picture_is_cropped_and_converted() -> None:
     rgb = np.zeros((256, 256, 3), np.uint8)
     rgb[:, :128], rgb[:, 128:] = (200, 30, 30), (20, 20, 160)
     rgb[:60] = rgb[-60:] = (0, 255, 0)  # outside of the part that has the aspect ratio of the frame
-    own, wanted = ColourTags(6, True, 6, 6), TAGS
+    own, wanted = ColourTags(6, True, 6, 6), SDR
     info = info_of(256, 256, is_still=True, colour=own)
     backdrop = VideoBackdrop(NumberedFrames(from_rgb(rgb, own)), info, wanted, Playback(), range(3))
     for _ in range(3):
-        drawn = to_rgb(backdrop.draw(_grey(0, 256, 128), np.zeros((128, 256), np.uint8)), wanted)
+        drawn = to_rgb(backdrop.draw(flat_planes(256, 128, 0), np.zeros((128, 256), np.uint8)), wanted)
         assert np.abs(drawn[64, 60].astype(int) - [200, 30, 30]).max() <= 4
         assert np.abs(drawn[64, 200].astype(int) - [20, 20, 160]).max() <= 4
         assert drawn[8, 60, 1] < 60, "cropped"
@@ -189,10 +163,10 @@ def test_video_backdrop_picture_is_cropped_and_converted() -> None:
 
 @pytest.mark.parametrize("screen", [None, ScreenColour(60.0, 60.0)])
 def test_picture_maker_person_is_in_front_of_the_backdrop(screen: ScreenColour | None) -> None:
-    alpha, canvas = _person(), Canvas(_grey(0), None)
-    matte = YuvFrame(alpha, *_grey(0)[1:])
-    frames = MattedFrames(NumberedFrames(_grey(150)), NumberedFrames(matte))
-    cutout = Cutout(ColourBackdrop("#000000", TAGS), screen)
+    alpha, canvas = _person(), _canvas(W, H)
+    matte = flat_planes(W, H, 0)._replace(y=alpha)
+    frames = MattedFrames(NumberedFrames(flat_planes(W, H, 150)), NumberedFrames(matte))
+    cutout = Cutout(ColourBackdrop("#000000", SDR), screen)
     PictureMaker(Framing(W, H, W, H), None, cutout).draw(canvas, next(frames.read([0])), [])
     assert (canvas.planes.y[alpha == 255] == 150).all()
     assert (canvas.planes.y[alpha == 0] == 16).all()
@@ -205,60 +179,52 @@ def test_matted_frames_close_closes_both_sources() -> None:
 
 
 def test_picture_maker_moving_crop_keeps_the_backdrop() -> None:
-    behind = VideoBackdrop(NumberedFrames(size=(96, 128)), info_of(96, 128, is_still=True), TAGS, Playback(), range(2))
+    behind = VideoBackdrop(NumberedFrames(size=(96, 128)), info_of(96, 128, is_still=True), SDR, Playback(), range(2))
     corners = np.array([[0, 0], [60, 0]], np.float32)
     maker = PictureMaker(Framing(96, 128, 96, 128), corners, Cutout(behind))
-    pictures = []
-    nobody = YuvFrame(np.zeros((H, W), np.uint8), *_grey(0)[1:])
-    for frame in MattedFrames(NumberedFrames(), NumberedFrames(nobody)).read([3, 4]):
-        canvas = Canvas(_grey(0, 96, 128), None)
+    first, second = _canvas(96, 128), _canvas(96, 128)
+    nobody = MattedFrames(NumberedFrames(), NumberedFrames(flat_planes(W, H, 0)))
+    for canvas, frame in zip((first, second), nobody.read([3, 4]), strict=True):
         maker.draw(canvas, frame, [])
-        pictures.append(canvas.planes.y)
-    assert np.array_equal(pictures[0], pictures[1])
+    assert np.array_equal(first.planes.y, second.planes.y)
 
 
-SHOWN = info_of(192, 128, fps=Fraction(25), num_frames=300, colour=ColourTags(1, False, 1, 1))
-SENT = info_of(384, 256, fps=Fraction(50), num_frames=20)
-_SENT_FRAMES = NumberedFrames(size=(384, 256))
+SHOWN = info_of(192, 128, num_frames=300)
 
 
 def _shown(own: VideoInfo, after_end: AfterEnd, num_frames: int, path: Path, source: NumberedFrames) -> list[YuvFrame]:
     """The first frames that a session shows of a background."""
     path.write_bytes(fit_background(source, own, SHOWN, after_end))
     info = fitted_info(own, SHOWN, after_end)
-    found = probe_video(path, MediaLimits())
+    found = probe_video(path, LIMITS)
     assert (found.width, found.height, found.fps) == (SHOWN.width, SHOWN.height, SHOWN.fps)
     assert (found.num_frames, found.colour) == (info.num_frames, SHOWN.colour)
-    index = playback_of(after_end).source_frames(range(num_frames), info.num_frames)
-    with FrameReader(path, info, 2**24) as reader:
-        return list(reader.read(index.tolist()))
+    return read_frames(path, playback_of(after_end).source_frames(range(num_frames), info.num_frames).tolist())
 
 
 @pytest.mark.parametrize(
-    ("after_end", "expected"),
+    ("fps", "num_frames", "after_end", "expected"),
     [
-        ("loop", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 1, 3]),
-        ("hold", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 19, 19]),
-        ("pingpong", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 3]),
+        (50, 20, "loop", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 1, 3]),
+        (50, 20, "hold", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 19, 19]),
+        (50, 20, "pingpong", [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 3]),
+        (10, 2, "loop", [0, 0, 1, 1, 1, 0]),
     ],
 )
-def test_fit_background_video_has_rate_of_session(after_end: AfterEnd, expected: list[int], tmp_path: Path) -> None:
-    frames = _shown(SENT, after_end, len(expected), tmp_path / "fitted.mp4", _SENT_FRAMES)
+def test_fit_background_video_has_rate_of_session(
+    fps: int, num_frames: int, after_end: AfterEnd, expected: list[int], tmp_path: Path
+) -> None:
+    own, source = info_of(384, 256, Fraction(fps), num_frames), NumberedFrames(size=(384, 256))
+    frames = _shown(own, after_end, len(expected), tmp_path / "fitted.mp4", source)
     assert [number_of(frame) for frame in frames] == expected
 
 
 def test_fit_background_picture_keeps_its_colours(tmp_path: Path) -> None:
-    own = info_of(SENT.width, SENT.height, is_still=True, colour=ColourTags(6, True, 6, 6))
-    rgb = np.full((SENT.height, SENT.width, 3), (200, 30, 40), np.uint8)
+    own = info_of(384, 256, is_still=True, colour=ColourTags(6, True, 6, 6))
+    rgb = np.full((256, 384, 3), (200, 30, 40), np.uint8)
     first, second = _shown(own, "loop", 2, tmp_path / "fitted.mp4", NumberedFrames(from_rgb(rgb, own.colour)))
     assert np.array_equal(first.y, second.y)
     assert np.abs(to_rgb(first, SHOWN.colour)[64, 96].astype(int) - [200, 30, 40]).max() <= 5
-
-
-def test_fit_background_slow_video_repeats_frames(tmp_path: Path) -> None:
-    own = info_of(SENT.width, SENT.height, fps=Fraction(10), num_frames=2)
-    frames = _shown(own, "loop", 6, tmp_path / "fitted.mp4", _SENT_FRAMES)
-    assert [number_of(frame) for frame in frames] == [0, 0, 1, 1, 1, 0]
 
 
 def test_check_length_long_video_is_refused() -> None:
@@ -269,8 +235,8 @@ def test_check_length_long_video_is_refused() -> None:
 
 
 def test_framing_crops_to_the_aspect() -> None:
-    of_sizes = {None: (1920, 1080), (640, 360): (1920, 1080), (1080, 1920): (608, 1080), (854, 480): (1920, 1080)}
-    for size, crop in of_sizes.items():
+    full = (1920, 1080)
+    for size, crop in {None: full, (640, 360): full, (1080, 1920): (608, 1080), (854, 480): full}.items():
         assert OutputSize(size).framing(info_of(1920, 1080)) == Framing(*crop, *(size or crop))
     for aspect, crop in {Fraction(9, 16): (608, 1080), Fraction(1): (1080, 1080), Fraction(4): (1920, 480)}.items():
         assert OutputSize(None, aspect).framing(info_of(1920, 1080)) == Framing(*crop, *crop)
@@ -339,16 +305,12 @@ def test_crop_path_follows_a_walking_face_smoothly() -> None:
     assert np.abs(np.diff(speed)).max() < 3, "without jerks"
 
 
-def test_crop_path_jumps_only_at_cuts() -> None:
+def test_crop_path_jumps_at_cuts_and_pans_to_other_speakers() -> None:
     x = np.where(np.arange(200) < 100, 400.0, 1500.0)
-    cut = crop_path(_boxes(x, cuts=(100,)), FRAME, CROP, FPS)
-    steps = np.abs(np.diff(cut[:, 0]))
-    assert steps[99] > 1000 and steps.sum() == steps[99]
-    assert _inside(_boxes(x), cut).all()
-
-
-def test_crop_path_pans_to_another_speaker() -> None:
-    x = np.where(np.arange(200) < 100, 400.0, 1500.0)
+    boxes = _boxes(x, cuts=(100,))
+    path = crop_path(boxes, FRAME, CROP, FPS)
+    assert np.flatnonzero(np.diff(path[:, 0])).tolist() == [99]
+    assert _inside(boxes, path).all()
     boxes = _boxes(x, switches=(100,))
     path = crop_path(boxes, FRAME, CROP, FPS)
     speed = np.diff(path[:, 0])
@@ -363,13 +325,12 @@ def test_crop_path_short_turns_are_centred() -> None:
     assert np.abs(path[12::25, 0] + CROP[0] / 2 - x[12::25]).max() < 30
 
 
-@pytest.mark.parametrize("num", [1, 2, 5])
-def test_crop_path_short_shot_has_a_corner_per_frame(num: int) -> None:
-    assert crop_path(_boxes(np.full(num, 960.0)), FRAME, CROP, FPS).shape == (num, 2)
+def test_crop_path_short_shot_has_a_corner_per_frame() -> None:
+    for num in (1, 2, 5):
+        assert crop_path(_boxes(np.full(num, 960.0)), FRAME, CROP, FPS).shape == (num, 2)
 
 
 def test_crop_path_large_face_is_centred() -> None:
-    low = np.tile(np.array([[600, 0]], np.float32), (50, 1))
-    boxes = FaceBoxes(low, low + np.array([900, 1000], np.float32), np.zeros(50, bool), np.zeros(50, bool))
-    path = crop_path(boxes, FRAME, CROP, FPS)
+    low, no = np.tile(np.array([[600, 0]], np.float32), (50, 1)), np.zeros(50, bool)
+    path = crop_path(FaceBoxes(low, low + np.array([900, 1000], np.float32), no, no), FRAME, CROP, FPS)
     assert np.abs(path[:, 0] + CROP[0] / 2 - 1050).max() <= 2

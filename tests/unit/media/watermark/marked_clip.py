@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,11 +47,10 @@ def planes_with(luma: NDArray[np.uint8]) -> YuvFrame:
     return YuvFrame(luma, half, half)
 
 
-def write_lumas(path: Path, lumas: Iterator[NDArray[np.uint8]], crf: int, fps: Fraction = FPS) -> Path:
-    writer: SegmentWriter | None = None
-    for luma in lumas:
-        writer = writer or SegmentWriter(info_of(luma.shape[1], luma.shape[0], fps), crf, "veryfast")
+def write_lumas(path: Path, lumas: Iterable[NDArray[np.uint8]], crf: int, fps: Fraction = FPS) -> Path:
+    frames = list(lumas)
+    writer = SegmentWriter(info_of(frames[0].shape[1], frames[0].shape[0], fps), crf, "veryfast")
+    for luma in frames:
         writer.write(planes_with(luma))
-    assert writer is not None
     path.write_bytes(writer.finish())
     return path

@@ -18,6 +18,11 @@ _UPPER, _LOWER = (159, 386), (145, 374)
 _BROWS = (105, 334)
 
 
+@pytest.fixture(params=[0, 1])
+def eye(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 def _copy(planes: YuvFrame) -> YuvFrame:
     return YuvFrame(*(plane.copy() for plane in planes))
 
@@ -40,7 +45,6 @@ def _eye(still: Still, planes: YuvFrame, eye: int) -> NDArray[np.uint8]:
     return planes.y[round(y - reach) : round(y + reach) + 1, round(x - reach) : round(x + reach) + 1]
 
 
-@pytest.mark.parametrize("eye", [0, 1])
 def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
     opened, closed = _eye(still, still.planes, eye), _eye(still, _drawn(still, EyeState(1.0)), eye)
     assert opened.min() < 40  # the pupil
@@ -48,7 +52,15 @@ def test_eyelids_closed_cover_the_iris(still: Still, eye: int) -> None:
     assert np.abs(np.diff(closed.astype(int), axis=1)).max() < 0.4 * np.abs(np.diff(opened.astype(int), axis=1)).max()
 
 
-@pytest.mark.parametrize("eye", [0, 1])
+def test_eyelids_half_closed_cover_the_upper_part(still: Still, eye: int) -> None:
+    (column, top), (_, bottom) = (np.rint(still.track.points[0, ids[eye], :2]).astype(int) for ids in (_UPPER, _LOWER))
+    frames = still.planes, _drawn(still, EyeState(0.5)), _drawn(still, EyeState(1.0))
+    own, half, whole = (frame.y[top:bottom, column].astype(int) for frame in frames)
+    changed, third = np.abs(half - own), (bottom - top) // 3
+    assert changed[:third].mean() > 1.5 * changed[-third:].mean()
+    assert (whole != half).any()
+
+
 def test_eyelids_closed_soften_the_crease(still: Still, eye: int) -> None:
     line = np.rint(still.track.points[0, LID_CREASES[eye][2:-2], :2]).astype(np.int32) - [0, 2]
     crease = cv2.polylines(np.zeros_like(still.planes.y), [line], False, 50, thickness=1)
@@ -63,8 +75,7 @@ def test_eyelids_closed_soften_the_crease(still: Still, eye: int) -> None:
     assert depths[1.0] < 0.5 * depths[0.1]
 
 
-@pytest.mark.parametrize(("eye", "outer"), [(0, 33), (1, 263)])
-def test_eyelids_closed_have_a_tapered_lash_line(still: Still, eye: int, outer: int) -> None:
+def test_eyelids_closed_have_a_tapered_lash_line(still: Still, eye: int) -> None:
     luma, unit = _drawn(still, EyeState(1.0)).y, _unit(still)
     x, y = np.rint(still.track.points[0, _LOWER[eye], :2]).astype(int)
     reach = round(0.12 * unit)
@@ -73,38 +84,24 @@ def test_eyelids_closed_have_a_tapered_lash_line(still: Still, eye: int, outer: 
     depth = column[:middle].max() - column[middle]
     assert abs(middle - reach) < 0.03 * unit, "it lies on the lower lid"
     assert column[:middle].max() - column[middle + round(0.03 * unit)] > 0.4 * depth, "its lower edge is soft"
-    x, y = np.rint(still.track.points[0, outer, :2]).astype(int)
+    x, y = np.rint(still.track.points[0, (33, 263)[eye], :2]).astype(int)
     above = luma[y - round(0.12 * unit) : y - round(0.04 * unit), x - 4 : x + 5]
     assert above.min() > 0.6 * np.median(above[0]), "no lashes of the open eye beside it"
     tail = luma[y - round(0.03 * unit) : y + round(0.03 * unit), [x - 9, x + 9]].min(0)
     assert abs(int(tail[0]) - int(tail[1])) > 0.3 * depth, "it ends beyond the corner"
 
 
-def test_eyelids_half_closed_cover_the_upper_part(still: Still) -> None:
-    half, whole = _drawn(still, EyeState(0.5)), _drawn(still, EyeState(1.0))
-    for eye in (0, 1):
-        upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
-        column = round(float(upper[0]))
-        rows = slice(round(float(upper[1])), round(float(lower[1])))
-        changed = np.abs(half.y[rows, column].astype(int) - still.planes.y[rows, column])
-        third = (rows.stop - rows.start) // 3
-        assert changed[:third].mean() > 1.5 * changed[-third:].mean()
-        assert (whole.y[rows, column] != half.y[rows, column]).any()
-
-
 def _height(luma: NDArray[np.uint8], place: NDArray[np.floating]) -> float:
     """The row of the spot near a place."""
     x, y = (round(float(v)) for v in place)
     part = luma[y - 9 : y + 10, x - 9 : x + 10].astype(float).sum(1)
-    return float(y - 9 + (part * np.arange(len(part))).sum() / part.sum())
+    return float(y - 9 + np.average(np.arange(len(part)), weights=part))
 
 
-@pytest.mark.parametrize("eye", [0, 1])
 def test_eyelids_follow_gaze_and_smile(still: Still, eye: int) -> None:
     upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
     states = {"down": EyeState(down=0.026), "up": EyeState(down=-0.026), "smile": EyeState(smile=1)}
-    states["wide"] = EyeState(-0.25)
-    moved = {}
+    states["wide"], moved = EyeState(-0.25), {}
     for name, place in (("upper", upper), ("middle", (upper + lower) / 2), ("lower", lower)):
         spots = with_spots(still, place[None])
         for state, values in states.items():
@@ -121,14 +118,12 @@ def test_eyelids_follow_gaze_and_smile(still: Still, eye: int) -> None:
     "state", [EyeState(1.0), EyeState(down=0.026, smile=1.0), EyeState(down=-0.026), EyeState(-0.25)]
 )
 def test_eyelids_change_only_the_eyes(still: Still, state: EyeState) -> None:
-    drawn = _drawn(still, state)
-    changed = np.flatnonzero((drawn.y != still.planes.y).any(1))
-    brow = still.track.points[0, list(_BROWS), 1].min()
-    cheek = still.track.points[0, list(_LOWER), 1].max() + 0.25 * _unit(still)
-    assert brow < changed[0] and changed[-1] < cheek
-    changed = np.flatnonzero((drawn.y != still.planes.y).any(0))
-    left, right = still.track.points[0, [33, 263], 0] + np.array([-0.16, 0.16]) * _unit(still)
-    assert left < changed[0] and changed[-1] < right
+    changed, points = _drawn(still, state).y != still.planes.y, still.track.points[0]
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    brow, cheek = points[list(_BROWS), 1].min(), points[list(_LOWER), 1].max() + 0.25 * _unit(still)
+    assert brow < rows[0] and rows[-1] < cheek
+    left, right = points[[33, 263], 0] + np.array([-0.16, 0.16]) * _unit(still)
+    assert left < columns[0] and columns[-1] < right
     target, lids = _copy(still.planes), Eyelids(still.planes, still.track.points[0], _unit(still))
     for each in (state, EyeState(1.0), EyeState()):
         lids.draw(target, each)
@@ -159,7 +154,6 @@ def _shaded_and_rough(still: Still) -> YuvFrame:
     return still.planes._replace(y=luma.clip(0, 255).astype(np.uint8))
 
 
-@pytest.mark.parametrize("eye", [0, 1])
 def test_eyelids_have_light_and_grain_of_the_skin_below(still: Still, eye: int) -> None:
     picture = _shaded_and_rough(still)
     lid = _eye(still, _drawn(still, EyeState(1.0), picture), eye).astype(float)
@@ -187,7 +181,6 @@ def _with_lids(still: Still, levels: tuple[float, float, float]) -> YuvFrame:
     return YuvFrame(*changed)
 
 
-@pytest.mark.parametrize("eye", [0, 1])
 def test_eyelids_have_the_colour_of_the_upper_lid(still: Still, eye: int) -> None:
     upper, lower = (still.track.points[0, ids[eye], :2] for ids in (_UPPER, _LOWER))
     x, y = np.rint((0.6 * upper + 0.4 * lower) / 2).astype(int)
@@ -198,7 +191,6 @@ def test_eyelids_have_the_colour_of_the_upper_lid(still: Still, eye: int) -> Non
     np.testing.assert_allclose(np.subtract(lids[1], lids[0]), [30, -20], atol=7)
 
 
-@pytest.mark.parametrize("eye", [0, 1])
 def test_eyelids_lashes_have_no_highlights(still: Still, eye: int) -> None:
     x, y = np.rint(still.track.points[0, _UPPER[eye], :2]).astype(int)
     picture = _copy(still.planes)
@@ -209,16 +201,11 @@ def test_eyelids_lashes_have_no_highlights(still: Still, eye: int) -> None:
     assert target.y[y - 2 : bottom, x - 6 : x + 7].max() < skin + 25
 
 
-def _starts(closing: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
-    shut = closing == 1
-    return np.flatnonzero(shut[1:] & ~shut[:-1]) / fps
-
-
 @pytest.mark.parametrize("fps", [10, 25, 60])
 def test_blinks_are_irregular_and_close_the_eyes(fps: int) -> None:
     seconds = np.arange(120 * fps) / fps
-    closing = blinks(5, seconds, fps, Prosody.silence(len(seconds)))
-    starts = _starts(closing, fps)
+    closing, other = (blinks(seed, seconds, fps, Prosody.silence(len(seconds))) for seed in (5, 6))
+    starts, other_starts = (np.flatnonzero(np.diff((each == 1).astype(int)) > 0) / fps for each in (closing, other))
     assert 13 * 2 < len(starts) < 21 * 2, "17 a minute"
     pauses = np.diff(starts)
     assert pauses.min() > 0.6 and pauses.max() > 4 and pauses.std() > 0.8
@@ -226,18 +213,18 @@ def test_blinks_are_irregular_and_close_the_eyes(fps: int) -> None:
     assert all(closing[start : start + fps // 2].max() == 1 for start in rises)
     steps = np.diff(closing)
     assert fps < 60 or (steps < 0).sum() > 1.4 * (steps > 0).sum(), "they close faster than they open"
-    other = blinks(6, seconds, fps, Prosody.silence(len(seconds)))
-    assert _starts(other, fps).tolist() != starts.tolist(), "with another seed they start at other times"
+    assert other_starts.tolist() != starts.tolist(), "with another seed they start at other times"
 
 
 def test_blinks_follow_most_phrase_ends() -> None:
     seconds = np.arange(200 * 25) / 25
     ends = np.arange(200, 10000, 200)  # every four seconds
-    with_ends = blinks(5, seconds, 25, Prosody.silence(len(seconds))._replace(ends=ends))
-    blinked = [with_ends[round(end / 2) : round(end / 2) + 20].max() == 1 for end in ends]
-    without = blinks(5, seconds, 25, Prosody.silence(len(seconds)))
-    by_chance = [without[round(end / 2) : round(end / 2) + 20].max() == 1 for end in ends]
-    assert np.mean(blinked) > 0.6 > 0.45 > np.mean(by_chance)
+    silence = Prosody.silence(len(seconds))
+    with_ends, without = (blinks(5, seconds, 25, prosody) for prosody in (silence._replace(ends=ends), silence))
+    blinked, by_chance = (
+        np.mean([closing[end // 2 : end // 2 + 20].max() == 1 for end in ends]) for closing in (with_ends, without)
+    )
+    assert blinked > 0.6 > 0.45 > by_chance
 
 
 def _painted(still: Still, *colours: tuple[int, int, int]) -> YuvFrame:
@@ -264,8 +251,7 @@ def _skin(still: Still) -> NDArray[np.float64]:
 
 
 def test_eye_white_measures_the_white_of_the_darker_eye(still: Still) -> None:
-    white = eye_white(_painted(still, (140, 120, 135), (140, 120, 135)), still.track.points[0])
-    skin = _skin(still)
+    white, skin = eye_white(_painted(still, *[(140, 120, 135)] * 2), still.track.points[0]), _skin(still)
     assert white.light == pytest.approx(140 / skin[0], rel=0.05)
     assert white.chroma == pytest.approx([120 - skin[1], 135 - skin[2]], abs=3)
     for colours in ([(170, 125, 132), (110, 120, 135)], [(110, 120, 135), (170, 125, 132)]):
@@ -279,8 +265,7 @@ def test_eye_white_of_closed_eyes_is_the_default(still: Still) -> None:
     for upper, lower in EYES:
         points[list(upper)] = points[list(lower)]
     usual, own = eye_white(shut, points), eye_white(still.planes, still.track.points[0])
-    assert 0.6 < usual.light < 0.8
-    assert usual.light != own.light
+    assert 0.6 < usual.light < 0.8 and usual.light != own.light
     # Whiter than skin: nearer to grey.
     assert (np.abs(_skin(still)[1:] + usual.chroma - 128) < np.abs(_skin(still)[1:] - 128)).all()
 

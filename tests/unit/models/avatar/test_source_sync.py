@@ -18,8 +18,6 @@ from tests.unit.models.conftest import Filmed
 RATE = 16000
 FPS = Fraction(25)
 Samples = NDArray[np.int16]
-
-
 Hear = Callable[[Samples], MouthBlock]
 
 
@@ -62,14 +60,14 @@ def sync_of(track: FaceTrack, mouth: MouthBlock) -> SourceSync:
 
 
 def test_measure_sync_finds_a_moved_sound(track: FaceTrack, sound: Samples, hear: Hear) -> None:
-    moves, offsets = (-8, -2.5, 0, 0.5, 4.25, 8), []
+    moves, offsets = (-8, 0, 0.5, 4.25), []
     for num_frames in moves:
         sync = sync_of(track, hear(moved(sound, num_frames)))
         assert sync.offset_seconds is not None, sync
         offsets.append(sync.offset_seconds * 25)
         assert sync.confidence >= 0.6 and sync.speech_seconds > 3
     assert offsets == pytest.approx(moves, abs=0.5)
-    assert np.diff(offsets)[1:-1] == pytest.approx([2.5, 0.5, 3.75], abs=0.3)
+    assert np.diff(offsets)[1:] == pytest.approx([0.5, 3.75], abs=0.3)
 
 
 def test_measure_sync_of_another_sound_is_unknown(

@@ -5,16 +5,14 @@ from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
 from models.clips.bridge import _shares, bridge_frames, morph
-from models.geometry.head_frame import HeadPose, mean_face
+from tests.unit.models.films import mean_faces
 
-SIDE, EYES = 192, 50.0
+SIDE = 192
 NOISE = np.asarray(cv2.GaussianBlur(np.random.default_rng(3).normal(0, 400, (SIDE, SIDE)), (0, 0), 3), np.float32)
 
 
 def face_at(x: float, y: float) -> NDArray[np.float32]:
-    rotation = np.diag([1.0, -1.0, -1.0])[None]
-    points = HeadPose(np.array([EYES]), rotation, np.array([[x, y, 0.0]])).to_image(mean_face()[None])
-    return np.asarray(points[0, :, :2], np.float32)
+    return np.asarray(mean_faces(x, y, 50)[0, :, :2])
 
 
 def frame_at(x: float, y: float) -> YuvFrame:
@@ -59,13 +57,12 @@ def test_morph_moves_what_is_beside_the_face_by_flow() -> None:
 
 
 def test_bridge_frames_start_as_one_clip_and_end_as_other() -> None:
-    before, after = [80, 82, 84, 86], [92, 94, 96, 98]
-    tracks = [np.array([face_at(x, 80) for x in places]) for places in (before, after)]
-    films = [[frame_at(x, 80) for x in places] for places in (before, after)]
-    made = list(bridge_frames(films[0], films[1], tracks[0], tracks[1], 100.0))
+    places = before, after = [80, 82, 84, 86], [92, 94, 96, 98]
+    one, other = ([frame_at(x, 80) for x in clip] for clip in places)
+    points_one, points_other = (np.array([face_at(x, 80) for x in clip]) for clip in places)
+    made = list(bridge_frames(one, other, points_one, points_other, 100.0))
     wanted = [x + (y - x) * number / 5 for number, (x, y) in enumerate(zip(before, after, strict=True), 1)]
     assert len(made) == 4
     assert max(difference(frame, frame_at(x, 80)) for frame, x in zip(made, wanted, strict=True)) < 5
     small, large = (np.diff([0.0, *_shares(6, jump), 1.0]) for jump in (4.0, 100.0))
-    assert small[0] < 0.8 * small[3]
-    assert np.ptp(large) < 0.01
+    assert small[0] < 0.8 * small[3] and np.ptp(large) < 0.01

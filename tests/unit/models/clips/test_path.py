@@ -18,11 +18,11 @@ CLIPS = (
 )
 
 
-def make_graph(*, exits_every: int = 10, clips: tuple[Clip, ...] = CLIPS) -> ClipGraph:
+def make_graph(clips: tuple[Clip, ...] = CLIPS) -> ClipGraph:
     """Each clip leads to each other one and back into itself; actions only from their end and to their start."""
     transitions, bridge = [], clips[-1].stop
     for clip in clips:
-        for leave in range(clip.start + 5, clip.stop - 3, exits_every):
+        for leave in range(clip.start + 5, clip.stop - 3, 10):
             if clip.kind == "action" and leave < clip.stop - 15:
                 continue
             for number, target in enumerate(clips):
@@ -57,8 +57,6 @@ def check_steps(graph: ClipGraph, frames: list[int]) -> int:
 
 GRAPH = make_graph()
 MINUTE = 1500
-
-
 FRAMES = {clip.name: range(clip.start, clip.stop) for clip in CLIPS}
 
 
@@ -97,7 +95,7 @@ def test_extend_path_repeats_no_clip_where_there_is_another() -> None:
     clips = [next(clip.name for clip in CLIPS if frame < clip.stop) for _, frame in path if frame < CLIPS[-1].stop]
     assert {"talk_a", "talk_b"} == set(clips[1:])
     assert all(before != after for before, after in pairwise(clips))
-    graph = make_graph(clips=CLIPS[:1])
+    graph = make_graph(CLIPS[:1])
     path, state = extend_path(graph, PathState(), MINUTE, [], [], 0)
     check_steps(graph, shown(path, MINUTE))
     assert 6 <= state.num_chosen <= 12  # 250 frames, of which most are shown each time
@@ -138,6 +136,11 @@ def test_extend_path_chunk_by_chunk_shows_each_action_once() -> None:
     assert set(actions) == {None, "wave"}
 
 
+def test_clip_graph_from_json_equals_to_json() -> None:
+    graph = ClipGraph(CLIPS, (Transition(30, 90, 6, 55, 1.5), Transition(85, 96, 0, 4, 0.0)), 29.97)
+    assert ClipGraph.from_json(json.loads(json.dumps(graph.to_json()))) == graph
+
+
 def test_extend_path_reached_is_empty_and_dead_end_raises() -> None:
     state = PathState(position=30, frame=10)
     assert extend_path(GRAPH, state, 30, [], [], 0) == ((), state)
@@ -166,9 +169,3 @@ def test_extend_path_takes_little_time() -> None:
     start = time.process_time()
     extend_path(GRAPH, PathState(), 10 * MINUTE, [(at, at + 150) for at in range(0, 10 * MINUTE, 250)], cues, 0)
     assert time.process_time() - start < 2
-
-
-def test_clip_graph_from_json_equals_to_json() -> None:
-    clips = Clip("", None, 0, 50), Clip("wave", "action", 50, 90)
-    graph = ClipGraph(clips, (Transition(30, 90, 6, 55, 1.5), Transition(85, 96, 0, 4, 0.0)), 29.97)
-    assert ClipGraph.from_json(json.loads(json.dumps(graph.to_json()))) == graph

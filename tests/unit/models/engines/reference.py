@@ -15,9 +15,14 @@ Network = TypeVar("Network", bound=nn.Module)
 def fill(network: Network, stored: Any = None) -> Network:
     """Give a network weights by the names of its parameters, as ../shared/reference/check.py does, in place.
 
-    The statistics of its normalisations lie in `stored` as bn/NAME; without it they stay 0 and 1.
+    The statistics of its normalisations lie in `stored` as bn/NAME; without it they stay 0 and 1. The names and shapes
+    of the published network, which `stored` also holds, have to be those of this one.
     """
-    statistics = {} if stored is None else {name[3:]: stored[name] for name in stored.files if name[:3] == "bn/"}
+    statistics = {}
+    if stored is not None:
+        shapes = {name: ",".join(map(str, value.shape)) for name, value in network.state_dict().items()}
+        assert shapes == dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
+        statistics = {name[3:]: stored[name] for name in stored.files if name[:3] == "bn/"}
     network.load_state_dict({name: _tensor(name, value, statistics) for name, value in network.state_dict().items()})
     return network
 

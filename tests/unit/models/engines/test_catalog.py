@@ -23,22 +23,10 @@ def store(tmp_path: Path) -> WeightsStore:
     return WeightsStore(tmp_path / "weights", TOYS)
 
 
-def test_engine_list_names_missing_weights(store: WeightsStore, tmp_path: Path) -> None:
-    store.add(safetensors_file(tmp_path / "w"), name="gan")
-    free, toy, gan = engine_list(store)
-    assert (free.name, free.title, free.is_installed) == ("free", "Free faces", True)
-    assert (free.missing, free.licences) == ((), ())
-    assert (toy.title, toy.is_installed) == ("Toy faces", False)
-    assert [(each.role, each.is_required) for each in toy.missing] == [("generator", True), ("mixer", False)]
-    assert toy.missing[0].add_command == "lipwright models add FILE_OR_URL --engine toy --role generator"
-    assert toy.licences == ("Toy generator: Personal and research use only.", "Toy mixer: Apache-2.0.")
-    assert (gan.name, gan.title, gan.is_installed) == ("toy:gan", "Toy faces", True)
-    assert [each.role for each in gan.missing] == ["mixer"]
-    store.remove("toy:gan")
-    assert [each.name for each in engine_list(store)] == ["free", "toy"]
+def test_engine_list_of_fresh_service_starts_with_installed(tmp_path: Path) -> None:
     records = engine_list(WeightsStore(tmp_path))
     assert [each.name for each in records] == list(ENGINES)
-    assert records[0].is_installed, "the engine of a fresh service needs nothing"
+    assert records[0].is_installed, "it needs nothing"
     assert all(each.title for each in records)
 
 
@@ -120,17 +108,18 @@ def _install(folder: Path, package: str, entry_points: str) -> None:
     (info / "entry_points.txt").write_text(f"[lipwright.engines]\n{entry_points}\n")
 
 
-def _run(code: str, site: Path, repo_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{repo_root}{os.pathsep}{site}", "OMP_NUM_THREADS": "1"}
+def _run(code: str, site: Path = REPO_ROOT, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in a process that finds packages in `site`, too."""
+    environment = {**os.environ, "PYTHONPATH": f"{REPO_ROOT}{os.pathsep}{site}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=repo_root, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=REPO_ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def test_discover_engines_lists_engine_of_other_package(tmp_path: Path, repo_root: Path) -> None:
+def test_discover_engines_lists_engine_of_other_package(tmp_path: Path) -> None:
     site = tmp_path / "site"
     _install(site, "hello_engine", "hello = hello_engine:HelloEngine")
     (site / "hello_engine.py").write_text(_ENGINE)
-    done = _run(_LIST, site, repo_root, str(tmp_path / "data"))
+    done = _run(_LIST, site, str(tmp_path / "data"))
     assert done.returncode == 0, done.stderr
     names, was_imported, title, name, module = json.loads(done.stdout)
     assert names == ["warp", "dinet", "edtalk", "musetalk", "ultralight", "wav2lip", "hello"]
@@ -138,23 +127,23 @@ def test_discover_engines_lists_engine_of_other_package(tmp_path: Path, repo_roo
     assert (title, name, module) == ("Hello from another package", "hello", "hello_engine")
 
 
-def test_discover_engines_invalid_name_logs_warning(tmp_path: Path, repo_root: Path) -> None:
+def test_discover_engines_invalid_name_logs_warning(tmp_path: Path) -> None:
     taken = "the name is taken"
     reasons = {"wav2lip": taken, "restoration": taken, "Hello:World": "expected a name like my_engine"}
     for number, name in enumerate(reasons):
         _install(tmp_path, f"hello_{number}", f"{name} = hello_{number}:HelloEngine")
     code = "from models.engines.registry import ENGINES; print(len(ENGINES), ENGINES['wav2lip'])"
-    done = _run(code, tmp_path, repo_root)
+    done = _run(code, tmp_path)
     assert done.stdout.split() == ["6", "models.engines.wav2lip.engine:Wav2LipEngine"]
     warnings = [line for line in done.stderr.splitlines() if "hello_" in line]
     for number, reason in enumerate(reasons.values()):
         assert any(f"hello_{number}" in line and reason in line for line in warnings), done.stderr
 
 
-def test_engine_class_failed_import_names_engine(tmp_path: Path, repo_root: Path) -> None:
+def test_engine_class_failed_import_names_engine(tmp_path: Path) -> None:
     _install(tmp_path, "hello_engine", "hello = hello_engine:HelloEngine")
     code = "from models.engines.registry import engine_class; engine_class('hello')"
-    done = _run(code, tmp_path, repo_root)
+    done = _run(code, tmp_path)
     assert "ConfigError: engine hello_engine:HelloEngine: cannot be imported" in done.stderr
 
 
@@ -167,17 +156,13 @@ _MODULES = [
 def _imported(*modules: str) -> set[str]:
     """Return the packages that a process has loaded once it has imported these modules."""
     code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    done = _run(code)
+    assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
 
 def test_engines_and_store_import_no_network_library() -> None:
-    assert not _imported(*_MODULES, f"{_ENGINES}.paste.crop", f"{_ENGINES}.paste.blend") & {
-        "torch",
-        "onnxruntime",
-        "diffusers",
-    }
-    assert not _imported(f"{_ENGINES}.dinet.engine") & {"librosa"}
-
+    modules = (*_MODULES, f"{_ENGINES}.paste.crop", f"{_ENGINES}.paste.blend")
+    assert not _imported(*modules) & {"torch", "onnxruntime", "diffusers", "librosa"}
     assert not _imported(f"{_ENGINES}.warp.engine") & {"numba"}
     assert not _imported(f"{_ENGINES}.weights.store") & {"torch", "onnxruntime", "onnx", "cv2", "scipy"}

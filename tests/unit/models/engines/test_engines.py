@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from errors import CancelledJobError, ConfigError, MediaError, WeightsError
 from media.yuv_frame import YuvFrame
@@ -36,7 +35,7 @@ from models.engines.wav2lip.options import Wav2LipOptions
 from models.speech.level import SpeechLevel, measure_level
 from tests.random_weights.dinet_exports import export_deepspeech, export_generator, export_wenet
 from tests.random_weights.edtalk import save_edtalk
-from tests.random_weights.ultralight import random_network, save_hubert, save_wenet
+from tests.random_weights.ultralight import save_hubert, save_ultralight, save_wenet
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.musetalk.conftest import SMALL, SMALL_WHISPER, small_files, small_whisper  # noqa: F401
 from tests.unit.models.engines.paste.face_scene import ABSENT, analyse, patch_bytes
@@ -55,12 +54,14 @@ NUM = len(SOURCE)
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
     """Small networks: the files of each engine by role."""
     folder = tmp_path_factory.mktemp("weights")
-    torch.save(random_network().state_dict(), folder / "ultralight.pth")
     return {
         "dinet": {"generator": export_generator(folder / "dinet.onnx"), "speech": export_wenet(folder / "wenet.onnx")},
         "edtalk": {"generator": save_edtalk(folder / "edtalk.onnx")},
         "musetalk": {},
-        "ultralight": {"generator": folder / "ultralight.pth", "hubert": save_hubert(folder / "hubert.onnx")},
+        "ultralight": {
+            "generator": save_ultralight(folder / "ultralight.pth", width=16),
+            "hubert": save_hubert(folder / "hubert.onnx"),
+        },
         "wav2lip": {"generator": save_onnx(folder / "wav2lip.onnx", size=32)},
     }
 

@@ -1,35 +1,21 @@
-from typing import NamedTuple
-
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from media.output.dynamic_range import from_sdr_rgb
 from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb, to_rgb
+from media.yuv_frame import YuvFrame, from_rgb
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion, LipLandmarker, cut_region
-from models.geometry.head_frame import (
-    ABOUT_MIDDLE,
-    EYE_LEFT,
-    EYE_RIGHT,
-    INNER_LOWER,
-    INNER_UPPER,
-    LIPS,
-    HeadPose,
-    mean_face,
-)
+from models.geometry.head_frame import ABOUT_MIDDLE, EYE_LEFT, EYE_RIGHT, INNER_LOWER, INNER_UPPER, LIPS
 from tests.unit.models.conftest import COLOUR, Filmed, Scene
+from tests.unit.models.films import mean_faces
 
 Points = NDArray[np.float32]
 
 
-def settle(
-    landmarker: FaceLandmarker, frame: YuvFrame, colour: ColourTags, region: LandmarkRegion
-) -> tuple[Points, float]:
+def settle(landmarker: FaceLandmarker, frame: YuvFrame, region: LandmarkRegion) -> tuple[Points, float]:
     for _ in range(4):
-        points, presence = landmarker(frame, colour, region)
+        points, presence = landmarker(frame, COLOUR, region)
         region = LandmarkRegion.of_points(points)
     return points, presence
 
@@ -38,7 +24,7 @@ def settle(
 def portrait_points(landmarker: FaceLandmarker, portrait: NDArray[np.uint8]) -> Points:
     height, width = portrait.shape[:2]
     start = LandmarkRegion(width / 2, height / 2, 0.7 * width, 0.0)
-    return settle(landmarker, from_rgb(portrait, COLOUR), COLOUR, start)[0]
+    return settle(landmarker, from_rgb(portrait, COLOUR), start)[0]
 
 
 @pytest.mark.parametrize(("zoom", "degrees"), [(0.5, 0.0), (1.0, 25.0), (2.6, -10.0)])
@@ -50,10 +36,11 @@ def test_landmarker_points_move_with_the_picture(
     moved = portrait_points[:, :2].astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     x, y = moved.mean(0).tolist()
     region = LandmarkRegion(x, y, 0.6 * scene.portrait.shape[1] * zoom, float(np.deg2rad(-degrees)))
-    points, presence = settle(landmarker, frame, COLOUR, region)
+    points, presence = settle(landmarker, frame, region)
     eyes = np.linalg.norm(moved[EYE_LEFT] - moved[EYE_RIGHT])
     assert presence > MIN_PRESENCE
     assert np.abs(points[:, :2] - moved).mean() / eyes < 0.012
+    assert np.linalg.norm((points[:, :2] - moved)[list(LIPS)], axis=1).max() / eyes < 0.03
 
 
 def test_landmarker_dark_or_pq_picture_keeps_the_points(
@@ -76,15 +63,15 @@ def test_landmarker_dark_or_pq_picture_keeps_the_points(
     assert landmarker(from_rgb(noise, COLOUR), COLOUR, LandmarkRegion(120, 120, 160, 0.0))[1] < MIN_PRESENCE
 
 
-@pytest.mark.parametrize("side", [96.0, 192.0, 400.0, 1000.0])
-def test_cut_region_samples_its_part_of_the_frame(side: float) -> None:
+@pytest.mark.parametrize(("side", "stretch"), [(96.0, 1.0), (192.0, 1.0), (400.0, 1.0), (1000.0, 1.0), (1000.0, 1.6)])
+def test_cut_region_samples_its_part_of_the_frame(side: float, stretch: float) -> None:
     """A ramp has the same value at the region's centre at any scale, and its slope across."""
     ramp = np.broadcast_to(np.linspace(20, 220, 1200), (1200, 1200))
     frame = YuvFrame(np.rint(ramp).astype(np.uint8), *(np.full((600, 600), 128, np.uint8),) * 2)
-    y = cut_region(frame, LandmarkRegion(600.0, 600.0, side, 0.0)).y.astype(float)
-    assert y.shape == (192, 192)
-    assert y[:, 95:97].mean() == pytest.approx(20 + 200 * 600 / 1199, abs=0.6)
-    assert y[:, -1].mean() - y[:, 0].mean() == pytest.approx(200 * side * (191 / 192) / 1199, abs=1.2)
+    y = cut_region(frame, LandmarkRegion(600.0, 600.0, side, 0.0, stretch)).y.astype(float)
+    assert y.shape == (192, 192) and (np.ptp(y, axis=0) == 0).all()
+    assert y[0, 95:97].mean() == pytest.approx(20 + 200 * 600 / 1199, abs=0.6)
+    assert y[0, -1] - y[0, 0] == pytest.approx(200 * side / stretch * (191 / 192) / 1199, abs=1.2)
 
 
 def test_cut_region_large_region_does_not_alias() -> None:
@@ -96,47 +83,19 @@ def test_cut_region_large_region_does_not_alias() -> None:
 
 
 def test_region_of_points_stretches_turned_heads_only() -> None:
-    yaw = np.array([[-34], [0], [34], [44], [50], [60]])
-    turns = Rotation.from_euler("Y", yaw, degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
-    heads = HeadPose(np.full(6, 80.0), turns, np.full((6, 3), [200.0, 150.0, 0.0])).same_to_image(mean_face())
-    stretch = [LandmarkRegion.of_points(points.astype(np.float32)).stretch for points in heads]
+    heads = mean_faces(200, 150, 80, [-34, 0, 34, 44, 50, 60])
+    stretch = [LandmarkRegion.of_points(points).stretch for points in heads]
     assert stretch[:3] == [1, 1, 1] and 1 < stretch[3] < stretch[4] < stretch[5] < 1.7
     mixed = LandmarkRegion(0, 0, 10, 3.0).mix(LandmarkRegion(4, 2, 20, -3.0), 0.5)
     assert mixed[:3] == pytest.approx((2, 1, 15))
     assert abs(mixed.angle) == pytest.approx(np.pi, abs=0.01), "the short way"
 
 
-def test_cut_region_stretched_shows_a_narrower_part() -> None:
-    ramp = np.tile(np.arange(240, dtype=np.uint8), (240, 1))
-    frame = YuvFrame(ramp, ramp[::2, ::2].copy(), ramp[::2, ::2].copy())
-    seen = cut_region(frame, LandmarkRegion(120.0, 120.0, 192.0, 0.0, 1.6))
-    across = seen.y[96].astype(float)
-    assert across[96] == pytest.approx(120, abs=1)
-    assert across[-1] - across[0] == pytest.approx(192 / 1.6, abs=2)
-    assert (np.ptp(seen.y, axis=0) == 0).all()
-
-
-class Talk(NamedTuple):
-    frames: list[YuvFrame]
-    colour: ColourTags
-    points: Points  # (N, 468, 3)
-    mesh: Points  # (N, 468, 3) as the face mesh alone has them
-
-
-@pytest.fixture(scope="module")
-def talk(filmed_sample: Filmed, landmarker: FaceLandmarker) -> Talk:
-    """Every other frame."""
-    assert filmed_sample.raw.present.all()
-    colour, frames = filmed_sample.info.colour, filmed_sample.frames[::2]
-    regions = [LandmarkRegion.of_points(points) for points in filmed_sample.raw.points[::2]]
-    points, mesh = [], []
-    with pytest.MonkeyPatch.context() as patch:
-        for frame, region in zip(frames, regions, strict=True):
-            points.append(landmarker(frame, colour, region)[0])
-        patch.setattr(LipLandmarker, "__call__", lambda landmarker, picture, lips: lips)
-        for frame, region in zip(frames, regions, strict=True):
-            mesh.append(landmarker(frame, colour, region)[0])
-    return Talk(frames, colour, np.stack(points), np.stack(mesh))
+def _found(filmed: Filmed, landmarker: FaceLandmarker) -> Points:
+    """(N, 468, 3) landmarks in every other frame."""
+    regions = map(LandmarkRegion.of_points, filmed.raw.points[::2])
+    pairs = zip(filmed.frames[::2], regions, strict=True)
+    return np.stack([landmarker(frame, filmed.info.colour, region)[0] for frame, region in pairs])
 
 
 def _gaps(points: Points) -> Points:
@@ -146,29 +105,16 @@ def _gaps(points: Points) -> Points:
     return np.asarray(np.linalg.norm(upper - lower, axis=2).mean(1) / eyes, np.float32)
 
 
-def test_lip_landmarks_replace_only_the_lips_of_the_mesh(talk: Talk) -> None:
-    assert len(set(LIPS)) == 80
-    eyes = np.linalg.norm(talk.points[:, EYE_LEFT, :2] - talk.points[:, EYE_RIGHT, :2], axis=1).mean()
-    apart = np.linalg.norm(talk.points - talk.mesh, axis=2).mean(0) / eyes  # (468,)
+def test_lip_landmarks_replace_only_the_lips_of_the_mesh(
+    filmed_sample: Filmed, landmarker: FaceLandmarker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = _found(filmed_sample, landmarker)
+    monkeypatch.setattr(LipLandmarker, "__call__", lambda landmarker, picture, lips: lips)
+    mesh = _found(filmed_sample, landmarker)  # as the face mesh alone has them
+    eyes = np.linalg.norm(points[:, EYE_LEFT, :2] - points[:, EYE_RIGHT, :2], axis=1).mean()
+    apart = np.linalg.norm(points - mesh, axis=2).mean(0) / eyes  # (468,)
     assert 0 < apart[list(LIPS)].max() < 0.06  # in another order some would be far away
     assert np.delete(apart, LIPS).max() == 0
-    gaps, by_mesh = _gaps(talk.points), _gaps(talk.mesh)
+    gaps, by_mesh = _gaps(points), _gaps(mesh)
     assert np.quantile(gaps, 0.1) < 0.005 and gaps.max() > 0.08
     assert gaps.std() > 1.2 * by_mesh.std() and np.corrcoef(gaps, by_mesh)[0, 1] > 0.85
-
-
-@pytest.mark.parametrize(("zoom", "degrees"), [(0.6, 0.0), (1.8, 0.0), (1.0, 35.0)])
-def test_lip_landmarks_move_with_picture(talk: Talk, landmarker: FaceLandmarker, zoom: float, degrees: float) -> None:
-    middle = len(talk.frames) // 2
-    frame, before = talk.frames[middle], talk.points[middle]
-    picture = to_rgb(frame, talk.colour)
-    height, width = picture.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, zoom)
-    matrix[:, 2] += [width * zoom / 2 - width / 2, height * zoom / 2 - height / 2]
-    size = round(width * zoom / 2) * 2, round(height * zoom / 2) * 2
-    drawn = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
-    expected = np.column_stack([before[:, :2] @ matrix[:, :2].T + matrix[:, 2], zoom * before[:, 2]])
-    moved = from_rgb(np.asarray(drawn, np.uint8), talk.colour)
-    found, _ = landmarker(moved, talk.colour, LandmarkRegion.of_points(expected))
-    eyes = np.linalg.norm(expected[EYE_LEFT, :2] - expected[EYE_RIGHT, :2])
-    assert np.linalg.norm(found[list(LIPS), :2] - expected[list(LIPS), :2], axis=1).max() / eyes < 0.03

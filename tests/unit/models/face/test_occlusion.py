@@ -1,17 +1,12 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from benchmarks.occlusion import OBJECTS, Passage
-from config import MediaLimits
-from media.probe import ColourTags, probe_video
-from media.reader import FrameReader
 from media.yuv_frame import from_rgb, to_rgb
 from models.face.choice import FaceChoice
 from models.face.lower_face import CELLS
@@ -22,6 +17,8 @@ from models.mouth.shape import OPEN_MOUTH
 from models.track.face_track import finish_track
 from models.track.raw_landmarks import RawLandmarks
 from models.track.tracker import FaceTracker
+from tests.unit.models.conftest import Filmed
+from tests.unit.models.films import mean_faces, read_film
 
 SKIN, LIPS, DARK = np.array([150, 112, 150]), np.array([110, 115, 170]), np.array([30, 124, 134])
 
@@ -86,27 +83,33 @@ YELL = range(40, 48)
 NUM_TURNED = 60
 
 
-class Clip(NamedTuple):
-    pictures: list[Picture]
-    colour: ColourTags
-    raw: RawLandmarks
+class Clip:
+    """The first frames of the sample video, as they are or changed."""
 
+    def __init__(self, filmed: Filmed, tracker: FaceTracker) -> None:
+        self._colour, self._tracker, self.points = filmed.info.colour, tracker, filmed.raw.points[:64]
+        self.pictures = [to_rgb(frame, filmed.info.colour) for frame in filmed.frames[:64]]
 
-def track(pictures: Sequence[Picture], colour: ColourTags) -> RawLandmarks:
-    frames = [from_rgb(each, colour) for each in pictures]
-    return FaceTracker(1, "cpu").track_chunk(frames, colour, FaceChoice(), None)[0]
+    def track(self, pictures: Iterable[Picture]) -> RawLandmarks:
+        frames = [from_rgb(each, self._colour) for each in pictures]
+        return self._tracker.track_chunk(frames, self._colour, FaceChoice(), None)[0]
 
+    def passing(self, passage: Passage) -> tuple[list[Picture], NDArray[np.float64]]:
+        """The pictures with something that passes, and how much of the lips it hides in each."""
+        drawn = [passage.draw(i, *each) for i, each in enumerate(zip(self.pictures, self.points, strict=True))]
+        return [picture for picture, _ in drawn], np.array([share for _, share in drawn])
 
-def load(path: Path, max_frames: int = 200) -> Clip:
-    info = probe_video(path, MediaLimits())
-    with FrameReader(path, info, 2**26) as reader:
-        pictures = [to_rgb(frame, info.colour) for frame in reader.read(range(min(info.num_frames, max_frames)))]
-    return Clip(pictures, info.colour, track(pictures, info.colour))
+    def yelling(self) -> list[Picture]:
+        sizes = np.sin(np.linspace(0, np.pi, len(YELL) + 2))[1:-1] * 0.3
+        pictures = list(self.pictures)
+        for frame, size in zip(YELL, sizes, strict=True):
+            pictures[frame] = yelling(pictures[frame], self.points[frame], float(size))
+        return pictures
 
 
 @pytest.fixture(scope="module")
-def clip(sample_video: Path) -> Clip:
-    return load(sample_video, max_frames=64)
+def clip(filmed_sample: Filmed, tracker: FaceTracker) -> Clip:
+    return Clip(filmed_sample, tracker)
 
 
 def found(raw: RawLandmarks) -> NDArray[np.bool_]:
@@ -133,19 +136,6 @@ def yelling(picture: Picture, points: NDArray[np.float32], opening: float) -> Pi
     return np.where(near, cv2.GaussianBlur(drawn, (0, 0), 1.0), opened).astype(np.uint8)
 
 
-def with_yell(clip: Clip) -> list[Picture]:
-    sizes = np.sin(np.linspace(0, np.pi, len(YELL) + 2))[1:-1] * 0.3
-    pictures = list(clip.pictures)
-    for frame, size in zip(YELL, sizes, strict=True):
-        pictures[frame] = yelling(pictures[frame], clip.raw.points[frame], float(size))
-    return pictures
-
-
-def passing(clip: Clip, passage: Passage) -> list[tuple[Picture, float]]:
-    """The pictures with something that passes, and how much of the lips it hides in each."""
-    return [passage.draw(i, *each) for i, each in enumerate(zip(clip.pictures, clip.raw.points, strict=True))]
-
-
 def wandering_lamp(picture: Picture, frame: int) -> Picture:
     """A lamp at one side, four times as bright there as at the other; the border of its light wanders."""
     across = np.arange(picture.shape[1]) / picture.shape[1] - 0.5 - 0.2 * np.sin(2 * np.pi * frame / 55)
@@ -163,7 +153,7 @@ def grey(picture: Picture, frame: int) -> Picture:
 
 
 def test_occluded_yell_is_not_found(clip: Clip) -> None:
-    raw = track(with_yell(clip), clip.colour)
+    raw = clip.track(clip.yelling())
     opening = finish_track(raw.points, raw.present).shape[:, 0]
     assert opening[43] > 4 * OPEN_MOUTH  # the tracker sees it
     assert not found(raw).any()
@@ -171,27 +161,29 @@ def test_occluded_yell_is_not_found(clip: Clip) -> None:
 
 @pytest.mark.parametrize("light", [wandering_lamp, dim, grey])
 def test_occluded_light_and_noise_are_not_found(clip: Clip, light: Light) -> None:
-    pictures = [light(picture, frame) for frame, picture in enumerate(with_yell(clip))]
-    assert not found(track(pictures, clip.colour)).any()
+    assert not found(clip.track(light(picture, frame) for frame, picture in enumerate(clip.yelling()))).any()
 
 
 @pytest.mark.parametrize("thing", OBJECTS)
 def test_occluded_object_is_found(clip: Clip, thing: str) -> None:
     passage = Passage(thing, start=35, num_coming=5, num_staying=12, seed=1)
-    drawn = passing(clip, passage)
-    hits = found(track([picture for picture, _ in drawn], clip.colour))
-    hidden = np.array([share for _, share in drawn])
+    pictures, hidden = clip.passing(passage)
+    raw = clip.track(pictures)
+    hits = found(raw)
     assert (hidden > 0.6).sum() >= passage.num_staying
     assert hits[hidden > 0.6].mean() > 0.8
     assert not hits[: passage.start].any() and not hits[passage.stop :].any()
+    covered, absent, few = np.flatnonzero(hits), raw.present.copy(), np.zeros_like(raw.present)
+    absent[covered[3:6]] = False
+    assert not found(raw._replace(present=absent))[covered[3:6]].any()
+    first = covered[0] - MIN_FRAMES // 2
+    few[first : first + MIN_FRAMES - 1] = True
+    assert not found(raw._replace(present=few)).any()
 
 
 def turned_heads(hidden: range) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Chroma and landmarks of a head with red lips that turns in `hidden`; there, its outline shows a green wall."""
-    yaw = np.where(np.isin(np.arange(NUM_TURNED), hidden), 28.0, 0.0)
-    turn = Rotation.from_euler("Y", yaw[:, None], degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
-    pose = head_frame.HeadPose(np.full(NUM_TURNED, 100.0), turn, np.tile([200.0, 150.0, 0.0], (NUM_TURNED, 1)))
-    points = pose.same_to_image(head_frame.mean_face()).astype(np.float32)
+    points = mean_faces(200, 150, 100, np.where(np.isin(np.arange(NUM_TURNED), hidden), 28.0, 0.0))
     is_lip = np.isin([*AROUND_MOUTH, *UPPER_FACE], [*head_frame.MIDDLE_UPPER, *head_frame.MIDDLE_LOWER])
     chroma = np.where(is_lip[:, None], (118, 146), (118, 140)).astype(np.uint8)[None].repeat(NUM_TURNED, 0)
     for frame in hidden:
@@ -210,18 +202,7 @@ def test_occluded_wall_beside_a_turned_head_is_not_found() -> None:
     assert occluded(chroma, points, all_frames, one_shot)[30:40].all()
 
 
-def test_occluded_few_or_absent_frames_are_not_found(clip: Clip) -> None:
-    passage = Passage("cup", start=35, num_coming=5, num_staying=12, seed=1)
-    raw = track([picture for picture, _ in passing(clip, passage)], clip.colour)
-    cup = np.flatnonzero(found(raw))
-    absent = raw.present.copy()
-    absent[cup[3:6]] = False
-    assert not found(raw._replace(present=absent))[cup[3:6]].any()
-    few = np.zeros_like(absent)
-    few[cup[0] - MIN_FRAMES // 2 : cup[0] - MIN_FRAMES // 2 + MIN_FRAMES - 1] = True
-    assert not found(raw._replace(present=few)).any()
-
-
-def test_occluded_clear_talkers_are_not_found(shared_clips: Path) -> None:
+def test_occluded_clear_talkers_are_not_found(tracker: FaceTracker, shared_clips: Path) -> None:
     for path in sorted([*shared_clips.glob("grid_talker[1-5].mp4"), *shared_clips.glob("wild/*.mp4")]):
-        assert not found(load(path, max_frames=30).raw).any(), path.stem
+        info, frames = read_film(path, range(30))
+        assert not found(tracker.track_chunk(frames, info.colour, FaceChoice(), None)[0]).any(), path.stem

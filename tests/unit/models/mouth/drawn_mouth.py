@@ -1,7 +1,5 @@
 """Landmarks of a drawn mouth: bows from corner to corner."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

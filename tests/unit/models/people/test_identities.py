@@ -55,9 +55,8 @@ def test_identify_lost_track_continues_at_its_place() -> None:
     """Its appearance changed, and the face is in the same place a moment later; or in another place."""
     early, late = appearance(1, 0.6), appearance(1, 0.6)
     assert 0.25 < float(early.astype(np.float32) @ late.astype(np.float32)) < 0.5
-    near = scan(60, (range(25), 0, [early]), (range(30, 60), 10, [late]))
-    assert frames_of(near) == [[*range(25), *range(30, 60)]]
-    assert len(frames_of(scan(60, (range(25), 0, [early]), (range(30, 60), 200, [late])))) == 2
+    near, far = (frames_of(scan(60, (range(25), 0, [early]), (range(30, 60), x, [late]))) for x in (10, 200))
+    assert near == [[*range(25), *range(30, 60)]] and len(far) == 2
     without_appearance = scan(60, (range(30), 0, [appearance(1)]), (range(32, 60), 5, []), (range(60), 300, []))
     assert frames_of(without_appearance) == [[*range(30), *range(32, 60)]]
 

@@ -9,18 +9,17 @@ from numpy.typing import NDArray
 from config import MediaLimits
 from media.array_files import load_arrays, save_arrays
 from media.audio import extract_speech
-from media.probe import probe_video
-from media.reader import FrameReader
 from media.yuv_frame import YuvFrame, from_rgb, to_rgb
 from models.face.finder import FaceFinder
 from models.people.people import find_people
-from models.people.scan import FaceRows, PeopleScanner, ScanState
+from models.people.scan import FaceRows, PeopleScanner
 from models.people.speakers import SourceMouth
 from models.speech.features import SpeechFeatures
 from models.speech.level import measure_level, open_speech
 from models.speech.speech_to_mouth import SpeechToMouth
 from models.speech.voice_detector import VoiceDetector
 from tests.unit.models.conftest import COLOUR
+from tests.unit.models.films import read_film
 
 FPS = 25
 NUM_BOTH, NUM_ALONE = 60, 20
@@ -37,9 +36,8 @@ def _square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def frames(sample_video: Path, portrait: NDArray[np.uint8]) -> list[YuvFrame]:
     """The speaker on the right of the portrait, then a cut to the speaker alone, on the left."""
-    info = probe_video(sample_video, MediaLimits())
-    with FrameReader(sample_video, info, 2**26) as reader:
-        speaker = [_square(to_rgb(frame, info.colour)) for frame in reader.read(range(NUM_BOTH + NUM_ALONE))]
+    info, filmed = read_film(sample_video, range(NUM_BOTH + NUM_ALONE))
+    speaker = [_square(to_rgb(frame, info.colour)) for frame in filmed]
     other, nobody = _square(portrait), np.full((SIDE, SIDE, 3), 30, np.uint8)
     pairs = [(other, each) for each in speaker[:NUM_BOTH]] + [(each, nobody) for each in speaker[NUM_BOTH:]]
     return [from_rgb(np.concatenate(pair, 1), COLOUR) for pair in pairs]
@@ -51,8 +49,7 @@ def scanner() -> PeopleScanner:
 
 
 def _scan(scanner: PeopleScanner, frames: list[YuvFrame], step: int) -> FaceRows:
-    state: ScanState | None = None
-    chunks = []
+    state, chunks = None, []
     for start in range(0, len(frames), step):
         rows, state = scanner.scan_chunk(frames[start : start + step], COLOUR, start, FPS, state)
         chunks.append(rows)

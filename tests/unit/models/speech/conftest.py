@@ -14,7 +14,7 @@ from models.speech.speech_to_mouth import MouthBlock, SpeechToMouth
 
 RATE = 16000
 Samples = NDArray[np.int16]
-Extract = Callable[..., list[FeatureBlock]]
+Extract = Callable[..., FeatureBlock]
 Predict = Callable[[Samples], MouthBlock]
 
 
@@ -37,13 +37,12 @@ def voice(sample_speech: Path) -> Samples:
 
 @pytest.fixture
 def extract(tmp_path: Path, features: SpeechFeatures) -> Extract:
-    """Returns the features of samples in these stretches, or in all of them."""
+    """Returns the features of samples, or those from one second to another."""
 
-    def extract(samples: Samples, stretches: list[tuple[float, float]] | None = None) -> list[FeatureBlock]:
+    def extract(samples: Samples, start: float = 0.0, stop: float | None = None) -> FeatureBlock:
         path = tmp_path / "speech.npy"
         np.save(path, samples)
-        level = measure_level(path)
-        return [features.extract(path, level, *s) for s in stretches or [(0.0, len(samples) / RATE)]]
+        return features.extract(path, measure_level(path), start, len(samples) / RATE if stop is None else stop)
 
     return extract
 
@@ -53,7 +52,6 @@ def predict(extract: Extract, mouth: SpeechToMouth) -> Predict:
     """Returns the mouth of samples at 25 frames a second."""
 
     def predict(samples: Samples) -> MouthBlock:
-        (block,) = extract(samples)
-        return mouth.predict(block, Fraction(25), 0, max(1, len(samples) * 25 // RATE))
+        return mouth.predict(extract(samples), Fraction(25), 0, max(1, len(samples) * 25 // RATE))
 
     return predict

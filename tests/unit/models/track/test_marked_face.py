@@ -1,7 +1,3 @@
-"""A face that is marked with five points: what is accepted, and that its landmarks are where the points are."""
-
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
@@ -16,15 +12,10 @@ MARKS = np.array([[70, 80], [130, 80], [85, 120], [115, 120], [100, 150]], np.fl
 ANIME = np.array([[50, 90], [150, 88], [92, 132], [110, 132], [101, 150]], np.float64)  # wide eyes, small mouth
 
 
-def _moved(degrees: float, scale: float) -> NDArray[np.float64]:
-    """(2, 3) rotation around the middle of the marks, counter-clockwise in the picture."""
-    return np.asarray(cv2.getRotationMatrix2D((100, 100), degrees, scale), np.float64)
-
-
 @pytest.mark.parametrize("marks", [MARKS, ANIME])
 @pytest.mark.parametrize(("degrees", "scale"), [(0, 1), (25, 0.5), (-60, 3), (180, 1)])
 def test_marked_landmarks_are_at_the_marks(marks: NDArray[np.float64], degrees: float, scale: float) -> None:
-    move = _moved(degrees, scale)
+    move = np.asarray(cv2.getRotationMatrix2D((100, 100), degrees, scale), np.float64)
     wanted = marks @ move[:, :2].T + move[:, 2]
     check_marks((wanted + 200).ravel().tolist(), 500, 500)
     (points,) = marked_landmarks(wanted.ravel().tolist()).points

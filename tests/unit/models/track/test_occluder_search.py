@@ -1,5 +1,5 @@
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.material import FramesInMemory
 from benchmarks.occlusion import Passage
 from media.probe import ColourTags
 from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
-from models.face.lower_face import CELLS
-from models.geometry.head_frame import HeadPose, mean_face
+from models.face.lower_face import CELLS, HeadFollower, Picture
 from models.track.occluder_search import Found, find_occluders
 from models.track.occluders import Occluders
 from models.track.raw_landmarks import RawLandmarks, SkipReason
 from models.track.visibility import Visibility
+from tests.unit.models.films import mean_faces
 
 SIDE, EYES, NUM, FPS = 160, 60.0, 70, 12.5
 COVERED = range(32, 40)
@@ -24,46 +25,27 @@ TAGS = ColourTags(matrix=6, full_range=False, primaries=2, transfer=2)
 MICROPHONE = Passage("microphone", start=26, num_coming=6, num_staying=8, degrees=80.0)
 
 
-@dataclass
-class Frames:
-    """Implements `media.frame_source.FrameSource`."""
-
-    frames: list[YuvFrame]
-    read_frames: list[int] = field(default_factory=list)
-
-    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
-        for index in indices:
-            self.read_frames.append(index)
-            yield self.frames[index]
-
-    def close(self) -> None:
-        pass
-
-
 class Film(NamedTuple):
     raw: RawLandmarks
-    clear: Frames
-    covered: Frames
+    clear: list[YuvFrame]
+    covered: list[YuvFrame]
 
 
 @pytest.fixture(scope="module")
 def film() -> Film:
-    """A textured face that moves, without and with a microphone in front of it."""
+    """A textured face that moves and turns, without and with a microphone in front of it."""
     noise = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 1, (2 * SIDE, 2 * SIDE)), (0, 0), 2.0)
     noise *= 18 / noise.std()
-    time = np.arange(NUM)
-    place = np.stack(
-        [SIDE / 2 + np.rint(4 * np.sin(time / 9)), SIDE * 0.4 + np.rint(3 * np.cos(time / 8)), 0 * time], 1
-    )
-    pose = HeadPose(np.full(NUM, EYES), np.repeat(np.diag([1.0, -1.0, -1.0])[None], NUM, 0), place)
-    points = pose.to_image(np.repeat(mean_face()[None], NUM, 0)).astype(np.float32)
-    clear, covered = [], []
-    for frame, (x, y, _) in enumerate(np.rint(SIDE - place).astype(int)):
-        luma = 165 + noise[y : y + SIDE, x : x + SIDE]
+    points, clear, covered = np.repeat(mean_faces(SIDE, SIDE, EYES), NUM, 0), [], []
+    for frame, face in enumerate(points):
+        way = cv2.getRotationMatrix2D((SIDE, SIDE), 4 * np.sin(frame / 11), 1 + 0.03 * np.sin(frame / 7))
+        way[:, 2] += [4 * np.sin(frame / 9) - SIDE / 2, 3 * np.cos(frame / 8) - 0.6 * SIDE]
+        face[:, :2] = face[:, :2] @ way[:, :2].T + way[:, 2]
+        luma = 165 + cv2.warpAffine(noise, way, (SIDE, SIDE))
         rgb = (luma[..., None] * [1.0, 0.8, 0.7]).clip(0, 255).astype(np.uint8)
         clear.append(from_rgb(rgb, TAGS))
-        covered.append(from_rgb(MICROPHONE.draw(frame, rgb, points[frame])[0], TAGS))
-    return Film(RawLandmarks(points, np.ones(NUM, bool)), Frames(clear), Frames(covered))
+        covered.append(from_rgb(MICROPHONE.draw(frame, rgb, face)[0], TAGS))
+    return Film(RawLandmarks(points, np.ones(NUM, bool)), clear, covered)
 
 
 def judged(covered: Iterable[int] = COVERED) -> Visibility:
@@ -77,7 +59,7 @@ def search(film: Film, covered: Iterable[int] = COVERED) -> Found:
     """Searches with landmarks that are wrong where the mouth is covered."""
     points = film.raw.points.copy()
     points[list(COVERED)] += 5.0
-    return find_occluders(film.raw._replace(points=points), judged(covered), film.covered, FPS)
+    return find_occluders(film.raw._replace(points=points), judged(covered), FramesInMemory(film.covered), FPS)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +89,7 @@ def test_find_occluders_covered_frames_are_shown(film: Film, found: Found, occlu
 
 def test_find_occluders_masks_cover_the_object(film: Film, occluders: Occluders) -> None:
     for row, frame in enumerate(occluders.frames.tolist()):
-        change = difference(film.covered.frames[frame], film.clear.frames[frame]).astype(np.float32)
+        change = difference(film.covered[frame], film.clear[frame]).astype(np.float32)
         flags, border = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
         place, size = occluders.places[row], (CELLS, CELLS)
         change = np.asarray(cv2.warpAffine(change, place, size, flags=flags, borderMode=border))
@@ -120,18 +102,18 @@ def test_find_occluders_masks_cover_the_object(film: Film, occluders: Occluders)
 
 def test_without_removes_the_object(film: Film, occluders: Occluders) -> None:
     shown = np.array([10, 36], np.int32)
-    frames = [film.covered.frames[frame] for frame in shown]
+    frames = [film.covered[frame] for frame in shown]
     clear, whole = occluders.without(shown, frames)
     assert clear is frames[0]
     mouth = film.raw.points[36, [13, 14], :2].mean(0).astype(int)
     near = np.s_[mouth[1] - 8 : mouth[1] + 8, mouth[0] - 8 : mouth[0] + 8]
-    assert np.median(difference(frames[1], film.clear.frames[36])[near]) > 50
-    assert np.median(difference(whole, film.clear.frames[36])[near]) < 10
+    assert np.median(difference(frames[1], film.clear[36])[near]) > 50
+    assert np.median(difference(whole, film.clear[36])[near]) < 10
     assert np.array_equal(whole.y[:40], frames[1].y[:40])
 
 
 def test_in_front_keeps_the_object(film: Film, occluders: Occluders) -> None:
-    own = film.covered.frames[36]
+    own = film.covered[36]
     generated = Patch(0, 0, YuvFrame(*(np.full_like(plane, 255) for plane in own)))
     shown = occluders.in_front(36, own, generated)
     row = occluders.frames.tolist().index(36)
@@ -147,8 +129,8 @@ def test_in_front_keeps_the_object(film: Film, occluders: Occluders) -> None:
 @pytest.mark.parametrize("moved", [(0, -190), (0, 190), (-190, 0), (190, 0)])
 def test_without_face_outside_frame_keeps_frame(film: Film, occluders: Occluders, moved: tuple[int, int]) -> None:
     away = replace(occluders, places=occluders.places + np.array([[0, 0, moved[0]], [0, 0, moved[1]]]))
-    (whole,) = away.without(np.array([36]), [film.covered.frames[36]])
-    for plane, own in zip(whole, film.covered.frames[36], strict=True):
+    (whole,) = away.without(np.array([36]), [film.covered[36]])
+    for plane, own in zip(whole, film.covered[36], strict=True):
         assert np.array_equal(plane, own)
 
 
@@ -156,7 +138,7 @@ def test_in_front_patch_outside_the_frame_also_after_load(film: Film, occluders:
     occluders.save(tmp_path / "occluders.npz")
     loaded = Occluders.load(tmp_path / "occluders.npz")
     assert all(np.array_equal(getattr(loaded, name), value) for name, value in vars(occluders).items())
-    own = film.covered.frames[36]
+    own = film.covered[36]
     white = YuvFrame(*(np.full_like(plane, 255) for plane in own))
     whole = loaded.in_front(36, own, Patch(0, 0, white))
     shown = loaded.in_front(36, own, Patch(-20, 60, cut(white, -20, 60, 120)))
@@ -164,13 +146,9 @@ def test_in_front_patch_outside_the_frame_also_after_load(film: Film, occluders:
 
 
 def test_find_occluders_without_object_or_clear_frames(film: Film) -> None:
-    frames, clear = Frames(film.clear.frames), judged(())
-    result = find_occluders(film.raw, clear, frames, FPS)
-    assert result.occluders is None
-    assert result.judged is clear
-    assert result.points is film.raw.points
-    assert not frames.read_frames
-    result = find_occluders(film.raw, judged(), film.clear, FPS)
+    clear, no_frame_is_read = judged(()), FramesInMemory([])
+    assert find_occluders(film.raw, clear, no_frame_is_read, FPS) == Found(film.raw.points, clear, None)
+    result = find_occluders(film.raw, judged(), FramesInMemory(film.clear), FPS)
     assert result.occluders is None, "there is no object"
     assert (result.judged.skip_reason == SkipReason.NONE).all()
     assert not result.judged.visible[list(COVERED)].any()  # nothing is learned from them
@@ -178,10 +156,10 @@ def test_find_occluders_without_object_or_clear_frames(film: Film) -> None:
     assert result.occluders is None, "there are too few clear frames"
     assert (result.judged.skip_reason == SkipReason.NONE).all()
     # They are turned far, or interpolated in a gap; and a track without a frame that is seen well has no rest.
-    seen, frames = judged(), Frames(film.covered.frames)
+    seen = judged()
     seen.visible[: COVERED.start - 2] = seen.visible[COVERED.stop + 2 :] = False
-    result = find_occluders(film.raw, seen, frames, FPS)
-    assert result.occluders is None and result.judged.visible.any() and not frames.read_frames
+    result = find_occluders(film.raw, seen, no_frame_is_read, FPS)
+    assert result.occluders is None and result.judged.visible.any()
 
 
 @pytest.mark.parametrize("is_long", [True, False])
@@ -199,6 +177,15 @@ def test_find_occluders_few_clear_frames_are_enough(film: Film) -> None:
     seen = judged()
     seen.skip_reason[:before] = seen.skip_reason[after:] = SkipReason.OTHER_PERSON
     seen.visible[:before] = seen.visible[after:] = False
-    result = find_occluders(film.raw, seen, film.covered, FPS)
+    result = find_occluders(film.raw, seen, FramesInMemory(film.covered), FPS)
     assert result.occluders is not None
     assert (result.judged.skip_reason[before:after] == SkipReason.NONE).all()
+
+
+def test_find_other_head_or_flat_face_has_no_share(film: Film) -> None:
+    points, face = film.raw.points[0].astype(np.float64), film.clear[0]
+    other = YuvFrame(*(np.ascontiguousarray(plane[:, ::-1]) for plane in face))
+    grey = YuvFrame(*(np.full_like(plane, 128) for plane in face))
+    for first, second, most in ((face, other, 0.2), (grey, grey, 0)):
+        follower = HeadFollower(Picture.of(first, points, points), points)
+        assert follower.find(Picture.of(second, points, points), np.eye(2, 3)).share <= most

@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import uvloop
 
 from config import NetworkConfig
 from errors import UrlRefusedError
+from media.live.encoder import LiveFragment
 from media.live.flv import FlvMuxer
 from media.live.mpeg_ts import TsMuxer, rtp_packets
 from net.push import rtmp_messages, srt
@@ -43,22 +44,26 @@ def srt_destination(port: int, query: str = "") -> Destination:
     return Destinations(("srt://127.0.0.1:*",), NetworkConfig()).check(f"srt://127.0.0.1:{port}?{query}")
 
 
-@pytest.mark.parametrize("skipped", [range(0), range(15, 23)])
-def test_rtmp_publisher_real_server_receives_in_sync(tmp_path: Path, skipped: range) -> None:
+def fragments_with_a_gap() -> Iterator[LiveFragment]:
+    """Three seconds, of which more than half a second was dropped."""
+    stream = iter(FlashingStream())
+    return chain(islice(stream, 15), islice(stream, 8, 21))
+
+
+def test_rtmp_publisher_real_server_receives_in_sync(tmp_path: Path) -> None:
     port, path = quiet_port(), tmp_path / "received.flv"
 
     async def publish() -> None:
         place = rtmp_destination(port, "app/instance/key?auth=a/b")
         publisher, muxer = await RtmpPublisher.connect(place), FlvMuxer()
-        for number, fragment in enumerate(islice(FlashingStream(), 50)):
-            if number not in skipped:
-                await publisher.send(muxer.mux(fragment))
+        for fragment in fragments_with_a_gap():
+            await publisher.send(muxer.mux(fragment))
         await publisher.close()
 
     with rtmp_server(port, path, "app/instance/key?auth=a/b") as server:
         asyncio.run(publish())
         server.wait(20)
-    assert file_skews(path) == pytest.approx([0.0] * 3, abs=0.04)
+    assert file_skews(path) == pytest.approx([0.0] * 2, abs=0.04)
 
 
 def test_chunk_reader_inverts_chunks() -> None:
@@ -123,13 +128,19 @@ CREATED = command("_result", 1.0, {}, {}) + command("_result", 4.0, None, 1.0)
 STARTED = CREATED + status("NetStream.Publish.Start")
 
 
-def test_connect_refusal_names_the_status_and_no_key() -> None:
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(CREATED + status("NetStream.Publish.BadName", "error"))
+def answering(data: bytes, closes: bool = False) -> RtmpHandler:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
         await writer.drain()
+        if closes:
+            writer.close()
 
+    return answer
+
+
+def test_connect_refusal_names_the_status_and_no_key() -> None:
     with pytest.raises(PushRefusedError, match=r"NetStream\.Publish\.BadName") as refused:
-        asyncio.run(with_server(refuse))
+        asyncio.run(with_server(answering(CREATED + status("NetStream.Publish.BadName", "error"))))
     assert "key" not in str(refused.value).replace("stream key", "")
 
 
@@ -137,13 +148,8 @@ def test_connect_refusal_names_the_status_and_no_key() -> None:
     "answer", [b"\x03" + bytes(40), b"\xff" * 4000, b"HTTP/1.1 400 Bad Request\r\n\r\n" * 40, command("_result"), b""]
 )
 def test_connect_nonsense_answer_is_an_error(answer: bytes) -> None:
-    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
-        await writer.drain()
-        writer.close()
-
     with pytest.raises(PushError):
-        asyncio.run(with_server(answers))
+        asyncio.run(with_server(answering(answer, closes=True)))
 
 
 async def test_send_answers_pings_and_notices_unpublish() -> None:
@@ -221,26 +227,24 @@ PASSPHRASE = "correct horse battery"
 
 
 @needs_libsrt
-@pytest.mark.parametrize("skipped", [range(0), range(15, 23)])
-def test_srt_caller_real_listener_receives_in_sync(tmp_path: Path, skipped: range) -> None:
+def test_srt_caller_real_listener_receives_in_sync(tmp_path: Path) -> None:
     port, path = quiet_port(), tmp_path / "received.ts"
     query = f"streamid=%23!::r=live/a+b,m=publish&passphrase={PASSPHRASE.replace(' ', '%20')}&latency=100"
 
     async def send() -> None:
         caller, muxer = await SrtCaller.connect(srt_destination(port, query), 5.0), TsMuxer()
-        for number, fragment in enumerate(islice(FlashingStream(), 50)):
-            if number not in skipped:
-                data = muxer.mux(fragment)
-                assert len(data) % 188 == 0  # packets of ISO/IEC 13818-1
-                await caller.send(data)
-                await asyncio.sleep(0.005)
+        for fragment in fragments_with_a_gap():
+            data = muxer.mux(fragment)
+            assert len(data) % 188 == 0  # packets of ISO/IEC 13818-1
+            await caller.send(data)
+            await asyncio.sleep(0.005)
         await asyncio.sleep(0.3)  # the latency of the listener
         await caller.close()
 
     with srt_listener(port, path, f"&passphrase={PASSPHRASE}") as listener:
         asyncio.run(send())
         listener.wait(20)
-    assert file_skews(path) == pytest.approx([0.0] * 3, abs=0.04)
+    assert file_skews(path) == pytest.approx([0.0] * 2, abs=0.04)
 
 
 @needs_libsrt
@@ -258,17 +262,14 @@ def test_connect_without_listener_is_a_push_error() -> None:
         asyncio.run(SrtCaller.connect(srt_destination(quiet_port()), 0.5))
 
 
-def test_srt_options_invalid_value_is_refused() -> None:
+def test_srt_options_are_parsed_or_refused() -> None:
+    options = SrtOptions.parse(srt_destination(9000, "streamid=a%2Fb&passphrase=0123456789&pbkeylen=32"))
+    assert (options.stream_id, options.passphrase, options.key_bytes) == ("a/b", "0123456789", 32)
+    assert "0123456789" not in repr(options)
     invalid = ["passphrase=short", "pbkeylen=17", "latency=2000000", "latency=-1", "mode=listener", "pkt_size=1316"]
     for query in (*invalid, f"streamid={'x' * 600}", f"passphrase={'x' * 80}"):
         with pytest.raises(PushRefusedError, match="expected"):
             SrtOptions.parse(srt_destination(9000, query))
-
-
-def test_srt_options_repr_has_no_passphrase() -> None:
-    options = SrtOptions.parse(srt_destination(9000, "streamid=a%2Fb&passphrase=0123456789&pbkeylen=32"))
-    assert (options.stream_id, options.passphrase, options.key_bytes) == ("a/b", "0123456789", 32)
-    assert "0123456789" not in repr(options)
 
 
 def test_connect_without_libsrt_names_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,44 +309,23 @@ async def test_whip_publisher_peer_receives_in_sync(server: WhipServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "error", "message"),
-    [
-        (403, PushRefusedError, "403"),
-        (503, PushError, "503"),
-        (302, PushError, "302"),
-        (307, UrlRefusedError, "operator"),
-    ],
+    ("code", "error"), [(302, PushError), (503, PushError), (403, PushRefusedError), (307, UrlRefusedError)]
 )
-def test_connect_refusal_names_the_status(server: WhipServer, code: int, error: type[Exception], message: str) -> None:
-    """307 leads to another path."""
+def test_connect_refusal_names_the_status(server: WhipServer, code: int, error: type[Exception]) -> None:
+    """307 leads to another path, which the operator does not allow."""
     server.status = code
-    with pytest.raises(error, match=message) as refused:
+    with pytest.raises(error, match="operator" if code == 307 else str(code)) as refused:
         asyncio.run(connect(server))
     assert "/whip" not in str(refused.value)
 
 
 def test_allowed_candidates_drops_private_addresses() -> None:
-
     lines = [
         f"a=candidate:1 1 udp 2130706431 {host} 5000 typ host\r\n"
         for host in ("127.0.0.1", "10.0.0.1", "169.254.169.254", "fd00::1", "secret.local", "a.example", "8.8.8.8")
     ]
     kept = _allowed_candidates("v=0\r\n" + "".join(lines), SsrfGuard(NetworkConfig()))
     assert kept == "v=0\r\n" + lines[-1]
-
-
-async def test_send_over_a_cut_connection_raises(server: WhipServer) -> None:
-    publisher, fragments = await connect(server), iter(FlashingStream())
-    await publisher.send(*rtp_packets(next(fragments)))
-    await asyncio.to_thread(server.cut)
-    try:
-        async with asyncio.timeout(40):
-            with pytest.raises(PushError, match="cut off"):
-                while True:
-                    await publisher.send(*rtp_packets(next(fragments)))
-                    await asyncio.sleep(0.05)
-    finally:
-        await publisher.close()
 
 
 async def test_close_without_answer_closes_the_connection(server: WhipServer) -> None:

@@ -23,12 +23,6 @@ from tests.unit.flashing_stream import skews
 from tests.waiting import wait_until
 
 
-def _set_event() -> threading.Event:
-    event = threading.Event()
-    event.set()
-    return event
-
-
 @dataclass
 class WhipServer:
     url: str = ""
@@ -36,12 +30,14 @@ class WhipServer:
     offers: list[str] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     num_deleted: int = 0
-    may_delete: threading.Event = field(default_factory=_set_event)  # a DELETE waits for it
+    may_delete: threading.Event = field(default_factory=threading.Event)  # a DELETE waits for it
     status: int = 201
-    candidate: str | None = None
     connections: list[dict[str, list[Any]]] = field(default_factory=list)  # frames, whose times begin at zero
     peers: list[RTCPeerConnection] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
+
+    def __post_init__(self) -> None:
+        self.may_delete.set()
 
     def skews(self) -> list[float]:
         """Return by how much later than its flash each beep of a `FlashingStream` was received, in seconds."""
@@ -69,13 +65,7 @@ class WhipServer:
         peer.on("track", lambda track: asyncio.ensure_future(self._collect(track, frames)))
         await peer.setRemoteDescription(RTCSessionDescription(_baseline(self.offers[-1]), "offer"))
         await peer.setLocalDescription(await peer.createAnswer())
-        answer = peer.localDescription.sdp
-        if self.candidate:
-            answer = "".join(
-                line.replace("127.0.0.1", self.candidate) if line.startswith("a=candidate") else line
-                for line in answer.splitlines(keepends=True)
-            )
-        return Response(answer, 201, {"location": "/whip/stream"}, "application/sdp")
+        return Response(peer.localDescription.sdp, 201, {"location": "/whip/stream"}, "application/sdp")
 
     async def delete(self, request: Request) -> Response:
         self.num_deleted += 1

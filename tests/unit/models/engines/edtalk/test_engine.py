@@ -6,10 +6,10 @@ import pytest
 
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
-from models.engines.edtalk.engine import GENERATOR_ROLE, EdTalkEngine, EdTalkGenerator
+from models.engines.edtalk.engine import EdTalkEngine, EdTalkGenerator
 from models.engines.paste.crop import BoxChunk, BoxPlan
 from models.engines.patches import FacePatches
-from models.engines.protocol import ComputeResources, EngineSettings, TensorTable
+from models.engines.protocol import ComputeResources, EngineSettings
 from tests.random_weights.edtalk import save_edtalk
 from tests.unit.models.engines.brought import Brought
 from tests.unit.models.engines.paste.face_scene import SOURCE, crop
@@ -47,20 +47,3 @@ def test_edtalk_options_reach_network_and_paste(weights: Path, avatar: Avatar, f
     assert red[1] > red[0] + 20
     soft, square = ((made.y[0] != chunk.y[0]).sum() for made, chunk in (generate(paste=p) for p in ("soft", "square")))
     assert square > 1.5 * soft
-
-
-def test_edtalk_role_accepts_only_its_network() -> None:
-    def table(*inputs: tuple[int, ...], output: tuple[int, ...] = (1, 3, 256, 256)) -> TensorTable:
-        return TensorTable("onnx", {}, inputs, (output,))
-
-    mel, face = (1, 1, 80, 16), (1, 3, 256, 256)
-    assert GENERATOR_ROLE.mismatch(table(mel, face, (1,))) is None
-    assert GENERATOR_ROLE.mismatch(table((-1,), (-1, 3, 256, 256), (-1, 1, 80, 16), output=(-1, -1, 256, 256))) is None
-    for other in (
-        table(mel, (1, 6, 96, 96), output=(1, 3, 96, 96)),  # Wav2Lip as facefusion exports it
-        table(mel, face),
-        table(mel, face, (1,), output=(1, 1)),
-        TensorTable("torch", {"weight": (1,)}),
-    ):
-        assert "expected" in str(GENERATOR_ROLE.mismatch(other))
-        assert "found" in str(GENERATOR_ROLE.mismatch(other))

@@ -1,14 +1,14 @@
-"""Small networks with seeded weights, of the same classes as the published ones, and their files."""
+"""Small networks with made-up weights, of the same classes as the published ones, and their files."""
 
-import zlib
 from typing import Final
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from models.engines.musetalk.network import PUBLISHED, Architecture, make_unet, make_vae
 from models.engines.musetalk.whisper import WhisperEncoder, WhisperShape
+from models.engines.runtime.checkpoints import shapes_of
+from tests.random_weights.parameters import made_up
 from tests.unit.models.engines.brought import Brought
 
 SMALL_WHISPER: Final = WhisperShape(width=8, num_heads=2, num_layers=2)
@@ -26,23 +26,10 @@ SMALL: Final = Architecture(
 )
 
 
-def seeded(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
-    """Weights for a network, on the meta device too: a function of seed, name and shape."""
-    weights = {}
-    for name, tensor in network.state_dict().items():
-        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) ^ seed)
-        noise = torch.rand(tensor.shape, generator=generator)
-        if tensor.ndim < 2:  # norms and biases
-            weights[name] = noise * 0.2 + (0.9 if name.endswith("weight") else 0)
-        else:
-            weights[name] = (noise * 2 - 1) * float(3 / tensor[0].numel()) ** 0.5
-    return weights
-
-
 @pytest.fixture(scope="session")
 def small_whisper() -> WhisperEncoder:
     network = WhisperEncoder(SMALL_WHISPER)
-    network.load_state_dict(seeded(network))
+    network.load_state_dict(made_up(shapes_of(network)))
     return network.eval()
 
 
@@ -53,9 +40,9 @@ def small_files(tmp_path_factory: pytest.TempPathFactory, small_whisper: Whisper
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("weights")
-    torch.save(seeded(make_unet(SMALL)), folder / "unet")
+    torch.save(made_up(shapes_of(make_unet(SMALL))), folder / "unet")
     vae = {}
-    for name, tensor in seeded(make_vae(SMALL)).items():
+    for name, tensor in made_up(shapes_of(make_vae(SMALL))).items():
         if ".attentions." in name:
             for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
                 name = name.replace(f".{new}.", f".{old}.")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.engines.musetalk.audio import WINDOW_ROWS, WhisperAudioEncoder, WhisperLiveAudioEncoder
+from models.engines.musetalk.audio import WhisperAudioEncoder, WhisperLiveAudioEncoder
 from models.engines.musetalk.engine import MuseTalkEngine, face_boxes, jaw_outline
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.plan import ROWS_PER_FRAME, MuseTalkPlan, WhisperFeatures, first_rows
@@ -53,7 +53,6 @@ def test_musetalk_plan_slices_keep_rows_of_frames() -> None:
         assert not np.shares_memory(part.rows, plan.rows)
     assert np.array_equal(plan.slice(2, 9).slice(1, 4).features(), features[3:6])
     assert len(pickle.dumps(plan.slice(3, 5))) < len(pickle.dumps(plan)) / 1.5
-    assert np.array_equal(pickle.loads(pickle.dumps(plan)).features(), features)
     with pytest.raises(ValueError, match="Expected rows"):
         MuseTalkPlan.of(heard(), FrameSpan(NTSC, 30, 13, 100), np.zeros(13, np.int32))
     with pytest.raises(ValueError, match="Expected 12 source frames"):
@@ -213,7 +212,7 @@ Encode = Callable[..., WhisperFeatures]
 def encode(tmp_path_factory: pytest.TempPathFactory) -> Encode:
     """Encodes frames of 31 seconds: one window of the encoder and a little of the next."""
     path = tmp_path_factory.mktemp("speech") / "speech.npy"
-    np.save(path, (speech_like(31.0) * 32767).clip(-32768, 32767).astype(np.int16))
+    np.save(path, _speech(31.0))
     level = measure_level(path)
 
     def encode(encoder: WhisperAudioEncoder, first: int, stop: int, fps: Fraction = NTSC) -> WhisperFeatures:
@@ -256,4 +255,3 @@ def test_whisper_encode_past_end_reads_silence(encode: Encode, small_whisper: Wh
     rows = [encode(encoder, first, first + 10).rows for first in (0, 100, 0)]
     assert len(encoder._windows._kept) == 1
     assert np.array_equal(rows[0], rows[2])
-    assert WINDOW_ROWS == 1500

@@ -14,9 +14,8 @@ from models.avatar.face_region import FaceRegion
 from models.engines.catalog import EngineCatalog, post_processor_list
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches
-from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
+from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.restoration.restorer import (
-    RESTORATION_ROLE,
     SIDE,
     FaceRestorer,
     OnnxRestoration,
@@ -43,15 +42,12 @@ def track() -> FaceTrack:
 def generated(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> FacePatches:
     """Patches of the mouth's region, as the engine `warp` has them: the frames' own pixels, darker."""
     region = FaceRegion.of(track)
-    shown = [i for i in source if track.driving_weight[i] > 0]
+    is_shown = track.driving_weight[source] > 0
+    row, shown = np.where(is_shown, np.cumsum(is_shown) - 1, -1), np.array(source)[is_shown]
     regions = [cut(frames[i], int(region.origins[i, 0]), int(region.origins[i, 1]), region.size) for i in shown]
-    row, num = [], 0
-    for i in source:
-        row.append(num if i in shown else -1)
-        num += i in shown
     y = np.stack([planes.y for planes in regions])
     uv = np.stack([np.stack([planes.u, planes.v]) for planes in regions])
-    return FacePatches(np.array(row, np.int32), region.origins[shown], (y * 0.8).astype(np.uint8), uv)
+    return FacePatches(row.astype(np.int32), region.origins[shown], (y * 0.8).astype(np.uint8), uv)
 
 
 def around(track: FaceTrack, frames: list[YuvFrame], source: list[int]) -> BoxChunk:
@@ -135,18 +131,6 @@ def test_onnx_restoration_scales_from_minus_one_to_one(tmp_path: Path, with_numb
     face = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     expected = (face.astype(float) - 127.5) * 2 + 127.5 + np.array([0, 0.25, 0]) * 127.5 * with_number
     assert np.abs(network(face) - expected.clip(0, 255)).max() <= 0.51
-
-
-def test_restoration_role_accepts_only_its_network() -> None:
-    good = TensorTable("onnx", {}, ((-1, 3, 512, 512),), ((-1, -1, -1, -1),))
-    assert RESTORATION_ROLE.mismatch(good) is None
-    assert RESTORATION_ROLE.mismatch(TensorTable("onnx", {}, ((1, 3, 512, 512), (1,)), ((1, 3, 512, 512),))) is None
-    for other in (
-        TensorTable("onnx", {}, ((1, 3, 256, 256),), ((1, 3, 256, 256),)),
-        TensorTable("onnx", {}, ((1, 3, 512, 512),), ((1, 19),)),
-        TensorTable("torch", {"weight": (1,)}),
-    ):
-        assert "found" in str(RESTORATION_ROLE.mismatch(other))
 
 
 NUM = 8

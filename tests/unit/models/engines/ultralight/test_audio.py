@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from errors import WeightsError
 from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
-from models.engines.ultralight.audio import UltralightFeatures, frame_rows, num_job_samples, wanted_ids
+from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, num_job_samples, wanted_ids
 from models.engines.ultralight.hubert import HubertAudioEncoder, OnnxHubert, load_hubert, normal_form, num_hubert_rows
 from models.engines.ultralight.hubert_network import HubertNetwork, HubertSize, read_hubert
 from models.engines.ultralight.weights import AudioKind, Variant, hubert_mismatch
@@ -220,6 +220,8 @@ def test_features_slice_keeps_windows_with_fewer_rows() -> None:
         assert np.array_equal(part.windows(variant), heard.windows(variant)[20:24])
     assert len(part.rows) < len(heard.rows) / 2 and not np.shares_memory(part.rows, heard.rows)
     assert not make_heard("hubert", FrameSpan(Fraction(25), 50, 2, 52), 0).windows(Variant("hubert")).any()
+    with pytest.raises(ValueError, match="Expected sound for 2 frames"):
+        UltralightPlan(0, np.zeros(2, np.int32), heard)
     older = make_heard("hubert", FrameSpan(Fraction(25), 30, 1, 100), 200).windows(Variant("hubert", 16))
     assert older.shape == (1, 32, 32, 32)
     assert older[0, :, 0, 0].tolist() == list(range(2 * 22 + 1, 2 * 38 + 1))

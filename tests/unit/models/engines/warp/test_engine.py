@@ -27,7 +27,7 @@ from models.engines.warp.painting.fields import (
     MIDDLE_UPPER_ROWS,
     pose_problem,
 )
-from models.engines.warp.painting.lip_coordinates import lip_coords
+from models.engines.warp.painting.lip_coordinates import LipCoords, lip_coords
 from models.engines.warp.painting.render_torch import TorchRenderer
 from models.engines.warp.plan import MouthPlan, plan_mouth
 from models.track.raw_landmarks import RawLandmarks
@@ -88,34 +88,46 @@ def smile(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Smile:
     return smile
 
 
+def _smiling(smile: Smile, own: float, opening: float) -> tuple[MouthPlan, FaceChunk]:
+    """Mouths that open as `mouth_shapes` of that opening do, over a frame that is open by `own`."""
+    avatar, warp_avatar, frame = smile(own)
+    plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, opening), np.full(12, frame, np.int32), None)
+    return plan, _drawn(avatar, warp_avatar, plan)
+
+
 def _drawn(avatar: FilmedAvatar, warp_avatar: WarpAvatar, plan: MouthPlan) -> FaceChunk:
     with avatar.reader() as reader:
         return crop_faces(warp_avatar, plan, list(reader.read(plan.source_index.tolist())))
 
 
+def _lips(chunk: FaceChunk) -> LipCoords:
+    """The lips' coordinates at all pixels of the region."""
+    pixels = np.arange(chunk.region_size, dtype=np.float32)
+    return lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+
+
+def _rendered_with_torch(chunk: FaceChunk) -> FacePatches:
+    return fade_to_source(TorchRenderer(torch.device("cpu")).render(chunk), chunk)
+
+
 def test_torch_renderer_equals_cpu_renderer(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     chunk = _chunk(avatar, warp_avatar, 0.12)
     cpu = WarpFaceGenerator().generate(chunk)
-    _assert_like(cpu, fade_to_source(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
+    _assert_like(cpu, _rendered_with_torch(chunk))
     assert (cpu.y != chunk.crops_y[chunk.base]).mean() > 0.02  # there is a picture to agree on
 
 
 def test_torch_renderer_smile_with_own_teeth_equals_cpu(smile: Smile) -> None:
-    avatar, warp_avatar, frame = smile(0.14)
-    plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.2), np.full(12, frame, np.int32), None)
+    plan, chunk = _smiling(smile, 0.14, 0.2)
     assert plan.own_teeth.min() == 1
     assert plan.interior.max() == 1
-    chunk = _drawn(avatar, warp_avatar, plan)
     cpu = WarpFaceGenerator().generate(chunk)
-    _assert_like(cpu, fade_to_source(TorchRenderer(torch.device("cpu")).render(chunk), chunk))
+    _assert_like(cpu, _rendered_with_torch(chunk))
     assert (cpu.y[0] < 90).sum() < 0.3 * (chunk.crops_y[chunk.base[0]] < 90).sum()  # the open mouth is closed
 
 
-def test_pose_problem_wide_opening_drops_own_teeth(smile: Smile) -> None:
-    avatar, warp_avatar, frame = smile(0.05)
-    shape = mouth_shapes(12, 0.3)
-    plan, _ = plan_mouth(warp_avatar, shape, np.full(12, frame, np.int32), None)
-    chunk = _drawn(avatar, warp_avatar, plan)
+def test_pose_problem_wide_opening_drops_cut_off_teeth(smile: Smile) -> None:
+    shape, (plan, chunk) = mouth_shapes(12, 0.3), _smiling(smile, 0.05, 0.3)
     own = pose_problem(chunk).own_teeth
     assert plan.own_teeth.min() == 1
     assert (own[shape[:, 0] < 0.05] == 1).all()
@@ -125,13 +137,8 @@ def test_pose_problem_wide_opening_drops_own_teeth(smile: Smile) -> None:
     plain = replace(chunk, own_teeth=np.zeros_like(chunk.own_teeth))
     lips = WarpFaceGenerator().generate(plain).y[wide]
     assert np.abs(drawn.astype(int) - lips).mean() < 2
-
-
-def test_pose_problem_wide_opening_keeps_whole_own_teeth(smile: Smile) -> None:
-    avatar, warp_avatar, frame = smile(0.2)
-    plan, _ = plan_mouth(warp_avatar, mouth_shapes(12, 0.4), np.full(12, frame, np.int32), None)
-    chunk = _drawn(avatar, warp_avatar, plan)
-    assert (pose_problem(chunk).own_teeth == 1).all()
+    whole = _smiling(smile, 0.2, 0.4)[1]
+    assert (pose_problem(whole).own_teeth == 1).all(), "those of an open smile stay"
 
 
 def test_generate_opened_smile_has_no_line_below_teeth(smile: Smile) -> None:
@@ -141,8 +148,7 @@ def test_generate_opened_smile_has_no_line_below_teeth(smile: Smile) -> None:
     with avatar.reader() as reader:
         light = [planes._replace(y=np.full_like(planes.y, 180)) for planes in reader.read(plan.source_index.tolist())]
     chunk = crop_faces(warp_avatar, plan, light)
-    rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
-    lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+    rendered, lips = WarpFaceGenerator().generate(chunk).y, _lips(chunk)
     above = (lips.lower - lips.y) / lips.half_width
     is_open = (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 0.3 * lips.half_width)
     assert rendered[is_open & (above > 0) & (above < 0.04)].min() > 160
@@ -161,8 +167,7 @@ def test_generate_opened_mouth_lower_part_follows_lower_lip(smile: Smile) -> Non
         y = np.full_like(planes.y, 120)
         y[int((upper[1] + lower[1]) / 2) : int(lower[1]), int(left[0]) : int(right[0])] = 230
         chunk = crop_faces(own, plan, [planes._replace(y=y)])
-        rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
-        lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+        rendered, lips = WarpFaceGenerator().generate(chunk).y, _lips(chunk)
         above = (lips.lower - lips.y) / lips.half_width
         above_lip.append(rendered[(abs(lips.x) < 0.2) & (above > 0.2) & (above < 0.4)].mean())
     assert above_lip[0] > 200 and above_lip[1] < 100
@@ -186,11 +191,9 @@ def test_crop_faces_teeth_light_equals_visible_teeth(smile: Smile) -> None:
     assert np.abs(usual[0] - seen[0]).max() > 20
 
 
-def test_pose_problem_parting_lips_skip_dark_between_them(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    if warp_avatar.talks:
-        pytest.skip("of a source that is always shut")
+def test_pose_problem_parting_lips_skip_dark_between_them(build: Build) -> None:
     for opening, inset in ((0.0, 0.0), (0.3, 0.25)):
-        chunk = _chunk(avatar, warp_avatar, opening)
+        chunk = _chunk(*build(0.0), opening)
         problem, shown = pose_problem(chunk), chunk.crop_points[chunk.exemplar]
         read = (problem.points + 0.5) * chunk.region_size + problem.values[..., EXEMPLAR]
         widest = int(np.linalg.norm(problem.values[..., EXEMPLAR], axis=-1).max(1).argmax())
@@ -200,21 +203,16 @@ def test_pose_problem_parting_lips_skip_dark_between_them(avatar: FilmedAvatar, 
             np.testing.assert_allclose(moved, inset * into, atol=0.05)
 
 
-def test_generate_drawn_interior_has_no_dark_outline(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    if warp_avatar.talks:
-        pytest.skip("of a source that is always shut")
-    chunk = _chunk(avatar, warp_avatar, 0.3)
-    rendered, pixels = WarpFaceGenerator().generate(chunk).y, np.arange(chunk.region_size, dtype=np.float32)
-    lips = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+def test_generate_drawn_interior_has_no_dark_outline(build: Build) -> None:
+    chunk = _chunk(*build(0.0), 0.3)
+    rendered, lips = WarpFaceGenerator().generate(chunk).y, _lips(chunk)
     below, is_open = lips.y - lips.lower, (abs(lips.x) < 0.6) & (lips.lower - lips.upper > 6)
     rim, lip = (rendered[is_open & (below > first) & (below < last)].mean() for first, last in ((0.3, 1), (2, 5)))
     assert rim > 0.97 * lip
 
 
-def test_pose_problem_open_lips_keep_rim(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    if not warp_avatar.talks:
-        pytest.skip("of a source with open mouths")
-    chunk = _chunk(avatar, warp_avatar, 0.3)
+def test_pose_problem_open_lips_keep_rim(build: Build) -> None:
+    chunk = _chunk(*build(0.14), 0.3)
     shown = chunk.crop_points[chunk.exemplar]
     gaps = np.linalg.norm(shown[:, INNER_LOWER_ROWS] - shown[:, INNER_UPPER_ROWS], axis=-1).mean(1)
     assert (gaps / chunk.eye_distance).max() > 0.05
@@ -238,8 +236,7 @@ def test_generate_meeting_lips_show_no_teeth(tmp_path: Path) -> None:
     teeth = lips.mean(0) + 0.8 * (lips - lips.mean(0))
     cv2.fillPoly(crops[chunk.exemplar[0]], [np.rint(teeth).astype(np.int32)], 255)
     plain, rendered = (WarpFaceGenerator().generate(each).y for each in (chunk, replace(chunk, crops_y=crops)))
-    pixels = np.arange(chunk.region_size, dtype=np.float32)
-    coords = lip_coords(np, pose_problem(chunk).axes, pixels[None, None], pixels[None, :, None])
+    coords = _lips(chunk)
     seam = (abs(coords.x) < 0.6) & (abs(coords.y - coords.upper) < 1)
     assert (rendered[seam] > plain[seam] + 40.0).mean() < 0.15
 
@@ -251,14 +248,11 @@ def test_generate_closing_lips_shade_teeth(tmp_path: Path) -> None:
     alone = _with_widest_mouth(chunk)
     held = replace(alone, hold=np.ones_like(chunk.hold))
     closed, as_it_is = (WarpFaceGenerator().generate(each).y for each in (alone, held))
-    pixels = np.arange(chunk.region_size, dtype=np.float32)
-    lips = lip_coords(np, pose_problem(alone).axes, pixels[None, None], pixels[None, :, None])
+    lips = _lips(alone)
     inside = (abs(lips.x) < 0.5) & (lips.y > lips.upper + 0.5) & (lips.y < lips.lower - 0.5)
     assert closed[inside].mean() < 0.85 * as_it_is[inside].mean()
     assert np.abs(closed[abs(lips.y) > 20].astype(int) - as_it_is[abs(lips.y) > 20]).mean() < 1
-    _assert_like(
-        WarpFaceGenerator().generate(alone), fade_to_source(TorchRenderer(torch.device("cpu")).render(alone), alone)
-    )
+    _assert_like(WarpFaceGenerator().generate(alone), _rendered_with_torch(alone))
 
 
 @pytest.mark.needs_cuda
@@ -279,15 +273,6 @@ def test_generate_shows_collar_below_chin_once(avatar: FilmedAvatar, warp_avatar
     assert np.abs(moved).max() >= 2
     between = (rendered > 75) & (rendered < 185)
     assert between.sum(1).max() <= 3
-
-
-def test_pose_problem_face_is_independent_of_chunk(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
-    chunk = _chunk(avatar, warp_avatar, 0.12, 0, 20)
-    together = pose_problem(chunk)
-    for face, frame in enumerate(np.flatnonzero(chunk.row >= 0).tolist()):
-        alone = pose_problem(_chunk(avatar, warp_avatar, 0.12, frame, frame + 1))
-        for name in ("points", "values", "ridge", "skull", "own_teeth", "closing", "lower_rim", "hard"):
-            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[face], name)
 
 
 def test_torch_renderer_blurs_interior_by_own_face_size(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
@@ -357,8 +342,8 @@ def test_warp_generate_frame_without_face_gives_no_patch(avatar: FilmedAvatar, w
 
 def test_warp_generate_in_chunks_gives_same_bytes(avatar: FilmedAvatar, warp_avatar: WarpAvatar) -> None:
     engine = WarpFaceGenerator()
-    whole = engine.generate(_chunk(avatar, warp_avatar, 0.12, 4, 12))
-    parts = [engine.generate(_chunk(avatar, warp_avatar, 0.12, a, b)) for a, b in ((4, 7), (7, 12))]
+    whole = engine.generate(_chunk(avatar, warp_avatar, 0.12, 0, 12))
+    parts = [engine.generate(_chunk(avatar, warp_avatar, 0.12, a, b)) for a, b in ((0, 1), (1, 7), (7, 12))]
     assert (whole.y == np.concatenate([part.y for part in parts])).all()
     assert (whole.uv == np.concatenate([part.uv for part in parts])).all()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -13,49 +13,22 @@ from numpy.typing import NDArray
 from benchmarks.material import FramesInMemory
 from media.yuv_frame import YuvFrame
 from models.engines.warp.exemplar_path import PathTarget, choose_path
-from models.engines.warp.exemplars import (
-    USUAL_BITE,
-    ExemplarBank,
-    bite_line,
-    forbidden_between_shots,
-    measure_bite,
-)
-from models.geometry.head_frame import (
-    INNER_LOWER,
-    INNER_UPPER,
-    MIDDLE_LOWER,
-    MIDDLE_UPPER,
-    NUM_POINTS,
-)
+from models.engines.warp.exemplars import USUAL_BITE, ExemplarBank, forbidden_between_shots, measure_bite
+from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MIDDLE_LOWER, MIDDLE_UPPER, NUM_POINTS
 from models.mouth.shape import DEFAULT_SCALE
 from models.track.face_track import FaceTrack
 from tests.unit.models.engines.warp.conftest import exemplar_bank
 
 
-def _points() -> np.ndarray:
-    points = np.zeros((NUM_POINTS, 2), np.float32)
-    x = np.linspace(20, 80, 11)
-    points[list(INNER_UPPER)], points[list(INNER_LOWER)] = np.stack([x, x * 0 + 30], 1), np.stack([x, x * 0 + 50], 1)
-    return points
-
-
-@pytest.mark.parametrize("row", [38, 44, 48])
-def test_bite_line_is_dark_line_between_teeth(row: int) -> None:
-    luma = np.full((96, 96), 150, np.uint8)
-    luma[row - 1 : row + 2] = 60
-    assert bite_line(luma, _points()) == pytest.approx((row - 30) / 20, abs=0.06)
-
-
-def test_bite_line_without_contrast_is_usual() -> None:
-    assert bite_line(np.full((96, 96), 150, np.uint8), _points()) == pytest.approx(USUAL_BITE, abs=0.03)
-
-
-@pytest.mark.parametrize(("teeth", "expected"), [(90, 0.7), (220, 1.0)])
-def test_measure_bite_takes_light_line_for_teeth(teeth: int, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("teeth", "row", "expected"), [(90, 38, 0.4), (90, 44, 0.7), (90, 48, 0.9), (90, None, USUAL_BITE), (220, 44, 1.0)]
+)
+def test_measure_bite_takes_light_line_for_teeth(teeth: int, row: int | None, expected: float) -> None:
     """Lips of 150: between darker teeth the jaws part at the darkest line; bright teeth move together."""
     frame = YuvFrame(np.full((96, 96), 150, np.uint8), *np.full((2, 48, 48), 128, np.uint8))
-    frame.y[31:50] = teeth
-    frame.y[43:46] = teeth - 30
+    frame.y[29:52] = teeth
+    if row is not None:
+        frame.y[row - 1 : row + 2] = teeth - 60
     points = np.zeros((2, NUM_POINTS, 3), np.float32)
     points[:, list(INNER_UPPER), 1], points[:, list(INNER_LOWER), 1] = 30, 50
     points[:, [*MIDDLE_UPPER], 1], points[:, [*MIDDLE_LOWER], 1] = 25, 55
@@ -227,37 +200,18 @@ RNG = np.random.default_rng(2)
 SHADING = RNG.normal(0, 1, 1024)
 
 
-@dataclass(frozen=True)
-class Bank:
-    """The columns of an exemplar bank that tell shots apart."""
-
-    frames: NDArray[np.int32]
-    thumbs: NDArray[np.float32]
-    luma: NDArray[np.float32]
-    pose: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Track:
-    """The columns of a face track that tell shots apart."""
-
-    shot: NDArray[np.int32]
-    scale: NDArray[np.float64]
-
-
-def material() -> tuple[Bank, Track]:
+def material() -> tuple[ExemplarBank, FaceTrack]:
     """Four shots of ten frames: two of one scene, one at another scale, one that the bank has nothing of."""
-    frames = np.arange(30, dtype=np.int32)
     thumbs = (SHADING + RNG.normal(0, 0.3, (30, 1024))).astype(np.float32)
     thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
     scale = np.where(np.arange(40) // 10 == 2, 160.0, 80.0)
-    bank = Bank(frames, thumbs, np.full(30, 120, np.float32), np.zeros((30, 3), np.float32))
-    return bank, Track(np.repeat(np.arange(4, dtype=np.int32), 10), scale)
+    track = SimpleNamespace(shot=np.repeat(np.arange(4, dtype=np.int32), 10), scale=scale)
+    return exemplar_bank(30, thumbs=thumbs), cast(FaceTrack, track)
 
 
-def groups(bank: Bank, track: Track) -> list[list[int]]:
+def groups(bank: ExemplarBank, track: FaceTrack) -> list[list[int]]:
     """Which shots' exemplars each shot may show."""
-    forbidden = forbidden_between_shots(bank, track)  # type: ignore[arg-type]
+    forbidden = forbidden_between_shots(bank, track)
     return [sorted({int(track.shot[bank.frames[row]]) for row in np.flatnonzero(~rows)}) for rows in forbidden]
 
 

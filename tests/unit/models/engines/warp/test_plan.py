@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from models.engines.warp.avatar import WarpAvatar
+from models.engines.warp.exemplars import ExemplarBank
 from models.engines.warp.painting.fields import CONTROL_IDS
 from models.engines.warp.plan import MouthPlan, plan_ahead, plan_block, plan_in_shots, plan_mouth
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, LIPS, OUTER_UPPER
@@ -21,17 +23,30 @@ from models.track.raw_landmarks import RawLandmarks
 from tests.unit.models.engines.warp.conftest import Build
 from tests.unit.models.synthetic_avatar import NUM_FRAMES, mouth_shapes
 
+Head = NDArray[np.float32]  # (T, C, 3) control points
 _UPPER, _LOWER = (CONTROL_IDS.index(lip[5]) for lip in (INNER_UPPER, INNER_LOWER))
+_INDEX = np.arange(NUM_FRAMES, dtype=np.int32)
 
 
-def _gaps(head: NDArray[np.float32]) -> NDArray[np.float32]:
+@pytest.fixture(scope="module")
+def bank(talker: WarpAvatar) -> ExemplarBank:
+    assert talker.bank is not None
+    return talker.bank
+
+
+def _target(avatar: WarpAvatar, shape: NDArray[np.float32], index: NDArray[np.int32], **options: Any) -> Head:
+    """The lips that are planned for these shapes in these source frames."""
+    return plan_mouth(avatar, shape, index, None, **options)[0].target_head
+
+
+def _gaps(head: Head) -> NDArray[np.float32]:
     """(T,) between the middles of the inner lips, eye distances."""
     return np.asarray(head[:, _UPPER, 1] - head[:, _LOWER, 1])
 
 
 def test_plan_mouth_parting_lips_cover_part_of_opening(silent: WarpAvatar) -> None:
     shape = mouth_shapes(NUM_FRAMES, 0.1)
-    plan, _ = plan_mouth(silent, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    plan, _ = plan_mouth(silent, shape, _INDEX, None)
     asked = _gaps(silent.lip_model.deform(silent.track.rest, shape)[:, list(CONTROL_IDS)])
     is_open = shape[:, 0] > 0.5 * shape[:, 0].max()
     share = _gaps(plan.target_head)[is_open] / asked[is_open]
@@ -44,14 +59,13 @@ def test_plan_mouth_very_wide_opening_is_limited(is_talking: bool, build: Build)
     avatar = build(0.05 * is_talking)[1]
     assert avatar.talks == is_talking
     shape = mouth_shapes(NUM_FRAMES, 0.6)
-    index = np.arange(NUM_FRAMES, dtype=np.int32)
-    gaps = [_gaps(plan_mouth(avatar, size * shape, index, None)[0].target_head).max() for size in (0.3, 0.7, 1.0)]
+    gaps = [_gaps(_target(avatar, size * shape, _INDEX)).max() for size in (0.3, 0.7, 1.0)]
     assert 0.13 < gaps[0] < gaps[1] < gaps[2] + 0.01 < 0.36
 
 
 def test_plan_mouth_parting_lips_part_up_to_corners(silent: WarpAvatar) -> None:
     shape = mouth_shapes(NUM_FRAMES, 0.1)
-    plan, _ = plan_mouth(silent, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
+    plan, _ = plan_mouth(silent, shape, _INDEX, None)
     left, right = CONTROL_IDS.index(61), CONTROL_IDS.index(291)
     asked = silent.lip_model.deform(silent.track.rest, shape)[:, list(CONTROL_IDS)]
     wider = np.diff(plan.target_head[:, [left, right], 0] - asked[:, [left, right], 0])[:, 0]
@@ -73,7 +87,7 @@ def test_plan_mouth_closing_smile_keeps_gap_form(smile: tuple[WarpAvatar, int]) 
     avatar, frame = smile
     own = avatar.track.shape[frame]
     shape = own * np.array([[1], [0.5], [0]], np.float32)
-    target = plan_mouth(avatar, shape, np.full(3, frame, np.int32), None)[0].target_head
+    target = _target(avatar, shape, np.full(3, frame, np.int32))
     upper, lower = ([CONTROL_IDS.index(point) for point in lip[1:-1]] for lip in (INNER_UPPER, INNER_LOWER))
     gaps = target[:, upper, 1] - target[:, lower, 1]
     np.testing.assert_allclose(target[0], avatar.control_points(np.array([frame]))[0], atol=1e-5)
@@ -86,7 +100,7 @@ def test_plan_mouth_smile_opens_less_than_closed_lips(smile: tuple[WarpAvatar, i
     own = float(avatar.track.shape[frame, 0])
     shape = np.array([avatar.track.shape[frame]] * 2)
     shape[1] += mouth_shapes(NUM_FRAMES, 0.04).max(0)
-    gaps = _gaps(plan_mouth(avatar, shape, np.full(2, frame, np.int32), None)[0].target_head)
+    gaps = _gaps(_target(avatar, shape, np.full(2, frame, np.int32)))
     assert np.diff(gaps) == pytest.approx(0.5 * (shape[1, 0] - own), rel=0.15)
 
 
@@ -113,7 +127,7 @@ def test_plan_mouth_rounded_lips_part_only_in_middle(silent: WarpAvatar) -> None
 def test_plan_mouth_cheeks_follow_the_corners(silent: WarpAvatar) -> None:
     shape = np.zeros((2, len(CHANNELS)), np.float32)
     shape[1, CHANNELS.index("width")] = -0.04
-    target = plan_mouth(silent, shape, np.zeros(2, np.int32), None)[0].target_head
+    target = _target(silent, shape, np.zeros(2, np.int32))
     inwards = target[1, :, 0] - target[0, :, 0]
     for corner, cheek in ((61, 212), (291, 432)):
         share = inwards[CONTROL_IDS.index(cheek)] / inwards[CONTROL_IDS.index(corner)]
@@ -127,20 +141,16 @@ def _crooked(avatar: WarpAvatar, shift: NDArray[np.float32]) -> WarpAvatar:
     return replace(avatar, track=replace(avatar.track, head_points=head))
 
 
-def test_plan_mouth_fitting_exemplar_is_unchanged(talker: WarpAvatar) -> None:
+def test_plan_mouth_fitting_exemplar_is_unchanged(talker: WarpAvatar, bank: ExemplarBank) -> None:
     """No lips of an average talker are drawn over its own: those are where its picture has them."""
-    avatar = _crooked(talker, np.full(NUM_FRAMES, 0.03, np.float32))
-    assert avatar.bank is not None
-    index = avatar.bank.frames[6:16]
-    plan, _ = plan_mouth(avatar, avatar.bank.shape[6:16], index, None)
+    avatar, index = _crooked(talker, np.full(NUM_FRAMES, 0.03, np.float32)), bank.frames[6:16]
+    plan, _ = plan_mouth(avatar, bank.shape[6:16], index, None)
     assert (plan.exemplar == np.arange(6, 16)).all()
     own = avatar.control_points(index)
     np.testing.assert_allclose(plan.target_head, own, rtol=0, atol=4e-3)  # lips may cross by that
 
 
-def test_plan_mouth_fading_exemplars_blend_lips(talker: WarpAvatar) -> None:
-    bank = talker.bank
-    assert bank is not None
+def test_plan_mouth_fading_exemplars_blend_lips(talker: WarpAvatar, bank: ExemplarBank) -> None:
     rows = np.r_[5:15, 24:34]
     avatar = _crooked(talker, np.where(np.arange(NUM_FRAMES) < bank.frames[20], 0, 0.04).astype(np.float32))
     plan, _ = plan_mouth(avatar, bank.shape[rows], bank.frames[rows], None)
@@ -153,75 +163,67 @@ def test_plan_mouth_fading_exemplars_blend_lips(talker: WarpAvatar) -> None:
     assert np.abs(np.diff(beside)).max() < 0.02
 
 
-def test_plan_mouth_too_open_exemplar_closes_to_shape(talker: WarpAvatar) -> None:
-    bank = talker.bank
-    assert bank is not None
+def test_plan_mouth_too_open_exemplar_closes_to_shape(talker: WarpAvatar, bank: ExemplarBank) -> None:
     widest = int(bank.shape[:, 0].argmax())
     only = np.ones((1, len(bank)), np.bool_)
     only[0, widest] = False
     gaps = {}
     for share in (1.0, 0.6, 0.0):
         shape, index = bank.shape[[widest]] * share, bank.frames[[widest]]
-        gaps[share] = float(_gaps(plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head)[0])
+        gaps[share] = float(_gaps(_target(talker, shape, index, forbidden=only))[0])
     assert gaps[1.0] > 0.05
     assert gaps[0.6] == pytest.approx(0.6 * gaps[1.0], rel=0.02)
     assert gaps[0.0] == pytest.approx(0, abs=1e-4)
 
 
-def test_plan_mouth_does_not_thicken_lips(talker: WarpAvatar) -> None:
-    assert talker.bank is not None
-    seen, index = talker.bank.shape[6:7], talker.bank.frames[6:7]
+def test_plan_mouth_does_not_thicken_lips(talker: WarpAvatar, bank: ExemplarBank) -> None:
+    seen, index = bank.shape[6:7], bank.frames[6:7]
     higher = seen.copy()
     higher[:, CHANNELS.index("upper")] += 0.02
     higher[:, CHANNELS.index("open_out")] += 0.04  # with the same gap
-    only = np.arange(len(talker.bank))[None] != 6
+    only = np.arange(len(bank))[None] != 6
     outer = [
-        plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head[0, CONTROL_IDS.index(OUTER_UPPER[5]), 1]
+        _target(talker, shape, index, forbidden=only)[0, CONTROL_IDS.index(OUTER_UPPER[5]), 1]
         for shape in (seen, higher)
     ]
     asked = [talker.lip_model.deform(talker.track.rest, shape)[0, OUTER_UPPER[5], 1] for shape in (seen, higher)]
     assert 0 < outer[1] - outer[0] < 1.3 * (asked[1] - asked[0])
 
 
-def test_plan_mouth_far_from_exemplar_keeps_lip_form(talker: WarpAvatar) -> None:
-    assert talker.bank is not None
-    shape, index = talker.bank.shape[6:7].copy(), talker.bank.frames[6:7]
-    only = np.arange(len(talker.bank))[None] != 6
-    own = plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head
+def test_plan_mouth_far_from_exemplar_keeps_lip_form(talker: WarpAvatar, bank: ExemplarBank) -> None:
+    shape, index = bank.shape[6:7].copy(), bank.frames[6:7]
+    only = np.arange(len(bank))[None] != 6
+    own = _target(talker, shape, index, forbidden=only)
     shape[:, [CHANNELS.index(name) for name in ("width", "upper", "lower")]] += 0.2, 0.15, -0.15
-    far = plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head
+    far = _target(talker, shape, index, forbidden=only)
     left, right, top = (CONTROL_IDS.index(point) for point in (61, 291, OUTER_UPPER[5]))
     assert 0.05 < (far - own)[0, right, 0] - (far - own)[0, left, 0] < 0.12
     assert 0.02 < (far - own)[0, top, 1] < 0.09
     np.testing.assert_allclose(_gaps(far), _gaps(own), atol=0.01)
 
 
-def test_plan_mouth_open_exemplar_opens_little_further(talker: WarpAvatar) -> None:
-    assert talker.bank is not None
-    wide = talker.bank.shape[:, 0].argmax()
-    shape, index = np.tile(talker.bank.shape[wide], (2, 1)), np.repeat(talker.bank.frames[wide], 2)
+def test_plan_mouth_open_exemplar_opens_little_further(talker: WarpAvatar, bank: ExemplarBank) -> None:
+    wide = bank.shape[:, 0].argmax()
+    shape, index = np.tile(bank.shape[wide], (2, 1)), np.repeat(bank.frames[wide], 2)
     shape[1] += mouth_shapes(NUM_FRAMES, 0.1).max(0)
-    only = np.tile(np.arange(len(talker.bank)) != wide, (2, 1))
-    gaps = _gaps(plan_mouth(talker, shape, index, None, forbidden=only)[0].target_head)
+    only = np.tile(np.arange(len(bank)) != wide, (2, 1))
+    gaps = _gaps(_target(talker, shape, index, forbidden=only))
     assert 0.01 < np.diff(gaps) < 0.05
 
 
-def test_plan_mouth_lips_never_seen_closed_are_closed(talker: WarpAvatar) -> None:
-    assert talker.bank is not None
-    forbidden = (talker.bank.shape[:, 0] < 0.06)[None]
-    bank = replace(talker.bank, gap=np.where(forbidden[0], np.float32(1), talker.bank.gap))
-    avatar = replace(talker, bank=bank)
+def test_plan_mouth_lips_never_seen_closed_are_closed(talker: WarpAvatar, bank: ExemplarBank) -> None:
+    forbidden = (bank.shape[:, 0] < 0.06)[None]
+    avatar = replace(talker, bank=replace(bank, gap=np.where(forbidden[0], np.float32(1), bank.gap)))
     plan, _ = plan_mouth(avatar, np.zeros((1, 8), np.float32), np.zeros(1, np.int32), None, hold=np.ones(1, np.float32))
     assert bank.shape[plan.exemplar[0], 0] >= 0.06
     assert _gaps(plan.target_head)[0] == pytest.approx(0, abs=1e-4)
     assert plan.own_teeth[0] == 1
 
 
-def test_plan_mouth_open_exemplar_keeps_own_interior(talker: WarpAvatar) -> None:
-    assert talker.bank is not None
+def test_plan_mouth_open_exemplar_keeps_own_interior(talker: WarpAvatar, bank: ExemplarBank) -> None:
     shape = mouth_shapes(NUM_FRAMES, 0.3)  # wider than the talker ever opens
-    plan, _ = plan_mouth(talker, shape, np.arange(NUM_FRAMES, dtype=np.int32), None)
-    shown = talker.bank.shape[plan.exemplar, 0]
+    plan, _ = plan_mouth(talker, shape, _INDEX, None)
+    shown = bank.shape[plan.exemplar, 0]
     assert (shape[:, 0] - shown).max() > 0.1
     assert (plan.interior[shown > 0.05] == 0).all()
     assert (plan.own_teeth == 0).all()
@@ -234,9 +236,8 @@ def _turned(avatar: WarpAvatar, degrees: NDArray[np.float64]) -> WarpAvatar:
 
 
 def test_plan_in_shots_turned_head_uses_own_lips(talker: WarpAvatar) -> None:
-    assert talker.bank is not None
     talker = _turned(talker, np.where(np.arange(NUM_FRAMES) < NUM_FRAMES // 2, 39.0, 46.0))
-    frames, shape = np.arange(NUM_FRAMES, dtype=np.int32), mouth_shapes(NUM_FRAMES, 0.07)
+    frames, shape = _INDEX, mouth_shapes(NUM_FRAMES, 0.07)
     plan, _ = plan_in_shots(talker, shape, frames, None)
     assert (plan.exemplar[: NUM_FRAMES // 2] >= 0).all()
     assert (plan.exemplar[NUM_FRAMES // 2 :] == -1).all()

@@ -9,14 +9,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from errors import WeightsError
-from models.engines.protocol import ComputeResources, Device, TensorTable
-from models.engines.runtime.checkpoints import shapes_of
+from models.engines.protocol import ComputeResources, Device
 from models.engines.runtime.torch_device import fold_batch_norm, half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator
-from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input, load_network, network_without_values
+from models.engines.wav2lip.network import Size, Wav2LipNetwork, face_input, load_network
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.torch_generator import TorchGenerator, sample_faces, sample_windows
-from models.engines.wav2lip.weights import GENERATOR_ROLE, onnx_roles
+from models.engines.wav2lip.weights import GENERATOR_ROLE
 from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.reference import fill
 from tests.unit.models.engines.wav2lip.networks import made_up_parameters, onnx_result, save_onnx
@@ -43,14 +42,8 @@ def test_torch_generator_equals_plain_network(generator: TorchGenerator) -> None
     generated = generator.generate(faces, windows)
     assert np.abs(generated - plain).max() <= 0.51
     assert plain.std() > 5  # it is a picture, not one colour
-
-
-def test_torch_generator_any_batch_position_gives_same_bytes(generator: TorchGenerator) -> None:
-    faces, windows = sample_faces(3, 96), sample_windows(3)
-    whole = generator.generate(faces, windows)
-    assert np.array_equal(generator.generate(faces[::-1], windows[::-1])[::-1], whole)
-    parts = [generator.generate(faces[i : i + 1], windows[i : i + 1]) for i in range(3)]
-    assert np.array_equal(np.concatenate(parts), whole)
+    assert np.array_equal(generator.generate(faces[::-1], windows[::-1])[::-1], generated)
+    assert np.array_equal(generator.generate(faces[1:2], windows[1:2]), generated[1:2])
     assert generator.generate(faces[:0], windows[:0]).shape == (0, 96, 96, 3)
 
 
@@ -115,10 +108,7 @@ def test_torch_generator_cuda_equals_cpu(checkpoint: Path, generator: TorchGener
 @pytest.mark.parametrize("size", [96, 256])
 def test_wav2lip_network_equals_published(reference: Callable[[str], Any], size: Size) -> None:
     stored = reference(f"wav2lip{size}_core.npz")
-    network = Wav2LipNetwork(size).eval()
-    published = dict(zip(stored["keys"].tolist(), stored["shapes"].tolist(), strict=True))
-    assert {name: ",".join(map(str, tensor.shape)) for name, tensor in network.state_dict().items()} == published
-    fill(network, stored)
+    network = fill(Wav2LipNetwork(size), stored).eval()
     mel, faces = torch.from_numpy(stored["mel"])[:, None], torch.from_numpy(stored["faces_u8"])
     step = int(stored["out_stride"])
 
@@ -133,33 +123,8 @@ def test_wav2lip_network_equals_published(reference: Callable[[str], Any], size:
     assert difference() <= 1e-4
 
 
-MEL, FACE, OUT = (-1, 1, 80, 16), (-1, 6, 96, 96), (-1, 3, 96, 96)
-
-
-def _mismatch(tensors: dict[str, tuple[int, ...]]) -> str | None:
-    return GENERATOR_ROLE.mismatch(TensorTable("torch", tensors))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"output_block.1.bias": None}, "96 x 96 with output_block.1.bias (3,), found none"),
-        ({"output_block.1.weight": (3, 32, 3, 3)}, "output_block.1.weight (3, 32, 1, 1), found (3, 32, 3, 3)"),
-        ({"face_decoder_blocks.9.0.weight": (1,)}, "found 1 more, as face_decoder_blocks.9.0.weight"),
-    ],
-)
-def test_wav2lip_role_other_file_reports_expected_and_found(change: dict[str, Any], words: str) -> None:
-    shapes = {**shapes_of(network_without_values(96)), **change}
-    found = _mismatch({name: shape for name, shape in shapes.items() if shape is not None})
-    assert words in str(found)
-    assert "expected a Wav2Lip generator" in str(_mismatch({"conv1.weight": (64, 3, 7, 7)}))
-
-
 def test_load_network_reads_accepted_file(checkpoint: Path, tmp_path: Path) -> None:
     """What reads a file when it is added, and what loads it, find the same parameters in it."""
-    for size in (96, 256):
-        shapes = shapes_of(network_without_values(size))
-        assert _mismatch({**shapes, "output_block.0.conv_block.1.num_batches_tracked": ()}) is None
     table = inspect_weights(checkpoint)
     assert GENERATOR_ROLE.mismatch(table) is None
     state = {name: tuple(tensor.shape) for name, tensor in load_network(checkpoint).state_dict().items()}
@@ -168,39 +133,6 @@ def test_load_network_reads_accepted_file(checkpoint: Path, tmp_path: Path) -> N
     save_file(made_up_parameters(96), converted)
     assert GENERATOR_ROLE.mismatch(inspect_weights(converted)) is None
     assert load_network(converted).size == 96
-    export = save_onnx(tmp_path / "g.onnx", face_first=True)
-    assert GENERATOR_ROLE.mismatch(inspect_weights(export)) is None
-
-
-@pytest.mark.parametrize(
-    ("inputs", "output"),
-    [
-        ((MEL, FACE), OUT),
-        ((FACE, MEL), OUT),
-        (((1, 1, 80, 16), (1, 6, 256, 256)), (1, 3, 256, 256)),
-        ((MEL, (-1, 6, 288, 288)), (-1, -1, -1, -1)),
-    ],
-)
-def test_wav2lip_role_accepts_exports_by_shape(inputs: Any, output: Any) -> None:
-    assert GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,))) is None
-    roles = onnx_roles(inputs, output)
-    assert roles is not None
-    assert {role: shape[1] for role, shape in zip(roles, inputs, strict=True)} == {"mel": 1, "face": 6}
-
-
-@pytest.mark.parametrize(
-    ("inputs", "output"),
-    [
-        ((), ()),
-        *((inputs, OUT) for inputs in ((FACE,), (MEL, FACE, (1,)), ((-1, 1, 80, 20), FACE), ((2, 1, 80, 16), FACE))),
-        *(((MEL, face), OUT) for face in ((-1, 3, 96, 96), (-1, 6, -1, -1), (-1, 6, 96, 128))),
-        *(((MEL, FACE), output) for output in ((-1, 1, 96, 96), (-1, 3, 48, 48))),
-    ],
-)
-def test_wav2lip_role_other_export_reports_expected_and_found(inputs: Any, output: Any) -> None:
-    found = str(GENERATOR_ROLE.mismatch(TensorTable("onnx", {}, inputs, (output,))))
-    assert "(B, 6, S, S)" in found
-    assert all(str(shape) in found for shape in inputs)
 
 
 @pytest.fixture(scope="session")

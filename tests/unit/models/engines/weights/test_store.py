@@ -25,9 +25,8 @@ def store(tmp_path: Path) -> WeightsStore:
 
 
 def test_add_recognises_and_stores_file(store: WeightsStore, tmp_path: Path) -> None:
-    source = weights_files.torch_file(
-        tmp_path / "Wav2 Lip (GAN).pth", {"state_dict": weights_files.state(prefix="module.")}
-    )
+    checkpoint = {"state_dict": weights_files.state(prefix="module.")}
+    source = weights_files.torch_file(tmp_path / "Wav2 Lip (GAN).pth", checkpoint)
     entry = store.add(source)
     assert (entry.name, entry.role, entry.format, entry.label) == ("toy", "generator", "torch", "Wav2_Lip_(GAN).pth")
     assert store.path_of(entry).read_bytes() == source.read_bytes()
@@ -131,25 +130,14 @@ def test_add_uses_requested_engine_and_role(store: WeightsStore, tmp_path: Path)
     with pytest.raises(OptionError, match="--engine toy --role generator, --engine twin --role generator"):
         both.add(source)
     assert both.add(source, engine="twin").name == "twin"
-    with pytest.raises(WeightsError, match="toy mixer: expected a mel"):
-        _bring(both, source, AddRequest("toy", "mixer"))
-    with pytest.raises(OptionError, match="Available: toy generator, toy mixer"):
-        _bring(both, source, AddRequest("toy", "vae"))
+    with both.stage() as staged, pytest.raises(OptionError, match="Available: toy generator, toy mixer"):
+        staged.copy(source)
+        both.recognise(staged, source.name, AddRequest("toy", "vae"))
     missing = tmp_path / "not-read"  # what cannot work is refused before anything is read
-    with pytest.raises(OptionError, match="expected one of free, toy, found 'nonesuch'"):
-        store.add(missing, engine="nonesuch")
     with pytest.raises(OptionError, match="Available: none"):
         store.add(missing, engine="free")
     with pytest.raises(OptionError, match="small letters"):
         store.add(missing, engine="toy", name="../../etc")
-    with pytest.raises(WeightsError, match="w.pth: expected sha256 00, found"):
-        _bring(store, source, AddRequest(sha256="00"))
-
-
-def _bring(store: WeightsStore, source: Path, request: AddRequest) -> None:
-    with store.stage() as staged:
-        staged.copy(source)
-        store.keep(store.recognise(staged, source.name, request))
 
 
 def test_add_copies_external_data(store: WeightsStore, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from models.engines.warp.painting.lip_coordinates import (
+    LipAxes,
+    LipCoords,
     behind_lip,
     cavity,
     darken,
@@ -63,17 +65,21 @@ def _mouth(gap: float) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([x, 40 - bow], 1)[None], np.stack([x, 40 + bow], 1)[None]
 
 
-def test_lower_layer_weight_switches_between_lips() -> None:
-    axes = lip_axes(*_mouth(12.0))
+def _coords(axes: LipAxes) -> LipCoords:
+    """Of the pixels of a square of 100."""
     pixels = np.arange(100, dtype=np.float32)
-    coords = lip_coords(np, axes, pixels[None, None], pixels[None, :, None])
+    return lip_coords(np, axes, pixels[None, None], pixels[None, :, None])
+
+
+def test_lower_layer_weight_switches_between_lips() -> None:
+    coords = _coords(lip_axes(*_mouth(12.0)))
     weight, inside = lower_layer_weight(coords)[0], inside_alpha(coords)[0]
     assert weight[30, 50] == 0
     assert weight[50, 50] == 1
     assert weight[37, 50] < 0.5 < weight[43, 50]
     assert inside[40, 50] == 1
     assert inside[30, 50] == inside[50, 50] == inside[40, 10] == 0
-    closed = lip_coords(np, lip_axes(*_mouth(0.0)), pixels[None, None], pixels[None, :, None])
+    closed = _coords(lip_axes(*_mouth(0.0)))
     assert inside_alpha(closed).max() == 0
 
 
@@ -92,8 +98,7 @@ def test_lip_axes_are_round_between_landmarks() -> None:
 def test_smooth_cut_sloping_line_has_no_steps() -> None:
     x = np.linspace(20, 80, 11)
     lips = np.stack([x, 40.03 + 0.1 * (x - 50)], 1)[None]
-    pixels = np.arange(100, dtype=np.float32)
-    coords = lip_coords(np, lip_axes(lips, lips), pixels[None, None], pixels[None, :, None])
+    coords = _coords(lip_axes(lips, lips))
     luma = 100 + 50 * (lower_layer_weight(coords, 1.0) > 0.5)
     padded = np.pad(luma, ((0, 0), (1, 1), (0, 0)), mode="edge")
     smooth = smooth_cut(luma, padded[:, :-2], padded[:, 2:], coords, 1.0)
@@ -107,8 +112,7 @@ def test_smooth_cut_sloping_line_has_no_steps() -> None:
 def _column(gap: float, own_gap: float, bite: float) -> tuple[np.ndarray, np.ndarray]:
     """Lower layer's share and cavity in the middle column of a mouth whose upper lip is at 40 - gap / 2."""
     axes = part_jaws(lip_axes(*_mouth(gap)), np.full((1, 65), own_gap, np.float32), np.array([bite], np.float32))
-    pixels = np.arange(100, dtype=np.float32)
-    coords = lip_coords(np, axes, pixels[None, None], pixels[None, :, None])
+    coords = _coords(axes)
     weight = lower_layer_weight(coords)
     return weight[0, :, 50], cavity(coords, np.array([100.0]))[0, :, 50]
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from models.avatar.eye_white import EyeWhite
-from models.engines.warp.chunk import FaceChunk
-from models.engines.warp.painting.interior import Colours, draw_interior, draw_interiors, usual_teeth
-from models.engines.warp.painting.lip_coordinates import LipAxes, lip_axes, lip_coords, place_in
-from models.engines.warp.painting.planes import Box, grid
+from models.engines.warp.painting.interior import Colours, draw_interior, usual_teeth
+from models.engines.warp.painting.lip_coordinates import lip_axes, lip_coords
 
 _EYES = 100.0  # pixels
 _SEAM = 50.0  # row
@@ -143,10 +138,9 @@ def test_interior_dark_has_hue_of_lips() -> None:
 
 
 def test_usual_teeth_brightness_follows_eyes_not_skin() -> None:
-    light, dark = (np.array([[y, 110, 150]], np.float32) for y in (180, 90))
     in_light, in_dark = (
-        usual_teeth(light, EyeWhite(0.5, np.zeros(2, np.float32))),
-        usual_teeth(dark, EyeWhite(1.0, np.zeros(2, np.float32))),
+        usual_teeth(np.array([[skin, 110, 150]], np.float32), EyeWhite(white, np.zeros(2, np.float32)))
+        for skin, white in ((180, 0.5), (90, 1.0))
     )
     assert in_light[0, 0] == in_dark[0, 0]
 
@@ -156,56 +150,3 @@ def test_usual_teeth_hue_lies_between_eyes_and_skin() -> None:
     _, u, v = usual_teeth(skin, EyeWhite(0.7, white - skin[0, 1:]))[0]
     assert 112 < u < 118 and 138 < v < 152, "between the whites of the eyes and the skin"
     assert (v - 138) / (152 - 138) > (118 - u) / (118 - 112), "redder above all"
-
-
-_SIZE, _CELL = 224, 7
-_NUM = 11  # more than are drawn at once
-_SHOWN = 0.4 * (np.arange(_NUM) != 4)  # weights: one face shows no interior
-
-
-def _axes() -> LipAxes:
-    """Mouths that open more and more and move to the right; the first is closed."""
-    x = np.linspace(-30, 30, 11)
-    arch = 1 - (x / 30) ** 2
-    edges = [[np.stack([x + 80 + 4 * k, 120 + side * k * arch], 1) for k in range(_NUM)] for side in (-1, 1)]
-    upper, lower = (np.array(each) for each in edges)
-    return lip_axes(upper, lower)
-
-
-def _chunk() -> FaceChunk:
-    rng = np.random.default_rng(3)
-    arrays: dict[str, Any] = {field.name: np.zeros(0) for field in fields(FaceChunk)} | {
-        "crops_y": np.zeros((1, _SIZE, _SIZE), np.uint8),
-        "interior": _SHOWN.astype(np.float32),
-        "eye_distance": rng.uniform(90, 110, _NUM).astype(np.float32),
-        "seam": rng.uniform(100, 130, (_NUM, 2)).astype(np.float32),
-        "rounding": rng.uniform(0, 1, _NUM).astype(np.float32),
-        **{name: rng.uniform(90, 200, (_NUM, 3)).astype(np.float32) for name in ("skin", "lip", "teeth")},
-    }
-    return FaceChunk(**arrays)
-
-
-def test_draw_interiors_equals_single_interiors() -> None:
-    chunk, axes = _chunk(), _axes()
-    own_teeth = np.linspace(0, 1, _NUM, dtype=np.float32)
-    drawn = draw_interiors(chunk, axes, own_teeth)
-    assert sorted(drawn) == [face for face in range(1, _NUM) if face != 4]
-    for face, interior in drawn.items():
-        own, one = LipAxes(*(part[face : face + 1] for part in axes)), slice(face, face + 1)
-        left = (50 + 4 * face) // (2 * _CELL) * 2
-        box = Box(left, 14, left + 10, 18)  # between the corners
-        coords, planes = interior.within(box)
-        alone = lip_coords(np, own, *grid(box.pixels(_CELL)))
-        for part, wanted in zip(coords, alone, strict=True):
-            np.testing.assert_allclose(part, wanted, rtol=1e-5, atol=1e-4)
-        colours = Colours(chunk.skin[one], chunk.lip[one], chunk.teeth[one])
-        seam = place_in(own, chunk.seam[one])
-        rest = chunk.rounding[one], own_teeth[one]
-        wanted = draw_interior(np, alone, chunk.eye_distance[one], seam, colours, *rest)[0]
-        np.testing.assert_allclose(planes, wanted, atol=0.05)
-
-
-def test_draw_interiors_skips_closed_mouths() -> None:
-    chunk, axes = _chunk(), _axes()
-    closed = axes._replace(lips=np.repeat(axes.lips[:, :1], 4, 1))
-    assert not draw_interiors(chunk, closed, np.zeros(_NUM, np.float32))

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from models.engines.warp.painting.lip_coordinates import LipCoords, darken, smooth_cut
 from models.engines.warp.painting.plane_kernels import (
     darken_into,
-    enlarge,
     fade_into,
     lay_chroma,
     lay_luma,
@@ -89,12 +88,6 @@ def _enlarged(cells: F32, cell: float) -> F32:
     first = round(PAD * cell)
     whole = np.asarray(cv2.resize(cells, (size, size)), np.float32)
     return whole[first + rows.start : first + rows.stop, first + columns.start : first + columns.stop]
-
-
-@pytest.mark.parametrize("cell", [_CELL, _CELL / 2])
-def test_enlarge_equals_bilinear_resize(cell: float) -> None:
-    cells = _noise((GRID + 2 * PAD,) * 2, -20, 20)
-    np.testing.assert_allclose(enlarge(cells, _BOX, cell), _enlarged(cells, cell), atol=1e-3)
 
 
 def test_padded_positions_repeat_edge() -> None:
