@@ -22,7 +22,6 @@ class Costs:
         studio_s: CPU of decoding, pasting and encoding one frame, in Studio and its decoders.
         face_s: Generating the face of one frame: CPU, or wall clock of one FaceSynthesis replica on a GPU.
         other_s: CPU of one frame in all other processes of the nodes.
-        analysis_s: CPU of analysing one frame of a new source.
         director_s: CPU of one job in the Director, without its segments.
         segment_s: CPU of one segment in the Director.
     """
@@ -30,19 +29,17 @@ class Costs:
     studio_s: float
     face_s: float
     other_s: float
-    analysis_s: float
     director_s: float
     segment_s: float
 
 
 @dataclass(frozen=True)
 class JobProfile:
-    """A kind of job, by the length of its speech; `new_source_seconds` is that of a source to be analysed, or 0."""
+    """A kind of job, by the length of its speech; its source is known."""
 
     seconds: float
     fps: float = 25.0
     segment_seconds: float = 4.0
-    new_source_seconds: float = 0.0
 
     @property
     def num_frames(self) -> float:
@@ -57,7 +54,7 @@ class JobProfile:
 
 @dataclass(frozen=True)
 class Fleet:
-    """CPU cores and GPUs of all workers together, and Directors with a job table of their own.
+    """CPU cores and GPUs of all workers together; one Director leads them.
 
     Without GPUs, faces are generated on the CPUs; otherwise `replicas_per_gpu` replicas of FaceSynthesis share one.
     """
@@ -65,7 +62,6 @@ class Fleet:
     num_cores: float
     num_gpus: float = 0.0
     replicas_per_gpu: float = 2.0
-    num_heads: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,11 +91,11 @@ class Capacity:
 
 def capacity(costs: Costs, job: JobProfile, fleet: Fleet) -> Capacity:
     """Return the throughput of a fleet with an endless queue of equal jobs."""
-    cpu_s = job.num_frames * (costs.studio_s + costs.other_s) + job.new_source_seconds * job.fps * costs.analysis_s
+    cpu_s = job.num_frames * (costs.studio_s + costs.other_s)
     face_s = job.num_frames * costs.face_s
     limits = {
         "CPU": fleet.num_cores / (cpu_s + (0.0 if fleet.num_gpus else face_s)),
-        "Director": fleet.num_heads / (costs.director_s + job.num_segments * costs.segment_s),
+        "Director": 1 / (costs.director_s + job.num_segments * costs.segment_s),
     }
     if fleet.num_gpus:
         limits["GPU"] = fleet.num_gpus * fleet.replicas_per_gpu / face_s
@@ -114,8 +110,8 @@ def node_minutes(capacity: Capacity, job: JobProfile, num_nodes: float) -> float
 # benchmarks/results.json: two x86-64 cores without a GPU, 12 s jobs of cached avatars. At rest, the Director uses 0.015
 # of a core. The rest of its 100 ms in 1.56 s is 77 ms per job: 11 ms for each of seven calls, three of them segments.
 MEASURED = {
-    "512x512": Costs(0.0022, 0.00117, 0.00237, 0.0053, 0.044, 0.011),
-    "1920x1080": Costs(0.0172, 0.0026, 0.0072, 0.0118, 0.044, 0.011),
+    "512x512": Costs(0.0022, 0.00117, 0.00237, 0.044, 0.011),
+    "1920x1080": Costs(0.0172, 0.0026, 0.0072, 0.044, 0.011),
 }
 _FLEETS = {1: Fleet(8), 10: Fleet(80), 1000: Fleet(8000)}
 

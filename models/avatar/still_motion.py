@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
+from media.array_files import load_arrays, save_arrays
 from media.yuv_frame import YuvFrame
 from models.avatar.behaviour import Blended, EyePlace, TimedBehaviour, blend
 from models.avatar.blinks import blinks
@@ -138,8 +138,7 @@ class StillMotion:
 
     def save(self, path: Path) -> None:
         """Write the motion as an .npz."""
-        with path.open("wb") as file:
-            np.savez(file, seed=self.seed, share=self.share, smile=self.smile)
+        save_arrays(path, self)
 
     @classmethod
     def load(cls, path: Path) -> StillMotion:

@@ -37,7 +37,7 @@ from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
 
 NUM_JOBS, NUM_QUEUED, NUM_STUDIOS, NUM_PAINTERS = (1000, 32, 6, 6) if IS_ENDURANCE else (200, 16, 3, 3)
-WORK, COSTS = JobProfile(7.0), Costs(0.002, 0.02, 0.0, 0.0, 1e-6, 1e-6)
+WORK, COSTS = JobProfile(7.0), Costs(0.002, 0.02, 0.0, 1e-6, 1e-6)
 MODEL = capacity(COSTS, WORK, Fleet(num_cores=1000, num_gpus=NUM_PAINTERS, replicas_per_gpu=1))
 program = Typer()
 program.command()(main)

@@ -1,4 +1,4 @@
-"""Submissions, avatars and runs of jobs over a real table and folder, with stages in memory."""
+"""Submissions, avatars and runs of jobs with a real table and folder, and stages in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))
 
 
 class JobBench:
-    """What runs of jobs share, and submissions. `sent` are the files of a job whose test names no others."""
+    """What runs of jobs share, and submissions. `sent` has the files of jobs whose tests pass none."""
 
     sent: Mapping[str, bytes] = {"video": b"film"}
 
@@ -46,7 +46,7 @@ class JobBench:
         self.submissions = Submissions(self.services, self.admission)
 
     def check_texts(self, check: Callable[[Sequence[str]], None]) -> None:
-        """Have submissions and drafts check their texts so."""
+        """Replace the check of texts."""
         self.services = replace(self.services, check_texts=check)
         self.submissions = Submissions(self.services, self.admission)
 
