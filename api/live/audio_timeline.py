@@ -190,7 +190,7 @@ class AudioTimeline:
         return audio._replace(sound=leaves, has_ended=False)
 
     def resume(self) -> bool:
-        """Resume paused speech. Return whether it continues with the chunk that `hold` took back."""
+        """Resume paused speech. Return whether it continues with the chunk that `rollback_chunk` took back."""
         is_resumed = self._was_speaking and self._num_waiting > 0
         if is_resumed:
             self._is_speaking = True

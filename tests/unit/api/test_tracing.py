@@ -16,9 +16,9 @@ from telemetry.log_context import CallContext, call_context, current_trace
 from telemetry.trace_context import TraceContext
 from tests.otlp_collector import Collector
 from tests.unit.api.live.live_parts import GreyService
-from tests.unit.api.live.test_audio_timeline import Beep
 from tests.unit.api.live.test_routes import first, socket
 from tests.unit.api.live.test_session_stream import Talk
+from tests.unit.api.live.test_tts_queue import Beep
 from tests.unit.api_server import MemoryService
 
 CALLER = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True, "a=1")

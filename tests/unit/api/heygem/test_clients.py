@@ -24,6 +24,12 @@ from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client
 from tests.unit.on_disk import on_disk
 
 KEYS = {"code", "data", "msg", "success"}
+CODE = "6d9c1b4e-3f0a-4f57-9d1e-0f2a7d3b8c55"
+
+
+def body_of(**fields: Any) -> bytes:
+    """A submission as JSON."""
+    return json.dumps({"audio_url": "talk.wav", "video_url": "face.mp4", "code": CODE, **fields}).encode()
 
 
 class HeygemClient:
@@ -35,8 +41,7 @@ class HeygemClient:
         self.root = root
 
     def submit(self, code: str = "task-1", **fields: Any) -> dict[str, Any]:
-        body = {"audio_url": "talk.wav", "video_url": "face.mp4", "code": code, **fields}
-        return self.answer(self.http.post("/easy/submit", content=json.dumps(body)))
+        return self.answer(self.http.post("/easy/submit", content=body_of(code=code, **fields)))
 
     def query(self, code: str = "task-1") -> dict[str, Any]:
         return self.answer(self.http.get("/easy/query", params={"code": code}))
@@ -77,104 +82,90 @@ def heygem_service(
         yield HeygemClient(http, service, root)
 
 
-CODE = "6d9c1b4e-3f0a-4f57-9d1e-0f2a7d3b8c55"
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[HeygemClient]:
+    with heygem_service(tmp_path) as client:
+        yield client
 
 
 class Habit(NamedTuple):
-    """One client's submission: head lines beside those of HTTP itself, and the body as it leaves the client."""
+    """One client's submission: the body as it leaves the client, and head lines beside those of HTTP itself."""
 
-    headers: tuple[str, ...]
     body: bytes
+    headers: tuple[str, ...] = ("Content-Type: application/json",)
     is_chunked: bool = False
 
 
-def _json(**fields: Any) -> bytes:
-    return json.dumps({"audio_url": "talk.wav", "video_url": "face.mp4", "code": CODE, **fields}).encode()
-
-
 _FIXED = {"chaofen": 0, "watermark_switch": 0, "pn": 1}
+_SIGNED = {"audio_url": "../audio_tmp/talk.wav", "video_url": "../characters/face.mp4", "sign": "3f2a"}
 HABITS = {
     "desktop client, axios": Habit(
+        body_of(**_FIXED),
         ("Accept: application/json, text/plain, */*", "Content-Type: application/json", "User-Agent: axios/1.7.9"),
-        _json(**_FIXED),
     ),
     "Go, a body of unknown length": Habit(
-        ("User-Agent: Go-http-client/1.1", "Accept-Encoding: gzip"), _json(**_FIXED), is_chunked=True
+        body_of(**_FIXED), ("User-Agent: Go-http-client/1.1", "Accept-Encoding: gzip"), is_chunked=True
     ),
-    "Python, requests.post(data=json.dumps(...))": Habit(("User-Agent: python-requests/2.32.3",), _json(**_FIXED)),
-    "a JSON string as text": Habit(("Content-Type: text/plain;charset=UTF-8",), _json(**_FIXED)),
-    "curl -d": Habit(("User-Agent: curl/8.5.0", "Content-Type: application/x-www-form-urlencoded"), _json()),
-    "C#, with a byte order mark": Habit(
-        ("Content-Type: application/json; charset=utf-8",), b"\xef\xbb\xbf" + _json(**_FIXED)
-    ),
-    "a proxy that signs and names files from its own folder": Habit(
-        ("Content-Type: application/json",),
-        _json(audio_url="../audio_tmp/talk.wav", video_url="../characters/face.mp4", sign="3f2a", **_FIXED),
-    ),
-    "paths of the container": Habit(
-        ("Content-Type: application/json",),
-        _json(audio_url="/code/data/temp/talk.wav", video_url="/code/data/temp/face.mp4", **_FIXED),
-    ),
-    "switches as text, fields left empty": Habit(
-        ("Content-Type: application/json",), _json(chaofen="0", watermark_switch="", pn="1", digital_auth=None)
-    ),
-    "nothing but what is required": Habit(("Content-Type: application/json",), _json()),
+    "Python, requests.post(data=json.dumps(...))": Habit(body_of(**_FIXED), ("User-Agent: python-requests/2.32.3",)),
+    "a JSON string as text": Habit(body_of(**_FIXED), ("Content-Type: text/plain;charset=UTF-8",)),
+    "curl -d": Habit(body_of(), ("User-Agent: curl/8.5.0", "Content-Type: application/x-www-form-urlencoded")),
+    "C#, with a byte order mark": Habit(b"\xef\xbb\xbf" + body_of(**_FIXED)),
+    "a proxy that signs and names files from its own folder": Habit(body_of(**_SIGNED, **_FIXED)),
+    "switches as text, fields left empty": Habit(body_of(chaofen="0", watermark_switch="", pn="1", digital_auth=None)),
 }
 
 
-@pytest.mark.parametrize("client", HABITS)
-def test_a_task_from_submission_to_result(tmp_path: Path, client: str) -> None:
-    with heygem_service(tmp_path) as service:
-        for folder, name in (("audio_tmp", "talk.wav"), ("characters", "face.mp4")):
-            (service.root / folder).mkdir()
-            (service.root / folder / name).write_bytes((service.root / "temp" / name).read_bytes())
-        accepted = _send(str(service.http.base_url), HABITS[client])
-        assert accepted == {"code": 10000, "data": {}, "msg": 10000, "success": True}
-        assert type(accepted["msg"]) is int
-        (request,) = service.service.requests
-        assert on_disk(service.service.files, job_file_key(request.job_id)).read_bytes() == AUDIO
-        assert request.options.loop == "pingpong"
-        assert service.task(CODE)["status"] == 1
-        service.service.finish(request.job_id)
-        done = service.task(CODE)
-        assert (done["status"], done["progress"], done["msg"]) == (2, 100, "任务完成")
-        # Clients join the result with the folder's name, with or without a separator, or ask for it by an address.
-        assert Path(f"{service.root}/temp" + done["result"]).read_bytes() == VIDEO_BYTES
-        assert (service.root / "temp" / done["result"].lstrip("/")).read_bytes() == VIDEO_BYTES
-        for link in (f"/easy/download?code={CODE}", "/easy/download" + done["result"]):
-            assert service.http.get(link).content == VIDEO_BYTES
-        part = service.http.get(f"/easy/download?code={CODE}", headers={"range": "bytes=10-19"})
-        assert (part.status_code, part.content) == (206, VIDEO_BYTES[10:20])
-        assert service.task(CODE) == done, "a final answer is kept"
+@pytest.mark.parametrize("habit", HABITS.values(), ids=HABITS)
+def test_a_task_from_submission_to_result(client: HeygemClient, habit: Habit) -> None:
+    for folder, name in (("audio_tmp", "talk.wav"), ("characters", "face.mp4")):
+        (client.root / folder).mkdir()
+        (client.root / folder / name).write_bytes((client.root / "temp" / name).read_bytes())
+    accepted = _send(str(client.http.base_url), habit)
+    assert accepted == {"code": 10000, "data": {}, "msg": 10000, "success": True}
+    assert type(accepted["msg"]) is int
+    (request,) = client.service.requests
+    assert on_disk(client.service.files, job_file_key(request.job_id)).read_bytes() == AUDIO
+    assert request.options.loop == "pingpong"
+    assert client.task(CODE)["status"] == 1
+    client.service.finish(request.job_id)
+    done = client.task(CODE)
+    assert (done["status"], done["progress"], done["msg"]) == (2, 100, "任务完成")
+    # Clients join the result with the folder's name, with or without a separator, or ask for it by an address.
+    assert Path(f"{client.root}/temp" + done["result"]).read_bytes() == VIDEO_BYTES
+    assert (client.root / "temp" / done["result"].lstrip("/")).read_bytes() == VIDEO_BYTES
+    for link in (f"/easy/download?code={CODE}", "/easy/download" + done["result"]):
+        assert client.http.get(link).content == VIDEO_BYTES
+    part = client.http.get(f"/easy/download?code={CODE}", headers={"range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, VIDEO_BYTES[10:20])
+    assert client.task(CODE) == done, "a final answer is kept"
 
 
-def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
-        service.submit(CODE)
-        table, job_id, seen = service.service.table, service.job_id(), []
+def test_polling_every_second_sees_it_move(client: HeygemClient) -> None:
+    client.submit(CODE)
+    table, job_id, seen = client.service.table, client.job_id(), []
 
-        def poll() -> None:
-            task = service.task(CODE)
-            assert (task["status"], task["result"]) == (1, "")
-            seen.append((task["progress"], task["msg"]))
+    def poll() -> None:
+        task = client.task(CODE)
+        assert (task["status"], task["result"]) == (1, "")
+        seen.append((task["progress"], task["msg"]))
 
+    poll()
+    table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.PREPARING_AUDIO)
+    poll()
+    table.update_job(job_id, stage=JobStage.ANALYSING, progress=0.2)
+    poll()
+    for num_frames_done in (0, 25, 50, 75, 100):
+        table.update_job(job_id, stage=JobStage.RENDERING, num_frames=100, num_frames_done=num_frames_done)
         poll()
-        table.update_job(job_id, status=JobStatus.RUNNING, stage=JobStage.PREPARING_AUDIO)
-        poll()
-        table.update_job(job_id, stage=JobStage.ANALYSING, progress=0.2)
-        poll()
-        for num_frames_done in (0, 25, 50, 75, 100):
-            table.update_job(job_id, stage=JobStage.RENDERING, num_frames=100, num_frames_done=num_frames_done)
-            poll()
-        table.update_job(job_id, stage=JobStage.MUXING)
-        poll()
-        assert seen == [
-            (10, "文件下载完成"),
-            (10, "文件下载完成"),
-            (18, "文件下载完成"),
-            *((progress, "音频特征提取完成") for progress in (20, 37, 55, 72, 90)),
-            (90, "视频处理完成"),
-        ]
+    table.update_job(job_id, stage=JobStage.MUXING)
+    poll()
+    assert seen == [
+        (10, "文件下载完成"),
+        (10, "文件下载完成"),
+        (18, "文件下载完成"),
+        *((progress, "音频特征提取完成") for progress in (20, 37, 55, 72, 90)),
+        (90, "视频处理完成"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -185,29 +176,27 @@ def test_polling_every_second_sees_it_move(tmp_path: Path) -> None:
         (JobStage.RENDERING, "**生成视频失败"),
     ],
 )
-def test_a_failure_is_told_as_the_client_knows_it(tmp_path: Path, stage: JobStage, words: str) -> None:
-    with heygem_service(tmp_path) as service:
-        service.submit()
-        service.service.table.update_job(service.job_id(), status=JobStatus.RUNNING, stage=stage, progress=0.3)
-        service.service.fail(service.job_id(), FaceNotFoundError("v.mp4: no face"))
-        task = service.task()
-        assert (task["status"], task["progress"], task["result"]) == (3, 0, "")
-        assert words in task["msg"] and "v.mp4: no face" in task["msg"]
+def test_a_failure_is_told_as_the_client_knows_it(client: HeygemClient, stage: JobStage, words: str) -> None:
+    client.submit()
+    client.service.table.update_job(client.job_id(), status=JobStatus.RUNNING, stage=stage, progress=0.3)
+    client.service.fail(client.job_id(), FaceNotFoundError("v.mp4: no face"))
+    task = client.task()
+    assert (task["status"], task["progress"], task["result"]) == (3, 0, "")
+    assert words in task["msg"] and "v.mp4: no face" in task["msg"]
 
 
-def test_a_client_that_polls_until_the_task_is_unknown_ends(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
-        service.submit()
-        service.service.fail(service.job_id(), FaceNotFoundError("v.mp4: no face"))
-        seen = []
-        while (answer := service.query())["code"] != 10004:
-            seen.append(answer["data"]["status"])
-        assert seen == [3], "a failure is reported once"
-        assert answer == {"code": 10004, "data": {}, "msg": "任务不存在", "success": True}
-        text = service.http.get("/easy/query?code=nobody").text
-        assert text.index('    "code"') < text.index('"data"') < text.index('"msg": "任务不存在"'), "sorted, readable"
-        assert service.submit()["code"] == 10000, "the code is free again"
-        assert service.task()["status"] == 1
+def test_a_client_that_polls_until_the_task_is_unknown_ends(client: HeygemClient) -> None:
+    client.submit()
+    client.service.fail(client.job_id(), FaceNotFoundError("v.mp4: no face"))
+    seen = []
+    while (answer := client.query())["code"] != 10004:
+        seen.append(answer["data"]["status"])
+    assert seen == [3], "a failure is reported once"
+    assert answer == {"code": 10004, "data": {}, "msg": "任务不存在", "success": True}
+    text = client.http.get("/easy/query?code=nobody").text
+    assert text.index('    "code"') < text.index('"data"') < text.index('"msg": "任务不存在"'), "sorted, readable"
+    assert client.submit()["code"] == 10000, "the code is free again"
+    assert client.task()["status"] == 1
 
 
 def _send(base_url: str, habit: Habit) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from jobs.model.record import JobStage, JobStatus
 from jobs.progress import BEGIN
 from storage.file_keys import job_file_key
 from storage.local.api_keys import FileKeyRing
-from tests.unit.api.edge_client import AUDIO, VIDEO, problem
-from tests.unit.api.heygem.test_clients import HeygemClient, heygem_service
+from tests.unit.api.edge_client import AUDIO, VIDEO, post, problem
+from tests.unit.api.heygem.test_clients import HeygemClient, body_of, heygem_service
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, api_client
 from tests.unit.net.web import answer
 from tests.unit.net.web import serving as serving_web
@@ -32,16 +32,16 @@ from tests.waiting import wait_until
 LOOPBACK = NetworkConfig(allowed_networks=("127.0.0.1/32",))
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeygemClient]:
-    """A service that refuses all that it is sent."""
-    with heygem_service(tmp_path_factory.mktemp("shared")) as client:
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[HeygemClient]:
+    with heygem_service(tmp_path) as client:
         yield client
 
 
-@pytest.mark.parametrize(
-    ("fields", "msg"),
-    [
+def test_unusable_submissions(client: HeygemClient) -> None:
+    (client.root / "temp" / "empty.mp4").touch()
+    (client.root / "temp" / "large.mp4").write_bytes(bytes(MAX_UPLOAD_BYTES + 1))
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"audio_url": "", "video_url": "", "code": ""}, "audio_url参数缺失"),
         ({"audio_url": None}, "audio_url参数缺失"),
         ({"video_url": ""}, "video_url参数缺失"),
@@ -55,22 +55,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeygemClient]:
         ({"video_url": "large.mp4"}, "video_url: expected at most"),
         ({"audio_url": "http://10.0.0.1/a.wav"}, "audio: http://10.0.0.1/a.wav"),
         ({"audio_url": "file:///etc/passwd"}, "audio: "),
-    ],
-)
-def test_unusable_submissions(shared: HeygemClient, fields: dict[str, Any], msg: str) -> None:
-    (shared.root / "temp" / "empty.mp4").touch()
-    (shared.root / "temp" / "large.mp4").write_bytes(bytes(MAX_UPLOAD_BYTES + 1))
-    refused = shared.submit(**fields)
-    assert (refused["code"], refused["success"]) == (10002, False)
-    assert refused["msg"].startswith(msg), refused
-    assert shared.service.requests == [] and shared.service.uploads() == []
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"audio_url=talk.wav", b"[" * 5000, b" " * 70_000])
-def test_a_body_that_is_no_object(shared: HeygemClient, body: bytes) -> None:
-    refused = shared.answer(shared.http.post("/easy/submit", content=body))
-    assert (refused["code"], refused["success"]) == (10002, False)
-    assert refused["msg"].startswith("参数异常")
+    ]
+    bodies: list[tuple[bytes, str]] = [(body_of(**fields), msg) for fields, msg in cases]
+    no_objects = (b"", b"{", b"[1]", b"\xff\xfe", b"audio_url=talk.wav", b"[" * 5000, b" " * 70_000)
+    for body, msg in (*bodies, *((body, "参数异常") for body in no_objects)):
+        refused = client.answer(client.http.post("/easy/submit", content=body))
+        assert (refused["code"], refused["success"]) == (10002, False), body[:80]
+        assert refused["msg"].startswith(msg), refused
+        assert client.service.requests == [] and client.service.uploads() == []
 
 
 def test_switches_of_a_task_are_options_of_its_job(tmp_path: Path) -> None:
@@ -108,20 +100,19 @@ def test_inputs_by_url_and_none_without_a_root(tmp_path: Path) -> None:
         assert not list((service.root / "temp").glob("*-r.mp4")), "nobody named this folder"
 
 
-def test_a_code_is_one_task_at_a_time(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
-        assert service.submit()["code"] == 10000
-        data = {"code": "task-1", "current_status": 1}
-        assert service.submit() == {"code": 10005, "data": data, "msg": "任务已存在，正在执行中", "success": False}
-        first = service.job_id()
-        service.service.finish(first)
-        assert service.task()["status"] == 2
-        refused = service.submit(audio_url="nowhere.wav")
-        assert (refused["code"], service.task()["status"]) == (10002, 2), "what came to nothing forgets nothing"
-        assert service.submit()["code"] == 10000
-        assert service.job_id() != first
-        assert service.task()["status"] == 1
-        assert service.service.table.get_job(first).status is JobStatus.SUCCEEDED, "the job itself stays"
+def test_a_code_is_one_task_at_a_time(client: HeygemClient) -> None:
+    assert client.submit()["code"] == 10000
+    data = {"code": "task-1", "current_status": 1}
+    assert client.submit() == {"code": 10005, "data": data, "msg": "任务已存在，正在执行中", "success": False}
+    first = client.job_id()
+    client.service.finish(first)
+    assert client.task()["status"] == 2
+    refused = client.submit(audio_url="nowhere.wav")
+    assert (refused["code"], client.task()["status"]) == (10002, 2), "what came to nothing forgets nothing"
+    assert client.submit()["code"] == 10000
+    assert client.job_id() != first
+    assert client.task()["status"] == 1
+    assert client.service.table.get_job(first).status is JobStatus.SUCCEEDED, "the job itself stays"
 
 
 def test_a_code_that_is_arriving_is_running(tmp_path: Path) -> None:
@@ -149,20 +140,19 @@ def test_which_job_a_code_names_survives_a_restart(tmp_path: Path) -> None:
         assert HeygemClient(http, again, tmp_path).task()["status"] == 2
 
 
-def test_codes_of_other_keys_are_unknown(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
-        keys = FileKeyRing(service.service.files.root)
-        _, one = keys.add("one")
-        service.http.headers["X-API-Key"] = one
-        service.submit()
-        _, other = keys.add("other")
-        assert service.task()["status"] == 1
-        service.http.headers["X-API-Key"] = other
-        assert service.query()["code"] == 10004
-        assert service.answer(service.http.post("/easy/cancel?code=task-1"))["code"] == 10004
-        assert service.http.get("/easy/download?code=task-1").status_code == 404
-        del service.http.headers["X-API-Key"]
-        assert service.http.get("/easy/query?code=task-1").status_code == 401
+def test_codes_of_other_keys_are_unknown(client: HeygemClient) -> None:
+    keys = FileKeyRing(client.service.files.root)
+    _, one = keys.add("one")
+    client.http.headers["X-API-Key"] = one
+    client.submit()
+    _, other = keys.add("other")
+    assert client.task()["status"] == 1
+    client.http.headers["X-API-Key"] = other
+    assert client.query()["code"] == 10004
+    assert client.answer(client.http.post("/easy/cancel?code=task-1"))["code"] == 10004
+    assert client.http.get("/easy/download?code=task-1").status_code == 404
+    del client.http.headers["X-API-Key"]
+    assert client.http.get("/easy/query?code=task-1").status_code == 401
 
 
 def test_keys_do_not_meet_in_the_data_root(tmp_path: Path) -> None:
@@ -195,13 +185,12 @@ def test_keys_do_not_meet_in_the_data_root(tmp_path: Path) -> None:
         assert service.submit("again")["code"] == 10000
 
 
-def test_a_full_service_is_busy(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
-        service.service.is_full = True
-        assert service.submit() == {"code": 10001, "data": {}, "msg": "忙碌中", "success": True}
-        assert service.service.uploads() == []
-        service.service.is_full = False
-        assert [service.submit(f"task-{number}")["code"] for number in range(3)] == [10000] * 3, "others wait"
+def test_a_full_service_is_busy(client: HeygemClient) -> None:
+    client.service.is_full = True
+    assert client.submit() == {"code": 10001, "data": {}, "msg": "忙碌中", "success": True}
+    assert client.service.uploads() == []
+    client.service.is_full = False
+    assert [client.submit(f"task-{number}")["code"] for number in range(3)] == [10000] * 3, "others wait"
 
 
 def test_strict_has_the_habits_of_the_original(tmp_path: Path) -> None:
@@ -240,30 +229,28 @@ def test_strict_submission_beside_another_is_busy_at_once(tmp_path: Path, monkey
         assert first.result()["code"] == 10000
 
 
-def test_cancel_ends_a_task_by_query_or_body(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
-        service.submit("by query"), service.submit("by body")
-        for query, body in (({"code": "by query"}, None), ({}, {"code": "by body"})):
-            cancelled = service.answer(service.http.post("/easy/cancel", params=query, json=body))
-            assert (cancelled["code"], cancelled["data"]["status"]) == (10000, 3)
-            assert "任务已取消" in cancelled["data"]["msg"]
-            assert service.answer(service.http.post("/easy/cancel", params=query, json=body))["code"] == 10004
-        assert service.answer(service.http.post("/easy/cancel", params={"code": "x"}))["code"] == 10004
-        assert service.answer(service.http.post("/easy/cancel"))["code"] == 10002
-        assert service.http.get("/easy/cancel?code=x").status_code == 405, "a link or a picture cancels nothing"
-        assert service.http.get("/easy/download?code=task-1").json()["code"] == "not_found"
-        service.submit()
-        assert service.http.get("/easy/download?code=task-1").status_code == 409
-        refused = service.http.post("/v1/preprocess_and_tran", json=TRAINING).json()
-        assert refused["code"] == -1 and "has no voice" in refused["msg"]
+def test_cancel_ends_a_task_by_query_or_body(client: HeygemClient) -> None:
+    client.submit("by query"), client.submit("by body")
+    for query, body in (({"code": "by query"}, None), ({}, {"code": "by body"})):
+        cancelled = client.answer(client.http.post("/easy/cancel", params=query, json=body))
+        assert (cancelled["code"], cancelled["data"]["status"]) == (10000, 3)
+        assert "任务已取消" in cancelled["data"]["msg"]
+        assert client.answer(client.http.post("/easy/cancel", params=query, json=body))["code"] == 10004
+    assert client.answer(client.http.post("/easy/cancel", params={"code": "x"}))["code"] == 10004
+    assert client.answer(client.http.post("/easy/cancel"))["code"] == 10002
+    assert client.http.get("/easy/cancel?code=x").status_code == 405, "a link or a picture cancels nothing"
+    assert client.http.get("/easy/download?code=task-1").json()["code"] == "not_found"
+    client.submit()
+    assert client.http.get("/easy/download?code=task-1").status_code == 409
+    refused = client.http.post("/v1/preprocess_and_tran", json=TRAINING).json()
+    assert refused["code"] == -1 and "has no voice" in refused["msg"]
 
 
-def test_a_defect_tells_nothing_of_the_inside(tmp_path: Path) -> None:
-    with heygem_service(tmp_path) as service:
-        service.submit()
-        service.service.finish(service.job_id())
-        (service.root / "temp" / "task-1-r.mp4").mkdir()
-        assert service.query() == {"code": 9999, "data": {}, "msg": "系统异常", "success": False}
+def test_a_defect_tells_nothing_of_the_inside(client: HeygemClient) -> None:
+    client.submit()
+    client.service.finish(client.job_id())
+    (client.root / "temp" / "task-1-r.mp4").mkdir()
+    assert client.query() == {"code": 9999, "data": {}, "msg": "系统异常", "success": False}
 
 
 def test_percentages_begin_where_jobs_begin_to_render() -> None:
@@ -320,53 +307,28 @@ def test_heygem_routes_are_off_by_default(service: MemoryService) -> None:
             assert http.post(path, json={"text": "Hello."}).status_code in (404, 405)
 
 
-FILES = {"audio": ("a.wav", AUDIO)}
-
-
-def _job(client: HeygemClient, **fields: str) -> httpx.Response:
-    return client.http.post("/v1/jobs", files={**FILES, "video": ("face.png", VIDEO)}, data=fields)
-
-
-def _openai_video(client: HeygemClient) -> httpx.Response:
-    return client.http.post("/v1/videos", files={**FILES, "input_reference": ("face.png", VIDEO)})
-
-
-def _heygem_task(client: HeygemClient) -> httpx.Response:
-    body = {"audio_url": "talk.wav", "video_url": "face.mp4", "code": "task-1"}
-    return client.http.post("/easy/submit", json=body)
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[HeygemClient]:
-    with heygem_service(tmp_path) as client:
-        yield client
-
-
-def _use_key(client: HeygemClient, max_priority: int | None) -> None:
-    if max_priority is not None:
-        _, key = FileKeyRing(client.service.files.root).add("a studio", max_priority)
-        client.http.headers["X-API-Key"] = key
-
-
 @pytest.mark.parametrize(("max_priority", "expected"), [(None, 0), (-1, -1), (0, 0), (1, 0)])
 def test_default_priority_is_normal_or_the_highest_of_the_key(
     client: HeygemClient, max_priority: int | None, expected: int
 ) -> None:
-    _use_key(client, max_priority)
-    for submit in (_job, _openai_video, _heygem_task):
-        answer = submit(client)
-        assert answer.status_code in (200, 202), answer.text
+    if max_priority is not None:
+        _, key = FileKeyRing(client.service.files.root).add("a studio", max_priority)
+        client.http.headers["X-API-Key"] = key
+    assert post(client.http, headers={}).status_code == 202
+    files = {"audio": ("a.wav", AUDIO), "input_reference": ("face.png", VIDEO)}
+    assert client.http.post("/v1/videos", files=files).status_code == 200
+    assert client.submit()["code"] == 10000
     assert [request.priority for request in client.service.requests] == [expected] * 3
 
 
-@pytest.mark.parametrize(("max_priority", "priority"), [(-1, 0), (-1, 1), (0, 1), (-1, -1), (0, 0), (1, 1), (1, -1)])
-def test_priority_above_that_of_the_key_is_forbidden(client: HeygemClient, max_priority: int, priority: int) -> None:
-    _use_key(client, max_priority)
-    answer = _job(client, priority=str(priority))
-    if priority <= max_priority:
-        assert answer.status_code == 202
-        assert [request.priority for request in client.service.requests] == [priority]
-        return
-    detail = problem(answer, 403, "forbidden")["detail"]
-    assert detail == f"priority: expected at most {max_priority} with this API key, found {priority}."
-    assert client.service.requests == [] and client.service.uploads() == []
+def test_priority_above_that_of_the_key_is_forbidden(http: httpx.Client, service: MemoryService) -> None:
+    ring = FileKeyRing(service.files.root)
+    keys = {highest: ring.add(f"a studio {highest}", highest)[1] for highest in (-1, 0, 1)}
+    for highest, priority in ((-1, 0), (-1, 1), (0, 1)):
+        refused = post(http, headers={"X-API-Key": keys[highest]}, priority=str(priority))
+        detail = f"priority: expected at most {highest} with this API key, found {priority}."
+        assert problem(refused, 403, "forbidden")["detail"] == detail
+        assert service.requests == [] and service.uploads() == []
+    for highest, priority in ((-1, -1), (0, 0), (1, 1), (1, -1)):
+        assert post(http, headers={"X-API-Key": keys[highest]}, priority=str(priority)).status_code == 202
+        assert service.requests[-1].priority == priority

@@ -39,7 +39,6 @@ class GreyService:
     def __init__(self, max_sessions: int = 1) -> None:
         self.admission = LiveAdmission(LiveConfig(max_sessions=max_sessions))
         self.requests: list[LiveChunkRequest] = []
-        self.is_forgetful = False  # keeps no request
         self.render_s = 0.0
         self.may_render: asyncio.Event | None = None  # chunks wait for it
         self.errors: list[LipwrightError] = []  # of the next chunks
@@ -88,8 +87,7 @@ class GreyService:
     async def render(self, request: LiveChunkRequest) -> LiveChunk:
         if self.errors:
             raise self.errors.pop(0)
-        if not self.is_forgetful:
-            self.requests.append(request)
+        self.requests.append(request)
         self.admission.rendered(request.session_id)
         received(Metered(None, ComputeTime(1.0, 0.0)))
         await asyncio.sleep(self.render_s)

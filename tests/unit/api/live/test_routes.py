@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
-import wave
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from api.session_token import COOKIE, new_token
+from benchmarks.media_files import write_wav
 from config import LiveConfig
 from errors import KeyLimitError, ReplicaLostError
 from lipwright_client import Lipwright, LiveEvent, NotFoundError, ProblemError, StateError
@@ -27,6 +26,7 @@ from tests.live_playback import report_playback
 from tests.ports import quiet_port
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
+from tests.unit.cli.commands import run, succeed
 from tests.unit.net.push.receivers import rtmp_server
 from tests.waiting import wait_until
 
@@ -40,23 +40,24 @@ def socket(
         yield line
 
 
-def events(line: ClientConnection) -> Iterator[dict[str, Any]]:
-    """What is said, without the stream; pictures count as shown when they come."""
+def said(line: ClientConnection) -> Iterator[dict[str, Any]]:
+    """What is said, without the stream."""
     while True:
         message = line.recv(timeout=30)
         if isinstance(message, str):
-            said = json.loads(message)
-            if said["type"] == "session.fragment":
-                report_playback(line, said)
-            yield said
+            yield json.loads(message)
 
 
-def fragments(line: ClientConnection) -> Iterator[dict[str, Any]]:
-    return (said for said in events(line) if said["type"] == "session.fragment")
+def events(line: ClientConnection) -> Iterator[dict[str, Any]]:
+    """The same; pictures count as shown when they come."""
+    for event in said(line):
+        if event["type"] == "session.fragment":
+            report_playback(line, event)
+        yield event
 
 
 def first(line: ClientConnection, kind: str) -> dict[str, Any]:
-    return next(said for said in events(line) if said["type"] == kind)
+    return next(event for event in events(line) if event["type"] == kind)
 
 
 def is_accepted(url: str, **fields: str) -> bool:
@@ -86,8 +87,7 @@ def url(tmp_path: Path, live: GreyService) -> Iterator[str]:
 
 def test_live_socket_sends_states_then_stream(url: str, live: GreyService) -> None:
     with socket(url) as line:
-        said = events(line)
-        connecting, connected, stream = next(said), next(said), next(said)
+        connecting, connected, stream = islice(events(line), 3)
         first(line, "session.fragment")
         assert live.held == [(AVATAR, None)]
     assert (connecting["state"], connected["state"]) == ("connecting", "connected")
@@ -95,34 +95,32 @@ def test_live_socket_sends_states_then_stream(url: str, live: GreyService) -> No
     assert stream["type"] == "session.stream"
 
 
-def test_live_socket_at_capacity_is_closed_with_retry_after(url: str) -> None:
+def test_live_socket_that_is_refused_is_closed_with_retry_after(url: str, live: GreyService) -> None:
+    def refusal() -> tuple[str, bool, float]:
+        with socket(url) as outside:
+            error = first(outside, "error")
+            assert close_code(outside) == 1013
+        return error["code"], error["retryable"], error["retry_after_s"]
+
+    live.refusal = KeyLimitError("The limit live_sessions of this API key is 1.", 60.0)
+    assert refusal() == ("key_limit_reached", True, 60)
+    assert not live.reports and not live.requests
+    live.refusal = None
     with socket(url) as inside:
         first(inside, "session.fragment")
-        with socket(url) as outside:
-            refusal = first(outside, "error")
-            assert (refusal["code"], refusal["retryable"]) == ("busy", True)
-            assert refusal["retry_after_s"] > 0
-            assert close_code(outside) == 1013
+        code, is_retryable, retry_after_s = refusal()
+        assert (code, is_retryable, retry_after_s > 0) == ("busy", True, True)
         first(inside, "session.fragment")
     wait_until(lambda: is_accepted(url), 30)
 
 
 def test_live_socket_reports_usage_at_its_end(url: str, live: GreyService) -> None:
     with socket(url) as line:
-        start_seconds = [said["start_seconds"] for said, _ in zip(fragments(line), range(3), strict=False)]
+        start_seconds = [first(line, "session.fragment")["start_seconds"] for _ in range(3)]
     wait_until(lambda: any(usage.is_over for usage in live.reports), 30)
     (usage,) = live.reports
     assert usage.live_seconds > start_seconds[-1] > 0 and usage.owner is None
     assert usage.compute.cpu_seconds == pytest.approx(len(live.requests))
-
-
-def test_live_socket_over_the_limit_of_its_key_is_refused(url: str, live: GreyService) -> None:
-    live.refusal = KeyLimitError("The limit live_sessions of this API key is 1.", 60.0)
-    with socket(url) as line:
-        refusal = next(events(line))
-        assert (refusal["type"], refusal["code"], refusal["retry_after_s"]) == ("error", "key_limit_reached", 60)
-        assert close_code(line) == 1013
-    assert not live.reports and not live.requests
 
 
 @pytest.mark.parametrize("is_drained", [True, False])
@@ -159,23 +157,22 @@ def test_live_socket_closed_during_prepare_frees_its_session(url: str, live: Gre
     wait_until(lambda: is_accepted(url), 10)
 
 
-def test_live_socket_needs_a_key_or_a_cookie_of_its_origin(tmp_path: Path, live: GreyService) -> None:
-    key, secret = FileKeyRing(tmp_path).add("a studio")
-    cookie, other = {"Cookie": f"{COOKIE}={new_token(key)}"}, {"Origin": "https://other.example"}
-    with serving(MemoryService(tmp_path), live=live) as url:
-        for fields in ({}, {"Authorization": "Bearer lw_000000000000_nobodynobodynobodyno"}, {**cookie, **other}):
-            with pytest.raises(InvalidStatus) as refused, socket(url, **fields):
-                pass
-            assert refused.value.response.status_code == 403
-        for fields in ({"Authorization": f"Bearer {secret}"}, {**cookie, "Origin": url}):
-            wait_until(partial(is_accepted, url, **fields), 30)
-
-
-def test_live_socket_from_another_origin_is_refused(url: str) -> None:
-    """Browsers send no preflight for WebSockets: any page could open one to a service on this machine."""
-    with pytest.raises(InvalidStatus) as refused, socket(url, Origin="https://other.example"):
+def is_forbidden(url: str, **fields: str) -> bool:
+    with pytest.raises(InvalidStatus) as refused, socket(url, **fields):
         pass
-    assert refused.value.response.status_code == 403
+    return refused.value.response.status_code == 403
+
+
+def test_live_socket_needs_a_key_or_a_cookie_of_its_origin(tmp_path: Path, url: str) -> None:
+    """Browsers send no preflight for WebSockets: any page could open one to a service on this machine."""
+    other = {"Origin": "https://other.example"}
+    assert is_forbidden(url, **other), "also without keys"
+    key, secret = FileKeyRing(tmp_path).add("a studio")
+    cookie = {"Cookie": f"{COOKIE}={new_token(key)}"}
+    for fields in ({}, {"Authorization": "Bearer lw_000000000000_nobodynobodynobodyno"}, {**cookie, **other}):
+        assert is_forbidden(url, **fields)
+    for fields in ({"Authorization": f"Bearer {secret}"}, {**cookie, "Origin": url}):
+        wait_until(partial(is_accepted, url, **fields), 30)
 
 
 LIVE = LiveConfig(max_sessions=8, push_destinations=("rtmp://127.0.0.1:*",), max_viewers=1, max_detached_s=20)
@@ -197,38 +194,18 @@ def until(events: Iterator[LiveEvent], found: Callable[[LiveEvent], bool]) -> Li
     return next(event for event in events if found(event))
 
 
-def said(line: ClientConnection) -> dict[str, Any]:
-    while True:
-        message = line.recv(timeout=20)
-        if isinstance(message, str):
-            found: dict[str, Any] = json.loads(message)
-            return found
-
-
-def first_of_type(line: ClientConnection, kind: str) -> dict[str, Any]:
-    return next(found for found in (said(line) for _ in range(1000)) if found["type"] == kind)
-
-
 def test_live_command_pushes_its_speech_to_the_output(push_url: str, tmp_path: Path) -> None:
     port, path, speech = quiet_port(), tmp_path / "pushed.flv", tmp_path / "speech.wav"
-    with wave.open(str(speech), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes((8000 * np.sin(np.arange(2 * RATE) / 20)).astype("<i2").tobytes())
-    command = [sys.executable, "-m", "cli", "live", AVATAR, "--server", push_url, "--audio", str(speech), "--push"]
+    write_wav(speech, (8000 * np.sin(np.arange(2 * RATE) / 20)).astype(np.int16), RATE)
+    command = ("live", AVATAR, "--server", push_url, "--audio", str(speech), "--push")
     with rtmp_server(port, path, f"live/{SECRET}") as server:
-        done = subprocess.run(
-            [*command, f"rtmp://127.0.0.1:{port}/live/{SECRET}"], capture_output=True, timeout=60, text=True
-        )
-        assert done.returncode == 0, done.stderr
+        done = succeed(*command, f"rtmp://127.0.0.1:{port}/live/{SECRET}")
         server.wait(20)
     assert f"rtmp://127.0.0.1:{port}: live" in done.stderr
-    assert SECRET not in done.stderr
+    assert SECRET not in done.output
     assert path.stat().st_size > 10_000
-    refused = subprocess.run([*command, "rtmp://10.0.0.1/live/key"], capture_output=True, timeout=60, text=True)
-    assert refused.returncode != 0
-    assert "url_refused" in refused.stderr
+    refused = run(*command, "rtmp://10.0.0.1/live/key")
+    assert refused.exit_code != 0 and "url_refused" in refused.stderr
 
 
 def test_live_without_video_sends_only_events_and_never_stalls(push_url: str) -> None:
@@ -243,23 +220,23 @@ def test_live_without_video_sends_only_events_and_never_stalls(push_url: str) ->
 
 def test_viewer_of_a_live_avatar_sees_the_session_to_its_end(push_url: str) -> None:
     with viewing(push_url) as line:
-        assert said(line)["code"] == "busy", "nobody is live yet"
+        assert next(said(line))["code"] == "busy", "nobody is live yet"
     with Lipwright(push_url) as client, client.live(AVATAR) as session:
         until(iter(session), lambda event: event.type == "session.fragment")
         with viewing(push_url) as line:
             events = iter(session)
-            assert said(line)["state"] == "connected"
-            assert said(line)["type"] == "session.stream"
+            assert next(said(line))["state"] == "connected"
+            assert next(said(line))["type"] == "session.stream"
             assert line.recv(timeout=20)[4:8] == b"ftyp"
-            first = said(line)
+            first = next(said(line))
             assert (first["type"], first["start_seconds"] > 0) == ("session.fragment", True)
             assert line.recv(timeout=20)[4:8] == b"moof"
             with viewing(push_url) as other:
-                refusal = first_of_type(other, "error")
+                refusal = next(event for event in said(other) if event["type"] == "error")
             assert "viewers" in refusal["message"]
             until(events, lambda event: event.type == "session.fragment")
             session.__exit__(None, None, None)
-            end = first_of_type(line, "session.ended")
+            end = next(event for event in said(line) if event["type"] == "session.ended")
             with pytest.raises(ConnectionClosed):
                 line.recv(timeout=20)
         assert end["code"] == "session_ended"
@@ -274,9 +251,9 @@ def test_viewer_with_another_api_key_is_refused(tmp_path: Path) -> None:
         client.live(AVATAR) as session,
     ):
         with viewing(url, Authorization=f"Bearer {other}") as line:
-            assert said(line)["code"] == "busy"
+            assert next(said(line))["code"] == "busy"
         with viewing(url, Authorization=f"Bearer {one}") as line:
-            assert said(line)["state"] == "connected"
+            assert next(said(line))["state"] == "connected"
         session_id = session.connected["session_id"]
         with (
             Lipwright(url, api_key=other) as stranger,

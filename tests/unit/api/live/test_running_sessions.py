@@ -51,32 +51,28 @@ async def test_a_client_that_arrives_while_the_session_ends_is_refused() -> None
         await asyncio.wait_for(taking_over, 20)
 
 
-def test_a_close_that_makes_a_message_fail_ends_the_session() -> None:
+async def test_a_close_that_makes_a_message_fail_ends_the_session() -> None:
     """The close code arrives after the failed message; the session does not go on without a client."""
+    has_failed = asyncio.Event()
 
-    async def close() -> int:
-        has_failed = asyncio.Event()
+    async def receive() -> Any:
+        await has_failed.wait()
+        await asyncio.sleep(0.01)
+        return {"type": "websocket.disconnect", "code": 1000}
 
-        async def receive() -> Any:
-            await has_failed.wait()
-            await asyncio.sleep(0.01)
-            return {"type": "websocket.disconnect", "code": 1000}
+    async def send(message: Any) -> None:
+        has_failed.set()
+        raise OSError("closing")
 
-        async def send(message: Any) -> None:
-            has_failed.set()
-            raise OSError("closing")
-
-        socket = _socket(receive, send)
-        connection = ClientConnection(socket)
-        stream = cast(SessionStream, SimpleNamespace(outputs=SimpleNamespace(are_running=True)))
-        session = RunningSession("s", "a", None, stream, connection, {})
-        serving = asyncio.create_task(session.serve_clients(socket, asyncio.create_task(next_message(socket)), 600))
-        await connection.send_text("{}")
-        with pytest.raises(WebSocketDisconnect) as left:
-            await asyncio.wait_for(serving, 20)
-        return left.value.code
-
-    assert asyncio.run(close()) == 1000
+    socket = _socket(receive, send)
+    connection = ClientConnection(socket)
+    stream = cast(SessionStream, SimpleNamespace(outputs=SimpleNamespace(are_running=True)))
+    session = RunningSession("s", "a", None, stream, connection, {})
+    serving = asyncio.create_task(session.serve_clients(socket, asyncio.create_task(next_message(socket)), 600))
+    await connection.send_text("{}")
+    with pytest.raises(WebSocketDisconnect) as left:
+        await asyncio.wait_for(serving, 20)
+    assert left.value.code == 1000
 
 
 def test_next_message_of_dead_proxy_is_lost_client() -> None:
@@ -88,19 +84,13 @@ def test_next_message_of_dead_proxy_is_lost_client() -> None:
     assert left.value.code == 1006, "a session with outputs goes on"
 
 
-class Away(GreyService):
-    """Fails the first call."""
-
-    num_lost = 1
-
-    async def pin(self, avatar_id: str, owner: str | None) -> None:
-        if self.num_lost:
-            self.num_lost -= 1
-            raise ReplicaLostError("Director.pin: the replica died in each of 4 tries.")
-        await super().pin(avatar_id, owner)
-
-
 async def test_keep_avatar_alive_pins_until_cancelled() -> None:
+    class Away(GreyService):
+        async def pin(self, avatar_id: str, owner: str | None) -> None:
+            await super().pin(avatar_id, owner)
+            if len(self.held) == 1:
+                raise ReplicaLostError("Director.pin: the replica died in each of 4 tries.")
+
     service = Away()
     task = asyncio.create_task(keep_avatar_alive(service, AVATAR, "a", every_s=0.01))
     await until(lambda: len(service.held) >= 3)

@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from api.live.idle_fallback import IdleFrames
 from api.live.protocol import SessionEndedError, SessionOptions
@@ -29,6 +31,7 @@ from speech.service import TtsBackend, TtsService
 from tests.unit.api.live.live_parts import AVATAR, INFO, Collected, GreyService
 
 RATE = 24000
+SPEAK_END = json.dumps({"type": "agent.speak_end"})
 
 
 class Talk:
@@ -71,9 +74,24 @@ class Talk:
     async def _show(self, session: SessionStream) -> None:
         while True:
             await asyncio.sleep(0.02)
-            if shown := self.line.of("session.fragment"):
-                message = {"type": "session.playback", "position_seconds": shown[-1]["start_seconds"]}
+            if self.fragments:
+                message = {"type": "session.playback", "position_seconds": self.fragments[-1]["start_seconds"]}
                 await session.take_text(json.dumps(message))
+
+    @property
+    def fragments(self) -> list[dict[str, Any]]:
+        return self.line.of("session.fragment")
+
+    async def say(self, session: SessionStream, seconds: float) -> None:
+        """Speak, and wait until the avatar has spoken it."""
+        await session.take_text(speak(seconds))
+        await session.take_text(SPEAK_END)
+        await self.until(lambda: bool(self.line.of("agent.speak_ended")))
+
+    def heard(self) -> NDArray[np.float32]:
+        """The samples at 48 kHz that the client received."""
+        with av.open(io.BytesIO(b"".join(self.line.binaries)), "r") as container:
+            return np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
 
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -90,17 +108,15 @@ def speak(seconds: float) -> str:
 async def test_session_stream_returns_to_idle_after_speech() -> None:
     talk = Talk()
     async with talk.session() as session:
-        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 2)
-        await session.take_text(speak(0.5))
-        await session.take_text(json.dumps({"type": "agent.speak_end"}))
-        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+        await talk.until(lambda: len(talk.fragments) >= 2)
+        await talk.say(session, 0.5)
 
     kinds = [text["type"] for text in talk.line.texts if text["type"] != "session.fragment"]
     assert kinds == ["session.stream", "agent.speak_started", "agent.speak_ended"]
     assert talk.line.of("agent.speak_started")[0]["event_id"] == "e1"
     with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
         num_frames = len(list(container.decode(video=0)))
-    fragments = talk.line.of("session.fragment")
+    fragments = talk.fragments
     ends = np.cumsum([each["duration_seconds"] for each in fragments])
     assert num_frames == round(25 * ends[-1])
     assert len(talk.service.requests) - len(fragments) in (0, 1), "one may be under way"
@@ -115,9 +131,7 @@ async def test_chunks_are_longest_when_all_speech_has_arrived() -> None:
 
     async with talk.session() as session:
         await talk.until(lambda: len(talk.service.requests) > 2)
-        await session.take_text(speak(1.2))
-        await session.take_text(json.dumps({"type": "agent.speak_end"}))
-        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+        await talk.say(session, 1.2)
 
     lengths = [request.num_frames for request in talk.service.requests]
     spoken = [not request.window.is_silent for request in talk.service.requests]
@@ -138,7 +152,7 @@ async def test_interrupt_of_binary_speech_is_confirmed_and_ends_it() -> None:
 
     (interrupted,) = talk.line.of("agent.speak_interrupted")
     cut = interrupted["at_seconds"] - 1e-6
-    later = [each for each in talk.line.of("session.fragment") if each["start_seconds"] >= cut]
+    later = [each for each in talk.fragments if each["start_seconds"] >= cut]
     assert later and not any(each["is_speaking"] for each in later[1:])
     assert later[0]["start_seconds"] == pytest.approx(interrupted["at_seconds"])
     assert not talk.service.requests[-1].window.samples[-1500:].any()
@@ -169,24 +183,6 @@ async def test_avatar_update_of_a_video_is_reported_as_an_error() -> None:
     assert {request.behaviours for request in talk.service.requests} == {(TimedBehaviour(0.0, Behaviour()),)}
 
 
-@pytest.mark.parametrize(
-    ("live", "messages", "reason"),
-    [
-        (LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), [], "playback position"),
-        (LiveConfig(idle_timeout_s=0.5), [], "was idle for"),
-        (LiveConfig(idle_timeout_s=0.5), [speak(0.2)], "was idle for"),  # without `agent.speak_end`
-    ],
-)
-async def test_silent_or_idle_client_is_closed(live: LiveConfig, messages: list[str], reason: str) -> None:
-    talk = Talk(live, shows=reason != "playback position")
-    with pytest.raises(SessionEndedError, match=reason):
-        async with talk.session() as session:
-            for message in messages:
-                await session.take_text(message)
-            await talk.running
-    assert talk.line.of("session.fragment")[-1]["start_seconds"] <= 0.6 + 0.12
-
-
 async def test_invalid_message_returns_an_error_event() -> None:
     talk = Talk()
     async with talk.session() as session:
@@ -200,6 +196,9 @@ async def test_invalid_message_returns_an_error_event() -> None:
 @pytest.mark.parametrize(
     ("live", "messages", "reason"),
     [
+        (LiveConfig(max_ahead_seconds=0.6, max_stall_s=0.5), [], "playback position"),
+        (LiveConfig(idle_timeout_s=0.5), [], "was idle for"),
+        (LiveConfig(idle_timeout_s=0.5), [speak(0.2)], "was idle for"),  # without `agent.speak_end`
         (LiveConfig(max_buffered_seconds=1), [speak(3)], "audio buffer is full"),
         (LiveConfig(max_message_bytes=1000), [speak(1)], "bytes"),
         (LiveConfig(max_messages_per_s=5), ['{"type": "session.keep_alive"}'] * 40, "Too many messages"),
@@ -207,12 +206,13 @@ async def test_invalid_message_returns_an_error_event() -> None:
     ],
 )
 async def test_session_beyond_a_limit_is_closed(live: LiveConfig, messages: list[str], reason: str) -> None:
-    talk = Talk(live, shows=False)
-
+    talk = Talk(live, shows="idle" in reason)
     with pytest.raises(SessionEndedError, match=reason):
         async with talk.session() as session:
             for message in messages:
                 await session.take_text(message)
+            await talk.running
+    assert all(said["start_seconds"] <= 0.6 + 0.12 for said in talk.fragments)
 
 
 async def test_speech_start_waits_for_less_than_a_chunk() -> None:
@@ -279,14 +279,14 @@ async def test_late_chunks_show_idle_frames_and_lose_no_speech() -> None:
         return [said["state"] for said in talk.line.of("session.state_updated")]
 
     async with talk.session() as session:
-        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 4)
+        await talk.until(lambda: len(talk.fragments) >= 4)
         await session.take_text(speak(2.0))
-        await session.take_text(json.dumps({"type": "agent.speak_end"}))
-        await talk.until(lambda: talk.line.of("session.fragment")[-1]["buffered_seconds"] < 1.5)
+        await session.take_text(SPEAK_END)
+        await talk.until(lambda: talk.fragments[-1]["buffered_seconds"] < 1.5)
         may_render = talk.service.may_render = asyncio.Event()  # the chunks that are asked for from now on
         await talk.until(lambda: states() == ["recovering"])
-        num_shown = len(talk.line.of("session.fragment"))
-        await talk.until(lambda: len(talk.line.of("session.fragment")) >= num_shown + 6)  # it is shown meanwhile
+        num_shown = len(talk.fragments)
+        await talk.until(lambda: len(talk.fragments) >= num_shown + 6)  # it is shown meanwhile
         assert states() == ["recovering"]
         may_render.set()
         await talk.until(lambda: states() == ["recovering", "connected"])
@@ -294,50 +294,30 @@ async def test_late_chunks_show_idle_frames_and_lose_no_speech() -> None:
 
     assert states() == ["recovering", "connected"]
     assert len(talk.line.of("agent.speak_started")) == len(talk.line.of("agent.speak_ended")) == 1
-    fragments = talk.line.of("session.fragment")
+    fragments = talk.fragments
     ends = np.cumsum([said["duration_seconds"] for said in fragments])
     assert np.allclose([said["start_seconds"] for said in fragments], [0, *ends[:-1]])
-    with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
-        heard = sum(frame.samples for frame in container.decode(audio=0)) / 48000
+    heard = len(talk.heard()) / 48000
     assert heard == pytest.approx(ends[-1], abs=0.17), "sound and pictures end together, but for one chunk"
+    requests = talk.service.requests
+    assert all(request.reference is None for request in requests if request.window.is_silent)
+    for before, request in pairwise(requests):
+        assert request.reference in (None, str(before.first_frame + before.num_frames)), "the chunk before it"
+    assert any(request.reference for request in requests)
+    late = next(n for n, (a, b) in enumerate(pairwise(requests)) if b.first_frame > a.first_frame + a.num_frames)
+    assert requests[late + 1].reference is None, "its client has not seen the chunk that was late"
+    keys = [said["start_seconds"] for said in fragments if said["is_key"]]
+    assert max(np.diff([*keys, fragments[-1]["start_seconds"]])) < 0.65
+    assert len(keys) < len(fragments)
 
 
 async def test_speech_with_every_chunk_late_ends() -> None:
     talk = Talk(LiveConfig(fallback_after_s=0.05))
 
     async with talk.session() as session:
-        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 8)
+        await talk.until(lambda: len(talk.fragments) >= 8)
         talk.service.render_s = 0.1
-        await session.take_text(speak(0.5))
-        await session.take_text(json.dumps({"type": "agent.speak_end"}))
-        await talk.until(lambda: bool(talk.line.of("agent.speak_ended")))
+        await talk.say(session, 0.5)
 
     assert talk.line.of("session.state_updated")[-1]["state"] == "recovering"
-    with av.open(io.BytesIO(b"".join(talk.line.binaries)), "r") as container:
-        levels = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
-    heard = np.count_nonzero(np.abs(levels) > 0.02) / 48000
-    assert heard > 0.4, "all of it is heard, with pauses"
-
-
-async def test_spoken_chunks_refer_to_the_chunk_before_them() -> None:
-    talk = Talk(LiveConfig(fallback_after_s=0.2))
-
-    async with talk.session() as session:
-        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 3)
-        await session.take_text(speak(1.5))
-        await talk.until(lambda: len(talk.line.of("session.fragment")) >= 12)
-        may_render = talk.service.may_render = asyncio.Event()
-        await talk.until(lambda: len(talk.line.of("session.state_updated")) == 1)
-        may_render.set()
-        await talk.until(lambda: len(talk.line.of("session.state_updated")) == 2)
-
-    requests, fragments = talk.service.requests, talk.line.of("session.fragment")
-    assert all(request.reference is None for request in requests if request.window.is_silent)
-    for before, request in pairwise(requests):
-        assert request.reference in (None, str(before.first_frame + before.num_frames))
-    assert any(request.reference for request in requests)
-    late = next(n for n, (a, b) in enumerate(pairwise(requests)) if b.first_frame > a.first_frame + a.num_frames)
-    assert requests[late + 1].reference is None, "its client has not seen the chunk that was late"
-    keys = [said["start_seconds"] for said in fragments if said["is_key"]]
-    assert max(np.diff([*keys, fragments[-1]["start_seconds"]])) <= 0.64
-    assert len(keys) < len(fragments)
+    assert np.count_nonzero(np.abs(talk.heard()) > 0.02) / 48000 > 0.4, "all of it is heard, with pauses"

@@ -75,8 +75,8 @@ def test_events_follow_a_job_to_its_end(http: httpx.Client, service: MemoryServi
 
 
 def test_a_bogus_id_counts_as_nothing_seen(http: httpx.Client, service: MemoryService) -> None:
+    """Also one from the future: its sender would wait for ever for a version that the job never gets."""
     for bogus in ("99999999999", "1" * 40, "-1", "1.5", "", "\xb2", "0x1", "rubbish"):
-        """Also one from the future: its sender would wait for ever for a version that the job never gets."""
         job = asyncio.run(_submit(service))
         headers = {b"last-event-id": bogus.encode("latin-1")}
         first, *_, last = _followed(http, service, job, headers)
@@ -104,15 +104,13 @@ async def test_quiet_job_is_pinged_and_queue_moves_are_told(service: MemoryServi
     assert len(_parse("".join(rest))) == 1
 
 
-def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryService) -> None:
-    async def follow() -> list[str]:
-        job = await _submit(service)
-        stream = job_events(Feed(service, job, 0.05), job, 0, "")
-        pieces = [await anext(stream) for _ in range(2)]
-        service.table.delete_job(job.id)
-        return pieces + [piece async for piece in stream]
-
-    (event,) = _parse(asyncio.run(follow())[-1])
+async def test_error_of_the_service_ends_the_stream_as_a_problem(service: MemoryService) -> None:
+    job = await _submit(service)
+    stream = job_events(Feed(service, job, 0.05), job, 0, "")
+    for _ in range(2):
+        await anext(stream)
+    service.table.delete_job(job.id)
+    (event,) = _parse([piece async for piece in stream][-1])
     service.table.close()
     assert (event["event"], json.loads(event["data"])["code"]) == ("problem", "not_found")
 
