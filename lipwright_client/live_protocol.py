@@ -1,4 +1,4 @@
-"""Messages of live sessions; `live` and `async_live` do the I/O.
+"""Messages of live sessions; `async_live` does the I/O.
 
 The service's `docs/live.md` describes the messages.
 """
