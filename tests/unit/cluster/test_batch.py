@@ -179,7 +179,7 @@ def test_full_service_or_unreachable_database_is_asked_again(
     reports = _run(director, files, BatchLimits(2, 60), _pairs(tmp_path, *[b"speech"] * 7))
     assert {report["status"] for report in reports.values()} == {"succeeded"}
     assert (director.num_refused_jobs, director.num_outages, len(director.jobs)) == (0, 0, 7)
-    assert director.max_unfinished == 2, "no more than allowed are in flight"
+    assert director.max_unfinished == 2, "at most two are in flight"
 
 
 def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -> None:
