@@ -193,17 +193,26 @@ def test_bounded_start_holding_the_interpreter_lock_ends() -> None:
 
 
 _SCRIPT = """
-import json, os, sys
+import ctypes, json, os, sys, threading
 import numpy as np
 import ray
 before = len(os.listdir("/proc/self/task"))
 np.linalg.solve(np.eye(500), np.ones(500))
+for _ in range(3):
+    thread = threading.Thread(target=bytearray, args=(10_000,))
+    thread.start()
+    thread.join()
+libc, text, size = ctypes.CDLL(None), ctypes.c_char_p(), ctypes.c_size_t()
+libc.open_memstream.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
+libc.malloc_info(0, stream)
+libc.fclose(stream)
 names = [name for name in ("graph", "ray.serve", "onnxruntime", "torch") if name in sys.modules]
 print(json.dumps({
     "arguments": sys.argv, "modules": names, "drawn": ray.WorkerID.from_random().hex(), "pid": os.getpid(),
     "group": os.getpgid(0), "folder": os.getcwd(), "variable": os.environ.get("OF_ONE_WORKER"),
     "oom_score_adj": int(open("/proc/self/oom_score_adj").read()),
-    "num_blas_threads": 1 + len(os.listdir("/proc/self/task")) - before,
+    "num_arenas": text.value.count(b"<heap "), "num_blas_threads": 1 + len(os.listdir("/proc/self/task")) - before,
 }))
 """
 
@@ -241,7 +250,7 @@ def test_worker_fork_server_forks_workers_with_own_arguments(folder: Path) -> No
         assert SOCKET_VARIABLE not in os.environ
     assert (folder / "log").read_text() == ""
     assert first["drawn"] != second["drawn"]
-    assert first["num_blas_threads"] == 1
+    assert first["num_blas_threads"] == first["num_arenas"] == 1
     for said, number, variable in ((first, 1, "one"), (second, 2, None)):
         assert said["arguments"] == [str(script), f"--worker-id={number}"] and said["variable"] == variable
         assert said["group"] == said["pid"] != server.pid, "the raylet ends a worker together with its process group"
