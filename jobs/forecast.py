@@ -33,7 +33,7 @@ class Forecast:
 
 def forecast(unfinished: Sequence[JobSummary], finished: Sequence[JobSummary], max_running: int) -> Forecast:
     """Return the forecast, from the unfinished jobs and the last succeeded ones."""
-    rate = measured_rate(finished)
+    rate = _measured_rate(finished)
     speed = rate if rate is not None else _UNMEASURED_RATE
     running = [_left_seconds(job) for job in unfinished if job.status is JobStatus.RUNNING]
     waiting = sum(_left_seconds(job) for job in unfinished if job.status is JobStatus.QUEUED)
@@ -43,7 +43,7 @@ def forecast(unfinished: Sequence[JobSummary], finished: Sequence[JobSummary], m
     return Forecast(speed, rate is not None, next_start, next_start + waiting / speed)
 
 
-def measured_rate(finished: Sequence[JobSummary]) -> float | None:
+def _measured_rate(finished: Sequence[JobSummary]) -> float | None:
     """Return seconds of video per second in which at least one of these jobs ran; None if none did."""
     spans = sorted((job.started_at, job.finished_at) for job in finished if job.started_at and job.finished_at)
     busy_s, end = 0.0, None

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from jobs.job_trace import record_job
-from jobs.model.record import JobRecord, JobStage, JobSummary
+from jobs.model.record import PROGRESS_AT_START, JobRecord, JobStage, JobSummary
 from jobs.speaking import SPOKEN_SHARE
 from storage.job_table import JobTable
 from telemetry import metrics
-
-BEGIN: Final = {
-    JobStage.PREPARING_AUDIO: 0.0,
-    JobStage.ANALYSING: 0.02,
-    JobStage.RENDERING: 0.25,
-    JobStage.MUXING: 0.98,
-}
-"""Progress at which each stage begins."""
 
 
 class JobProgress:
@@ -29,8 +19,8 @@ class JobProgress:
 
     async def enter(self, stage: JobStage, **fields: object) -> None:
         """Record the begin of a stage, and other fields."""
-        if (begin := BEGIN.get(stage)) is not None:
-            fields["progress"] = begin
+        if stage in PROGRESS_AT_START:
+            fields["progress"] = PROGRESS_AT_START[stage]
         await self.update(stage=stage, **fields)
 
     async def start_rendering(self, num_frames: int) -> None:
@@ -40,13 +30,13 @@ class JobProgress:
 
     async def report_analysis(self, share: float) -> None:
         """Record the share of the analyses that is done, 0 to 1."""
-        begin, end = BEGIN[JobStage.ANALYSING], BEGIN[JobStage.RENDERING]
+        begin, end = PROGRESS_AT_START[JobStage.ANALYSING], PROGRESS_AT_START[JobStage.RENDERING]
         await self.update(progress=begin + (end - begin) * share)
 
     async def report_frames(self, num_frames: int, **fields: object) -> None:
         """Record that `num_frames` more frames are done, and other fields."""
         self._num_done += num_frames
-        begin, end = BEGIN[JobStage.RENDERING], BEGIN[JobStage.MUXING]
+        begin, end = PROGRESS_AT_START[JobStage.RENDERING], PROGRESS_AT_START[JobStage.MUXING]
         progress = begin + (end - begin) * self._num_done / max(1, self._num_frames)
         await self.update(num_frames_done=self._num_done, progress=progress, **fields)
 

@@ -100,9 +100,8 @@ class FrontProxy:
             ConfigError: The address is in use, or is not an address of this machine, or HAProxy refuses its config.
             OSError: The machine is short of memory or disk space.
         """
-        self._folder.mkdir(
-            mode=0o700, exist_ok=True
-        )  # something may have removed it from the folder for temporary files
+        # Something may have removed it from the folder for temporary files.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         for name, (host, port) in self._addresses.items():
             if name not in self._listeners:
                 self._listeners[name] = _listen(host, port)

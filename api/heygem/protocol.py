@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from api.heygem.data_root import result_name
 from errors import InputError
-from jobs.model.record import JobRecord, JobStage, JobStatus
+from jobs.model.record import PROGRESS_AT_START, JobRecord, JobStage, JobStatus
 from media.playback import LoopMode
 
 _MAX_CODE_BYTES: Final = 180  # becomes part of a file name (255 bytes) and an idempotency key (200)
@@ -21,8 +21,6 @@ _FETCHED: Final = (10, "文件下载完成")
 _ANALYSED: Final = (20, "音频特征提取完成")
 _RENDERED: Final = (90, "视频处理完成")
 _DONE: Final = (100, "任务完成")
-RENDERING_BEGINS: Final = 0.25
-"""Progress of the job when rendering starts (`jobs.progress`)."""
 _FAILURES: Final[Mapping[JobStage, str]] = {
     JobStage.PREPARING_AUDIO: "[{code}]音频特征提取失败，异常信息:[{message}]",
     JobStage.ANALYSING: "[{code}]预处理失败，异常信息:[{message}]",
@@ -141,7 +139,8 @@ def _progress(job: JobRecord) -> tuple[int, str]:
         share = min(1.0, job.num_frames_done / job.num_frames) if job.num_frames else 0.0
         return begin + int((end - begin) * share), _ANALYSED[1]
     begin, end = _FETCHED[0], _ANALYSED[0]
-    return begin + int((end - begin) * min(1.0, job.progress / RENDERING_BEGINS)), _FETCHED[1]
+    analysed = min(1.0, job.progress / PROGRESS_AT_START[JobStage.RENDERING])
+    return begin + int((end - begin) * analysed), _FETCHED[1]
 
 
 def _failure(job: JobRecord, code: str) -> str:

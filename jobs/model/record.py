@@ -6,7 +6,7 @@ import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import Field
 
@@ -48,6 +48,15 @@ class JobStage(StrEnum):
     def _missing_(cls, value: object) -> JobStage | None:
         """Return the stage that an older version has stored under another name."""
         return {"listening": cls.PREPARING_AUDIO, "joining": cls.MUXING}.get(str(value))
+
+
+PROGRESS_AT_START: Final = {
+    JobStage.PREPARING_AUDIO: 0.0,
+    JobStage.ANALYSING: 0.02,
+    JobStage.RENDERING: 0.25,
+    JobStage.MUXING: 0.98,
+}
+"""Progress of a job when a stage starts, once its texts are spoken."""
 
 
 class CallbackStatus(StrEnum):

@@ -104,9 +104,8 @@ class ManifestSigner:
                         builder.add_ingredient(json.dumps(_source(names, provenance)), media_type_of_file(kept), kept)
                 builder.sign(signer, media_type, file, target)
         except c2pa.C2paError as error:
-            if (
-                shutil.disk_usage(out.parent).free < video.stat().st_size
-            ):  # the library does not report the cause of write errors
+            # The library does not report the cause of write errors.
+            if shutil.disk_usage(out.parent).free < video.stat().st_size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
             raise LabelError(f"The result could not be signed by {self.credentials.signer!r}: {error}.") from error
 

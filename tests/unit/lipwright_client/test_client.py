@@ -198,14 +198,16 @@ def test_speak_timed_out_or_interrupted_cancels_the_job(client: Lipwright, servi
 def test_client_reads_environment_variables(service: MemoryService, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, key = FileKeyRing(service.files.root).add("me")
     monkeypatch.setenv("LIPWRIGHT_URL", f"{url}/")
-    with pytest.raises(package.UnauthorizedError):
-        Lipwright().status()
-    assert Lipwright(api_key=key).status().queue.num_queued == 0
+    with Lipwright() as keyless, pytest.raises(package.UnauthorizedError):
+        keyless.status()
+    with Lipwright(api_key=key) as client:
+        assert client.status().queue.num_queued == 0
     monkeypatch.setenv("LIPWRIGHT_API_KEY", key)
-    assert Lipwright().base_url == url
-    assert Lipwright().status().queue.num_queued == 0
-    with pytest.raises(package.UnauthorizedError):
-        Lipwright(api_key="lw_wrong").status()
+    with Lipwright() as client:
+        assert client.base_url == url
+        assert client.status().queue.num_queued == 0
+    with Lipwright(api_key="lw_wrong") as wrong, pytest.raises(package.UnauthorizedError):
+        wrong.status()
 
 
 def test_create_full_queue_retries_with_the_same_key(client: Lipwright, service: MemoryService, url: str) -> None:

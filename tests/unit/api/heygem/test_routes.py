@@ -13,11 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.heygem.protocol import RENDERING_BEGINS
 from config import HeygemConfig, NetworkConfig, TtsConfig
 from jobs.model.plan import JobOptions
-from jobs.model.record import JobStage, JobStatus
-from jobs.progress import BEGIN
+from jobs.model.record import JobStatus
 from storage.file_keys import job_file_key
 from storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import AUDIO, VIDEO, post, problem
@@ -251,10 +249,6 @@ def test_a_defect_tells_nothing_of_the_inside(client: HeygemClient) -> None:
     client.service.finish(client.job_id())
     (client.root / "temp" / "task-1-r.mp4").mkdir()
     assert client.query() == {"code": 9999, "data": {}, "msg": "系统异常", "success": False}
-
-
-def test_percentages_begin_where_jobs_begin_to_render() -> None:
-    assert BEGIN[JobStage.RENDERING] == RENDERING_BEGINS
 
 
 AXIOS = {"Accept": "application/json, text/plain, */*", "User-Agent": "axios/1.7.9"}
