@@ -18,13 +18,13 @@ class JobProgress:
         self._num_frames = self._num_done = 0
 
     async def enter(self, stage: JobStage, **fields: object) -> None:
-        """Record the begin of a stage, and other fields."""
+        """Record the start of a stage, and other fields."""
         if stage in PROGRESS_AT_START:
             fields["progress"] = PROGRESS_AT_START[stage]
         await self.update(stage=stage, **fields)
 
     async def start_rendering(self, num_frames: int) -> None:
-        """Record the begin of the rendering of `num_frames`."""
+        """Record the start of the rendering of `num_frames`."""
         self._num_frames, self._num_done = num_frames, 0
         await self.enter(JobStage.RENDERING, num_frames=num_frames)
 
