@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ import cv2
 
 from config import MediaLimits, PipelineConfig, RenderConfig
 from media.audio import extract_speech
+from media.decoding.channel import frame_bytes
+from media.kept_squares import KeptSquares, SquareReader
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar, own_track
+from models.avatar.face_region import keep_face
 from models.avatar.folder import analysis_folder
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import SOURCE_AUDIO_FPS, AudioEncoder, ComputeResources, Engine, FrameSpan
@@ -54,15 +59,17 @@ def analyse(
         info = replace(info, fps=Fraction(render.still_fps))
     uses_audio = info.has_audio and engine.uses_source_audio
     audio_encoder = engine.audio_encoder(ComputeResources()) if uses_audio else None
-    start = time.process_time()
-    with FrameReader(video, info, render.reader_cache_bytes) as reader:
+    start, cache_bytes = time.process_time(), render.reader_cache_bytes
+    with FrameReader(video, info, cache_bytes) as reader:
         cut_out = MatteGenerator(PersonSegmenter(num_threads=1)).cut_out
-        avatar = Avatar.build(folder, info, _landmarks(reader, info, info.num_frames), reader, cut_out)
+        kept = KeptSquares(0 if info.num_frames * frame_bytes(info.width, info.height) <= cache_bytes else 2**29)
+        avatar = Avatar.build(folder, info, _landmarks(reader, info, info.num_frames, kept), reader, cut_out)
         analysis_folder(folder, engine).mkdir(parents=True)
         source_audio_features = (
             None if audio_encoder is None else _source_audio_features(audio_encoder, video, folder, info)
         )
-        engine.analyse(avatar, avatar.frames(reader), source_audio_features, lambda: False)
+        with closing(kept):
+            engine.analyse(avatar, SquareReader(avatar.frames(reader), kept), source_audio_features, lambda: False)
     return AnalysedAvatar(avatar, engine, video), (time.process_time() - start) * 1000 / info.num_frames
 
 
@@ -85,13 +92,14 @@ def tracked_video(video: Path, max_seconds: float = math.inf, cuts: Sequence[int
     return TrackedVideo(track, float(info.fps))
 
 
-def _landmarks(reader: FrameReader, info: VideoInfo, num_frames: int) -> RawLandmarks:
-    """Tracks the largest face in the first `num_frames`."""
+def _landmarks(reader: FrameReader, info: VideoInfo, num_frames: int, kept: KeptSquares | None = None) -> RawLandmarks:
+    """Tracks the largest face in the first `num_frames`; keeps squares around it for the analysis."""
     tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
     chunks, state, step = [], None, RenderConfig().track_chunk_frames
     for first in range(0, num_frames, step):
         frames = reader.read(range(first, min(first + step, num_frames)))
-        raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info))
+        keep = partial(keep_face, kept or KeptSquares(0), first)
+        raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info), keep)
         chunks.append(raw)
     return RawLandmarks.concatenate(chunks)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,11 @@ from config import MediaLimits
 from jobs.messages import AvatarRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
+from media.kept_squares import KeptSquares, SquareReader
 from media.preview import frame_thumbnail
 from media.probe import probe_video
 from models.avatar.avatar import Avatar
+from models.avatar.face_region import keep_face
 from models.avatar.folder import AVATAR_FILES, COMPLETE_FILE, INFO_FILE, analysis_part, is_analysed, mark_analysed
 from models.engines.protocol import Engine
 from models.face.choice import FaceChoice
@@ -21,9 +24,14 @@ from models.track.marked_face import marked_landmarks
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker, TrackState
+from rendering.avatar_cache import LruPool
 from rendering.source_readers import SourceReaders
 from storage.file_keys import AVATAR_PICTURE
 from storage.files import StoredFiles, load_together
+
+# Squares around the face that tracking keeps for the analysis, which then need not decode the source again: for each of
+# a few sources, those of 30 s at 1080p with a large face, and of more than a minute with a usual one.
+_MAX_KEPT_BYTES, _MAX_KEPT_SOURCES = 512 * 1024**2, 2
 
 
 class AvatarBuilder:
@@ -40,6 +48,8 @@ class AvatarBuilder:
     ) -> None:
         self._limits, self._files, self._decoders = limits, files, decoders
         self._tracker, self._matting, self._readers = tracker, matting, readers
+        # by source, and the next frame to track
+        self._squares: LruPool[tuple[str, int], KeptSquares] = LruPool(_MAX_KEPT_SOURCES, KeptSquares.close)
 
     def track(
         self,
@@ -54,9 +64,10 @@ class AvatarBuilder:
         if choice.kind == "points":
             raw, new_state = marked_landmarks(choice.numbers), TrackState(None, None, None)
         else:
-            with self._readers.frames(source, frames, token) as images:
+            with self._readers.frames(source, frames, token) as images, self._kept_squares(source, frames) as kept:
                 aspect, colour = pixel_aspect(source.info), source.info.colour
-                raw, new_state = self._tracker.track_chunk(images, colour, choice, state, aspect)
+                keep = partial(keep_face, kept, frames.start)
+                raw, new_state = self._tracker.track_chunk(images, colour, choice, state, aspect, keep)
         with self._files.written(out) as part:
             raw.save(part)
         return new_state
@@ -99,5 +110,22 @@ class AvatarBuilder:
             self._readers.whole(avatar.source, token, is_last=True) as reader,
         ):
             loaded = Avatar.load(folder)
-            engine.analyse(loaded, loaded.frames(reader), source_audio_features, token.is_cancelled)
+            kept = self._squares.take((avatar.source.key, avatar.source.info.num_frames), partial(KeptSquares, 0))
+            with closing(kept):
+                frames = SquareReader(loaded.frames(reader), kept)
+                engine.analyse(loaded, frames, source_audio_features, token.is_cancelled)
             mark_analysed(folder, engine)
+
+    @contextmanager
+    def _kept_squares(self, source: SourceVideo, frames: range) -> Iterator[KeptSquares]:
+        """Lend the squares kept of the frames before these; keep them for the call that continues after these."""
+        if self._readers.holds_all(source.info) or pixel_aspect(source.info) != 1:
+            yield KeptSquares(0)
+            return
+        kept = self._squares.take((source.key, frames.start), partial(KeptSquares, _MAX_KEPT_BYTES))
+        try:
+            yield kept
+        except BaseException:
+            kept.close()
+            raise
+        self._squares.put((source.key, frames.stop), kept)

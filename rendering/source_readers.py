@@ -99,10 +99,14 @@ class SourceReaders:
             except BaseException:
                 reader.close()
                 raise
-        if next_frame is None or (next_frame == 0 and not reader.holds_all):
+        if next_frame is None or (next_frame == 0 and not self.holds_all(source.info)):
             reader.close()
         elif not token.is_cancelled():  # cancelling closes the reader
             self._readers.put((source.key, next_frame), reader)
+
+    def holds_all(self, info: VideoInfo) -> bool:
+        """Whether a reader holds all frames of a source, so that each is decoded once, however often it is read."""
+        return FrameSettings.of(self._config, self._num_threads, 0.0).holds_all(info)
 
     def open(self, path: Path, info: VideoInfo, timeout_s: float) -> DecoderReader:
         """Return a reader of a file; `timeout_s` bounds each batch of frames."""

@@ -44,6 +44,10 @@ class FrameSettings:
         cache_bytes = min(config.render.reader_cache_bytes, share)
         return cls(cache_bytes, num_threads, config.limits, config.decoder, timeout_s)
 
+    def holds_all(self, info: VideoInfo) -> bool:
+        """Whether all frames fit the cache."""
+        return info.num_frames * frame_bytes(info.width, info.height) <= self.cache_bytes
+
 
 class _Asked(NamedTuple):
     """A requested batch.
@@ -90,12 +94,6 @@ class DecoderReader:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    @property
-    def holds_all(self) -> bool:
-        """Whether all frames fit the cache, so that each is decoded once, however often it is read."""
-        size = frame_bytes(self._info.width, self._info.height)
-        return self._info.num_frames * size <= self._settings.cache_bytes
 
     def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
         """Yield frames in the order of `indices`, decoded in batches; see `FrameReader.read`.

@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.frame_source import FrameSource
+from media.kept_squares import Square, SquareReader
 from media.yuv_frame import YuvFrame
+from models.avatar.face_region import even_square
 from models.geometry.arrays import sample_plane
 from models.geometry.head_frame import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES
 from models.track.face_track import FaceTrack
@@ -25,6 +26,7 @@ _MIN_OPENING: Final = 0.05  # eye distances between the lids: less is a blink
 _ALONG, _SHARES = slice(2, -2), np.linspace(0.2, 0.8, 5)
 _WHITE_QUANTILE: Final = 0.75  # of the luma there: the whites are above it, iris and lashes below
 _NUM_FRAMES, _FIRST_SECONDS = 5, 4.0
+_BORDER: Final = 4  # pixels around the points, which are sampled at half resolution, too
 
 Floats = NDArray[np.float32]
 
@@ -41,21 +43,22 @@ class EyeWhite(NamedTuple):
     chroma: Floats
 
 
-def measure_eye_white(track: FaceTrack, fps: float, frames: FrameSource) -> EyeWhite:
+def measure_eye_white(track: FaceTrack, fps: float, frames: SquareReader) -> EyeWhite:
     """Measure the eyes in those of the first frames with the widest eyes.
 
     Return the median; typical values if no eye is visible.
     """
     wide = _widest(track, max(1, round(_FIRST_SECONDS * fps)))
-    read = frames.read(wide)
-    seen = [eye_white(planes, track.points[frame]) for frame, planes in zip(wide, read, strict=True)]
+    around = [_around_eyes(track.points[frame]) for frame in wide]
+    read = zip(wide, around, frames.squares(list(zip(wide, around, strict=True))), strict=True)
+    seen = [eye_white(planes, track.points[frame, :, :2] - [square.x, square.y]) for frame, square, planes in read]
     light = float(np.median([white.light for white in seen]))
     chroma = np.median([white.chroma for white in seen], 0)
     return EyeWhite(min(light, _MOST), np.asarray(chroma, np.float32))
 
 
 def eye_white(planes: YuvFrame, points: NDArray[np.floating]) -> EyeWhite:
-    """Measure one frame with (468, 3) landmarks in pixels; see `measure_eye_white`."""
+    """Measure one frame with (468, 2+) landmarks in pixels; see `measure_eye_white`."""
     flat = np.asarray(points[:, :2], np.float32)
     is_open = lid_openings(np.asarray(points)[None])[0] >= _MIN_OPENING
     skin = np.median(_colours(planes, flat[list(CHEEK_FRONT)]), 0)
@@ -74,6 +77,14 @@ def _widest(track: FaceTrack, num_first: int) -> list[int]:
     opening = lid_openings(track.points[first]).min(1)
     parts = np.array_split(np.arange(len(first)), min(_NUM_FRAMES, len(first)))
     return [int(first[part[opening[part].argmax()]]) for part in parts]
+
+
+def _around_eyes(points: NDArray[np.floating]) -> Square:
+    """Return a square from the eyes of (468, 3) landmarks down that contains their cheeks."""
+    used = points[[*CHEEK_FRONT, *(point for eye in EYES for lid in eye for point in lid)], :2]
+    low, high = used.min(0) - _BORDER, used.max(0) + _BORDER
+    size = float((high - low).max())
+    return even_square(np.array([(low[0] + high[0]) / 2, low[1] + size / 2]), size)
 
 
 def lid_openings(points: NDArray[np.floating]) -> NDArray[np.floating]:

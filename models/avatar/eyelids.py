@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d
 
 from media.yuv_frame import YuvFrame
-from models.geometry.arrays import sample_plane, smooth_step
+from models.geometry.arrays import remap, sample_plane, smooth_step
 from models.geometry.head_frame import EYE_LEFT, EYES, LID_CREASES
 
 # Mesh ids of each eye from its image-left to its image-right corner: below the brow, crease, upper lid edge, lower lid
@@ -160,11 +160,7 @@ class _Eye:
         moved[..., 1] -= np.float32(max(state.smile, 0) * _SQUINT * unit) * pixels.squint
         moved[..., 1] += np.float32(min(state.closing, 0) * _RAISE * unit) * pixels.widen
         moved = moved @ self._axes.astype(np.float32)
-        # x and y are in one map; OpenCV's type stubs do not allow the second one to be None.
-        shown = cv2.remap(  # type: ignore[call-overload]
-            plane, pixels.places - moved, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        return np.asarray(shown, np.uint8)
+        return remap(plane, pixels.places - moved, cv2.INTER_CUBIC)
 
     def _draw_lids(self, looking: NDArray[np.uint8], number: int, state: EyeState) -> NDArray[np.uint8]:
         """Return the eye of the plane of a number (Y, U, V) with its lids over the open eye `looking`."""

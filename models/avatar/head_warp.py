@@ -18,7 +18,7 @@ from media.yuv_frame import YuvFrame
 from models.avatar.still_frame import MAX_TURN, PIVOT, StillFrames, head_shift, rotation
 from models.avatar.still_layers import BackgroundPlane, Outline, StillLayers
 from models.geometry import thin_plate
-from models.geometry.arrays import smooth_step
+from models.geometry.arrays import remap, smooth_step
 from models.geometry.head_frame import LID_CREASES
 from models.track.face_track import FaceTrack
 
@@ -187,10 +187,7 @@ class HeadWarp:
         kind = cv2.INTER_CUBIC if step == 1 else cv2.INTER_LINEAR
         for band in self._bands:
             part = tuple(slice(side.start // step, side.stop // step) for side in band)
-            # x and y are in one map; OpenCV's type stubs do not allow the second one to be None.
-            cv2.remap(  # type: ignore[call-overload]
-                plane, places[part], None, kind, dst=target[part], borderMode=cv2.BORDER_REPLICATE
-            )
+            remap(plane, places[part], kind, target[part])
         if background is not None:
             outline = self._outlines[step]
             index, in_box = outline.needed(share)

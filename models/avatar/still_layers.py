@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from media.array_files import load_arrays
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame
+from models.geometry.arrays import remap
 from models.track.face_track import FaceTrack
 
 CutOut = Callable[[YuvFrame, ColourTags, FaceTrack], NDArray[np.uint8] | None]
@@ -60,11 +61,7 @@ class BackgroundPlane(NamedTuple):
         """
         if not len(index):
             return moved
-        # x and y are in one map; OpenCV's type stubs do not allow the second one to be None.
-        share, own = (
-            cv2.remap(layer, places, None, kind, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-            for layer, kind in ((self.share, cv2.INTER_LINEAR), (self.seen, interpolation))
-        )
+        share, own = remap(self.share, places, cv2.INTER_LINEAR), remap(self.seen, places, interpolation)
         change = cv2.subtract(_times(self.plane.take(index), share), own, dtype=cv2.CV_16S)
         return np.asarray(cv2.add(moved, change, dtype=cv2.CV_8U), np.uint8)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.yuv_frame import YuvFrame
+from models.geometry.arrays import remap
 
 _FLOW_SIDE: Final = 270
 """Longest side, in pixels, at which motion is estimated."""
@@ -139,8 +140,7 @@ def _agreement(flow: _Field, reverse: _Field) -> NDArray[np.float32]:
 
 def _sampled(picture: NDArray[np.float32], move: _Field) -> NDArray[np.float32]:
     places = _grid(*move.shape[:2]) + move
-    moved = cv2.remap(picture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    return np.asarray(moved, np.float32)
+    return remap(picture, places, cv2.INTER_LINEAR)
 
 
 def _moved(plane: NDArray[np.uint8], field: _Field, share: float) -> NDArray[np.uint8]:
@@ -148,8 +148,7 @@ def _moved(plane: NDArray[np.uint8], field: _Field, share: float) -> NDArray[np.
     places = np.asarray(cv2.resize(field, plane.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
     places *= share * np.array(plane.shape[::-1], np.float32)
     places += _grid(*plane.shape)
-    moved = cv2.remap(plane, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    return np.asarray(moved, np.uint8)
+    return remap(plane, places, cv2.INTER_CUBIC)
 
 
 @lru_cache(maxsize=4)

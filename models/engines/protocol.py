@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
-    from media.frame_source import FrameSource
+    from media.kept_squares import SquareReader
     from media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
     from models.engines.patches import FacePatches
@@ -315,7 +315,7 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
     def analyse(
         self,
         avatar: Avatar,
-        frames: FrameSource,
+        frames: SquareReader,
         source_audio_features: FeaturesT | None,
         should_stop: Callable[[], bool],
     ) -> None:
@@ -323,7 +323,7 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
 
         Args:
             avatar: The tracked avatar; the folder is there, and empty.
-            frames: Reads its frames.
+            frames: Reads its frames. Squares of them are cheaper, if they are around the face.
             source_audio_features: What `encode` returns at `SOURCE_AUDIO_FPS` for the source's own audio, from time 0;
                 None without audio, or if `uses_source_audio` is false.
             should_stop: Checked between frames.

@@ -179,13 +179,14 @@ def _sample(
 ) -> NDArray[np.uint8]:
     """Sample a region around a place in a plane to (side, side), averaged by `factor` first."""
     scale = region.side / _INPUT_SIDE  # the same for chroma: half as many pixels of half as large a plane
-    origin = np.zeros(2)
+    place, origin, turn = np.array(center), np.zeros(2), _turn(region.angle)
     if factor > 1:
-        plane, origin = _average_around(plane, center, scale * side, factor)
+        reach = np.abs(turn) @ [scale * side / 2 / region.stretch, scale * side / 2] + 3 * factor
+        plane, origin = _average_around(plane, place, reach, factor)
     # Pixel centres are at integers; the first one of the averaged plane is at (factor - 1) / 2.
     matrix = np.empty((2, 3))
-    matrix[:, :2] = _turn(region.angle) * (scale / factor / np.array([region.stretch, 1.0]))
-    middle = (np.array(center) - origin - (factor - 1) / 2) / factor
+    matrix[:, :2] = turn * (scale / factor / np.array([region.stretch, 1.0]))
+    middle = (place - origin - (factor - 1) / 2) / factor
     matrix[:, 2] = middle - matrix[:, :2] @ [(side - 1) / 2, (side - 1) / 2]
     return np.asarray(
         cv2.warpAffine(
@@ -196,13 +197,12 @@ def _sample(
 
 
 def _average_around(
-    plane: NDArray[np.uint8], center: tuple[float, float], side: float, factor: int
+    plane: NDArray[np.uint8], center: NDArray[np.float64], reach: NDArray[np.float64], factor: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Average blocks of factor x factor around a rotated square; return the small plane and its origin."""
-    height, width = plane.shape
-    reach = side * 0.7072 + 2 * factor
-    x0, y0 = (int(np.clip(c - reach, 0, size - factor)) for c, size in zip(center, (width, height), strict=True))
-    x1, y1 = (int(np.clip(c + reach, 0, size)) for c, size in zip(center, (width, height), strict=True))
+    """Average blocks of factor x factor up to `reach` from a place; return the small plane and its origin."""
+    size = np.array(plane.shape[::-1])
+    x0, y0 = np.clip(center - reach, 0, size - factor).astype(int) // factor * factor
+    x1, y1 = np.clip(center + reach, 0, size).astype(int)
     columns, rows = max(1, (x1 - x0) // factor), max(1, (y1 - y0) // factor)
     block = plane[y0 : y0 + rows * factor, x0 : x0 + columns * factor]
     small = cv2.resize(block, (columns, rows), interpolation=cv2.INTER_AREA)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = Any
 """A NumPy array or a PyTorch tensor. `Any`, because the type information of the two libraries has no common base."""
+
+
+ScalarT = TypeVar("ScalarT", np.uint8, np.float32)
 
 
 def smooth_step(value: NDArray[np.floating] | float) -> NDArray[Any]:
@@ -25,3 +28,15 @@ def sample_plane(
     x, y = (np.ascontiguousarray(places[..., axis], np.float32) for axis in range(2))
     sampled = cv2.remap(plane, x, y, how, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(sampled, np.float32).reshape(places.shape[:-1])
+
+
+def remap(
+    picture: NDArray[ScalarT], places: NDArray[np.float32], how: int, into: NDArray[ScalarT] | None = None
+) -> NDArray[ScalarT]:
+    """Return (K, L) or (K, L, C) samples at (K, L, 2) places x, y in pixels of a picture, whose border is repeated.
+
+    They are written to `into`, if given.
+    """
+    # The type stubs of OpenCV before 5.1 do not allow a second map of None.
+    sampled = cv2.remap(picture, places, None, how, into, cv2.BORDER_REPLICATE)  # type: ignore[call-overload,unused-ignore]
+    return np.asarray(sampled, picture.dtype)

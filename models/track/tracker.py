@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -130,12 +130,14 @@ class FaceTracker:
         choice: FaceChoice,
         state: TrackState | None,
         pixel_aspect: float = 1.0,
+        on_face: Callable[[int, YuvFrame, NDArray[np.float32]], None] = lambda *_: None,
     ) -> tuple[RawLandmarks, TrackState]:
         """Find the points of one face in consecutive frames, at least one.
 
         The result does not depend on how frames are divided into chunks. After a hard cut, and when the face was lost,
         the tracker searches for it again and continues only if the appearance shows that it is the same person.
-        `state` is that of the previous chunk; None at the first frame of the source.
+        `state` is that of the previous chunk; None at the first frame of the source. `on_face` gets each frame with the
+        face: its number in the chunk, the frame with square pixels, and the (468, 3) points.
 
         Raises:
             FaceNotFoundError: The first frames show faces, but not the chosen one.
@@ -143,11 +145,13 @@ class FaceTracker:
         current = state or TrackState(None, None, _known_person(choice))
         is_start, square, width = state is None, SquarePixels(pixel_aspect), 0
         rows = []
-        for frame in frames:
+        for number, frame in enumerate(frames):
             width = frame.y.shape[1]
             seen = square.frame(frame)
             current = self._step(seen, colour, square.choice(choice, width), see(seen, current), is_start)
             rows.append(row_of(seen, current))
+            if current.region is not None and current.points is not None:
+                on_face(number, seen, current.points)
         if not rows:
             raise ValueError("Expected at least one frame, got none.")
         raw = RawLandmarks.of_rows(rows)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError
 from media.array_files import load_arrays
-from media.frame_source import FrameSource
+from media.kept_squares import SquareReader
 from media.probe import VideoInfo
 from models.avatar.avatar import Avatar
 from models.avatar.eye_white import EyeWhite, measure_eye_white
@@ -123,7 +123,7 @@ class WarpAvatar:
         cls,
         avatar: Avatar,
         folder: Path,
-        frames: FrameSource,
+        frames: SquareReader,
         max_bank_frames: int,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> WarpAvatar:
@@ -142,10 +142,10 @@ class WarpAvatar:
         if not avatar.talks:
             return cls(avatar.info, track, region, None, eye_white, bite)
         builder = BankBuilder(folder, track, region, max_bank_frames)
-        for planes in frames.read(builder.frames.tolist()):
+        for square in frames.squares([(frame, region.square(frame)) for frame in builder.frames.tolist()]):
             if should_stop():
                 raise CancelledJobError("The analysis of the avatar was cancelled.")
-            builder.add(planes)
+            builder.add(square)
         builder.finish()
         return cls(avatar.info, track, region, ExemplarBank.load(folder), eye_white, bite)
 

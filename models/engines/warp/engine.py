@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from media.frame_source import FrameSource
+from media.kept_squares import SquareReader
 from media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
@@ -108,7 +108,7 @@ class WarpEngine:
     def analyse(
         self,
         avatar: Avatar,
-        frames: FrameSource,
+        frames: SquareReader,
         source_audio_features: FeatureBlock | None,
         should_stop: Callable[[], bool],
     ) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from media.array_files import load_array, load_arrays
 from media.frame_source import FrameSource
-from media.yuv_frame import YuvFrame, cut
+from media.yuv_frame import YuvFrame
 from models.avatar.face_region import FaceRegion
 from models.engines.warp.visible_gap import visible_gap
 from models.geometry.arrays import sample_plane
@@ -112,13 +112,11 @@ class BankBuilder:
         )
         self._next = 0
 
-    def add(self, planes: YuvFrame) -> None:
-        """Add the image of the next frame of `frames`."""
+    def add(self, region: YuvFrame) -> None:
+        """Add the region of the next frame of `frames`."""
         row, frame = self._next, int(self.frames[self._next])
-        x, y = (int(value) for value in self._region.origins[frame])
-        region = cut(planes, x, y, self._region.size)
         self._patches[row] = np.concatenate([plane.ravel() for plane in region])
-        points = self._track.points[frame, :, :2] - np.array([x, y], np.float32)
+        points = self._track.points[frame, :, :2] - self._region.origins[frame].astype(np.float32)
         thumb = self._thumb(region.y, frame)
         self._luma[row] = thumb.mean()
         self._sharpness[row] = cv2.Laplacian(thumb, cv2.CV_32F).var()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import MediaLimits
+from media.kept_squares import SquareReader
 from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
@@ -44,7 +45,7 @@ class FilmedAvatar:
         """Analyses it for the warp engine; that folder lies in `folder / "warp"`."""
         avatar = self.avatar(folder)
         with self.reader() as reader:
-            return WarpAvatar.analyse(avatar, folder / "warp", avatar.frames(reader), max_bank_frames)
+            return WarpAvatar.analyse(avatar, folder / "warp", SquareReader(avatar.frames(reader)), max_bank_frames)
 
 
 def mouth_shapes(num_frames: int, opening: float) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from benchmarks.analysis import AnalysedAvatar
 from benchmarks.in_process import render_staged
 from benchmarks.material import make_speech
 from config import LabelsConfig, PipelineConfig
-from errors import FaceNotFoundError, StoredFileError
+from errors import FaceNotFoundError, MediaError, StoredFileError
 from jobs.messages import AvatarRef, OutputInfo, SourceVideo
 from media.audio_parts import AudioPart
 from media.cancel_token import CancelToken
@@ -27,6 +27,7 @@ from media.matte import MatteFrames, matte_info
 from media.probe import probe_video
 from media.reader import FrameReader
 from models.avatar.avatar import Avatar
+from models.avatar.folder import analysis_part
 from models.engines.catalog import EngineCatalog
 from models.face.choice import FaceChoice
 from models.matting.generator import MatteGenerator
@@ -101,6 +102,32 @@ def test_track_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path
                 size = max(source.info.width, source.info.height)
                 assert (picture.format, max(picture.size)) == ("JPEG", min(640, size))
         wait_until(lambda: not _decoder_ids() - before, 20)
+
+
+def test_analysis_of_long_source_decodes_no_frame_again(tmp_path: Path, sample_video: Path) -> None:
+    """The squares that tracking kept give the same analysis as the frames."""
+    config, token, num_frames = PipelineConfig(data_dir=tmp_path), CancelToken(), 36
+    config = config.model_copy(update={"render": config.render.model_copy(update={"reader_cache_bytes": 2**22})})
+    source = _stored(config, sample_video, num_frames=num_frames)
+    avatar, engine = AvatarRef(file_keys.avatar_folder(KEY), source), EngineCatalog(config).engine("warp")
+    folder, analyses = tmp_path / avatar.folder / analysis_part(engine), []
+    with _building(config) as (_, builder, _):
+        tracks, state = [file_keys.track_key(KEY, start) for start in (0, 20)], None
+        for out, frames in zip(tracks, (range(20), range(20, num_frames)), strict=True):
+            state = builder.track(source, FaceChoice(), frames, state, out, token)
+        builder.build(avatar, tracks, token)
+        (tmp_path / source.key).rename(tmp_path / "moved")
+        (tmp_path / source.key).write_bytes(b"cannot be decoded")
+        builder.analyse(avatar, engine, None, token)
+        analyses.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        shutil.rmtree(folder)
+        with pytest.raises(MediaError):
+            builder.analyse(avatar, engine, None, token)
+        (tmp_path / "moved").replace(tmp_path / source.key)
+        builder.analyse(avatar, engine, None, token)
+        analyses.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert analyses[0]["bank_patches.npy"] == analyses[1]["bank_patches.npy"]
+    assert analyses[0] == analyses[1]
 
 
 def test_matte_builder_pieces_join_to_one_matte(tmp_path: Path, sample_video: Path) -> None:

@@ -20,6 +20,7 @@ from errors import ConfigError, MediaError, StoredFileError
 from jobs.messages import AvatarRef, Background, MatteRef, SourceVideo
 from media.cancel_token import CancelToken
 from media.frame_source import FrameSource
+from media.kept_squares import SquareReader
 from media.matte import MatteWriter, join_mattes, matte_info
 from media.output.backgrounds import fit_background, fitted_info
 from media.probe import VideoInfo
@@ -69,7 +70,7 @@ class Studio:
         known = filmed.avatar(folder / "avatar")
         known.folder_of(self.engine).mkdir(parents=True, exist_ok=True)
         with filmed.reader() as reader:
-            self.engine.analyse(known, known.frames(reader), None, lambda: False)
+            self.engine.analyse(known, SquareReader(known.frames(reader)), None, lambda: False)
         mark_analysed(folder / "avatar", self.engine)
         self.ref = AvatarRef("avatar", SourceVideo(filmed.path.relative_to(folder).as_posix(), filmed.info))
         self.opened: list[FrameReader] = []

@@ -4,6 +4,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
+from media.kept_squares import SquareReader
 from media.yuv_frame import YuvFrame
 from models.avatar.blinks import blinks
 from models.avatar.eye_white import eye_white, measure_eye_white
@@ -274,4 +275,5 @@ def test_eye_white_of_closed_eyes_is_the_default(still: Still) -> None:
 def test_measure_eye_white_dark_or_glaring_eyes_are_bounded(still: Still, luma: int, light: float) -> None:
     planes = _painted(still, (luma, 128, 128), (luma, 128, 128))
     planes.y[:] = np.where(planes.y == luma, luma, planes.y // 2)
-    assert measure_eye_white(still.track, 25.0, FramesInMemory([planes])).light == pytest.approx(light, abs=0.01)
+    white = measure_eye_white(still.track, 25.0, SquareReader(FramesInMemory([planes])))
+    assert white.light == pytest.approx(light, abs=0.01)

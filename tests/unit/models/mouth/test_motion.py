@@ -3,6 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from media.kept_squares import SquareReader
 from models.avatar.avatar import Avatar
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.fields import CONTROL_IDS
@@ -61,7 +62,7 @@ def warp_avatar(still: Still, tmp_path_factory: pytest.TempPathFactory) -> WarpA
     folder = tmp_path_factory.mktemp("avatar")
     with still.reader() as reader:
         avatar = Avatar.build(folder, still.info, still.raw, reader)
-        return WarpAvatar.analyse(avatar, folder / "warp", avatar.frames(reader), 10)
+        return WarpAvatar.analyse(avatar, folder / "warp", SquareReader(avatar.frames(reader)), 10)
 
 
 def test_plan_block_smiling_still_has_a_reduced_smile(warp_avatar: WarpAvatar) -> None:

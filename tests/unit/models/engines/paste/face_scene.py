@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from benchmarks.material import FramesInMemory
+from media.kept_squares import SquareReader
 from media.probe import ColourTags
 from media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
@@ -52,7 +53,7 @@ def make_avatar(folder: Path, track: FaceTrack | None = None) -> Avatar:
 def analyse(engine: Engine, avatar: Avatar) -> None:
     """Let an engine write what it keeps of an avatar, in a folder that is there."""
     avatar.folder_of(engine).mkdir(parents=True, exist_ok=True)
-    engine.analyse(avatar, FramesInMemory(make_frames()), None, lambda: False)
+    engine.analyse(avatar, SquareReader(FramesInMemory(make_frames())), None, lambda: False)
 
 
 def crop(engine: Engine, avatar: Avatar, plan: Any, frames: list[YuvFrame]) -> BoxChunk:

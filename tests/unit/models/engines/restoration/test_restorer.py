@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from config import PipelineConfig
 from errors import CancelledJobError, ConfigError, OptionError
+from media.kept_squares import SquareReader
 from media.yuv_frame import YuvFrame, cut
 from models.avatar.avatar import Avatar
 from models.avatar.face_region import FaceRegion
@@ -147,7 +148,7 @@ def avatar(filmed: FilmedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Av
     engine = EngineCatalog(PipelineConfig()).engine("warp")
     avatar.folder_of(engine).mkdir(parents=True)
     with filmed.reader() as reader:
-        engine.analyse(avatar, avatar.frames(reader), None, lambda: False)
+        engine.analyse(avatar, SquareReader(avatar.frames(reader)), None, lambda: False)
     return avatar
 
 

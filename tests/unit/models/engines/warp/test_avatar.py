@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from errors import CancelledJobError
+from media.kept_squares import SquareReader
 from models.avatar.avatar import Avatar
 from models.avatar.folder import is_tracked
 from models.avatar.mouth_calibration import MouthCalibration
@@ -110,7 +111,7 @@ def test_warp_analyse_stop_raises_cancelled_job_error(talker: FilmedAvatar, tmp_
     avatar = talker.avatar(tmp_path)
     assert is_tracked(tmp_path)
     with talker.reader() as reader, pytest.raises(CancelledJobError):
-        WarpAvatar.analyse(avatar, tmp_path / "warp", reader, 100, lambda: True)
+        WarpAvatar.analyse(avatar, tmp_path / "warp", SquareReader(reader), 100, lambda: True)
 
 
 def test_plan_mouth_target_has_shape_and_keeps_other_points(warp_avatar: WarpAvatar) -> None:

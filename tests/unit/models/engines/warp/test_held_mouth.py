@@ -15,7 +15,7 @@ from benchmarks.in_process import render_staged
 from benchmarks.media_files import write_wav
 from media.audio import SPEECH_SAMPLE_RATE
 from media.writer import SegmentWriter
-from media.yuv_frame import YuvFrame, from_rgb, to_rgb
+from media.yuv_frame import YuvFrame, cut, from_rgb, to_rgb
 from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
@@ -134,13 +134,14 @@ def _bands(folder: Path, *, with_hole: bool) -> float:
     frame = 3  # shut
     with filmed.reader() as reader:
         avatar = filmed.avatar(folder)
-        builder = BankBuilder(folder, avatar.track, FaceRegion.of(avatar.track), 100)
+        region = FaceRegion.of(avatar.track)
+        builder = BankBuilder(folder, avatar.track, region, 100)
         for number, planes in zip(builder.frames, reader.read(builder.frames.tolist()), strict=True):
             luma = planes.y.copy()
             if number == frame and with_hole:
                 x, y = avatar.track.points[frame, [13, 14], :2].mean(0).astype(int)
                 luma[y - 1 : y + 2, x - 6 : x + 7] = 30
-            builder.add(YuvFrame(luma, planes.u, planes.v))
+            builder.add(cut(YuvFrame(luma, planes.u, planes.v), *region.square(number)))
     builder.finish()
     return float(ExemplarBank.load(folder).bands[builder.frames == frame][0])
 
