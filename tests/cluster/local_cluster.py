@@ -157,14 +157,18 @@ class LocalCluster:
         return dones[-1]
 
     def deploy(self, config: Mapping[str, Any]) -> str:
-        """Deploy a Serve config, and return its URL once every stage answers."""
+        """Deploy a Serve config, and return its URL once every stage answers and none is of an earlier config."""
         path = self._folder / "serve_config.yaml"
         path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
         deployed = self.run("serve", "deploy", str(path))
         assert deployed.returncode == 0, deployed.stderr
         url = f"http://127.0.0.1:{config['http_options']['port']}"
-        wait_until(lambda: is_ready(url), _DEPLOYED_S, 0.3)
+        wait_until(lambda: is_ready(url) and self._runs(), _DEPLOYED_S, 0.3)
         return url
+
+    def _runs(self) -> bool:
+        """Whether all replicas of the applications are of the last config."""
+        return all(each["status"] == "RUNNING" for each in self.serve_status()["applications"].values())
 
     def serve_status(self) -> dict[str, Any]:
         """What `serve status` prints."""
