@@ -35,25 +35,24 @@ class KeptSquares:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._num_free, self._num_used = max_bytes, 0
+        self._max_bytes, self._num_bytes = max_bytes, 0
         self._file: IO[bytes] | None = None
         self._kept: dict[int, tuple[Square, int]] = {}  # by frame: its square, and where it starts in the file
 
     def keep(self, index: int, frame: YuvFrame, square: Square) -> None:
         """Copy a square of a frame into the file."""
         num_bytes = _num_bytes(square)
-        if num_bytes > self._num_free:
+        if self._num_bytes + num_bytes > self._max_bytes:
             return
         with suppress(OSError):
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115  # until `close`
             planes = [plane.data for plane in cut(frame, *square)]
-            if os.pwritev(self._file.fileno(), planes, self._num_used) == num_bytes:
-                self._kept[index] = (square, self._num_used)
-                self._num_used += num_bytes
-                self._num_free -= num_bytes
+            if os.pwritev(self._file.fileno(), planes, self._num_bytes) == num_bytes:
+                self._kept[index] = (square, self._num_bytes)
+                self._num_bytes += num_bytes
                 return
-        self._num_free = 0
+        self._max_bytes = 0
 
     def holds(self, index: int, square: Square) -> bool:
         """Whether `read` can return a square of a frame."""

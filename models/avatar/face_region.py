@@ -65,6 +65,6 @@ def keep_face(kept: KeptSquares, first: int, number: int, frame: YuvFrame, point
 
 
 def even_square(centre: NDArray[np.floating], size: float) -> Square:
-    """Return the smallest square of even numbers that contains one of any position and size in pixels."""
+    """Return an even square that contains the one of any centre and size, in pixels."""
     x, y = (int(edge) for edge in np.floor((centre - size / 2) / 2) * 2)
     return Square(x, y, int(np.ceil(size / 2)) * 2 + 2)

@@ -323,7 +323,7 @@ class Engine(Protocol[FeaturesT, PlanT, StateT, ChunkT]):
 
         Args:
             avatar: The tracked avatar; the folder is there, and empty.
-            frames: Reads its frames. Squares of them are cheaper, if they are around the face.
+            frames: Reads its frames; squares around the face usually need no decoding.
             source_audio_features: What `encode` returns at `SOURCE_AUDIO_FPS` for the source's own audio, from time 0;
                 None without audio, or if `uses_source_audio` is false.
             should_stop: Checked between frames.
