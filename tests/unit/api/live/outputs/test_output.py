@@ -183,6 +183,7 @@ async def test_a_server_that_hangs_is_given_up_and_holds_nothing_up(answers: boo
 
         async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
+            writer.close()
 
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         async with server:
