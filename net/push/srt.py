@@ -87,9 +87,9 @@ class SrtCaller:
             UrlRefusedError: The addresses of the host are not allowed.
         """
         options = SrtOptions.parse(destination)
+        addresses = await destination.addresses()
         if _library() is None:
             raise PushRefusedError("SRT needs the library libsrt (Debian: apt install libsrt1.5-gnutls).")
-        addresses = await destination.addresses()
         for number, address in enumerate(addresses):
             caller = cls(destination, _lib().srt_create_socket())
             try:
