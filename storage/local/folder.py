@@ -188,11 +188,11 @@ class LocalFiles:
         shutil.rmtree(self._root / folder, ignore_errors=True)
 
     def entries(self, folder: str) -> dict[str, float]:
+        """Leaves out names with a leading dot: what is being written, or was when a process was killed."""
         found: dict[str, float] = {}
-        with suppress(FileNotFoundError):
-            for path in (self._root / folder).iterdir():
-                with suppress(FileNotFoundError):  # removed by another process in the meantime
-                    found[path.name] = path.stat().st_mtime
+        for path in (self._root / folder).glob("[!.]*"):
+            with suppress(FileNotFoundError):  # removed by another process in the meantime
+                found[path.name] = path.stat().st_mtime
         return found
 
     def states(self, folder: str) -> dict[str, FileState]:

@@ -311,7 +311,7 @@ def test_a_large_file_is_written_whole_or_not_at_all(stored: StoredFiles) -> Non
         raise ZeroDivisionError
     assert stored.find(KEY) is None
     with stored.written(KEY) as part:
-        assert part.name == "result.mp4"
+        assert part.name == "result.mp4" and stored.entries(f"jobs/{NAME}") == {}
         part.write_bytes(BIG)
     assert text_of(stored, KEY) == BIG
     state = stored.find(KEY)
