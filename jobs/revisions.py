@@ -82,7 +82,7 @@ class Revisions:
         avatars, turns = self._services.avatars, _apply_changes(plan, revision)
         self._services.check_texts(texts_of(turns))
         check_one_face(plan, turns)
-        record = await avatars.record(job.avatar_key)
+        record = await avatars.record(job.uploaded_avatar_keys[0])  # a composite may be evicted
         people = JobSource(record.source_sha256, record.face, job.owner)
         named = await with_one_face_per_person(turns, people, avatars.people)
         max_seconds = self._services.config.limits.max_audio_seconds

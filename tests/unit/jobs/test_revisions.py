@@ -21,6 +21,7 @@ from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Recording, Turn
 from jobs.revisions import Revisions
 from jobs.run import similar_level
+from jobs.sources.avatars import Avatars
 from jobs.speaking import SpeakingStage
 from models.speech.level import SpeechLevel
 from storage.file_keys import job_cues_folder, job_file_key, segment_key, sound_key, source_key
@@ -161,6 +162,8 @@ def _turn(number: int, **fields: Any) -> PlannedTurn:
 
 
 class FilmAvatars(IntactAvatars):
+    record = Avatars.record
+
     async def source(self, key: str) -> SourceVideo:
         return SourceVideo(source_key(KEY), FILM)
 
@@ -339,7 +342,7 @@ def test_revise_with_clips_plans_its_actions_again(bench: Bench) -> None:
     wave = AvatarClip(kind="action", key=KEY, created_at=utc_now())
     clips = {"": wave.model_copy(update={"kind": None}), "wave": wave}
     plan = job.plan.with_options(loop="natural").model_copy(update={"clips": clips, "actions": (), "seed": 3})
-    job = job.model_copy(update={"plan": plan})
+    job = job.model_copy(update={"plan": plan, "avatar_key": "c" * 32})  # a composite that was evicted
     revised = bench.revise(job, turns=[{"number": 1, "text": "Other. [wave] Yes."}])
     complete = bench.complete(revised)
     assert "Other. Yes." in bench.stages.texts
