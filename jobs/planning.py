@@ -113,7 +113,7 @@ def check_shown_actions(text: str, plan: JobPlan, parts: Mapping[str, AvatarClip
             checked_action(action.name, None)
 
 
-def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str, has_visible_label: bool) -> JobPlan:
+def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str) -> JobPlan:
     """Return the plan of a job before its turns and files are known.
 
     Args:
@@ -121,7 +121,6 @@ def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str, 
         settings: The movement and background that apply.
         engine: The engine.
         face: The face as it is recorded.
-        has_visible_label: Whether all results get a visible mark.
     """
     options = spec.shared() | settings.model_dump() | {"face": face}
     if spec.has_turns:
@@ -130,7 +129,7 @@ def first_plan(spec: JobSpec, settings: AvatarSettings, engine: str, face: str, 
         options["language"] = spec.translate_to or (spec.subtitles and language_of_file(spec.subtitles.label))
     return JobPlan(
         options=JobOptions(
-            **{**options, "visible_label": spec.visible_label or has_visible_label},
+            **options,
             engine=engine,
             idle_mouths=(spec.idle_mouths or "source") if spec.has_turns else None,
             subtitles=spec.subtitles_output,

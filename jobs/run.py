@@ -20,7 +20,7 @@ from jobs.progress import JobProgress
 from jobs.retry import first_leaf_error
 from jobs.segments.finished import FinishedSegments
 from jobs.segments.kept import PlanCache
-from jobs.segments.plan import Block, burnt_texts, fit_to_speech, plan_blocks
+from jobs.segments.plan import Block, burnt_texts, fit_to_speech, plan_blocks, visible_corners
 from jobs.segments.rendering import SegmentRendering
 from jobs.services import JobServices
 from jobs.speaking import SpeakingStage
@@ -358,7 +358,7 @@ class JobRun:
     ) -> list[tuple[int, int]]:
         """The ranges of frames that are copied from the source: nobody speaks in them, and nothing is drawn on them."""
         options = self._job.options
-        is_drawn_on = options.visible_label or options.visible_label_top or options.subtitles == "burnt"
+        is_drawn_on = visible_corners(options, self._services.config.labels) or options.subtitles == "burnt"
         if is_drawn_on or not picture.is_source(source.info) or not (unchanged := planner.unchanged()):
             return []
         keys = await self._services.stages.copyable_keys(self._context, source)

@@ -201,7 +201,7 @@ class Submissions:
     ) -> tuple[JobPlan, JobLength]:
         """Return the plan as far as it is known before texts are spoken; OptionError for what cannot be spoken."""
         own = spec.or_default(AvatarSettings())
-        plan = first_plan(spec, own, self._engine(spec), face, self._config.labels.visible)
+        plan = first_plan(spec, own, self._engine(spec), face)
         plan = with_clips(plan, spec, found.parts, found.source)
         if plan.clips:
             plan = plan.model_copy(update={"seed": crc32(context.job_id.encode())})

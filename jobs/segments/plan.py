@@ -95,16 +95,20 @@ def segment_watermark(
 
     The visible watermark is shown from the first output frame on, for a time.
     """
-    asked: tuple[tuple[bool, Corner], ...] = (
-        (options.visible_label, "bottom_right"),
-        (options.visible_label_top, "top_right"),
-    )
-    corners = tuple(corner for is_asked, corner in asked if is_asked)
-    shown = _texts_of(segment, texts)
+    corners, shown = visible_corners(options, settings), _texts_of(segment, texts)
     if settings.visible_seconds is None:
         return SegmentWatermark(corners, None, invisible_id, segment.start, shown)
     stop = math.ceil(Fraction(settings.visible_seconds) * fps)
     return SegmentWatermark(corners, max(0, stop - segment.start), invisible_id, segment.start, shown)
+
+
+def visible_corners(options: JobOptions, settings: LabelsConfig) -> tuple[Corner, ...]:
+    """Return the corners with a visible watermark: those that a job asks for, and that of all results."""
+    wanted: tuple[tuple[bool, Corner], ...] = (
+        (options.visible_label or settings.visible, "bottom_right"),
+        (options.visible_label_top, "top_right"),
+    )
+    return tuple(corner for is_wanted, corner in wanted if is_wanted)
 
 
 def burnt_texts(options: JobOptions, fps: Fraction) -> list[FrameText]:

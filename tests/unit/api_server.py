@@ -130,7 +130,7 @@ class MemoryService:
             raise OptionError("engine: expected warp, found 'nonesuch'.")
         self.places.discard(context.admission_id or "")
         job_id, fields = context.job_id, planning.stored_fields(spec)
-        plan = planning.first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face, False)
+        plan = planning.first_plan(spec, spec.or_default(AvatarSettings()), spec.engine or "warp", spec.face)
         turns = planning.sent_turns(spec, self._content(spec), plan, {})[0] if spec.has_turns else None
         for field, file in spec.job_files.items():
             self.files.take_upload(file.key, job_file_key(job_id, fields.get(field, field)))

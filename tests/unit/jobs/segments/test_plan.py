@@ -61,6 +61,8 @@ def test_it_stands_where_it_is_asked_for() -> None:
     assert later == SegmentWatermark(invisible_id="0123456789abcdef", first_frame=25)
     both = JobOptions(engine="warp", visible_label=True, visible_label_top=True)
     assert segment_watermark(both, segment, FPS, settings).corners == ("bottom_right", "top_right")
+    of_all = segment_watermark(JobOptions(engine="warp"), segment, FPS, LabelsConfig(visible=True))
+    assert of_all.corners == ("bottom_right",), "whatever the job, or a revision of it, asks for"
 
 
 def test_burnt_texts_are_shown_in_their_frames() -> None:
