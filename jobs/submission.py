@@ -163,9 +163,9 @@ class Submissions:
     def _store_again(self, job: JobRecord, job_id: str, changes: Mapping[str, object]) -> JobRecord:
         for key in job.uploaded_avatar_keys:
             self._table.update_avatar(key, last_used_at=utc_now())
-        if (parts := job.plan.clips) and (own := self._table.find_avatar(parts[OWN].key)) is not None:
-            store_composite(self._table, own, parts)
         kept = {name: getattr(job, name) for name in _COPIED_FIELDS}
+        if (parts := job.plan.clips) and (own := self._table.find_avatar(parts[OWN].key)) is not None:
+            kept["avatar_key"] = store_composite(self._table, own, parts)  # its version may be a newer one
         new = {"id": job_id, "trace": trace_headers(), "created_at": utc_now()}
         return self._table.insert_job(JobRecord(**{**kept, **changes, **new}))
 

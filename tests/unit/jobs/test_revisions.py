@@ -342,8 +342,9 @@ def test_revise_with_clips_plans_its_actions_again(bench: Bench) -> None:
     wave = AvatarClip(kind="action", key=KEY, created_at=utc_now())
     clips = {"": wave.model_copy(update={"kind": None}), "wave": wave}
     plan = job.plan.with_options(loop="natural").model_copy(update={"clips": clips, "actions": (), "seed": 3})
-    job = job.model_copy(update={"plan": plan, "avatar_key": "c" * 32})  # a composite that was evicted
+    job = job.model_copy(update={"plan": plan, "avatar_key": "c" * 32})  # of an older version; evicted
     revised = bench.revise(job, turns=[{"number": 1, "text": "Other. [wave] Yes."}])
+    assert bench.table.find_avatar(revised.avatar_key) is not None
     complete = bench.complete(revised)
     assert "Other. Yes." in bench.stages.texts
     assert (complete.plan.turns[1].actions, complete.plan.actions, complete.plan.seed) == (((7, "wave"),), None, 3)
