@@ -29,6 +29,12 @@ _SETTINGS: Final = {
     "keepalives_count": "2",
     "application_name": "lipwright",
 }
+_UNREACHABLE: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,  # this process was suspended during a transaction
+)
 _SERVER_SETTINGS: Final = ("SET statement_timeout = '5s'", "SET idle_in_transaction_session_timeout = '10s'")
 
 
@@ -73,6 +79,6 @@ def database_errors() -> Iterator[None]:
         yield
     except psycopg.errors.DiskFull as error:
         raise StorageFullError("The disk of the job table is full.") from error
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction) as error:
+    except _UNREACHABLE as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise TableUnreachableError(f"The database of the job table does not answer: {first}") from error

@@ -154,6 +154,16 @@ def test_call_to_a_hanging_server_times_out(mortal: PostgresServer, monkeypatch:
         changes_again(database)
 
 
+def test_transaction_of_a_suspended_process_is_rolled_back(three: tuple[Database, Database, Database]) -> None:
+    first, second, _ = three
+    with pytest.raises(TableUnreachableError), first.transaction():  # noqa: PT012
+        (row,) = first.query("SELECT pg_backend_pid() AS pid")
+        first.query("SET idle_in_transaction_session_timeout = 1")
+        wait_until(lambda: not second.query("SELECT 1 FROM pg_stat_activity WHERE pid = ?1", row["pid"]))
+        change(first)
+    change(first)
+
+
 def test_tables_of_a_newer_version_are_refused(url: str) -> None:
     assert Database(url).query("SELECT * FROM jobs WHERE id = ?1", "a\0b") == [], "NUL is in no text"
     with psycopg.connect(url, autocommit=True) as connection:
