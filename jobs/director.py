@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import date
 from functools import partial
@@ -104,7 +104,6 @@ class JobDirector:
         self._drafts = Drafts(services)
         self._revisions = Revisions(services, self._submissions)
         self._replicas = replicas
-        self._tasks: set[asyncio.Task[None]] = set()
         analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
         self._live_avatars = LiveAvatars(self._avatars, self._backgrounds, services.engines, analysing)
         self._analyses = AvatarAnalyses(self._avatars, self._table, config.engine, analysing)
@@ -167,17 +166,17 @@ class JobDirector:
     async def start(self) -> None:
         """Lead, or wait until no other service does."""
         await self._election.start()
-        self._election_loop = self._in_background(self._election.run())
+        self._election_loop = asyncio.create_task(self._election.run())
 
     async def _on_elected(self) -> None:
         """Start the periodic work, which also resumes unfinished jobs and analyses."""
         loops = (self._housekeeping.run(), self._webhooks.run(), self._upkeep.run())
-        self._loops = [self._in_background(loop) for loop in loops]
+        self._loops = [asyncio.create_task(loop) for loop in loops]
 
     async def _on_leadership_lost(self) -> None:
         """Stop all work, for another Director to resume."""
-        for task in self._tasks - {self._election_loop}:
-            task.cancel()
+        for loop in self._loops:
+            loop.cancel()
         self._loops = []
         self._analyses.stop()
         self._avatars.people.stop()
@@ -446,9 +445,3 @@ class JobDirector:
         async with self._reservation(context.admission_id, context.owner):
             yield
             self._stored.add(context.owner, upload_bytes(form))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

@@ -16,7 +16,6 @@ from storage.file_keys import (
     avatar_folder,
     is_name,
     job_folder,
-    scan_folder,
     segments_folder,
     speech_key,
     split,
@@ -83,15 +82,13 @@ class FileStore:
                 if upload is not None:
                     self.delete_upload(upload.key)
 
-    def sweep_uploads(self, min_age_s: float) -> int:
-        """Remove uploads that no job took and that are untouched for `min_age_s`; returns how many.
+    def sweep_uploads(self, min_age_s: float) -> None:
+        """Remove uploads that no job took and that are untouched for `min_age_s`.
 
         The age protects files that an Ingress is still writing.
         """
-        names = _older(self.stored.entries(UPLOADS), min_age_s)
-        for name in names:
+        for name in _older(self.stored.entries(UPLOADS), min_age_s):
             self.stored.remove(f"{UPLOADS}/{name}")
-        return len(names)
 
     # Stored files
 
@@ -147,10 +144,6 @@ class FileStore:
     def delete_tracks(self, key: str) -> None:
         """Remove the files of `file_keys.track_key`."""
         self.stored.remove_folder(tracks_folder(key))
-
-    def delete_scan(self, key: str) -> None:
-        """Remove the files of `file_keys.scan_folder`."""
-        self.stored.remove_folder(scan_folder(key))
 
     def avatar_keys(self, min_age_s: float = 0.0) -> list[str]:
         """Return the keys of avatars with files, all unchanged for `min_age_s`."""

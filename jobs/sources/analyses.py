@@ -34,11 +34,6 @@ class AvatarAnalyses:
         self._avatars, self._table, self._engine, self._slots = avatars, table, engine, slots
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    @property
-    def num_running(self) -> int:
-        """How many run, or wait for a slot."""
-        return len(self._running)
-
     def start(self, avatar: AvatarRecord) -> None:
         """Start the analysis of an avatar or a clip, unless it is running."""
         if avatar.key not in self._running:

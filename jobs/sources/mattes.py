@@ -74,8 +74,6 @@ class Mattes:
     def _find(self, wanted: _Wanted, avatar: AvatarRef) -> MatteRef | None:
         """Return the stored matte; None if there is none, or it is damaged."""
         key = wanted.file(MATTE_VIDEO)
-        if not self._files.has(wanted.file(MATTE_REPORT)):
-            return None
         try:
             with self._files.stored.fetched(wanted.file(MATTE_REPORT)) as path:
                 report = MatteReport.model_validate_json(path.read_bytes())

@@ -180,7 +180,7 @@ class People:
             await progress(0.9 * stop / num_frames)
         mouths = await self._hear(key, source) if source.info.has_audio else []
         await self._stages.find_people(context, avatar_folder(key), source, scans, mouths)
-        await asyncio.to_thread(self._files.delete_scan, key)
+        await asyncio.to_thread(self._files.stored.remove_folder, scan_folder(key))
 
     async def _hear(self, key: str, source: SourceVideo) -> list[str]:
         """Predict the mouth of the source's own sound, block by block; return the keys of the parts."""
@@ -216,8 +216,6 @@ class People:
 
     def _read(self, key: str) -> PeopleReport | None:
         """Return the stored report; None if there is none, or one of another version."""
-        if not self._files.has(people_report_key(key)):
-            return None
         try:
             with self._files.stored.fetched(people_report_key(key)) as path:
                 content = json.loads(path.read_bytes())

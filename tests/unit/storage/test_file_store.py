@@ -124,13 +124,13 @@ def test_disk_errors_of_a_full_disk_is_storage_full() -> None:
 
 def test_sweep_uploads_keeps_recent_uploads(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = _sent(store).key, _sent(store).key
-    assert store.sweep_uploads(min_age_s=3600) == 0
+    store.sweep_uploads(min_age_s=3600)
     pause_s = 2.1 if _is_bucket(store) else 0.1
     time.sleep(pause_s)
     now = time.time()
     monkeypatch.setattr(file_store, "time", SimpleNamespace(time=lambda: now))  # however long the next lines take
     store.touch_upload(second)
-    assert store.sweep_uploads(min_age_s=0.7 * pause_s) == 1
+    store.sweep_uploads(min_age_s=0.7 * pause_s)
     assert not store.has(upload_key(first)) and store.has(upload_key(second))
     store.delete_upload(second)
     assert store.stored.entries("uploads") == {}

@@ -253,7 +253,7 @@ async def _resume(bench: Bench) -> None:
     analyses = AvatarAnalyses(bench.avatars, bench.table, "warp", asyncio.Semaphore(1))
     for _ in range(2):  # of one avatar, one runs
         await analyses.resume()
-    await until(lambda: not analyses.num_running)
+    await until(lambda: not analyses._running)
 
 
 async def test_analyses_resume_continues_after_an_outage(bench: Bench) -> None:
@@ -275,7 +275,7 @@ async def test_delete_avatar_during_analysis_cancels_it(tmp_path: Path, monkeypa
     director._analyses.start(bench.row())
     await until(lambda: list(director._avatars._analyses))
     await director.delete_avatar(bench.row().id, None)
-    assert not director._analyses.num_running and not list(director._avatars._analyses)
+    assert not director._analyses._running and not list(director._avatars._analyses)
     director._table.close()
 
 

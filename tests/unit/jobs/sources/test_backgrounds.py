@@ -58,7 +58,6 @@ from tests.unit.jobs.no_stages import NoStages
 from tests.unit.jobs.sources.test_clips import GRAPH
 from tests.unit.jobs.sources.test_clips import VIDEO as SHOWN
 from tests.unit.on_disk import on_disk
-from tests.waiting import until
 
 SENT = replace(SHOWN, width=320, height=180, fps=Fraction(50), num_frames=500, duration_seconds=10.0)
 CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=1, retention_s=1))
@@ -362,16 +361,3 @@ async def test_interrupted_work_continues_with_whole_pieces(matting: MatteBench,
     on_disk(matting.files, made.key).write_bytes(b"damaged")
     assert await matting.ensure() == made
     assert matting.stages.made[-3:] == PIECES
-
-
-async def test_the_last_caller_who_leaves_ends_the_work(matting: MatteBench) -> None:
-    report = AsyncMock(side_effect=asyncio.Event().wait)
-    calls = [asyncio.create_task(matting.ensure(on_progress=report)) for _ in range(2)]
-    await until(lambda: report.called)
-    for call in calls:
-        call.cancel()
-    await asyncio.gather(*calls, return_exceptions=True)
-    await asyncio.sleep(0)
-    assert matting.stages.made == PIECES[:1] and not matting.stages.joined
-    await matting.ensure()
-    assert matting.stages.made == PIECES
