@@ -21,6 +21,8 @@ from storage.files import FileState, StoredFiles
 
 _RANGES: Final = re.compile(r"bytes\s*=\s*(.+)", re.IGNORECASE)
 _ONE: Final = re.compile(r"(\d{1,18})-(\d{0,18})|-(\d{1,18})")
+_READS: Final = ("GET", "HEAD")
+"""Methods with conditions, ranges and redirects; a submission that waits for its video is a POST request."""
 
 
 def satisfiable(field: str, num_bytes: int) -> str | None:
@@ -72,15 +74,16 @@ def unchanged(request: Request, headers: Mapping[str, str]) -> Response | None:
         request: The request.
         headers: Headers of the full response in lower case, including `etag` or `last-modified`.
     """
-    if request.method not in ("GET", "HEAD") or not _is_known(request, headers):
+    if request.method not in _READS or not _is_known(request, headers):
         return None
     return Response(status_code=304, headers={name: headers[name] for name in _REPEATED if name in headers})
 
 
 def is_range_wanted(request: Request, headers: Mapping[str, str]) -> bool:
-    """Return whether `If-Range` allows a range response; a weak tag never does."""
+    """Return whether method and `If-Range` allow a range response; a weak tag never does."""
     condition = request.headers.get("if-range")
-    return condition is None or condition in (headers.get("etag"), headers.get("last-modified"))
+    is_current = condition is None or condition in (headers.get("etag"), headers.get("last-modified"))
+    return is_current and request.method in _READS
 
 
 def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
@@ -121,8 +124,7 @@ def _settle_range(request: Request, headers: Headers, num_bytes: int) -> None:
     asked = request.headers.get("range")
     if asked is None:
         return
-    is_wanted = request.method in ("GET", "HEAD") and is_range_wanted(request, headers)
-    kept = satisfiable(asked, num_bytes) if is_wanted else None
+    kept = satisfiable(asked, num_bytes) if is_range_wanted(request, headers) else None
     fields = [field for field in request.scope["headers"] if field[0] not in (b"range", b"if-range")]
     request.scope["headers"] = fields if kept is None else [*fields, (b"range", kept.encode())]
 
@@ -154,7 +156,7 @@ async def stored_file_response(
 ) -> Response:
     """Return the file (whole or in ranges), a redirect to the storage, or 304.
 
-    A redirect cannot set the file name, so attachments are always served from here.
+    A redirect cannot set the file name, and would repeat a POST request, so both are always served from here.
 
     Args:
         request: The request.
@@ -188,7 +190,8 @@ async def stored_file_response(
     if (answer := unchanged(request, headers)) is not None:
         return answer
     if (
-        not disposition.is_download
+        request.method in _READS
+        and not disposition.is_download
         and (link := await asyncio.to_thread(files.presigned_url, key, request.method)) is not None
     ):
         return RedirectResponse(link, 307, {"Cache-Control": "no-store"})

@@ -16,7 +16,7 @@ from storage.file_keys import result_key, source_key
 from storage.local.api_keys import FileKeyRing
 from storage.state import open_files
 from tests.s3_server import S3Server
-from tests.unit.api.edge_client import APP, VIDEO, finished, post, problem
+from tests.unit.api.edge_client import APP, AUDIO, VIDEO, finished, post, problem
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client
 from tests.unit.on_disk import on_disk
 from tests.unit.test_errors import error_classes
@@ -254,6 +254,15 @@ def test_bucket_files_come_whole_and_in_ranges(bucket: tuple[MemoryService, http
     assert job.spec is not None and job.spec.video is not None
     service.files.take_upload(job.spec.video.key, source_key(job.avatar_key))
     assert http.get(f"/v1/jobs/{job.id}/source", follow_redirects=True).content == VIDEO
+
+
+def test_submission_waits_with_bucket_returns_whole_video(bucket: tuple[MemoryService, httpx.Client]) -> None:
+    service, http = bucket
+    service.outcome = "video"
+    headers = {"Accept": "video/mp4", "Range": "bytes=0-3"}
+    answer = http.post("/v1/jobs?wait=60", files={"audio": AUDIO, "video": VIDEO}, headers=headers)
+    assert (answer.status_code, answer.content) == (200, VIDEO_BYTES)
+    assert answer.headers["location"].startswith("/v1/jobs/")
 
 
 @pytest.mark.parametrize("redirects", [False], indirect=True, ids=["streamed"])
