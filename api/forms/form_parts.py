@@ -13,8 +13,8 @@ from jobs.model.base import UploadedFile
 MORE_AUDIO: Final = r"audio_[A-Za-z0-9_-]{1,32}(?<!_url)"
 """Names of the fields that are collected in the field `more_audio` of a form."""
 _URL_SUFFIX: Final = "_url"
-_MAX_TEXT_BYTES: Final = 4096
-_MAX_OBJECT_BYTES: Final = 1 << 20
+MAX_TEXT_BYTES: Final = 4096
+"""Maximum size of a text field without a limit of its own, and of the URL of a file."""
 _MAX_SMALL_BYTES: Final = 65536
 
 
@@ -45,8 +45,9 @@ class FormFields:
     """Names of the fields that a form accepts."""
 
     files: FileFields
-    texts: frozenset[str]
-    objects: frozenset[str] = frozenset()
+    texts: Mapping[str, int]
+    """Maximum size of each text field, in bytes."""
+    objects: frozenset[str]
     """Text fields that hold JSON objects or arrays; a JSON body contains them as such."""
 
     def file_of(self, name: str) -> str:
@@ -67,12 +68,12 @@ class FormFields:
 
     def max_bytes(self, name: str) -> int:
         """Return the maximum size of a text field."""
-        return _MAX_OBJECT_BYTES if name in self.objects else _MAX_TEXT_BYTES
+        return self.texts.get(name, MAX_TEXT_BYTES)
 
     @property
     def max_small_bytes(self) -> int:
         """Maximum size of a JSON body without its files."""
-        return _MAX_SMALL_BYTES + (_MAX_OBJECT_BYTES if self.objects else 0)
+        return _MAX_SMALL_BYTES + max(self.texts.values(), default=0)
 
     def content(self, files: Mapping[str, UploadedFile], texts: Mapping[str, str]) -> dict[str, object]:
         """Return the fields of a form as its model has them: additional files are in `more_audio`."""

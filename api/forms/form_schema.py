@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.forms.form_parts import MORE_AUDIO, FileFields, FormFields
+from api.forms.form_parts import MAX_TEXT_BYTES, MORE_AUDIO, FileFields, FormFields
 from api.validation_message import describe
 from errors import OptionError
 from jobs.model.spec import SpeechSpec
 
 _MORE = "more_audio"
+_MAX_OBJECT_BYTES: Final = 1 << 20
+_MAX_CHAR_BYTES: Final = 4  # in UTF-8
 _FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64 data."}
 
 _Form = TypeVar("_Form", bound=BaseModel)
@@ -107,7 +109,14 @@ def accepted_fields(kind: type[BaseModel]) -> FormFields:
     has_more = properties.pop(_MORE, None) is not None
     files = FileFields(frozenset(name for name, schema in properties.items() if is_file(schema)), has_more)
     objects = frozenset(name for name, schema in properties.items() if _is_structured(schema))
-    return FormFields(files, frozenset(properties) - files.names, objects)
+    return FormFields(files, {name: _max_bytes(properties[name]) for name in properties.keys() - files.names}, objects)
+
+
+def _max_bytes(field: dict[str, Any]) -> int:
+    if _is_structured(field):
+        return _MAX_OBJECT_BYTES
+    max_chars = max(option.get("maxLength", 0) for option in (field, *field.get("anyOf", ())))
+    return max(MAX_TEXT_BYTES, max_chars * _MAX_CHAR_BYTES)
 
 
 def validated(kind: type[_Form], fields: Mapping[str, object]) -> _Form:

@@ -21,6 +21,7 @@ from api.forms import form_receiver
 from api.forms.json_body import JsonBody
 from config import NetworkConfig
 from jobs.model.avatar_settings import AvatarSettings
+from jobs.model.spec import MAX_TEXT_CHARS
 from jobs.requests import check_same_request
 from storage.file_keys import job_file_key, upload_key
 from storage.file_store import FileStore
@@ -130,6 +131,16 @@ def test_form_schema_defaults_equal_no_fields(http: httpx.Client, service: Memor
     sent = http.post(path, files=files, data=_texts(defaults), headers=key).raise_for_status().json()
     assert http.post(path, files=files, headers=key).raise_for_status().json()["id"] == sent["id"]
     assert service.requests[0].spec.model_fields_set.isdisjoint(AvatarSettings.model_fields)
+
+
+def test_form_text_outside_ascii_is_limited_in_characters(http: httpx.Client) -> None:
+    for path, face, speech in (("/v1/jobs", "video", "text"), ("/v1/videos", "input_reference", "prompt")):
+        answers = [
+            http.post(path, files={face: VIDEO}, data={speech: "你" * num_chars})
+            for num_chars in (MAX_TEXT_CHARS, MAX_TEXT_CHARS + 1)
+        ]
+        assert [answer.is_success for answer in answers] == [True, False], answers[0].text
+        assert f"{speech}: must have at most {MAX_TEXT_CHARS} characters" in answers[1].text
 
 
 def test_schema_defaults_are_accepted_in_any_body(http: httpx.Client, service: MemoryService) -> None:
