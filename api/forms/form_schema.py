@@ -14,7 +14,8 @@ from errors import OptionError
 from jobs.model.spec import SpeechSpec
 
 _MORE = "more_audio"
-_MAX_OBJECT_BYTES: Final = 1 << 20
+MAX_OBJECT_BYTES: Final = 1 << 20
+"""Maximum size of JSON with the turns of a job."""
 _MAX_CHAR_BYTES: Final = 4  # in UTF-8
 _FILE_TEXT = {"type": "string", "description": "A URL, a data URL (`data:audio/wav;base64,...`) or base64 data."}
 
@@ -114,7 +115,7 @@ def accepted_fields(kind: type[BaseModel]) -> FormFields:
 
 def _max_bytes(field: dict[str, Any]) -> int:
     if _is_structured(field):
-        return _MAX_OBJECT_BYTES
+        return MAX_OBJECT_BYTES
     max_chars = max(option.get("maxLength", 0) for option in (field, *field.get("anyOf", ())))
     return max(MAX_TEXT_BYTES, max_chars * _MAX_CHAR_BYTES)
 

@@ -28,7 +28,7 @@ def json_request(kind: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"content": content, "required": True}}
 
 
-async def receive_json(request: Request, kind: type[_Model]) -> _Model:
+async def receive_json(request: Request, kind: type[_Model], max_bytes: int = _MAX_BYTES) -> _Model:
     """Return the body of a request.
 
     Raises:
@@ -36,12 +36,12 @@ async def receive_json(request: Request, kind: type[_Model]) -> _Model:
         MediaLimitError: It is too large.
         StageTimeoutError: It arrives too slowly.
     """
-    return validated(kind, await receive_fields(request))
+    return validated(kind, await receive_fields(request, max_bytes))
 
 
-async def receive_fields(request: Request) -> dict[str, Any]:
+async def receive_fields(request: Request, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
     """Return the JSON object in the body of a request; errors as for `receive_json`."""
-    body = await receive_body(request)
+    body = await receive_body(request, max_bytes)
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
@@ -51,7 +51,7 @@ async def receive_fields(request: Request) -> dict[str, Any]:
     return fields
 
 
-async def receive_body(request: Request) -> bytes:
+async def receive_body(request: Request, max_bytes: int = _MAX_BYTES) -> bytes:
     """Return the body of a request.
 
     Raises:
@@ -63,8 +63,8 @@ async def receive_body(request: Request) -> bytes:
         async with asyncio.timeout(_TIMEOUT_S):
             async for piece in request.stream():
                 body += piece
-                if len(body) > _MAX_BYTES:
-                    raise MediaLimitError(f"The body may have at most {_MAX_BYTES} bytes.")
+                if len(body) > max_bytes:
+                    raise MediaLimitError(f"The body may have at most {max_bytes} bytes.")
     except TimeoutError:
         raise StageTimeoutError(f"The body did not arrive within {_TIMEOUT_S:g} s.") from None
     return bytes(body)

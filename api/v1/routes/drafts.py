@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from api.access import caller_of
 from api.base_url import base_url
 from api.file_responses import inert_file_response
+from api.forms.form_schema import MAX_OBJECT_BYTES
 from api.forms.json_request import json_request, receive_json
 from api.openapi import RANGED, headers_of
 from api.problem import problem_responses
@@ -172,7 +173,7 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
 
         Texts that stay the same are not spoken again, and parts of the video that stay the same are not rendered again.
         """
-        revision = await receive_json(request, Revision)
+        revision = await receive_json(request, Revision, MAX_OBJECT_BYTES)
         job = await self._service.revise_job(job_id, new_id(), revision, caller_of(request).owner)
         return accepted(job, request)
 

@@ -233,6 +233,13 @@ def test_revise_succeeded_job_answers_202_with_the_new_job(service: MemoryServic
     assert _revise(http, job_id, removed_turns=[0]).status_code == 404
 
 
+def test_revise_all_turns_of_long_film_is_accepted(service: MemoryService, http: httpx.Client) -> None:
+    job_id = service.finish(_submit(http)).id
+    turns = [{"number": number, "text": "A subtitle of forty characters in a film."} for number in range(2000)]
+    assert _revise(http, job_id, turns=turns).status_code == 202
+    assert len(service.revisions[-1].turns) == len(turns)
+
+
 def test_revise_invalid_body_is_422(service: MemoryService, http: httpx.Client) -> None:
     job_id = service.finish(_submit(http)).id
     cases: list[tuple[dict[str, Any], str]] = [
