@@ -54,7 +54,7 @@ class ResumableStream(ABC, Generic[T]):
 
     def request(self) -> dict[str, Any]:
         """Return the next request as arguments of `httpx.Client.build_request`."""
-        timeout = httpx.Timeout(_CONNECT_S, read=self._silence_s)
+        timeout = httpx.Timeout(min(_CONNECT_S, self._silence_s), read=self._silence_s)
         return {"method": "GET", "url": self._path, "headers": self._headers, "timeout": timeout}
 
     @abstractmethod
