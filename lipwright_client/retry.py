@@ -30,7 +30,7 @@ class RetryPolicy:
     Attributes:
         max_reconnects: Retries of one call after connection errors, with exponential backoff.
         max_backpressure_wait_s: How long to retry while the service is full or starting, after its `Retry-After` or
-            every second.
+            every second. Counts from the first response that says so.
         max_silence_s: How long to reconnect a broken stream without receiving any data.
     """
 
@@ -48,7 +48,7 @@ class Retries:
     def __init__(self, call: Call[Any], retry: RetryPolicy) -> None:
         self._call = call
         self._retry = retry
-        self._give_up_at = time.monotonic() + retry.max_backpressure_wait_s
+        self._give_up_at: float | None = None
         self._num_reconnects = 0
         self._num_tries = 0
 
@@ -70,8 +70,11 @@ class Retries:
         pause_s = retry_delay(outcome)
         if pause_s is None or not self._call.body.is_repeatable:
             return None
+        now = time.monotonic()
+        if self._give_up_at is None:  # the upload before may have taken hours
+            self._give_up_at = now + self._retry.max_backpressure_wait_s
         may_be_done = not self._call.is_idempotent and problem_of(outcome) is None  # a gateway has answered
-        return None if may_be_done or time.monotonic() + pause_s > self._give_up_at else pause_s
+        return None if may_be_done or now + pause_s > self._give_up_at else pause_s
 
     def is_done(self, answer: httpx.Response) -> bool:
         """Return whether an unsuccessful response means that an earlier try succeeded."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,6 +91,19 @@ def test_create_lost_response_retries_with_the_same_key(tmp_path: Path) -> None:
     assert len(keys) == 3 and len(set(keys)) == 1
 
 
+def test_create_refused_after_long_upload_is_repeated() -> None:
+    answers = [http("503 Service Unavailable", _problem(503, "replica_lost", True), retry_after="0")]
+    answers.append(http("202 Accepted", _job()))
+
+    def answer(head: str, headers: dict[str, str]) -> bytes:
+        time.sleep(0.3)
+        return answers.pop(0)
+
+    with unruly(answer) as url:
+        retry = RetryPolicy(max_backpressure_wait_s=0.2)
+        assert Lipwright(url, retry=retry).jobs.create(audio=b"sound", video=b"film").id == "j"
+
+
 def test_create_unseekable_source_is_sent_once() -> None:
     heads, pieces = list[str](), [b"sound"]
     source: Any = SimpleNamespace(read=lambda size=-1: pieces.pop() if pieces else b"")
@@ -133,6 +147,19 @@ def test_wait_unavailable_service_raises_in_time(said: bytes | None, kind: str, 
     with unruly(answer) as url, pytest.raises(error):
         getattr(Lipwright(url), kind).wait("a", timeout_s=0.5)
     assert time.monotonic() - start < 60 < RetryPolicy().max_backpressure_wait_s
+
+
+def test_wait_host_that_drops_packets_raises_in_time() -> None:
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # beyond the backlog, the kernel answers nothing
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        start = time.monotonic()
+        with pytest.raises(WaitTimeoutError):
+            Lipwright(f"http://127.0.0.1:{listener.getsockname()[1]}").jobs.wait("a", timeout_s=0.5)
+        assert time.monotonic() - start < 20, "without a limit, a connection is tried for 30 s"
 
 
 def test_speak_busy_service_leaves_the_job() -> None:
