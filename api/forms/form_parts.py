@@ -13,6 +13,7 @@ from jobs.model.base import UploadedFile
 MORE_AUDIO: Final = r"audio_[A-Za-z0-9_-]{1,32}(?<!_url)"
 """Names of the fields that are collected in the field `more_audio` of a form."""
 _URL_SUFFIX: Final = "_url"
+_MAX_FILES: Final = 100  # all are open until the body ends; the forms accept fewer
 MAX_TEXT_BYTES: Final = 4096
 """Maximum size of a text field without a limit of its own, and of the URL of a file."""
 _MAX_SMALL_BYTES: Final = 65536
@@ -38,6 +39,12 @@ class FileFields(Container[str]):
     def __len__(self) -> int:
         """Number of files to expect; the additional ones count as one."""
         return len(self.names) + self.has_more
+
+
+def check_num_files(num_files: int) -> None:
+    """Raise OptionError if a form has too many files."""
+    if num_files > _MAX_FILES:
+        raise OptionError(f"Expected at most {_MAX_FILES} files, found more.")
 
 
 @dataclass(frozen=True)

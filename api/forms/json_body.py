@@ -11,6 +11,7 @@ import re
 from collections.abc import Container
 from typing import Any, Final
 
+from api.forms.form_parts import check_num_files
 from errors import InputError, MediaError, MediaLimitError, OptionError
 from jobs.model.base import UploadedFile
 from storage.uploads import UploadTarget, UploadWriter
@@ -230,6 +231,7 @@ class JsonBody:
         text = bytes(self._small[string.begin :])
         if self._key in self._made:
             raise OptionError(f"{self._key}: sent more than once.")
+        check_num_files(len(self._made) + 1)
         writer = self._files.new_upload(self._key)
         string.file = self._made[self._key] = Base64File(self._key, writer, self._max_file_bytes)
         del self._small[string.begin :]

@@ -19,7 +19,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from api.forms.body_stream import BodyStream
-from api.forms.form_parts import FormFields, Parts
+from api.forms.form_parts import FormFields, Parts, check_num_files
 from api.forms.json_body import Base64File, JsonBody
 from errors import InputError, MediaError, MediaLimitError, OptionError
 from jobs.model.base import UploadedFile
@@ -218,6 +218,7 @@ class _FormReader:
             part.file_name = clean_label(options[b"filename"].decode("utf-8", "replace"))
             if part.name not in self._accepted.files:
                 raise OptionError(f"{part.name}: expected text, found a file.")
+            check_num_files(len(self._writers) + 1)
             part.writer = self._files.new_upload(part.file_name)
 
     def _take(self, piece: bytes, start: int, end: int) -> None:

@@ -298,6 +298,14 @@ def test_unusable_files(http: httpx.Client, service: MemoryService) -> None:
         assert service.uploads() == [], "a refused request leaves no file"
 
 
+def test_form_with_too_many_files_is_refused_early(http: httpx.Client, service: MemoryService) -> None:
+    names = [f"audio_{number}" for number in range(101)]
+    for body in ({"files": dict.fromkeys(names, b"x")}, {"json": dict.fromkeys(names, "data:;base64,UklGRg==")}):
+        detail = problem(http.post("/v1/jobs", **body), 422, "option_invalid")["detail"]
+        assert detail == "Expected at most 100 files, found more."
+        assert service.uploads() == []
+
+
 def test_the_largest_file_fits(http: httpx.Client, service: MemoryService) -> None:
     largest = bytes(MAX_UPLOAD_BYTES)
     files = dict.fromkeys(("audio", "video", "face_image"), _base64(largest))
