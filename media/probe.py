@@ -123,7 +123,7 @@ def probe_video(path: Path, limits: MediaLimits) -> VideoInfo:
         rotation=rotation,
         is_still=table.num_frames == 1,
         is_variable_rate=table.is_variable_rate,
-        colour=_colour_tags(frame),
+        colour=_colour_tags(frame, codec),
         codec=codec,
         pixel_format=frame.format.name,
         has_audio=has_audio and _has_sound(path, limits),
@@ -257,13 +257,15 @@ def _orientation(frame: VideoFrame, codec: str) -> tuple[int, bool]:
     return round(np.degrees(np.arctan2(c, a)) / 90) * 90 % 360, is_mirrored
 
 
-def _colour_tags(frame: VideoFrame) -> ColourTags:
+def _colour_tags(frame: VideoFrame, codec: str) -> ColourTags:
     """The frame's tags; RGB becomes BT.709 limited range, the pair that every player shows alike."""
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     if frame.format.is_rgb:
         specified = [_BT709 if tag == _UNSPECIFIED else tag for tag in (primaries, transfer)]
         return ColourTags(_BT709, False, specified[0], specified[1])
-    is_full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
+    # FFmpeg leaves the range of grey JPEG files unspecified.
+    is_full_jpeg = codec == "mjpeg" and not int(frame.color_range)
+    is_full = int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj") or is_full_jpeg
     # Matrix 0 means RGB; a grey picture that came with it has none of its own.
     return ColourTags(int(frame.colorspace) or _BT709, is_full, primaries, transfer)
 

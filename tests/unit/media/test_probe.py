@@ -20,6 +20,7 @@ from media.container import ffmpeg_errors, open_container
 from media.frame_rate import FrameRate, frame_rate
 from media.headers import MAX_TEXTS
 from media.probe import probe_audio, probe_video
+from media.yuv_frame import to_rgb
 from tests.unit.media.clips import (
     LIMITS,
     noise,
@@ -180,6 +181,13 @@ def test_reader_transparent_still_is_on_white(tmp_path: Path, kind: str, mode: s
     assert np.abs(planes.y[4:-4, 36:-4].astype(int) - white).max() <= 4
     if mode != "P":
         assert np.abs(planes.y[28:-4, 4:28].astype(int) - (black + white) // 2).max() <= 4
+
+
+def test_reader_grey_jpeg_keeps_its_levels(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    Image.new("L", (64, 48), 250).save(path, "JPEG")
+    (planes,) = read_frames(path)
+    assert np.abs(to_rgb(planes, probe_video(path, LIMITS).colour).astype(int) - 250).max() <= 1
 
 
 def test_probe_video_long_edit_list_is_refused(tmp_path: Path) -> None:
