@@ -26,9 +26,8 @@ from media.audio_extent import (
     MIN_GAP_SECONDS,
     AudioExtent,
     counted_packets,
-    origin_seconds,
 )
-from media.container import discard_other_streams, ffmpeg_errors, open_container
+from media.container import discard_other_streams, ffmpeg_errors, open_container, origin_seconds
 from media.dubbing.time_stretch import stretch
 from media.probe import AudioInfo, audio_stream, mixable
 from media.speech_writer import SPEECH_SAMPLE_RATE, SpeechWriter
@@ -172,7 +171,8 @@ class AudioTrack:
         if self._container.format.name != "mov,mp4,m4a,3gp,3g2,mj2" or not self._stream.duration:
             return None
         start = max(self._stream.start_time or 0, 0)
-        return round((start + self._stream.duration) * (self._stream.time_base or 0) * rate)
+        end = (start + self._stream.duration) * (self._stream.time_base or 0)
+        return round((end - origin_seconds(self._container)) * rate)
 
     def _check_length(self, seconds: float) -> None:
         if seconds > self._limits.max_audio_seconds + DECODE_TOLERANCE_SECONDS:

@@ -17,7 +17,7 @@ from av.packet import Packet
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.container import ffmpeg_errors
+from media.container import ffmpeg_errors, origin_seconds
 
 MIN_GAP_SECONDS: Final = 0.1
 """Gaps in the time stamps from this length on are filled with silence; shorter ones are rounding errors."""
@@ -27,8 +27,6 @@ DECODE_TOLERANCE_SECONDS: Final = 0.6
 """The same of decoded audio; it is larger, so that decoding accepts whatever the probe has accepted."""
 MAX_PADDING_SAMPLES: Final = 4096
 """Maximum codec padding at the end of an MP4 track: two AAC-HE frames."""
-# Formats whose time 0 is the presentation time 0; in others the first time stamp is arbitrary.
-_ZERO_BASED: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 _MAX_PACKET_SECONDS: Final = 2.0
 """Maximum duration of a packet where only the container states it; codecs use less, except for FLAC blocks."""
 _OWN_LENGTH: Final = ("pcm_", "flac")
@@ -68,13 +66,6 @@ class AudioExtent:
                 f"{name}: expected at most {limits.max_frozen_seconds + real:.0f} s of gaps in {real:.1f} s of audio, "
                 f"found {self.gap_seconds:.0f} s (limits.max_frozen_seconds)."
             )
-
-
-def origin_seconds(container: InputContainer) -> Fraction:
-    """Return the time stamp of presentation time 0, in seconds."""
-    if container.format.name in _ZERO_BASED:
-        return Fraction(0)
-    return Fraction(container.start_time or 0, 1_000_000)
 
 
 def counted_packets(

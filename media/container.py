@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ import av.container
 import av.error
 import av.logging
 from av.stream import Discard, Stream
+from av.video.stream import VideoStream
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError, StoredFileError
@@ -32,6 +34,8 @@ FORMATS: Final = (
 """FFmpeg demuxers that may open an uploaded file."""
 
 _PICTURES: Final = ((SIGNATURE, 0, "png_pipe"), (b"\xff\xd8\xff", 0, "jpeg_pipe"), (b"WEBP", 8, "webp_pipe"))
+_ZERO_BASED: Final = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+"""Formats whose time 0 is the presentation time 0; in others the first time stamp is arbitrary."""
 _HEAD_BYTES: Final = 65536
 _WEBP_ANIMATION: Final = 2
 """Flag in the first byte of a VP8X chunk (RFC 9649, 2.7.1)."""
@@ -85,6 +89,22 @@ def discard_other_streams(container: av.container.InputContainer, stream: Stream
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
+
+
+def origin_seconds(container: av.container.InputContainer) -> Fraction:
+    """Return the time stamp of presentation time 0, in seconds: the first one of all streams.
+
+    Sound alone may begin later in formats whose time stamps begin at 0.
+    """
+    start = Fraction(container.start_time or 0, av.time_base)
+    if container.format.name not in _ZERO_BASED:
+        return start
+    return max(start, Fraction(0)) if pictures(container) else Fraction(0)
+
+
+def pictures(container: av.container.InputContainer) -> list[VideoStream]:
+    """Return the video streams that are not cover pictures."""
+    return [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
 
 
 @contextmanager

@@ -15,12 +15,20 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.container import discard_other_streams, ffmpeg_errors, file_status, open_container
-from media.frame_rate import MAX_FPS, FrameRate, frame_rate, stated_rate
+from media.container import (
+    discard_other_streams,
+    ffmpeg_errors,
+    file_status,
+    open_container,
+    origin_seconds,
+    pictures,
+)
+from media.frame_rate import FREEZE_SECONDS, MAX_FPS, FrameRate, frame_rate, stated_rate
 
 _MAX_HIDDEN_FRAMES: Final = 20_000
 """Frames decoded but not shown because of an edit list, as in a trimmed screen recording with a single keyframe."""
 _HIDDEN_PER_FRAME: Final = 8
+_ROUNDING: Final = 1 / 3  # of a frame, see `media.frame_rate`
 _PICTURE_DEMUXERS: Final = frozenset({"png_pipe", "jpeg_pipe", "webp_pipe"})
 
 
@@ -32,7 +40,8 @@ class FrameTable:
         pts: (N,) presentation times in `time_base` units, ascending when `timed`.
         keys: (K,) indices of key frames, ascending; decoding can start at each.
         fps: Rate of the constant-rate grid, frames per second.
-        num_frames: Frames on the constant-rate grid.
+        num_frames: Frames on the constant-rate grid, which begins with the sound.
+        num_before: Grid frames before the first frame, which they repeat: the picture begins later than the sound.
         timed: Whether each frame has a time of its own. If not, frames can only be counted from the start.
         frozen_seconds: Seconds for which the picture is frozen; those grid frames repeat a frame.
     """
@@ -42,6 +51,7 @@ class FrameTable:
     time_base: Fraction
     fps: Fraction
     num_frames: int
+    num_before: int
     is_variable_rate: bool
     timed: bool
     is_picture: bool
@@ -50,6 +60,7 @@ class FrameTable:
     def source_frame(self, index: int) -> int:
         """Return the stream frame nearest in time to grid frame `index` (the earlier one in a tie)."""
         last = len(self.pts) - 1
+        index = max(index - self.num_before, 0)
         if not self.is_variable_rate:
             return min(index, last)
         target = int(self.pts[0]) + index / self.fps / self.time_base
@@ -71,7 +82,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     Raises:
         MediaError: There is none, or this build of FFmpeg cannot decode it.
     """
-    streams = [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
+    streams = pictures(container)
     if not streams:
         kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
         found = ", ".join(sorted(kinds)) or "no stream"
@@ -99,6 +110,7 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
         discard_other_streams(container, stream)
         pts, keys, last_duration = _read_packets(container, stream, path, limits)
         time_base = stream.time_base or Fraction(1, 90000)
+        origin = origin_seconds(container)
         stated = [rate for rate in (stream.average_rate, stream.base_rate, stream.guessed_rate) if rate]
         is_picture = container.format.name in _PICTURE_DEMUXERS
         # AVI stores no presentation times; the times that FFmpeg makes up are in decoding order.
@@ -113,29 +125,30 @@ def _read_table(path: Path, num_bytes: int, changed_ns: int, limits: MediaLimits
             f"{path.name}: expected at most {limits.max_video_seconds:g} s of video, found {seconds:.0f} s."
         )
     rate = frame_rate(pts, time_base, last_duration, stated) if timed else FrameRate(stated_rate(stated), False)
-    _check_rate(path, rate, seconds, limits)
-    num_frames = len(pts) if not rate.is_variable else max(round(seconds * rate.fps), 1)
+    late_seconds = max(float(int(pts[0]) * time_base - origin), 0.0) if timed else 0.0
+    frozen_seconds = rate.frozen_seconds + max(late_seconds - FREEZE_SECONDS, 0.0)
+    _check_rate(path, rate.fps, seconds + late_seconds, frozen_seconds, limits)
+    num_before = int(late_seconds * rate.fps + _ROUNDING)
+    num_frames = num_before + (len(pts) if not rate.is_variable else max(round(seconds * rate.fps), 1))
     if num_frames > limits.max_video_frames:
         raise MediaLimitError(
             f"{path.name}: expected at most {limits.max_video_frames} frames of video, found {num_frames} at "
             f"{float(rate.fps):g} per second (limit: limits.max_video_frames)."
         )
     return FrameTable(
-        pts, keys, time_base, rate.fps, num_frames, rate.is_variable, timed, is_picture, rate.frozen_seconds
+        pts, keys, time_base, rate.fps, num_frames, num_before, rate.is_variable, timed, is_picture, frozen_seconds
     )
 
 
-def _check_rate(path: Path, rate: FrameRate, seconds: float, limits: MediaLimits) -> None:
+def _check_rate(path: Path, fps: Fraction, seconds: float, frozen_seconds: float, limits: MediaLimits) -> None:
     """Reject implausible frame rates, and few frames that are shown for hours."""
-    if rate.fps > MAX_FPS:
-        raise MediaLimitError(
-            f"{path.name}: expected at most {MAX_FPS} frames per second, found {float(rate.fps):.0f}."
-        )
-    most = limits.max_frozen_seconds + seconds - rate.frozen_seconds
-    if rate.frozen_seconds > most:
+    if fps > MAX_FPS:
+        raise MediaLimitError(f"{path.name}: expected at most {MAX_FPS} frames per second, found {float(fps):.0f}.")
+    most = limits.max_frozen_seconds + seconds - frozen_seconds
+    if frozen_seconds > most:
         raise MediaLimitError(
             f"{path.name}: expected a picture that is frozen for at most {most:.0f} s, "
-            f"found {rate.frozen_seconds:.0f} s (limits.max_frozen_seconds)."
+            f"found {frozen_seconds:.0f} s (limits.max_frozen_seconds)."
         )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-AVATAR_VERSION: Final = "26"
+AVATAR_VERSION: Final = "27"
 """Part of the cache key of avatars: increment it when a change in tracking invalidates old folders."""
 
 INFO_FILE: Final = "avatar.json"

@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PEOPLE_VERSION: Final = "2"
+PEOPLE_VERSION: Final = "3"
 """Increment it to invalidate reports of older versions."""
 
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import weakref
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from config import MediaLimits
 from errors import MediaLimitError
+from media.audio import extract_speech
 from media.forward_decoder import ForwardDecoder
 from media.frame_table import frame_table
 from media.probe import probe_video
@@ -154,6 +157,17 @@ def test_reader_variable_rate_reads_the_nearest_frame(variable: Path) -> None:
     for index, planes in enumerate(read_frames(variable)):
         target = float(index / info.fps)
         assert abs(times[number_of(planes)] - target) == pytest.approx(np.abs(times - target).min(), abs=1e-6)
+
+
+@pytest.mark.parametrize("start_seconds", [0, 5])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_reader_late_picture_stays_with_its_sound(tmp_path: Path, suffix: str, start_seconds: int) -> None:
+    late = write_video(tmp_path / "late.mp4", 24, pts=range(13, 37), audio_seconds=1.5)
+    path = tmp_path / f"v.{suffix}"
+    options = ("-i", late, "-c", "copy", "-output_ts_offset", str(start_seconds), path)
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *options], check=True)
+    assert [number_of(planes) for planes in read_frames(path)] == [*[0] * 13, *range(24)]
+    assert extract_speech(path, tmp_path / "s.npy", LIMITS).duration_seconds == pytest.approx(1.5, abs=0.05)
 
 
 def test_reader_still_repeats_its_frame(tmp_path: Path) -> None:
