@@ -24,7 +24,7 @@ from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from config import MediaLimits
-from errors import MediaError, MediaLimitError, StoredFileError
+from errors import InputError, MediaError, MediaLimitError, StoredFileError
 from media.headers import SIGNATURE, check_texts
 
 FORMATS: Final = (
@@ -77,10 +77,12 @@ def open_container(path: Path, limits: MediaLimits, *, is_complete: bool = False
         options["skip_frame"] = "all"
     with ffmpeg_errors(path, "an audio, video or picture file"):
         container = av.open(str(path.absolute()), "r", picture_format, options, metadata_errors="ignore")
-    if not isinstance(container, av.container.InputContainer) or len(container.streams) > limits.max_streams:
-        num_streams = len(container.streams)
+    assert isinstance(container, av.container.InputContainer)
+    try:
+        _check_streams(container, name, limits)
+    except InputError:
         container.close()
-        raise MediaLimitError(f"{name}: expected at most {limits.max_streams} streams, found {num_streams}.")
+        raise
     return container
 
 
@@ -193,6 +195,17 @@ def _check_size(path: Path, limits: MediaLimits) -> None:
         raise MediaError(f"{path.name}: expected an audio, video or picture file, found an empty file.")
     if status.st_size > limits.max_upload_bytes:
         raise MediaLimitError(f"{path.name}: expected at most {limits.max_upload_bytes} bytes, found {status.st_size}.")
+
+
+def _check_streams(container: av.container.InputContainer, name: str, limits: MediaLimits) -> None:
+    first = next(iter(pictures(container)), None)
+    if first is not None and first.disposition & first.disposition.dependent:
+        raise MediaError(
+            f"{name}: expected a picture in one piece, found one of tiles, as phones store HEIC. Convert it, for "
+            "example to JPEG or PNG."
+        )
+    if (num_streams := len(container.streams)) > limits.max_streams:
+        raise MediaLimitError(f"{name}: expected at most {limits.max_streams} streams, found {num_streams}.")
 
 
 def _picture_format(path: Path) -> str | None:

@@ -18,11 +18,13 @@ from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.watermark.attacks import normal_scheduling
 from config import MediaLimits
 from media.array_files import load_array
 from media.audio import SPEECH_SAMPLE_RATE
+from media.live.mp4_boxes import box, full_box
 from media.probe import ColourTags, VideoInfo, probe_video
 from media.reader import FrameReader
 from media.writer import SegmentWriter
@@ -315,6 +317,39 @@ def write_tagged_sound(path: Path, num_frames: int) -> Path:
     frames = b"".join(b"TXXX" + _syncsafe(len(text)) + bytes(2) + text for text in texts)
     path.write_bytes(b"ID3\4\0\0" + _syncsafe(len(frames)) + frames + sound)
     return path
+
+
+def write_tiled_picture(path: Path) -> Path:
+    """An AVIF picture of two tiles, as telephones store HEIC pictures. Both tiles are the same."""
+    Image.new("RGB", (64, 64), "red").save(path, "AVIF")
+    plain = path.read_bytes()
+    head, size, codec, tile = (_box_in(plain, kind) for kind in (b"ftyp", b"ispe", b"av1C", b"mdat"))
+    kinds = enumerate((b"av01", b"av01", b"grid"), 1)
+    items = [full_box(b"infe", 2, 0, struct.pack(">HH4sx", number, 0, kind)) for number, kind in kinds]
+    known = box(b"ipco", size, codec, full_box(b"ispe", 0, 0, struct.pack(">II", 128, 64)))
+    uses = full_box(b"ipma", 0, 0, bytes((0, 0, 0, 3, 0, 1, 2, 1, 2, 0, 2, 2, 1, 2, 0, 3, 1, 3)))
+
+    def meta(at: int) -> bytes:
+        places = ((1, at, len(tile) - 8), (2, at, len(tile) - 8), (3, at + len(tile) - 8, 8))
+        found = [struct.pack(">HHHII", item, 0, 1, start, length) for item, start, length in places]
+        parts = {
+            b"hdlr": [bytes(4), b"pict", bytes(13)],
+            b"pitm": [struct.pack(">H", 3)],
+            b"iloc": [struct.pack(">BBH", 0x44, 0, 3), *found],
+            b"iinf": [struct.pack(">H", 3), *items],
+            b"iref": [box(b"dimg", struct.pack(">4H", 3, 2, 1, 2))],
+        }
+        boxes = (full_box(kind, 0, 0, *content) for kind, content in parts.items())
+        return full_box(b"meta", 0, 0, *boxes, box(b"iprp", known, uses))
+
+    grid = struct.pack(">4B2H", 0, 0, 0, 1, 128, 64)
+    path.write_bytes(head + meta(len(head) + len(meta(0)) + 8) + box(b"mdat", tile[8:], grid))
+    return path
+
+
+def _box_in(file: bytes, kind: bytes) -> bytes:
+    at = file.index(kind) - 4
+    return file[at : at + int.from_bytes(file[at : at + 4], "big")]
 
 
 def write_edited_video(path: Path, num_edits: int) -> Path:

@@ -35,6 +35,7 @@ from tests.unit.media.clips import (
     write_frozen_video,
     write_png,
     write_still,
+    write_tiled_picture,
     write_video,
 )
 
@@ -165,6 +166,12 @@ def test_probe_video_animated_webp_is_refused(tmp_path: Path) -> None:
     pictures[0].save(path, "WEBP", save_all=True, append_images=pictures[1:])
     with pytest.raises(MediaError, match="animated WebP"):
         probe_video(path, LIMITS)
+
+
+def test_probe_video_picture_of_tiles_is_refused(tmp_path: Path) -> None:
+    path = write_tiled_picture(tmp_path / "a.heic")
+    with pytest.raises(MediaError, match=r"a\.heic: expected a picture in one piece, found .* Convert it"):
+        probe_video(path, MediaLimits(max_streams=1))  # telephones store dozens of tiles
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGBA"), ("PNG", "LA"), ("PNG", "P"), ("WEBP", "RGBA")])
