@@ -110,6 +110,7 @@ class ServeConfig:
             for deployment in content["applications"][0].get("deployments") or []:
                 if deployment["name"] == "Ingress":
                     deployment["num_replicas"] = 1  # Gradio keeps sessions in one process
+                    deployment.pop("autoscaling_config", None)  # Serve refuses both
         return ServeConfig(self.path, content, self.file)
 
 
