@@ -357,6 +357,11 @@ class GradioConfig(_Frozen):
     )
 
 
+_X264Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+]
+
+
 class RenderConfig(_Frozen):
     """How a job is split up and rendered."""
 
@@ -393,7 +398,7 @@ class RenderConfig(_Frozen):
         description="H.264 encoder of jobs: libx264, or NVENC on the NVIDIA GPU of each machine with a Studio.",
     )
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads per segment; encoded bytes depend on it.")
-    preset: str = Field("superfast", description="libx264 preset of jobs with `quality: balanced`.")
+    preset: _X264Preset = Field("superfast", description="libx264 preset of jobs with `quality: balanced`.")
     still_fps: int = Field(25, ge=1, le=60, description="Frame rate of results made from a still picture.")
     still_idle_motion: bool = Field(
         True, description="Whether still pictures move and blink; how far, jobs say (`motion`)."
@@ -430,7 +435,7 @@ class LiveConfig(_Frozen):
         description="Seconds of audio that must be buffered before speech starts, unless the utterance is complete.",
     )
     crf: int = Field(20, ge=0, le=51, description="libx264 constant rate factor; above 20, GOP boundaries show.")
-    preset: str = Field("superfast", description="libx264 preset.")
+    preset: _X264Preset = Field("superfast", description="libx264 preset.")
     max_buffered_seconds: float = Field(60.0, gt=0, description="Audio per session that may wait to be spoken.")
     max_message_bytes: int = Field(2 * 1024**2, gt=0, description="Maximum size of one client message, in bytes.")
     max_messages_per_s: float = Field(200.0, gt=0, description="Client messages per second, averaged over 2 s.")

@@ -140,7 +140,10 @@ class ConfigFile:
         application |= {key: rest.pop(key) for key in ("args", "deployments") if key in rest}
         settings = self._mapping(SETTINGS, application.get("args") or {})
         settings |= {key: rest.pop(key) for key in given if key in rest and key not in _SERVE_KEYS}
-        for number, each in enumerate(application.get("deployments") or []):
+        deployments = application.get("deployments") or []
+        if not isinstance(deployments, list):
+            raise self.error((*APPLICATION, "deployments"), "expected a list, such as `- name: Studio`.")
+        for number, each in enumerate(deployments):
             place = (*APPLICATION, "deployments", number)
             if "name" not in self._mapping(place, each):
                 raise self.error((*place, "name"), "is required.")

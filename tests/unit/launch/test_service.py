@@ -360,6 +360,12 @@ def test_on_this_machine_gradio_page_needs_one_ingress(path: Path) -> None:
         ("data_dir: x\nhost: 5", ":2: http_options.host: must be an address, such as 127.0.0.1."),
         ("deployments:\n- name: Studioo", ":2: deployments.0.Studioo: is unknown; did you mean Studio?"),
         ("deployments:\n- num_replicas: 1", ":2: deployments.0.name: is required."),
+        ("deployments: 3", ":1: deployments: expected a list, such as `- name: Studio`."),
+        (
+            "live:\n  preset: superfst",
+            ":2: live.preset: must be 'ultrafast', 'superfast', 'veryfast', 'faster', 'fast', 'medium', 'slow', "
+            "'slower', 'veryslow' or 'placebo'.",
+        ),
         (
             "deployments:\n- name: Studio\n  num_replicas: some",
             ':2: deployments.0: `num_replicas` must be an int or "auto", but got: some.',
