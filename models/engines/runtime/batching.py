@@ -3,14 +3,12 @@
 A convolution is computed differently for batches of different sizes and its last bits differ (1e-6 of 1), which moves
 some rounded pixels. A service gives the same bytes for the same job regardless of how its frames are divided over
 chunks and replicas, so every batch is filled up to the same size. That size is never chosen by measuring: two replicas
-that measure differently would generate differently. `advise_batch` only writes its measurement to the log.
+that measure differently would generate differently.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,15 +19,11 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError
 
-_LOG = logging.getLogger(__name__)
-
 # Measured with Wav2Lip 96 (AMD EPYC with avx512_bf16, one thread): 92, 90, 80, 81, 81 ms per frame for 1, 2, 4, 8, 16
 # in float32, 51, 43, 39, 37, 37 in bfloat16. Larger batches gain nothing, and the last one of a chunk would be filled
 # up more.
 CPU_BATCH: Final = 4
 CUDA_BATCH: Final = 16
-SIZES: Final = (1, 2, 4, 8, 16)
-_WORTH_SAYING: Final = 0.85  # of the time a frame takes now
 
 
 def usual_batch(device: str) -> int:
@@ -59,44 +53,6 @@ def fixed_batches(
             raise CancelledJobError(f"{start} of {num} faces were generated.")
         rows = np.arange(start, start + size).clip(0, num - 1)
         yield tuple(np.ascontiguousarray(array[rows]) for array in arrays), min(size, num - start)
-
-
-def seconds_by_batch(
-    run: Callable[[int], object], sizes: Sequence[int] = SIZES, budget_s: float = 2.0
-) -> dict[int, float]:
-    """Measure seconds per frame for batch sizes, ascending, until the time is spent.
-
-    `run` runs one batch of a size and waits for it. A size that would take too long at the current pace is not started.
-    """
-    started, found = time.perf_counter(), dict[int, float]()
-    per_frame = 0.0
-    for size in sizes:
-        if time.perf_counter() - started + 2 * size * per_frame > budget_s:
-            break
-        run(size)  # the first run of a size prepares its kernels
-        before = time.perf_counter()
-        run(size)
-        per_frame = found[size] = (time.perf_counter() - before) / size
-    return found
-
-
-def advise_batch(run: Callable[[int], object], used: int, budget_s: float = 2.0) -> int:
-    """Measure whether another batch size than the one in use is clearly faster, and log it.
-
-    Returns:
-        The size that would be best; `used` unless another is faster by a seventh.
-    """
-    found = seconds_by_batch(run, budget_s=budget_s)
-    if used not in found:
-        return used
-    best = min(found, key=lambda size: found[size])
-    if found[best] > _WORTH_SAYING * found[used]:
-        return used
-    _LOG.warning(
-        "batch_size %d takes %.1f ms a frame here, %d would take %.1f: set it alike for all replicas.",
-        *(used, 1e3 * found[used], best, 1e3 * found[best]),
-    )
-    return best
 
 
 Batch = tuple[tuple[NDArray[Any], ...], int]

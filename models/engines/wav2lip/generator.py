@@ -14,11 +14,11 @@ from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import box_rgb
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources
-from models.engines.runtime.batching import SharedBatches, advise_batch, usual_batch
+from models.engines.runtime.batching import SharedBatches, usual_batch
 from models.engines.runtime.checkpoints import file_format
 from models.engines.runtime.onnx import OnnxNetwork
 from models.engines.wav2lip.options import Wav2LipOptions
-from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS, generator_mismatch, onnx_roles
+from models.engines.wav2lip.weights import generator_mismatch, onnx_roles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,12 +58,9 @@ class OnnxGenerator:
         assert roles is not None
         self._roles = roles
         batch, _, self.size, _ = table.inputs[roles.index("face")]
-        size = batch if batch > 0 else options.batch_size or usual_batch(resources.device)
-        self._batches = SharedBatches(size)
+        self._batches = SharedBatches(batch if batch > 0 else options.batch_size or usual_batch(resources.device))
         is_on_cuda = resources.device == "cuda" and self._network.is_float32
         self._generate_batch = self._on_cuda if is_on_cuda else self._on_cpu
-        if options.measure_batch and batch < 0:
-            advise_batch(self._time, size)
 
     def generate(
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
@@ -96,10 +93,6 @@ class OnnxGenerator:
             generated = self._network.run_on_cuda(ordered, (len(faces), 3, self.size, self.size))
             levels: NDArray[np.uint8] = face_levels(generated).cpu().numpy()
         return levels
-
-    def _time(self, batch: int) -> NDArray[np.uint8]:
-        faces = np.zeros((batch, self.size, self.size, 3), np.uint8)
-        return self._generate_batch(faces, np.zeros((batch, MEL_BANDS, WINDOW_COLUMNS), np.float32))
 
 
 def to_levels(generated: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -28,6 +28,3 @@ class Wav2LipOptions(GeneratorOptions):
         le=128,
         description="Faces per batch; 0: 4 on a CPU, 16 on a GPU. Must be equal on all replicas, or results differ.",
     )
-    measure_batch: bool = Field(
-        False, description="At start, measure for two seconds whether another batch size is faster, and log it."
-    )

@@ -1,6 +1,6 @@
 """Runs the generator with PyTorch, in half precision if the result hardly changes.
 
-Precisions and batch sizes are compared on synthetic faces and speech, which are the same on every machine.
+Precisions are compared on synthetic faces and speech, which are the same on every machine.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.engines.protocol import ComputeResources
-from models.engines.runtime.batching import advise_batch, usual_batch
+from models.engines.runtime.batching import usual_batch
 from models.engines.runtime.device_feed import FoldedNetwork
-from models.engines.runtime.torch_device import open_device, repeatable
+from models.engines.runtime.torch_device import open_device
 from models.engines.wav2lip.network import face_input, face_levels, load_network
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import MEL_BANDS, WINDOW_COLUMNS
@@ -82,9 +82,6 @@ class TorchGenerator:
         self.batch_size = options.batch_size or usual_batch(resources.device)
         self._folded = FoldedNetwork(network, self._device, self.batch_size, options.precision, self._run_samples)
         self.dtype = self._folded.dtype
-        if options.measure_batch:
-            with repeatable():
-                advise_batch(self._time, self.batch_size)
 
     def generate(
         self, faces: NDArray[np.uint8], windows: NDArray[np.float32], should_stop: Callable[[], bool] = lambda: False
@@ -103,7 +100,3 @@ class TorchGenerator:
         windows = torch.from_numpy(sample_windows(_NUM_SAMPLES)).to(self._device)
         generated: Tensor = network(windows[:, None].to(dtype), face_input(faces, dtype))
         return generated
-
-    def _time(self, batch: int) -> None:
-        faces = torch.zeros((batch, self.size, self.size, 3), dtype=torch.uint8, device=self._device)
-        self._generate_batch(faces, torch.from_numpy(sample_windows(batch)).to(self._device)).cpu()

@@ -1,8 +1,6 @@
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +9,7 @@ from numpy.typing import NDArray
 
 from errors import CancelledJobError
 from models.engines.protocol import ComputeResources, Device
-from models.engines.runtime import batching
-from models.engines.runtime.batching import Batch, SharedBatches, advise_batch, fixed_batches, seconds_by_batch
+from models.engines.runtime.batching import Batch, SharedBatches, fixed_batches
 from models.engines.runtime.device_feed import DeviceBatches
 from models.engines.runtime.torch_device import open_device
 
@@ -28,35 +25,6 @@ def test_fixed_batches_are_full_and_hold_each_row_once() -> None:
     assert [next(batches)[1], next(batches)[1]] == [4, 4]
     with pytest.raises(CancelledJobError, match="8 of 10 faces"):
         next(batches)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """Seconds that pass only while somebody adds to them."""
-    passed = [0.0]
-    monkeypatch.setattr(batching, "time", SimpleNamespace(perf_counter=lambda: sum(passed)))
-    yield passed
-
-
-def test_seconds_by_batch_stops_when_budget_is_spent(clock: list[float]) -> None:
-    ran = []
-
-    def run(size: int) -> None:
-        ran.append(size)
-        clock.append(0.02 * size)
-
-    found = seconds_by_batch(run, budget_s=0.45)
-    assert list(found) == [1, 2, 4]
-    assert ran == [1, 1, 2, 2, 4, 4]
-    assert found[1] == pytest.approx(0.02)
-
-
-def test_advise_batch_logs_only_clear_gain(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert advise_batch(lambda size: clock.append(0.005 * size**2), used=1, budget_s=0.4) == 1
-        assert not caplog.records
-        assert advise_batch(lambda size: clock.append(0.03), used=1, budget_s=2) > 1
-    assert "batch_size 1" in caplog.text
 
 
 SIZE = 4

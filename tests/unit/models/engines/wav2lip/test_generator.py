@@ -52,7 +52,7 @@ def test_torch_generator_auto_uses_half_only_if_close(
 ) -> None:
     path = tmp_path / "wild.pth"
     torch.save(made_up_parameters(96, gain=1.0), path)
-    wild = TorchGenerator(path, ComputeResources(), Wav2LipOptions(batch_size=1, measure_batch=True))
+    wild = TorchGenerator(path, ComputeResources(), Wav2LipOptions(batch_size=1))
     assert (wild.dtype, wild.batch_size) == (torch.float32, 1)
     if half_precision(torch.device("cpu")) is None:
         pytest.skip("this processor has no fast bfloat16")
@@ -85,8 +85,7 @@ def test_load_network_detects_size_and_refuses_other_files(tmp_path: Path) -> No
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.needs_cuda)])
 @pytest.mark.parametrize("changes", [{}, {"face_first": True}, {"batch": 1}, {"batch": 1, "face_first": True}])
 def test_onnx_generator_finds_inputs_by_shape(tmp_path: Path, changes: dict[str, Any], device: Device) -> None:
-    options = FULL.model_copy(update={"measure_batch": not changes})
-    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), ComputeResources(device), options)
+    generator = load_generator(save_onnx(tmp_path / "g.bin", **changes), ComputeResources(device), FULL)
     assert isinstance(generator, OnnxGenerator)
     assert generator.size == 16
     faces, windows = sample_faces(3, 16), sample_windows(3)
