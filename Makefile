@@ -89,7 +89,6 @@ format: setup  ## format the code and apply ruff's fixes
 
 bench: setup  ## measure the figures of docs/performance.md
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.render
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.engines
 
 # The judge and the clips are not part of this repository (benchmarks/README.md). Clips in one subfolder of CLIPS form a
 # group, and UNSEEN names the clips of speakers that no network was trained on.

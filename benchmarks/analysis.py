@@ -1,10 +1,8 @@
-"""Tracks faces and analyses avatars in this process, without Ray."""
+"""Analyses avatars in this process, without Ray."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -20,7 +18,7 @@ from media.decoding.channel import frame_bytes
 from media.kept_squares import KeptSquares, SquareReader
 from media.probe import VideoInfo, probe_video
 from media.reader import FrameReader
-from models.avatar.avatar import Avatar, own_track
+from models.avatar.avatar import Avatar
 from models.avatar.face_region import keep_face
 from models.avatar.folder import analysis_folder
 from models.engines.catalog import EngineCatalog
@@ -29,7 +27,6 @@ from models.face.choice import FaceChoice
 from models.matting.generator import MatteGenerator
 from models.matting.person import PersonSegmenter
 from models.speech.level import measure_level
-from models.track.face_track import FaceTrack
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker
@@ -63,7 +60,7 @@ def analyse(
     with FrameReader(video, info, cache_bytes) as reader:
         cut_out = MatteGenerator(PersonSegmenter(num_threads=1)).cut_out
         kept = KeptSquares(0 if info.num_frames * frame_bytes(info.width, info.height) <= cache_bytes else 2**29)
-        avatar = Avatar.build(folder, info, _landmarks(reader, info, info.num_frames, kept), reader, cut_out)
+        avatar = Avatar.build(folder, info, _landmarks(reader, info, kept), reader, cut_out)
         analysis_folder(folder, engine).mkdir(parents=True)
         source_audio_features = (
             None if audio_encoder is None else _source_audio_features(audio_encoder, video, folder, info)
@@ -73,32 +70,13 @@ def analyse(
     return AnalysedAvatar(avatar, engine, video), (time.process_time() - start) * 1000 / info.num_frames
 
 
-@dataclass(frozen=True)
-class TrackedVideo:
-    """The face in a video, and its frame rate."""
-
-    track: FaceTrack
-    fps: float
-
-
-def tracked_video(video: Path, max_seconds: float = math.inf, cuts: Sequence[int] = ()) -> TrackedVideo:
-    """Tracks the face in the first seconds of a video; `cuts` as in `models.avatar.avatar.own_track`."""
-    cv2.setNumThreads(0)
-    render = RenderConfig()
-    info = probe_video(video, MediaLimits())
-    num = int(min(info.num_frames, max_seconds * float(info.fps)))
-    with FrameReader(video, info, render.reader_cache_bytes) as reader:
-        track, _ = own_track(_landmarks(reader, info, num), reader, replace(info, num_frames=num), cuts)
-    return TrackedVideo(track, float(info.fps))
-
-
-def _landmarks(reader: FrameReader, info: VideoInfo, num_frames: int, kept: KeptSquares | None = None) -> RawLandmarks:
-    """Tracks the largest face in the first `num_frames`; keeps squares around it for the analysis."""
+def _landmarks(reader: FrameReader, info: VideoInfo, kept: KeptSquares) -> RawLandmarks:
+    """Tracks the largest face; keeps squares around it for the analysis."""
     tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
     chunks, state, step = [], None, RenderConfig().track_chunk_frames
-    for first in range(0, num_frames, step):
-        frames = reader.read(range(first, min(first + step, num_frames)))
-        keep = partial(keep_face, kept or KeptSquares(0), first)
+    for first in range(0, info.num_frames, step):
+        frames = reader.read(range(first, min(first + step, info.num_frames)))
+        keep = partial(keep_face, kept, first)
         raw, state = tracker.track_chunk(frames, info.colour, choice, state, pixel_aspect(info), keep)
         chunks.append(raw)
     return RawLandmarks.concatenate(chunks)

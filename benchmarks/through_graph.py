@@ -71,9 +71,7 @@ def create_avatar(client: Lipwright, video: Path) -> str:
     return avatar.id
 
 
-def measure_job(
-    client: Lipwright, avatar_id: str, audio: Path, engine: str = "warp", watches_memory: bool = False
-) -> JobCost:
+def measure_job(client: Lipwright, avatar_id: str, audio: Path, watches_memory: bool = False) -> JobCost:
     """Runs one job of a cached avatar and follows its events, because polling would cost CPU time.
 
     Sampling the memory costs a fifth of a core and delays the sampled processes.
@@ -81,7 +79,7 @@ def measure_job(
     peaks = MemoryPeaks()
     before, start, first_s = cpu_seconds(), time.monotonic(), 0.0
     with peaks if watches_memory else nullcontext():
-        job = client.jobs.create(audio=audio, avatar_id=avatar_id, engine=engine)
+        job = client.jobs.create(audio=audio, avatar_id=avatar_id)
         for seen in client.jobs.events(job.id):
             job = seen
             if job.num_frames_done and not first_s:

@@ -6,8 +6,7 @@ is the same in every run and process, however a result is split into blocks, and
 The head wanders, and moves faster and farther while the portrait speaks; it lifts before and drops with stressed
 syllables, lifts at the start of a phrase and sinks at its end. Brows rise with it. In some pauses the portrait smiles.
 `models.avatar.behaviour` says how much of that it does, with which expression, and where it looks.
-`benchmarks.stills` compares that with real speakers.
-`models.avatar.moving_still` draws it.
+`models.avatar.moving_still` draws it; docs/quality.md compares it with real speakers.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from models.speech.prosody import AHEAD_SECONDS, REACH_SECONDS, Prosody
 from models.track.face_track import FaceTrack
 
 # Standard deviations in degrees of pitch, yaw and roll in four bands of speech: 1.3 to 1.7 times the medians of twelve
-# speakers in the wild (`python -m benchmarks.stills`), because `MAX_TURN`, pauses and the face tracker take a part of
-# them. Nods add to the pitch above 1 Hz.
+# speakers in the wild (docs/quality.md), because `MAX_TURN`, pauses and the face tracker take a part of them. Nods add
+# to the pitch above 1 Hz.
 _BANDS: Final = ((0.08, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 3.5))  # Hz
 _BAND_STDS: Final = ((3.5, 1.7, 1.7), (1.5, 1.6, 1.5), (0.75, 1.25, 0.9), (0.45, 0.7, 0.3))
 # Share of each band that is left in silence.
