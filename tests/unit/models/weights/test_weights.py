@@ -40,6 +40,18 @@ def test_verified_path_changed_or_missing_file_is_refused(tmp_path: Path) -> Non
         verified_path(tmp_path, "net.onnx")
 
 
+@pytest.mark.parametrize("name", ["face_landmark_468.onnx", "lip_landmarks_80.onnx"])
+def test_face_networks_are_computed_in_blocks(tmp_path: Path, name: str) -> None:
+    """Only the ends, and the sampling of lip features, change the layout."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / name)
+    options.log_severity_level = 3
+    ort.InferenceSession(str(weights_path(name)), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / name).graph.node]
+    assert "PRelu" not in kinds and "Pad" not in kinds
+    assert sum(kind.startswith("Reorder") for kind in kinds) <= 5
+
+
 @pytest.fixture
 def doubler(tmp_path: Path) -> Path:
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]

@@ -1,1 +1,0 @@
-"""Converts networks of other packages to the ONNX files of `models/weights`."""
