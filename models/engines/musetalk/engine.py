@@ -19,7 +19,7 @@ from models.track.face_track import FaceTrack, patch_share
 
 if TYPE_CHECKING:
     from models.avatar.avatar import Avatar
-    from models.engines.musetalk.audio import WhisperAudioEncoder, WhisperLiveAudioEncoder
+    from models.engines.musetalk.audio import WhisperAudioEncoder
     from models.engines.musetalk.generator import MuseTalkFaceGenerator
 
 
@@ -106,10 +106,8 @@ class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
 
         return WhisperAudioEncoder(load_encoder(self._weights, resources))
 
-    def live_audio_encoder(self, resources: ComputeResources) -> WhisperLiveAudioEncoder:
-        from models.engines.musetalk.audio import WhisperLiveAudioEncoder, load_encoder
-
-        return WhisperLiveAudioEncoder(load_encoder(self._weights, resources))
+    def live_audio_encoder(self, resources: ComputeResources) -> WhisperAudioEncoder:
+        return self.audio_encoder(resources)
 
     def face_generator(self, resources: ComputeResources) -> MuseTalkFaceGenerator:
         from models.engines.musetalk.generator import load_face_generator

@@ -47,7 +47,7 @@ class WarpOptions(EngineOptions):
 
 
 class WarpAudioEncoder:
-    """The speech encoder. Implements `protocol.AudioEncoder`."""
+    """The speech encoder. Implements `protocol.AudioEncoder` and `LiveAudioEncoder`."""
 
     def __init__(self, resources: ComputeResources) -> None:
         self._features = SpeechFeatures(num_threads=resources.num_threads, device=resources.device)
@@ -58,14 +58,6 @@ class WarpAudioEncoder:
     ) -> FeatureBlock:
         """Return the features of `span`, with the context that the network needs."""
         return self._features.extract(speech, level, span.start_seconds, span.stop_seconds, should_stop)
-
-
-class WarpLiveAudioEncoder:
-    """The speech encoder of live sessions. Implements `protocol.LiveAudioEncoder`."""
-
-    def __init__(self, resources: ComputeResources) -> None:
-        self._features = SpeechFeatures(resources.num_threads, resources.device)
-        self._features.warm()
 
     def encode_live(self, window: SpeechWindow) -> FeatureBlock:
         """Return the features of the frames of `window` and of its look-ahead."""
@@ -97,9 +89,9 @@ class WarpEngine:
         """Load the speech encoder."""
         return WarpAudioEncoder(resources)
 
-    def live_audio_encoder(self, resources: ComputeResources) -> WarpLiveAudioEncoder:
-        """Load the speech encoder of live sessions."""
-        return WarpLiveAudioEncoder(resources)
+    def live_audio_encoder(self, resources: ComputeResources) -> WarpAudioEncoder:
+        """Load the speech encoder."""
+        return WarpAudioEncoder(resources)
 
     def face_generator(self, resources: ComputeResources) -> WarpFaceGenerator:
         """Create the renderer for the device."""

@@ -160,7 +160,7 @@ class MelFeatures:
 
 
 class MelAudioEncoder:
-    """Computes mel columns of any range of a file; implements `models.engines.protocol.AudioEncoder`."""
+    """Computes mel columns; implements `models.engines.protocol.AudioEncoder` and `LiveAudioEncoder`."""
 
     def encode(
         self, speech: Path, level: SpeechLevel, span: FrameSpan, should_stop: Callable[[], bool] = lambda: False
@@ -171,16 +171,12 @@ class MelAudioEncoder:
         mel = mel_columns(samples, first, stop, should_stop)
         return MelFeatures(first, mel, frame_gate(samples, level, span))
 
-
-class MelLiveAudioEncoder:
-    """Computes the mel columns of streaming speech; implements `models.engines.protocol.LiveAudioEncoder`.
-
-    With `mel_offset` 0 a frame is driven by the 200 ms after it and the 25 ms that its last column extends over, less
-    than `models.speech.stream.LOOK_AHEAD_SECONDS`. With a positive offset, missing columns count as silence.
-    """
-
     def encode_live(self, window: SpeechWindow) -> MelFeatures:
-        """Return all columns of the window, as of a file that it is a part of, and no gate."""
+        """Return all columns of the window, as of a file that it is a part of, and no gate.
+
+        With `mel_offset` 0 a frame is driven by the 200 ms after it and the 25 ms that its last column extends over,
+        less than `models.speech.stream.LOOK_AHEAD_SECONDS`. With a positive offset, missing columns count as silence.
+        """
         samples = window.audible()
         first = window.first_row * SPEECH_SAMPLE_RATE // ROWS_PER_SECOND
         column = -(-first // HOP_SAMPLES)  # columns start at multiples of the hop from the start of the stream

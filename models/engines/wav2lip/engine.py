@@ -24,7 +24,7 @@ from models.engines.base import BoxEngine, read_options
 from models.engines.paste.crop import BoxPlan, BoxTrack
 from models.engines.paste.landmarks68 import FACE_OVAL, ibug_points, lower_face_outline
 from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan, WeightsSpec
-from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, MelLiveAudioEncoder, plan_windows
+from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, plan_windows
 from models.engines.wav2lip.options import Wav2LipOptions
 from models.engines.wav2lip.weights import GENERATOR, GENERATOR_ROLE
 from models.track.face_track import FaceTrack, patch_share
@@ -85,8 +85,8 @@ class Wav2LipEngine(BoxEngine[MelFeatures, BoxPlan]):
         """Return the mel spectrum's encoder; it holds no network and uses no GPU."""
         return MelAudioEncoder()
 
-    def live_audio_encoder(self, resources: ComputeResources) -> MelLiveAudioEncoder:
-        return MelLiveAudioEncoder()
+    def live_audio_encoder(self, resources: ComputeResources) -> MelAudioEncoder:
+        return MelAudioEncoder()
 
     def face_generator(self, resources: ComputeResources) -> Wav2LipFaceGenerator:
         # Imported here: the rest of the engine needs no PyTorch.

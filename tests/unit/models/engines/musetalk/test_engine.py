@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.engines.musetalk.audio import WhisperAudioEncoder, WhisperLiveAudioEncoder
+from models.engines.musetalk.audio import WhisperAudioEncoder
 from models.engines.musetalk.engine import MuseTalkEngine, face_boxes, jaw_outline
 from models.engines.musetalk.options import MuseTalkOptions
 from models.engines.musetalk.plan import ROWS_PER_FRAME, MuseTalkPlan, WhisperFeatures, first_rows
@@ -107,7 +107,7 @@ def _both(encoder: WhisperEncoder, seconds: float, folder: Path, span: FrameSpan
     np.save(path, speech)
     job = _features(WhisperAudioEncoder(encoder).encode(path, measure_level(path), span), span)
     pieces = live_windows(speech, span.fps, range(span.first, span.stop), NUM)
-    encode = WhisperLiveAudioEncoder(encoder).encode_live
+    encode = WhisperAudioEncoder(encoder).encode_live
     return job, np.concatenate([_features(encode(window), piece) for piece, window in pieces])
 
 
@@ -132,7 +132,7 @@ def test_encode_live_mid_speech_is_close_to_encode(small_whisper: WhisperEncoder
 
 
 def test_encode_live_start_is_empty_and_job_border_is_not(small_whisper: WhisperEncoder) -> None:
-    encoder, stream = WhisperLiveAudioEncoder(small_whisper), SpeechStream()
+    encoder, stream = WhisperAudioEncoder(small_whisper), SpeechStream()
     features = encoder.encode_live(stream.window(0.0, 0.08))
     assert not _features(features, FrameSpan(Fraction(25), 0, NUM, NUM)).reshape(NUM, 10, -1)[0, :4].any()
     stream.push(_speech(31.0))
@@ -253,5 +253,5 @@ def test_whisper_encode_past_end_reads_silence(encode: Encode, small_whisper: Wh
     assert late.rows.all(2).all()
     encoder = WhisperAudioEncoder(small_whisper)  # runs each window once
     rows = [encode(encoder, first, first + 10).rows for first in (0, 100, 0)]
-    assert len(encoder._windows._kept) == 1
+    assert len(encoder._kept) == 1
     assert np.array_equal(rows[0], rows[2])

@@ -142,7 +142,7 @@ def test_mel_encode_live_equals_encode(tmp_path: Path, fps: Fraction, mel_offset
     job = audio.plan_windows(features, span, np.zeros(80, np.int32), mel_offset).features
     pieces = [
         audio.plan_windows(
-            audio.MelLiveAudioEncoder().encode_live(window), piece, np.zeros(NUM, np.int32), mel_offset
+            audio.MelAudioEncoder().encode_live(window), piece, np.zeros(NUM, np.int32), mel_offset
         ).features
         for piece, window in live_windows(speech, fps, range(80), NUM)
     ]
@@ -157,7 +157,7 @@ def test_mel_encode_live_after_interruption_reads_silence() -> None:
     stream.forget_after(RATE)
     stream.push(_voice(1.0))
     stream.shut(1.0)
-    features = audio.MelLiveAudioEncoder().encode_live(stream.window(1.12, 1.2))
+    features = audio.MelAudioEncoder().encode_live(stream.window(1.12, 1.2))
     span = FrameSpan(Fraction(25), 28, NUM, 30)
     assert np.all(audio.plan_windows(features, span, np.zeros(NUM, np.int32), 0).features == np.float32(audio.SILENCE))
 
