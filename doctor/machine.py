@@ -51,7 +51,7 @@ class FileSystem:
 def num_cpus(cgroup: Path = _CGROUP) -> float:
     """Returns the cores that Ray counts: those of the machine, or fewer with a container quota."""
     cores = float(os.cpu_count() or 1)
-    quota, _, period = _first_line(cgroup / "cpu.max").partition(" ")
+    quota, _, period = _text(cgroup / "cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
         cores = min(cores, int(quota) / int(period))
     return cores
@@ -91,7 +91,7 @@ def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> FileSystem:
 
 def _kind(path: Path, mounts: Path) -> str:
     kind, depth = "unknown", -1
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _text(mounts).splitlines():
         _, point, found, *_ = line.split()
         folder = Path(point.replace("\\040", " "))
         if path.is_relative_to(folder) and len(folder.parts) >= depth:  # a later mount hides an earlier one
@@ -104,8 +104,9 @@ def _gpu(line: str) -> Gpu:
     return Gpu(name, driver, int(float(mebibytes)) * 1024**2 if mebibytes.replace(".", "").isdigit() else 0)
 
 
-def _first_line(path: Path) -> str:
+def _text(path: Path) -> str:
+    """Return the content of a file of the kernel; empty where there is none, as on macOS."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""

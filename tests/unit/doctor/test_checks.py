@@ -343,6 +343,7 @@ def test_file_system_of_a_missing_path_is_its_parents(tmp_path: Path) -> None:
     found = file_system(tmp_path / "a" / "b", mounts)
     assert (found.path, found.kind) == (tmp_path, "nfs4")
     assert 0 < found.free_bytes <= found.total_bytes
+    assert file_system(tmp_path, tmp_path / "no mounts, as on macOS").kind == "unknown"
 
 
 @pytest.fixture(autouse=True)
