@@ -37,7 +37,7 @@ def make_ray_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
     try:
         around = folder.parent
         around.parent.mkdir(parents=True, exist_ok=True)
-        if not _is_made_private(around):
+        if not is_made_private(around):
             around = Path(tempfile.mkdtemp(prefix="lipwright-", dir=around.parent))
         folder = around / folder.name
     except OSError as error:
@@ -49,7 +49,7 @@ def make_ray_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
     return folder
 
 
-def _is_made_private(folder: Path) -> bool:
+def is_made_private(folder: Path) -> bool:
     """Create a folder for this user only, unless it exists; return False if it is not a folder of this user."""
     try:
         folder.mkdir(mode=0o700)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from errors import ConfigError, LipwrightError
+from launch.environment import is_made_private
 from launch.front_config import FrontLimits, key_map, write_front_config
 from launch.readiness import last_line
 from storage.key_ring import KeyRing
@@ -97,11 +98,13 @@ class FrontProxy:
         """Start it, or restart it after it exited; clients that connect in between wait.
 
         Raises:
-            ConfigError: The address is in use, or is not an address of this machine, or HAProxy refuses its config.
+            ConfigError: The address is in use, or is not an address of this machine, or HAProxy refuses its config, or
+                another user has replaced its folder.
             OSError: The machine is short of memory or disk space.
         """
-        # Something may have removed it from the folder for temporary files.
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        # Something may have removed it from the folder for temporary files, where others can make one of its name.
+        if not is_made_private(self._folder):
+            raise ConfigError(f"{self._folder}: replaced by something that is no folder of this user.")
         for name, (host, port) in self._addresses.items():
             if name not in self._listeners:
                 self._listeners[name] = _listen(host, port)

@@ -241,6 +241,17 @@ def test_front_restart_serves_callers_that_wait(behind: int) -> None:
             assert waiting.result(60).status_code == 200
 
 
+def test_front_restart_in_a_replaced_folder_is_refused(behind: int, tmp_path: Path) -> None:
+    with fronted(behind) as (front, _):
+        kill(front)
+        shutil.rmtree(front._folder)
+        front._folder.symlink_to(tmp_path)
+        with pytest.raises(ConfigError, match="no folder of this user"):
+            front.start()
+        assert not list(tmp_path.iterdir())
+        front._folder.unlink()
+
+
 def test_front_ends_with_its_parent(behind: int) -> None:
     port = quiet_port()
     code = (
