@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from config import PipelineConfig
@@ -46,11 +46,13 @@ class EngineRecord:
 
 def engine_names(store: WeightsStore) -> tuple[str, ...]:
     """Return the engines and their installed variants."""
+    return _with_variants(store.engines, store)
+
+
+def _with_variants(names: Iterable[str], store: WeightsStore) -> tuple[str, ...]:
     variants = {entry.name for entry in store.list()}
     return tuple(
-        name
-        for engine in store.engines
-        for name in (engine, *sorted(each for each in variants if each.startswith(f"{engine}:")))
+        name for base in names for name in (base, *sorted(each for each in variants if each.startswith(f"{base}:")))
     )
 
 
@@ -177,8 +179,9 @@ def engine_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
 
 
 def post_processor_list(store: WeightsStore) -> tuple[EngineRecord, ...]:
-    """Return the post-processors, by their names after the plus."""
-    return tuple(_record_of(name, post_processor_class(name), store, True) for name in POST_PROCESSORS)
+    """Return the post-processors and their installed variants, by their names after the plus."""
+    names = _with_variants(POST_PROCESSORS, store)
+    return tuple(_record_of(name, post_processor_class(name), store, True) for name in names)
 
 
 def _record(name: str, store: WeightsStore) -> EngineRecord:

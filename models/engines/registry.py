@@ -81,20 +81,22 @@ def engine_class(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) 
 
 
 def post_processor_class(name: str) -> PostProcessorClass:
-    """Return the class of a post-processor.
+    """Return the class of a post-processor or of a variant of it.
 
     Raises:
         OptionError: There is no such post-processor; the message lists those that exist.
         ConfigError: It cannot be imported.
     """
-    if name not in POST_PROCESSORS:
+    step, _ = split_name(name)
+    if step not in POST_PROCESSORS:
         raise OptionError(f"engine: expected one of {', '.join(POST_PROCESSORS)} after the plus, found {name[:80]!r}.")
-    return cast(PostProcessorClass, _resolve(POST_PROCESSORS[name]))
+    return cast(PostProcessorClass, _resolve(POST_PROCESSORS[step]))
 
 
 def weights_specs(name: str, engines: Mapping[str, str | EngineClass] = ENGINES) -> tuple[WeightsSpec, ...]:
-    """Return the files that an engine, a variant of one, or a post-processor needs."""
-    return post_processor_class(name).weights if name in POST_PROCESSORS else engine_class(name, engines).weights
+    """Return the files that an engine, a post-processor, or a variant of one needs."""
+    is_step = split_name(name)[0] in POST_PROCESSORS
+    return post_processor_class(name).weights if is_step else engine_class(name, engines).weights
 
 
 def _resolve(found: str | type) -> Any:

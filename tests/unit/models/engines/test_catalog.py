@@ -8,10 +8,11 @@ import pytest
 
 from config import PipelineConfig
 from errors import OptionError
-from models.engines.catalog import EngineCatalog, engine_list, engine_names
+from models.engines.catalog import EngineCatalog, engine_list, engine_names, post_processor_list
 from models.engines.registry import ENGINES
 from models.engines.weights.store import WeightsStore
 from tests.conftest import REPO_ROOT
+from tests.random_weights.restoration import save_restoration
 from tests.random_weights.ultralight import save_ultralight, save_wenet
 from tests.unit.models.engines.weights.toy_engines import ENGINES as TOYS
 from tests.unit.models.engines.weights.toy_engines import ToyEngine
@@ -60,6 +61,21 @@ def test_check_one_of_two_alternative_files_suffices(tmp_path: Path) -> None:
     catalog.check("ultralight")
     (record,) = (each for each in engine_list(store) if each.name == "ultralight")
     assert [(role.role, role.is_required) for role in record.missing] == [("hubert", False)]
+
+
+def test_variant_of_a_post_processor_is_used_with_its_weights(tmp_path: Path) -> None:
+    store, catalog = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
+    entry = store.add(save_restoration(tmp_path / "codeformer.onnx"), name="codeformer")
+    assert [(each.name, each.is_installed) for each in post_processor_list(store)] == [
+        ("restoration", False),
+        (entry.name, True),
+    ]
+    catalog.check("warp+restoration:codeformer")
+    assert entry.sha256 in catalog.revision("warp+restoration:codeformer")
+    assert store.verify() == {entry: None}
+    for step, command in (("restoration", ""), ("restoration:other", " --name other")):
+        with pytest.raises(OptionError, match=f"missing Face restoration.* --engine restoration{command} --role"):
+            catalog.check(f"warp+{step}")
 
 
 def test_check_expressiveness_of_unsupporting_engine_raises(tmp_path: Path) -> None:
