@@ -127,4 +127,4 @@ class MuseTalkEngine(BoxEngine[WhisperFeatures, MuseTalkPlan]):
 
     def box_plan(self, plan: MuseTalkPlan) -> tuple[BoxPlan, Mapping[str, NDArray[Any]]]:
         """Return the plan with the ten rows of every frame."""
-        return plan.with_features(), {}
+        return BoxPlan(plan.first_frame, plan.source_index, plan.features()), {}

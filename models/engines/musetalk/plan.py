@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engines.paste.crop import BoxPlan
 from models.engines.protocol import FrameSpan
 from models.speech.level import ROWS_PER_SECOND
 
@@ -87,7 +86,3 @@ class MuseTalkPlan:
         """Return (T, 10 L, C) float32: the states of a row lie beside each other, the rows one after the other."""
         gathered: NDArray[np.float32] = self.rows[self.start[:, None] + np.arange(ROWS_PER_FRAME)]  # (T, 10, L, C)
         return gathered.reshape(len(self), ROWS_PER_FRAME * self.rows.shape[1], self.rows.shape[2])
-
-    def with_features(self) -> BoxPlan:
-        """Return the plan with separate rows for every frame, as `models.engines.paste.crop` takes it."""
-        return BoxPlan(self.first_frame, self.source_index, self.features())

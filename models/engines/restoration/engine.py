@@ -27,9 +27,9 @@ from models.engines.protocol import (
 from models.engines.restoration.restorer import (
     RESTORATION_ROLE,
     FaceRestorer,
+    OnnxRestoration,
     RestorationOptions,
     Surroundings,
-    load_restorer,
 )
 
 
@@ -48,7 +48,8 @@ class Restoration:
         return RestoredEngine(engine, self._restorer)
 
     def _restorer(self, resources: ComputeResources) -> FaceRestorer:
-        return load_restorer(self._weights.path(RESTORATION_ROLE.name), resources, self._options)
+        network = OnnxRestoration(self._weights.path(RESTORATION_ROLE.name), resources, self._options.fidelity)
+        return FaceRestorer(network, self._options.strength)
 
 
 @dataclass(frozen=True)

@@ -142,16 +142,6 @@ RESTORATION_ROLE: Final = WeightsSpec(
 )
 
 
-def load_restorer(path: Path, resources: ComputeResources, options: RestorationOptions) -> FaceRestorer:
-    """Load a network that sharpens faces.
-
-    Raises:
-        WeightsError: The file is missing or is not a restoration network.
-        ConfigError: The device cannot be used.
-    """
-    return FaceRestorer(OnnxRestoration(path, resources, options.fidelity), options.strength)
-
-
 class OnnxRestoration:
     """Runs the network on one face at a time.
 
@@ -163,7 +153,7 @@ class OnnxRestoration:
         ConfigError: The device cannot be used.
     """
 
-    def __init__(self, path: Path, resources: ComputeResources, fidelity: float = 0.7) -> None:
+    def __init__(self, path: Path, resources: ComputeResources, fidelity: float) -> None:
         # Imported here: processes that only plan or crop do not load onnxruntime.
         from models.engines.runtime.onnx import OnnxNetwork
 

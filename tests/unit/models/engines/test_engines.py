@@ -174,7 +174,7 @@ LAYOUT = HeyGemVariant(DinetOptions()).layout
         lambda path: FaceLandmarks98(path, CPU),
         lambda path: HeyGemGenerator(path, CPU, LAYOUT),
         lambda path: OnnxHubert(path, CPU),
-        lambda path: OnnxRestoration(path, CPU),
+        lambda path: OnnxRestoration(path, CPU, 0.7),
         lambda path: OnnxWenet(path, CPU),
         lambda path: UltralightGenerator(path, CPU, UltralightOptions()),
         lambda path: Wav2LipGenerator(path, CPU, Wav2LipOptions()),

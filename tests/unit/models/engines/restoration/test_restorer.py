@@ -20,9 +20,7 @@ from models.engines.restoration.restorer import (
     SIDE,
     FaceRestorer,
     OnnxRestoration,
-    RestorationOptions,
     Surroundings,
-    load_restorer,
 )
 from models.engines.weights.store import WeightsStore
 from models.speech.activity import SpeechActivity
@@ -107,7 +105,7 @@ def test_restore_strength_is_share_of_restored_face(track: FaceTrack, frames: li
 
 def test_restore_in_chunks_gives_same_bytes(track: FaceTrack, frames: list[YuvFrame], tmp_path: Path) -> None:
     path = save_restoration(tmp_path / "gfpgan.onnx")
-    restorer = load_restorer(path, ComputeResources(), RestorationOptions(strength=0.8))
+    restorer = FaceRestorer(OnnxRestoration(path, ComputeResources(), 0.7), strength=0.8)
 
     def restored(source: list[int]) -> FacePatches:
         return restorer.restore(generated(track, frames, source), around(track, frames, source))
