@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from errors import LipwrightError, StandbyError, StateError, UnavailableError
+from errors import LipwrightError, StandbyError, UnavailableError
 from storage.job_table import JobTable
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class LeaderElection:
                 if successor is not None and not self._is_stopped:
                     await self._hand_over(successor)
                 return
-        except StateError as error:
+        except StandbyError as error:
             logger.warning("%s", error)
             await self._step_down()
             return

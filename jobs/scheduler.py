@@ -164,11 +164,7 @@ class JobScheduler:
         await self._end(job, JobStatus.FAILED, error=ErrorRecord.of(error))
 
     async def _end(self, job: JobSummary, status: JobStatus, **fields: object) -> None:
-        """Persist how a job ended.
-
-        Raises:
-            StateError: Another Director has taken over and owns the job and its files.
-        """
+        """Persist how a job ended, unless another Director has taken over and owns the job and its files."""
         try:
             await self._table.run_in_thread(self._table.database.check_claim)
             # First, because on a full disk this frees the space for the row.

@@ -16,7 +16,6 @@ from config import NetworkConfig
 from errors import (
     LipwrightError,
     NotFoundError,
-    StateError,
     StorageFullError,
     TableUnreachableError,
     UnavailableError,
@@ -79,7 +78,7 @@ class Webhooks:
                 await self._deliver_and_record(callback)
             except NotFoundError:
                 return  # the job was deleted, and its webhook with it
-            except (StateError, UnavailableError) as error:
+            except UnavailableError as error:
                 logger.warning("webhook: the leading Director will retry it: %s", error)
             except StorageFullError:
                 logger.warning("webhook: could not record the attempt because the disk is full; it will be repeated")

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
+from errors import StandbyError
+
 MAX_INTEGER: Final = 2**63 - 1
 """Largest integer that a column holds, and a query accepts."""
 Row = Mapping[str, Any]
@@ -17,6 +19,12 @@ Row = Mapping[str, Any]
 
 class KeyTakenError(Exception):
     """A row with this key exists; the calling table decides what that means."""
+
+
+def taken_over_error(found: int, held: int | None) -> StandbyError:
+    """Return the error of a former writer; the arguments are numbers of claims."""
+    where = f"it is at claim {found}, this one holds {held}"
+    return StandbyError(f"Another Director has taken over the job table: {where}.", 2.0)
 
 
 class Database(Protocol):
@@ -43,7 +51,7 @@ class Database(Protocol):
         """
 
     def renew(self, lease_s: float) -> str | None:
-        """Extend the lease by `lease_s` from now; StateError if another writer has taken over.
+        """Extend the lease by `lease_s` from now; StandbyError if another writer has taken over.
 
         Returns:
             The newer service that requests a handover, if any.
@@ -63,13 +71,13 @@ class Database(Protocol):
         """Stop being the writer, so that others need not wait for the lease to end. Does nothing if it is not."""
 
     def check_claim(self) -> None:
-        """Raise StateError if another writer has taken over."""
+        """Raise StandbyError if another writer has taken over."""
 
     def transaction(self) -> AbstractContextManager[None]:
         """Commit all changes of the block, or none; a nested transaction is part of the outer one.
 
         Raises:
-            StateError: Another writer has taken over.
+            StandbyError: Another writer has taken over.
             StorageFullError: The disk is full.
         """
 

@@ -17,10 +17,10 @@ from typing import Final, TypeVar
 
 import psycopg
 
-from errors import StandbyError, StateError, TableUnreachableError, UnavailableError
+from errors import StandbyError, TableUnreachableError, UnavailableError
 from storage import protocols
 from storage.postgres.connection import Connection, bounded, connect, database_errors
-from storage.protocols import KeyTakenError, Row
+from storage.protocols import KeyTakenError, Row, taken_over_error
 from storage.schema import steps_after
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Database(protocols.Database):
         with self._lock:
             if self._generation is None:
                 return
-            with suppress(StateError, UnavailableError), self.transaction():
+            with suppress(UnavailableError), self.transaction():
                 self.execute("UPDATE writer SET held_until = 0")
             self._generation = _STANDS_BY
 
@@ -147,10 +147,7 @@ class Database(protocols.Database):
     def _compare(self, rows: Sequence[Row]) -> None:
         found = rows[0]["generation"]
         if found != self._generation:
-            raise StateError(
-                f"Another Director has taken over the job table: it is at claim {found}, this one holds "
-                f"{self._generation}."
-            )
+            raise taken_over_error(found, self._generation)
 
     # Statements
 

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from errors import ConfigError, StateError, StorageFullError, TableLostError, TableUnreachableError
+from errors import ConfigError, StorageFullError, TableLostError, TableUnreachableError
 from storage import protocols
-from storage.protocols import KeyTakenError, Row
+from storage.protocols import KeyTakenError, Row, taken_over_error
 from storage.schema import steps_after
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class Database(protocols.Database):
         """Commit all changes of the block, or none; a nested transaction is part of the outer one.
 
         Raises:
-            StateError: Another process has claimed the file since this one did.
+            StandbyError: Another process has claimed the file since this one did.
             StorageFullError: The disk is full.
             TableLostError: The file was deleted or replaced, or its log replaced.
             TableUnreachableError: Another process holds a lock on the file.
@@ -223,7 +223,7 @@ class Database(protocols.Database):
         """See `transaction`.
 
         Raises:
-            StateError: Another process has claimed the file since this one did.
+            StandbyError: Another process has claimed the file since this one did.
             TableLostError: The file was deleted or replaced, or its log replaced.
         """
         with self._lock:
@@ -269,10 +269,7 @@ class Database(protocols.Database):
             return
         (row,) = self.query("SELECT generation FROM writer")
         if row["generation"] != self._generation:
-            raise StateError(
-                f"Another Director has taken over the job table: it is at claim {row['generation']}, this one holds "
-                f"{self._generation}."
-            )
+            raise taken_over_error(row["generation"], self._generation)
 
 
 def _row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> Row:

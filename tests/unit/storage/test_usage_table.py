@@ -24,6 +24,7 @@ from errors import (
     ForbiddenError,
     KeyLimitError,
     NotFoundError,
+    StandbyError,
     StateError,
     TableUnreachableError,
     UnauthorizedError,
@@ -101,7 +102,7 @@ def test_new_director_counts_only_what_the_first_one_lacks(again: Again) -> None
             lambda: first.record_segment(segment(job, 1), 4.0),
             lambda: first.update_job(job.id, status=JobStatus.SUCCEEDED),
         ):
-            with pytest.raises(StateError, match="Another Director"):
+            with pytest.raises(StandbyError, match="Another Director"):
                 change()
         second.database.check_claim()
         assert first.get_job(job.id).status is JobStatus.RUNNING, "reading is free"

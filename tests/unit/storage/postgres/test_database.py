@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 import pytest
 
-from errors import ConfigError, StandbyError, StateError, TableUnreachableError
+from errors import ConfigError, StandbyError, TableUnreachableError
 from storage.postgres.connection import bounded
 from storage.postgres.database import Database
 from storage.schema import SCHEMA_VERSION
@@ -70,7 +70,7 @@ def test_try_claim_succeeds_when_the_lease_has_ended(three: tuple[Database, Data
     assert time.monotonic() - began > 1.9, "a lease that was renewed holds"
     too_late: tuple[Callable[[], object], ...] = (first.check_claim, lambda: change(first), lambda: first.renew(2.0))
     for late in too_late:
-        with pytest.raises(StateError, match="Another Director has taken over"):
+        with pytest.raises(StandbyError, match="Another Director has taken over"):
             late()
     change(second)
     second.release()
@@ -114,7 +114,7 @@ def test_try_claim_waits_for_a_running_transaction(three: tuple[Database, Databa
                 assert not claim.done()
             first.execute("UPDATE writer SET holder = 'in time'")
         assert claim.result(_BACK_S)
-    with pytest.raises(StateError):
+    with pytest.raises(StandbyError):
         change(first)
 
 
