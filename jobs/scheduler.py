@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from pydantic import ValidationError
+
 from errors import (
     CancelledJobError,
     InProgressError,
@@ -16,6 +18,7 @@ from errors import (
     StateError,
     StorageFullError,
     UnavailableError,
+    internal_error,
 )
 from jobs.job_trace import context_of, record_queueing
 from jobs.model.base import ErrorRecord, utc_now
@@ -82,7 +85,11 @@ class JobScheduler:
             if job is None:
                 return
             await self._update(job.id, status=JobStatus.RUNNING, attempts=job.attempts + 1)
-            whole = await self._table.run_in_thread(self._table.get_job, job.id)
+            try:
+                whole = await self._table.run_in_thread(self._table.get_job, job.id)
+            except ValidationError as error:  # another version of the service wrote it
+                await self._fail(job, internal_error("the row of the job cannot be read", error))
+                continue
             if whole.status is not JobStatus.RUNNING:
                 continue  # cancelled meanwhile
             if not self._may_start():

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from config import NetworkConfig
 from errors import (
     LipwrightError,
@@ -20,6 +22,7 @@ from errors import (
     TableUnreachableError,
     UnavailableError,
     UrlRefusedError,
+    internal_error,
 )
 from jobs.job_trace import context_of, trace_headers
 from jobs.model.base import utc_now
@@ -87,7 +90,11 @@ class Webhooks:
                 self._in_flight.pop(callback.job_id, None)
 
     async def _deliver_and_record(self, callback: CallbackRecord) -> None:
-        job = await self._table.run_in_thread(self._table.get_job, callback.job_id)
+        try:
+            job = await self._table.run_in_thread(self._table.get_job, callback.job_id)
+        except ValidationError as error:  # another version of the service wrote it
+            await self._record_failure(callback, internal_error("the row of the job cannot be read", error))
+            return
         with call_context(context_of(job)):
             await self._deliver_job(job, callback)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from jobs.model.record import JobSummary
@@ -30,19 +30,19 @@ class JobSummaries:
 
     def of(self, rows: Sequence[Row]) -> dict[str, _Summary]:
         """Return the summaries of rows with `HEAD`, by id; jobs that were deleted meanwhile are missing."""
-        known = {row["id"]: self._kept[row["id"]] for row in rows if self._is_current(row)}
+        kept = self._kept  # another thread may replace it
+        known = {row["id"]: kept[row["id"]] for row in rows if _is_current(row, kept)}
         stale = [row["id"] for row in rows if row["id"] not in known]
         if stale:
             places = ", ".join(f"?{number}" for number in range(1, len(stale) + 1))
             found = self._database.query(f"SELECT {self._columns} FROM jobs WHERE id IN ({places})", *stale)
             known |= {row["id"]: _Summary(from_row(JobSummary, row), _num_bytes(row)) for row in found}
-            if len(self._kept) > _MAX_KEPT:
-                self._kept.clear()
-            self._kept |= known
+            self._kept = known if len(kept) > _MAX_KEPT else kept | known
         return known
 
-    def _is_current(self, row: Row) -> bool:
-        return (kept := self._kept.get(row["id"])) is not None and kept.job.version == row["version"]
+
+def _is_current(row: Row, kept: Mapping[str, _Summary]) -> bool:
+    return (known := kept.get(row["id"])) is not None and known.job.version == row["version"]
 
 
 def _num_bytes(row: Row) -> int:

@@ -133,21 +133,21 @@ class JobTable:
         return self._summary(job_id)
 
     def _summary(self, job_id: str) -> JobSummary:
-        rows = self.database.query(f"SELECT {HEAD} FROM jobs WHERE id = ?1", job_id)
-        if not (found := self._to_summaries(rows)):
-            raise NotFoundError(f"There is no job {job_id[:80]!r}.")
-        return found[0]
-
-    def get_job(self, job_id: str, owner: str | None = None) -> JobRecord:
-        """Return one job; with `owner`, only if it is that owner's. NotFoundError if there is none."""
-        if (job := self.known_job(job_id, owner)) is None:
+        if (job := self.known_job(job_id)) is None:
             raise NotFoundError(f"There is no job {job_id[:80]!r}.")
         return job
 
-    def known_job(self, job_id: str, owner: str | None = None) -> JobRecord | None:
-        """Return one job as `get_job` does; None if there is none."""
+    def get_job(self, job_id: str, owner: str | None = None) -> JobRecord:
+        """Return one job; with `owner`, only if it is that owner's. NotFoundError if there is none."""
         rows = self.database.query("SELECT * FROM jobs WHERE id = ?1 AND (owner = ?2 OR ?2 IS NULL)", job_id, owner)
-        return self._job(rows[0]) if rows else None
+        if not rows:
+            raise NotFoundError(f"There is no job {job_id[:80]!r}.")
+        return self._job(rows[0])
+
+    def known_job(self, job_id: str) -> JobSummary | None:
+        """Return the summary of a job; None if there is none."""
+        rows = self.database.query(f"SELECT {HEAD} FROM jobs WHERE id = ?1", job_id)
+        return next(iter(self._to_summaries(rows)), None)
 
     def find_job(self, owner: str | None, idempotency_key: str) -> JobRecord | None:
         """Return the job that this owner submitted with this key, if any."""

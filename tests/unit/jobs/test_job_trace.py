@@ -192,6 +192,14 @@ async def test_pending_webhook_is_delivered_after_a_restart(table: JobTable, tmp
     assert passed_on == CALLER.headers(), "also without a collector"
 
 
+async def test_webhook_of_an_unreadable_job_counts_attempts(table: JobTable, tmp_path: Path) -> None:
+    job = _cancelled_job(table, "http://127.0.0.1:1/")
+    with table.database.transaction():
+        table.database.update("jobs", "id", job.id, {"plan": "{}"})
+    async with _delivering(table, tmp_path):
+        await until(lambda: any("cannot be read" in (each.error or "") for each in table.pending_callbacks(9)))
+
+
 @pytest.mark.parametrize(
     ("attempts", "left_s", "is_due"), [(1, -1, True), (1, 5, False), (1, 3600, True), (4, 3600, False)]
 )

@@ -56,16 +56,14 @@ CONFIG = PipelineConfig(jobs=JobConfig(max_attempts=3))
 
 
 class DeafStages(NoStages):
-    """Every job fails at its first step, once `go` is set; with an accident as often as `num_failures` says."""
+    """Every job fails at its first step, once `go` is set."""
 
     def __init__(self, sound: str = "a.wav") -> None:
-        self.sound, self.go, self.asked, self.num_failures = sound, asyncio.Event(), list[str](), 0
+        self.sound, self.go, self.asked = sound, asyncio.Event(), list[str]()
 
     async def prepare_speech(self, context: CallContext, *_: Any) -> PreparedSpeech:
         self.asked.append(context.job_id)
         await self.go.wait()
-        if len(self.asked) <= self.num_failures:
-            raise SystemError("AST constructor recursion depth mismatch")
         raise MediaError(f"{self.sound}: expected sound, found none.")
 
 
@@ -167,14 +165,17 @@ async def test_final_status_with_full_disk_is_stored_later(bench: Bench) -> None
     assert bench.table.get_job(job.id).status is JobStatus.SUCCEEDED
 
 
-@pytest.mark.parametrize(("num_failures", "code"), [(2, "media_invalid"), (99, "internal")])
-async def test_unexpected_error_fails_a_job_after_all_attempts(bench: Bench, num_failures: int, code: str) -> None:
-    bench.stages.num_failures = num_failures
-    job = bench.add()
-    await bench.scheduler.start_waiting()
+async def test_job_whose_row_cannot_be_read_fails_alone(bench: Bench) -> None:
+    job, other = bench.add(), bench.add()
+    with bench.table.database.transaction():
+        bench.table.database.update("jobs", "id", job.id, {"plan": '{"options": {"newer": 1}}'})
+    await bench.scheduler.resume_unfinished()
     await bench.run_out()
-    assert bench.error_code(job) == code
-    assert len(bench.stages.asked) == min(num_failures + 1, CONFIG.jobs.max_attempts)
+    assert bench.error_code(other) == MediaError.code
+    os.utime(on_disk(bench.files, job_folder(job.id)), (time.time() - 7200,) * 2)
+    housekeeping_of(bench.table, bench.files).sweep()
+    unread = bench.table.known_job(job.id)
+    assert unread is not None and unread.error is not None and unread.error.code == "internal"
 
 
 async def test_stop_all_before_a_job_begins_frees_its_slot(bench: Bench) -> None:
