@@ -63,19 +63,6 @@ def test_queue_order_and_positions(table: JobTable) -> None:
     assert (table.count_jobs(JobStatus.QUEUED), table.count_jobs(JobStatus.RUNNING)) == (2, 1)
 
 
-def test_owners_take_turns(table: JobTable) -> None:
-    flood = [table.insert_job(job_record(owner="a")) for _ in range(5)]
-    single = table.insert_job(job_record(owner="b"))
-    nobody = table.insert_job(job_record())
-    order = [job.id for job in table.queued_jobs()]
-    assert order == [flood[0].id, single.id, nobody.id, *(job.id for job in flood[1:])]
-    table.update_job(flood[0].id, status=JobStatus.RUNNING)
-    table.update_job(flood[1].id, status=JobStatus.RUNNING)
-    assert [job.id for job in table.queued_jobs()][:2] == [single.id, nobody.id], "running jobs count as turns"
-    urgent = table.insert_job(job_record(owner="a", priority=1))
-    assert table.get_job(urgent.id).queue_position == 0, "priority comes before turns"
-
-
 def test_lists_leave_out_turns_and_report(table: JobTable) -> None:
     turns = (PlannedTurn(start=0, text="Said once."),) * 3
     options = JobOptions(engine="warp", format="webm", turns=turns, idle_mouths="source")
