@@ -63,7 +63,7 @@ class Housekeeping:
                     await self._backgrounds.sweep()
                 if (free_bytes := self._files.stored.free_bytes()) is not None:
                     metrics.FREE_DISK.set(free_bytes)
-            except (OSError, LipwrightError) as error:
+            except (OSError, LipwrightError, ValueError) as error:  # ValueError: another version wrote a row
                 logger.warning("sweep failed; will retry: %s", error)
             await asyncio.sleep(period_s)
 

@@ -52,7 +52,7 @@ class Upkeep:
                 await self._scheduler.resume_unfinished()
                 await self._analyses.resume()
                 self._report_load(await self._table.run_in_thread(self._admission.state))
-            except LipwrightError as error:
+            except (LipwrightError, ValueError) as error:  # ValueError: another version wrote a row
                 # Usually a full disk: reads still work, and jobs continue once there is space.
                 logger.warning("could not resume unfinished work; will retry: %s", error)
             # The query takes Serve 40 ms of processor time.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
+from itertools import chain, repeat
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
@@ -223,11 +224,12 @@ async def test_upkeep_with_full_disk_frees_space_first(bench: Bench) -> None:
     job = bench.add()
     bench.table.update_job(job.id, status=JobStatus.RUNNING)  # an earlier Director left it
     bench.table.is_full = True
-    space, analyses = Mock(keep_free=AsyncMock(side_effect=free_space)), Mock(resume=AsyncMock())
+    space, analyses = Mock(keep_free=AsyncMock(side_effect=free_space)), Mock(resume=AsyncMock(side_effect=ValueError))
     replicas, limiter = Mock(read=AsyncMock(return_value={})), bench.services.limiter
     upkeep = Upkeep(bench.scheduler, analyses, bench.admission, limiter, bench.table, space, replicas)
     working = asyncio.create_task(upkeep.run())
-    await until(lambda: bool(bench.scheduler._running))
+    await until(lambda: bench.scheduler._running and analyses.resume.called)
+    assert not working.done(), "an avatar that cannot be read stops nothing else"
     working.cancel()
 
 
@@ -380,7 +382,7 @@ async def test_files_that_only_look_old_are_kept(
         os.utime(on_disk(files, avatar_folder(key)), (time.time() - 7200,) * 2)
     table.put_avatar(avatar_record(known))
     avatars = Avatars(CONFIG, NoStages(), table, files)
-    looks = AsyncMock(side_effect=avatars.sweep)
+    looks = AsyncMock(side_effect=chain([ValueError("a row of another version")], repeat(None)))
     monkeypatch.setattr(avatars, "sweep", looks)
     ahead_s = 0.0
     clock = ClockSteps(lambda: time.monotonic() + ahead_s)
