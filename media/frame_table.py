@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 
 from config import MediaLimits
 from errors import MediaError, MediaLimitError
-from media.container import (
-    discard_other_streams,
-    ffmpeg_errors,
-    file_status,
-    open_container,
-    origin_seconds,
-    pictures,
-)
+from media.container import discard_other_streams, ffmpeg_errors, file_status, open_container, origin_seconds, pictures
 from media.frame_rate import FREEZE_SECONDS, MAX_FPS, FrameRate, frame_rate, stated_rate
 
 _MAX_HIDDEN_FRAMES: Final = 20_000

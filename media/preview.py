@@ -191,12 +191,13 @@ def _exact_rate(stream: VideoStream, path: Path) -> Fraction:
 
 _FACE_SIDE: Final = 160  # pixels
 _PICTURE_SIDE: Final = 640
+_THUMBNAIL_SIDE: Final = 320
 _FACE_SURROUNDINGS: Final = 1.7  # side of the picture of a face relative to the face
 _FULL_RANGE: Final = 2  # JPEG is full range: JFIF 1.02, "all 256 levels"
 
 
-def thumbnail(path: Path, max_side: int = 320) -> bytes:
-    """Return the first frame of a segment or a result as a JPEG file, at most `max_side` pixels wide and high.
+def thumbnail(path: Path) -> bytes:
+    """Return the first frame of a segment or a result as a JPEG file, at most 320 pixels wide and high.
 
     Raises:
         MediaError: No frame can be decoded.
@@ -207,9 +208,9 @@ def thumbnail(path: Path, max_side: int = 320) -> bytes:
         pixel_aspect = float(stream.sample_aspect_ratio or 1)
     if frame is None:
         raise MediaError(f"{path.name}: expected a picture, found none.")
-    small = _small(frame, pixel_aspect, max_side)
+    small = _small(frame, pixel_aspect, _THUMBNAIL_SIDE)
     colour = ColourTags(int(frame.colorspace), True, int(frame.color_primaries), int(frame.color_trc))
-    return frame_thumbnail(frame_planes(small), colour, max_side=max_side)
+    return frame_thumbnail(frame_planes(small), colour)
 
 
 def frame_size(path: Path) -> tuple[int, int]:

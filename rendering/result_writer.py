@@ -15,7 +15,7 @@ from jobs.model.job_settings import JobSettings
 from media.audio_parts import AudioPart
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
-from media.labels.labeller import Labeller
+from media.labels.labeller import Labeller, result_tags
 from media.labels.signer import Provenance, has_manifest
 from media.result.concat import concat_segments
 from media.result.sound_mix import ResultSound
@@ -52,7 +52,7 @@ class ResultWriter:
         """
         folder, names = split(segments[0])[0], [split(segment)[1] for segment in segments]
         timeout_s = self._config.jobs.call_timeout_s(output.num_frames)
-        tags, limits = self._labeller.tags(output.produce_id), self._config.limits
+        tags, limits = result_tags(self._config.labels, output.produce_id), self._config.limits
         with (
             ExitStack() as fetched,
             self._files.fetched_folder(folder, names) as rendered,

@@ -18,7 +18,7 @@ from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.probe import VideoInfo
-from media.result.stream_copy import copy_segment, find_copyable_keys
+from media.result.stream_copy import copy_segment, copyable_keys
 from media.yuv_frame import YuvFrame
 from rendering.avatar_cache import LruPool
 from storage.files import StoredFiles
@@ -34,8 +34,10 @@ class SourceCopier:
         """Return the frames before which a copy may start or end, see `media.result.stream_copy.copyable_keys`."""
         info = source.info
         with self._files.fetched(source.key) as path:
-            work = partial(find_copyable_keys, path, info, self._config.limits)
-            reply = self._decoders.run(work, file=path, timeout_s=self._timeout_s(info.num_frames), token=token)
+            work = partial(copyable_keys, path, info, self._config.limits)
+            reply = self._decoders.run(
+                work, file=path, timeout_s=self._config.jobs.call_timeout_s(info.num_frames), token=token
+            )
         keys: list[int] = np.frombuffer(reply, np.int64).tolist()
         if any(not 0 <= before < after <= info.num_frames for before, after in pairwise(keys)):
             raise MediaError(f"{source.key}: expected ascending frame numbers from the decoder.")
@@ -50,12 +52,9 @@ class SourceCopier:
         with self._files.fetched(source.key) as path, tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "segment.mp4"
             work = partial(copy_segment, path, out, source.info, start, stop, self._config.limits)
-            timeout_s = self._timeout_s(stop - start)
+            timeout_s = self._config.jobs.call_timeout_s(stop - start)
             self._decoders.run(work, file=path, timeout_s=timeout_s, token=token, writes=out.parent)
             return out.read_bytes()
-
-    def _timeout_s(self, num_frames: int) -> float:
-        return self._config.jobs.call_timeout_s(num_frames)
 
 
 _MAX_IDLE_READERS = 4

@@ -57,7 +57,7 @@ class Credentials:
         return f"Credentials({self.signer!r}, {self.algorithm}, until {self.expires_at:%Y-%m-%d})"
 
 
-def load_credentials(settings: LabelsConfig, data_dir: Path, now: datetime | None = None) -> Credentials:
+def load_credentials(settings: LabelsConfig, data_dir: Path) -> Credentials:
     """Read the operator's certificate and key, or the test chain of the data folder, which is created if missing.
 
     Raises:
@@ -68,9 +68,9 @@ def load_credentials(settings: LabelsConfig, data_dir: Path, now: datetime | Non
         if not path.is_file():
             _make_test_file(path)
         pem = _read(path, "test certificate")
-        return _check(pem, pem, now or datetime.now(UTC), is_test=True)
+        return _check(pem, pem, is_test=True)
     chain = _read(settings.certificate, "labels.certificate")
-    return _check(chain, _read(settings.private_key, "labels.private_key"), now or datetime.now(UTC), is_test=False)
+    return _check(chain, _read(settings.private_key, "labels.private_key"), is_test=False)
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -80,7 +80,7 @@ def _read(path: Path, what: str) -> bytes:
         raise ConfigError(f"{what}: {path} cannot be read: {error.strerror}.") from error
 
 
-def _check(chain_pem: bytes, key_pem: bytes, now: datetime, *, is_test: bool) -> Credentials:
+def _check(chain_pem: bytes, key_pem: bytes, *, is_test: bool) -> Credentials:
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
     except ValueError as error:
@@ -97,7 +97,7 @@ def _check(chain_pem: bytes, key_pem: bytes, now: datetime, *, is_test: bool) ->
         raise ConfigError("labels.private_key: the key does not match the first certificate.")
     expires_at = min(certificate.not_valid_after_utc for certificate in chain)
     begins_at = max(certificate.not_valid_before_utc for certificate in chain)
-    if not begins_at <= now <= expires_at:
+    if not begins_at <= datetime.now(UTC) <= expires_at:
         raise ConfigError(
             f"labels.certificate: not valid now, only from {begins_at:%Y-%m-%d} to {expires_at:%Y-%m-%d}."
         )

@@ -79,10 +79,6 @@ class Labeller:
             except LabelError as error:
                 raise ConfigError(f"labels.certificate: not accepted for signing C2PA manifests: {error}") from error
 
-    def tags(self, produce_id: str) -> dict[str, str]:
-        """Return the tags of the concatenated file."""
-        return result_tags(self._settings, produce_id)
-
     def sign(self, video: Path, provenance: Provenance, media_type: str = MP4.media_type) -> None:
         """Add a manifest to a finished file, in place; does nothing if disabled.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final
 
 from media.probe import VideoInfo
@@ -46,14 +45,9 @@ def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
     return box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
-def timescale(fps: Fraction) -> int:
-    """Return the ticks per second of the video track; a frame lasts `fps.denominator` ticks."""
-    return fps.numerator
-
-
 def stream_head(info: VideoInfo, headers: ParameterSets) -> bytes:
-    """Return the initialization segment: `ftyp` and `moov`."""
-    picture = _track(VIDEO_TRACK, timescale(info.fps), _avc1(info, headers), b"vide", _vmhd(), info.width, info.height)
+    """Return the initialization segment: `ftyp` and `moov`. A video frame lasts `fps.denominator` ticks."""
+    picture = _track(VIDEO_TRACK, info.fps.numerator, _avc1(info, headers), b"vide", _vmhd(), info.width, info.height)
     sound = _track(AUDIO_TRACK, AUDIO_RATE, _opus(), b"soun", full_box(b"smhd", 0, 0, bytes(4)), 0, 0)
     extends = box(b"mvex", *(full_box(b"trex", 0, 0, struct.pack(">5I", track, 1, 0, 0, 0)) for track in (1, 2)))
     head = full_box(b"mvhd", 0, 0, struct.pack(">4I", 0, 0, 1000, 0), _RATE_AND_VOLUME, _MATRIX, bytes(24), _NEXT_TRACK)

@@ -33,39 +33,35 @@ _IDR, _SPS_COUNT_MASK = 5, 31
 _LENGTH_BYTES: Final = 4
 
 
-def find_copyable_keys(path: Path, info: VideoInfo, limits: MediaLimits) -> bytes:
-    """Return `copyable_keys` as int64, in the byte order of the machine: a reply of a decoder process."""
-    return np.array(copyable_keys(path, info, limits), np.int64).tobytes()
-
-
-def copyable_keys(path: Path, info: VideoInfo, limits: MediaLimits) -> list[int]:
+def copyable_keys(path: Path, info: VideoInfo, limits: MediaLimits) -> bytes:
     """Return the frames before which a copy may start or end, ascending: IDR frames, and the end of the stream.
 
+    They are int64, in the byte order of the machine: a reply of a decoder process.
     Empty if frames cannot be copied: another codec or pixel format, a turned or cropped picture, a varying rate, or a
     container without lengths and parameter sets as MP4 and Matroska have them.
     """
     is_plain = not (info.is_still or info.is_variable_rate or info.rotation or info.is_mirrored)
     if not is_plain or info.codec != "h264" or info.pixel_format not in _FORMATS:
-        return []
+        return b""
     table = frame_table(path, limits)
     if not table.timed or len(table.pts) != info.num_frames:
-        return []
+        return b""
     with _open(path, limits) as container:
         stream = video_stream(container, path)
         context = stream.codec_context
         if (context.width, context.height) != (info.width, info.height) or not _parameter_sets(context.extradata):
-            return []
+            return b""
         first = int(table.pts[0])
         times = np.rint((table.pts - first) * float(table.time_base * info.fps)).astype(np.int64)
         if not np.array_equal(times, np.arange(info.num_frames)):
-            return []
+            return b""
         keys = []
         for packet in _packets(container, stream, path):
             if packet.is_discard or packet.pts is None:
-                return []  # an edit list hides frames
+                return b""  # an edit list hides frames
             if packet.is_keyframe and _is_idr(packet):
                 keys.append(round((packet.pts - first) * table.time_base * info.fps))
-    return [*keys, info.num_frames] if keys and keys[0] == 0 else []
+    return np.array([*keys, info.num_frames], np.int64).tobytes() if keys and keys[0] == 0 else b""
 
 
 def copied_ranges(keys: Sequence[int], free: Sequence[tuple[int, int]], max_frames: int) -> list[tuple[int, int]]:

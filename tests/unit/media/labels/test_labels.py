@@ -25,7 +25,7 @@ from media.audio_parts import AudioPart
 from media.decoding.decoder import Decoders
 from media.labels.credentials import load_credentials
 from media.labels.inspection import Manifest, Verdict, inspect_labels
-from media.labels.labeller import AIGC_FIELDS, Labeller
+from media.labels.labeller import AIGC_FIELDS, Labeller, result_tags
 from media.labels.signer import PURPOSES, ManifestSigner, Provenance, has_manifest
 from media.labels.watermark import TEXTS, Corner, Watermark, WatermarkStyle, _draw_texts
 from media.preview import LivePreview, finished_preview
@@ -63,7 +63,7 @@ def result(job: SegmentedJob, data_dir: Path, tmp_path: Path) -> Path:
     labeller, out, info = Labeller(TAGGED, data_dir), tmp_path / "result.mp4", info_of(192, 128, FPS)
     sound = write_audio(tmp_path / "a.wav", noise(0.4, 16000)[None], 16000, "pcm_s16le", sample_format="s16")
     sounds = ResultSound([AudioPart(sound)])
-    concat_segments(job.segments, sounds, out, info, NUM_FRAMES, tags=labeller.tags("ab12"))
+    concat_segments(job.segments, sounds, out, info, NUM_FRAMES, tags=result_tags(TAGGED, "ab12"))
     labeller.sign(out, Provenance(from_still=False))
     return out
 
@@ -99,7 +99,7 @@ def test_labeller_result_is_tagged_and_signed(job: SegmentedJob, result: Path) -
 
 
 def test_labeller_preview_is_tagged(job: SegmentedJob, tmp_path: Path) -> None:
-    tags = Labeller(TAGGED.model_copy(update={"c2pa": False}), tmp_path).tags("ab12")
+    tags = result_tags(TAGGED, "ab12")
     live = LivePreview(job.segments[0], job.speech, tags)
     (tmp_path / "live.mp4").write_bytes(b"".join(each for path in job.segments for each in live.add_segment(path)))
     (tmp_path / "finished.mp4").write_bytes(b"".join(piece for _, piece in finished_preview(job.result, tags)))
@@ -184,10 +184,9 @@ def test_inspect_labels_without_or_with_invalid_tags(job: SegmentedJob, tmp_path
 
 
 def test_labeller_switched_off_writes_nothing(job: SegmentedJob, tmp_path: Path) -> None:
-    labeller = Labeller(LabelsConfig(metadata=False, c2pa=False), tmp_path / "none")
-    before = job.result.read_bytes()
-    labeller.sign(job.result, Provenance(from_still=True))
-    assert (labeller.tags("ab"), job.result.read_bytes()) == ({}, before)
+    off, before = LabelsConfig(metadata=False, c2pa=False), job.result.read_bytes()
+    Labeller(off, tmp_path / "none").sign(job.result, Provenance(from_still=True))
+    assert (result_tags(off, "ab"), job.result.read_bytes()) == ({}, before)
     assert not (tmp_path / "none").exists()
 
 

@@ -210,7 +210,8 @@ def test_copyable_keys_are_those_of_closed_groups(tmp_path: Path) -> None:
     of_params |= {("mp4", ":open-gop=1"): ends, ("mp4", ":intra-refresh=1"): ends}
     for (suffix, params), keys in of_params.items():
         source = _source(tmp_path / f"source.{suffix}", params)
-        assert copyable_keys(source, probe_video(source, LIMITS), LIMITS) == keys, (suffix, params)
+        found = copyable_keys(source, probe_video(source, LIMITS), LIMITS)
+        assert np.frombuffer(found, np.int64).tolist() == keys, (suffix, params)
 
 
 def test_copy_segment_packets_equal_the_source(source: Path, tmp_path: Path) -> None:
