@@ -135,7 +135,9 @@ def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
 def _decode(path: Path, limits: MediaLimits) -> tuple[NDArray[np.float32], float]:
     """Returns (1, n) trimmed speech at `RATE`, and the seconds that were trimmed before it."""
     with closing(AudioTrack(path, limits)) as track:
-        return _trim(np.concatenate(list(track.blocks(RATE, "mono", "fltp")), axis=1))
+        # In floats, FFmpeg's mean of two channels would be 3 dB louder than they are.
+        samples = np.concatenate(list(track.blocks(RATE, "mono", "s16p")), axis=1)
+        return _trim(samples / np.float32(32768))
 
 
 def _trim(speech: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:

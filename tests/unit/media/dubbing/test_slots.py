@@ -15,6 +15,7 @@ from errors import MediaError
 from media.audio import AudioTrack
 from media.dubbing.slots import RATE, DubWriter, FittedSpeech, SpeechSlot, fit, fit_speech
 from media.playback import MAX_SPEED
+from tests.unit.media.clips import write_audio
 
 
 def _voice(path: Path, seconds: float, silence: float = 0.0, rate: int = 24000) -> Path:
@@ -50,6 +51,12 @@ def test_fit_speech_trims_silence_at_the_start(tmp_path: Path, rate: int) -> Non
     loud = _loud(fitted)
     assert loud[0] < 0.04
     assert loud[-1] == pytest.approx(1.0, abs=0.03)
+
+
+def test_fit_speech_stereo_keeps_its_level(tmp_path: Path) -> None:
+    tone = np.sin(2 * np.pi * 220 * np.arange(24000) / 24000, dtype=np.float32) * np.float32(0.9)
+    voice = write_audio(tmp_path / "a.wav", np.stack([tone, tone]), 24000, "pcm_s16le", sample_format="s16")
+    assert np.abs(_fitted(voice, SpeechSlot(0, 1, 2)).samples).max() == pytest.approx(0.9 * 32767, rel=0.01)
 
 
 def test_fit_speech_long_speech_is_sped_up(tmp_path: Path) -> None:
