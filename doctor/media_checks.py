@@ -28,7 +28,7 @@ def check_labels(settings: LabelsConfig, data_dir: Path, now: datetime) -> Check
         return warning(
             f"switched off: {' and '.join(f'labels.{name}' for name in off)}",
             expected,
-            "See docs/labels.md for who asks for it.",
+            "docs/labels.md lists which jurisdictions require which label.",
         )
     if settings.certificate is None:
         found = "results are signed with an untrusted test certificate of this service"

@@ -268,13 +268,11 @@ class AdmissionController:
         """Refuse bytes that do not fit into the queue, or into the owner's share of it."""
         max_bytes, used = self._limits.max_queued_bytes, self.state().num_bytes
         if wanted > max_bytes - used:
-            raise self._queue_full(
-                f"expected uploads of at most {max_bytes} bytes in all, found {wanted} more than {used}"
-            )
+            raise self._queue_full(f"this upload needs {wanted} bytes, and {used} of {max_bytes} bytes are taken")
         share = int(max_bytes * self._limits.max_queue_share_per_key)
         if owner is not None and wanted > share - (own := self._bytes_of(owner)):
             raise self._queue_full(
-                f"expected at most {share} bytes of one API key, found {wanted} more than {own}", owner
+                f"this upload needs {wanted} bytes, and this API key has taken {own} of its {share} bytes", owner
             )
 
     def _check_stored_bytes(self, num_bytes: int, owner: str | None) -> None:

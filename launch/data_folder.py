@@ -96,7 +96,7 @@ def table_with_space(data_dir: Path, state: str | None, max_wait_s: float, warn:
         except StorageFullError as error:
             full = f"{data_dir}: the disk is full."
             if time.monotonic() > deadline:
-                raise StorageFullError(full) from error
+                raise StorageFullError(f"{full} Free disk space, then start the service again.") from error
             if not is_waiting:
                 warn(f"{full} Waiting up to {max_wait_s:.0f} s for disk space before the service starts.")
             is_waiting = True
@@ -171,7 +171,10 @@ def locked_folder(data_dir: Path, is_shared: bool = False) -> Iterator[FolderLoc
             if is_shared:
                 yield FolderLock(None)
                 return
-            raise StateError(f"{data_dir}: {_who(holder_of(data_dir))} already uses this data folder.") from None
+            who = _who(holder_of(data_dir))
+            raise StateError(
+                f"{data_dir}: {who} already uses this data folder. Stop it, or choose another folder with --data-dir."
+            ) from None
         lock = FolderLock(file)
         lock.publish_url("")
         yield lock

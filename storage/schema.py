@@ -236,5 +236,8 @@ SCHEMA_VERSION = len(MIGRATIONS)
 def steps_after(found: int) -> tuple[tuple[str, ...], ...]:
     """Return the migrations that a database of version `found` lacks; ConfigError if a newer program wrote it."""
     if found > SCHEMA_VERSION:
-        raise ConfigError(f"Expected a job table of version {SCHEMA_VERSION} or older, got version {found}.")
+        raise ConfigError(
+            f"Expected a job table of version {SCHEMA_VERSION} or older, found version {found} of a newer service."
+            " Update this one."
+        )
     return MIGRATIONS[found:]

@@ -42,7 +42,7 @@ def start_tracing(instance: str) -> None:
 
         _exporter = SpanExporter(instance)
     except ImportError as error:
-        logger.warning("no traces are exported: %s; install the extra `otel`", error)
+        logger.warning("no traces are exported: %s; install the extra: pip install -e '.[otel]'", error)
     except ValueError as error:
         logger.warning("no traces are exported: a variable OTEL_... is invalid: %s", error)
 

@@ -107,7 +107,10 @@ class ManifestSigner:
             # The library does not report the cause of write errors.
             if shutil.disk_usage(out.parent).free < video.stat().st_size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
-            raise LabelError(f"The result could not be signed by {self.credentials.signer!r}: {error}.") from error
+            raise LabelError(
+                f"The result could not be signed by {self.credentials.signer!r}: {error}. Ask the operator to run"
+                " `lipwright doctor`, which checks the certificate."
+            ) from error
 
 
 def has_manifest(path: Path) -> bool:

@@ -91,7 +91,7 @@ async def _open_whip(destination: Destination, token: str | None, headers: Param
     try:
         from net.push.whip import WhipPublisher
     except ImportError:
-        raise PushRefusedError("WHIP needs the extra `whip` (pip install 'lipwright[whip]').") from None
+        raise PushRefusedError("WHIP needs an extra. Ask the operator to run: pip install -e '.[whip]'") from None
 
     class WhipSink:
         def __init__(self, publisher: WhipPublisher) -> None:

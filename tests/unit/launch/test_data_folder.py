@@ -125,7 +125,7 @@ def test_table_with_space_waits_while_the_disk_is_full(tmp_path: Path, repo_root
     mount = f'mount -t tmpfs -o size=2m none "{tmp_path}"'
     done = _run_mounted(mount, _START_ON_A_FULL_DISK, tmp_path, repo_root)
     assert done.stdout.splitlines() == [
-        f"StorageFullError: {tmp_path}: the disk is full.",
+        f"StorageFullError: {tmp_path}: the disk is full. Free disk space, then start the service again.",
         f"{tmp_path}: the disk is full. Waiting up to 60 s for disk space before the service starts.",
         "started",
     ], done.stderr
