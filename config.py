@@ -64,7 +64,7 @@ class _Frozen(BaseModel):
 
 
 class MediaLimits(_Frozen):
-    """Bounds of input files. Headers lie, so every bound is checked again while decoding."""
+    """Bounds of input files. Headers can be wrong, so every bound is checked again while decoding."""
 
     max_pixels: int = Field(3840 * 2160, gt=0, description="Maximum pixels per frame.")
     max_video_seconds: float = Field(3600.0, gt=0, description="Maximum duration of the source video, in seconds.")
@@ -274,7 +274,7 @@ class TtsConfig(_Frozen):
 
 
 class SubtitlesConfig(_Frozen):
-    """Transcription and translation by servers with OpenAI's API, for `POST /v1/subtitles`. Off by default.
+    """Transcription and translation by servers with OpenAI's API. Off by default.
 
     Private addresses are allowed. The audio of uploads is sent to these servers.
     """
