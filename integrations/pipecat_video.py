@@ -54,7 +54,7 @@ class LipwrightVideoService(AIService):
         avatar_id: ID of the avatar.
         server: URL of the Lipwright service. Default: LIPWRIGHT_URL, or http://127.0.0.1:8000. The API key is
             LIPWRIGHT_API_KEY.
-        expressiveness: Scale of the mouth movement, 0 to 2. Default: that of the avatar.
+        expressiveness: Scale of the mouth movement, 0 to 2. Default: the avatar's.
         options: Passed to `AIService`.
     """
 

@@ -40,28 +40,28 @@ class StillSettings(BaseModel):
         ge=0,
         le=1,
         description="How far a still picture moves: 0 (not at all, and it does not blink) to 1 (as people do while they"
-        " speak). It scales head, brows, gaze and expression. Videos ignore it. Default: that of the avatar,"
+        " speak). It scales head, brows, gaze and expression. Videos ignore it. Default: the avatar's,"
         " otherwise 1.",
         json_schema_extra=without_default,
     )
     expression: Expression = Field(
         "neutral",
-        description="Expression of a still picture: brows, lids and corners of the mouth. `neutral` is that of the"
-        " picture. Default: that of the avatar, otherwise `neutral`.",
+        description="Expression of a still picture: brows, lids and corners of the mouth. `neutral` is the"
+        " picture's own. Default: the avatar's, otherwise `neutral`.",
         json_schema_extra=without_default,
     )
     gaze: Annotated[str, AfterValidator(_checked_gaze)] = Field(
         "free",
         max_length=32,
         description="Where a still picture looks: `free` (at the viewer, and sometimes elsewhere), `camera` (always at"
-        " the viewer) or `x,y`, a point as shares of the picture's width and height. Default: that of the avatar,"
+        " the viewer) or `x,y`, a point as shares of the picture's width and height. Default: the avatar's,"
         " otherwise `free`.",
         json_schema_extra=without_default,
     )
     head: Head = Field(
         "lively",
         description="How much a still picture turns its head at `motion` 1: `lively` (as people do while they speak),"
-        " `calm` (about half as far) or `still`. Default: that of the avatar, otherwise `lively`.",
+        " `calm` (about half as far) or `still`. Default: the avatar's, otherwise `lively`.",
         json_schema_extra=without_default,
     )
 
@@ -70,7 +70,7 @@ class StillSettings(BaseModel):
         for name in ("expression", "gaze", "head"):
             if not is_still and getattr(self, name) != StillSettings.model_fields[name].default:
                 raise OptionError(
-                    f"{prefix}{name}: a video keeps that of the person in it; only still pictures can have another. "
+                    f"{prefix}{name}: a video keeps its own; only still pictures can have another one. "
                     "For videos, `expressiveness` scales the mouth movement."
                 )
 
@@ -83,7 +83,7 @@ class MovementSettings(StillSettings):
         ge=0,
         le=MAX_EXPRESSIVENESS,
         description="Scale of the mouth movement: 0 (still) to 2 (twice the natural movement). Closed lips stay "
-        "closed. Engines other than `warp` only accept 1. Default: that of the avatar, otherwise 1.",
+        "closed. Engines other than `warp` only accept 1. Default: the avatar's, otherwise 1.",
         json_schema_extra=without_default,
     )
 

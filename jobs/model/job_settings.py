@@ -63,8 +63,8 @@ class VideoSettings(BaseModel):
     )
     size: Annotated[str, AfterValidator(_same_if(parse_size))] | None = Field(
         None,
-        description="Size of the picture, such as `1080x1920`. With another aspect ratio than that of the source, it is"
-        " cropped, as with `crop`. Default: that of the source.",
+        description="Size of the picture, such as `1080x1920`. If its aspect ratio is not the source's, the picture"
+        " is cropped, as with `crop`. Default: the source's.",
     )
     crop: Annotated[str, AfterValidator(_same_if(parse_aspect))] | None = Field(
         None,
@@ -72,7 +72,7 @@ class VideoSettings(BaseModel):
         " speaks.",
     )
     fps: float | None = Field(
-        None, ge=1, le=MAX_OUTPUT_FPS, description="Frames per second of the result. Default: those of the source."
+        None, ge=1, le=MAX_OUTPUT_FPS, description="Frames per second of the result. Default: the source's."
     )
     format: FormatName = Field(
         "mp4", description="File format: `mp4` (H.264, AAC), `webm` (VP9, Opus) or `mov` (ProRes 4444, PCM)."
@@ -86,8 +86,8 @@ class VideoSettings(BaseModel):
     language: LanguageName | None = Field(
         None,
         description="Language of the speech, such as `de` or `German`. Texts without a voice are spoken by voices of it"
-        ", a different one for each speaker, and the sound and the text track are marked with it. Default: that of the"
-        " voices or of the subtitles' file name, if known.",
+        ", a different one for each speaker, and the sound and the text track are marked with it. Default: from the"
+        " voices or the name of the subtitle file, if known.",
     )
 
 

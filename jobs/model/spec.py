@@ -165,8 +165,8 @@ class JobSpec(SpeechSpec):
         0,
         ge=-1,
         le=1,
-        description="Queue priority: 1 (high), 0 (normal), -1 (low); at most that of the API key. Default: 0, or the "
-        "key's if that is lower.",
+        description="Queue priority: 1 (high), 0 (normal), -1 (low); at most the API key's maximum. Default: 0, or the "
+        "key's maximum if that is lower.",
         json_schema_extra=without_default,
     )
     callback_url: str | None = Field(

@@ -44,7 +44,7 @@ class TurnOptions(RequestModel, Frozen):
     gain_db: float = Field(0.0, ge=-60, le=12, description="Gain of the speech in dB.")
     voice: str | None = Field(None, min_length=1, max_length=MAX_VOICE_CHARS, description="Voice for the text.")
     expression: Expression | None = Field(
-        None, description="Expression of a still picture from the start of the turn on; null: that of the job."
+        None, description="Expression of a still picture from the start of the turn on; null: the job's."
     )
     speaker: str | None = Field(None, max_length=128, description="Name of the speaker, for subtitles.")
     action: str | None = Field(

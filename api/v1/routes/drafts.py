@@ -42,7 +42,7 @@ class TurnView(BaseModel):
     voice: str | None = Field(description="Voice for the text; null for the default one.")
     gain_db: float
     action: str | None = Field(description="Action that is shown when it starts.")
-    expression: Expression | None = Field(description="Expression of a still picture; null for that of the job.")
+    expression: Expression | None = Field(description="Expression of a still picture; null for the job's.")
     natural_seconds: float | None = Field(description="Length of the text as the voice speaks it.")
     speed: float | None = Field(description="How much faster it is played, to end in time; null: not faster.")
     cut_seconds: float | None = Field(description="What does not fit and is cut; null: nothing.")
