@@ -205,7 +205,7 @@ class Tracked(NamedTuple):
 
 
 def main(
-    clips: Annotated[list[Path], typer.Option(help="Folders of talkers, one to a .mp4 file.")],
+    clips: Annotated[list[Path], typer.Option(help="Folders of videos, one speaker per .mp4 file.")],
     frames: Annotated[int, typer.Option(min=50, help="Of each clip, from its start.")] = 90,
 ) -> None:
     """Tracks clear and occluded talkers and prints the curve."""

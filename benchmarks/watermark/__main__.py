@@ -53,7 +53,7 @@ _REGIONS = ((0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 0.8, 0.9), (0.15, 0.1, 1.0, 1.0))  
 _CACHE_BYTES = 256 * 1024**2
 _SSIM_CONSTANTS = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 app = typer.Typer(add_completion=False)
-_Clips = Annotated[list[Path], typer.Option(help="Folders of videos, one to a .mp4 file.")]
+_Clips = Annotated[list[Path], typer.Option(help="Folders of .mp4 files.")]
 
 
 class Window(NamedTuple):

@@ -17,7 +17,7 @@ _FENCE = re.compile(r"```.*?```", re.DOTALL)
 _CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE_PATH = re.compile(r"`((?:[a-z_]+/)+[\w.-]+\.(?:py|md|yaml|yml|json|service|txt))`")
-_MODULE = re.compile(r"python -m\s+((?:benchmarks|training)[\w.]*\w)")
+_MODULE = re.compile(r"python -m\s+((?:benchmarks|cluster|training)[\w.]*\w)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
