@@ -118,16 +118,12 @@ _KEPT = ("face", "motion", "av", "lipleak", "truth_metrics", "pixels")
 
 def main(
     judge: Annotated[Path, typer.Option(help="Folder of score.py, controls.py, split.py and sheet.py.")],
-    clips: Annotated[
-        Path, typer.Option(help="Folder of videos, one speaker per .mp4 file, with sound. Subfolders are groups.")
-    ],
+    clips: Annotated[Path, typer.Option(help="Folder of .mp4 files, one speaker in each; subfolders are groups.")],
     speech: Annotated[
         Path | None, typer.Option(help="Folder of .wav files to cross with; default: the clips'.")
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Names of clips, without .mp4; default: all.")] = None,
-    unseen: Annotated[
-        list[str] | None, typer.Option(help="Clips of speakers that no network was trained on; adds a group.")
-    ] = None,
+    unseen: Annotated[list[str] | None, typer.Option(help="Clips of speakers unseen in training: a group.")] = None,
     tests: Annotated[list[str] | None, typer.Option(help=f"One or more of {', '.join((*TESTS, CONTROL))}.")] = None,
     max_frames: Annotated[int, typer.Option(min=25, help="Of each clip.")] = 600,
     folder: Annotated[Path, typer.Option(help="Material, results and contact sheets.")] = Path("out/quality"),

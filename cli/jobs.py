@@ -82,9 +82,7 @@ def delete_job(job_id: str, server: Server = ANY_SERVER) -> None:
 
 @app.command("download")
 def download_job(
-    job_id: str,
-    out: Annotated[Path, typer.Option(help="Output file, with the suffix of the job's format.")],
-    server: Server = ANY_SERVER,
+    job_id: str, out: Annotated[Path, typer.Option(help="Output file.")], server: Server = ANY_SERVER
 ) -> None:
     """Download the video of a finished job."""
     print(f"{out}: {service(server).jobs.download(job_id, out)} bytes")

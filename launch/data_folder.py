@@ -172,9 +172,7 @@ def locked_folder(data_dir: Path, is_shared: bool = False) -> Iterator[FolderLoc
                 yield FolderLock(None)
                 return
             who = _who(holder_of(data_dir))
-            raise StateError(
-                f"{data_dir}: {who} already uses this data folder. Stop it, or choose another folder with --data-dir."
-            ) from None
+            raise StateError(f"{data_dir}: {who} already uses it. Stop it, or choose another --data-dir.") from None
         lock = FolderLock(file)
         lock.publish_url("")
         yield lock

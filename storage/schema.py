@@ -237,7 +237,6 @@ def steps_after(found: int) -> tuple[tuple[str, ...], ...]:
     """Return the migrations that a database of version `found` lacks; ConfigError if a newer program wrote it."""
     if found > SCHEMA_VERSION:
         raise ConfigError(
-            f"Expected a job table of version {SCHEMA_VERSION} or older, found version {found} of a newer service."
-            " Update this one."
+            f"The job table has version {found}, this service supports {SCHEMA_VERSION}: update the service."
         )
     return MIGRATIONS[found:]
