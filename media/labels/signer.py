@@ -90,8 +90,8 @@ class ManifestSigner:
         with video.open("rb") as source:
             names = _Names(hashlib.file_digest(source, "sha256").digest())
         manifest = _manifest(names, provenance, media_type)
+        who = self.credentials
         try:
-            who = self.credentials
             info = c2pa.C2paSignerInfo(who.algorithm, who.chain, who.private_key, self._timestamp_url)
             with (
                 c2pa.Signer.from_info(info) as signer,
@@ -107,10 +107,8 @@ class ManifestSigner:
             # The library does not report the cause of write errors.
             if shutil.disk_usage(out.parent).free < video.stat().st_size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out)) from error
-            raise LabelError(
-                f"The result could not be signed by {self.credentials.signer!r}: {error}. Ask the operator to run"
-                " `lipwright doctor`, which checks the certificate."
-            ) from error
+            advice = "Ask the operator to run `lipwright doctor`."
+            raise LabelError(f"The result could not be signed by {who.signer!r}: {error}. {advice}") from error
 
 
 def has_manifest(path: Path) -> bool:
