@@ -159,6 +159,7 @@ async def test_election_without_database_has_no_leader() -> None:
 
 NUM_JOBS = 6
 SHORT_LEASE_S = 4.0  # the leader loses it where this process stands still for longer
+LONG_LEASE_S = 20.0  # renewed every 4 s, when the leader also sees that it is asked to hand over
 _SOON_S = 60.0
 
 
@@ -181,7 +182,8 @@ class Service(JobBench):
         super().__init__(FileStore(folder), JobTable(Database(url)), self.stages, PipelineConfig(data_dir=folder))
         self.scheduler = JobScheduler(self.services, lambda: self.election.is_leader)
         begin, end, is_ready = self.scheduler.resume_unfinished, self.scheduler.stop_all, self.stages.ready
-        self.election = LeaderElection(self.table, name, begin, end, SHORT_LEASE_S, is_ready if asks else None)
+        lease_s, may_ask = (LONG_LEASE_S, is_ready) if asks else (SHORT_LEASE_S, None)
+        self.election = LeaderElection(self.table, name, begin, end, lease_s, may_ask)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
