@@ -237,11 +237,11 @@ export class JobView {
 
 /** Status of a job in words. */
 export function statusText(job) {
-  if (job.status === "queued") return job.queue_position ? t("stageQueued", { ahead: job.queue_position }) : t("stageQueuedNext");
   if (job.status === "failed") return t("stageFailed");
   if (job.status === "cancelled") return t("stageCancelled");
   if (job.status === "review") return t("stageReview");
   if (job.status === "succeeded") return `${t("stageDone")}${tookText(job)}`;
+  if (job.stage === "queued") return job.queue_position ? t("stageQueued", { ahead: job.queue_position }) : t("stageQueuedNext");
   if (job.stage === "rendering" && job.num_frames) return t("stageRenderingFrames", { done: job.num_frames_done, total: job.num_frames });
   if (job.stage === "speaking" && job.num_cues) return t("stageSpeakingCues", { done: job.num_cues_done, total: job.num_cues });
   return t(`stage${job.stage.replace(/(?:^|_)(\w)/g, (_, letter) => letter.toUpperCase())}`);

@@ -85,6 +85,12 @@ def test_refused_events_are_requested_again(visitor: Visitor, service: MemorySer
     visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
 
 
+def test_job_that_starts_is_next_in_line(visitor: Visitor, service: MemoryService) -> None:
+    service.table.update_job(_submitted(visitor, service), status=JobStatus.RUNNING)
+    visitor.until_status("running")
+    assert visitor.text("#stage .status") == "Next in line"
+
+
 def test_late_answer_about_a_job_leaves_another_open(visitor: Visitor, service: MemoryService) -> None:
     page = visitor.page
     first = _submitted(visitor, service)
