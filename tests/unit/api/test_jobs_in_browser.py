@@ -72,15 +72,12 @@ def _submitted(visitor: Visitor, service: MemoryService) -> str:
 
 
 def test_refused_events_are_requested_again(visitor: Visitor, service: MemoryService) -> None:
-    visitor.choose(SPEECH, PICTURE)
-    visitor.submit()
-    visitor.until("document.querySelector('#stage .status')")
+    _submitted(visitor, service)
     visitor.page.route("**/events", lambda route: route.fulfill(status=503), times=1)
     visitor.submit()
     visitor.until("document.querySelector('#stage .status')?.textContent.includes('1 before')")
-    first, second = (request.job_id for request in service.requests)
-    service.finish(first)
-    service.finish(second)
+    for request in service.requests:
+        service.finish(request.job_id)
     visitor.until_status("succeeded")
     visitor.until("document.querySelectorAll('#jobs li[data-status=succeeded]').length === 2")
 
