@@ -116,7 +116,7 @@ def accepted_fields(kind: type[BaseModel]) -> FormFields:
 def _max_bytes(field: dict[str, Any]) -> int:
     if _is_structured(field):
         return MAX_OBJECT_BYTES
-    max_chars = max(option.get("maxLength", 0) for option in (field, *field.get("anyOf", ())))
+    max_chars: int = max(option.get("maxLength", 0) for option in (field, *field.get("anyOf", ())))
     return max(MAX_TEXT_BYTES, max_chars * _MAX_CHAR_BYTES)
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from media.matte import ScreenColour
 
-MATTE_VERSION: Final = "1"
+MATTE_VERSION: Final = "2"
 """Part of the key of mattes: increment it when a change affects mattes."""
 
 PRESENCE_SIDE: Final = 64

@@ -31,6 +31,8 @@ _DARK: Final = 40.0  # luma below which a screen is too dark for that
 _KEYED: Final = Refinement(1 / 160, 1 / 240, epsilon=2e-4, unlikely=0, likely=1, floor=0.5, low=0.04, high=0.96)
 _REACH: Final = 1 / 10  # how far from the segmentation hair or hands may be, in longer sides of the frame
 _CORE: Final = 1 / 40  # how far inside it everything is opaque
+_SEPARATE: Final = 0.1  # alpha below which a pixel separates two parts
+_CERTAIN: Final = 0.5  # probability of a person above which a part is the person's
 
 
 class _Background(NamedTuple):
@@ -70,8 +72,8 @@ def find_screen(
 def key(frame: YuvFrame, screen: ScreenColour, person: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return the (H, W) alpha of a frame in front of a screen, 0 to 255.
 
-    `person` is the probability that a pixel shows a person, of any size: what is far from the person is transparent
-    even where it is no screen, and the inside of the person is opaque even where it has the screen's colour.
+    `person` is the probability that a pixel shows a person, of any size: what is far from the person, or separated from
+    it by the screen, is transparent, and the inside of the person is opaque even where it has the screen's colour.
     """
     height, width = frame.u.shape
     person = cv2.resize(person, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
@@ -88,6 +90,7 @@ def key(frame: YuvFrame, screen: ScreenColour, person: NDArray[np.float32]) -> N
     distance = np.maximum(distance, (contrast - _SHADOW) / (1 - 2 * _SHADOW))
     alpha = np.clip((distance - _SCREEN) / (_PERSON - _SCREEN), 0, 1)
     alpha = np.maximum(alpha, core) * (1 - far)
+    alpha *= _connected(alpha, person)
     size = coarse_size(frame.y.shape[1], frame.y.shape[0])
     return refine(frame, np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), np.float32), _KEYED)
 
@@ -107,6 +110,15 @@ def _far_and_core(person: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
         np.asarray(1 - np.minimum(cv2.blur(near, soft), 1), np.float32),
         np.asarray(cv2.blur(core, soft), np.float32),
     )
+
+
+def _connected(alpha: NDArray[np.float32], person: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which pixels are connected with the person, unlike the edge of a screen above the head."""
+    _, parts = cv2.connectedComponents((alpha > _SEPARATE).astype(np.uint8))
+    is_own = np.zeros(int(parts.max()) + 1, bool)
+    is_own[parts[person > _CERTAIN]] = True
+    is_own[0] = True  # the soft outline
+    return is_own[parts]
 
 
 def _screen_around(
