@@ -137,7 +137,7 @@ def _decode(path: Path, limits: MediaLimits) -> tuple[NDArray[np.float32], float
     with closing(AudioTrack(path, limits)) as track:
         # In floats, FFmpeg's mean of two channels would be 3 dB louder than they are.
         samples = np.concatenate(list(track.blocks(RATE, "mono", "s16p")), axis=1)
-        return _trim(samples.astype(np.float32) / 32768)
+        return _trim(np.divide(samples, 32768, dtype=np.float32))
 
 
 def _trim(speech: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:

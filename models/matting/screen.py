@@ -118,7 +118,7 @@ def _connected(alpha: NDArray[np.float32], person: NDArray[np.float32]) -> NDArr
     is_own = np.zeros(int(parts.max()) + 1, bool)
     is_own[parts[person > _CERTAIN]] = True
     is_own[0] = True  # the soft outline
-    return is_own[parts]
+    return np.asarray(is_own[parts], np.bool_)
 
 
 def _screen_around(
