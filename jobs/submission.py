@@ -167,7 +167,7 @@ class Submissions:
         if (parts := job.plan.clips) and (own := self._table.find_avatar(parts[OWN].key)) is not None:
             kept["avatar_key"] = store_composite(self._table, own, parts)  # its version may be a newer one
         new = {"id": job_id, "trace": trace_headers(), "created_at": utc_now()}
-        return self._table.insert_job(JobRecord(**{**kept, **changes, **new}))
+        return self._insert_row(JobRecord(**{**kept, **changes, **new}))
 
     def _engine(self, spec: JobSpec) -> str:
         return spec.engine or self._config.engine
@@ -356,10 +356,14 @@ class Submissions:
             trace=trace_headers(),
             created_at=utc_now(),
         )
-        has_watermark = self._config.labels.invisible and plan.is_complete
-        inserted = self._table.insert_job(job.with_watermark() if has_watermark else job)
+        inserted = self._insert_row(job)
         self._admission.release(context.admission_id)  # so that limits count either the reservation or the job
         return inserted
+
+    def _insert_row(self, job: JobRecord) -> JobRecord:
+        """Insert a job; with a watermark if its plan is complete (otherwise it gets one once its texts are spoken)."""
+        needs_watermark = self._config.labels.invisible and job.plan.is_complete and job.watermark_id is None
+        return self._table.insert_job(job.with_watermark() if needs_watermark else job)
 
     def _find_duplicate(self, context: RequestContext, disk_bytes: int) -> JobRecord | None:
         """The job of the same idempotency key, which may have arrived at another Ingress in the meantime.

@@ -168,7 +168,9 @@ async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench, monkeyp
     assert threads and main_thread() not in threads, "it reads the table"
     assert (again.status, again.error, again.attempts, again.idempotency_key) == (JobStatus.QUEUED, None, 0, None)
     assert (again.options, again.produce_id) == (failed.options, failed.produce_id)
-    assert again.watermark_id == failed.watermark_id
+    assert again.watermark_id == failed.watermark_id == failed.produce_id[:16]
+    unmarked = failed.model_copy(update={"watermark_id": None})  # made before `labels.invisible` was set
+    assert (await bench.submissions.retry_job(unmarked, new_id())).watermark_id == failed.watermark_id
     bench.files.delete_job(failed.id)
     stored = [job_file_key(again.id), job_file_key(again.id, MUSIC), job_file_key(again.id, "background")]
     assert [on_disk(bench.files, key).read_bytes() for key in stored] == [b"sound", b"song", b"beach"]
