@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.forms.uploads import drain
 from api.validation_message import describe
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError, RangeError, UnauthorizedError
 from jobs.model.base import ErrorRecord
@@ -91,10 +92,12 @@ def install(app: FastAPI, dialect: Callable[[ProblemResponse], Response] = lambd
         assert isinstance(error, LipwrightError)
         if error.status_code >= 500 and not isinstance(error, CapacityError):  # a busy service is no failure
             logger.error("%s %s: %s", request.method, request.url.path, error)
+        await drain(request)
         return dialect(answer_to(error, request.url.path))
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        await drain(request)
         return dialect(_answer_to_http(error, request))
 
     app.add_exception_handler(LipwrightError, on_error)

@@ -10,9 +10,6 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
 from typing import Any, TypeVar
 
-from fastapi import Request
-
-from api.forms.uploads import drain
 from errors import BusyError, LipwrightError, StageTimeoutError
 from jobs.admission import Admission, AdmitRequest
 from jobs.ports import JobService
@@ -63,8 +60,8 @@ class Admissions:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
-    async def acquire(self, request: Request, query: AdmitRequest) -> AsyncIterator[Admission]:
-        """Acquire an admission for the body of `request`; released if the block fails.
+    async def acquire(self, query: AdmitRequest) -> AsyncIterator[Admission]:
+        """Acquire an admission for the body of a request; released if the block fails.
 
         Raises:
             CapacityError: The queue is full.
@@ -75,12 +72,7 @@ class Admissions:
         # cancels all calls made in its context. What was reserved must be released anyway.
         admitting = self._start(self._service.admit(query))
         try:
-            try:
-                admission = await asyncio.shield(admitting)
-            except LipwrightError:
-                await drain(request)
-                raise
-            yield admission
+            yield await asyncio.shield(admitting)
         except BaseException:
             self._start(self._release(admitting))
             raise

@@ -21,7 +21,7 @@ from api.forms.json_request import request_digest
 from api.forms.uploads import FRAMING_BYTES, drain, receive_form
 from api.forms.url_inputs import UrlInputs
 from config import PipelineConfig
-from errors import LipwrightError, MediaLimitError, OptionError
+from errors import MediaLimitError, OptionError
 from jobs.admission import Admission, AdmitRequest
 from jobs.model.base import UploadedFile
 from jobs.model.record import JobRecord
@@ -71,7 +71,7 @@ class FormReceiver:
         """
         caller, key = caller_of(request), request.headers.get(_IDEMPOTENCY_KEY)
         query = self._admit_request(request, kind, key).model_copy(update={"is_job": True})
-        async with self._admissions.acquire(request, query) as admission:
+        async with self._admissions.acquire(query) as admission:
             if admission.job is not None:
                 return await self._compare(request, kind, admission, admission.job), True
             async with self._receive_body(request, kind, admission) as (form, digest):
@@ -98,7 +98,7 @@ class FormReceiver:
             StorageFullError: The disk has too little space.
         """
         async with (
-            self._admissions.acquire(request, self._admit_request(request, kind)) as admission,
+            self._admissions.acquire(self._admit_request(request, kind)) as admission,
             self._receive_body(request, kind, admission) as (form, _),
         ):
             yield form, admission.id
@@ -118,11 +118,9 @@ class FormReceiver:
             await self._urls.fetch_into(parts, grant, caller_of(request).owner)
             form = validated(kind, accepted_fields(kind).content(parts.files, parts.texts))
             yield form, request_digest(form, parts.urls)
-        except BaseException as error:
+        except BaseException:
             if parts is not None:
                 await asyncio.shield(asyncio.to_thread(self._files.drop_uploads, *parts.files.values()))
-            if isinstance(error, LipwrightError) and parts is None:
-                await drain(request)
             raise
 
     def _min_rate(self) -> MinRate:
@@ -139,16 +137,10 @@ class FormReceiver:
             await drain(request)
             return job
         max_bytes = min(self._max_file_bytes, admission.max_bytes)
-        try:
-            with self._comparisons.take(caller_of(request).owner):
-                async with upload_timeout(admission.timeout_s):
-                    body = BodyStream(request, self._min_rate(), ByteLimit(admission.max_bytes))
-                    parts = await receive_form(
-                        body, accepted_fields(kind), HashOnlyTarget(), max_bytes, self._urls.check
-                    )
-        except LipwrightError:
-            await drain(request)
-            raise
+        with self._comparisons.take(caller_of(request).owner):
+            async with upload_timeout(admission.timeout_s):
+                body = BodyStream(request, self._min_rate(), ByteLimit(admission.max_bytes))
+                parts = await receive_form(body, accepted_fields(kind), HashOnlyTarget(), max_bytes, self._urls.check)
         files = {**parts.files, **dict.fromkeys(parts.urls, _NOT_FETCHED)}
         form = validated(kind, accepted_fields(kind).content(files, parts.texts))
         check_same_request(job, request_digest(form, parts.urls))

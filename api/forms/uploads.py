@@ -98,7 +98,7 @@ async def receive_form(
 
 
 async def drain(request: Request) -> None:
-    """Read some more of a rejected body: a client that is still sending would otherwise get a connection reset."""
+    """Read some more of a rejected body: a client that still sends it would get a connection reset, not the error."""
     if "expect" in request.headers:
         return  # the client waits for 100 Continue
     left = _DRAIN_BYTES

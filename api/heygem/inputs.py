@@ -63,7 +63,7 @@ class HeygemInputs:
             num_bytes = sum(os.fstat(file.fileno()).st_size for file in opened.values())
             owner, max_bytes = caller_of(request).owner, len(names) * self._max_file_bytes
             query = AdmitRequest(owner=owner, num_bytes=max(1, num_bytes), max_bytes=max_bytes, is_job=True)
-            async with self._admissions.acquire(request, query) as admission:
+            async with self._admissions.acquire(query) as admission:
                 grant = BodyGrant(self._service, admission)
                 try:
                     async with upload_timeout(admission.timeout_s):

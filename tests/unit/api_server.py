@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from api.app import make_app
+from api.body_window import ProxyWindow
 from config import GradioConfig, LiveConfig, MediaLimits, NetworkConfig, PipelineConfig, TtsConfig
 from errors import CapacityError, LipwrightError, NotFoundError, OptionError, StateError
 from jobs import planning, requests
@@ -385,7 +386,7 @@ def serving(
     app = make_app(service, service.files, config, tts_service(config.tts, service.files), live)
     lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
     try:
-        with running(app, 0, lifespan, listener) as url:
+        with running(ProxyWindow(app), 0, lifespan, listener) as url:  # as behind Serve's proxy
             yield url
     finally:
         service.table.close()

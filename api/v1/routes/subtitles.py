@@ -12,11 +12,9 @@ from starlette.responses import PlainTextResponse
 from api.access import caller_of
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
-from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.routing import Routes, route
 from config import PipelineConfig
-from errors import OptionError
 from jobs.fair_queue import FairQueue
 from jobs.model.base import FilePart, RequestModel, example
 from jobs.ports import JobService
@@ -68,11 +66,7 @@ class SubtitlesRoutes(Routes, prefix="/v1/subtitles", tags=["subtitles"]):
     )
     async def create_subtitles(self, request: Request) -> Response:
         """Return the subtitles of a recording, on request translated, by the servers that the operator configured."""
-        try:
-            self._settings.check(translates=False)
-        except OptionError:
-            await drain(request)
-            raise
+        self._settings.check(translates=False)
         async with self._receiver.receive(request, SubtitlesForm) as (form, admission_id):
             await self._service.release(admission_id)  # an admission is for a job or an avatar
             cues = await self._subtitles(caller_of(request).owner, form)

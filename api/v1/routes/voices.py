@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field
 from api.access import caller_of
 from api.forms.form_receiver import FormReceiver
 from api.forms.form_schema import form_body
-from api.forms.uploads import drain
 from api.problem import problem_responses
 from api.routing import Routes, route
 from config import CloningConfig, PipelineConfig
@@ -101,7 +100,6 @@ class VoiceRoutes(Routes, prefix="/v1/voices", tags=["voices"]):
         The recording is passed to the speech server with every text in that voice. The voice belongs to the API key.
         """
         if self._settings.cloning is None:
-            await drain(request)
             raise OptionError(
                 "This service cannot clone voices. Ask the operator to set tts.url and tts.cloning for a speech server "
                 "that takes recordings of speakers; see docs/text-to-speech.md."

@@ -6,9 +6,11 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -122,6 +124,17 @@ def test_broken_multipart(http: httpx.Client, service: MemoryService) -> None:
         assert "multipart" in problem(http.post(path, data={"face": "0"}), 422, "input_invalid")["detail"]
         problem(http.post(path, json={}), 422, "option_invalid")
     assert service.uploads() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/jobs", 413), (f"/v1/avatars/{NOBODY}/clips", 404), ("/v1/nothing", 404)]
+)
+def test_error_before_body_is_read_does_not_reset_upload(url: str, path: str, status: int) -> None:
+    body, address = bytes(8_000_000), urlsplit(url)
+    with socket.create_connection((address.hostname, address.port or 0), 30) as line:
+        line.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        line.sendall(body)
+        assert line.recv(4096).startswith(f"HTTP/1.1 {status}".encode())
 
 
 def test_vanished_client_leaves_no_file(http: httpx.Client, service: MemoryService) -> None:

@@ -260,7 +260,7 @@ async def test_acquire_cancelled_while_admitting_releases_it(
         return await admit(request)
 
     async def upload() -> None:
-        async with admissions.acquire(Request({"type": "http"}), AdmitRequest(num_bytes=1, max_bytes=1)):
+        async with admissions.acquire(AdmitRequest(num_bytes=1, max_bytes=1)):
             raise AssertionError("the client is gone")
 
     monkeypatch.setattr(service, "admit", admit_late)
