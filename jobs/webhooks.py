@@ -70,7 +70,7 @@ class Webhooks:
 
     async def _pending_callbacks(self) -> list[CallbackRecord]:
         try:
-            return await self._table.run_in_thread(self._table.pending_callbacks, _MAX_IN_FLIGHT * 2)
+            return await self._table.run_in_thread(self._table.pending_callbacks, _MAX_IN_FLIGHT)
         except TableUnreachableError as error:
             logger.warning("webhooks are delayed: %s", error)
             return []

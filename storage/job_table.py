@@ -276,10 +276,15 @@ class JobTable:
         rows = self.database.query("SELECT * FROM callbacks WHERE job_id = ?1", job_id)
         return from_row(CallbackRecord, rows[0]) if rows else None
 
-    def pending_callbacks(self, limit: int) -> list[CallbackRecord]:
-        """Return undelivered webhooks, the first due first."""
+    def pending_callbacks(self, max_per_key: int) -> list[CallbackRecord]:
+        """Return undelivered webhooks: the first due of each API key, then the second of each, and so on."""
         rows = self.database.query(
-            "SELECT * FROM callbacks WHERE status = ?1 ORDER BY next_at LIMIT ?2", CallbackStatus.PENDING.value, limit
+            "SELECT callbacks.* FROM callbacks JOIN ("
+            "SELECT job_id, ROW_NUMBER() OVER (PARTITION BY owner ORDER BY next_at) AS turn "
+            "FROM callbacks JOIN jobs ON jobs.id = job_id WHERE callbacks.status = ?1"
+            ") AS turns USING (job_id) WHERE turn <= ?2 ORDER BY turn, next_at",
+            CallbackStatus.PENDING.value,
+            max_per_key,
         )
         return [from_row(CallbackRecord, row) for row in rows]
 

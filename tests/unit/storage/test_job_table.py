@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from jobs.model.avatar_settings import AvatarSettings
 from jobs.model.base import ErrorRecord, new_id, utc_now
 from jobs.model.clip import AvatarClip
 from jobs.model.plan import JobOptions
-from jobs.model.record import CallbackStatus, JobQuery, JobStage, JobStatus
+from jobs.model.record import CallbackRecord, CallbackStatus, JobQuery, JobStage, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Turn
 from storage import schema
@@ -133,6 +135,16 @@ def test_a_webhook_is_due_when_its_job_ends(table: JobTable) -> None:
     assert table.find_callback(job.id) is None
     table.put_callback(due)
     assert table.find_callback(job.id) is None, "nothing comes back for a job that was swept"
+
+
+def test_pending_callbacks_alternates_between_owners(table: JobTable) -> None:
+    jobs = {owner: [table.insert_job(job_record(owner=owner)) for _ in range(3)] for owner in ("a", "b", None)}
+    start = utc_now()
+    for number, job in enumerate(chain.from_iterable(jobs.values())):
+        due_at = start + timedelta(seconds=number)
+        table.put_callback(CallbackRecord(job_id=job.id, next_at=due_at))
+    expected = [jobs[owner][turn].id for turn in range(2) for owner in jobs]
+    assert [each.job_id for each in table.pending_callbacks(2)] == expected
 
 
 def test_a_full_disk_is_said_by_name(tmp_path: Path) -> None:
