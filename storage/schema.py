@@ -236,5 +236,5 @@ SCHEMA_VERSION = len(MIGRATIONS)
 def steps_after(found: int) -> tuple[tuple[str, ...], ...]:
     """Return the migrations that a database of version `found` lacks; ConfigError if a newer program wrote it."""
     if found > SCHEMA_VERSION:
-        raise ConfigError(f"The job table has version {found}, this service supports {SCHEMA_VERSION}. Update it.")
+        raise ConfigError(f"Expected a job table of version {SCHEMA_VERSION}, found {found}; update Lipwright.")
     return MIGRATIONS[found:]

@@ -105,9 +105,7 @@ def test_settings_that_are_missing_are_named(service: MemoryService) -> None:
 
 
 def test_a_server_that_cannot_be_reached(service: MemoryService) -> None:
-    with answering() as other:
-        pass
-    with _api(service, other) as http:
+    with _api(service, OpenAIStandIn(url="http://127.0.0.1:1/v1")) as http:
         answer = _ask(http)
     _refused(answer, 503, "cannot be reached")
     assert answer.json()["code"] == "voice_failed"
