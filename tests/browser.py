@@ -98,7 +98,8 @@ class Visitor:
         """Wait until an expression is true and return it; the page's policy forbids Playwright's own way."""
         deadline = time.monotonic() + bound_s
         while not (value := self.page.evaluate(expression)):
-            assert time.monotonic() < deadline, f"{expression} did not come true: {self.text('body')[:2000]}"
+            seen = f"{self.errors} {self.text('body')[:2000]}" if time.monotonic() >= deadline else ""
+            assert not seen, f"{expression} did not come true: {seen}"
             self.page.wait_for_timeout(20)
         return value
 

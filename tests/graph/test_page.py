@@ -25,6 +25,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def visitor(browser: Any, service_url: str) -> Iterator[Visitor]:
     visitor = Visitor(browser, service_url)
+    visitor.until("document.querySelector('#speech input[type=file]')")  # made by the page's scripts
     yield visitor
     visitor.page.context.close()
 
