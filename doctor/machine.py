@@ -105,7 +105,7 @@ def _gpu(line: str) -> Gpu:
 
 
 def _text(path: Path) -> str:
-    """Return the content of a file of the kernel; empty where there is none, as on macOS."""
+    """Return the content of a file of the kernel; an empty string if it is missing, as on macOS."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

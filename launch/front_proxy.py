@@ -102,9 +102,10 @@ class FrontProxy:
                 another user has replaced its folder.
             OSError: The machine is short of memory or disk space.
         """
-        # Something may have removed it from the folder for temporary files, where others can make one of its name.
+        # Something may have removed it from the folder for temporary files, where other users can create the same name.
         if not is_made_private(self._folder):
-            raise ConfigError(f"{self._folder}: replaced by something that is no folder of this user.")
+            what = "expected a folder of this user, found another file in its place"
+            raise ConfigError(f"{self._folder}: {what}. Start the service again.")
         for name, (host, port) in self._addresses.items():
             if name not in self._listeners:
                 self._listeners[name] = _listen(host, port)

@@ -135,7 +135,7 @@ def fit_speech(path: Path, slot: SpeechSlot, limits: MediaLimits) -> bytes:
 def _decode(path: Path, limits: MediaLimits) -> tuple[NDArray[np.float32], float]:
     """Returns (1, n) trimmed speech at `RATE`, and the seconds that were trimmed before it."""
     with closing(AudioTrack(path, limits)) as track:
-        # In floats, FFmpeg's mean of two channels would be 3 dB louder than they are.
+        # FFmpeg does not normalize a downmix in floats: two equal channels would become 3 dB louder.
         samples = np.concatenate(list(track.blocks(RATE, "mono", "s16p")), axis=1)
         return _trim(np.divide(samples, 32768, dtype=np.float32))
 

@@ -246,7 +246,7 @@ def test_front_restart_in_a_replaced_folder_is_refused(behind: int, tmp_path: Pa
         kill(front)
         shutil.rmtree(front._folder)
         front._folder.symlink_to(tmp_path)
-        with pytest.raises(ConfigError, match="no folder of this user"):
+        with pytest.raises(ConfigError, match="expected a folder of this user"):
             front.start()
         assert not list(tmp_path.iterdir())
         front._folder.unlink()
