@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from pathlib import Path
@@ -29,23 +30,7 @@ _MEDIA_TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' blob:",
-        "media-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
-)
 _HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -88,6 +73,8 @@ class PageRoutes(Routes, include_in_schema=False):
     def __init__(self, labels: LabelsConfig) -> None:
         self._labelled = b"" if labels.metadata or labels.c2pa else b" hidden"
         self._files = _read_all()
+        self._inline = self._files.pop("reload.js")
+        self._headers = {**_HEADERS, "Content-Security-Policy": _policy(self._inline)}
         digest = hashlib.sha256()
         for name, content in sorted(self._files.items()):
             digest.update(name.encode() + b"\0" + content)
@@ -133,13 +120,14 @@ class PageRoutes(Routes, include_in_schema=False):
     def _page(self, name: str, root: str) -> bytes:
         """Return an HTML file with its links filled in."""
         content = self._files[name].replace(b"{{assets}}", f"{root}{ASSETS}/{self._digest}".encode())
-        return content.replace(b"{{labelled}}", self._labelled).replace(b"{{root}}", root.encode())
+        content = content.replace(b"{{labelled}}", self._labelled).replace(b"{{root}}", root.encode())
+        return content.replace(b"{{reload}}", self._inline)
 
     def _answer(
         self, request: Request, content: bytes, suffix: str, caching: str, more: dict[str, str] | None = None
     ) -> Response:
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        headers = {**_HEADERS, "cache-control": caching, "etag": etag, **(more or {})}
+        headers = {**self._headers, "cache-control": caching, "etag": etag, **(more or {})}
         if suffix == ".js":
             headers["access-control-allow-origin"] = "*"  # for the widget: public files, fetched without credentials
         if (answer := unchanged(request, headers)) is not None:
@@ -154,3 +142,23 @@ def _read_all() -> dict[str, bytes]:
     """Return the content of all files of the page by path."""
     paths = (path for path in _ROOT.rglob("*") if path.suffix in _MEDIA_TYPES)
     return {path.relative_to(_ROOT).as_posix(): path.read_bytes() for path in paths}
+
+
+def _policy(inline: bytes) -> str:
+    """Return the Content-Security-Policy of pages whose only inline script is `inline`."""
+    digest = base64.b64encode(hashlib.sha256(inline).digest()).decode()
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' 'sha256-{digest}'",
+            "style-src 'self'",
+            "img-src 'self' blob:",
+            "media-src 'self' blob:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
+    )

@@ -69,6 +69,33 @@ def test_composer_error_survives_loading_of_avatars(browser: Any, url: str) -> N
     assert visitor.page.is_visible("#composer-error")
 
 
+@pytest.mark.parametrize(
+    ("path", "missing", "is_ready"),
+    [
+        ("/", "usage.js", "document.querySelector('#speech input[type=file]')"),
+        ("/", "style.css", "document.querySelector('#speech input[type=file]')"),
+        ("/live.html?avatar=a", "live_session.js", "document.documentElement.dataset.state === 'waiting'"),
+    ],
+)
+def test_page_reloads_when_a_file_is_missing(browser: Any, url: str, path: str, missing: str, is_ready: str) -> None:
+    page = (visitor := Visitor(browser, "about:blank")).page
+    refused: list[Any] = []
+
+    def refuse_once(route: Any) -> None:
+        refused.append(route)
+        route.fulfill(status=503) if len(refused) == 1 else route.continue_()
+
+    page.clock.install()
+    page.route(f"**/{missing}", refuse_once)
+    page.goto(url + path)
+    assert path != "/" or "could not be loaded" in visitor.text("#banner")
+    with page.expect_navigation():
+        page.clock.run_for(3000)
+    visitor.until(is_ready)
+    assert len(refused) == 2
+    assert path != "/" or not page.is_visible("#banner")
+
+
 def test_recording_ends_when_its_buttons_are_replaced(visitor: Visitor) -> None:
     page = visitor.page
     page.evaluate(HELD_MEDIA)

@@ -56,7 +56,7 @@ def test_shots_of_cuts_start_new_shots() -> None:
 
 def test_shots_of_real_clip_finds_its_cuts(shared_clips: Path) -> None:
     frames = read_film(shared_clips / "grid_talker6_long.mp4", range(240)).frames
-    assert starts(frames) == [76, 151, 226], "cuts every three seconds of a picture that begins one frame after its sound"
+    assert starts(frames) == [76, 151, 226], "every three seconds of a picture that begins one frame late"
 
 
 @pytest.mark.parametrize(("height", "width"), [(36, 64), (1080, 1920)])
