@@ -26,6 +26,14 @@ def dub(
     fields: JobFields,
     video: Annotated[str, typer.Argument(help="The video (file or URL).")],
     out: VideoOut,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Language of the speech, such as de or German, in which voices are chosen. Without --subtitles, what "
+            "is said in the video is transcribed, translated into it and spoken, by the servers and voices that the "
+            "operator has configured."
+        ),
+    ] = None,
     face: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,10 +75,11 @@ def dub(
     Without --server, uses the service running in the data folder or starts one for this job.
     """
     interrupt_on_sigterm()
-    if ("subtitles" in fields) == ("translate_to" in fields):
-        raise UsageError("input_invalid", "pass either --subtitles or --language.")
+    if "subtitles" not in fields and language is None:
+        raise UsageError("input_invalid", "pass --subtitles, --language or both.")
     fields = _with_picture_of_video(fields)
-    fields |= {"background_gain_db": ambience_gain if ambience else None, "language": fields.get("translate_to")}
+    fields |= {"language": language, "translate_to": None if "subtitles" in fields else language}
+    fields |= {"background_gain_db": ambience_gain if ambience else None}
     fields |= {"idle_mouths": "closed" if closed_mouths else None, "review": review or None}
     fields["speakers"], fields["voice"] = _parse_speakers(face or (), voice or ())
     check_paths(local_files({"video": video, **fields}), out)

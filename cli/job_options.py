@@ -43,7 +43,7 @@ NOT_IN_DUB: Final[Mapping[str, str]] = {
     "turns": _BY_TEXTS,
     "more_audio": _BY_TEXTS,
     "diarization": _BY_TEXTS,
-    "language": "--language is translate_to",
+    "translate_to": "--language",
     "avatar_id": _BY_VIDEO,
     "face_image": _BY_VIDEO,
     "face_points": "only for still pictures, and a dub is of a video",
@@ -54,7 +54,7 @@ NOT_IN_DUB: Final[Mapping[str, str]] = {
     **{name: NO_OPTIONS[name] for name in ("background_file", "format", "callback_url", "metadata")},
 }
 """Fields of `JobSpec` that are no options of `lipwright dub`, and why."""
-OWN_IN_DUB: Final = ("video", "face", "voice", "background_gain_db", "idle_mouths", "review")
+OWN_IN_DUB: Final = ("video", "language", "face", "voice", "background_gain_db", "idle_mouths", "review")
 """Fields for which `lipwright dub` declares options of its own."""
 _FIRST: Final = ("video", "avatar_id", "audio", "text", "voice", "engine", "face", "face_image", "face_points")
 """The options that come first; the others follow as they are declared."""
@@ -95,7 +95,7 @@ def with_job_options(command: Callable[..., None], names: Collection[str] | None
 
 def with_dub_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give `lipwright dub` options for the fields of `JobSpec` that it does not declare, as `with_job_options`."""
-    first = ("subtitles", "translate_to", "subtitles_output")
+    first = ("subtitles", "subtitles_output")
     left_out = {*first, *NOT_IN_DUB, *OWN_IN_DUB}
     return with_job_options(command, [*first, *(name for name in JobSpec.model_fields if name not in left_out)])
 

@@ -230,11 +230,18 @@ def test_dub_language_asks_for_a_translation(tmp_path: Path, service: ReviewServ
     succeed("dub", str(film), "--language", "German", "--out", str(out), "--server", url)
     spec = service.requests[0].spec
     assert (spec.translate_to, spec.language, spec.subtitles) == ("deu", "deu", None)
+    refused = run("dub", str(film), "--out", str(tmp_path / "other.mp4"), "--server", url)
+    assert refused.exit_code != 0 and "pass --subtitles, --language or both" in refused.output
+
+
+def test_dub_language_of_subtitles_chooses_voices(tmp_path: Path, service: ReviewService, url: str) -> None:
+    succeed(*_dub(tmp_path, "--language", "German", "--server", url))
+    spec = service.requests[0].spec
+    assert (spec.translate_to, spec.language) == (None, "deu") and spec.subtitles is not None
 
 
 def test_dub_unusable_option_is_explained(tmp_path: Path, service: ReviewService, url: str) -> None:
     cases: list[tuple[list[str], str]] = [
-        (["--language", "de"], "pass either --subtitles or --language"),
         (["--face", "Anna"], "--face: expected NAME=FACE, found 'Anna'"),
         (["--voice", "=nova"], "--voice: expected VOICE or NAME=VOICE"),
         (["--subtitles", "missing.srt"], "missing.srt does not exist"),
