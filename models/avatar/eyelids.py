@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import minimum_filter1d
 
 from media.yuv_frame import YuvFrame
 from models.geometry.arrays import remap, sample_plane, smooth_step
@@ -123,7 +123,8 @@ class _Eye:
         top, crease, upper, lower = (self._curve(points[list(line)], columns) for line in ids)
         self._opening = float((lower - upper).max()) / self._width
         edge = upper + self._lash_share(still.y, columns, upper, crease) * (crease - upper)
-        wide = minimum_filter1d(top, 2 * (_NUM_COLUMNS // 5) + 1, mode="nearest")  # eyes are wider than in the mesh
+        margin = _NUM_COLUMNS // 5  # eyes are wider than in the mesh
+        wide = sliding_window_view(np.pad(top, margin, mode="edge"), 2 * margin + 1).min(axis=1)
         top = np.minimum(crease + _ABOVE_CREASE * (top - crease), edge - _MIN_LID * unit)
         lashes = edge - np.minimum(_LASHES * unit, _LASH_PART * (edge - top))
         below = _LOWER_LINE * unit * np.sin(np.pi * columns / self._width)  # zero at the corners

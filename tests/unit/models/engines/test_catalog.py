@@ -177,6 +177,10 @@ def _imported(*modules: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def test_graph_imports_no_library_of_single_replicas() -> None:
+    assert not _imported("graph") & {"torch", "onnxruntime", "numba", "librosa", "scipy"}
+
+
 def test_engines_and_store_import_no_network_library() -> None:
     modules = (*_MODULES, f"{_ENGINES}.paste.crop", f"{_ENGINES}.paste.blend")
     assert not _imported(*modules) & {"torch", "onnxruntime", "diffusers", "librosa"}
