@@ -15,6 +15,7 @@ from config import PipelineConfig
 from errors import ConfigError
 from launch.environment import ROOT
 from launch.readiness import try_to_listen
+from launch.serve_config import has_nvidia_gpu
 from media.labels.labeller import Labeller
 from media.self_test import check_encoder
 from net.access_rule import AccessRule
@@ -105,6 +106,16 @@ def check_port(host: str, port: int) -> None:
             f"--host {host} --port {port}: {error.strerror}. Choose another port, or find the "
             f"process that uses it: ss -ltnp 'sport = :{port}'."
         ) from error
+
+
+def missing_gpu() -> str:
+    """Return what to say if packages for a GPU are installed and there is none; empty otherwise."""
+    if installed_version("onnxruntime-gpu") is None or has_nvidia_gpu():
+        return ""
+    return (
+        "onnxruntime-gpu is installed, but no NVIDIA GPU was found: networks run on the CPU. If this machine has one, "
+        "install NVIDIA's driver (in a container: --gpus all)."
+    )
 
 
 def disk_shortage(settings: PipelineConfig) -> str:

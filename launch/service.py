@@ -14,7 +14,7 @@ from errors import ConfigError, LipwrightError, UnavailableError
 from launch.data_folder import TableFile, locked_folder, table_with_space
 from launch.environment import import_path, make_ray_folder, private_files, restore_sigterm, set_ray_variables
 from launch.front_proxy import FrontProxy, haproxy_binary
-from launch.preflight import check_access, check_packages, check_port, check_results, disk_shortage
+from launch.preflight import check_access, check_packages, check_port, check_results, disk_shortage, missing_gpu
 from launch.readiness import bounded_start, free_port, last_line, wait_until_ready
 from launch.serve_config import ServeConfig, reachable, read_serve_config
 from launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
@@ -88,8 +88,8 @@ def running_service(
     with locked_folder(settings.data_dir, is_shared=settings.state is not None) as lock:
         check_results(settings)
         table = table_with_space(settings.data_dir, settings.state, settings.jobs.max_disk_wait_s, terminal.warn)
-        if shortage := disk_shortage(settings):
-            terminal.warn(shortage)
+        for warning in filter(None, (disk_shortage(settings), missing_gpu())):
+            terminal.warn(warning)
         with (
             _run_front(config, health_port, node) as (behind, node_behind, front),
             open_service_log(_log_path(config), terminal) as log,

@@ -30,7 +30,7 @@ from errors import ConfigError, UnavailableError
 from launch import preflight
 from launch.environment import ROOT, import_path, make_ray_folder, ray_folder, restore_sigterm, set_ray_variables
 from launch.forked_worker import SOCKET_VARIABLE
-from launch.preflight import check_packages, faults, needed, own_requirements
+from launch.preflight import check_packages, faults, missing_gpu, needed, own_requirements
 from launch.serve_config import read_serve_config
 from launch.service import _ray_start_errors, private_config, running_service
 from launch.service_log import Terminal, open_service_log
@@ -163,6 +163,15 @@ def test_check_packages_missing_package_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(preflight, "own_requirements", lambda: ["lipwright-of-tomorrow>=1"])
     with pytest.raises(ConfigError, match="lipwright-of-tomorrow is missing. Run `make setup`"):
         check_packages()
+
+
+@pytest.mark.parametrize(
+    ("package", "has_gpu", "is_told"), [("1.23.0", False, True), ("1.23.0", True, False), (None, False, False)]
+)
+def test_missing_gpu(monkeypatch: pytest.MonkeyPatch, package: str | None, has_gpu: bool, is_told: bool) -> None:
+    monkeypatch.setattr(preflight, "installed_version", {"onnxruntime-gpu": package}.get)
+    monkeypatch.setattr(preflight, "has_nvidia_gpu", lambda: has_gpu)
+    assert ("no NVIDIA GPU was found" in missing_gpu()) == bool(missing_gpu()) == is_told
 
 
 def test_command_missing_module_is_named() -> None:
