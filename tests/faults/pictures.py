@@ -41,10 +41,12 @@ def check_result(result: Path, source: Path | None, audio_seconds: float) -> str
 
 
 def _first_frame(source: Path) -> NDArray[np.uint8]:
-    """The first frame as players show it."""
+    """The first frame as players show it, on white."""
     with av.open(str(source)) as container:
         frame: Any = next(container.decode(video=0))
-        return np.asarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90), np.uint8)
+        rgba = np.rot90(frame.to_ndarray(format="rgba"), frame.rotation // 90)
+    alpha = rgba[..., 3:] / 255
+    return np.asarray(rgba[..., :3] * alpha + 255 * (1 - alpha), np.uint8)
 
 
 def _check_picture(shown: NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
