@@ -40,7 +40,7 @@ class Fronted:
     def new_key(self, name: str) -> str:
         """Add an API key, and wait until the front proxy knows it."""
         key, secret = self.keys.add(name)
-        wait_until(lambda: key.id in self.front._known, 30)
+        wait_until(lambda: key.id in self.front._known)
         return secret
 
     def submit(self, key: str | None = None) -> httpx.Response:

@@ -204,7 +204,7 @@ def test_watchdog_silent_controller_is_restarted_once(
         time.sleep(0.05)
         node.silence_s, ahead[0] = silence_s, ahead_s
         if num_restarts:
-            wait_until(lambda: node.num_restarts, 10)
+            wait_until(lambda: node.num_restarts)
         time.sleep(0.1)
     assert node.num_restarts == num_restarts
 
@@ -214,7 +214,7 @@ def test_watchdog_reports_the_end_of_the_fork_server_once(tmp_path: Path, caplog
         time.sleep(0.05)
         assert caplog.messages == []
         server.kill()
-        wait_until(lambda: caplog.messages, 10)
+        wait_until(lambda: caplog.messages)
         time.sleep(0.05)
     (message,) = caplog.messages
     assert "fork server of workers has ended (status -9)" in message
@@ -232,9 +232,9 @@ def test_watchdog_restarts_the_front_proxy_after_an_error(tmp_path: Path, caplog
     front.last_line.return_value = "killed"
     node = QuietNode()
     with watchdog(node, front, TableFile(tmp_path, None)):
-        wait_until(lambda: front.is_alive, 10)
+        wait_until(lambda: front.is_alive)
         node.silence_s = 61.0
-        wait_until(lambda: node.num_restarts, 10)  # the other processes are still watched
+        wait_until(lambda: node.num_restarts)  # the other processes are still watched
     assert sum("Cannot allocate memory" in message for message in caplog.messages) == 2
 
 

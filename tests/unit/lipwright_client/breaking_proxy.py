@@ -61,6 +61,7 @@ def _pump(source: socket.socket, target: socket.socket, is_open: threading.Event
             if is_open is not None:
                 is_open.wait()
             target.sendall(data)
+    with suppress(OSError):
         target.shutdown(socket.SHUT_WR)
 
 

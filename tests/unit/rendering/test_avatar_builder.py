@@ -101,7 +101,7 @@ def test_track_decoder_ends_with_its_last_use(tmp_path: Path, sample_video: Path
             with Image.open(tmp_path / file_keys.avatar_picture_key(KEY)) as picture:
                 size = max(source.info.width, source.info.height)
                 assert (picture.format, max(picture.size)) == ("JPEG", min(640, size))
-        wait_until(lambda: not _decoder_ids() - before, 20)
+        wait_until(lambda: not _decoder_ids() - before)
 
 
 def test_analysis_of_long_source_decodes_no_frame_again(tmp_path: Path, sample_video: Path) -> None:

@@ -271,4 +271,4 @@ async def test_acquire_cancelled_while_admitting_releases_it(
     with pytest.raises(asyncio.CancelledError):
         await uploading
     goes_on.set()
-    await until(lambda: service.asked and not service.places, 10)
+    await until(lambda: service.asked and not service.places)

@@ -111,13 +111,13 @@ def test_live_socket_that_is_refused_is_closed_with_retry_after(url: str, live: 
         code, is_retryable, retry_after_s = refusal()
         assert (code, is_retryable, retry_after_s > 0) == ("busy", True, True)
         first(inside, "session.fragment")
-    wait_until(lambda: is_accepted(url), 30)
+    wait_until(lambda: is_accepted(url))
 
 
 def test_live_socket_reports_usage_at_its_end(url: str, live: GreyService) -> None:
     with socket(url) as line:
         start_seconds = [first(line, "session.fragment")["start_seconds"] for _ in range(3)]
-    wait_until(lambda: any(usage.is_over for usage in live.reports), 30)
+    wait_until(lambda: any(usage.is_over for usage in live.reports))
     (usage,) = live.reports
     assert usage.live_seconds > start_seconds[-1] > 0 and usage.owner is None
     assert usage.compute.cpu_seconds == pytest.approx(len(live.requests))
@@ -154,7 +154,7 @@ def test_live_socket_closed_during_prepare_frees_its_session(url: str, live: Gre
     with socket(url) as line:
         next(events(line))
     live.prepare_s = 0.0
-    wait_until(lambda: is_accepted(url), 10)
+    wait_until(lambda: is_accepted(url))
 
 
 def is_forbidden(url: str, **fields: str) -> bool:
@@ -172,7 +172,7 @@ def test_live_socket_needs_a_key_or_a_cookie_of_its_origin(tmp_path: Path, url: 
     for fields in ({}, {"Authorization": "Bearer lw_000000000000_nobodynobodynobodyno"}, {**cookie, **other}):
         assert is_forbidden(url, **fields)
     for fields in ({"Authorization": f"Bearer {secret}"}, {**cookie, "Origin": url}):
-        wait_until(partial(is_accepted, url, **fields), 30)
+        wait_until(partial(is_accepted, url, **fields))
 
 
 LIVE = LiveConfig(max_sessions=8, push_destinations=("rtmp://127.0.0.1:*",), max_viewers=1, max_detached_s=20)

@@ -80,7 +80,7 @@ def test_worker_output_is_passed_on_after_a_failed_read(
     with ray_internals.worker_output(seen.append), log.open("w") as file:
         file.write(":actor_name:ServeReplica:app:Studio\nfirst\n")
         file.flush()
-        wait_until(lambda: seen, 10)
+        wait_until(lambda: seen)
         file.write("last\n")
     assert [line for data in seen for line in data["lines"]] == ["first", "last"], "also what is printed at the end"
     assert {(data["pid"], data["actor_name"]) for data in seen} == {(77, "ServeReplica:app:Studio")}

@@ -185,7 +185,7 @@ async def test_run_waits_for_a_free_thread() -> None:
         at_work += 1
         most = max(most, at_work)
         time.sleep(0.05)
-        wait_until(lambda: most >= num_awaited, 30)
+        wait_until(lambda: most >= num_awaited)
         at_work -= 1
 
     for max_at_once in (1, 2):

@@ -102,7 +102,7 @@ def test_run_timeout_ends_the_process(decoders: Decoders, tmp_path: Path) -> Non
     forkserver = _forkserver_of(decoders)
     with pytest.raises(StageTimeoutError, match=r"clip\.mp4"):
         _run(decoders, partial(decoder_tasks.sleep, 120, tmp_path / "pid"), timeout_s=1, writes=tmp_path)
-    wait_until(lambda: not forkserver.children(), 20)
+    wait_until(lambda: not forkserver.children())
 
 
 def test_run_cancelled_from_a_thread_ends_the_process(decoders: Decoders, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_run_cancelled_from_a_thread_ends_the_process(decoders: Decoders, tmp_pa
     with ThreadPoolExecutor(1) as pool, pytest.raises(CancelledJobError):
         pool.submit(cancel_when_started)
         _run(decoders, partial(decoder_tasks.sleep, 120, pid_file), token=token, timeout_s=60, writes=tmp_path)
-    wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())), 20)
+    wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
     with pytest.raises(CancelledJobError):
         _run(decoders, partial(decoder_tasks.sleep, 60), token=token)
 

@@ -38,7 +38,7 @@ def start_seconds(path: Path) -> float:
 def rtmp_server(port: int, path: Path, key: str = "live/key") -> Iterator[subprocess.Popen[bytes]]:
     url = f"rtmp://127.0.0.1:{port}/{key}"
     with recording(["-listen", "1", "-i", url], path, path.with_suffix(".log")) as server:
-        _until_listening(f"/proc/{server.pid}/net/tcp", port, "0A", server)
+        _until_listening(f"/proc/{server.pid}/net/tcp", port, {"0A", "01"}, server)
         yield server
 
 
@@ -46,16 +46,16 @@ def rtmp_server(port: int, path: Path, key: str = "live/key") -> Iterator[subpro
 def srt_listener(port: int, path: Path, query: str = "") -> Iterator[subprocess.Popen[bytes]]:
     url = f"srt://127.0.0.1:{port}?mode=listener{query}"
     with recording(["-f", "mpegts", "-i", url], path, path.with_suffix(".log")) as server:
-        _until_listening(f"/proc/{server.pid}/net/udp", port, "07", server)
+        _until_listening(f"/proc/{server.pid}/net/udp", port, {"07"}, server)
         yield server
 
 
-def _until_listening(table: str, port: int, state: str, server: subprocess.Popen[bytes]) -> None:
+def _until_listening(table: str, port: int, states: set[str], server: subprocess.Popen[bytes]) -> None:
     """Wait for a socket without connecting to it, which the server would take for its only client."""
 
     def is_listening() -> bool:
         assert server.poll() is None, f"the server ended with status {server.poll()}"
         rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
-        return any(row[1].endswith(f":{port:04X}") and row[3] == state for row in rows)
+        return any(row[1].endswith(f":{port:04X}") and row[3] in states for row in rows)
 
-    wait_until(is_listening, 20, 0.01)
+    wait_until(is_listening, pause_s=0.01)

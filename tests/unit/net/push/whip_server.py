@@ -44,7 +44,7 @@ class WhipServer:
         return [skew for frames in self.connections for skew in _skews(frames)]
 
     def until_frames(self, num_frames: int) -> None:
-        wait_until(lambda: len(self.frames["video"]) >= num_frames, 20, 0.01)
+        wait_until(lambda: len(self.frames["video"]) >= num_frames)
 
     def cut(self) -> None:
         assert self.loop is not None

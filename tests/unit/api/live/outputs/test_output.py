@@ -57,7 +57,7 @@ class Session:
         return [event["state"] for event in self.events]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        await until(condition, 20)
+        await until(condition)
 
     async def offer(self) -> None:
         for fragment in FlashingStream():
