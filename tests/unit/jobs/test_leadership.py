@@ -177,13 +177,12 @@ class ServiceStages(DeafStages):
 class Service(JobBench):
     """A Director's rules in a thread with an event loop of its own."""
 
-    def __init__(self, name: str, url: str, folder: Path, asks: bool) -> None:
+    def __init__(self, name: str, url: str, folder: Path, asks: bool, lease_s: float = LONG_LEASE_S) -> None:
         self.loop, self.stages = asyncio.new_event_loop(), ServiceStages(name)
         super().__init__(FileStore(folder), JobTable(Database(url)), self.stages, PipelineConfig(data_dir=folder))
         self.scheduler = JobScheduler(self.services, lambda: self.election.is_leader)
         begin, end, is_ready = self.scheduler.resume_unfinished, self.scheduler.stop_all, self.stages.ready
-        lease_s, may_ask = (LONG_LEASE_S, is_ready) if asks else (SHORT_LEASE_S, None)
-        self.election = LeaderElection(self.table, name, begin, end, lease_s, may_ask)
+        self.election = LeaderElection(self.table, name, begin, end, lease_s, is_ready if asks else None)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -218,7 +217,9 @@ Services = tuple[Service, Service]
 @pytest.fixture
 def services(request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path) -> Iterator[Services]:
     url, asks = postgres.new_database(), getattr(request, "param", False)
-    both = Service("a", url, tmp_path, asks), Service("b", url, tmp_path, asks)
+    # The second one must not lose its lease, or the first would run its jobs.
+    lease_s = LONG_LEASE_S if asks else SHORT_LEASE_S
+    both = Service("a", url, tmp_path, asks, lease_s), Service("b", url, tmp_path, asks)
     yield both
     for service in both:
         service.end()
