@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+from collections import defaultdict
 from types import TracebackType
 from typing import Self
 
@@ -31,21 +32,25 @@ def _started_here() -> list[psutil.Process]:
 
 
 def cpu_seconds() -> dict[int, tuple[str, float]]:
-    """Returns name and CPU seconds (user plus system) of each live descendant, by process id."""
+    """Returns name and CPU seconds, also of its ended children, of each live descendant by process id."""
     seconds: dict[int, tuple[str, float]] = {}
     for process in _started_here():
         with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            seconds[process.pid] = name_of(process), times.user + times.system
+            seconds[process.pid] = name_of(process), sum(process.cpu_times()[:4])
     return seconds
 
 
 def cpu_between(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]) -> dict[str, float]:
-    """Returns the CPU seconds between two calls of `cpu_seconds`, summed by name."""
-    spent: dict[str, float] = {}
-    for pid, (name, seconds) in after.items():
-        spent[name] = spent.get(name, 0.0) + seconds - before.get(pid, ("", 0.0))[1]
-    return spent
+    """Returns the CPU seconds between two calls of `cpu_seconds`, summed by name.
+
+    Processes that ended in between count with the process that started them.
+    """
+    spent: defaultdict[str, float] = defaultdict(float)
+    for name, seconds in after.values():
+        spent[name] += seconds
+    for name, seconds in before.values():
+        spent[name] -= seconds
+    return dict(spent)
 
 
 class MemoryPeaks:

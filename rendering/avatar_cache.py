@@ -19,36 +19,37 @@ T = TypeVar("T")
 
 
 class LruPool(Generic[K, T]):
-    """Keeps entries that are not in use; the least recently used one is dropped first. Thread-safe."""
+    """Keeps entries that are not in use, also several of one key; drops the least recently used one. Thread-safe."""
 
     def __init__(self, max_entries: int, close: Callable[[T], None] = lambda _: None) -> None:
         """Keep at most `max_entries`; call `close` with each dropped entry."""
         self._max_entries = max_entries
         self._close = close
-        self._entries: dict[K, T] = {}
+        self._entries: list[tuple[K, T]] = []  # the most recently used one is last
         self._lock = threading.Lock()
 
     def take(self, key: K, make: Callable[[], T]) -> T:
-        """Remove and return the entry of `key`, or make one. Return it with `put`."""
+        """Remove and return the most recent entry of `key`, or make one. Return it with `put`."""
         with self._lock:
-            if key in self._entries:
-                return self._entries.pop(key)
+            for index in reversed(range(len(self._entries))):
+                if self._entries[index][0] == key:
+                    return self._entries.pop(index)[1]
         return make()
 
     def put(self, key: K, entry: T) -> None:
-        """Keep `entry` as the most recently used one; it replaces an entry with the same key."""
+        """Keep `entry` as the most recently used one."""
         with self._lock:
-            dropped = [self._entries.pop(key)] if key in self._entries else []
-            self._entries[key] = entry
-            while len(self._entries) > self._max_entries:
-                dropped.append(self._entries.pop(next(iter(self._entries))))
-        for old in dropped:
+            self._entries.append((key, entry))
+            dropped = self._entries[: -self._max_entries]
+            del self._entries[: -self._max_entries]
+        for _, old in dropped:
             self._close(old)
 
     def drop(self, matches: Callable[[K], bool]) -> None:
         """Drop the entries whose keys match."""
         with self._lock:
-            dropped = [self._entries.pop(key) for key in list(self._entries) if matches(key)]
+            dropped = [entry for key, entry in self._entries if matches(key)]
+            self._entries = [(key, entry) for key, entry in self._entries if not matches(key)]
         for old in dropped:
             self._close(old)
 

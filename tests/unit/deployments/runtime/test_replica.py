@@ -311,15 +311,18 @@ def test_cancellation_token_calls_only_registered_callbacks() -> None:
         assert [each.call_count for each in (before, during, after)] == [0, 1, 1]
 
 
-def test_lru_pool_closes_dropped_items_once() -> None:
+def test_lru_pool_keeps_several_of_one_key_and_closes_the_oldest() -> None:
     closed: list[str] = []
     store: LruPool[str, str] = LruPool(2, closed.append)
     for name in ("a", "b", "c"):
         store.put(name, name.upper())
     assert closed == ["A"]
     assert [store.take("b", lambda: "new") for _ in range(2)] == ["B", "new"]
-    store.put("c", "again")
-    assert closed == ["A", "C"]
+    store.put("c", "second C")
+    assert [store.take("c", lambda: "new") for _ in range(3)] == ["second C", "C", "new"]
+    store.put("d", "D")
+    store.drop(lambda name: name == "d")
+    assert closed == ["A", "D"]
 
 
 def ingress(num_running: int) -> dict[str, ReplicaStatus]:
