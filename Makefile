@@ -60,11 +60,10 @@ serve: setup  ## run the service until Ctrl-C
 	@$(BIN)/lipwright serve
 
 # The first line compiles bytecode and kernels once. Otherwise all workers, which start at the same time, compile both.
-# Tests of services leave much of the machine idle, so the unit tests run beside them at a lower priority.
-# At the lowest, a process that a test starts may not run for many seconds.
+# Tests of services leave much of the machine idle, so the unit tests run beside them at the lowest priority.
 test: setup  ## run the whole test suite
 	@$(BIN)/python -c 'import graph, torch, models.engines.warp.painting.render_cpu'
-	@units=$$(mktemp); OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit >$$units 2>&1 & \
+	@units=$$(mktemp); OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit >$$units 2>&1 & \
 	trap "kill $$! 2>/dev/null || true; rm -f $$units" EXIT; \
 	$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults || status=$$?; \
 	wait $$! || status=$$?; cat $$units; exit $${status:-0}

@@ -24,7 +24,7 @@ from models.track.marked_face import marked_landmarks
 from models.track.raw_landmarks import RawLandmarks
 from models.track.square_pixels import pixel_aspect
 from models.track.tracker import FaceTracker, TrackState
-from rendering.avatar_cache import LruPool
+from rendering.lru_pool import LruPool
 from rendering.source_readers import SourceReaders
 from storage.file_keys import AVATAR_PICTURE
 from storage.files import StoredFiles, load_together

@@ -28,11 +28,12 @@ from media.yuv_frame import Patch, YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.protocol import ComputeResources, Engine, FrameSpan, LiveEngine, Plan
 from models.speech.prosody import Prosody, window_prosody
-from rendering.avatar_cache import AvatarCache, LruPool
+from rendering.avatar_cache import AvatarCache
 from rendering.background_opener import BackgroundOpener, OpenSource, cutout
 from rendering.frame_marks import live_marks
 from rendering.frame_pipeline import BlockingWork, PlannedFace
 from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
 
 

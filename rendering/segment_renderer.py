@@ -26,10 +26,11 @@ from models.avatar.avatar import Avatar
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import Engine
 from models.mouth.motion import RunningStats
-from rendering.avatar_cache import AvatarCache, CachedAvatar, LruPool
+from rendering.avatar_cache import AvatarCache, CachedAvatar
 from rendering.background_opener import BackgroundOpener, OpenSource
 from rendering.frame_marks import segment_marks
 from rendering.frame_pipeline import BlockingWork, FramePipeline, GenerateFaces, PlannedFace
+from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
 
 

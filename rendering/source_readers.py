@@ -20,7 +20,7 @@ from media.decoding.decoder_reader import DecoderReader, FrameSettings
 from media.probe import VideoInfo
 from media.result.stream_copy import copy_segment, copyable_keys
 from media.yuv_frame import YuvFrame
-from rendering.avatar_cache import LruPool
+from rendering.lru_pool import LruPool
 from storage.files import StoredFiles
 
 

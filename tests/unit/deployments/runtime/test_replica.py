@@ -28,7 +28,7 @@ from errors import CapacityError, StageTimeoutError
 from jobs.model.compute import ComputeTime, metered, received
 from jobs.requests import ReplicaStatus
 from media.cancel_token import CancelToken
-from rendering.avatar_cache import LruPool
+from rendering.lru_pool import LruPool
 from telemetry.log_context import CallContext
 from telemetry.trace_context import TraceContext
 from tests.otlp_collector import Collector
