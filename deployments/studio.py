@@ -52,7 +52,7 @@ class Studio(StageReplica):
         self._files = open_files(config)
         self._face_synthesis = prefer_local_replicas(face_synthesis)
         num_threads = claim_threads()
-        decoders = make_decoders(config)
+        decoders = make_decoders(config, modules=ResultWriter.MODULES)
         read_timeout_s = config.jobs.call_timeout_s(config.render.chunk_frames)
         open_source = SourceOpener(config, decoders, num_threads, read_timeout_s)
         catalog = EngineCatalog(config, num_threads, engines)

@@ -22,10 +22,15 @@ class LruPool(Generic[K, T]):
 
     def take(self, key: K, make: Callable[[], T]) -> T:
         """Remove and return the most recent entry of `key`, or make one. Return it with `put`."""
+        return self.take_cheapest(lambda found: 0 if found == key else None, make)
+
+    def take_cheapest(self, cost: Callable[[K], int | None], make: Callable[[], T]) -> T:
+        """Remove and return the most recent entry of those whose keys cost least, or make one if all cost None."""
         with self._lock:
-            for index in reversed(range(len(self._entries))):
-                if self._entries[index][0] == key:
-                    return self._entries.pop(index)[1]
+            costs = [(cost(key), -index) for index, (key, _) in enumerate(self._entries)]
+            usable = [(found, index) for found, index in costs if found is not None]
+            if usable:
+                return self._entries.pop(-min(usable)[1])[1]
         return make()
 
     def put(self, key: K, entry: T) -> None:

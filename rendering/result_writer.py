@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from config import PipelineConfig
 from errors import InputError, StageTimeoutError, StoredFileError
@@ -30,7 +31,13 @@ _PIECES = "sound"  # name of the file while it is written
 
 
 class ResultWriter:
-    """Writes results; all its work blocks."""
+    """Writes results; all its work blocks.
+
+    Attributes:
+        MODULES: What its decoder processes import; see `Decoders`.
+    """
+
+    MODULES: Final = concat_segments.__module__, has_manifest.__module__
 
     def __init__(self, config: PipelineConfig, files: StoredFiles, decoders: Decoders) -> None:
         self._config, self._files, self._decoders = config, files, decoders

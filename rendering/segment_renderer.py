@@ -53,6 +53,7 @@ class SourceOpener:
 
 _MAX_IDLE_READERS = 2
 _MIN_CHUNK_FRAMES = 4
+_MAX_SKIPPED_FRAMES = 125  # what a new reader skips on average between keyframes that are 250 frames apart, as of x264
 
 
 class SegmentRenderer:
@@ -71,6 +72,7 @@ class SegmentRenderer:
         check_encoder(config.render.encoder)
         self._config, self._engines, self._run = config, engines, run
         self._open_source, self._files = open_source, files
+        self._holds_all = FrameSettings.of(config, 1, 0.0).holds_all
         self._pipeline = FramePipeline(generate, run, config.render.chunk_window)
         self._readers: LruPool[tuple[str, int], FrameSource] = LruPool(_MAX_IDLE_READERS, lambda frames: frames.close())
         self._avatars = AvatarCache(files)
@@ -126,7 +128,10 @@ class SegmentRenderer:
             place, next_place = (0, 0) if is_still else (positions[0], _next_position(positions))
             # The frames of a still are drawn with the motion of one face.
             frames_of = request.faces[0].avatar.folder if is_still and request.faces else source.key
-            reader = self._readers.take((frames_of, place), lambda: self._open_source(path, source.info, first))
+            reader = self._readers.take_cheapest(
+                partial(self._num_skipped, (frames_of, place), source.info),
+                lambda: self._open_source(path, source.info, first),
+            )
             on_error.callback(reader.close)
             yield (
                 reader,
@@ -160,6 +165,16 @@ class SegmentRenderer:
                 on_error.callback(avatars[-1][0].close)
             on_error.pop_all()
         return path, avatars
+
+    def _num_skipped(self, wanted: tuple[str, int], info: VideoInfo, key: tuple[str, int]) -> int | None:
+        """Return how many frames the reader at `key` would decode in vain, or None if another one should be opened."""
+        (file, position), (wanted_file, wanted_position) = key, wanted
+        if file != wanted_file:
+            return None
+        if self._holds_all(info):
+            return 0
+        num_frames = wanted_position - position
+        return num_frames if 0 <= num_frames <= _MAX_SKIPPED_FRAMES else None
 
     def _chunk_frames(self, info: VideoInfo, *, has_matte: bool) -> int:
         render, num_pixels = self._config.render, info.width * info.height

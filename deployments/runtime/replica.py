@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial, update_wrapper
 from queue import SimpleQueue
@@ -322,12 +322,14 @@ class StageReplica:
         return await self._threads.run(work, self._config.jobs.call_timeout_s(num_frames))
 
 
-def make_decoders(config: PipelineConfig, warm: bool = True, niceness: int = 0) -> Decoders:
+def make_decoders(
+    config: PipelineConfig, warm: bool = True, niceness: int = 0, modules: Sequence[str] = ()
+) -> Decoders:
     """Return decoders whose deaths are counted; `warm` starts their fork server, so that no file waits for it.
 
-    `niceness`: see `Decoders`.
+    `niceness`, `modules`: see `Decoders`.
     """
-    decoders = Decoders(config.decoder, partial(metrics.DECODER_DEATHS.add, 1), niceness=niceness)
+    decoders = Decoders(config.decoder, partial(metrics.DECODER_DEATHS.add, 1), niceness=niceness, modules=modules)
     if warm:
         decoders.warm()
     return decoders

@@ -155,14 +155,16 @@ class Decoders:
         on_death: OnDeath = lambda cause: None,
         group: str = "media",
         niceness: int = 0,
+        modules: Sequence[str] = (),
     ) -> None:
         """`on_death` is called if a decoder dies before it replies; decoders of one group share a memory budget.
 
         `niceness` lowers their priority below that of this process, as that of a process that answers requests.
+        `modules` are imported once, for all decoders, and must not start threads: those of the work of `run`.
         """
         self._config = config
         self._on_death = on_death
-        self._forkserver = ForkserverClient(budget_bytes(config.max_shared_memory_bytes), group, niceness)
+        self._forkserver = ForkserverClient(budget_bytes(config.max_shared_memory_bytes), group, niceness, modules)
 
     def __enter__(self) -> Self:
         return self

@@ -24,8 +24,9 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Final, NoReturn
 
 from errors import LipwrightError
@@ -285,11 +286,10 @@ def _is_of_forkserver(pid: int) -> bool:
         return False
 
 
-def main(control: int, max_shared_bytes: int, group: str) -> None:
-    """Serve the control socket with that descriptor until its peer closes it."""
-    # Imported once, for all decoders.
-    import media.audio
-    import media.reader  # noqa: F401
+def main(control: int, max_shared_bytes: int, group: str, modules: Sequence[str]) -> None:
+    """Serve the control socket with that descriptor until its peer closes it; decoders share imported `modules`."""
+    for module in ("media.audio", "media.reader", *modules):
+        import_module(module)
 
     release_freed_frames()
     gc.freeze()  # a garbage collection in a decoder would copy every page of the imported modules

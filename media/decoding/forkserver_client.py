@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START: Final = (
-    "import sys; from media.decoding.forkserver import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])"
+    "import sys; from media.decoding.forkserver import main; "
+    "main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:])"
 )
 _END_S: Final = 5.0
 _KEPT_VARIABLES: Final = frozenset(
@@ -25,11 +27,12 @@ class ForkserverClient:
     """Starts the fork server on first use, and again if it has died. Thread-safe.
 
     All decoders of one group on this machine share `max_shared_bytes` of memory. Their priority is lowered by
-    `niceness`.
+    `niceness`. The fork server imports `modules`, which must not start threads.
     """
 
-    def __init__(self, max_shared_bytes: int, group: str, niceness: int = 0) -> None:
+    def __init__(self, max_shared_bytes: int, group: str, niceness: int = 0, modules: Sequence[str] = ()) -> None:
         self._max_shared_bytes, self._group, self._niceness = max_shared_bytes, group, niceness
+        self._modules = modules
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -70,6 +73,7 @@ class ForkserverClient:
                         str(theirs.fileno()),
                         str(self._max_shared_bytes),
                         self._group,
+                        *self._modules,
                     ],
                     stdin=subprocess.DEVNULL,
                     env=_environment(),

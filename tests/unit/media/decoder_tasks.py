@@ -12,6 +12,7 @@ import socket
 import stat
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -227,3 +228,7 @@ def sleeping_probe(file: Path, limits: MediaLimits) -> None:
 
 def spinning_probe(file: Path, limits: MediaLimits) -> None:
     spin()
+
+
+def not_imported(*modules: str) -> str:
+    return " ".join(module for module in modules if module not in sys.modules)

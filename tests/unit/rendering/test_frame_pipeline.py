@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
-from config import PipelineConfig
+from config import PipelineConfig, RenderConfig
 from jobs.messages import SegmentRequest, SegmentWatermark, SourceVideo
 from media.cancel_token import CancelToken
 from media.labels.watermark import FrameMark
@@ -191,3 +191,41 @@ def test_segment_renderer_draws_texts_in_a_thread(tmp_path: Path, monkeypatch: p
     renderer = SegmentRenderer(config, EngineCatalog(config), _Painters(), _run, lambda *_: opened, files)
     asyncio.run(renderer.render(SegmentRequest(source, np.arange(len(FRAMES)), ()), SegmentWatermark()))
     assert threads and threads[0] is not threading.main_thread()
+
+
+@pytest.mark.parametrize(
+    ("cache_bytes", "readers"),
+    [
+        pytest.param(2**20, [0, 0, 0, 0, 0], id="holds all frames: one reader for any position"),
+        pytest.param(2**15, [0, 0, 1, 0, 2], id="longer: the nearest reader before, if it is near"),
+    ],
+)
+def test_segment_renderer_reuses_readers(cache_bytes: int, readers: list[int], tmp_path: Path) -> None:
+    config = PipelineConfig(data_dir=tmp_path, render=RenderConfig(reader_cache_bytes=cache_bytes))
+    source = SourceVideo("v", info_of(SIDE, SIDE, num_frames=400))
+    (tmp_path / source.key).touch()
+    opened = list[_RecordingReader]()
+
+    def open_source(*_: Any) -> _RecordingReader:
+        opened.append(_RecordingReader())
+        return opened[-1]
+
+    renderer = SegmentRenderer(config, EngineCatalog(config), _Painters(), _run, open_source, LocalFiles(tmp_path))
+    used = []
+    for start in (0, 100, 0, 200, 390):
+        request = SegmentRequest(source, np.arange(start, start + 10), ())
+        asyncio.run(renderer.render(request, SegmentWatermark()))
+        used.append(next(number for number, reader in enumerate(opened) if reader.last_read == start + 9))
+    assert used == readers
+
+
+class _RecordingReader(FramesInMemory):
+    """Notes which frame was read last."""
+
+    def __init__(self) -> None:
+        super().__init__(FRAMES)
+        self.last_read = -1
+
+    def read(self, indices: Iterable[int]) -> Iterator[YuvFrame]:
+        for self.last_read in indices:
+            yield FRAMES[0]

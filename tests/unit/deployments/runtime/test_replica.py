@@ -320,6 +320,11 @@ def test_lru_pool_keeps_several_of_one_key_and_closes_the_oldest() -> None:
     assert [store.take("b", lambda: "new") for _ in range(2)] == ["B", "new"]
     store.put("c", "second C")
     assert [store.take("c", lambda: "new") for _ in range(3)] == ["second C", "C", "new"]
+    store.put("b", "B")
+    store.put("a", "A")
+    assert store.take_cheapest(lambda name: None if name == "a" else 1, lambda: "new") == "B"
+    assert store.take_cheapest(lambda name: None, lambda: "new") == "new"
+    store.take("a", lambda: "new")
     store.put("d", "D")
     store.drop(lambda name: name == "d")
     assert closed == ["A", "D"]

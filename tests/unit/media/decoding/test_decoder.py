@@ -26,6 +26,7 @@ from media.decoding.decoder import Decoders, DecoderTimeoutError
 from media.decoding.reply_codec import UnexpectedDecoderError
 from media.decoding.upload_probe import UploadProbe
 from media.probe import probe_audio, probe_video
+from rendering.result_writer import ResultWriter
 from storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, write_video
@@ -182,6 +183,12 @@ def test_decoders_niceness_lowers_the_priority() -> None:
     with Decoders(DecoderConfig(), niceness=3) as decoders:
         found = os.getpriority(os.PRIO_PROCESS, _forkserver_of(decoders).pid)
     assert found == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
+
+
+def test_decoders_share_modules_that_start_no_threads() -> None:
+    with Decoders(DecoderConfig(), modules=ResultWriter.MODULES) as decoders:
+        missing = _run(decoders, partial(decoder_tasks.not_imported, *ResultWriter.MODULES))
+        assert missing == "" and _forkserver_of(decoders).num_threads() == 1
 
 
 def _config(open_timeout_s: float, cpu_share: float = 0.5) -> PipelineConfig:
