@@ -25,7 +25,7 @@ class LruPool(Generic[K, T]):
         return self.take_cheapest(lambda found: 0 if found == key else None, make)
 
     def take_cheapest(self, cost: Callable[[K], int | None], make: Callable[[], T]) -> T:
-        """Remove and return the most recent entry of those whose keys cost least, or make one if all cost None."""
+        """Remove and return the entry whose key costs least, the most recent of several; make one if all cost None."""
         with self._lock:
             costs = [(cost(key), -index) for index, (key, _) in enumerate(self._entries)]
             usable = [(found, index) for found, index in costs if found is not None]

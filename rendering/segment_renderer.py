@@ -53,7 +53,7 @@ class SourceOpener:
 
 _MAX_IDLE_READERS = 2
 _MIN_CHUNK_FRAMES = 4
-_MAX_SKIPPED_FRAMES = 125  # what a new reader skips on average between keyframes that are 250 frames apart, as of x264
+_MAX_SKIPPED_FRAMES = 125  # a new reader skips as many on average with x264's default of 250 frames per keyframe
 
 
 class SegmentRenderer:
@@ -167,7 +167,10 @@ class SegmentRenderer:
         return path, avatars
 
     def _num_skipped(self, wanted: tuple[str, int], info: VideoInfo, key: tuple[str, int]) -> int | None:
-        """Return how many frames the reader at `key` would decode in vain, or None if another one should be opened."""
+        """Return how many frames the reader of `key` would decode and discard; None if it should not be used.
+
+        Both keys are of `_readers`: what is read, and the next frame.
+        """
         (file, position), (wanted_file, wanted_position) = key, wanted
         if file != wanted_file:
             return None

@@ -160,7 +160,7 @@ class Decoders:
         """`on_death` is called if a decoder dies before it replies; decoders of one group share a memory budget.
 
         `niceness` lowers their priority below that of this process, as that of a process that answers requests.
-        `modules` are imported once, for all decoders, and must not start threads: those of the work of `run`.
+        `modules`, such as those of the work for `run`, are imported once for all decoders; they must not start threads.
         """
         self._config = config
         self._on_death = on_death
