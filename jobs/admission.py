@@ -16,7 +16,7 @@ from pydantic import Field
 
 from config import PipelineConfig
 from errors import CapacityError, InProgressError, LipwrightError, StorageFullError
-from jobs.forecast import Forecast, forecast, promised_bytes
+from jobs.forecast import Forecast, forecast, promised_bytes, remaining_bytes
 from jobs.key_limits import LimitChecks
 from jobs.model.base import Frozen, new_id
 from jobs.model.record import JobRecord, JobStatus
@@ -131,9 +131,21 @@ class AdmissionController:
             ):
                 raise InProgressError("Another request with this Idempotency-Key is being received.")
         if self._checks is not None and request.owner is not None and request.is_job:
-            num_arriving = sum(each.is_job for each in self._reservations_of(request.owner))
-            self._checks.check_job(request.owner, num_arriving)
+            self._checks.check_job(request.owner, self._num_arriving_jobs(request.owner))
         return self._reserve(request, new_id())
+
+    def check_approval(self, job: JobRecord) -> None:
+        """Raise unless a job in review can join the queue.
+
+        Raises:
+            CapacityError: The queue, or the owner's share of it, is full; carries `retry_after_s`.
+            KeyLimitError: The API key has as many waiting or running jobs as it may have.
+            StorageFullError: The disk would not hold the result.
+        """
+        if self._checks is not None and job.owner is not None:
+            self._checks.check_concurrent_jobs(job.owner, self._num_arriving_jobs(job.owner))
+        self._check_queue(self.state(), job.owner)
+        self.check_disk(remaining_bytes(job))
 
     def grow_reservation(self, request: AdmitRequest, admission_id: str) -> Admission:
         """Give a reservation more bytes and time, for a body that names files to be fetched.
@@ -244,16 +256,9 @@ class AdmissionController:
 
     def _granted_bytes(self, request: AdmitRequest) -> int:
         """The bytes granted to a body: its declared size, or a share of the free space if it declares none."""
-        state, limits = self.state(), self._limits
-        num_waiting = state.num_jobs + state.num_analysing + state.num_arriving
-        num_waiting -= max(0, self.max_running_jobs - state.num_running)
-        if num_waiting >= limits.max_queued_jobs:
-            raise self._queue_full(
-                f"{_are_waiting(num_waiting)}; the limit is {limits.max_queued_jobs}", is_of_jobs=True
-            )
-        if request.owner is not None:
-            self._check_job_share(request.owner)
-        free_bytes = limits.max_queued_bytes - state.num_bytes
+        state = self.state()
+        self._check_queue(state, request.owner)
+        free_bytes = self._limits.max_queued_bytes - state.num_bytes
         if request.num_bytes is None:
             wanted = min(request.max_bytes, free_bytes // _UNKNOWN_SHARE, self._free_disk() // _UNKNOWN_SHARE)
             wanted = max(wanted, _LEAST_GRANT_BYTES)
@@ -263,6 +268,16 @@ class AdmissionController:
         self._check_stored_bytes(request.num_bytes or 1, request.owner)
         self.check_disk(wanted)
         return wanted
+
+    def _check_queue(self, state: QueueState, owner: str | None) -> None:
+        """Refuse one more job if the queue, or the owner's share of it, is full."""
+        num_waiting = state.num_jobs + state.num_analysing + state.num_arriving
+        num_waiting -= max(0, self.max_running_jobs - state.num_running)
+        limit = self._limits.max_queued_jobs
+        if num_waiting >= limit:
+            raise self._queue_full(f"{_are_waiting(num_waiting)}; the limit is {limit}", is_of_jobs=True)
+        if owner is not None:
+            self._check_job_share(owner)
 
     def _check_bytes(self, wanted: int, owner: str | None) -> None:
         """Refuse bytes that do not fit into the queue, or into the owner's share of it."""
@@ -283,6 +298,9 @@ class AdmissionController:
 
     def _reservations_of(self, owner: str) -> list[_Reservation]:
         return [each for each in self._reservations.values() if each.owner == owner]
+
+    def _num_arriving_jobs(self, owner: str) -> int:
+        return sum(each.is_job for each in self._reservations_of(owner))
 
     def _bytes_of(self, owner: str) -> int:
         jobs = sum(job.upload_bytes for job in self._table.queued_jobs() if job.owner == owner)

@@ -101,7 +101,7 @@ class JobDirector:
             request_handover_when=stages.ready if config.handover_to_newest else None,
         )
         self._scheduler = JobScheduler(services, lambda: self._election.starts_work)
-        self._drafts = Drafts(services)
+        self._drafts = Drafts(services, self._admission.check_approval)
         self._revisions = Revisions(services, self._submissions)
         self._replicas = replicas
         analysing = asyncio.Semaphore(config.jobs.max_running_jobs)
@@ -296,7 +296,7 @@ class JobDirector:
     async def approve_job(self, job_id: str, owner: str | None) -> JobRecord:
         self._election.check()
         job = await self.get_job(job_id, owner)
-        await self._drafts.approve(job.id)
+        await self._space.retrying(self._drafts.approve, job.id)
         await self._scheduler.start_waiting()
         return await self.get_job(job.id, owner)
 

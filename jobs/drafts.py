@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from weakref import WeakValueDictionary
 
 from errors import LipwrightError, NotFoundError, OptionError, StateError
@@ -27,8 +27,9 @@ from telemetry.log_context import CallContext
 class Drafts:
     """Changes drafts, and speaks again what an edit has changed."""
 
-    def __init__(self, services: JobServices) -> None:
-        self._services, self._table = services, services.table
+    def __init__(self, services: JobServices, check_approval: Callable[[JobRecord], None]) -> None:
+        """`check_approval`, called in the thread of the table, raises for a job that cannot join the queue."""
+        self._services, self._table, self._check_approval = services, services.table, check_approval
         self._speaking = SpeakingStage(services)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of jobs that are changed
 
@@ -49,6 +50,7 @@ class Drafts:
 
         Raises:
             StateError: The job has no draft.
+            LipwrightError: The queue, a limit of the API key or the disk has no room for it; it stays in review.
         """
         async with self._lock(job_id):
             job = await self._table.run_in_thread(self._table.get_job, job_id)
@@ -56,8 +58,13 @@ class Drafts:
                 if job.spec is not None and job.spec.review and not job.plan.needs_review:
                     return job
                 raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
-            plan = job.plan.model_copy(update={"needs_review": False})
-            return await self._update(job, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
+            await self._table.run_in_thread(self._enqueue, job)
+            return await self._table.run_in_thread(self._table.get_job, job_id)
+
+    def _enqueue(self, job: JobRecord) -> None:
+        self._check_approval(job)
+        plan = job.plan.model_copy(update={"needs_review": False})
+        self._table.update_job(job.id, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
 
     def _lock(self, job_id: str) -> asyncio.Lock:
         """Return the lock of a job, which exists while somebody holds it or waits for it."""

@@ -68,8 +68,12 @@ def result_bytes(picture: OutputPicture, seconds: float) -> int:
 
 def promised_bytes(unfinished: Sequence[JobSummary]) -> int:
     """Return the disk space that these jobs will still fill."""
-    rendered = (job for job in unfinished if job.status is not JobStatus.REVIEW)
-    return sum(round(job.disk_bytes * (1 - job.progress)) for job in rendered)
+    return sum(remaining_bytes(job) for job in unfinished if job.status is not JobStatus.REVIEW)
+
+
+def remaining_bytes(job: JobSummary) -> int:
+    """Return the disk space that a job fills from now on."""
+    return round(job.disk_bytes * (1 - job.progress))
 
 
 def _left_seconds(job: JobSummary) -> float:

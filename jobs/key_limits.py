@@ -83,19 +83,29 @@ class LimitChecks:
         limits, now = self._limits_of(owner), self._now()
         if limits == _UNLIMITED:
             return
-        own = [job for job in self._table.unfinished_jobs() if job.owner == owner]
-        num_active = sum(job.status is not JobStatus.REVIEW for job in own) + num_arriving
-        _check("concurrent_jobs", limits.concurrent_jobs, num_active, "waiting or running jobs")
+        self.check_concurrent_jobs(owner, num_arriving)
         today, month = now.replace(hour=0, minute=0, second=0, microsecond=0), now.date().replace(day=1)
         num_today = self._table.usage.total(owner, today.date()).jobs_submitted + num_arriving
         tomorrow_s = (today + timedelta(days=1) - now).total_seconds()
         _check("jobs_per_day", limits.jobs_per_day, num_today, "jobs submitted today (UTC)", tomorrow_s)
         if limits.video_seconds_per_month is not None:
             rendered = self._table.usage.total(owner, month).video_seconds
+            own = (job for job in self._table.unfinished_jobs() if job.owner == owner)
             expected = sum(job.result_seconds * (1 - job.progress) for job in own)
             next_month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
             what, wait_s = "seconds of video rendered this month or expected", (next_month - now).total_seconds()
             _check("video_seconds_per_month", limits.video_seconds_per_month, round(rendered + expected), what, wait_s)
+
+    def check_concurrent_jobs(self, owner: str, num_arriving: int) -> None:
+        """Refuse one more waiting or running job, see `check_job`.
+
+        Raises:
+            KeyLimitError: The limit is reached.
+        """
+        if (limit := self._limits_of(owner).concurrent_jobs) is not None:
+            own = (job for job in self._table.unfinished_jobs() if job.owner == owner)
+            num_active = sum(job.status is not JobStatus.REVIEW for job in own) + num_arriving
+            _check("concurrent_jobs", limit, num_active, "waiting or running jobs")
 
     def check_bytes(self, owner: str, num_bytes: int) -> None:
         """Refuse bodies of which `num_bytes`, all together, would be stored.

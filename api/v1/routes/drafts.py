@@ -153,7 +153,7 @@ class DraftRoutes(Routes, prefix="/v1/jobs/{job_id}", tags=["jobs"]):
         status_code=202,
         response_model=JobView,
         summary="Approve a job",
-        responses={202: {"headers": headers_of("Location")}, **problem_responses(404, 409)},
+        responses={202: {"headers": headers_of("Location")}, **problem_responses(404, 409, 429, 507)},
     )
     async def approve_job(self, job_id: str, request: Request) -> Response:
         """Render a job in review with the turns as they are now. Approving it again has no effect."""

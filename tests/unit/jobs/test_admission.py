@@ -205,6 +205,27 @@ def test_a_body_that_names_urls_gets_a_wider_place(bench: Bench) -> None:
     assert bench.admission.state().num_bytes == 3 * MIB + wide.max_bytes, "a failed widening changes nothing"
 
 
+def test_check_approval_of_full_queue_or_disk_is_refused(bench: Bench, files: FileStore, table: JobTable) -> None:
+    bench.add(JobStatus.RUNNING)
+    draft = bench.add(JobStatus.REVIEW, disk_bytes=10 * MIB, owner="a")
+    bench.admission.check_approval(draft)
+    bench.add(owner="a")
+    place = bench.admission.admit(asking(owner="a"))
+    with pytest.raises(CapacityError, match="2 jobs of this key are waiting; the limit is 2"):
+        bench.admission.check_approval(draft)
+    bench.admission.release(place.id)
+    bench.admission.check_approval(draft)
+    free = files.stored.free_bytes()
+    assert free is not None
+    large = bench.add(JobStatus.REVIEW, disk_bytes=2 * free)
+    with pytest.raises(StorageFullError, match=f"needs {2 * free} bytes"):
+        bench.admission.check_approval(large)
+    for _ in range(3):
+        bench.add()
+    with pytest.raises(CapacityError, match="4 jobs are waiting; the limit is 4"):
+        bench.admission.check_approval(draft)
+
+
 def test_one_key_has_a_share_of_jobs_and_avatars(bench: Bench) -> None:
     bench.add(JobStatus.RUNNING, owner="a")
     bench.add(owner="a")
@@ -257,7 +278,7 @@ def keyed(files: FileStore, table: JobTable) -> KeyBench:
 
 def test_admit_over_concurrent_jobs_is_refused(keyed: KeyBench) -> None:
     keyed.limit(concurrent_jobs=3)
-    keyed.add(JobStatus.REVIEW)
+    draft = keyed.add(JobStatus.REVIEW)
     done, _ = keyed.add(), keyed.add(JobStatus.RUNNING)
     place = keyed.admit()
     assert keyed.refused("concurrent_jobs", 3) == 60
@@ -268,7 +289,11 @@ def test_admit_over_concurrent_jobs_is_refused(keyed: KeyBench) -> None:
     keyed.admit()
     keyed.admission.grow_reservation(AdmitRequest(owner=keyed.owner, num_bytes=None, max_bytes=1000), place)
     assert keyed.refused("concurrent_jobs", 3) == 60, "a body that names URLs is still a job"
-    keyed.limit(concurrent_jobs=None)
+    with pytest.raises(KeyLimitError, match="The limit concurrent_jobs of this API key is 3"):
+        keyed.admission.check_approval(draft)
+    keyed.limit(concurrent_jobs=4, jobs_per_day=1)
+    keyed.admission.check_approval(draft)
+    keyed.limit(concurrent_jobs=None, jobs_per_day=None)
     keyed.admit()
 
 

@@ -14,7 +14,8 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from config import SubtitlesConfig, TtsConfig
-from errors import FaceNotFoundError, NotFoundError, OptionError, StateError, VoiceError
+from errors import CapacityError, FaceNotFoundError, NotFoundError, OptionError, StateError, VoiceError
+from jobs.admission import AdmitRequest
 from jobs.drafts import Drafts
 from jobs.messages import ProbeResult
 from jobs.model.edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
@@ -133,7 +134,7 @@ class Bench(JobBench):
         self.stages = SpeakingStages(files, has_audio)
         config = CONFIG.model_copy(update={"subtitles": subtitles or CONFIG.subtitles})
         super().__init__(files, table, self.stages, config, people=TwoPeople)
-        self.drafts = Drafts(self.services)
+        self.drafts = Drafts(self.services, self.admission.check_approval)
 
     async def speak(self, job: JobRecord) -> JobRecord:
         await SpeakingStage(self.services).complete(self.table.get_job(job.id), VIDEO)
@@ -324,7 +325,7 @@ async def test_edit_with_unusable_text_is_refused(bench: Bench, monkeypatch: pyt
     job = await bench.draft(turns=texts("one", "two"), subtitles_output="burnt")
     server = TtsConfig(url="http://127.0.0.1:1/v1", max_total_chars=9)
     bench.check_texts(partial(check_texts, server))
-    bench.drafts = Drafts(bench.services)
+    bench.drafts = Drafts(bench.services, bench.admission.check_approval)
     with pytest.raises(OptionError, match="at most 9 characters in all, found 10"):
         await bench.edit(job, 0, TurnChange(text="sixteen"))
     monkeypatch.setattr("jobs.drafts.check_fonts", Mock(side_effect=OptionError("no font")))
@@ -341,6 +342,19 @@ async def test_edit_removes_last_text_or_use_of_a_file(bench: Bench, field: str,
     await bench.drafts.approve(job.id)
     job = await bench.speak(job)
     assert job.plan.is_complete and job.watermark_id == job.produce_id[:16]
+
+
+async def test_approve_with_full_queue_leaves_job_in_review(bench: Bench) -> None:
+    job = await bench.draft(turns=texts("one"))
+    places: list[str] = []
+    with pytest.raises(CapacityError):
+        while True:
+            places.append(bench.admission.admit(AdmitRequest(num_bytes=1, max_bytes=1)).id)
+    with pytest.raises(CapacityError, match="The queue is full"):
+        await bench.drafts.approve(job.id)
+    assert bench.table.get_job(job.id).status is JobStatus.REVIEW
+    bench.admission.release(places[0])
+    assert (await bench.drafts.approve(job.id)).status is JobStatus.QUEUED
 
 
 async def test_approve_during_an_edit_renders_its_text(bench: Bench) -> None:
