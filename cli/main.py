@@ -27,6 +27,7 @@ from cli.serve import serve
 from cli.terminal import UsageError, commands, interrupt_on_sigterm, service
 from cli.voices import app as voices_app
 from cluster.drain import drain
+from cluster.node import node
 from lipwright_client.calls import JobFields
 
 app = commands(add_completion=False, pretty_exceptions_enable=False)
@@ -40,6 +41,7 @@ app.command()(doctor)
 app.command()(drain)
 app.command()(dub)
 app.command()(mcp)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(node)
 app.command()(serve)
 app.command()(gradio)
 app.command()(inspect)

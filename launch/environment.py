@@ -63,7 +63,7 @@ def is_made_private(folder: Path) -> bool:
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
-_RAY_SETTINGS = {
+_NODE_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime
     # OpenBLAS chooses its number of threads when NumPy is imported, before Ray sets OMP_NUM_THREADS. Its matrices are
@@ -73,6 +73,20 @@ _RAY_SETTINGS = {
     # glibc gives the threads of a process up to eight arenas per core, and reuses freed memory in its arena only. In 18
     # jobs of a minute and one of an hour, Director grew from 65 to 76 MiB; with one arena it takes 58 to 61.
     "MALLOC_ARENA_MAX": "1",
+    # Statistics of every handler of Ray's event loops, for debugging Ray; every process polls for signals 100 times a
+    # second in one of them.
+    "RAY_event_stats": "0",
+    # The proxy reads a body at most one window ahead of its consumer.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "api.body_window:proxy_middlewares",
+    # A replica that hangs is killed at once: by default Serve waits up to 20 s for it, and the new replica waits for
+    # its resources.
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
+    # On a busy machine the proxy starts slowly: by default Serve kills one that is not ready in three times 5 s.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
+    # Tracebacks without carets: placing them parses the source line, which can crash (see `media.array_files`).
+    "PYTHONNODEBUGRANGES": "1",
+}
+_SINGLE_NODE_SETTINGS = {
     # Seconds between two loops of the controller; Serve's default of .1 uses 3 % of a core when idle.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # Less overhead: gauges of routers and replicas (Serve's default is every .1 s), and events of every call, which are
@@ -81,9 +95,6 @@ _RAY_SETTINGS = {
     "RAY_task_events_report_interval_ms": "0",
     # Scans for event files, of which there are none (Ray's default is every 2 s).
     "SCAN_EVENT_DIR_INTERVAL_SECONDS": "3600",
-    # Statistics of every handler of Ray's event loops, for debugging Ray; every process polls for signals 100 times a
-    # second in one of them.
-    "RAY_event_stats": "0",
     "RAY_emit_main_service_metrics": "0",
     # What Ray's agent measures of the node and of each process (Ray's default is every 5 s); `cluster/prometheus.yml`
     # scrapes every 10 s.
@@ -95,24 +106,21 @@ _RAY_SETTINGS = {
     "RAY_kill_idle_workers_interval_ms": "1000",
     # The raylet kills workers when memory is short (Ray's default is to look every .25 s).
     "RAY_memory_monitor_refresh_ms": "500",
-    # The proxy reads a body at most one window ahead of its consumer.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "api.body_window:proxy_middlewares",
-    # A replica that hangs is killed at once: by default Serve waits up to 20 s for it, and the new replica waits for
-    # its resources.
-    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
-    # On a busy machine the proxy starts slowly: by default Serve kills one that is not ready in three times 5 s.
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
-    # Tracebacks without carets: placing them parses the source line, which can crash (see `media.array_files`).
-    "PYTHONNODEBUGRANGES": "1",
 }
 # Read when Ray is imported. If off, the node is 127.0.0.1 and Ray's servers, metrics included, listen on loopback; if
 # on, the default on Linux, they listen on every address.
 _RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
+def set_node_variables() -> None:
+    """Set what all nodes need, for this process and those that it starts; variables that are set already stay."""
+    os.environ.update(_NODE_SETTINGS | os.environ)
+
+
 def set_ray_variables() -> None:
-    """Set Ray's settings for this process and those that it starts; variables that are set already stay."""
-    os.environ.update(_RAY_SETTINGS | ({} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS) | os.environ)
+    """Set Ray's settings for a single node, as `set_node_variables` does."""
+    imported = {} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS
+    os.environ.update(_NODE_SETTINGS | _SINGLE_NODE_SETTINGS | imported | os.environ)
 
 
 @contextmanager

@@ -27,13 +27,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 import psutil
 
+from launch.environment import ROOT
 from launch.forked_worker import OOM_SCORE_FILE, SCRIPT_VARIABLE, SOCKET_VARIABLE
 
 WORKER_SCRIPT: Final = Path(__file__).with_name("forked_worker.py")
@@ -73,7 +74,7 @@ class _Request:
 
 
 @contextmanager
-def worker_fork_server(folder: Path, ray_script: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker_fork_server(folder: Path, ray_script: Path, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Run a fork server for the block, and set the variables by which `forked_worker` finds it. Yields its process.
 
     It is not restarted when it dies: workers start without it.
@@ -81,21 +82,23 @@ def worker_fork_server(folder: Path, ray_script: Path, log: Path) -> Iterator[su
     Args:
         folder: Where its socket is created; only this user may enter it.
         ray_script: Ray's worker script.
-        log: Where it reports errors.
+        log: Where it reports errors; None: the standard error of this process.
     """
     _remove_stale_sockets(folder)
     path = folder / f"fork-{os.getpid()}.sock"
     path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener, log.open("ab") as errors:
+    path_of_imports = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    with socket.socket(socket.AF_UNIX) as listener, nullcontext() if log is None else log.open("ab") as errors:
         listener.bind(str(path))
         listener.listen(_MAX_WAITING)
         server = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(listener.fileno())],
+            [sys.executable, "-P", "-m", __name__, str(listener.fileno())],
+            env={**os.environ, "PYTHONPATH": path_of_imports},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             pass_fds=[listener.fileno()],
-            start_new_session=True,  # Ctrl-C is for the service
+            process_group=0,  # Ctrl-C is for this process
         )
     os.environ[SOCKET_VARIABLE], os.environ[SCRIPT_VARIABLE] = str(path), str(ray_script)
     try:

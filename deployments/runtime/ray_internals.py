@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -88,12 +88,9 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     # state commands use it.
     # For the log monitor, see `worker_output`.
     parameters: dict[str, Any] = {"dashboard_agent_listen_port": 0, "no_monitor": True, "include_log_monitor": False}
-    if worker_script is not None:
-        parameters["worker_path"] = str(worker_script)
     with (
-        _replace_attribute(
-            ray._private.parameter, "RayParams", partial(ray._private.parameter.RayParams, **parameters)
-        ),
+        _node_parameters(**parameters),
+        nullcontext() if worker_script is None else use_worker_script(worker_script),
         _replace_attribute(ray._private.node.Node, "start_api_server", lambda *_, **__: None),
         _agents_end_with_raylet(),
         _patient_node_start(),
@@ -111,6 +108,27 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     internal_kv._internal_kv_put(
         ray_constants.DASHBOARD_ADDRESS, _NO_SERVER, namespace=ray_constants.KV_NAMESPACE_DASHBOARD
     )
+
+
+def run_node_command(options: Sequence[str]) -> int:
+    """Run `ray start --block` with more of its options in this process. Returns its exit status."""
+    from ray.scripts.scripts import start
+
+    try:
+        start.main([*options, "--block"], "ray start")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+
+
+def use_worker_script(path: Path) -> AbstractContextManager[None]:
+    """Make nodes that are started in the block start workers with another script, see `RAY_WORKER_SCRIPT`."""
+    return _node_parameters(worker_path=str(path))
+
+
+def _node_parameters(**parameters: Any) -> AbstractContextManager[None]:
+    """Set parameters of nodes that are started in the block."""
+    module = ray._private.parameter
+    return _replace_attribute(module, "RayParams", partial(module.RayParams, **parameters))
 
 
 def _patient_node_start() -> AbstractContextManager[None]:

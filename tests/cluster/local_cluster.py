@@ -23,6 +23,7 @@ from tests.ports import quiet_port
 from tests.waiting import wait_until
 
 _BIN = Path(sys.executable).parent
+_NODE = ("lipwright", "node")
 _UP_S = 150.0
 _COMMAND_S = 240.0
 _DEPLOYED_S = 240.0
@@ -30,7 +31,7 @@ _LOOK_S = 0.5
 
 
 class LocalCluster:
-    """Nodes that are `ray start --block`, each in a session of its own, with a token of their own."""
+    """Nodes that are `lipwright node` or `ray start --block`, each in a session of its own; they have a token."""
 
     def __init__(self, folder: Path, repo_root: Path, metrics_period_s: float = 10.0) -> None:
         """`metrics_period_s` is the period of the metrics for Serve's autoscaler; Ray's default is ten seconds."""
@@ -59,16 +60,18 @@ class LocalCluster:
         """Start the head, node 0, with more options of `ray start`, and `env` in its environment."""
         dashboard = self._dashboard.rpartition(":")[2]
         head = ("--head", f"--port={self._gcs_port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}")
-        self._start_node(*head, *options, env=env)
+        self._start_node(*_NODE, *head, *options, env=env)
         wait_until(lambda: self.has_ended(0) or not self.run("ray", "job", "list").returncode, _UP_S, _LOOK_S)
         assert not self.has_ended(0), "the head ended: " + self._log(0)
 
-    def add_node(self, *options: str, env: Mapping[str, str] = MappingProxyType({})) -> int:
+    def add_node(
+        self, *options: str, env: Mapping[str, str] = MappingProxyType({}), command: tuple[str, ...] = _NODE
+    ) -> int:
         """Start one more node, with `env` in its environment, and return its number once it has joined.
 
         Nodes of one machine share a folder of sockets, and two that start at the same time take the same names.
         """
-        self._start_node(f"--address={self.address()}", *options, env=env)
+        self._start_node(*command, f"--address={self.address()}", *options, env=env)
         number = len(self._nodes) - 1
         wait_until(lambda: self.has_ended(number) or "Ray runtime started" in self._log(number), _UP_S, _LOOK_S / 5)
         assert not self.has_ended(number), f"node {number} ended: {self._log(number)}"
@@ -87,7 +90,7 @@ class LocalCluster:
         return len(processes)
 
     def terminate_node(self, number: int) -> None:
-        """SIGTERM to `ray start`, as a cluster manager ends a node; returns at once."""
+        """SIGTERM to the command of a node, as a cluster manager ends a node; returns at once."""
         self._nodes[number].send_signal(signal.SIGTERM)
 
     def has_ended(self, number: int) -> bool:
@@ -176,7 +179,7 @@ class LocalCluster:
         assert done.returncode == 0, done.stderr
         return dict(yaml.safe_load(done.stdout))
 
-    def _start_node(self, *options: str, env: Mapping[str, str]) -> None:
+    def _start_node(self, program: str, *options: str, env: Mapping[str, str]) -> None:
         number = len(self._nodes)
         if "--head" in options:
             options += (f"--temp-dir={self._ray_folder}", f"--ray-client-server-port={quiet_port()}")
@@ -188,7 +191,7 @@ class LocalCluster:
         )
         with (self._folder / f"node{number}.log").open("wb") as log:
             node = subprocess.Popen(
-                [_BIN / "ray", "start", "--block", "--num-cpus=2", "--object-store-memory=200000000", *free, *options],
+                [_BIN / program, *options, "--num-cpus=2", "--object-store-memory=200000000", *free],
                 env={**self._env, **env},
                 cwd=self._folder,
                 stdout=log,

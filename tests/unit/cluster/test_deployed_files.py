@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from tests.metric_names import METRICS, exported_names
 _RAY_SERVICE = """
 apiVersion!: ray.io/v1
 kind!: RayService
-metadata!: {name!: text}
+metadata!: {name!: text, annotations: {ray.io/overwrite-container-cmd: text}}
 spec!:
   serveConfigV2!: text
   excludeHeadPodFromServeSvc: flag
@@ -56,6 +58,8 @@ spec!:
           containers!:
           - name!: text
             image!: image
+            command: [text]
+            args: [text]
             ports: [{containerPort!: count, name!: name}]
             env: [{name!: text, value: text, valueFrom: object}]
             securityContext: {allowPrivilegeEscalation: flag, capabilities: {drop: [text]}}
@@ -142,6 +146,22 @@ def test_pods_shared_memory_holds_the_object_store(service: dict[str, Any]) -> N
         _check_ray_start([f"--{name}={value}" for name, value in group["rayStartParams"].items()])
 
 
+def test_pods_run_node_with_options_that_kuberay_generates(service: dict[str, Any], tmp_path: Path) -> None:
+    program = tmp_path / "lipwright"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o700)
+    generated = "ray start --head  --block  --dashboard-host=0.0.0.0  --num-cpus=0"
+    environment = {"PATH": f"{tmp_path}:{os.defpath}", "KUBERAY_GEN_RAY_START_CMD": generated}
+    assert service["metadata"]["annotations"]["ray.io/overwrite-container-cmd"] == "true"
+    for group in _groups(service):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["command"] == ["/bin/bash", "-lc", "--"]
+        (script,) = container["args"]
+        command = ["/bin/bash", "-c", script]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.split() == ["node", *generated.split()[2:]]
+
+
 def test_pods_run_as_the_user_of_the_image(cluster: Path, service: dict[str, Any]) -> None:
     user = int(re.findall(r"^USER (\d+):\d+$", (cluster / "Containerfile").read_text(encoding="utf-8"), re.M)[-1])
     for group in _groups(service):
@@ -189,8 +209,8 @@ def test_compose_file_fits_the_specification(cluster: Path, name: str) -> None:
 
 def test_compose_nodes_start_with_valid_ray_options(cluster: Path, compose: dict[str, Any]) -> None:
     for node in (compose["services"]["head"], compose["services"]["worker"]):
-        ray, start, *arguments = node["command"]
-        assert (ray, start) == ("ray", "start")
+        program, subcommand, *arguments = node["command"]
+        assert (program, subcommand) == ("lipwright", "node")
         _check_ray_start(arguments[:])  # click empties the list
         options = dict(word.removeprefix("--").split("=") for word in arguments if "=" in word)
         assert int(options["object-store-memory"]) <= int(node["shm_size"].removesuffix("g")) * 2**30
@@ -353,6 +373,7 @@ def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path, service: dic
     group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     pod, (worker,) = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]["containers"]
     (twin,) = group["template"]["spec"].pop("containers")
+    del twin["command"], twin["args"]
     (port,) = worker.pop("ports")
     command, token = worker.pop("command"), [worker["env"].pop(0), worker["env"].pop(0)]
     assert (worker, {**pod, "containers": None}) == (twin, {**group["template"]["spec"], "containers": None})
@@ -360,6 +381,7 @@ def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path, service: dic
     assert f"--object-store-memory={group['rayStartParams']['object-store-memory']}" in command
     assert f"--address={service['metadata']['name']}-head-svc:6379" in command
     assert port["name"] == "metrics" and f"--metrics-export-port={port['containerPort']}" in command
+    assert command[:2] == ["lipwright", "node"]
     _check_ray_start(command[2:])
 
 
