@@ -41,7 +41,8 @@ same request can succeed later; `retry_after_s`, where set, when.
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final
+from copy import copy
+from typing import ClassVar, Final, TypeVar
 
 _RETRY_AFTER_S: Final = 5.0
 _FOLDERS: Final = re.compile(r"(?<![\w./:])/(?:[^\s/'\"]+/)+")
@@ -272,3 +273,13 @@ def internal_error(what: str, error: BaseException) -> LipwrightError:
     if isinstance(error, FileNotFoundError) and not isinstance(error, LipwrightError):
         return StoredFileError(f"{what}: a stored file is missing ({redacted(error)}).")
     return LipwrightError(f"internal error: {what}: {redacted(error)}")
+
+
+E = TypeVar("E", bound=LipwrightError)
+
+
+def with_name(error: E, name: str) -> E:
+    """Return a copy of an error that names what it is about, with the same attributes."""
+    named = copy(error)
+    named.args = (f"{name}: {error}", *error.args[1:])
+    return named

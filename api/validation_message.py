@@ -31,4 +31,5 @@ def _plain_message(item: Mapping[str, Any]) -> str:
             return "unknown field"
     message = str(item["msg"]).partition(", unable to parse")[0]
     message = re.sub(r"\ba valid (?=[aeio])", "an ", message).replace("a valid ", "a ")
+    message = message.replace("a dictionary", "an object")
     return re.sub(r"^[A-Z][a-z]+ should ", "must ", message)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from weakref import WeakValueDictionary
 
-from errors import LipwrightError, NotFoundError, OptionError, StateError
+from errors import LipwrightError, NotFoundError, OptionError, StateError, with_name
 from jobs.model.base import utc_now
 from jobs.model.edits import AnyTurnEdit, NewTurn, TurnEdit, TurnRemoval, TurnSplit
 from jobs.model.plan import JobPlan
@@ -15,7 +15,6 @@ from jobs.model.turns import PlannedTurn
 from jobs.planning import check_one_face, video_seconds, with_changed_turns
 from jobs.services import JobServices
 from jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
-from jobs.speech_messages import with_name
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turns import texts_of
 from jobs.voices import with_voices

@@ -8,7 +8,7 @@ from itertools import chain, count
 from math import inf
 from typing import Final
 
-from errors import LipwrightError
+from errors import LipwrightError, with_name
 from jobs.model.base import UploadedFile
 from jobs.model.plan import JobPlan
 from jobs.model.record import JobRecord
@@ -16,7 +16,7 @@ from jobs.model.spec import JobSpec
 from jobs.model.turns import PlannedTurn, Recording
 from jobs.planning import SPEECH_FIELD, TEXT_FIELD, JobLength, length_of, video_seconds, with_audio_speed
 from jobs.services import JobServices
-from jobs.speech_messages import PlacedCue, RecordedCue, with_name
+from jobs.speech_messages import PlacedCue, RecordedCue
 from jobs.turn_faces import JobSource, with_one_face_per_person
 from jobs.turn_sources import turns_of_transcript, with_faces
 from jobs.turns import check_overlaps, speech_slots, texts_of

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from errors import LipwrightError
 from media.dubbing.slots import SpeechSlot
 from media.phones import Closures
 from media.subtitles.cues import Cue
-
-E = TypeVar("E", bound=LipwrightError)
 
 
 @dataclass(frozen=True)
@@ -83,10 +78,3 @@ class TranslatedCue(Cue):
     """What one speaker says in a recording, in another language; `original_text` is what was said."""
 
     original_text: str = field(kw_only=True)
-
-
-def with_name(error: E, name: str) -> E:
-    """Return a copy of an error that names what it is about, with the same attributes."""
-    named = copy(error)
-    named.args = (f"{name}: {error}", *error.args[1:])
-    return named

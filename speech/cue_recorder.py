@@ -8,8 +8,8 @@ from functools import partial
 from typing import Final
 
 from config import PipelineConfig
-from errors import LipwrightError, MediaLimitError, StoredFileError, VoiceError
-from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_name
+from errors import LipwrightError, MediaLimitError, StoredFileError, VoiceError, with_name
+from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import MAX_SLOT_SECONDS, DubWriter, FittedSpeech, fit_speech

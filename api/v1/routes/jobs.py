@@ -18,6 +18,7 @@ from api.v1.event_streams import PING_S, EventStreamResponse, EventStreams, job_
 from api.v1.protocol import JobList, JobSummaryView, JobView, parsed_metadata
 from api.v1.waiting import MAX_WAIT_S, NO_STORE, accepted, outcome, wait_until_final
 from config import PipelineConfig
+from errors import UrlRefusedError, with_name
 from jobs.model.base import new_id
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.spec import JobSpec
@@ -88,7 +89,10 @@ class JobRoutes(Routes, prefix="/v1/jobs", tags=["jobs"]):
 
     def _check_callback(self, spec: JobSpec) -> JobSpec:
         if spec.callback_url is not None:
-            self._guard.check(spec.callback_url)
+            try:
+                self._guard.check(spec.callback_url)
+            except UrlRefusedError as error:
+                raise with_name(error, "callback_url") from error
         return spec
 
     @route("", summary="List jobs", responses=problem_responses(422))

@@ -203,6 +203,10 @@ def test_jobs_carry_names_and_the_callers_own_words(http: httpx.Client, service:
         assert "metadata" in problem(answer, 422, "option_invalid")["detail"]
     for name, value in (("metadata", ["x"]), ("engine", {"x": "y"})):
         assert name in problem(http.post("/v1/jobs", json={name: value}), 422, "option_invalid")["detail"]
+    answer = http.post("/v1/jobs", files=_files(), data={"metadata": "[1]"})
+    assert problem(answer, 422, "option_invalid")["detail"] == "metadata: must be an object"
+    answer = http.post("/v1/jobs", files=_files(), data={"callback_url": "ftp://host/"})
+    assert problem(answer, 422, "url_refused")["detail"].startswith("callback_url: ftp://host/: expected the scheme")
 
 
 def test_a_submission_may_wait_for_its_end(http: httpx.Client, service: MemoryService) -> None:

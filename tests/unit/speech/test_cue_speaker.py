@@ -19,9 +19,17 @@ import pytest
 from benchmarks.media_files import wav_bytes
 from config import CloningConfig, MediaLimits, PipelineConfig, TtsConfig
 from deployments.runtime.calls import CallOutcome, classify
-from errors import LipwrightError, MediaLimitError, OptionError, StageTimeoutError, StoredFileError, VoiceError
+from errors import (
+    LipwrightError,
+    MediaLimitError,
+    OptionError,
+    StageTimeoutError,
+    StoredFileError,
+    VoiceError,
+    with_name,
+)
 from jobs.model.base import utc_now
-from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech, with_name
+from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech
 from media.cancel_token import CancelToken
 from media.decoding.decoder import Decoders
 from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
