@@ -14,8 +14,9 @@ from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 def node(context: typer.Context) -> None:
     """Start a node of a Ray cluster and run it until SIGTERM or Ctrl-C.
 
-    Takes the options of `ray start`, such as --head, or --address=HEAD:6379, and does what `ray start --block` does.
-    Replicas start faster and share memory, because workers are forked from a process that has imported Lipwright.
+    Does what `ray start --block` does, and takes its options, such as --head or --address=HEAD:6379 (`ray start --help`
+    lists them). Replicas start sooner and share memory, because workers are forked from a process that has imported
+    Lipwright.
     """
     set_node_variables()
     from deployments.runtime.ray_internals import RAY_WORKER_SCRIPT, run_node_command, use_worker_script

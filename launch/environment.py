@@ -86,6 +86,7 @@ _NODE_SETTINGS = {
     # Tracebacks without carets: placing them parses the source line, which can crash (see `media.array_files`).
     "PYTHONNODEBUGRANGES": "1",
 }
+# For one machine, where replicas are few and nobody looks at Ray's dashboard.
 _SINGLE_NODE_SETTINGS = {
     # Seconds between two loops of the controller; Serve's default of .1 uses 3 % of a core when idle.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
@@ -113,12 +114,12 @@ _RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def set_node_variables() -> None:
-    """Set what all nodes need, for this process and those that it starts; variables that are set already stay."""
+    """Set the variables of every node for this process and those that it starts; variables that are set stay."""
     os.environ.update(_NODE_SETTINGS | os.environ)
 
 
 def set_ray_variables() -> None:
-    """Set Ray's settings for a single node, as `set_node_variables` does."""
+    """Set the variables of a node that is the only one; see `set_node_variables`."""
     imported = {} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS
     os.environ.update(_NODE_SETTINGS | _SINGLE_NODE_SETTINGS | imported | os.environ)
 

@@ -111,7 +111,7 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
 
 
 def run_node_command(options: Sequence[str]) -> int:
-    """Run `ray start --block` with more of its options in this process. Returns its exit status."""
+    """Run `ray start --block` with more options in this process, and return its exit status."""
     from ray.scripts.scripts import start
 
     try:
