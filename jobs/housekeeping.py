@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 from config import JobConfig
-from errors import CancelledJobError, LipwrightError
+from errors import CancelledJobError, LipwrightError, StorageFullError
 from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.record import JobStatus
 from jobs.progress import record_end
@@ -27,6 +28,14 @@ _MAX_PERIOD_S = 60.0
 _JOBS_AT_ONCE = 100
 _ORPHAN_AGE_S = 3600.0
 _MAX_CLOCK_STEP_S = 60.0
+
+
+def delete_finished(table: JobTable, files: FileStore, job_id: str) -> None:
+    """Delete a finished job. Its row is deleted first, so that nobody finds a job whose files are being removed."""
+    with suppress(StorageFullError):  # removing the files makes room for the change of the table
+        table.delete_job(job_id)
+    files.delete_job(job_id)
+    table.delete_job(job_id)
 
 
 class Housekeeping:
@@ -115,7 +124,5 @@ class Housekeeping:
         before = utc_now() - timedelta(seconds=self._limits.retention_s)
         while jobs := self._table.finished_jobs(before, _JOBS_AT_ONCE):
             for job in jobs:
-                # Files first: a row without files is swept again; files without a row are harder to find.
-                self._files.delete_job(job.id)
-                self._table.delete_job(job.id)
+                delete_finished(self._table, self._files, job.id)
             logger.info("removed %d finished jobs after %.0f s", len(jobs), self._limits.retention_s)

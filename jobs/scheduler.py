@@ -20,6 +20,7 @@ from errors import (
     UnavailableError,
     internal_error,
 )
+from jobs.housekeeping import delete_finished
 from jobs.job_trace import context_of, record_queueing
 from jobs.model.base import ErrorRecord, utc_now
 from jobs.model.compute import metered
@@ -133,9 +134,7 @@ class JobScheduler:
             _, still_running = await asyncio.wait([task], timeout=_REST_S)
             if still_running:
                 raise InProgressError(f"Job {job.id} is {job.status}, but its last work is still stopping.")
-        # Files first: a row without files is swept again; files without a row are harder to find.
-        await asyncio.to_thread(self._files.delete_job, job.id)
-        await self._table.run_in_thread(self._table.delete_job, job.id)
+        await asyncio.to_thread(delete_finished, self._table, self._files, job.id)
 
     async def _run(self, job: JobRecord) -> None:
         """Run one job until it ends; the only place where a job fails."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from errors import NotFoundError, OptionError, StateError
+from errors import NotFoundError, OptionError, StateError, StoredFileError
 from jobs.admission import AdmissionController
 from jobs.job_trace import trace_headers
 from jobs.model.avatar_settings import AvatarSettings
@@ -127,7 +127,7 @@ class Submissions:
 
         Raises:
             StateError: The job has not failed.
-            NotFoundError: Files of the job are gone.
+            NotFoundError: The job was deleted, or files of it are gone.
             StorageFullError: The disk would not hold the result.
         """
         if job.status is not JobStatus.FAILED:
@@ -138,12 +138,17 @@ class Submissions:
         """Store a job again as the job `job_id`, with copies of its files and with other values of some fields.
 
         Raises:
-            NotFoundError: Files of the job are gone.
+            NotFoundError: The job was deleted, or files of it are gone.
+            StoredFileError: A file was lost during the copy, and the job still exists.
             StorageFullError: The disk would not hold the result.
         """
         await self._table.run_in_thread(self._admission.check_disk, job.disk_bytes)
         async with self._avatars.folder_lock:
-            await asyncio.to_thread(self._copy_files_of_job, job, job_id)
+            try:
+                await asyncio.to_thread(self._copy_files_of_job, job, job_id)
+            except StoredFileError:
+                await self._table.run_in_thread(self._table.get_job, job.id)  # raises if the job was deleted
+                raise
             return await self._table.run_in_thread(self._store_again, job, job_id, changes)
 
     def _copy_files_of_job(self, job: JobRecord, job_id: str) -> None:

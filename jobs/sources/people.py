@@ -45,6 +45,7 @@ from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext
 
 _POLL_S = 2.0  # how long `poll` waits for a search that is about to end
+_KEPT_S = 600.0  # how long the end of a search waits for the next poll; the people stay stored
 
 
 class _Source(NamedTuple):
@@ -60,7 +61,7 @@ def _name(record: AvatarRecord) -> _Source:
 
 @dataclass
 class _Poll:
-    """A search that goes on between the polls for it, or whose result nobody has seen yet."""
+    """A search that goes on between the polls for it, or has ended in the last `_KEPT_S` without another poll."""
 
     share: float = 0.0  # of the search that is done, 0 to 1
     task: asyncio.Task[str] = field(init=False)  # returns the key of an avatar whose folder has the result
@@ -90,11 +91,12 @@ class People:
         if poll is None:
             poll = self._polls[name] = _Poll()
             poll.task = asyncio.create_task(self._search(record, source, poll.report))
+            loop = asyncio.get_running_loop()
+            poll.task.add_done_callback(lambda _: loop.call_later(_KEPT_S, self._forget, name, poll))
         await asyncio.wait([poll.task], timeout=_POLL_S)
         if not poll.task.done():
             return PeopleScan(poll.share, None)
-        if self._polls.get(name) is poll:
-            del self._polls[name]
+        self._forget(name, poll)
         return PeopleScan(1.0, await self._report(await self._share(record, await poll.task)))
 
     async def find(self, record: AvatarRecord, source: SourceVideo) -> PeopleReport:
@@ -145,6 +147,10 @@ class People:
     def is_searching(self, record: AvatarRecord) -> bool:
         """Return whether the source of an avatar is being searched."""
         return _name(record) in self._searches
+
+    def _forget(self, name: _Source, poll: _Poll) -> None:
+        if self._polls.get(name) is poll:
+            del self._polls[name]
 
     async def _found(self, record: AvatarRecord, source: SourceVideo) -> str:
         return await self._share(record, await self._search(record, source, ignore_progress))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,15 @@ from unittest.mock import DEFAULT, AsyncMock, Mock
 import pytest
 
 from config import LabelsConfig, TtsConfig
-from errors import KeyReuseError, NotFoundError, OptionError, StageTimeoutError, StateError, StorageFullError
+from errors import (
+    KeyReuseError,
+    NotFoundError,
+    OptionError,
+    StageTimeoutError,
+    StateError,
+    StorageFullError,
+    StoredFileError,
+)
 from jobs.admission import AdmitRequest
 from jobs.director import JobDirector
 from jobs.forecast import result_bytes
@@ -22,12 +32,14 @@ from jobs.model.plan import MUSIC
 from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.turns import Turn
 from jobs.requests import AvatarChangeForm, AvatarForm, RequestContext
+from jobs.scheduler import JobScheduler
 from media.playback import LoopMode
 from models.clips.graph import OWN
 from speech.limits import check_texts
 from storage.file_keys import face_key, job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
+from storage.local.folder import LocalFiles
 from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext, call_context
 from telemetry.trace_context import TraceContext
@@ -176,6 +188,58 @@ async def test_retry_job_of_a_failed_job_copies_its_inputs(bench: Bench, monkeyp
     assert [on_disk(bench.files, key).read_bytes() for key in stored] == [b"sound", b"song", b"beach"]
     with pytest.raises(NotFoundError, match="Submit them again"):
         await bench.submissions.retry_job(failed, new_id())
+
+
+class CopyingFiles(LocalFiles):
+    """Something happens before each copy."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.before_copy: Callable[[], object] = lambda: None
+
+    def copy(self, key: str, target: str) -> None:
+        self.before_copy()
+        super().copy(key, target)
+
+
+async def _failed_job(bench: Bench) -> JobRecord:
+    job = await bench.create()
+    bench.table.update_job(job.id, status=JobStatus.FAILED, error=ErrorRecord.of(StageTimeoutError("too slow")))
+    return bench.table.get_job(job.id)
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_retry_job_losing_its_files_reports_the_cause(tmp_path: Path, table: JobTable, is_deleted: bool) -> None:
+    stored, loop = CopyingFiles(tmp_path), asyncio.get_running_loop()
+    bench = Bench(FileStore(tmp_path, stored), table)
+    job, scheduler = await _failed_job(bench), JobScheduler(bench.services)
+
+    def lose() -> None:
+        if is_deleted:
+            asyncio.run_coroutine_threadsafe(scheduler.delete(job), loop).result(60)
+        else:
+            bench.files.delete_job(job.id)
+
+    stored.before_copy = lose
+    error, text = (NotFoundError, f"There is no job '{job.id}'") if is_deleted else (StoredFileError, "is missing")
+    with pytest.raises(error, match=text):
+        await bench.submissions.retry_job(job, new_id())
+
+
+async def test_retry_job_during_a_deletion_never_loses_files(bench: Bench) -> None:
+    scheduler = JobScheduler(bench.services)
+    for number in range(40):
+        job = await _failed_job(bench)
+
+        async def delete(job: JobRecord = job, num_yields: int = number) -> None:
+            for _ in range(num_yields):
+                await asyncio.sleep(0)
+            await scheduler.delete(job)
+
+        retries = [bench.submissions.retry_job(job, new_id()) for _ in range(5)]
+        results = await asyncio.gather(*retries, delete(), return_exceptions=True)
+        errors = [error for error in results if isinstance(error, BaseException)]
+        assert all(isinstance(error, NotFoundError) for error in errors), (number, errors)
 
 
 async def test_retry_job_with_full_disk_evicts_cached_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

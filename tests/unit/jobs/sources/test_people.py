@@ -34,6 +34,7 @@ from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.jobs.sources.test_avatars import VIDEO
 from tests.unit.on_disk import on_disk
+from tests.waiting import until
 
 APPEARANCES = [np.eye(240, dtype=np.float16)[[0, 1]], np.eye(240, dtype=np.float16)[[2]]]
 PLACES = [np.array([0, 10, 10, 30, 30]), np.array([5, 40, 10, 60, 30])]
@@ -216,6 +217,20 @@ async def test_failed_search_is_reported_once_and_started_again(bench: Bench) ->
     bench.stages.fault = MediaError("cannot be decoded")
     with pytest.raises(MediaError):
         await bench.people.poll(record, bench.source(record))
+    bench.stages.fault = None
+    assert (await _report(bench, record)).people
+
+
+@pytest.mark.parametrize("fault", [None, MediaError("cannot be decoded")])
+async def test_search_without_another_poll_is_forgotten(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+) -> None:
+    monkeypatch.setattr("jobs.sources.people._POLL_S", 0)
+    monkeypatch.setattr("jobs.sources.people._KEPT_S", 0)
+    bench.stages.fault = fault
+    record = bench.avatar()
+    assert (await bench.people.poll(record, bench.source(record))).report is None
+    await until(lambda: not bench.people._polls and not bench.people.is_searching(record))
     bench.stages.fault = None
     assert (await _report(bench, record)).people
 
