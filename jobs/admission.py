@@ -188,6 +188,11 @@ class AdmissionController:
             self._reservations[admission_id] = reservation
         return num_bytes
 
+    def count_stored(self, owner: str | None, num_bytes: int) -> None:
+        """Count new files of an owner, other than those of jobs, for the limit of its API key."""
+        if self._checks is not None:
+            self._checks.count_stored(owner, num_bytes)
+
     def release(self, admission_id: str | None) -> None:
         """Cancel a reservation. Does nothing when it is gone already."""
         if admission_id is not None:

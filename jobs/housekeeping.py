@@ -112,7 +112,7 @@ class Housekeeping:
         error = ErrorRecord.of(CancelledJobError(reason))
         with self._table.database.transaction():  # so that none is approved in between
             cancelled = [
-                self._table.update_job(job.id, status=JobStatus.CANCELLED, error=error)
+                self._table.update_job(job.id, status=JobStatus.CANCELLED, error=error, stored_bytes=0)
                 for job in self._table.unfinished_jobs()
                 if job.status is JobStatus.REVIEW and (job.reviewed_at or job.created_at) < before
             ]

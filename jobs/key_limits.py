@@ -70,7 +70,7 @@ class LimitChecks:
         self._limits_of, self._table, self._stored, self._now = limits_of, table, stored, now
 
     def measure(self, owner: str | None) -> None:
-        """Measure the stored bytes if that is needed for `check_bytes`. Blocks on the file storage."""
+        """Measure the files other than those of jobs if `check_bytes` needs that. Blocks on the file storage."""
         if self._limits_of(owner).stored_bytes is not None:
             self._stored.refresh()
 
@@ -115,10 +115,14 @@ class LimitChecks:
         """
         if (limit := self._limits_of(owner).stored_bytes) is None:
             return
-        unfinished = self._table.unfinished_jobs()
-        new = (job.upload_bytes for job in unfinished if job.owner == owner and job.created_at > self._stored.since)
-        if (total := self._stored.of(owner) + sum(new) + num_bytes) > limit:
-            raise _refusal("stored_bytes", limit, f"with this upload, {total} bytes would be stored")
+        expected = sum(job.disk_bytes for job in self._table.unfinished_jobs() if job.owner == owner)
+        if (total := self._stored.of(owner) + expected + num_bytes) > limit:
+            found = f"with this upload and the results of unfinished jobs, up to {total} bytes would be stored"
+            raise _refusal("stored_bytes", limit, found)
+
+    def count_stored(self, owner: str | None, num_bytes: int) -> None:
+        """Count new files of an owner, other than those of jobs."""
+        self._stored.add(owner, num_bytes)
 
     def check_live(self, owner: str | None) -> None:
         """Refuse a live session.

@@ -112,7 +112,7 @@ class JobScheduler:
     async def cancel(self, job: JobRecord) -> JobRecord:
         """Cancel an unfinished job; a finished one is returned unchanged."""
         error = ErrorRecord.of(CancelledJobError("The job was cancelled."))
-        cancelled = await self._update(job.id, status=JobStatus.CANCELLED, error=error)
+        cancelled = await self._update(job.id, status=JobStatus.CANCELLED, error=error, stored_bytes=0)
         if not job.status.is_final and cancelled.status is JobStatus.CANCELLED:  # it may have ended meanwhile
             record_end(cancelled)
         await asyncio.sleep(0)  # see `stop_all`
@@ -165,6 +165,10 @@ class JobScheduler:
     async def _update(self, job_id: str, **fields: object) -> JobSummary:
         return await self._table.run_in_thread(self._table.update_job, job_id, **fields)
 
+    async def _record_end(self, job: JobSummary, **fields: object) -> JobSummary:
+        num_bytes = await asyncio.to_thread(self._files.job_bytes, job.id)
+        return await self._update(job.id, stored_bytes=num_bytes, **fields)
+
     async def _fail(self, job: JobSummary, error: LipwrightError) -> None:
         logger.warning("job failed: %s: %s", error.code, error)
         await self._end(job, JobStatus.FAILED, error=ErrorRecord.of(error))
@@ -177,10 +181,10 @@ class JobScheduler:
             is_kept = status is JobStatus.SUCCEEDED and self._limits.max_revision_bytes > 0
             await asyncio.to_thread(self._files.delete_speech if is_kept else self._files.delete_segments, job.id)
             try:
-                ended = await self._update(job.id, status=status, **fields)
+                ended = await self._record_end(job, status=status, **fields)
             except StorageFullError:
                 await asyncio.to_thread(self._files.delete_segments, job.id)
-                ended = await self._update(job.id, status=status, **fields)
+                ended = await self._record_end(job, status=status, **fields)
         except _TEMPORARY_FAILURES as error:
             logger.warning("could not persist the final status; the job will be resumed: %s", error)
             return

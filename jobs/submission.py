@@ -288,6 +288,9 @@ class Submissions:
         if spec.video is not None:
             key = key_of(spec.video.sha256, face, context.owner)
             is_new_source = await asyncio.to_thread(self._avatars.move_source, spec.video, spec.face_image, key)
+            if is_new_source:
+                num_bytes = spec.video.num_bytes + (0 if spec.face_image is None else spec.face_image.num_bytes)
+                self._admission.count_stored(context.owner, num_bytes)
         await asyncio.to_thread(self._move_files_of_job, spec, context.job_id, plan)
         avatar = await self._table.run_in_thread(self._store_source, spec, context.owner, face, source, is_new_source)
         keys = await self._avatars.store_faces(avatar, plan.turns, context.owner, source)
@@ -366,7 +369,13 @@ class Submissions:
         return inserted
 
     def _insert_row(self, job: JobRecord) -> JobRecord:
-        """Insert a job; with a watermark if its plan is complete (otherwise it gets one once its texts are spoken)."""
+        """Insert a job, with the size of its files.
+
+        It gets a watermark if its plan is complete, otherwise once its texts are spoken.
+        """
+        if job.spec is not None:
+            num_bytes = sum(file.num_bytes for file in job.spec.job_files.values())
+            job = job.model_copy(update={"stored_bytes": num_bytes})
         needs_watermark = self._config.labels.invisible and job.plan.is_complete and job.watermark_id is None
         return self._table.insert_job(job.with_watermark() if needs_watermark else job)
 

@@ -15,7 +15,7 @@ from jobs.model.base import utc_now
 from jobs.model.compute import metered
 from jobs.model.usage import UsageRow
 from storage.backgrounds import BackgroundStore
-from storage.file_keys import AVATARS, BACKGROUNDS, JOBS, VOICES, is_name, voices_folder
+from storage.file_keys import AVATARS, BACKGROUNDS, VOICES, avatar_folder, is_name, voices_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 
@@ -35,12 +35,10 @@ async def counted_compute(table: JobTable, owner: str | None) -> AsyncIterator[N
 
 
 class StoredBytes:
-    """Measures the stored files of each owner: jobs, avatars, backgrounds and voices. Blocks on the file storage.
+    """The stored files of each owner: jobs, avatars, backgrounds and voices. Blocks on the table and the file storage.
 
-    A measurement lists all files, so it is used for a minute.
-
-    Attributes:
-        since: When the last measurement was made.
+    The job table knows the size of the files of jobs. The others are measured. A measurement lists all of them, so it
+    is used for a minute.
     """
 
     def __init__(self, table: JobTable, files: FileStore) -> None:
@@ -50,17 +48,16 @@ class StoredBytes:
         self._of_owners: Counter[str | None] = Counter()
         self._added: Counter[str | None] = Counter()  # since the last measurement began
         self._of_voices: Counter[str] = Counter()  # by the folder of their owner
-        self.since = utc_now()
         self._fresh_until = 0.0
 
     @property
     def owners(self) -> set[str | None]:
-        """Who had jobs, avatars or backgrounds at the last measurement."""
-        return set(self._of_owners)
+        """Who has jobs, or had avatars or backgrounds at the last measurement."""
+        return self._table.job_owners() | set(self._of_owners)
 
     def of(self, owner: str | None) -> int:
-        """Return what an owner had at the last measurement, with what was added since."""
-        return self._of_owners[owner] + self._of_voices[voices_folder(owner)]
+        """Return what the jobs of an owner have, and what else it had at the last measurement, with what was added."""
+        return self._table.stored_bytes(owner) + self._of_owners[owner] + self._of_voices[voices_folder(owner)]
 
     def add(self, owner: str | None, num_bytes: int) -> None:
         """Count new files of an owner, other than those of jobs, until a measurement that begins later finds them."""
@@ -78,9 +75,9 @@ class StoredBytes:
     def _measure(self) -> None:
         with self._counting:
             self._added.clear()
-        since, owners = utc_now(), self._table.owners()
+        owners = {avatar_folder(key): owner for key, owner in self._table.avatar_owners().items()}
         of_owners, of_voices = Counter[str | None](), Counter[str]()
-        for folder in (JOBS, AVATARS, BACKGROUNDS, VOICES):
+        for folder in (AVATARS, BACKGROUNDS, VOICES):
             for key, state in self._files.stored.states(folder).items():
                 name = "/".join(key.split("/")[:2])
                 if folder == BACKGROUNDS and name not in owners:
@@ -91,7 +88,7 @@ class StoredBytes:
                     of_owners[owners[name]] += state.num_bytes
         with self._counting:
             of_owners.update(self._added)  # the listing may have missed them
-            self._of_owners, self._of_voices, self.since = of_owners, of_voices, since
+            self._of_owners, self._of_voices = of_owners, of_voices
 
     def _background_owner(self, folder: str) -> dict[str, str | None]:
         file_id = folder.partition("/")[2]

@@ -135,6 +135,10 @@ class FileStore:
         """Return the size of the segments of a job and of their plans."""
         return sum(state.num_bytes for state in self.stored.states(segments_folder(job_id)).values())
 
+    def job_bytes(self, job_id: str) -> int:
+        """Return the size of all files of a job."""
+        return sum(state.num_bytes for state in self.stored.states(job_folder(job_id)).values())
+
     def delete_job(self, job_id: str) -> None:
         """Remove all files of a job."""
         self.stored.remove_folder(job_folder(job_id))

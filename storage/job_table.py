@@ -238,6 +238,23 @@ class JobTable:
         with self.database.transaction():
             self.database.execute("DELETE FROM jobs WHERE id = ?1", job_id)
 
+    def record_stored_bytes(self, job_id: str, num_bytes: int) -> None:
+        """Record the size of the files of a finished job, if it exists."""
+        with self.database.transaction():
+            self.database.update("jobs", "id", job_id, {"stored_bytes": num_bytes})
+
+    def stored_bytes(self, owner: str | None) -> int:
+        """Return the size of the files of all jobs of an owner."""
+        sum_of = "SELECT sum(stored_bytes) AS num_bytes FROM jobs WHERE owner"
+        (row,) = (
+            self.database.query(f"{sum_of} IS NULL") if owner is None else self.database.query(f"{sum_of} = ?1", owner)
+        )
+        return int(row["num_bytes"] or 0)
+
+    def job_owners(self) -> set[str | None]:
+        """Return the owners of all jobs."""
+        return {row["owner"] for row in self.database.query("SELECT DISTINCT owner FROM jobs")}
+
     # Segments
 
     def record_segment(self, segment: SegmentRecord, video_seconds: float = 0.0) -> None:
@@ -418,14 +435,9 @@ class JobTable:
         known = set() if own is None else {own.key, *(clip.key for clip in own.clips.values())}
         return not avatar.parts or any(part.key not in known for part in avatar.parts.values())
 
-    def owners(self) -> dict[str, str | None]:
-        """Return the owners of all jobs and avatars, by their folders."""
-        return {
-            row["folder"]: row["owner"]
-            for row in self.database.query(
-                "SELECT 'jobs/' || id AS folder, owner FROM jobs UNION ALL SELECT 'avatars/' || key, owner FROM avatars"
-            )
-        }
+    def avatar_owners(self) -> dict[str, str | None]:
+        """Return the owners of all avatars, by their keys."""
+        return {row["key"]: row["owner"] for row in self.database.query("SELECT key, owner FROM avatars")}
 
     # SQL
 

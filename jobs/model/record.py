@@ -107,6 +107,7 @@ class JobSummary(Frozen):
     audio_seconds: float = Field(0.0, description="Duration of the speech, as its file declares it.")
     result_seconds: float = Field(0.0, description="Duration of the result, as the files declare it until decoded.")
     disk_bytes: int = Field(0, description="Estimate of the most disk space that the job needs.")
+    stored_bytes: int = Field(0, description="Bytes of its stored files: those that were sent, and all once it ends.")
     watermark_id: str | None = Field(
         None, description="Identifier in its invisible watermark, 16 hexadecimal digits; null without a watermark."
     )

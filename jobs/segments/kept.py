@@ -71,7 +71,7 @@ class KeptSegments:
             if job.status is JobStatus.SUCCEEDED:
                 self._kept[job_id] = _Segments(job.finished_at, self._files.segment_bytes(job_id))
             else:  # they could not be deleted when the job ended
-                self._files.delete_segments(job_id)
+                self._delete_segments(job_id)
                 self._kept[job_id] = _Segments(job.finished_at, 0)
 
     def _oldest_first(self) -> list[str]:
@@ -79,11 +79,15 @@ class KeptSegments:
 
     def _delete(self, job_id: str) -> int:
         ended_at, num_bytes = self._kept[job_id]
-        self._files.delete_segments(job_id)
+        self._delete_segments(job_id)
         self._kept[job_id] = _Segments(ended_at, 0)
         if num_bytes:
             logger.info("deleted the segments of job %s, %d bytes; a revision renders it completely", job_id, num_bytes)
         return num_bytes
+
+    def _delete_segments(self, job_id: str) -> None:
+        self._files.delete_segments(job_id)
+        self._table.record_stored_bytes(job_id, self._files.job_bytes(job_id))
 
 
 _SAMPLE_RATE: Final = 16_000

@@ -13,7 +13,6 @@ from config import AccessConfig, PipelineConfig
 from errors import ConfigError
 from jobs.model.record import JobStatus
 from launch.preflight import check_access
-from storage.file_keys import result_key
 from storage.file_store import FileStore
 from storage.key_ring import KeyLimits, webhook_secret
 from storage.local.api_keys import FileKeyRing
@@ -21,7 +20,6 @@ from storage.state import open_keys, open_table, webhook_secrets
 from tests.postgres import PostgresServer
 from tests.unit.cli.commands import run, succeed
 from tests.unit.job_records import job_record
-from tests.unit.on_disk import on_disk
 
 
 def test_keys_commands_add_list_and_revoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +96,7 @@ def test_keys_usage_shows_all_keys_also_revoked_ones(tmp_path: Path) -> None:
     table = open_table(None, files)
     for owner in (made.id, "revoked"):
         job = table.insert_job(job_record(owner=owner))
-        table.update_job(job.id, status=JobStatus.SUCCEEDED)
-        on_disk(files, result_key(job.id)).write_bytes(bytes(123))
+        table.update_job(job.id, status=JobStatus.SUCCEEDED, stored_bytes=123)
     table.close()
     shown = run("keys", "usage", *folder).stdout
     assert "a studio" in shown and "revoked" in shown

@@ -21,7 +21,7 @@ from jobs.model.job_settings import JobSettings
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.usage import LiveUsage, Usage
 from jobs.usage import StoredBytes, usage_rows
-from storage.file_keys import background_folder, job_file_key, source_key, voice_folder
+from storage.file_keys import background_folder, source_key, voice_folder
 from storage.file_store import FileStore
 from storage.job_table import JobTable
 from storage.local.api_keys import FileKeyRing
@@ -325,37 +325,36 @@ def test_admit_over_video_seconds_is_refused_until_next_month(keyed: KeyBench, n
 
 
 def test_admit_over_stored_bytes_is_refused(keyed: KeyBench) -> None:
-    job = keyed.add(JobStatus.SUCCEEDED)
+    keyed.add(JobStatus.SUCCEEDED, stored_bytes=300, disk_bytes=900)
     avatar = keyed.table.put_avatar(avatar_record(owner=keyed.owner))
     for key, num_bytes in (
-        (job_file_key(job.id), 300),
         (source_key(avatar.key), 200),
         (f"{voice_folder(keyed.owner, 'anna')}/sample.wav", 100),
-        (job_file_key("0" * 32), 50_000),  # without a row
+        (source_key("0" * 32), 50_000),  # without a row
         (f"{voice_folder(keyed.other, 'anna')}/sample.wav", 50_000),  # of another key
     ):
         on_disk(keyed.files, key).write_bytes(bytes(num_bytes))
     damaged = f"{background_folder('b' * 32)}/background.json"
     on_disk(keyed.files, damaged).write_bytes(b'{"id": "')
     keyed.checks.measure(keyed.owner)
-    assert not keyed.stored.of(keyed.owner), "there is no limit"
+    assert keyed.stored.of(keyed.owner) == 300, "there is no limit"
     keyed.limit(stored_bytes=1000)
     keyed.checks.measure(keyed.owner)
     assert (keyed.stored.of(keyed.owner), keyed.stored.of(keyed.other)) == (600, 50_000)
     place = keyed.admit(num_bytes=400, is_job=False)
     assert keyed.refused("stored_bytes", 1000, num_bytes=1, is_job=False) == 60
     keyed.admission.release(place)
-    keyed.add(upload_bytes=150)  # after the measurement
+    keyed.add(stored_bytes=50, disk_bytes=100)  # after the measurement
     assert keyed.refused("stored_bytes", 1000, num_bytes=251) == 60
     keyed.stored.add(keyed.owner, 200)
     assert keyed.refused("stored_bytes", 1000, num_bytes=51) == 60
     keyed.limit(stored_bytes=40 * MIB)
     place = keyed.admit(num_bytes=None, max_bytes=100 * MIB)
     assert keyed.admission.extend(place, 32 * MIB) == 64 * MIB
-    with pytest.raises(KeyLimitError, match=f"with this upload, {40 * MIB + 950} bytes would be stored"):
+    with pytest.raises(KeyLimitError, match=f"up to {40 * MIB + 950} bytes would be stored"):
         keyed.admission.extend(place, 40 * MIB)
     rows = usage_rows(keyed.table, keyed.stored, None, None, None)
-    assert {row.key: row.stored_bytes for row in rows} == {keyed.owner: 800}
+    assert {row.key: row.stored_bytes for row in rows} == {keyed.owner: 850}
 
 
 def test_add_during_a_measurement_is_not_lost(keyed: KeyBench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +367,7 @@ def test_add_during_a_measurement_is_not_lost(keyed: KeyBench, monkeypatch: pyte
 
     monkeypatch.setattr(stored, "states", states_beside_an_upload)
     keyed.stored.refresh()
-    assert keyed.stored.of(keyed.owner) == 4 * 100, "one per listed folder"
+    assert keyed.stored.of(keyed.owner) == 3 * 100, "one per listed folder"
 
 
 def test_check_live_over_live_sessions_is_refused(keyed: KeyBench) -> None:

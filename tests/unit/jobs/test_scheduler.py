@@ -16,9 +16,11 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from config import JobConfig, PipelineConfig
-from errors import LipwrightError, MediaError, StateError, StorageFullError
+from errors import KeyLimitError, LipwrightError, MediaError, StateError, StorageFullError
 from jobs import retry as retry_module
+from jobs.admission import AdmissionController, AdmitRequest
 from jobs.housekeeping import Housekeeping
+from jobs.key_limits import KeyPolicies, LimitChecks
 from jobs.messages import PreparedSpeech
 from jobs.model.base import new_id, utc_now
 from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
@@ -29,8 +31,10 @@ from jobs.segments.kept import KeptSegments
 from jobs.sources.avatars import Avatars
 from jobs.sources.backgrounds import Backgrounds
 from jobs.upkeep import Upkeep
+from jobs.usage import StoredBytes
 from storage.cues import open_cues
 from storage.file_keys import (
+    JOBS,
     avatar_folder,
     face_speech_key,
     job_file_key,
@@ -43,6 +47,7 @@ from storage.file_keys import (
 )
 from storage.file_store import FileStore
 from storage.job_table import JobTable
+from storage.local.api_keys import FileKeyRing
 from storage.sqlite.database import Database
 from telemetry.clock_steps import ClockSteps
 from telemetry.log_context import CallContext
@@ -93,9 +98,9 @@ class Bench(JobBench):
         self.table.database.claim()
         self.scheduler = JobScheduler(self.services)
 
-    def add(self, is_joined: bool = False) -> JobRecord:
+    def add(self, is_joined: bool = False, owner: str | None = None) -> JobRecord:
         """A job with one segment, or with its result."""
-        job = job_record(report={} if is_joined else None)
+        job = job_record(report={} if is_joined else None, owner=owner)
         for key in (job_file_key(job.id), segment_key(job.id, 0), *([result_key(job.id)] if is_joined else ())):
             on_disk(self.files, key).write_bytes(b"abc")
         return self.table.insert_job(job)
@@ -309,6 +314,44 @@ async def test_rejected_input_or_a_wait_inside_is_not_repeated(error: LipwrightE
     with pytest.raises(type(error), match=str(error)):
         await retry(work, LIMITS)
     assert work.call_count == 1
+
+
+async def test_admit_of_short_jobs_ends_at_stored_bytes(bench: Bench) -> None:
+    ring, stored = FileKeyRing(bench.files.root), StoredBytes(bench.table, bench.files)
+    owner = ring.add("key")[0].id
+    ring.update(owner, None, {"stored_bytes": 29})  # three jobs with sound, segment and result of 3 bytes each
+    checks = LimitChecks(KeyPolicies(ring).limits_of, bench.table, stored)
+    admission = AdmissionController(CONFIG, bench.table, bench.files, checks=checks)
+    bench.stages.go.set()
+
+    async def submit() -> JobRecord | None:
+        checks.measure(owner)
+        try:
+            admitted = admission.admit(AdmitRequest(owner=owner, num_bytes=3, max_bytes=3, is_job=True))
+        except KeyLimitError:
+            return None
+        job = bench.add(is_joined=True, owner=owner)
+        admission.release(admitted.id)
+        await bench.scheduler.start_waiting()
+        await bench.run_out()
+        return bench.table.get_job(job.id)
+
+    jobs = [job for _ in range(20) if (job := await submit()) is not None]
+    assert [job.status for job in jobs] == [JobStatus.SUCCEEDED] * 3
+    assert stored.of(owner) == sum(state.num_bytes for state in bench.files.stored.states(JOBS).values()) == 27
+    KeptSegments(0, bench.table, bench.files).sweep()
+    assert stored.of(owner) == 18, "the segments are evicted"
+    await bench.scheduler.delete(jobs[0])
+    assert stored.of(owner) == 12
+    assert await submit() is not None
+
+
+async def test_cancel_frees_the_stored_bytes_of_the_job(bench: Bench) -> None:
+    job = bench.table.insert_job(job_record(owner="a", stored_bytes=3))
+    stored = StoredBytes(bench.table, bench.files)
+    assert stored.of("a") == 3
+    await bench.scheduler.cancel(job)
+    assert stored.of("a") == 0
 
 
 def housekeeping_of(

@@ -26,6 +26,7 @@ from errors import (
 from jobs.admission import AdmitRequest
 from jobs.director import JobDirector
 from jobs.forecast import result_bytes
+from jobs.key_limits import KeyPolicies, LimitChecks
 from jobs.messages import OutputInfo, OutputPicture
 from jobs.model.base import ErrorRecord, new_id
 from jobs.model.plan import MUSIC
@@ -33,12 +34,14 @@ from jobs.model.record import JobQuery, JobRecord, JobStatus
 from jobs.model.turns import Turn
 from jobs.requests import AvatarChangeForm, AvatarForm, RequestContext
 from jobs.scheduler import JobScheduler
+from jobs.usage import StoredBytes
 from media.playback import LoopMode
 from models.clips.graph import OWN
 from speech.limits import check_texts
 from storage.file_keys import face_key, job_file_key
 from storage.file_store import FileStore
 from storage.job_table import JobTable
+from storage.local.api_keys import FileKeyRing
 from storage.local.folder import LocalFiles
 from storage.row_codec import AvatarRecord
 from telemetry.log_context import CallContext, call_context
@@ -366,3 +369,17 @@ async def test_create_job_without_clips_speaks_brackets(bench: Bench) -> None:
     assert spoken == ["Hi [wave]"]
     with pytest.raises(OptionError, match="actions need an avatar with clips"):
         await bench.create(action="wave")
+
+
+async def test_create_job_counts_its_files_as_stored_once(bench: Bench, files: FileStore, table: JobTable) -> None:
+    ring = FileKeyRing(files.root)
+    owner, stored = ring.add("key")[0].id, StoredBytes(table, files)
+    bench.admission._checks = LimitChecks(KeyPolicies(ring).limits_of, table, stored)
+    job = await bench.create(RequestContext(owner=owner))
+    assert (job.stored_bytes, stored.of(owner)) == (len("sound"), len("soundfilmpicture"))
+    stored.refresh()
+    await bench.create(RequestContext(owner=owner))
+    assert stored.of(owner) == len("soundfilmpicture" + "sound"), "the film and the picture are those of the first job"
+    table.update_job(job.id, status=JobStatus.FAILED, error=ErrorRecord.of(StageTimeoutError("too slow")))
+    again = await bench.submissions.retry_job(table.get_job(job.id), new_id())
+    assert again.stored_bytes == len("sound")
