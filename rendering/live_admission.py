@@ -117,8 +117,11 @@ class LiveAdmission:
             owner: ID of the API key that starts it; None without keys.
 
         Raises:
-            BusyError: The replica cannot render another session, or not one of this owner.
+            BusyError: The replica cannot render another session, or not one of this owner, or the session has ended:
+                its client left before this call arrived.
         """
+        if session_id in self._ended:
+            raise BusyError("The live session has ended.", 0.0)
         self.forget_lost()
         self._check(session_id, owner, self._usual_cost)
         now = self._now()

@@ -54,8 +54,9 @@ class LiveClient:
         await self._director.report_live(usage)
         try:
             await self._take_slot(session_id, owner)
-        except BaseException:
+        except BaseException:  # a cancelled request, too
             self._routes.pop(session_id, None)
+            await self._free_slot(session_id)
             with suppress(LipwrightError):
                 await self._director.report_live(usage.model_copy(update={"is_over": True}))
             raise
@@ -69,6 +70,12 @@ class LiveClient:
             except BusyError:
                 if number == _MAX_ROUTES - 1:
                     raise
+
+    async def _free_slot(self, session_id: str) -> None:
+        """End a session in every replica: one may have admitted it, or admit it later, without an answer."""
+        response = self._live_session.broadcast("leave", CallContext(session_id), session_id)
+        with suppress(RayError, RayServeException, TimeoutError):  # a replica that died has no slots
+            await response.results_async(timeout_s=_BRIEF_S, return_exceptions=True)
 
     async def prepare(
         self, session_id: str, avatar_id: str, owner: str | None, settings: AvatarSettings
