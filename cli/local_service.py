@@ -84,8 +84,8 @@ OptionalServer = Annotated[
     typer.Option(
         envvar=_VARIABLES,
         callback=_given_url,
-        help="Base URL of a running service. Default: the one of the data folder, or one at "
-        f"{DEFAULT_SERVER}, or one that is started for this command.",
+        help="Base URL of a running service. Default: the one of the data folder, or one that is started for this "
+        "command.",
     ),
 ]
 LocalDataDir = Annotated[Path | None, typer.Option(help="Data folder of the local service.")]
@@ -97,12 +97,12 @@ def service_at(url: str | None, data_dir: Path | None) -> Iterator[str]:
 
     Args:
         url: A running service; None finds or starts one.
-        data_dir: Its data folder; None uses the config's, or the service at the default address.
+        data_dir: Its data folder; None uses the config's.
 
     Raises:
         OSError: The block raised ResultNotSavedError; the message says how to download the result.
     """
-    found = url or _of_data_folder(data_dir) or (_at_default_address() if data_dir is None else None)
+    found = url or _of_data_folder(data_dir)
     if found and not url:
         _announce(found)
     with contextlib.nullcontext(found) if found else _start_service(data_dir) as base_url:
@@ -124,12 +124,6 @@ def _of_data_folder(data_dir: Path | None) -> str | None:
     """Return the URL of the service that uses a data folder, by default the config's."""
     holder = holder_of(data_dir or read_serve_config().pipeline.data_dir)
     return (holder.url or None) if holder else None
-
-
-def _at_default_address() -> str | None:
-    from doctor.access import is_lipwright
-
-    return DEFAULT_SERVER if is_lipwright(DEFAULT_SERVER) else None
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +110,37 @@ def speak(samples: Path, sample_portrait: Path) -> tuple[str, ...]:
     return ("speak", "--video", str(sample_portrait), "--audio", str(samples / "speech_short.wav"), "--out")
 
 
-def test_speak_uses_service_of_data_dir_or_default_address(
-    service: MemoryService, url: str, speak: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_speak_uses_the_service_of_the_data_folder(
+    service: MemoryService, url: str, speak: tuple[str, ...], tmp_path: Path
 ) -> None:
     service.outcome = "video"
-    command = (*speak, str(tmp_path / "out.mp4"))
     with locked_folder(tmp_path / "mine") as lock:
         lock.publish_url(url)
-        assert _said(url) in succeed(*command, "--data-dir", str(tmp_path / "mine")).stderr
-    monkeypatch.setattr(local_service, "DEFAULT_SERVER", url)
-    assert _said(url) in succeed(*command).stderr
+        command = (*speak, str(tmp_path / "out.mp4"), "--data-dir", str(tmp_path / "mine"))
+        assert _said(url) in succeed(*command).stderr
+
+
+def test_speak_foreign_default_address_starts_a_service(
+    service: MemoryService,
+    url: str,
+    other_url: str,
+    data_dir: Path,
+    speak: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[ServeConfig] = []
+
+    @contextmanager
+    def start(config: ServeConfig) -> Iterator[str]:
+        started.append(config)
+        yield url
+
+    service.outcome = "video"
+    monkeypatch.setattr("launch.service.running_service", start)
+    monkeypatch.setattr(local_service, "DEFAULT_SERVER", other_url)
+    assert "Using the service at" not in succeed(*speak, str(tmp_path / "out.mp4")).stderr
+    assert [(config.http_options["port"], config.pipeline.data_dir) for config in started] == [(0, data_dir)]
 
 
 def test_speak_unwritable_out_prints_a_download_command(
