@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import typer
@@ -19,9 +18,6 @@ from cluster.batch_options import (
     RetryFailed,
 )
 from errors import InputError
-from lipwright_client import AsyncLipwright, RetryPolicy
-
-_MAX_FULL_S = 24 * 3600.0  # how long to retry while the service is full
 
 
 def batch(
@@ -40,9 +36,8 @@ def batch(
     Prints one line per pair; the record has the details. The exit status is 0 if all pairs succeeded, 1 if some failed,
     2 if the manifest cannot be used.
     """
-    from cluster.batch_over_http import HttpRenderer
     from cluster.batch_record import open_record, record_path
-    from cluster.batch_run import Batch, BatchLimits, run_and_print
+    from cluster.batch_run import BatchLimits, render_batch
     from cluster.manifest import read_manifest
 
     try:
@@ -50,13 +45,8 @@ def batch(
     except InputError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(INVALID_MANIFEST) from None
+    limits = BatchLimits(max_in_flight, pair_timeout_s)
     with open_record(record or record_path(manifest, out)) as known, service_at(server, data_dir) as url:
-
-        async def run() -> int:
-            async with AsyncLipwright(url, retry=RetryPolicy(max_backpressure_wait_s=_MAX_FULL_S)) as client:
-                made = Batch(HttpRenderer(client), known, BatchLimits(max_in_flight, pair_timeout_s))
-                return await run_and_print(made, pairs, retry_failed, as_json)
-
-        num_failed = asyncio.run(run())
+        num_failed = render_batch(url, pairs, known, limits, retry_failed, as_json)
     if num_failed:
         raise typer.Exit(1)

@@ -6,36 +6,27 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import serve
 from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.serve.schema import ApplicationStatus
 
-from config import PipelineConfig
-from deployments.runtime.director_client import DirectorClient
-from deployments.runtime.node_drain import NodeDrain
 from errors import ConfigError, StageTimeoutError
 from launch.environment import ROOT
+from launch.readiness import free_port
 from launch.serve_config import ServeConfig, default_config_path, read_serve_config
 
 _START_S = 300.0  # nodes may have to be started first, and then load weights
 _LOOK_S = 0.2
-
-
-@dataclass(frozen=True)
-class RunningApplication:
-    """Lipwright as it runs on this cluster, and the settings it was deployed with; they may differ from the file."""
-
-    director: DirectorClient
-    pipeline: PipelineConfig
+_ALL_ADDRESSES = ("", "0.0.0.0", "::")
 
 
 @contextmanager
-def running_application(serve_config: Path | None = None) -> Iterator[RunningApplication]:
-    """Yield the running application, or one that is started for the block.
+def running_application(serve_config: Path | None = None) -> Iterator[str]:
+    """Yield the base URL of the running application, or of one that is started for the block.
 
     Args:
         serve_config: Names the application and defines how to start it: a whole Serve config, or overrides of the
@@ -56,8 +47,7 @@ def running_application(serve_config: Path | None = None) -> Iterator[RunningApp
         dashboard = ServeSubmissionClient(f"http://{context.dashboard_url}")
         with _deploy(config, dashboard):
             _wait_until_running(config.name)
-            director = DirectorClient(serve.get_deployment_handle("Director", config.name), NodeDrain())
-            yield RunningApplication(director, _pipeline(config.name, dashboard))
+            yield _base_url(config.name, dashboard.get_serve_details())
     finally:
         ray.shutdown()
 
@@ -70,8 +60,9 @@ def _deploy(config: ServeConfig, dashboard: ServeSubmissionClient) -> Iterator[N
         yield
         return
     has_serve = bool(before.proxies or before.applications)
-    # Only this batch uses the application, so it opens no port. Proxies cannot be changed later, hence the shutdown.
-    content = config.content if has_serve else config.content | {"proxy_location": "Disabled"}
+    # Only this batch uses the application, so it listens on loopback. The address of Serve cannot be changed later,
+    # hence the shutdown.
+    content = (config if has_serve else config.on_this_machine("127.0.0.1", free_port())).content
     try:
         try:
             dashboard.deploy_applications(content)
@@ -96,11 +87,17 @@ def _wait_until_running(name: str) -> None:
     raise StageTimeoutError(f"The application {name} did not start within {_START_S:.0f} s.")
 
 
-def _pipeline(name: str, dashboard: ServeSubmissionClient) -> PipelineConfig:
-    """Return the settings that the application was deployed with; ConfigError if it was not from a Serve config."""
-    deployed = dashboard.get_serve_details()["applications"][name].get("deployed_app_config")
-    if deployed is None:
-        raise ConfigError(
-            f"The application {name} was not deployed from a Serve config, so the location of its files is unknown."
-        )
-    return PipelineConfig.model_validate(deployed.get("args", {}))
+def _base_url(name: str, serve_details: dict[str, Any]) -> str:
+    """Return the base URL of an application, through the HTTP proxy of this node if it has one.
+
+    Raises:
+        ConfigError: Serve has no HTTP proxies.
+    """
+    proxies = serve_details["proxies"]
+    proxy = proxies.get(ray.get_runtime_context().get_node_id()) or next(iter(proxies.values()), None)
+    if proxy is None:
+        raise ConfigError("Ray Serve runs without HTTP proxies; set proxy_location to HeadOnly or EveryNode.")
+    options = serve_details["http_options"]
+    host = proxy["node_ip"] if options["host"] in _ALL_ADDRESSES else options["host"]
+    prefix = serve_details["applications"][name]["route_prefix"]
+    return f"http://{host}:{options['port']}{options['root_path']}{prefix}".rstrip("/")

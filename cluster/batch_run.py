@@ -1,23 +1,28 @@
-"""Renders the pairs of a manifest, a few at a time; finished pairs are recorded and not rendered again.
-
-Prints one line per pair on stdout, progress, warnings and failures on stderr.
-"""
+"""Renders the pairs of a manifest through the HTTP API of a service."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
 
-from cluster.batch_record import BatchRecord
-from cluster.manifest import Pair
+from cluster.batch_record import BatchRecord, next_name
+from cluster.manifest import Location, Pair, copy_atomic, file_name, open_location
 from errors import LipwrightError, StageTimeoutError
+from lipwright_client import AsyncLipwright, ClientError, Job, RetryPolicy
+from lipwright_client.calls import JobFields
 
+BATCH_RETRY: Final = RetryPolicy(max_reconnects=80, max_backpressure_wait_s=24 * 3600.0, max_silence_s=600.0)
+"""A full service is retried for a day, one that cannot be reached for ten minutes: it may be restarting."""
 _PERIOD_S = 10.0  # between two lines about progress
+_CANCEL_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -28,36 +33,11 @@ class BatchLimits:
     pair_timeout_s: float
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of a pair: its job, and `code`, `message` and `retryable` of a failure."""
-
-    job_id: str
-    status: str
-    num_frames: int | None = None
-    error: dict[str, Any] | None = None
-    quality: dict[str, Any] | None = None
-
-
-class Renderer(Protocol):
-    """A service that renders pairs."""
-
-    async def render(self, pair: Pair, name: str) -> Outcome:
-        """Render a pair and store its result; a failed job is an outcome, too.
-
-        If a killed batch asks again with the same name, 32 hexadecimal digits, the service continues the existing job.
-
-        Raises:
-            LipwrightError: The job or its result is missing.
-            OSError: A file cannot be read or written.
-        """
-
-
 class Batch:
-    """Renders one manifest with a service."""
+    """Renders one manifest. The name of a pair in the record is the idempotency key of its job."""
 
-    def __init__(self, renderer: Renderer, record: BatchRecord, limits: BatchLimits) -> None:
-        self._renderer = renderer
+    def __init__(self, client: AsyncLipwright, record: BatchRecord, limits: BatchLimits) -> None:
+        self._client = client
         self.record = record
         self._limits = limits
 
@@ -82,29 +62,91 @@ class Batch:
 
     async def _report(self, pair: Pair) -> dict[str, Any]:
         started = time.monotonic()
-        report: dict[str, Any] = {"line": pair.line, "out": str(pair.out)}
+        report: dict[str, Any] = {"line": pair.line, "out": str(pair.out), "job_id": None, "status": "failed"}
+        report |= {"num_frames": None, "error": None, "quality": None}
         try:
             async with asyncio.timeout(self._limits.pair_timeout_s):
-                made = await self._renderer.render(pair, self.record.name(pair))
-            report |= {"job_id": made.job_id, "status": made.status, "num_frames": made.num_frames}
-            report |= {"error": made.error, "quality": made.quality}
-        except TimeoutError as error:
+                job = await self._render(pair)
+            report |= {"job_id": job.id, "status": job.status, "num_frames": job.num_frames, "quality": job.report}
+            if job.error is not None:
+                report["error"] = _error(job.error.code, job.error.message, job.error.retryable)
+        except TimeoutError:
             late = StageTimeoutError(f"timed out after {self._limits.pair_timeout_s:.0f} s (--pair-timeout-s)")
-            report |= _failure(error if isinstance(error, LipwrightError) else late)
+            report["error"] = _error_of(late)
         except Exception as error:  # fsspec's file systems raise errors of any class
-            report |= _failure(error)
+            report["error"] = _error_of(error)
         report["seconds"] = round(time.monotonic() - started, 2)
         self.record.add(pair, report)
         return report
 
+    async def _render(self, pair: Pair) -> Job:
+        """Return the ended job of a pair, whose result is saved if it succeeded. Cancels it when cancelled."""
+        job = await self._find_or_submit(pair)
+        try:
+            job = await self._client.jobs.wait(job.id)
+        except asyncio.CancelledError:
+            with suppress(TimeoutError, ClientError):
+                async with asyncio.timeout(_CANCEL_S):
+                    await self._client.jobs.cancel(job.id)
+            raise
+        if job.status == "succeeded":
+            await self._save(job, pair)
+        return job
 
-def _failure(error: Exception) -> dict[str, Any]:
-    code, message, retryable = "file_error", str(error), False
+    async def _find_or_submit(self, pair: Pair) -> Job:
+        """Return the job that an earlier run of the batch submitted, or a new one."""
+        name = self.record.name(pair)
+        while (job := await self._submit(pair, name)).status == "cancelled":
+            name = next_name(name)
+        return job
+
+    async def _submit(self, pair: Pair, name: str) -> Job:
+        with ExitStack() as files:
+            uploads = {field: await _open_input(location, files) for field, location in pair.inputs.items()}
+            more = {field: uploads.pop(field) for field in pair.more_audio}
+            fields = cast(JobFields, {**pair.options, **uploads, "more_audio": more, "idempotency_key": name})
+            return await self._client.jobs.create(**fields)
+
+    async def _save(self, job: Job, pair: Pair) -> None:
+        if isinstance(pair.out, Path):
+            pair.out.parent.mkdir(parents=True, exist_ok=True)
+            await self._client.jobs.download(job.id, pair.out)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / "result.mp4"
+            await self._client.jobs.download(job.id, whole)
+            await asyncio.to_thread(copy_atomic, whole, pair.out)
+
+
+async def _open_input(location: Location, files: ExitStack) -> tuple[str, BinaryIO]:
+    """Open an input, to be closed with `files`; return its name, too."""
+    return file_name(location), files.enter_context(await asyncio.to_thread(open_location, location))
+
+
+def _error(code: str, message: str, retryable: bool) -> dict[str, Any]:
+    return {"code": code, "message": message, "retryable": retryable}
+
+
+def _error_of(error: Exception) -> dict[str, Any]:
+    if isinstance(error, ClientError):
+        return _error(error.code, error.detail, error.retryable)
     if isinstance(error, LipwrightError):
-        code, retryable = error.code, error.retryable
-    elif not isinstance(error, OSError):  # such as a server's bad status
-        message, retryable = f"{type(error).__name__}: {error}", True
-    return {"status": "failed", "error": {"code": code, "message": message, "retryable": retryable}}
+        return _error(error.code, str(error), error.retryable)
+    if isinstance(error, OSError):
+        return _error("file_error", str(error), False)
+    return _error("file_error", f"{type(error).__name__}: {error}", True)  # such as a server's bad status
+
+
+def render_batch(
+    url: str, pairs: Sequence[Pair], record: BatchRecord, limits: BatchLimits, again: bool, as_json: bool
+) -> int:
+    """Render the pairs that are not done yet with the service at a base URL; see `run_and_print`."""
+
+    async def run() -> int:
+        async with AsyncLipwright(url, retry=BATCH_RETRY) as client:
+            return await run_and_print(Batch(client, record, limits), pairs, again, as_json)
+
+    return asyncio.run(run())
 
 
 async def run_and_print(batch: Batch, pairs: Sequence[Pair], again: bool = False, as_json: bool = False) -> int:

@@ -146,10 +146,6 @@ class Pair:
         """The fields that are not files, as in JSON."""
         return self.asked.model_dump(mode="json", exclude={"more_audio", *_ACCEPTED.files.names}, exclude_unset=True)
 
-    def spec(self, uploads: Mapping[str, UploadedFile]) -> JobSpec:
-        """Return the spec of this pair's job; `uploads` are the files, by the names of `inputs`."""
-        return validated(JobSpec, {**self.options, **_ACCEPTED.content(uploads, {})})
-
 
 def _location(name: str, value: object) -> Location:
     if value is None:

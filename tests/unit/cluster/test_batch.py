@@ -1,4 +1,4 @@
-"""Manifests, and a batch over a Director that keeps its jobs in this process."""
+"""Manifests, and batches over HTTP with a service that keeps its jobs in this process."""
 
 from __future__ import annotations
 
@@ -12,43 +12,60 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from cluster.batch import DirectorRenderer
 from cluster.batch_record import open_record
-from cluster.batch_run import Batch, BatchLimits
+from cluster.batch_run import BATCH_RETRY, Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
-from errors import CapacityError, FaceNotFoundError, InputError, StateError, TableUnreachableError
+from errors import (
+    CapacityError,
+    FaceNotFoundError,
+    InputError,
+    LipwrightError,
+    ReplicaLostError,
+    StageTimeoutError,
+    StateError,
+    TableUnreachableError,
+)
 from jobs.model.record import JobRecord, JobStatus
 from jobs.model.spec import JobSpec
 from jobs.model.turns import SpeakerChoice, Turn
 from jobs.requests import RequestContext
+from lipwright_client import AsyncLipwright
 from storage.file_keys import job_file_key, result_key
 from storage.file_store import FileStore
+from storage.job_table import JobTable
 from tests.hostile_folder import imported_modules, make_hostile_folder
-from tests.unit.api_server import MemoryService
+from tests.unit.api_server import MemoryService, serving
+from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
+from tests.unit.quality_report import example_report
 from tests.waiting import until
+
+_REPORT_OF_VIDEO = example_report()
 
 
 class LocalDirector(MemoryService):
     """A job's result is its speech, text or subtitles; `silent` speech fails; `endless` speech never ends."""
 
-    num_refused_jobs = 0
-    num_outages = 0
+    is_quick = False
+    """Whether endless speech ends, too."""
     max_unfinished = 0
     num_awaited = 0
     """No job ends before so many were there at once."""
 
     def __init__(self, files: FileStore) -> None:
         super().__init__(files.root)
+        self.outages: list[LipwrightError] = []
+        """Errors of the next calls that wait for a job."""
 
     @property
     def jobs(self) -> dict[str, JobRecord]:
-        return {request.job_id: self.table.get_job(request.job_id) for request in self.requests}
+        table = JobTable(new_database(self.files.table_path))  # `serving` closes its own
+        try:
+            return {request.job_id: table.get_job(request.job_id) for request in self.requests}
+        finally:
+            table.close()
 
     async def submit(self, spec: JobSpec, context: RequestContext) -> JobRecord:
-        if self.num_refused_jobs:
-            self.num_refused_jobs -= 1
-            raise CapacityError("full", 0.01)
         job = await super().submit(spec, context)
         if spec.video is not None:
             self.files.delete_upload(spec.video.key)
@@ -56,21 +73,19 @@ class LocalDirector(MemoryService):
         return job
 
     async def wait_job(self, job_id: str, version: int, timeout_s: float) -> JobRecord:
-        if self.num_outages:
-            self.num_outages -= 1
-            raise TableUnreachableError("no answer")
+        if self.outages:
+            raise self.outages.pop(0)
         spec = self.table.get_job(job_id).spec
         assert spec is not None
         file = on_disk(self.files, job_file_key(job_id, "subtitles" if spec.subtitles else "audio"))
         speech = (spec.text or "").encode() or file.read_bytes()
-        if speech == b"endless":
-            await asyncio.sleep(timeout_s)
-            return self.table.get_job(job_id)
+        if speech == b"endless" and not self.is_quick:
+            return await super().wait_job(job_id, version, timeout_s)
         await asyncio.sleep(0.01)
         await until(lambda: self.max_unfinished >= self.num_awaited)
         if speech == b"silent":
             return self.fail(job_id, FaceNotFoundError("no face"))
-        self.report = {"warnings": ["as made"]}
+        self.report = _REPORT_OF_VIDEO
         job = self.finish(job_id)
         on_disk(self.files, result_key(job_id)).write_bytes(speech)
         return job
@@ -100,13 +115,14 @@ Reports = dict[int, dict[str, Any]]
 def _run(director: LocalDirector, files: FileStore, limits: BatchLimits, pairs: list[Pair]) -> Reports:
     """The reports of what is not done yet, by the manifest's line; the record lies beside the data folder."""
 
-    async def collect() -> Reports:
+    async def collect(url: str) -> Reports:
         with open_record(files.root.parent / "results.jsonl") as record:
-            batch = Batch(DirectorRenderer(director, files), record, limits)
-            rest = [pair for pair in pairs if record.done(pair) is None]
-            return {report["line"]: report async for report in batch.run(rest)}
+            async with AsyncLipwright(url, retry=BATCH_RETRY) as client:
+                rest = [pair for pair in pairs if record.done(pair) is None]
+                return {report["line"]: report async for report in Batch(client, record, limits).run(rest)}
 
-    return asyncio.run(collect())
+    with serving(director) as url:
+        return asyncio.run(collect(url))
 
 
 def test_results_arrive_and_failures_are_reported(
@@ -120,7 +136,7 @@ def test_results_arrive_and_failures_are_reported(
             raise BadStatusError("503")
         return location.open("rb")
 
-    monkeypatch.setattr("cluster.batch.open_location", open_location)
+    monkeypatch.setattr("cluster.batch_run.open_location", open_location)
     pairs = _pairs(tmp_path, b"one", b"silent", b"three", b"gone", b"far away")
     (tmp_path / "4.wav").unlink()
     reports = _run(LocalDirector(files), files, BatchLimits(2, 60), pairs)
@@ -128,7 +144,7 @@ def test_results_arrive_and_failures_are_reported(
     assert [reports[line]["error"]["code"] for line in (2, 4)] == ["face_not_found", "file_error"]
     assert reports[5]["error"] == {"code": "file_error", "message": "BadStatusError: 503", "retryable": True}
     assert list((tmp_path / "data" / "uploads").iterdir()) == []
-    assert [reports[line]["quality"] for line in (1, 2)] == [{"warnings": ["as made"]}, None]
+    assert [reports[line]["quality"] for line in (1, 2)] == [_REPORT_OF_VIDEO, None]
     assert (tmp_path / "out" / "1.mp4").read_bytes() == b"one"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.mp4", "3.mp4"]
 
@@ -170,16 +186,29 @@ def test_files_and_options_of_pairs_reach_the_director(files: FileStore, tmp_pat
     assert not list(on_disk(files, "uploads").glob("*")), "no upload is left"
 
 
-def test_full_service_or_unreachable_database_is_asked_again(
-    files: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cluster.batch._RETRY_S", 0.01)
+def test_full_service_or_unreachable_database_is_asked_again(files: FileStore, tmp_path: Path) -> None:
     director = LocalDirector(files)
-    director.num_awaited, director.num_refused_jobs, director.num_outages = 2, 3, 3
+    director.num_awaited = 2
+    director.refusals = [CapacityError("full", 0.01) for _ in range(3)]
+    director.outages = [TableUnreachableError("no answer") for _ in range(3)]
     reports = _run(director, files, BatchLimits(2, 60), _pairs(tmp_path, *[b"speech"] * 7))
     assert {report["status"] for report in reports.values()} == {"succeeded"}
-    assert (director.num_refused_jobs, director.num_outages, len(director.jobs)) == (0, 0, 7)
+    assert (director.refusals, director.outages, len(director.jobs)) == ([], [], 7)
     assert director.max_unfinished == 2, "at most two are in flight"
+
+
+def test_jobs_of_a_batch_outlive_a_lost_director(
+    files: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call waits 40 s for a replacement, so ten calls of each kind stand for more than a quarter of an hour."""
+    for delay in ("_MIN_DELAY_S", "_MAX_DELAY_S", "_DEFAULT_RETRY_S"):
+        monkeypatch.setattr(f"lipwright_client.retry.{delay}", 0.01)
+    director = LocalDirector(files)
+    lost: list[LipwrightError] = [StageTimeoutError("no answer"), ReplicaLostError("lost")]
+    director.refusals, director.outages = lost * 10, lost * 10
+    reports = _run(director, files, BatchLimits(2, 60), _pairs(tmp_path, b"one", b"two"))
+    assert [report["status"] for report in reports.values()] == ["succeeded"] * 2, reports
+    assert (director.refusals, director.outages, len(director.jobs)) == ([], [], 2)
 
 
 def test_a_pair_that_never_ends_is_cancelled(files: FileStore, tmp_path: Path) -> None:
@@ -204,33 +233,36 @@ def test_what_is_done_is_not_done_again(files: FileStore, tmp_path: Path) -> Non
 
 
 def test_a_killed_batch_goes_on_with_the_jobs_that_it_began(files: FileStore, tmp_path: Path) -> None:
-    pairs, director = _pairs(tmp_path, b"one", b"two"), LocalDirector(files)
-    path = tmp_path / "results.jsonl"
-    with open_record(path) as record:
-        names = [record.name(pair) for pair in pairs]
-    asyncio.run(DirectorRenderer(director, files).render(pairs[0], names[0]))  # killed before it was recorded
-    with path.open("a") as file:
-        file.write('{"line": 1, "out')  # while this was being written
-    reports = _run(director, files, BatchLimits(2, 60), pairs)
-    assert [reports[line]["job_id"] for line in (1, 2)] == names == list(director.jobs)
+    path, limits = tmp_path / "results.jsonl", BatchLimits(2, 60)
+    before = _run(LocalDirector(files), files, limits, _pairs(tmp_path, b"one"))
+    first, *_ = path.read_text().splitlines(keepends=True)
+    path.write_text(first + '{"line": 1, "out')  # killed while the report was being written
+    director = LocalDirector(files)
+    reports = _run(director, files, limits, _pairs(tmp_path, b"one", b"two"))
+    assert reports[1]["job_id"] == before[1]["job_id"]
+    assert list(director.jobs) == [reports[2]["job_id"]]
     assert len(path.read_text().splitlines()) == 3
 
 
-def test_cancelled_jobs_are_started_again(files: FileStore, tmp_path: Path) -> None:
-    pairs, director = _pairs(tmp_path, b"endless"), LocalDirector(files)
-    with open_record(tmp_path / "results.jsonl") as record:
-        name = record.name(pairs[0])
+def test_jobs_of_a_stopped_batch_are_cancelled_and_started_again(files: FileStore, tmp_path: Path) -> None:
+    director, pairs = LocalDirector(files), _pairs(tmp_path, b"endless")
 
-    async def stop_in_the_middle() -> None:
-        task = asyncio.create_task(DirectorRenderer(director, files).render(pairs[0], name))
-        await until(lambda: director.jobs)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async def stop_in_the_middle(url: str) -> None:
+        with open_record(tmp_path / "results.jsonl") as record:
+            async with AsyncLipwright(url) as client:
+                reports = Batch(client, record, BatchLimits(1, 60)).run(pairs)
+                task = asyncio.ensure_future(anext(reports))
+                await until(lambda: director.jobs)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(stop_in_the_middle())
-    reports = _run(director, files, BatchLimits(1, 60), _pairs(tmp_path, b"speech"))
-    assert reports[1]["status"] == "succeeded"
-    assert [job.status.value for job in director.jobs.values()] == ["cancelled", "succeeded"]
+    with serving(director) as url:
+        asyncio.run(stop_in_the_middle(url))
+        assert [job.status.value for job in director.jobs.values()] == ["cancelled"]
+    again = LocalDirector(files)
+    again.is_quick = True
+    assert _run(again, files, BatchLimits(1, 60), pairs)[1]["status"] == "succeeded"
+    assert len(again.jobs) == 1
 
 
 def test_two_batches_do_not_share_a_record(tmp_path: Path) -> None:
