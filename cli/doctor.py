@@ -31,17 +31,19 @@ def doctor(
 ) -> None:
     """Check whether this machine can run the service, and explain how to fix problems.
 
-    Starts nothing. The exit status is 1 if there is a problem.
+    Starts nothing. A service that runs in the data folder is asked whether it is ready, at whatever port it listens.
+    The exit status is 1 if there is a problem.
     """
     from doctor.checks import run_checks
     from doctor.planned_service import DoctorOptions
     from doctor.report import Status, print_report, worst
 
-    results = run_checks(DoctorOptions(config, host, port, data_dir, object_store_memory))
-    status = worst(results)
+    report = run_checks(DoctorOptions(config, host, port, data_dir, object_store_memory))
+    status = worst(report.results)
     if as_json:
-        print(json.dumps({"status": status, "findings": [result.as_dict() for result in results]}, indent=2))
+        findings = [result.as_dict() for result in report.results]
+        print(json.dumps({"status": status, **report.checked, "findings": findings}, indent=2))
     else:
-        print_report(results)
+        print_report(report.checked, report.results)
     if status is Status.PROBLEM:
         raise typer.Exit(1)

@@ -9,23 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import httpx
 import psutil
 
 from config import PipelineConfig
 from doctor.machine import file_system
 from doctor.report import CheckResult, ok, problem, warning
+from launch.data_folder import Holder, holder_of
 from launch.preflight import add_key_command
-from launch.readiness import try_to_listen
-from launch.serve_config import reachable
+from launch.readiness import is_ready, try_to_listen
 from net.access_rule import AccessRule, is_private
 
-_ANSWER_S: Final = 10.0  # the first request for the schema takes a second of processor time
 
-
-def check_port(host: str, port: int) -> CheckResult:
-    """Checks that the HTTP port is free or used by a running Lipwright."""
+def check_address(host: str, port: int, data_dir: Path) -> CheckResult:
+    """Checks that the service of the data folder is ready, or that one can listen here."""
     address = f"{host or '0.0.0.0'}:{port}"
+    if holder := holder_of(data_dir):
+        return _check_running(holder, data_dir)
     try:
         try_to_listen(host, port)
     except socket.gaierror as error:
@@ -35,11 +34,23 @@ def check_port(host: str, port: int) -> CheckResult:
             f"{address}: {error.strerror}", "a port that this user may bind", "Use a port from 1024 on: --port."
         )
     except OSError as error:
-        if is_lipwright(f"http://{reachable(host)}:{port}"):
-            return ok(f"{address}: in use by a running Lipwright; a second one needs another port")
-        fix = f"Use another port (--port), or stop the program that uses it: ss -ltnp 'sport = :{port}'."
-        return problem(f"{address}: {error.strerror}; not used by Lipwright", "a free port", fix)
+        return problem(
+            f"{address}: {error.strerror}; not used by a service of {data_dir}",
+            "a free port",
+            f"Use another port (--port), stop the program that uses it (ss -ltnp 'sport = :{port}'), or name the data "
+            "folder of the service that runs there (--data-dir).",
+        )
     return ok(f"{address} is free")
+
+
+def _check_running(holder: Holder, data_dir: Path) -> CheckResult:
+    if not holder.url:
+        return ok(f"a service of {data_dir} is starting (process {holder.pid})")
+    found = f"{holder.url}: the service of {data_dir} (process {holder.pid})"
+    if is_ready(f"{holder.url}/readyz"):
+        return ok(f"{found} is ready")
+    fix = f"See the log in {data_dir}, and restart the service if it does not become ready."
+    return problem(f"{found} is not ready", "a service that answers /readyz", fix)
 
 
 def check_front(host: str, program: str | None) -> CheckResult:
@@ -98,17 +109,6 @@ def check_token(environment: Mapping[str, str], home: Path) -> CheckResult:
     if mode & 0o066 and all(folder.stat().st_mode & 0o011 for folder in path.absolute().parents):
         return warning(f"{path} can be read by others ({mode:03o})", "600", f"chmod 600 {path}")
     return ok(f"{path} ({mode:03o})")
-
-
-def is_lipwright(url: str) -> bool:
-    """Whether a healthy Lipwright answers at a URL."""
-    try:
-        with httpx.Client(base_url=url, timeout=_ANSWER_S, trust_env=False) as client:
-            alive = client.get("/healthz")
-            about = client.get("/openapi.json").json()
-        return alive.status_code == httpx.codes.OK and about["info"]["title"] == "Lipwright API"
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return False
 
 
 AGENT_PORT: Final = 52365

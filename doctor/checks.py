@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from config import PipelineConfig
-from doctor.access import AGENT_PORT, check_agent_port, check_front, check_keys, check_port, check_token, num_rays_on
+from doctor.access import AGENT_PORT, check_address, check_agent_port, check_front, check_keys, check_token, num_rays_on
 from doctor.compute import check_gpus
 from doctor.machine import available_memory_bytes, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
@@ -45,15 +46,27 @@ _SHM = Path("/dev/shm")
 _Check = Callable[[], CheckResult | list[CheckResult]]
 
 
-def run_checks(question: DoctorOptions) -> list[CheckResult]:
+@dataclass(frozen=True)
+class Report:
+    """The results of all checks, and the service that they are about: `config`, `address` and `data_dir`."""
+
+    checked: Mapping[str, str]
+    results: Sequence[CheckResult]
+
+
+def run_checks(question: DoctorOptions) -> Report:
     """Runs all checks; a check that fails to run is reported as a problem."""
     results = _all(_OF_ANY_MACHINE)
     try:
         plan = plan_service(question)
     except ConfigError as error:
         fix = "Correct this line; config.py describes all settings."
-        return [*results, problem(str(error), "a valid config file", fix).named("Serve config")]
-    return [*results, ok(str(plan.config_path)).named("Serve config"), *_all(_of_this_machine(plan))]
+        results.append(problem(str(error), "a valid config file", fix).named("Serve config"))
+        return Report({"config": str(question.config or "the shipped one")}, results)
+    results += [ok(str(plan.config_path)).named("Serve config"), *_all(_of_this_machine(plan))]
+    address = f"{plan.host or '0.0.0.0'}:{plan.port}"
+    checked = {"config": str(plan.config_path), "address": address, "data_dir": str(plan.pipeline.data_dir)}
+    return Report(checked, results)
 
 
 _OF_ANY_MACHINE: Mapping[str, _Check] = {
@@ -84,7 +97,7 @@ def _of_this_machine(plan: PlannedService) -> Mapping[str, _Check]:
         "Files": lambda: check_files(pipeline),
         "Disk": lambda: _check_disk_space(pipeline),
         "Ray's folder": lambda: check_spill_folder(ray_folder(os.environ), store),
-        "HTTP port": lambda: check_port(plan.host, plan.port),
+        "HTTP port": lambda: check_address(plan.host, plan.port, data_dir),
         "HTTP front": lambda: check_front(plan.host, haproxy_binary()),
         "API keys": lambda: check_keys(plan.host, open_keys(pipeline.state, data_dir).list(), pipeline),
         "Labels": lambda: check_labels(pipeline.labels, data_dir, datetime.now(UTC)),

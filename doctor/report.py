@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -82,9 +82,12 @@ _PLURALS: Final = {Status.OK: "ok", Status.WARNING: "warnings", Status.PROBLEM: 
 _STYLES: Final = {Status.OK: "green", Status.WARNING: "yellow", Status.PROBLEM: "bold red"}
 
 
-def print_report(results: Sequence[CheckResult]) -> None:
-    """Prints one line per passed check, and for the others also what is expected and how to fix it."""
+def print_report(checked: Mapping[str, str], results: Sequence[CheckResult]) -> None:
+    """Prints what was checked, one line per passed check, and for the others what is expected and how to fix it."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    for name, value in checked.items():
+        console.print(Text(f"{name.replace('_', ' ') + ':':9} {value}"), soft_wrap=True)
+    console.print()
     table = Table.grid(Column(no_wrap=True), Column(no_wrap=True, style="bold"), Column(), padding=(0, 2, 0, 0))
     for result in results:
         lines = [result.found]

@@ -82,14 +82,14 @@ def wait_until_ready(url: str, app_name: str) -> None:
         app = serve.status().applications.get(app_name)
         if app is not None and app.status is ApplicationStatus.DEPLOY_FAILED:
             raise ConfigError(f"The service cannot start: {last_line(app.message)}")
-        if app is not None and app.status is ApplicationStatus.RUNNING and _answers(f"{url}/readyz"):
+        if app is not None and app.status is ApplicationStatus.RUNNING and is_ready(f"{url}/readyz"):
             return
         time.sleep(_POLL_S)
     raise StageTimeoutError(f"The service was not ready within {_READY_S:.0f} s.")
 
 
-def _answers(url: str) -> bool:
-    """Return whether the service is ready or on standby."""
+def is_ready(url: str) -> bool:
+    """Return whether `/readyz` at this URL answers, within 10 s, that the service is ready or on standby."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return bool(answer.status == 200)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +18,14 @@ import pytest
 
 from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
 from doctor import resources, storage
-from doctor.access import check_agent_port, check_front, check_keys, check_port, check_token, num_rays_on
+from doctor.access import check_address, check_agent_port, check_front, check_keys, check_token, num_rays_on
 from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
 from doctor.machine import FileSystem, file_system, num_cpus
 from doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
 from doctor.planned_service import DoctorOptions, plan_service
 from doctor.report import CheckResult, Status
 from doctor.software import check_clock, check_onnxruntime, check_packages, check_python, check_weights
+from launch.data_folder import locked_folder
 from launch.readiness import free_port
 from media.decoding.memory_budget import memory_bytes
 from media.labels.credentials import load_credentials
@@ -131,26 +132,33 @@ def test_check_free_space_and_cache_too_large_are_reported(tmp_path: Path) -> No
         assert storage.check_cache(PipelineConfig(files="s3://b", bucket=bucket)).status is status
 
 
-@pytest.fixture
-def other_server() -> Iterator[int]:
-    """The port of a server that is not ours, though it is alive."""
+def _health_server(status: int) -> AbstractContextManager[int]:
+    """The port of a server that answers every request with this status."""
 
-    class Alive(QuietHandler):
+    class Health(QuietHandler):
         def do_GET(self) -> None:
-            self.answer(b'{"status": "ok", "info": {"title": "Another"}}')
+            self.answer(b"{}", status)
 
-    with http_server(Alive) as port:
-        yield port
+    return http_server(Health)
 
 
-def test_check_port_used_by_another_server_is_a_problem(url: str, other_server: int) -> None:
-    assert check_port("127.0.0.1", quiet_port()).status is Status.OK
-    result = check_port("127.0.0.1", other_server)
-    assert is_mended(result, Status.PROBLEM)
-    ours = check_port("127.0.0.1", int(url.rpartition(":")[2]))
-    assert ours.status is Status.OK
-    assert "a running Lipwright" in ours.found
-    assert is_mended(check_port("192.0.2.77", 8000), Status.PROBLEM)
+def test_check_address_service_of_the_data_folder_is_ok_on_any_port(tmp_path: Path) -> None:
+    with _health_server(200) as own, _health_server(503) as unready, locked_folder(tmp_path) as lock:
+        starting = check_address("127.0.0.1", quiet_port(), tmp_path)
+        assert starting.status is Status.OK and "is starting" in starting.found
+        lock.publish_url(f"http://127.0.0.1:{own}")
+        for port in (own, quiet_port(), unready):
+            ready = check_address("127.0.0.1", port, tmp_path)
+            assert ready.status is Status.OK and ready.found.startswith(f"http://127.0.0.1:{own}: the service of ")
+        lock.publish_url(f"http://127.0.0.1:{unready}")
+        assert is_mended(check_address("127.0.0.1", own, tmp_path), Status.PROBLEM)
+
+
+def test_check_address_in_use_by_another_service_is_a_problem(url: str, tmp_path: Path) -> None:
+    assert check_address("127.0.0.1", quiet_port(), tmp_path).status is Status.OK
+    foreign = check_address("127.0.0.1", int(url.rpartition(":")[2]), tmp_path)
+    assert is_mended(foreign, Status.PROBLEM) and f"not used by a service of {tmp_path}" in foreign.found
+    assert is_mended(check_address("192.0.2.77", 8000, tmp_path), Status.PROBLEM)
 
 
 def test_check_keys_public_host_needs_keys_and_haproxy() -> None:
@@ -357,7 +365,10 @@ def _found(output: str) -> dict[str, dict[str, str]]:
 
 def test_doctor_json_has_every_check_and_writes_nothing(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    results = _found(run("doctor", "--json", "--data-dir", str(data_dir)).stdout)
+    output = run("doctor", "--json", "--port", "8123", "--data-dir", str(data_dir)).stdout
+    results, about = _found(output), json.loads(output)
+    assert about["config"].endswith(".yaml")
+    assert (about["address"], about["data_dir"]) == ("127.0.0.1:8123", str(data_dir))
     assert {"Python", "Packages", "Weights", "Encoders", "Decoders", "CPU", "Memory", "GPU"} <= results.keys()
     assert {"Shared memory", "Object store", "Data folder", "Disk", "HTTP port", "Ray agent port"} <= results.keys()
     assert all(set(result) == {"check", "status", "found", "expected", "mend"} for result in results.values())
@@ -370,9 +381,11 @@ def test_doctor_problem_is_printed_with_its_fix(tmp_path: Path) -> None:
         done = run("doctor", "--port", port, "--data-dir", str(tmp_path), "--object-store-memory", "209715200")
     assert done.exit_code == 1, done.stderr
     lines = done.stdout.splitlines()
-    (at,) = [number for number, line in enumerate(lines) if line.startswith("problem  HTTP port")]
-    assert lines[at + 1].split() == ["expected:", "a", "free", "port"]
-    assert "fix:      Use another port (--port)" in lines[at + 2]
+    assert [line.split()[0] for line in lines[:3]] == ["config:", "address:", "data"]
+    assert lines[1].endswith(f" 127.0.0.1:{port}") and lines[2].endswith(f" {tmp_path}")
+    report = " ".join(done.stdout.split())
+    assert f"problem HTTP port 127.0.0.1:{port}: " in report
+    assert " expected: a free port fix: Use another port (--port)" in report
     (store,) = [line for line in lines if " Object store " in line]
     assert store.startswith("warning  Object store")
     assert "200 MiB" in store
