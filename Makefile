@@ -23,7 +23,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # each of them compiles all modules at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock demo serve test coverage test-faults lint format bench quality clean
+.PHONY: help setup lock demo serve test coverage test-faults test-container lint format bench quality clean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -75,7 +75,10 @@ coverage: setup  ## print the statement coverage of each package by the unit tes
 
 test-faults: setup  ## run the fault tests at full length (about two hours on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \
-		tests/unit/cluster/test_capacity.py tests/unit/api/live/outputs tests/graph/test_engines.py
+		tests/unit/cluster/test_capacity.py tests/unit/api/live/outputs tests/graph/test_engines.py tests/container
+
+test-container: setup  ## build and run the container image (needs podman, buildah, runc, catatonit, debootstrap, root)
+	@$(BIN)/python -m pytest -s tests/container
 
 lint: setup  ## run ruff, mypy and import-linter
 	@$(BIN)/ruff check .
