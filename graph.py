@@ -18,7 +18,6 @@ from collections.abc import Mapping
 
 from ray.serve import Application
 
-from config import PipelineConfig
 from deployments.audio_features import AudioFeatures
 from deployments.director import Director
 from deployments.face_synthesis import FaceSynthesis
@@ -28,6 +27,7 @@ from deployments.live_session import LiveSession
 from deployments.media_probe import MediaProbe
 from deployments.speech_synthesis import SpeechSynthesis
 from deployments.studio import Studio
+from lipwright.config import PipelineConfig
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
 

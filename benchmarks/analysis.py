@@ -12,12 +12,12 @@ from typing import Any
 
 import cv2
 
-from config import MediaLimits, PipelineConfig, RenderConfig
-from media.audio import extract_speech
-from media.decoding.channel import frame_bytes
-from media.kept_squares import KeptSquares, SquareReader
-from media.probe import VideoInfo, probe_video
-from media.reader import FrameReader
+from lipwright.config import MediaLimits, PipelineConfig, RenderConfig
+from lipwright.media.audio import extract_speech
+from lipwright.media.decoding.channel import frame_bytes
+from lipwright.media.kept_squares import KeptSquares, SquareReader
+from lipwright.media.probe import VideoInfo, probe_video
+from lipwright.media.reader import FrameReader
 from models.avatar.avatar import Avatar
 from models.avatar.face_region import keep_face
 from models.avatar.folder import analysis_folder

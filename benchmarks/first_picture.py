@@ -35,7 +35,7 @@ new MutationObserver(() => {
 
 def main(runs: Annotated[int, typer.Option(min=1, help="Jobs measured, one after the other.")] = 7) -> None:
     """Measures and prints."""
-    from launch.service import private_config, running_service
+    from lipwright.launch.service import private_config, running_service
 
     with tempfile.TemporaryDirectory(prefix="lipwright-bench-") as name, chromium() as browser:
         folder = Path(name)

@@ -27,18 +27,19 @@ from benchmarks.analysis import AnalysedAvatar, analyse
 from benchmarks.material import make_avatar, make_speech, num_frames_of
 from benchmarks.render import SIZES
 from benchmarks.through_graph import create_avatar, measure_jobs
-from config import MediaLimits, PipelineConfig, RenderConfig
-from errors import LipwrightError
-from launch.serve_config import default_config_path
-from launch.service import private_config, running_service
+from lipwright.config import MediaLimits, PipelineConfig, RenderConfig
+from lipwright.errors import LipwrightError
+from lipwright.launch.serve_config import default_config_path
+from lipwright.launch.service import private_config, running_service
+from lipwright.media.audio import extract_speech
+from lipwright.media.output.formats import MP4, H264Encoder
+from lipwright.media.playback import Playback
+from lipwright.media.probe import VideoInfo, probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import YuvFrame
+from lipwright.rendering.frame_pipeline import PlannedFace
 from lipwright_client import Lipwright
-from media.audio import extract_speech
-from media.output.formats import MP4, H264Encoder
-from media.playback import Playback
-from media.probe import VideoInfo, probe_video
-from media.reader import FrameReader
-from media.writer import SegmentWriter
-from media.yuv_frame import YuvFrame
 from models.engines.protocol import Chunk, ComputeResources, Device, FrameSpan
 from models.engines.weights.store import WeightsStore
 from models.face.choice import FaceChoice
@@ -46,7 +47,6 @@ from models.matting.person import PersonSegmenter
 from models.speech.level import SpeechLevel, measure_level
 from models.speech.prosody import file_prosody
 from models.track.tracker import FaceTracker
-from rendering.frame_pipeline import PlannedFace
 from tests.graph.engine_pictures import bring_weights
 
 Part = Literal["networks", "codecs", "service"]

@@ -15,18 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.analysis import AnalysedAvatar
-from config import MediaLimits, RenderConfig
-from jobs.segments.plan import plan_blocks
-from media.audio import SPEECH_SAMPLE_RATE, extract_speech, num_output_frames
-from media.audio_parts import AudioPart
-from media.playback import Playback
-from media.probe import probe_audio
-from media.reader import FrameReader
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.watermark.code import IDENTIFIER_BYTES
-from media.watermark.embedder import InvisibleWatermark
-from media.writer import SegmentWriter
+from lipwright.config import MediaLimits, RenderConfig
+from lipwright.jobs.segments.plan import plan_blocks
+from lipwright.media.audio import SPEECH_SAMPLE_RATE, extract_speech, num_output_frames
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.playback import Playback
+from lipwright.media.probe import probe_audio
+from lipwright.media.reader import FrameReader
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.watermark.code import IDENTIFIER_BYTES
+from lipwright.media.watermark.embedder import InvisibleWatermark
+from lipwright.media.writer import SegmentWriter
+from lipwright.rendering.frame_pipeline import PlannedFace
 from models.avatar.avatar import Avatar
 from models.engines.protocol import ComputeResources, Engine, FaceGenerator, FrameSpan, Plan
 from models.mouth.motion import RunningStats
@@ -35,7 +36,6 @@ from models.quality.measures import BlockMeasures
 from models.quality.report import QualityReport
 from models.speech.level import measure_level
 from models.speech.prosody import file_prosody
-from rendering.frame_pipeline import PlannedFace
 
 
 @dataclass

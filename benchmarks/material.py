@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.media_files import read_wav, write_film, write_wav
-from config import MediaLimits
-from media.probe import VideoInfo, probe_video
-from media.reader import FrameReader
-from media.yuv_frame import YuvFrame, to_rgb
+from lipwright.config import MediaLimits
+from lipwright.media.probe import VideoInfo, probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.yuv_frame import YuvFrame, to_rgb
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 FPS = 25
@@ -63,7 +63,7 @@ def read_talkers(folders: list[Path], num_frames: int) -> Iterator[tuple[list[ND
 
 @dataclass(frozen=True)
 class FramesInMemory:
-    """Implements `media.frame_source.FrameSource`."""
+    """Implements `lipwright.media.frame_source.FrameSource`."""
 
     frames: Sequence[YuvFrame]
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from benchmarks.material import read_talkers
 from benchmarks.report import print_table
-from media.probe import VideoInfo
-from media.yuv_frame import from_rgb
+from lipwright.media.probe import VideoInfo
+from lipwright.media.yuv_frame import from_rgb
 from models.face import occlusion
 from models.face.choice import FaceChoice
 from models.geometry.head_frame import (

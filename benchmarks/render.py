@@ -72,7 +72,7 @@ def _through_graph(
     avatars: dict[str, Path], seconds: float, lengths: tuple[float, float], folder: Path
 ) -> dict[str, Any]:
     from benchmarks.yardsticks import Yardsticks
-    from launch.service import private_config, running_service
+    from lipwright.launch.service import private_config, running_service
 
     start = time.monotonic()
     with running_service(private_config(folder / "data")) as url:

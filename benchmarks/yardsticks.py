@@ -13,7 +13,7 @@ import av
 from av.video.frame import PictureType
 
 from benchmarks.material import FPS
-from config import RenderConfig
+from lipwright.config import RenderConfig
 
 
 class Yardsticks(NamedTuple):

@@ -14,10 +14,10 @@ from ray import serve
 from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
 from ray.serve.schema import ApplicationStatus
 
-from errors import ConfigError, StageTimeoutError
-from launch.environment import ROOT
-from launch.readiness import free_port
-from launch.serve_config import ServeConfig, default_config_path, read_serve_config
+from lipwright.errors import ConfigError, StageTimeoutError
+from lipwright.launch.environment import ROOT
+from lipwright.launch.readiness import free_port
+from lipwright.launch.serve_config import ServeConfig, default_config_path, read_serve_config
 
 _START_S = 300.0  # nodes may have to be started first, and then load weights
 _LOOK_S = 0.2

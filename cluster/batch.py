@@ -27,7 +27,7 @@ from cluster.batch_options import (
 from cluster.batch_record import open_record, record_path
 from cluster.batch_run import BatchLimits, render_batch
 from cluster.manifest import read_manifest
-from errors import InputError, LipwrightError
+from lipwright.errors import InputError, LipwrightError
 
 
 def main(

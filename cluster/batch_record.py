@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from uuid import uuid4
 
 from cluster.manifest import Pair, exists
-from errors import InputError, StateError
+from lipwright.errors import InputError, StateError
 
 
 class BatchRecord:

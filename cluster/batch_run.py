@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, cast
 
 from cluster.batch_record import BatchRecord, next_name
 from cluster.manifest import Location, Pair, copy_atomic, file_name, open_location
-from errors import LipwrightError, StageTimeoutError
+from lipwright.errors import LipwrightError, StageTimeoutError
 from lipwright_client import AsyncLipwright, ClientError, Job, RetryPolicy
 from lipwright_client.calls import JobFields
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from errors import NotFoundError, OptionError, StageTimeoutError, StateError
+from lipwright.errors import NotFoundError, OptionError, StageTimeoutError, StateError
 
 if TYPE_CHECKING:
     from deployments.runtime.ray_internals import ClusterNode

@@ -13,12 +13,12 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, Self, cast
 from uuid import uuid4
 
-from api.forms.form_parts import MORE_AUDIO
-from api.forms.form_schema import accepted_fields, validated
-from errors import InputError, OptionError
-from jobs.model.base import UploadedFile
-from jobs.model.spec import JobSpec
-from media.output.formats import FORMATS
+from lipwright.api.forms.form_parts import MORE_AUDIO
+from lipwright.api.forms.form_schema import accepted_fields, validated
+from lipwright.errors import InputError, OptionError
+from lipwright.jobs.model.base import UploadedFile
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.media.output.formats import FORMATS
 
 Location = Path | str
 """A path, or a URL with a scheme."""

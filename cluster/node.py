@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import typer
 
-from launch.environment import make_ray_folder, set_node_variables
-from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
+from lipwright.launch.environment import make_ray_folder, set_node_variables
+from lipwright.launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 
 
 def node(context: typer.Context) -> None:

@@ -9,24 +9,24 @@ from typing import Any
 
 from ray import serve
 
-from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import GRACE_S, StageReplica, free_gpu_memory, make_decoders, stage_method
-from jobs.messages import BlockFeatures, PreparedSpeech
-from media.audio import extract_speech
-from media.audio_parts import AudioPart, extract_parts
-from media.cancel_token import CancelToken
+from lipwright.config import PipelineConfig
+from lipwright.jobs.messages import BlockFeatures, PreparedSpeech
+from lipwright.media.audio import extract_speech
+from lipwright.media.audio_parts import AudioPart, extract_parts
+from lipwright.media.cancel_token import CancelToken
+from lipwright.storage.state import open_files
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import AudioEncoder, Engine, EngineClass, FrameSpan
 from models.engines.registry import ENGINES
 from models.speech.level import measure_level
 from models.speech.prosody import file_prosody
-from storage.state import open_files
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class AudioFeatures(StageReplica):
-    """Holds the audio encoders of engines; one call is one block of speech, or `jobs.ports.Stages.prepare_speech`."""
+    """Holds the audio encoders of engines; a call is one block of speech, or `Stages.prepare_speech`."""
 
     def __init__(self, config: PipelineConfig, engines: Mapping[str, str | EngineClass] = ENGINES) -> None:
         """Load the default engine's audio encoder, so that the first job does not wait for it."""

@@ -1,4 +1,4 @@
-"""Director: accepts jobs and runs them; see `jobs.director`. Its state is the job table."""
+"""Director: accepts jobs and runs them; see `lipwright.jobs.director`. Its state is the job table."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from api.v1.protocol import webhook_view
-from config import PipelineConfig
 from deployments.runtime.ray_internals import replica_counts
 from deployments.runtime.replica import GRACE_S, service_name, set_up_telemetry
 from deployments.runtime.replica_watch import ReplicaWatch
 from deployments.runtime.stages import ServeStages
-from jobs.director import JobDirector
-from media.labels.labeller import Labeller
+from lipwright.api.v1.protocol import webhook_view
+from lipwright.config import PipelineConfig
+from lipwright.jobs.director import JobDirector
+from lipwright.media.labels.labeller import Labeller
+from lipwright.speech.limits import check_texts
+from lipwright.telemetry.log_context import CallContext, call_context
+from lipwright.telemetry.tracing import span
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
-from speech.limits import check_texts
-from telemetry.log_context import CallContext, call_context
-from telemetry.tracing import span
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class Director(JobDirector):
-    """One replica. `call` calls the methods of `jobs.director.JobDirector`."""
+    """One replica. `call` calls the methods of `lipwright.jobs.director.JobDirector`."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits a coroutine constructor
         self,

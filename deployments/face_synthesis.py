@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from ray import serve
 
-from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import GRACE_S, StageReplica, free_gpu_memory, stage_method
-from media.cancel_token import CancelToken
-from media.decoding.memory_budget import retain_freed_buffers
+from lipwright.config import PipelineConfig
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.memory_budget import retain_freed_buffers
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, EngineClass, FaceGenerator

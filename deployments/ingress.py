@@ -8,14 +8,14 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from api.app import make_app
-from config import PipelineConfig
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.live_client import LiveClient
 from deployments.runtime.node_drain import NodeDrain
 from deployments.runtime.replica import GRACE_S, set_up_telemetry
 from deployments.runtime.speech_client import SpeechClient
-from storage.state import open_store
+from lipwright.api.app import make_app
+from lipwright.config import PipelineConfig
+from lipwright.storage.state import open_store
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)

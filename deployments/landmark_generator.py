@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 
-from config import PipelineConfig
 from deployments.runtime.replica import (
     GRACE_S,
     StageReplica,
@@ -18,7 +17,8 @@ from deployments.runtime.replica import (
     make_decoders,
     stage_method,
 )
-from jobs.messages import (
+from lipwright.config import PipelineConfig
+from lipwright.jobs.messages import (
     AvatarRef,
     BlockFeatures,
     BlockRequest,
@@ -30,9 +30,17 @@ from jobs.messages import (
     SourceVideo,
     num_frames_of,
 )
-from media.cancel_token import CancelToken
-from media.decoding.memory_budget import release_large_arrays
-from media.matte import ScreenColour
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.memory_budget import release_large_arrays
+from lipwright.media.matte import ScreenColour
+from lipwright.rendering.avatar_builder import AvatarBuilder
+from lipwright.rendering.avatar_cache import AvatarCache
+from lipwright.rendering.clip_composer import ClipComposer
+from lipwright.rendering.crop_planner import plan_crop
+from lipwright.rendering.matte_builder import MatteBuilder
+from lipwright.rendering.people_builder import PeopleBuilder
+from lipwright.rendering.source_readers import SourceReaders
+from lipwright.storage.state import open_files
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass, FrameSpan
 from models.engines.registry import ENGINES
@@ -42,19 +50,11 @@ from models.matting.person import PersonSegmenter
 from models.people.scan import PeopleScanner, ScanState
 from models.speech.features import FeatureBlock
 from models.track.tracker import FaceTracker, TrackState
-from rendering.avatar_builder import AvatarBuilder
-from rendering.avatar_cache import AvatarCache
-from rendering.clip_composer import ClipComposer
-from rendering.crop_planner import plan_crop
-from rendering.matte_builder import MatteBuilder
-from rendering.people_builder import PeopleBuilder
-from rendering.source_readers import SourceReaders
-from storage.state import open_files
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class LandmarkGenerator(StageReplica):
-    """Holds the networks that find and track faces; `jobs.ports.Stages` describes the methods.
+    """Holds the networks that find and track faces; `lipwright.jobs.ports.Stages` describes the methods.
 
     State that continues between calls is passed in, and so are the engine's features of speech.
     """

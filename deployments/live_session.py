@@ -9,21 +9,21 @@ from typing import TypeVar
 
 from ray import serve
 
-from config import PipelineConfig
 from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import GRACE_S, StageReplica, free_gpu_memory, make_decoders, stage_method
-from jobs.messages import ResolvedAvatar
-from media.cancel_token import CancelToken
-from media.decoding.memory_budget import retain_freed_buffers
+from lipwright.config import PipelineConfig
+from lipwright.jobs.messages import ResolvedAvatar
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.memory_budget import retain_freed_buffers
+from lipwright.rendering.live_admission import LiveAdmission, measure_cost
+from lipwright.rendering.live_chunk import LiveChunk, LiveChunkRequest
+from lipwright.rendering.live_renderer import LiveRenderer
+from lipwright.rendering.segment_renderer import SourceOpener
+from lipwright.storage.state import open_files
+from lipwright.telemetry import metrics
 from models.engines.catalog import EngineCatalog
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
-from rendering.live_admission import LiveAdmission, measure_cost
-from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from rendering.live_renderer import LiveRenderer
-from rendering.segment_renderer import SourceOpener
-from storage.state import open_files
-from telemetry import metrics
 
 T = TypeVar("T")
 

@@ -11,14 +11,14 @@ from typing import Final
 
 from ray import serve
 
-from config import PipelineConfig
 from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
-from jobs.fair_queue import run_in_thread
-from jobs.messages import ProbeResult
-from media.cancel_token import CancelToken
-from media.decoding.upload_probe import UploadProbe
-from media.probe import probe_audio, probe_video
-from storage.state import open_files
+from lipwright.config import PipelineConfig
+from lipwright.jobs.fair_queue import run_in_thread
+from lipwright.jobs.messages import ProbeResult
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.upload_probe import UploadProbe
+from lipwright.media.probe import probe_audio, probe_video
+from lipwright.storage.state import open_files
 
 _NICENESS: Final = 2  # above renders: a caller waits for it, and its work takes seconds at most
 _GRACE_S: Final = 5.0
@@ -27,7 +27,7 @@ _GRACE_S: Final = 5.0
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class MediaProbe(StageReplica):
-    """Opens files in decoder processes and returns their properties; see `jobs.ports.Stages.probe`."""
+    """Opens files in decoder processes and returns their properties; see `lipwright.jobs.ports.Stages.probe`."""
 
     def __init__(self, config: PipelineConfig) -> None:
         """Start a decoder process."""

@@ -8,26 +8,26 @@ from functools import partial
 
 from ray import serve
 
-from config import PipelineConfig
 from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
-from jobs.fair_queue import NICENESS
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
-from media.language import language_name
-from media.subtitles.cues import Cue
-from speech.cue_recorder import CueRecorder, record_timeout_s
-from speech.cue_speaker import CueSpeaker, when_reachable
-from speech.service import Purpose, tts_service
-from speech.transcriber import Transcriber, transcription_queue
-from speech.voice_choice import choose_voices
-from storage.cues import SpokenCue, open_cues
-from storage.state import open_store
+from lipwright.config import PipelineConfig
+from lipwright.jobs.fair_queue import NICENESS
+from lipwright.jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, TranslatedCue, VoiceRequest
+from lipwright.media.language import language_name
+from lipwright.media.subtitles.cues import Cue
+from lipwright.speech.cue_recorder import CueRecorder, record_timeout_s
+from lipwright.speech.cue_speaker import CueSpeaker, when_reachable
+from lipwright.speech.service import Purpose, tts_service
+from lipwright.speech.transcriber import Transcriber, transcription_queue
+from lipwright.speech.voice_choice import choose_voices
+from lipwright.storage.cues import SpokenCue, open_cues
+from lipwright.storage.state import open_store
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class SpeechSynthesis(StageReplica):
     """Speaks texts with the configured voices, which run in processes or servers of their own.
 
-    `jobs.ports.Stages` describes the methods for jobs.
+    `lipwright.jobs.ports.Stages` describes the methods for jobs.
     """
 
     def __init__(self, config: PipelineConfig) -> None:

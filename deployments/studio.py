@@ -10,32 +10,32 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, call_stage
 from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
-from jobs.messages import OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
-from media.audio_parts import AudioPart
-from media.decoding.memory_budget import retain_freed_buffers
-from media.output.backgrounds import fitted_info
-from media.playback import AfterEnd
-from media.probe import VideoInfo
+from lipwright.config import PipelineConfig
+from lipwright.jobs.messages import OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.decoding.memory_budget import retain_freed_buffers
+from lipwright.media.output.backgrounds import fitted_info
+from lipwright.media.playback import AfterEnd
+from lipwright.media.probe import VideoInfo
+from lipwright.rendering.background_opener import BackgroundFitter
+from lipwright.rendering.result_writer import ResultWriter
+from lipwright.rendering.segment_renderer import SegmentRenderer, SourceOpener
+from lipwright.rendering.source_readers import SourceCopier
+from lipwright.storage.state import open_files
+from lipwright.telemetry.log_context import current_context
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.engines.protocol import Chunk, EngineClass
 from models.engines.registry import ENGINES
 from models.mouth.motion import RunningStats
-from rendering.background_opener import BackgroundFitter
-from rendering.result_writer import ResultWriter
-from rendering.segment_renderer import SegmentRenderer, SourceOpener
-from rendering.source_readers import SourceCopier
-from storage.state import open_files
-from telemetry.log_context import current_context
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
 class Studio(StageReplica):
-    """Renders and joins segments; `jobs.ports.Stages` describes the methods.
+    """Renders and joins segments; `lipwright.jobs.ports.Stages` describes the methods.
 
     A call reads nothing but its arguments' files, and writes one encoded file.
     """

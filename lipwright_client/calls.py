@@ -88,7 +88,7 @@ class JobFields(AvatarSettings, total=False):
     mappings with `face` and `voice`. `idle_mouths` of people who do not speak stay as in the `source` or are `closed`;
     `subtitles_output` is `track` or `burnt`. `language` (`de`, `German`) chooses voices for texts without one, a
     different one for each speaker, and marks the sound and the text track. With `review`, the job stops once its texts
-    are spoken: see `jobs.turns`, `jobs.edit_turn` and `jobs.approve`.
+    are spoken: see `lipwright.jobs.turns`, `jobs.edit_turn` and `jobs.approve`.
 
     An avatar with clips shows `action` at the start, and the actions that turns have or texts name: `Hello! [wave]`.
 

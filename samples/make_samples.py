@@ -23,14 +23,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.audio_parts import AudioPart
-from media.probe import probe_video
-from media.reader import FrameReader
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.writer import SegmentWriter
-from media.yuv_frame import from_rgb, to_rgb
+from lipwright.config import MediaLimits
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import from_rgb, to_rgb
 
 FOLDER = Path(__file__).resolve().parent
 SIZE = 512
@@ -78,7 +78,9 @@ def make_presenter(out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         spoken = Path(folder) / "spoken.mp4"
         options = ["--video", FOLDER / "portrait.jpg", "--audio", FOLDER / "speech.wav", "--out", spoken]
-        subprocess.run([sys.executable, "-c", "import cli; cli.app()", "speak", *map(str, options)], check=True)
+        subprocess.run(
+            [sys.executable, "-c", "from lipwright import cli; cli.app()", "speak", *map(str, options)], check=True
+        )
         move_camera(spoken, FOLDER / "speech.wav", out)
 
 

@@ -1,4 +1,4 @@
-"""Renders the texts of the visible watermark into media/labels/watermarks.npz.
+"""Renders the texts of the visible watermark into lipwright/media/labels/watermarks.npz.
 
     python -m samples.make_watermarks NotoSansCJK-Bold.ttc
 
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-import media.labels
-from media.labels.watermark import TEXTS
+from lipwright.media import labels
+from lipwright.media.labels.watermark import TEXTS
 
 _CAP_ROWS: Final = 108
 """Height of a capital letter: 5 % of the shorter side at 2160 lines needs no enlargement."""
@@ -41,7 +41,7 @@ def main() -> None:
     while draw(font := ImageFont.truetype(str(font_path), size, index=_SC), "I").shape[0] < _CAP_ROWS:
         size += 1
     marks = {language: draw(font, text) for language, text in TEXTS.items()}
-    np.savez_compressed(Path(media.labels.__file__).parent / "watermarks.npz", cap_rows=np.int64(_CAP_ROWS), **marks)  # type: ignore[arg-type]
+    np.savez_compressed(Path(labels.__file__).parent / "watermarks.npz", cap_rows=np.int64(_CAP_ROWS), **marks)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

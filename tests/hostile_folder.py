@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_MODULES = ("config", "errors", "media", "graph", "yaml", "api/__init__", "jobs/__init__")
+_MODULES = ("models", "graph", "yaml", "lipwright/__init__", "deployments/__init__")
 _MARKER = "imported.txt"
 
 

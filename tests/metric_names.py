@@ -1,8 +1,8 @@
-"""The metrics of `telemetry.metrics`, and the names under which Prometheus sees them."""
+"""The metrics of `lipwright.telemetry.metrics`, and the names under which Prometheus sees them."""
 
 from __future__ import annotations
 
-from telemetry import metrics
+from lipwright.telemetry import metrics
 
 METRICS = {metric.name: metric for metric in vars(metrics).values() if isinstance(metric, metrics.Metric)}
 

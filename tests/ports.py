@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from launch.readiness import free_port as quiet_port
+from lipwright.launch.readiness import free_port as quiet_port
 
 __all__ = ["quiet_port"]

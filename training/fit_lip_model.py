@@ -17,9 +17,9 @@ import typer
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from config import MediaLimits
-from media.probe import probe_video
-from media.reader import FrameReader
+from lipwright.config import MediaLimits
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
 from models.face.choice import FaceChoice
 from models.geometry.head_frame import LIP_ROWS, MOVED, mean_face
 from models.mouth.shape import CLOSED_SHARE, DEFAULT_SCALE, NUM_CHANNELS, measure, measure_matrix

@@ -17,10 +17,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.array_files import load_arrays
-from media.probe import probe_video
-from media.reader import FrameReader
+from lipwright.config import MediaLimits
+from lipwright.media.array_files import load_arrays
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
 from models.face.choice import FaceChoice
 from models.geometry.head_frame import (
     ABOUT_MIDDLE,

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from errors import FaceNotFoundError
-from media.probe import probe_video
-from media.reader import FrameReader
+from lipwright.config import MediaLimits
+from lipwright.errors import FaceNotFoundError
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
 from models.face.appearance import raw_appearance
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder

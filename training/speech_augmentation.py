@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, sosfilt
 
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 
 Samples = NDArray[np.float32]
 NoiseKind = Literal["white", "pink", "brown", "hum", "music", "breath", "tones"]

@@ -20,10 +20,10 @@ import soundfile
 import typer
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.audio import SPEECH_SAMPLE_RATE, extract_speech
-from media.probe import probe_video
-from media.reader import FrameReader
+from lipwright.config import MediaLimits
+from lipwright.media.audio import SPEECH_SAMPLE_RATE, extract_speech
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
 from models.face.choice import FaceChoice
 from models.mouth.shape import measure
 from models.track.face_track import finish_track

@@ -29,21 +29,21 @@ from benchmarks.in_process import render_staged
 from benchmarks.material import find_clips, make_avatar, make_speech
 from benchmarks.report import print_table
 from benchmarks.watermark.attacks import ATTACKS, COLOUR, Clip
-from config import MediaLimits, RenderConfig
-from media.output.backdrop import Cutout
-from media.output.formats import FORMATS, Quality
-from media.output.framing import OutputSize
-from media.output.picture import PictureMaker, YuvaFrame
-from media.probe import VideoInfo, probe_video
-from media.reader import FrameReader
-from media.watermark.code import IDENTIFIER_BYTES, most_likely_words, read_word
-from media.watermark.detector import NUM_CANDIDATES, detect_watermark
-from media.watermark.embedder import MAX_LEVELS, NUM_SLOTS, InvisibleWatermark, Pattern, slot_of
-from media.watermark.observation import NO_ZOOM, Observation
-from media.watermark.region import WHOLE_FRAME, region_around
-from media.watermark.search import ZOOMS, Fields, GridSearch, aligned_cells
-from media.writer import SegmentWriter
-from media.yuv_frame import YuvFrame, to_rgb
+from lipwright.config import MediaLimits, RenderConfig
+from lipwright.media.output.backdrop import Cutout
+from lipwright.media.output.formats import FORMATS, Quality
+from lipwright.media.output.framing import OutputSize
+from lipwright.media.output.picture import PictureMaker, YuvaFrame
+from lipwright.media.probe import VideoInfo, probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.watermark.code import IDENTIFIER_BYTES, most_likely_words, read_word
+from lipwright.media.watermark.detector import NUM_CANDIDATES, detect_watermark
+from lipwright.media.watermark.embedder import MAX_LEVELS, NUM_SLOTS, InvisibleWatermark, Pattern, slot_of
+from lipwright.media.watermark.observation import NO_ZOOM, Observation
+from lipwright.media.watermark.region import WHOLE_FRAME, region_around
+from lipwright.media.watermark.search import ZOOMS, Fields, GridSearch, aligned_cells
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import YuvFrame, to_rgb
 from models.matting.person import PersonSegmenter
 from models.matting.report import person_box, presence
 

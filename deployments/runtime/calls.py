@@ -26,9 +26,9 @@ from ray.exceptions import OutOfDiskError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
-from config import JobConfig
 from deployments.runtime.ray_internals import free_chained_references
-from errors import (
+from lipwright.config import JobConfig
+from lipwright.errors import (
     BusyError,
     CapacityError,
     LipwrightError,
@@ -38,11 +38,11 @@ from errors import (
     UnavailableError,
     internal_error,
 )
-from jobs.model.compute import received
-from storage.local.folder import storage_error
-from telemetry import metrics
-from telemetry.log_context import CallContext, call_context, current_trace
-from telemetry.tracing import span
+from lipwright.jobs.model.compute import received
+from lipwright.storage.local.folder import storage_error
+from lipwright.telemetry import metrics
+from lipwright.telemetry.log_context import CallContext, call_context, current_trace
+from lipwright.telemetry.tracing import span
 
 
 class CallOutcome(Enum):

@@ -11,13 +11,13 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.calls import CallOutcome, classify, to_lipwright_error, unwrap
 from deployments.runtime.node_drain import NodeDrain
-from errors import LipwrightError, UnavailableError
-from jobs.messages import ResolvedAvatar
-from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.record import JobRecord
-from jobs.model.usage import LiveUsage
-from jobs.ports import JobService
-from telemetry.log_context import context_or_empty
+from lipwright.errors import LipwrightError, UnavailableError
+from lipwright.jobs.messages import ResolvedAvatar
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.jobs.model.record import JobRecord
+from lipwright.jobs.model.usage import LiveUsage
+from lipwright.jobs.ports import JobService
+from lipwright.telemetry.log_context import context_or_empty
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def _forward(
 
 
 class DirectorClient:
-    """Implements `jobs.ports.JobService` over `director`, and passes on what live sessions need.
+    """Implements `lipwright.jobs.ports.JobService` over `director`, and passes on what live sessions need.
 
     A lost call, usually because the Director died, is retried: all calls are idempotent. Reservations (`admit`) do not
     survive a restart of the Director.

@@ -11,16 +11,16 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
 from deployments.runtime.director_client import DirectorClient
 from deployments.runtime.node_drain import NodeDrain
-from errors import BusyError, LipwrightError
-from jobs.messages import ResolvedAvatar
-from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.usage import LiveUsage
-from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from telemetry.log_context import CallContext
+from lipwright.config import PipelineConfig
+from lipwright.errors import BusyError, LipwrightError
+from lipwright.jobs.messages import ResolvedAvatar
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.jobs.model.usage import LiveUsage
+from lipwright.rendering.live_chunk import LiveChunk, LiveChunkRequest
+from lipwright.telemetry.log_context import CallContext
 
 _MAX_ATTEMPTS: Final = 3
 _MAX_WAIT_S: Final = 30.0  # a single replica restarts in this time
@@ -31,7 +31,7 @@ _BRIEF_S: Final = 10.0  # of calls that compute nothing
 
 
 class LiveClient:
-    """Implements `rendering.live_chunk.LiveService`. Another replica renders a chunk whose replica died."""
+    """Implements `lipwright.rendering.live_chunk.LiveService`. Another replica renders a chunk whose replica died."""
 
     def __init__(
         self, director: DirectorClient, live_session: DeploymentHandle[Any], config: PipelineConfig, drain: NodeDrain

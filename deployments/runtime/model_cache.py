@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
-from config import EngineCacheConfig
 from deployments.runtime.replica import Threads
+from lipwright.config import EngineCacheConfig
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from deployments.runtime.ray_internals import is_node_draining, replica_counts
 from deployments.runtime.replica_watch import ReplicaWatch
-from jobs.requests import ReplicaStatus
+from lipwright.jobs.requests import ReplicaStatus
 
 logger = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from pydantic import ValidationError
 from ray._private import ray_constants
 from ray.experimental import internal_kv
 
-from api.validation_message import describe
-from errors import ConfigError, StateError, UnavailableError
-from jobs.requests import ReplicaStatus
+from lipwright.api.validation_message import describe
+from lipwright.errors import ConfigError, StateError, UnavailableError
+from lipwright.jobs.requests import ReplicaStatus
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle

@@ -20,16 +20,16 @@ import ray
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
-from config import PipelineConfig
 from deployments.runtime.ray_internals import session_name
-from errors import CapacityError, ConfigError, StageTimeoutError
-from jobs.model.compute import ComputeMeter, ComputeTime, Metered, current_meter, metered, received
-from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
+from lipwright.config import PipelineConfig
+from lipwright.errors import CapacityError, ConfigError, StageTimeoutError
+from lipwright.jobs.model.compute import ComputeMeter, ComputeTime, Metered, current_meter, metered, received
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.decoder import Decoders
+from lipwright.telemetry import metrics
+from lipwright.telemetry.log_context import CallContext, call_context, configure_logging
+from lipwright.telemetry.tracing import span, start_tracing
 from models.engines.protocol import ComputeResources, Device
-from telemetry import metrics
-from telemetry.log_context import CallContext, call_context, configure_logging
-from telemetry.tracing import span, start_tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,8 +154,8 @@ def stage_method(
 ) -> Callable[Concatenate[S, CallContext, P], Coroutine[Any, Any, Metered[T]]]:
     """Let other stages call a method of a deployment: adds the call context as the first argument, and the gate.
 
-    The result comes with the compute time of the call, and of those that it made; `jobs.model.compute.received` takes
-    it off. Positional arguments may be results of other calls.
+    The result comes with the compute time of the call, and of those that it made;
+    `lipwright.jobs.model.compute.received` takes it off. Positional arguments may be results of other calls.
     """
 
     async def call(self: S, context: CallContext, /, *args: P.args, **kwargs: P.kwargs) -> Metered[T]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ray.exceptions import RayError
 
-from jobs.requests import ReplicaStatus
+from lipwright.jobs.requests import ReplicaStatus
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from ray.serve.handle import DeploymentHandle
 
-from config import TtsConfig
 from deployments.runtime.calls import CallOutcome, classify, to_lipwright_error, unwrap
-from errors import ReplicaLostError
-from speech.service import Purpose
+from lipwright.config import TtsConfig
+from lipwright.errors import ReplicaLostError
+from lipwright.speech.service import Purpose
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _ANSWER_S: Final = 30.0
 
 
 class SpeechClient:
-    """Implements `speech.service.TextToSpeech` with the handle of SpeechSynthesis.
+    """Implements `lipwright.speech.service.TextToSpeech` with the handle of SpeechSynthesis.
 
     Serve passes pieces on as they are made and keeps those that were not taken yet, at most `tts.max_bytes` per text.
     """

@@ -1,4 +1,4 @@
-"""Implements `jobs.ports.Stages` with the handles of the deployments, a timeout for each call."""
+"""Implements `lipwright.jobs.ports.Stages` with the handles of the deployments, a timeout for each call."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
-from config import PipelineConfig
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from jobs.messages import AvatarRef, BlockRequest, PreparedSpeech, ShownBlock, num_frames_of
-from jobs.ports import Stages
-from media.output.backgrounds import fitted_info
+from lipwright.config import PipelineConfig
+from lipwright.jobs.messages import AvatarRef, BlockRequest, PreparedSpeech, ShownBlock, num_frames_of
+from lipwright.jobs.ports import Stages
+from lipwright.media.output.backgrounds import fitted_info
+from lipwright.speech.cue_recorder import record_timeout_s
+from lipwright.speech.cue_speaker import speak_timeout_s
+from lipwright.speech.transcriber import transcribe_timeout_s, translate_timeout_s
+from lipwright.telemetry.log_context import CallContext
 from models.engines.protocol import SOURCE_AUDIO_FPS, FrameSpan
 from models.engines.registry import MOUTH_ENGINE
-from speech.cue_recorder import record_timeout_s
-from speech.cue_speaker import speak_timeout_s
-from speech.transcriber import transcribe_timeout_s, translate_timeout_s
-from telemetry.log_context import CallContext
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def _forward(
 
 @dataclass(frozen=True)
 class ServeStages:
-    """Implements `jobs.ports.Stages` with the handles of the deployments."""
+    """Implements `lipwright.jobs.ports.Stages` with the handles of the deployments."""
 
     config: PipelineConfig
     media_probe: DeploymentHandle[Any]

@@ -12,10 +12,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from media.frame_source import FrameSource
-from media.phones import Closures
-from media.playback import Playback
-from media.probe import ColourTags, VideoInfo
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.phones import Closures
+from lipwright.media.playback import Playback
+from lipwright.media.probe import ColourTags, VideoInfo
 from models.avatar.behaviour import USUAL_BEHAVIOURS, EyePlace, TimedBehaviour
 from models.avatar.folder import (
     AVATAR_VERSION,

@@ -14,7 +14,7 @@ from models.geometry.arrays import smooth_step
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The options of `jobs.model.avatar_settings.MovementSettings` that only stills have."""
+    """The options of `lipwright.jobs.model.avatar_settings.MovementSettings` that only stills have."""
 
     motion: float = 1.0
     expression: str = "neutral"  # a key of `EXPRESSIONS`

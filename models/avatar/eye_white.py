@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.kept_squares import Square, SquareReader
-from media.yuv_frame import YuvFrame
+from lipwright.media.kept_squares import Square, SquareReader
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.face_region import even_square
 from models.geometry.arrays import sample_plane
 from models.geometry.head_frame import CHEEK_FRONT, EYE_LEFT, EYE_RIGHT, EYES

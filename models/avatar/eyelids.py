@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.geometry.arrays import remap, sample_plane, smooth_step
 from models.geometry.head_frame import EYE_LEFT, EYES, LID_CREASES
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from media.kept_squares import KeptSquares, Square
-from media.yuv_frame import YuvFrame
+from lipwright.media.kept_squares import KeptSquares, Square
+from lipwright.media.yuv_frame import YuvFrame
 from models.geometry.head_frame import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, NOSE_BASE
 from models.track.face_track import FaceTrack
 

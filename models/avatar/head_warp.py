@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.still_frame import MAX_TURN, PIVOT, StillFrames, head_shift, rotation
 from models.avatar.still_layers import BackgroundPlane, Outline, StillLayers
 from models.geometry import thin_plate

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
+from lipwright.media.array_files import load_arrays
 from models.avatar.source_sync import SourceSync, fast_part, measure_sync, sample_rows
 from models.avatar.speaker_adaptation import SpeakerAdaptation, learn
 from models.mouth.closures import close_lips

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from media.frame_source import FrameSource
-from media.yuv_frame import YuvFrame
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.eyelids import Eyelids, EyeState
 from models.avatar.head_warp import HeadWarp
 from models.avatar.still_frame import NUM_FRAMES, StillFrames
@@ -27,7 +27,7 @@ class _Layers(NamedTuple):
 
 
 class MovingStill:
-    """Frames of a moving still; a `media.frame_source.FrameSource`.
+    """Frames of a moving still; a `lipwright.media.frame_source.FrameSource`.
 
     The reader of the picture is closed by `close`; the first frame of the track is the still.
     """
@@ -73,7 +73,7 @@ class MovingStill:
 
 
 class MovingMatte:
-    """The matte of a still, moving as the still does; a `media.frame_source.FrameSource` with alpha as luma.
+    """The matte of a still, moving as the still does; a `lipwright.media.frame_source.FrameSource` with alpha as luma.
 
     Its eyes do not move: they are inside the face.
     """

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.media.array_files import load_arrays
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.geometry.arrays import remap
 from models.track.face_track import FaceTrack
 

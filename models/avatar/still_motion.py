@@ -21,8 +21,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays, save_arrays
-from media.yuv_frame import YuvFrame
+from lipwright.media.array_files import load_arrays, save_arrays
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.behaviour import Blended, EyePlace, TimedBehaviour, blend
 from models.avatar.blinks import blinks
 from models.avatar.still_frame import MAX_TURN, StillFrames

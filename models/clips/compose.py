@@ -10,13 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from config import MediaLimits
-from media.frame_source import FrameSource
-from media.probe import VideoInfo, probe_video
-from media.reader import FrameReader
-from media.result.concat import concat_segments
-from media.writer import SegmentWriter
-from media.yuv_frame import YuvFrame
+from lipwright.config import MediaLimits
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.probe import VideoInfo, probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import YuvFrame
 from models.clips.bridge import bridge_frames
 from models.clips.fitting import FittedClip, fit_clip
 from models.clips.graph import Clip, ClipGraph, ClipKind, Transition

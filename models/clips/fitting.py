@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import OptionError
-from media.frame_source import FrameSource
-from media.output.backdrop import fitted
-from media.playback import Playback
-from media.probe import VideoInfo
-from media.yuv_frame import YuvFrame
+from lipwright.errors import OptionError
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.output.backdrop import fitted
+from lipwright.media.playback import Playback
+from lipwright.media.probe import VideoInfo
+from lipwright.media.yuv_frame import YuvFrame
 from models.clips.graph import OWN
 from models.track.face_track import FaceTrack
 from models.track.raw_landmarks import SkipReason

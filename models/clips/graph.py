@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from media.playback import ClipKind as ClipKind
+from lipwright.media.playback import ClipKind as ClipKind
 
 OWN: Final = ""
 """Name of the avatar's own video."""

@@ -61,7 +61,7 @@ class PathState(NamedTuple):
 
 
 Path = tuple[tuple[int, int], ...]
-"""See `media.playback.Playback.path`."""
+"""See `lipwright.media.playback.Playback.path`."""
 
 
 def extend_path(

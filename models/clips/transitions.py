@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
-from media.yuv_frame import YuvFrame
+from lipwright.errors import CancelledJobError
+from lipwright.media.yuv_frame import YuvFrame
 from models.clips.fitting import FittedClip
 from models.clips.graph import Clip
 from models.geometry.head_frame import EYES, RIGID

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from errors import ConfigError
+from lipwright.errors import ConfigError
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.protocol import ChunkT, FrameSpan, PlannedBlock, PlanT
 from models.speech.activity import speech_activity
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel
 
 if TYPE_CHECKING:
-    from media.frame_source import FrameSource
-    from media.yuv_frame import YuvFrame
+    from lipwright.media.frame_source import FrameSource
+    from lipwright.media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
 
 _BOXES_FILE: Final = "boxes.npz"

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from config import PipelineConfig
-from errors import OptionError
+from lipwright.config import PipelineConfig
+from lipwright.errors import OptionError
 from models.engines.protocol import (
     Engine,
     EngineClass,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from media.yuv_frame import Patch, YuvFrame
+from lipwright.media.yuv_frame import Patch, YuvFrame
 from models.mouth.motion import RunningStats
 
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
-    from media.kept_squares import SquareReader
-    from media.yuv_frame import YuvFrame
+    from lipwright.media.kept_squares import SquareReader
+    from lipwright.media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
     from models.engines.patches import FacePatches
     from models.quality.measures import BlockMeasures

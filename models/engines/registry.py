@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final, cast
 
-from errors import ConfigError, OptionError
+from lipwright.errors import ConfigError, OptionError
 from models.engines.protocol import EngineClass, PostProcessorClass, WeightsSpec
 from models.engines.weights.index import split_name
 

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_array
-from media.yuv_frame import YuvFrame
+from lipwright.media.array_files import load_array
+from lipwright.media.yuv_frame import YuvFrame
 from models.face.surface import Window, surface
 from models.geometry.head_frame import fit_head_pose
 from models.weights import weights_path

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import OptionError
+from lipwright.errors import OptionError
 from models.face.detection import FaceBox
 
 OFF_SCREEN: Final = "offscreen"

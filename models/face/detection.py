@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.output.dynamic_range import to_sdr_rgb
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.media.output.dynamic_range import to_sdr_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.weights import weights_path
 from models.weights.onnx_session import Device, make_session
 

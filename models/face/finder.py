@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.face.detection import MIN_FACE_SHARE, FaceBox, FaceDetector, Window
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion

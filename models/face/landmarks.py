@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.output.dynamic_range import to_sdr_rgb
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.media.output.dynamic_range import to_sdr_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.face.detection import FaceBox
 from models.geometry.head_frame import CORNER_LEFT, CORNER_RIGHT, EYE_LEFT, EYE_RIGHT, LIPS, NUM_POINTS, fit_head_pose
 from models.weights import weights_path

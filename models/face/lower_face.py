@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame, cut
+from lipwright.media.yuv_frame import YuvFrame, cut
 from models.geometry.head_frame import CHIN_TIP, EYE_LEFT, EYE_RIGHT, NOSE_BASE, RIGID
 
 CELLS: Final = 96  # side of the grid

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_array
+from lipwright.media.array_files import load_array
 from models.weights import weights_path
 
 NUM_POINTS = 468

@@ -12,11 +12,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import StoredFileError
-from media.array_files import load_arrays, save_arrays
-from media.matte import ScreenColour
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.errors import StoredFileError
+from lipwright.media.array_files import load_arrays, save_arrays
+from lipwright.media.matte import ScreenColour
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.matting.person import Head, Heads, PersonSegmenter
 from models.matting.refine import MatteHistory, refine, stabilised
 from models.matting.report import certainty, uncertain_ranges
@@ -36,7 +36,7 @@ class MatteFrame(NamedTuple):
 class MattePiece:
     """The finished matte of T consecutive frames, and what the next piece depends on."""
 
-    video: NDArray[np.uint8]  # bytes of `media.matte.MatteWriter`
+    video: NDArray[np.uint8]  # bytes of `lipwright.media.matte.MatteWriter`
     shares: NDArray[np.float32]  # (T, 2) `models.matting.report.certainty`
     presence: NDArray[np.float32]  # sum over the frames of `models.matting.report.presence`
     coarse: NDArray[np.float16]  # (h, w) of the last frame, as the following

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays
-from media.output.dynamic_range import to_sdr_rgb
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.media.array_files import load_arrays
+from lipwright.media.output.dynamic_range import to_sdr_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.geometry.head_frame import HeadPose
 from models.track.face_track import FaceTrack
 from models.track.raw_landmarks import SkipReason

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.track.shots import SceneHistory
 
 _MEMORY: Final = 0.88  # weight of the past where the picture does not change

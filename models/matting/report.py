@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from media.matte import ScreenColour
+from lipwright.media.matte import ScreenColour
 
 MATTE_VERSION: Final = "2"
 """Part of the key of mattes: increment it when a change affects mattes."""

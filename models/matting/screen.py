@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.matte import ScreenColour
-from media.yuv_frame import YuvFrame
+from lipwright.media.matte import ScreenColour
+from lipwright.media.yuv_frame import YuvFrame
 from models.matting.person import coarse_size
 from models.matting.refine import Refinement, refine
 

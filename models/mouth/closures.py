@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.phones import MAX_CLOSURE_SECONDS, Closures
+from lipwright.media.phones import MAX_CLOSURE_SECONDS, Closures
 from models.geometry.arrays import smooth_step
 from models.mouth.shape import CHANNELS
 

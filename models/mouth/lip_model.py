@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import WeightsError
-from media.array_files import load_arrays
+from lipwright.errors import WeightsError
+from lipwright.media.array_files import load_arrays
 from models.geometry.head_frame import (
     ABOUT_MIDDLE,
     INNER_LOWER,

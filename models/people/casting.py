@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import FaceNotFoundError
+from lipwright.errors import FaceNotFoundError
 from models.face.choice import OFF_SCREEN, FaceChoice
 from models.face.detection import FaceBox
 from models.people.report import PeopleReport

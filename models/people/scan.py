@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.face.appearance import APPEARANCE_SIZE, STILL_SAME, Person, appearance_of
 from models.face.finder import CLEAR_PRESENCE, SAME_FACE_OVERLAP, FaceFinder, FoundFace, box_of_points
 from models.face.landmarks import LandmarkRegion

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import VideoInfo
+from lipwright.media.probe import VideoInfo
 from models.avatar.mouth_calibration import OwnSpeech
 from models.mouth.motion import RunningStats
 from models.mouth.shape import OPEN_MOUTH

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.errors import CancelledJobError
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.speech.activity import SpeechActivity, speech_activity
 from models.speech.level import (
     MEL_HOP_SAMPLES,

@@ -1,7 +1,7 @@
 """Speech level of a file, as a whole and per feature row, and of live speech over the last 30 seconds.
 
-A speech file is 16 kHz mono int16 in a .npy file (`media.audio.extract_speech`). It may be hours long, so it is
-memory-mapped and read in pieces. `measure_level` computes everything that depends on the whole file in one pass.
+A speech file is 16 kHz mono int16 in a .npy file (`lipwright.media.audio.extract_speech`). It may be hours long, so it
+is memory-mapped and read in pieces. `measure_level` computes everything that depends on the whole file in one pass.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import MediaError
-from media.array_files import load_array
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.errors import MediaError
+from lipwright.media.array_files import load_array
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 
 ROWS_PER_SECOND = 50
 MEL_HOP_SAMPLES = 160

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.speech.level import ROWS_PER_SECOND, cut_speech
 
 _ROW_SAMPLES: Final = SPEECH_SAMPLE_RATE // ROWS_PER_SECOND

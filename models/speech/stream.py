@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.audio import SPEECH_SAMPLE_RATE
-from media.phones import Closures
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.phones import Closures
 from models.mouth.closures import closures_near
 from models.speech.level import ROWS_PER_SECOND, RunningLevel, SpeechLevel
 

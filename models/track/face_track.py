@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import FaceNotFoundError
-from media.array_files import load_arrays, save_arrays
+from lipwright.errors import FaceNotFoundError
+from lipwright.media.array_files import load_arrays, save_arrays
 from models.face.finder import what_was_searched
 from models.geometry.arrays import smooth_step
 from models.geometry.head_frame import NUM_POINTS, HeadPose, fit_head_pose

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import OptionError
+from lipwright.errors import OptionError
 from models.geometry import thin_plate
 from models.geometry.head_frame import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, EYES, mean_face
 from models.track.raw_landmarks import RawLandmarks

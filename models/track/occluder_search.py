@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.frame_source import FrameSource
-from media.yuv_frame import YuvFrame, cut
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.yuv_frame import YuvFrame, cut
 from models.face.lower_face import (
     CELLS,
     CELLS_PER_EYE_DISTANCE,

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays, save_arrays
-from media.yuv_frame import Patch, YuvFrame, cut, paste_back
+from lipwright.media.array_files import load_arrays, save_arrays
+from lipwright.media.yuv_frame import Patch, YuvFrame, cut, paste_back
 from models.face.lower_face import CELLS, Affine, inverse, then
 
 T = TypeVar("T", np.uint8, np.float32)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays, save_arrays
+from lipwright.media.array_files import load_arrays, save_arrays
 from models.face.occlusion import NUM_CHROMA_POINTS
 from models.geometry.head_frame import NUM_POINTS
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 
 _WIDTH, _HEIGHT = 32, 18
 _NUM_LUMA = _WIDTH * _HEIGHT

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import VideoInfo
-from media.yuv_frame import YuvFrame
+from lipwright.media.probe import VideoInfo
+from lipwright.media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 
 # Pixels of real footage are within these; a file may claim any value, and regions grow with it.

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import FaceNotFoundError
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.errors import FaceNotFoundError
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.face.appearance import APPEARANCE_SIZE, SAME_PERSON, STILL_SAME, Person, appearance_of
 from models.face.choice import FaceChoice
 from models.face.detection import FaceBox, Window

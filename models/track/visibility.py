@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import FaceNotFoundError
+from lipwright.errors import FaceNotFoundError
 from models.face.appearance import SAME_PERSON
 from models.face.occlusion import occluded
 from models.geometry.head_frame import fit_head_pose, pose_degrees

@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 
 FOLDER = Path(__file__).parent
 SUMS_NAME = "SHA256SUMS"

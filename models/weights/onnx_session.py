@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from errors import ConfigError, WeightsError
+from lipwright.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -13,8 +13,8 @@ from ray import serve
 from ray.serve import Application
 
 import graph
-from config import PipelineConfig
 from deployments.face_synthesis import FaceSynthesis
+from lipwright.config import PipelineConfig
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources
 from models.engines.registry import ENGINES

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config import PipelineConfig
-from storage.file_keys import result_key, segment_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.state import open_store, open_table
+from lipwright.config import PipelineConfig
+from lipwright.storage.file_keys import result_key, segment_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.state import open_store, open_table
 from tests.cluster.local_cluster import LocalCluster, cpu_config
 from tests.faults.load import Caller, Pair, digest, num_frames
 from tests.postgres import PostgresServer

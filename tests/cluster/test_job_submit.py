@@ -30,7 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
 @ray.remote
 def is_forked():
-    return "launch.worker_fork_server" in psutil.Process().parent().cmdline()
+    return "lipwright.launch.worker_fork_server" in psutil.Process().parent().cmdline()
 
 ray.init()
 for node in ray.nodes():

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from ray.serve import Application
 
-from config import PipelineConfig
 from graph import wire
+from lipwright.config import PipelineConfig
 from models.engines.patches import FacePatches
 from models.engines.protocol import ComputeResources
 from models.engines.registry import ENGINES

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import httpx
 
-import errors
+from lipwright import errors
 from tests.faults.pictures import check_result
 
 Role = Literal["video", "audio", "filename", "path"]

@@ -14,7 +14,7 @@ from tests.threads import Repeating
 
 DECODERS = "decoders of "
 """How names of decoders and what they are forked from begin; the replica that they work for follows."""
-_FORKSERVER = "media.decoding.forkserver"
+_FORKSERVER = "lipwright.media.decoding.forkserver"
 
 
 @dataclass(frozen=True)

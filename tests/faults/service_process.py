@@ -15,7 +15,7 @@ import httpx
 import psutil
 import yaml
 
-from launch.serve_config import read_serve_config
+from lipwright.launch.serve_config import read_serve_config
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.ports import quiet_port
 from tests.waiting import wait_until
@@ -57,7 +57,12 @@ class ServiceProcess:
         inside: tuple[str, ...] = (),
     ) -> None:
         """`inside` is a command that runs the rest of its line in its own place, such as `nice`."""
-        start = [sys.executable, "-P", "-c", "from cli.__main__ import main; main()"]  # as the installed command does
+        start = [
+            sys.executable,
+            "-P",
+            "-c",
+            "from lipwright.cli.__main__ import main; main()",
+        ]  # as the installed command does
         self._command = [*inside, *start, "serve", "--verbose", "--data-dir", str(data_dir.absolute()), *options]
         self._cwd = make_hostile_folder(data_dir.parent.absolute() / "cwd")
         if config is not None:
@@ -138,7 +143,9 @@ class ServiceProcess:
 
     def fork_servers(self) -> list[psutil.Process]:
         """The process that forks the workers of Ray."""
-        return [process for process in self.processes() if "-m launch.worker_fork_server" in _title(process, "")]
+        return [
+            process for process in self.processes() if "-m lipwright.launch.worker_fork_server" in _title(process, "")
+        ]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from storage.postgres.database import Database
+from lipwright.storage.postgres.database import Database
 from tests.faults.load import Caller, Pair, num_frames
 from tests.faults.service_process import ServiceProcess, config_with, served
 from tests.postgres import NO_SERVER, PostgresServer, running_postgres, server_programs

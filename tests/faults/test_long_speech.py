@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.media_files import read_wav, write_film, write_wav
-from config import MediaLimits
+from lipwright.config import MediaLimits
 from tests.faults.load import Caller, Pair
 from tests.faults.memory import DECODERS, MemoryWatch
 from tests.faults.service_process import served

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch.watchdog import EXIT_STATUS
+from lipwright.launch.watchdog import EXIT_STATUS
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, served, wait_until_replaced
 from tests.faults.viewer import made_avatar, watching

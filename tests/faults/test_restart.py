@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from lipwright.storage.file_keys import segment_key
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.sqlite.database import Database
 from models.avatar.folder import is_tracked
-from storage.file_keys import segment_key
-from storage.job_table import JobTable
-from storage.sqlite.database import Database
 from tests.faults.load import IS_ENDURANCE, Caller, Pair, digest, num_frames
 from tests.faults.service_process import served
 from tests.threads import repeating

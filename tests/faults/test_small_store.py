@@ -120,7 +120,7 @@ def _config(folder: Path) -> Path:
 
 def wary_checks(options: tuple[str, ...], inside: tuple[str, ...]) -> set[str]:
     """Names of the doctor's checks that say that the service will be slower."""
-    command = [*inside, sys.executable, "-m", "cli", "doctor", "--json", *options]
+    command = [*inside, sys.executable, "-m", "lipwright.cli", "doctor", "--json", *options]
     done = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, timeout=60, check=False)
     findings = json.loads(done.stdout)["findings"]
     return {

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lipwright.storage.postgres.database import Database
 from lipwright_client import Job, Lipwright
-from storage.postgres.database import Database
 from tests.faults.load import Caller, Pair, SegmentWatch, digest, num_frames
 from tests.faults.service_process import ServiceProcess, served
 from tests.postgres import NO_SERVER, running_postgres, server_programs

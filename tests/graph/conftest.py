@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.media_files import read_wav, write_wav
-from launch.service import private_config, running_service
+from lipwright.launch.service import private_config, running_service
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import ServiceProcess, config_with, served
 from tests.otlp_collector import Collector, collecting

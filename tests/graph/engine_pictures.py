@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from media.playback import Playback
+from lipwright.media.playback import Playback
 from models.engines.weights.store import WeightsStore
 from models.track.face_track import FaceTrack
 from tests.random_weights.dinet import save_dinet

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from storage.local.api_keys import FileKeyRing
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.faults.load import Caller, Pair
 from tests.faults.service_process import KINDS, ServiceProcess
 from tests.graph.inputs import long_wav, raw_upload

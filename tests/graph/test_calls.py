@@ -12,8 +12,8 @@ from ray.exceptions import ActorUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.calls import CallBounds, Sent, call_stage
-from errors import ReplicaLostError
-from telemetry.log_context import CallContext
+from lipwright.errors import ReplicaLostError
+from lipwright.telemetry.log_context import CallContext
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from benchmarks.media_files import write_film
-from storage.file_keys import AVATARS
+from lipwright.storage.file_keys import AVATARS
 from tests.graph.test_main_job import DEADLINE_S, submit, wait_until_final
 from tests.waiting import wait_until
 

@@ -88,7 +88,7 @@ def test_a_dead_director_costs_no_event_that_matters(
 @pytest.fixture(scope="module")
 def secret(strict: ServiceProcess, strict_data: Path, repo_root: Path) -> str:
     """What `lipwright keys webhook-secret` tells the owner of the receiver."""
-    command = [sys.executable, "-m", "cli", "keys", "webhook-secret", "--data-dir", str(strict_data)]
+    command = [sys.executable, "-m", "lipwright.cli", "keys", "webhook-secret", "--data-dir", str(strict_data)]
     return subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=True).stdout.strip()
 
 

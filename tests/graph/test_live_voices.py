@@ -14,15 +14,15 @@ import pytest
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from config import PipelineConfig, TtsConfig
 from deployments.runtime.speech_client import SpeechClient
 from deployments.speech_synthesis import SpeechSynthesis
-from errors import OptionError, ReplicaLostError
-from jobs.model.base import new_id
-from jobs.model.compute import received
-from storage.file_keys import job_folder
-from storage.local.folder import LocalFiles
-from telemetry.log_context import CallContext
+from lipwright.config import PipelineConfig, TtsConfig
+from lipwright.errors import OptionError, ReplicaLostError
+from lipwright.jobs.model.base import new_id
+from lipwright.jobs.model.compute import received
+from lipwright.storage.file_keys import job_folder
+from lipwright.storage.local.folder import LocalFiles
+from lipwright.telemetry.log_context import CallContext
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 from tests.waiting import until
 

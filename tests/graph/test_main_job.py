@@ -14,11 +14,11 @@ import httpx
 import numpy as np
 import pytest
 
-from config import MediaLimits
+from lipwright.config import MediaLimits
+from lipwright.media.audio import extract_speech
+from lipwright.media.labels.inspection import Verdict, inspect_labels
+from lipwright.media.probe import probe_video
 from lipwright_client import FaceNotFoundError, Job, Lipwright
-from media.audio import extract_speech
-from media.labels.inspection import Verdict, inspect_labels
-from media.probe import probe_video
 from tests.faults.load import Caller
 from tests.unit.media.clips import read_speech
 from tests.waiting import wait_until

@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.media_files import write_film
-from config import MediaLimits
-from media.audio import extract_speech
+from lipwright.config import MediaLimits
+from lipwright.media.audio import extract_speech
 from models.speech.level import open_speech
 from tests.graph.test_main_job import DEADLINE_S, job_of, submit, wait_until_final
 from tests.unit.speech.openai_server import OpenAIStandIn

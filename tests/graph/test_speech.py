@@ -11,18 +11,18 @@ import pytest
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from config import MediaLimits, PipelineConfig
 from deployments.runtime.stages import ServeStages
-from errors import OptionError
-from jobs.model.base import new_id
-from jobs.ports import Stages
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
-from media.dubbing.slots import SpeechSlot
-from media.probe import probe_audio
-from storage.cues import SpokenCue
-from storage.file_keys import cues_folder, job_folder
-from storage.local.folder import LocalFiles
-from telemetry.log_context import CallContext
+from lipwright.config import MediaLimits, PipelineConfig
+from lipwright.errors import OptionError
+from lipwright.jobs.model.base import new_id
+from lipwright.jobs.ports import Stages
+from lipwright.jobs.speech_messages import ChosenVoices, PlacedCue, RecordedSpeech, VoiceRequest
+from lipwright.media.dubbing.slots import SpeechSlot
+from lipwright.media.probe import probe_audio
+from lipwright.storage.cues import SpokenCue
+from lipwright.storage.file_keys import cues_folder, job_folder
+from lipwright.storage.local.folder import LocalFiles
+from lipwright.telemetry.log_context import CallContext
 
 pytestmark = [
     pytest.mark.slow,

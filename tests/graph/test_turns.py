@@ -14,8 +14,8 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from benchmarks.media_files import write_film
-from config import MediaLimits
-from media.audio import extract_speech
+from lipwright.config import MediaLimits
+from lipwright.media.audio import extract_speech
 from tests.browser import Visitor, chromium
 from tests.graph.test_main_job import submit, wait_until_final
 from tests.unit.media.clips import read_speech

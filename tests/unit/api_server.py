@@ -17,37 +17,44 @@ import uvicorn
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
-from api.app import make_app
-from api.body_window import ProxyWindow
-from config import GradioConfig, LiveConfig, MediaLimits, NetworkConfig, PipelineConfig, TtsConfig
-from errors import CapacityError, LipwrightError, NotFoundError, OptionError, StateError
-from jobs import planning, requests
-from jobs.admission import Admission, AdmitRequest
-from jobs.drafts import edited
-from jobs.messages import PeopleScan
-from jobs.model.avatar_settings import AvatarSettings, changed_settings
-from jobs.model.base import ErrorRecord, new_id, utc_now
-from jobs.model.browser_token import TokenGrant
-from jobs.model.clip import AvatarClip
-from jobs.model.edits import Revision, TurnEdit
-from jobs.model.plan import JobOptions, JobPlan
-from jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
-from jobs.model.spec import JobSpec
-from jobs.model.turns import PlannedTurn
-from jobs.model.usage import UsageRow
-from jobs.requests import AvatarChangeForm, AvatarForm, BackgroundForm, ClipForm, RequestContext, UploadContext
-from jobs.revisions import checked_spec
-from jobs.turns import check_overlaps
-from jobs.usage import StoredBytes, usage_rows
-from rendering.live_chunk import LiveService
-from speech.service import tts_service
-from storage.backgrounds import BackgroundRecord, BackgroundStore
-from storage.file_keys import job_cues_folder, job_file_key, job_folder, result_key, source_key, upload_key
-from storage.file_store import FileStore
-from storage.files import StoredFiles
-from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
-from storage.token_sessions import TokenSessions
+from lipwright.api.app import make_app
+from lipwright.api.body_window import ProxyWindow
+from lipwright.config import GradioConfig, LiveConfig, MediaLimits, NetworkConfig, PipelineConfig, TtsConfig
+from lipwright.errors import CapacityError, LipwrightError, NotFoundError, OptionError, StateError
+from lipwright.jobs import planning, requests
+from lipwright.jobs.admission import Admission, AdmitRequest
+from lipwright.jobs.drafts import edited
+from lipwright.jobs.messages import PeopleScan
+from lipwright.jobs.model.avatar_settings import AvatarSettings, changed_settings
+from lipwright.jobs.model.base import ErrorRecord, new_id, utc_now
+from lipwright.jobs.model.browser_token import TokenGrant
+from lipwright.jobs.model.clip import AvatarClip
+from lipwright.jobs.model.edits import Revision, TurnEdit
+from lipwright.jobs.model.plan import JobOptions, JobPlan
+from lipwright.jobs.model.record import JobPage, JobQuery, JobRecord, JobStage, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.model.turns import PlannedTurn
+from lipwright.jobs.model.usage import UsageRow
+from lipwright.jobs.requests import (
+    AvatarChangeForm,
+    AvatarForm,
+    BackgroundForm,
+    ClipForm,
+    RequestContext,
+    UploadContext,
+)
+from lipwright.jobs.revisions import checked_spec
+from lipwright.jobs.turns import check_overlaps
+from lipwright.jobs.usage import StoredBytes, usage_rows
+from lipwright.rendering.live_chunk import LiveService
+from lipwright.speech.service import tts_service
+from lipwright.storage.backgrounds import BackgroundRecord, BackgroundStore
+from lipwright.storage.file_keys import job_cues_folder, job_file_key, job_folder, result_key, source_key, upload_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.files import StoredFiles
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
+from lipwright.storage.token_sessions import TokenSessions
 from tests.unit.job_records import avatar_record
 from tests.unit.new_database import new_database
 

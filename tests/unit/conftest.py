@@ -50,7 +50,7 @@ def http(url: str) -> Iterator[httpx.Client]:
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     """A collector to which this process exports its spans."""
-    from telemetry import tracing
+    from lipwright.telemetry import tracing
     from tests.otlp_collector import collecting
 
     with collecting() as collector:
@@ -78,11 +78,11 @@ def _no_ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_forwarded_logs() -> None:
-    """Undo `telemetry.log_context.configure_logging`, which deployments call: `caplog` would see records twice."""
+    """Undo `configure_logging`, which deployments call: `caplog` would see records twice."""
     for logger in logging.Logger.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             for handler in logger.handlers[:]:
-                if type(handler).__module__ == "telemetry.log_context":
+                if type(handler).__module__ == "lipwright.telemetry.log_context":
                     logger.removeHandler(handler)
 
 

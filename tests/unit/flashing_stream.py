@@ -11,9 +11,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from media.live.encoder import LiveEncoder, LiveFragment, StreamWriter
-from media.live.mp4_boxes import AUDIO_RATE
-from media.yuv_frame import YuvFrame
+from lipwright.media.live.encoder import LiveEncoder, LiveFragment, StreamWriter
+from lipwright.media.live.mp4_boxes import AUDIO_RATE
+from lipwright.media.yuv_frame import YuvFrame
 from tests.unit.api.live.live_parts import INFO, SIDE
 
 NUM_FRAMES = 2  # of a fragment

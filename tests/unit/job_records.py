@@ -6,20 +6,20 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from config import PipelineConfig
-from jobs.model.base import UploadedFile, new_id, utc_now
-from jobs.model.plan import JobOptions, JobPlan
-from jobs.model.record import JobRecord
-from jobs.ports import Stages
-from jobs.segments.limiter import SegmentLimiter
-from jobs.services import JobServices
-from jobs.sources.avatar_submission import AvatarSubmissions
-from jobs.sources.avatars import Avatars
-from jobs.sources.backgrounds import Backgrounds
+from lipwright.config import PipelineConfig
+from lipwright.jobs.model.base import UploadedFile, new_id, utc_now
+from lipwright.jobs.model.plan import JobOptions, JobPlan
+from lipwright.jobs.model.record import JobRecord
+from lipwright.jobs.ports import Stages
+from lipwright.jobs.segments.limiter import SegmentLimiter
+from lipwright.jobs.services import JobServices
+from lipwright.jobs.sources.avatar_submission import AvatarSubmissions
+from lipwright.jobs.sources.avatars import Avatars
+from lipwright.jobs.sources.backgrounds import Backgrounds
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarRecord
 from models.engines.catalog import EngineCatalog
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord
 
 SOUND = UploadedFile(key=new_id(), sha256=hashlib.sha256(b"abc").hexdigest(), num_bytes=3, label="a.wav")
 """A file with the bytes `abc`."""

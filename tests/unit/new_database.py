@@ -6,7 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from storage.sqlite.database import Database
+from lipwright.storage.sqlite.database import Database
 
 
 def new_database(path: Path) -> Database:

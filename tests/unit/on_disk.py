@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storage.file_store import FileStore
+from lipwright.storage.file_store import FileStore
 
 
 def on_disk(files: FileStore, key: str) -> Path:

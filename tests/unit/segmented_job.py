@@ -8,14 +8,14 @@ from pathlib import Path
 
 import httpx
 
-from jobs.model.record import JobStage, JobStatus
-from media.audio import extract_speech
-from media.audio_parts import AudioPart
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.writer import SegmentWriter
-from storage.file_keys import result_key, segment_key, speech_key
-from storage.row_codec import SegmentRecord, SegmentStatus
+from lipwright.jobs.model.record import JobStage, JobStatus
+from lipwright.media.audio import extract_speech
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.writer import SegmentWriter
+from lipwright.storage.file_keys import result_key, segment_key, speech_key
+from lipwright.storage.row_codec import SegmentRecord, SegmentStatus
 from tests.unit.api_server import MemoryService
 from tests.unit.media.clips import LIMITS, info_of, noise, planes_of, write_audio
 from tests.unit.on_disk import on_disk

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config import FILES_VARIABLE, STATE_VARIABLE, PipelineConfig
-from errors import ConfigError
+from lipwright.config import FILES_VARIABLE, STATE_VARIABLE, PipelineConfig
+from lipwright.errors import ConfigError
 
 URL = "postgresql://lipwright:secret@db.example/lipwright"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import errors
-from errors import LipwrightError
+from lipwright import errors
+from lipwright.errors import LipwrightError
 
 _OTHER = {"retry_after_s": 0.25, "num_bytes": 3, "was_retried": True}
 """Arguments of the constructors with a value that is no default."""
@@ -20,12 +20,12 @@ _OTHER = {"retry_after_s": 0.25, "num_bytes": 3, "was_retried": True}
 def error_classes(cls: type[LipwrightError] = LipwrightError) -> Iterator[type[LipwrightError]]:
     yield cls
     for child in cls.__subclasses__():
-        if child.__module__ == "errors":
+        if child.__module__ == "lipwright.errors":
             yield from error_classes(child)
 
 
 def _drawn() -> dict[str, tuple[int, str, int]]:
-    """Class name -> (status, code, depth) as drawn in the docstring of errors.py."""
+    """Class name -> (status, code, depth) as drawn in the docstring of lipwright/errors.py."""
     row = re.compile(r"^([ │├└─]*)(\w+Error)(?: \(\w+\))?\s+(\d{3})\s+(\w+)", re.MULTILINE)
     rows = row.findall(errors.__doc__ or "")
     return {name: (int(status), code, (len(indent) - 4) // 4) for indent, name, status, code in rows}

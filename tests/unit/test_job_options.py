@@ -13,13 +13,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 import typer.main
 
-from api.forms.form_schema import form_body
-from cli.job_options import NO_OPTIONS, NOT_IN_DUB
-from cli.main import app
 from cluster.manifest import _COLUMNS, NOT_IN_MANIFESTS
 from integrations.gradio_page import GradioPage
 from integrations.mcp_server import LipwrightTools
-from jobs.model.spec import JobSpec
+from lipwright.api.forms.form_schema import form_body
+from lipwright.cli.job_options import NO_OPTIONS, NOT_IN_DUB
+from lipwright.cli.main import app
+from lipwright.jobs.model.spec import JobSpec
 from lipwright_client.calls import JobFields
 from tests.unit.integrations.test_comfyui import loaded_node
 

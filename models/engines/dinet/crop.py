@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from media.frame_source import FrameSource
-from media.probe import ColourTags
-from media.yuv_frame import cut
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import cut
 from models.engines.paste.crop import BoxTrack
 from models.engines.paste.landmarks68 import LOWER_FACE
 from models.engines.paste.resample import Interpolation, region_rgb

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, WeightsError
+from lipwright.errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
 from models.engines.dinet.engine import DinetFeatures, open_measured
 from models.engines.dinet.weights import NUM_DEEPSPEECH_INPUTS, deepspeech_mismatch

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_array
-from media.frame_source import FrameSource
-from media.yuv_frame import YuvFrame
+from lipwright.media.array_files import load_array
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.yuv_frame import YuvFrame
 from models.engines.base import StatelessEngine, read_options
 from models.engines.dinet.crop import (
     REFERENCES,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.dinet.crop import REFERENCES, CropLayout, corners, to_levels, to_planes
 from models.engines.dinet.options import Paste
 from models.engines.dinet.weights import heygem_mismatch

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, FaceNotFoundError
-from media.frame_source import FrameSource
-from media.probe import ColourTags
-from media.yuv_frame import to_rgb
+from lipwright.errors import CancelledJobError, FaceNotFoundError
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import to_rgb
 from models.engines.dinet.crop import runs_of, smooth_rows
 from models.engines.dinet.weights import detector_mismatch, landmarks_mismatch
 from models.engines.paste.landmarks68 import ibug_points

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import TensorTable, WeightsSpec
 from models.engines.runtime.checkpoints import file_format
 from models.engines.weights.recognition import Shape, ports_mismatch, tensors_mismatch

@@ -21,8 +21,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, WeightsError
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.errors import CancelledJobError, WeightsError
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.engines.base import frame_gate
 from models.engines.dinet.engine import DinetFeatures, open_measured
 from models.engines.dinet.weights import wenet_mismatch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, WeightsError
+from lipwright.errors import CancelledJobError, WeightsError
 from models.engines.base import StatelessEngine, read_options
 from models.engines.edtalk.options import EdTalkOptions
 from models.engines.paste.alignment import FFHQ_512, MATRIX, AlignedTrack
@@ -22,8 +22,8 @@ from models.engines.wav2lip.audio import MelAudioEncoder, MelFeatures, plan_wind
 from models.engines.weights.recognition import Shape, input_roles, shape_fits
 
 if TYPE_CHECKING:
-    from media.frame_source import FrameSource
-    from media.yuv_frame import YuvFrame
+    from lipwright.media.frame_source import FrameSource
+    from lipwright.media.yuv_frame import YuvFrame
     from models.avatar.avatar import Avatar
 
 

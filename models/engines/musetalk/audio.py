@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.errors import CancelledJobError
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.engines.base import frame_gate
 from models.engines.musetalk.plan import ROWS_PER_FRAME, WhisperFeatures, first_rows
 from models.engines.musetalk.weights import WHISPER

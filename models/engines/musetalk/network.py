@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from errors import ConfigError
+from lipwright.errors import ConfigError
 from models.engines.musetalk.plan import ROWS_PER_FRAME
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint
 from models.engines.runtime.torch_device import choose_precision, repeatable

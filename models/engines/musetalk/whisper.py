@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn, stack
 
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.speech.features import mel_bank
 
 WINDOW_SECONDS: Final = 30

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline
 from models.track.face_track import patch_share

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags
+from lipwright.media.probe import ColourTags
 from models.engines.paste.crop import BoxChunk
 from models.engines.paste.resample import even_bounds
 from models.engines.patches import FacePatches

@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_arrays, save_arrays
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, cut
+from lipwright.media.array_files import load_arrays, save_arrays
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame, cut
 
 _STEP: Final = 16  # a region's side is a multiple of this
 _MARGIN: Final = 4  # pixels around the largest box: chroma is interpolated from beside it, and origins are even

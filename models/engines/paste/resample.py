@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, to_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame, to_rgb
 from models.engines.paste.crop import BoxChunk
 
 Interpolation = Literal["linear", "area", "cubic", "lanczos"]

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.engines.paste.blend import FacePlane, mix_plane, rgb_to_yuv444, soft_mask, spread_over
 from models.engines.paste.resample import even_bounds, rgb_around
 from models.engines.patches import FacePatches

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from errors import CancelledJobError
-from media.probe import ColourTags
-from media.yuv_frame import Patch, YuvFrame, paste_back
+from lipwright.errors import CancelledJobError
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import Patch, YuvFrame, paste_back
 from models.engines.base import EngineOptions
 from models.engines.paste.alignment import MATRIX, MTCNN_512, AlignedTrack, shift_origin
 from models.engines.paste.crop import BoxChunk, BoxPlan

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
+from lipwright.errors import CancelledJobError
 
 # Measured with Wav2Lip 96 (AMD EPYC with avx512_bf16, one thread): 92, 90, 80, 81, 81 ms per frame for 1, 2, 4, 8, 16
 # in float32, 51, 43, 39, 37, 37 in bfloat16. Larger batches gain nothing, and the last one of a chunk would be filled

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.weights.formats import Kind, bare_names, file_kind, find_state_dict
 from models.engines.weights.recognition import Shape, tensors_mismatch, without_counters
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import ComputeResources, TensorTable
 from models.engines.weights.recognition import Shape
 from models.weights.onnx_session import make_session

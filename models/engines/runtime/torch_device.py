@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from errors import ConfigError
+from lipwright.errors import ConfigError
 from models.engines.protocol import ComputeResources
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import ConfigError
+from lipwright.errors import ConfigError
 from models.engines.base import BoxEngine, read_options
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack
 from models.engines.paste.landmarks68 import ibug_points, lower_face_outline

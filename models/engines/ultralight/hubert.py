@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, WeightsError
+from lipwright.errors import CancelledJobError, WeightsError
 from models.engines.base import frame_gate
 from models.engines.protocol import ComputeResources, FrameSpan
 from models.engines.runtime.cache import LruCache, content_key

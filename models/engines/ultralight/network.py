@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.runtime.checkpoints import load_parameters, read_checkpoint, shapes_of
 from models.engines.ultralight.engine import MASK_COLUMNS, MASK_ROWS
 from models.engines.ultralight.weights import AudioKind, Variant, published_name, unknown_variant, variant_of_tensors

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
-from media.array_files import load_arrays
-from media.kept_squares import SquareReader
-from media.probe import VideoInfo
+from lipwright.errors import CancelledJobError
+from lipwright.media.array_files import load_arrays
+from lipwright.media.kept_squares import SquareReader
+from lipwright.media.probe import VideoInfo
 from models.avatar.avatar import Avatar
 from models.avatar.eye_white import EyeWhite, measure_eye_white
 from models.avatar.face_region import FaceRegion

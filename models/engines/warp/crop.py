@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame, cut
+from lipwright.media.yuv_frame import YuvFrame, cut
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk
 from models.engines.warp.painting.fields import CONTROL_IDS, anchor_points

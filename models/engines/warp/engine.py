@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from media.kept_squares import SquareReader
-from media.yuv_frame import YuvFrame
+from lipwright.media.kept_squares import SquareReader
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.mouth_calibration import MouthCalibration, calibrate_on_sound
 from models.engines.base import EngineOptions, read_options

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.array_files import load_array, load_arrays
-from media.frame_source import FrameSource
-from media.yuv_frame import YuvFrame
+from lipwright.media.array_files import load_array, load_arrays
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.face_region import FaceRegion
 from models.engines.warp.visible_gap import visible_gap
 from models.geometry.arrays import sample_plane

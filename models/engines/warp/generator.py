@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from errors import ConfigError
+from lipwright.errors import ConfigError
 from models.engines.patches import FacePatches
 from models.engines.warp.chunk import FaceChunk, fade_to_source
 from models.engines.warp.measures import silent_motion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.geometry.arrays import sample_plane
 from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT, MIDDLE_LOWER, MIDDLE_UPPER
 

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.errors import CancelledJobError
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.engines.base import frame_gate
 from models.engines.paste.crop import BoxPlan
 from models.engines.protocol import FrameSpan

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, Literal, TypeVar
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import TensorTable
 
 Kind = Literal["torch zip", "torch pickle", "safetensors", "protobuf"]

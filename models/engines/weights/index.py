@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from errors import OptionError, WeightsError
+from lipwright.errors import OptionError, WeightsError
 
 _VARIANT: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 # Patterns for values in the index, so that no entry refers to a file outside the store's folder.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import TensorTable
 from models.engines.weights.formats import MAX_ANSWER_BYTES, Contents
 from models.engines.weights.upload import external_data_paths

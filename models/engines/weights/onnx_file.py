@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import TensorTable
 from models.engines.weights.formats import Contents, bare_names
 

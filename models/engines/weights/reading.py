@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import TensorTable
 from models.engines.weights.formats import (
     READER_MEMORY_BYTES,

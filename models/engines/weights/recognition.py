@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from errors import OptionError, WeightsError
+from lipwright.errors import OptionError, WeightsError
 from models.engines.protocol import TensorTable, WeightsSpec
 
 

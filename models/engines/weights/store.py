@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from errors import NotFoundError, OptionError, StateError, WeightsError
+from lipwright.errors import NotFoundError, OptionError, StateError, WeightsError
 from models.engines.protocol import EngineClass, TensorTable, WeightsSpec
 from models.engines.registry import ENGINES, POST_PROCESSORS, weights_specs
 from models.engines.weights.index import WeightsEntry, WeightsIndex, add_command, clean_label, join_name, split_name

@@ -10,7 +10,7 @@ import warnings
 import zipfile
 from typing import Any, BinaryIO, Final
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import TensorTable
 from models.engines.weights.formats import READER_MEMORY_BYTES, Contents, bare_names, bound_memory, find_state_dict
 

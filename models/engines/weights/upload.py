@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from errors import InputError, StorageFullError, WeightsError
+from lipwright.errors import InputError, StorageFullError, WeightsError
 from models.engines.weights.index import ExternalFile
 
 MAX_BYTES: Final = 16 * 1024**3

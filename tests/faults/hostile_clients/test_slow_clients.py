@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from storage.local.api_keys import FileKeyRing
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.faults.attacker import Attack, Seen, attacking
 from tests.faults.health_probe import NO_ANSWER_S, HealthProbe
 from tests.faults.load import IS_ENDURANCE, Caller, Pair

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from api.access import ApiKeyMiddleware, caller_of
-from api.session_token import COOKIE, MAX_AGE_S, new_token
-from config import AccessConfig
-from net.access_rule import FRONT_HEADER
-from storage.key_ring import ApiKey
-from storage.local.api_keys import FileKeyRing
-from storage.state import open_keys
+from lipwright.api.access import ApiKeyMiddleware, caller_of
+from lipwright.api.session_token import COOKIE, MAX_AGE_S, new_token
+from lipwright.config import AccessConfig
+from lipwright.net.access_rule import FRONT_HEADER
+from lipwright.storage.key_ring import ApiKey
+from lipwright.storage.local.api_keys import FileKeyRing
+from lipwright.storage.state import open_keys
 from tests.unit.api_server import MemoryService
 
 HERE = ("127.0.0.1", 5000)

@@ -16,12 +16,12 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from api.v1.protocol import webhook_view
-from config import AccessConfig
-from errors import FaceNotFoundError
-from net.access_rule import FRONT_HEADER, AccessRule
-from storage.file_keys import job_file_key, upload_key
-from storage.local.api_keys import FileKeyRing
+from lipwright.api.v1.protocol import webhook_view
+from lipwright.config import AccessConfig
+from lipwright.errors import FaceNotFoundError
+from lipwright.net.access_rule import FRONT_HEADER, AccessRule
+from lipwright.storage.file_keys import job_file_key, upload_key
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import AUDIO, VIDEO, problem
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService
 from tests.unit.on_disk import on_disk

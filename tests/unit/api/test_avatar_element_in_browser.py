@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from config import LiveConfig, TtsConfig
+from lipwright.config import LiveConfig, TtsConfig
+from lipwright.storage.file_keys import avatar_picture_key
 from lipwright_client import Lipwright
-from storage.file_keys import avatar_picture_key
 from tests.browser import NO_AUTOPLAY, Visitor
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api.test_browser_token import Site, site_with_avatar

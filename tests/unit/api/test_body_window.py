@@ -11,10 +11,10 @@ import pytest
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import body_window
-from api.body_window import AppWindow, ProxyWindow, proxy_middlewares
-from api.problem import UnexpectedErrors
-from config import MediaLimits
+from lipwright.api import body_window
+from lipwright.api.body_window import AppWindow, ProxyWindow, proxy_middlewares
+from lipwright.api.problem import UnexpectedErrors
+from lipwright.config import MediaLimits
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
 
 WINDOW = 1024**2

@@ -15,10 +15,10 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from config import AccessConfig, LiveConfig, TtsConfig
-from jobs.model.avatar_settings import AvatarSettings
-from storage.file_keys import avatar_picture_key
-from storage.local.api_keys import FileKeyRing
+from lipwright.config import AccessConfig, LiveConfig, TtsConfig
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.storage.file_keys import avatar_picture_key
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.unit.api.live.live_parts import GreyAvatars
 from tests.unit.api.live.test_routes import close_code, first
 from tests.unit.api_server import MemoryService, serving

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from errors import FaceNotFoundError, MediaError
-from jobs.model.base import new_id, utc_now
-from jobs.model.record import JobStatus
-from storage.file_keys import job_file_key, source_key
+from lipwright.errors import FaceNotFoundError, MediaError
+from lipwright.jobs.model.base import new_id, utc_now
+from lipwright.jobs.model.record import JobStatus
+from lipwright.storage.file_keys import job_file_key, source_key
 from tests.browser import PICTURE, SPEECH, Visitor
 from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api_server import MemoryService

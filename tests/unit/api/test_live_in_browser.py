@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from config import LiveConfig
-from errors import FaceNotFoundError
+from lipwright.config import LiveConfig
+from lipwright.errors import FaceNotFoundError
 from tests.browser import ARE_ENDED, HELD_MEDIA, NO_AUTOPLAY, Visitor
 from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api.live.live_parts import GreyAvatars

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from config import HeygemConfig
-from jobs.model.base import new_id
+from lipwright.config import HeygemConfig
+from lipwright.jobs.model.base import new_id
 from tests.unit.api.edge_client import AUDIO, VIDEO, finished
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client
 

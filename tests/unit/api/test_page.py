@@ -12,11 +12,11 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from config import AccessConfig, BucketConfig, PipelineConfig
+from lipwright.config import AccessConfig, BucketConfig, PipelineConfig
+from lipwright.storage.file_keys import result_key, source_key
+from lipwright.storage.local.api_keys import FileKeyRing
+from lipwright.storage.state import open_files
 from models.engines.registry import ENGINES
-from storage.file_keys import result_key, source_key
-from storage.local.api_keys import FileKeyRing
-from storage.state import open_files
 from tests.s3_server import S3Server
 from tests.unit.api.edge_client import APP, AUDIO, VIDEO, finished, post, problem
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client

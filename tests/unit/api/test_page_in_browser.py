@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from config import SubtitlesConfig, TtsConfig
-from errors import FaceNotFoundError
-from jobs.model.base import utc_now
-from storage.local.api_keys import FileKeyRing
+from lipwright.config import SubtitlesConfig, TtsConfig
+from lipwright.errors import FaceNotFoundError
+from lipwright.jobs.model.base import utc_now
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.browser import ARE_ENDED, HELD_MEDIA, PICTURE, SPEECH, Visitor
 from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api_server import MemoryService

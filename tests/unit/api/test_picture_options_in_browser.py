@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobs.model.record import JobStage, JobStatus
-from storage.file_keys import job_file_key
+from lipwright.jobs.model.record import JobStage, JobStatus
+from lipwright.storage.file_keys import job_file_key
 from tests.browser import SPEECH, Visitor
 from tests.unit.api_server import MemoryService, SentJob
 from tests.unit.on_disk import on_disk

@@ -10,15 +10,15 @@ from typing import Any
 import httpx
 import pytest
 
-from config import TtsConfig
-from errors import OptionError, VoiceError
-from jobs.messages import PeopleScan
-from jobs.model.edits import Revision, TurnEdit
-from jobs.model.plan import JobPlan
-from jobs.model.record import JobRecord, JobStage, JobStatus
-from jobs.speaking import with_fits
+from lipwright.config import TtsConfig
+from lipwright.errors import OptionError, VoiceError
+from lipwright.jobs.messages import PeopleScan
+from lipwright.jobs.model.edits import Revision, TurnEdit
+from lipwright.jobs.model.plan import JobPlan
+from lipwright.jobs.model.record import JobRecord, JobStage, JobStatus
+from lipwright.jobs.speaking import with_fits
+from lipwright.storage.file_keys import source_key
 from models.people.report import PeopleReport, SeenPerson, TimeRange
-from storage.file_keys import source_key
 from tests.browser import Visitor
 from tests.unit.api.edge_client import wait_until_held
 from tests.unit.api_server import MemoryService

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from config import TtsConfig
-from jobs.messages import PeopleScan
+from lipwright.config import TtsConfig
+from lipwright.jobs.messages import PeopleScan
 from lipwright_client import Lipwright
 from models.people.report import PeopleReport, SeenPerson, TimeRange
 from tests.browser import Visitor

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from config import HeygemConfig
-from jobs.model.base import new_id
-from telemetry.log_context import CallContext, call_context, current_trace
-from telemetry.trace_context import TraceContext
+from lipwright.config import HeygemConfig
+from lipwright.jobs.model.base import new_id
+from lipwright.telemetry.log_context import CallContext, call_context, current_trace
+from lipwright.telemetry.trace_context import TraceContext
 from tests.otlp_collector import Collector
 from tests.unit.api.live.live_parts import GreyService
 from tests.unit.api.live.test_routes import first, socket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.testing import CliRunner, Result
 
-from cli.main import app
+from lipwright.cli.main import app
 
 
 def run(*arguments: str, **environment: str) -> Result:

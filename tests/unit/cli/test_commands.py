@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import typer
 
-from cli.main import app
-from cli.terminal import Invocation, names_of
-from config import LabelsConfig, LiveConfig
-from media.labels.blank_video import write_blank_video
-from media.labels.labeller import Labeller
-from media.labels.signer import Provenance
+from lipwright.cli.main import app
+from lipwright.cli.terminal import Invocation, names_of
+from lipwright.config import LabelsConfig, LiveConfig
+from lipwright.media.labels.blank_video import write_blank_video
+from lipwright.media.labels.labeller import Labeller
+from lipwright.media.labels.signer import Provenance
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.cli.commands import run, succeed

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cli.draft_file import _order_of_changes, draft_changes, draft_text
-from errors import OptionError
+from lipwright.cli.draft_file import _order_of_changes, draft_changes, draft_text
+from lipwright.errors import OptionError
 from lipwright_client import Turn
 
 TURNS = (

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from errors import OptionError
-from jobs.model.edits import Revision, TurnChange, TurnEdit
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.spec import JobSpec
-from jobs.requests import RequestContext
+from lipwright.errors import OptionError
+from lipwright.jobs.model.edits import Revision, TurnChange, TurnEdit
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.requests import RequestContext
 from tests.unit.api_server import VIDEO_BYTES, MemoryService
 from tests.unit.cli.commands import run, succeed
 from tests.unit.quality_report import example_report

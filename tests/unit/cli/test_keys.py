@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from config import AccessConfig, PipelineConfig
-from errors import ConfigError
-from jobs.model.record import JobStatus
-from launch.preflight import check_access
-from storage.file_store import FileStore
-from storage.key_ring import KeyLimits, webhook_secret
-from storage.local.api_keys import FileKeyRing
-from storage.state import open_keys, open_table, webhook_secrets
+from lipwright.config import AccessConfig, PipelineConfig
+from lipwright.errors import ConfigError
+from lipwright.jobs.model.record import JobStatus
+from lipwright.launch.preflight import check_access
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.key_ring import KeyLimits, webhook_secret
+from lipwright.storage.local.api_keys import FileKeyRing
+from lipwright.storage.state import open_keys, open_table, webhook_secrets
 from tests.postgres import PostgresServer
 from tests.unit.cli.commands import run, succeed
 from tests.unit.job_records import job_record

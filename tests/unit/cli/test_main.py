@@ -17,14 +17,14 @@ import pytest
 import typer.main
 from typer.testing import Result
 
-from cli.main import app
-from config import NetworkConfig
-from errors import FaceNotFoundError
-from jobs.model.record import JobQuery, JobStatus
-from jobs.model.spec import JobSpec
+from lipwright.cli.main import app
+from lipwright.config import NetworkConfig
+from lipwright.errors import FaceNotFoundError
+from lipwright.jobs.model.record import JobQuery, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.storage.file_keys import upload_key
+from lipwright.storage.local.api_keys import FileKeyRing
 from lipwright_client import Lipwright
-from storage.file_keys import upload_key
-from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
 from tests.unit.cli.commands import error_line, run, succeed
 from tests.unit.net import web
@@ -77,7 +77,7 @@ def test_speak_urls_are_fetched_by_the_service(tmp_path: Path, service: MemorySe
 
 def test_version_and_help_are_printed_without_errors(repo_root: Path) -> None:
     assert run("--version").stdout == f"lipwright {version('lipwright')}\n"
-    command = [sys.executable, "-m", "cli", "live", "--help"]
+    command = [sys.executable, "-m", "lipwright.cli", "live", "--help"]
     with subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
@@ -140,7 +140,7 @@ def _restore_sigint() -> None:
 
 _INTERRUPTED_IMPORT = """
 import os, signal, sys
-from cli.__main__ import main
+from lipwright.cli.__main__ import main
 
 module, sys.argv = sys.argv[1], ["lipwright", "serve", "--data-dir", sys.argv[2]]
 
@@ -154,7 +154,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["cli.main", "config", "launch.service"])
+@pytest.mark.parametrize("module", ["lipwright.cli.main", "lipwright.config", "lipwright.launch.service"])
 def test_interrupt_during_imports_prints_no_traceback(repo_root: Path, tmp_path: Path, module: str) -> None:
     command = [sys.executable, "-c", _INTERRUPTED_IMPORT, module, str(tmp_path / "data")]
     done = subprocess.run(
@@ -166,7 +166,7 @@ def test_interrupt_during_imports_prints_no_traceback(repo_root: Path, tmp_path:
 
 
 def test_speak_interrupted_cancels_the_job(service: MemoryService, url: str, inputs: list[str]) -> None:
-    command = [sys.executable, "-m", "cli", "speak", *inputs, "--server", url]
+    command = [sys.executable, "-m", "lipwright.cli", "speak", *inputs, "--server", url]
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_restore_sigint
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.models import app
+from lipwright.cli.models import app
 from models.engines.weights import inspection
 from tests.unit.cli.commands import error_line
 from tests.unit.models.engines.forked_reader import read_in_fork

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from cli import local_service
-from cli.serve import _heygem
-from cli.terminal import UsageError
-from errors import ConfigError
-from jobs.model.record import JobRecord
-from jobs.model.spec import JobSpec
-from jobs.requests import RequestContext
-from launch.data_folder import locked_folder
-from launch.serve_config import ServeConfig, read_serve_config
+from lipwright.cli import local_service
+from lipwright.cli.serve import _heygem
+from lipwright.cli.terminal import UsageError
+from lipwright.errors import ConfigError
+from lipwright.jobs.model.record import JobRecord
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.requests import RequestContext
+from lipwright.launch.data_folder import locked_folder
+from lipwright.launch.serve_config import ServeConfig, read_serve_config
 from lipwright_client import Lipwright
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, serving
@@ -35,7 +35,7 @@ def data_dir(monkeypatch: pytest.MonkeyPatch, repo_root: Path, tmp_path: Path) -
     config["applications"][0]["args"]["data_dir"] = str(tmp_path / "data")
     path = tmp_path / "shipped.yaml"
     path.write_text(yaml.safe_dump(config))
-    monkeypatch.setattr("launch.serve_config.default_config_path", lambda has_gpu: path)
+    monkeypatch.setattr("lipwright.launch.serve_config.default_config_path", lambda has_gpu: path)
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", "http://127.0.0.1:9")
     for variable in ("LIPWRIGHT_SERVER", "LIPWRIGHT_URL", "LIPWRIGHT_API_KEY"):
         monkeypatch.delenv(variable, raising=False)
@@ -137,7 +137,7 @@ def test_speak_foreign_default_address_starts_a_service(
         yield url
 
     service.outcome = "video"
-    monkeypatch.setattr("launch.service.running_service", start)
+    monkeypatch.setattr("lipwright.launch.service.running_service", start)
     monkeypatch.setattr(local_service, "DEFAULT_SERVER", other_url)
     assert "Using the service at" not in succeed(*speak, str(tmp_path / "out.mp4")).stderr
     assert [(config.http_options["port"], config.pipeline.data_dir) for config in started] == [(0, data_dir)]
@@ -179,7 +179,7 @@ def test_serve_listens_where_options_say(tmp_path: Path, monkeypatch: pytest.Mon
         asked.append(config)
         raise ConfigError("the end of this test")
 
-    monkeypatch.setattr("launch.service._run_front", end)
+    monkeypatch.setattr("lipwright.launch.service._run_front", end)
     port, other_port, path = quiet_port(), quiet_port(), tmp_path / "my.yaml"
     path.write_text(f"http_options: {{port: {port}, host: 127.0.0.2}}\ndata_dir: {tmp_path / 'data'}")
     options = ("--host", "127.0.0.3", "--port", str(other_port)) if is_option else ()

@@ -15,7 +15,7 @@ import pytest
 from cluster.batch_record import open_record
 from cluster.batch_run import BATCH_RETRY, Batch, BatchLimits
 from cluster.manifest import Pair, read_manifest
-from errors import (
+from lipwright.errors import (
     CapacityError,
     FaceNotFoundError,
     InputError,
@@ -25,14 +25,14 @@ from errors import (
     StateError,
     TableUnreachableError,
 )
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.spec import JobSpec
-from jobs.model.turns import SpeakerChoice, Turn
-from jobs.requests import RequestContext
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.model.turns import SpeakerChoice, Turn
+from lipwright.jobs.requests import RequestContext
+from lipwright.storage.file_keys import job_file_key, result_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
 from lipwright_client import AsyncLipwright
-from storage.file_keys import job_file_key, result_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.api_server import MemoryService, serving
 from tests.unit.new_database import new_database

@@ -17,18 +17,18 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from cluster.capacity import MEASURED, Costs, Fleet, JobProfile, capacity, main
-from config import JobConfig, PipelineConfig, RenderConfig
-from errors import CapacityError
-from jobs.admission import AdmissionController, AdmitRequest
-from jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest
-from jobs.model.record import JobStatus
-from jobs.scheduler import JobScheduler
-from jobs.segments.limiter import SegmentLimiter
+from lipwright.config import JobConfig, PipelineConfig, RenderConfig
+from lipwright.errors import CapacityError
+from lipwright.jobs.admission import AdmissionController, AdmitRequest
+from lipwright.jobs.messages import PreparedSpeech, RenderedSegment, SegmentRequest
+from lipwright.jobs.model.record import JobStatus
+from lipwright.jobs.scheduler import JobScheduler
+from lipwright.jobs.segments.limiter import SegmentLimiter
+from lipwright.storage.file_keys import job_file_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.telemetry.log_context import CallContext
 from models.mouth.motion import RunningStats
-from storage.file_keys import job_file_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from telemetry.log_context import CallContext
 from tests.faults.load import IS_ENDURANCE
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
 from tests.unit.job_records import job_record, job_services

@@ -21,8 +21,8 @@ from jsonschema import validate
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
-from cli.main import app
-from config import PipelineConfig
+from lipwright.cli.main import app
+from lipwright.config import PipelineConfig
 from tests.metric_names import METRICS, exported_names
 
 # What KubeRay 1.5 reads of a RayService, as far as `cluster/` uses it; a field with "!" is required. Written after

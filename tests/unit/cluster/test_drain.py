@@ -6,7 +6,7 @@ import pytest
 
 from cluster.drain import choose_node
 from deployments.runtime.ray_internals import ClusterNode
-from errors import NotFoundError, OptionError
+from lipwright.errors import NotFoundError, OptionError
 
 NODES = (
     ClusterNode("aa11", "10.0.0.1", "head", True),

@@ -16,19 +16,19 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
-from doctor import resources, storage
-from doctor.access import check_address, check_agent_port, check_front, check_keys, check_token, num_rays_on
-from doctor.compute import check_gpus, check_onnxruntime_session, check_torch
-from doctor.machine import FileSystem, file_system, num_cpus
-from doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
-from doctor.planned_service import DoctorOptions, plan_service
-from doctor.report import CheckResult, Status
-from doctor.software import check_clock, check_onnxruntime, check_packages, check_python, check_weights
-from launch.data_folder import locked_folder
-from launch.readiness import free_port
-from media.decoding.memory_budget import memory_bytes
-from media.labels.credentials import load_credentials
+from lipwright.config import AccessConfig, BucketConfig, DecoderConfig, LabelsConfig, PipelineConfig
+from lipwright.doctor import resources, storage
+from lipwright.doctor.access import check_address, check_agent_port, check_front, check_keys, check_token, num_rays_on
+from lipwright.doctor.compute import check_gpus, check_onnxruntime_session, check_torch
+from lipwright.doctor.machine import FileSystem, file_system, num_cpus
+from lipwright.doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
+from lipwright.doctor.planned_service import DoctorOptions, plan_service
+from lipwright.doctor.report import CheckResult, Status
+from lipwright.doctor.software import check_clock, check_onnxruntime, check_packages, check_python, check_weights
+from lipwright.launch.data_folder import locked_folder
+from lipwright.launch.readiness import free_port
+from lipwright.media.decoding.memory_budget import memory_bytes
+from lipwright.media.labels.credentials import load_credentials
 from models.weights import FOLDER
 from tests.ports import quiet_port
 from tests.postgres import PostgresServer

@@ -20,11 +20,11 @@ import pytest
 import torch
 from PIL import Image
 
-import errors
-from jobs.model.record import JobStatus
+from lipwright import errors
+from lipwright.jobs.model.record import JobStatus
+from lipwright.storage.file_keys import job_file_key, upload_key
+from lipwright.storage.local.api_keys import FileKeyRing
 from lipwright_client import FaceNotFoundError, OptionError, UnauthorizedError
-from storage.file_keys import job_file_key, upload_key
-from storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, SentJob
 from tests.unit.on_disk import on_disk
 

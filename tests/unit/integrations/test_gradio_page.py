@@ -14,13 +14,13 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
-from api.session_token import COOKIE
-from errors import FaceNotFoundError
-from jobs.model.record import JobStatus
-from launch.serve_config import read_serve_config
+from lipwright.api.session_token import COOKIE
+from lipwright.errors import FaceNotFoundError
+from lipwright.jobs.model.record import JobStatus
+from lipwright.launch.serve_config import read_serve_config
+from lipwright.storage.file_keys import job_file_key
+from lipwright.storage.local.api_keys import FileKeyRing
 from lipwright_client import Lipwright
-from storage.file_keys import job_file_key
-from storage.local.api_keys import FileKeyRing
 from tests.browser import BOUND_S, chromium
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client, serving
@@ -49,7 +49,7 @@ def running(service_url: str, repo_root: Path) -> Iterator[Running]:
     """The URL of the page, and its process."""
     port = str(quiet_port())
     page = subprocess.Popen(
-        [sys.executable, "-m", "cli", "gradio", "--server", service_url, "--port", port], cwd=repo_root
+        [sys.executable, "-m", "lipwright.cli", "gradio", "--server", service_url, "--port", port], cwd=repo_root
     )
     try:
         url = f"http://127.0.0.1:{port}"
@@ -182,7 +182,7 @@ def test_page_that_ends_cancels_jobs(page: Client, running: Running, service: Me
 def test_gradio_port_in_use_is_one_error_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
-        command = [sys.executable, "-m", "cli", "gradio", "--server", "http://127.0.0.1:9", "--port", port]
+        command = [sys.executable, "-m", "lipwright.cli", "gradio", "--server", "http://127.0.0.1:9", "--port", port]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: input_invalid: --port {port}: Address already in use. Choose another port.\n"

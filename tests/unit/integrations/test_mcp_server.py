@@ -11,10 +11,10 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from errors import FaceNotFoundError
 from integrations.mcp_server import LipwrightTools
 from integrations.shared_folder import SharedFolder
-from jobs.messages import PeopleScan
+from lipwright.errors import FaceNotFoundError
+from lipwright.jobs.messages import PeopleScan
 from lipwright_client import AsyncLipwright, Lipwright
 from models.people.report import PeopleReport
 from tests.unit.api_server import VIDEO_BYTES, MemoryService
@@ -52,7 +52,7 @@ def test_speak_over_stdio_saves_the_video(service: MemoryService, url: str, fold
         updates.append((progress, total, message))
 
     async def use() -> tuple[list[str], Any]:
-        command = ["-m", "cli", "mcp", "--server", url, "--folder", str(folder)]
+        command = ["-m", "lipwright.cli", "mcp", "--server", url, "--folder", str(folder)]
         server = StdioServerParameters(command=sys.executable, args=command, cwd=repo_root)
         async with Client(stdio_client(server)) as client:
             tools = [tool.name for tool in (await client.list_tools()).tools]

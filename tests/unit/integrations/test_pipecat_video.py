@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config import LiveConfig
+from lipwright.config import LiveConfig
 from tests.unit.api.live.live_parts import AVATAR, SIDE, GreyService
 from tests.unit.api_server import MemoryService, serving
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.file_store import FileStore
-from storage.job_table import JobTable
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
 from tests.unit.new_database import new_database
 
 

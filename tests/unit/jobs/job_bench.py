@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from config import JobConfig, PipelineConfig
-from jobs.admission import AdmissionController
-from jobs.model.base import UploadedFile
-from jobs.model.record import JobRecord
-from jobs.model.spec import JobSpec
-from jobs.ports import Stages
-from jobs.requests import RequestContext
-from jobs.sources.avatars import Avatars
-from jobs.sources.people import People
-from jobs.submission import Submissions
-from storage.file_store import FileStore
-from storage.job_table import JobTable
+from lipwright.config import JobConfig, PipelineConfig
+from lipwright.jobs.admission import AdmissionController
+from lipwright.jobs.model.base import UploadedFile
+from lipwright.jobs.model.record import JobRecord
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.ports import Stages
+from lipwright.jobs.requests import RequestContext
+from lipwright.jobs.sources.avatars import Avatars
+from lipwright.jobs.sources.people import People
+from lipwright.jobs.submission import Submissions
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
 from tests.unit.job_records import job_services
 
 CONFIG = PipelineConfig(jobs=JobConfig(min_free_bytes=0))

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class NoStages:
-    """Implements `jobs.ports.Stages`: every method that a subclass does not define fails the test."""
+    """Implements `lipwright.jobs.ports.Stages`: every method that a subclass does not define fails the test."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

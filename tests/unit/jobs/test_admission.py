@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from config import JobConfig, PipelineConfig
-from errors import CapacityError, InProgressError, KeyLimitError, StorageFullError
-from jobs.admission import AdmissionController, AdmitRequest
-from jobs.forecast import forecast, result_bytes
-from jobs.key_limits import KeyPolicies, LimitChecks
-from jobs.messages import OutputPicture
-from jobs.model.base import utc_now
-from jobs.model.job_settings import JobSettings
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.usage import LiveUsage, Usage
-from jobs.usage import StoredBytes, usage_rows
-from storage.file_keys import background_folder, source_key, voice_folder
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.local.api_keys import FileKeyRing
+from lipwright.config import JobConfig, PipelineConfig
+from lipwright.errors import CapacityError, InProgressError, KeyLimitError, StorageFullError
+from lipwright.jobs.admission import AdmissionController, AdmitRequest
+from lipwright.jobs.forecast import forecast, result_bytes
+from lipwright.jobs.key_limits import KeyPolicies, LimitChecks
+from lipwright.jobs.messages import OutputPicture
+from lipwright.jobs.model.base import utc_now
+from lipwright.jobs.model.job_settings import JobSettings
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.usage import LiveUsage, Usage
+from lipwright.jobs.usage import StoredBytes, usage_rows
+from lipwright.storage.file_keys import background_folder, source_key, voice_folder
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.unit.job_records import SOUND, avatar_record, job_record
 from tests.unit.jobs.job_bench import CONFIG
 from tests.unit.media.clips import info_of

@@ -11,21 +11,21 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from config import JobConfig, PipelineConfig
-from errors import MediaError, StageTimeoutError, StoredFileError
-from jobs.messages import AvatarRef, RenderedSegment, SegmentRequest
-from jobs.model.record import JobStatus
-from jobs.run import JobRun
-from media.audio_parts import AudioPart
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.writer import SegmentWriter
+from lipwright.config import JobConfig, PipelineConfig
+from lipwright.errors import MediaError, StageTimeoutError, StoredFileError
+from lipwright.jobs.messages import AvatarRef, RenderedSegment, SegmentRequest
+from lipwright.jobs.model.record import JobStatus
+from lipwright.jobs.run import JobRun
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.writer import SegmentWriter
+from lipwright.storage.file_keys import job_file_key, result_key, segment_key, source_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.telemetry.log_context import CallContext
 from models.engines.warp.plan import MouthPlan
 from models.mouth.motion import RunningStats
-from storage.file_keys import job_file_key, result_key, segment_key, source_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from telemetry.log_context import CallContext
 from tests.unit.job_records import SOUND, avatar_record, job_record
 from tests.unit.jobs.job_bench import JobBench
 from tests.unit.jobs.test_run import CONFIG, SECONDS, VIDEO, FixedAvatars, MemoryStages

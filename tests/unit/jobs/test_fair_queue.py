@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from errors import BusyError
-from jobs.fair_queue import FairQueue, run_in_thread
-from media.cancel_token import CancelToken
+from lipwright.errors import BusyError
+from lipwright.jobs.fair_queue import FairQueue, run_in_thread
+from lipwright.media.cancel_token import CancelToken
 
 
 class _Bench:

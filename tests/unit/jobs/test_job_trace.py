@@ -12,23 +12,23 @@ from unittest.mock import Mock
 
 import pytest
 
-from api.v1.protocol import webhook_view
-from config import JobConfig, NetworkConfig, PipelineConfig, RenderConfig
 from deployments.runtime.calls import CallBounds, call_stage
-from errors import StorageFullError
-from jobs.job_trace import context_of, trace_headers
-from jobs.messages import RenderedSegment, SegmentRequest
-from jobs.model.base import new_id, utc_now
-from jobs.model.record import CallbackRecord, JobRecord, JobStatus
-from jobs.scheduler import JobScheduler
-from jobs.webhooks import Webhooks, _is_due
+from lipwright.api.v1.protocol import webhook_view
+from lipwright.config import JobConfig, NetworkConfig, PipelineConfig, RenderConfig
+from lipwright.errors import StorageFullError
+from lipwright.jobs.job_trace import context_of, trace_headers
+from lipwright.jobs.messages import RenderedSegment, SegmentRequest
+from lipwright.jobs.model.base import new_id, utc_now
+from lipwright.jobs.model.record import CallbackRecord, JobRecord, JobStatus
+from lipwright.jobs.scheduler import JobScheduler
+from lipwright.jobs.webhooks import Webhooks, _is_due
+from lipwright.storage.file_keys import job_file_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.key_ring import webhook_secret
+from lipwright.telemetry.log_context import CallContext, call_context
+from lipwright.telemetry.trace_context import TraceContext
 from models.engines.warp.plan import MouthPlan
-from storage.file_keys import job_file_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.key_ring import webhook_secret
-from telemetry.log_context import CallContext, call_context
-from telemetry.trace_context import TraceContext
 from tests.graph.receiver import receiving
 from tests.otlp_collector import Collector, paths
 from tests.ports import quiet_port
@@ -137,8 +137,8 @@ def test_context_of_has_the_callers_trace_or_that_of_the_id(trace: dict[str, str
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.webhooks._PERIOD_S", 0.05)
-    monkeypatch.setattr("jobs.webhooks.retry_delay_s", lambda attempts: 0.05)
+    monkeypatch.setattr("lipwright.jobs.webhooks._PERIOD_S", 0.05)
+    monkeypatch.setattr("lipwright.jobs.webhooks.retry_delay_s", lambda attempts: 0.05)
 
 
 @asynccontextmanager

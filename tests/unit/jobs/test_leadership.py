@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from config import PipelineConfig
-from errors import StageTimeoutError, StandbyError, UnavailableError
-from jobs.leadership import LeaderElection
-from jobs.model.record import JobQuery, JobRecord, JobStatus
-from jobs.scheduler import JobScheduler
-from storage.file_keys import job_file_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.postgres.database import Database
+from lipwright.config import PipelineConfig
+from lipwright.errors import StageTimeoutError, StandbyError, UnavailableError
+from lipwright.jobs.leadership import LeaderElection
+from lipwright.jobs.model.record import JobQuery, JobRecord, JobStatus
+from lipwright.jobs.scheduler import JobScheduler
+from lipwright.storage.file_keys import job_file_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.postgres.database import Database
 from tests.postgres import PostgresServer, running_postgres
 from tests.unit.job_records import job_record
 from tests.unit.jobs.job_bench import JobBench

@@ -10,24 +10,24 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from errors import NotFoundError, OptionError, StateError
-from jobs.messages import BlockRequest, OutputInfo, PreparedSpeech, ShownBlock, SourceVideo
-from jobs.model.base import new_id, utc_now
-from jobs.model.clip import AvatarClip
-from jobs.model.edits import Revision
-from jobs.model.plan import JobOptions, StoredLevel
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.spec import JobSpec
-from jobs.model.turns import PlannedTurn, Recording, Turn
-from jobs.revisions import Revisions
-from jobs.run import similar_level
-from jobs.sources.avatars import Avatars
-from jobs.speaking import SpeakingStage
+from lipwright.errors import NotFoundError, OptionError, StateError
+from lipwright.jobs.messages import BlockRequest, OutputInfo, PreparedSpeech, ShownBlock, SourceVideo
+from lipwright.jobs.model.base import new_id, utc_now
+from lipwright.jobs.model.clip import AvatarClip
+from lipwright.jobs.model.edits import Revision
+from lipwright.jobs.model.plan import JobOptions, StoredLevel
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.model.turns import PlannedTurn, Recording, Turn
+from lipwright.jobs.revisions import Revisions
+from lipwright.jobs.run import similar_level
+from lipwright.jobs.sources.avatars import Avatars
+from lipwright.jobs.speaking import SpeakingStage
+from lipwright.storage.file_keys import job_cues_folder, job_file_key, segment_key, sound_key, source_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.telemetry.log_context import CallContext
 from models.speech.level import SpeechLevel
-from storage.file_keys import job_cues_folder, job_file_key, segment_key, sound_key, source_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from telemetry.log_context import CallContext
 from tests.unit.job_records import SOUND, avatar_record, job_record
 from tests.unit.jobs.job_bench import JobBench
 from tests.unit.jobs.test_run import CONFIG, VIDEO, IntactAvatars, MemoryStages, RunBench

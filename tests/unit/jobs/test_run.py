@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config import JobConfig, PipelineConfig, RenderConfig
-from errors import (
+from lipwright.config import JobConfig, PipelineConfig, RenderConfig
+from lipwright.errors import (
     FaceNotFoundError,
     LipwrightError,
     MediaError,
@@ -22,8 +22,8 @@ from errors import (
     StorageFullError,
     StoredFileError,
 )
-from jobs.forecast import result_bytes
-from jobs.messages import (
+from lipwright.jobs.forecast import result_bytes
+from lipwright.jobs.messages import (
     AvatarRef,
     BlockRequest,
     FrameText,
@@ -35,20 +35,25 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
-from jobs.model.base import new_id, utc_now
-from jobs.model.clip import AvatarClip
-from jobs.model.compute import ComputeTime, Metered, received
-from jobs.model.job_settings import JobSettings
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.spec import JobSpec
-from jobs.model.turns import PlannedTurn
-from jobs.run import JobRun
-from jobs.segments.limiter import SegmentLimiter
-from jobs.sources.avatars import Avatars
-from media.phones import Closures
-from media.playback import LoopMode, Playback
-from media.probe import AudioInfo, ColourTags, VideoInfo
-from media.result.sound_mix import SoundSettings
+from lipwright.jobs.model.base import new_id, utc_now
+from lipwright.jobs.model.clip import AvatarClip
+from lipwright.jobs.model.compute import ComputeTime, Metered, received
+from lipwright.jobs.model.job_settings import JobSettings
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.model.turns import PlannedTurn
+from lipwright.jobs.run import JobRun
+from lipwright.jobs.segments.limiter import SegmentLimiter
+from lipwright.jobs.sources.avatars import Avatars
+from lipwright.media.phones import Closures
+from lipwright.media.playback import LoopMode, Playback
+from lipwright.media.probe import AudioInfo, ColourTags, VideoInfo
+from lipwright.media.result.sound_mix import SoundSettings
+from lipwright.storage.file_keys import job_file_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarRecord
+from lipwright.telemetry.log_context import CallContext
 from models.clips.graph import ClipGraph
 from models.engines.protocol import PlannedBlock
 from models.engines.warp.plan import MouthPlan
@@ -57,11 +62,6 @@ from models.mouth.motion import RunningStats
 from models.quality.measures import BlockMeasures, SourceFacts
 from models.quality.report import QualityReport
 from models.speech.level import SpeechLevel
-from storage.file_keys import job_file_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord
-from telemetry.log_context import CallContext
 from tests.unit.clip_graphs import NOD, WAVE, acting_graph
 from tests.unit.job_records import SOUND, avatar_record, job_record, job_services
 from tests.unit.jobs.no_stages import NoStages

@@ -15,25 +15,25 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from config import JobConfig, PipelineConfig
-from errors import KeyLimitError, LipwrightError, MediaError, StateError, StorageFullError
-from jobs import retry as retry_module
-from jobs.admission import AdmissionController, AdmitRequest
-from jobs.housekeeping import Housekeeping
-from jobs.key_limits import KeyPolicies, LimitChecks
-from jobs.messages import PreparedSpeech
-from jobs.model.base import new_id, utc_now
-from jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
-from jobs.retry import retry
-from jobs.run import JobRun
-from jobs.scheduler import JobScheduler
-from jobs.segments.kept import KeptSegments
-from jobs.sources.avatars import Avatars
-from jobs.sources.backgrounds import Backgrounds
-from jobs.upkeep import Upkeep
-from jobs.usage import StoredBytes
-from storage.cues import open_cues
-from storage.file_keys import (
+from lipwright.config import JobConfig, PipelineConfig
+from lipwright.errors import KeyLimitError, LipwrightError, MediaError, StateError, StorageFullError
+from lipwright.jobs import retry as retry_module
+from lipwright.jobs.admission import AdmissionController, AdmitRequest
+from lipwright.jobs.housekeeping import Housekeeping
+from lipwright.jobs.key_limits import KeyPolicies, LimitChecks
+from lipwright.jobs.messages import PreparedSpeech
+from lipwright.jobs.model.base import new_id, utc_now
+from lipwright.jobs.model.record import JobQuery, JobRecord, JobStage, JobStatus, JobSummary
+from lipwright.jobs.retry import retry
+from lipwright.jobs.run import JobRun
+from lipwright.jobs.scheduler import JobScheduler
+from lipwright.jobs.segments.kept import KeptSegments
+from lipwright.jobs.sources.avatars import Avatars
+from lipwright.jobs.sources.backgrounds import Backgrounds
+from lipwright.jobs.upkeep import Upkeep
+from lipwright.jobs.usage import StoredBytes
+from lipwright.storage.cues import open_cues
+from lipwright.storage.file_keys import (
     JOBS,
     avatar_folder,
     face_speech_key,
@@ -45,12 +45,12 @@ from storage.file_keys import (
     source_key,
     speech_key,
 )
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.local.api_keys import FileKeyRing
-from storage.sqlite.database import Database
-from telemetry.clock_steps import ClockSteps
-from telemetry.log_context import CallContext
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.local.api_keys import FileKeyRing
+from lipwright.storage.sqlite.database import Database
+from lipwright.telemetry.clock_steps import ClockSteps
+from lipwright.telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record, job_record
 from tests.unit.jobs.job_bench import JobBench
 from tests.unit.jobs.no_stages import NoStages

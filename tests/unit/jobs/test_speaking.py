@@ -13,31 +13,38 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from config import SubtitlesConfig, TtsConfig
-from errors import CapacityError, FaceNotFoundError, NotFoundError, OptionError, StateError, VoiceError
-from jobs.admission import AdmitRequest
-from jobs.drafts import Drafts
-from jobs.messages import ProbeResult
-from jobs.model.edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.turns import Turn
-from jobs.run import JobRun
-from jobs.sources.people import People
-from jobs.speaking import SpeakingStage
-from jobs.speech_messages import ChosenVoices, PlacedCue, RecordedCue, RecordedSpeech, TranslatedCue, VoiceRequest
-from jobs.turns import closures_of, faces_of
-from media.dubbing.slots import fit
-from media.probe import AudioInfo, ColourTags, VideoInfo
-from media.subtitles.cues import Cue
+from lipwright.config import SubtitlesConfig, TtsConfig
+from lipwright.errors import CapacityError, FaceNotFoundError, NotFoundError, OptionError, StateError, VoiceError
+from lipwright.jobs.admission import AdmitRequest
+from lipwright.jobs.drafts import Drafts
+from lipwright.jobs.messages import ProbeResult
+from lipwright.jobs.model.edits import NewTurn, TurnChange, TurnEdit, TurnRemoval, TurnSplit
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.turns import Turn
+from lipwright.jobs.run import JobRun
+from lipwright.jobs.sources.people import People
+from lipwright.jobs.speaking import SpeakingStage
+from lipwright.jobs.speech_messages import (
+    ChosenVoices,
+    PlacedCue,
+    RecordedCue,
+    RecordedSpeech,
+    TranslatedCue,
+    VoiceRequest,
+)
+from lipwright.jobs.turns import closures_of, faces_of
+from lipwright.media.dubbing.slots import fit
+from lipwright.media.probe import AudioInfo, ColourTags, VideoInfo
+from lipwright.media.subtitles.cues import Cue
+from lipwright.speech.limits import check_texts
+from lipwright.storage.cues import SpokenCue
+from lipwright.storage.file_keys import job_cues_folder, job_file_key, source_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarRecord
+from lipwright.telemetry.log_context import CallContext
 from models.face.choice import FaceChoice
 from models.people.report import PeopleReport, SpeakerTurn
-from speech.limits import check_texts
-from storage.cues import SpokenCue
-from storage.file_keys import job_cues_folder, job_file_key, source_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord
-from telemetry.log_context import CallContext
 from tests.unit.jobs.job_bench import CONFIG, JobBench
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk
@@ -321,14 +328,14 @@ async def test_turn_of_a_still_after_the_longest_speech_is_refused(bench: Bench)
 
 
 async def test_edit_with_unusable_text_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.submission.check_fonts", lambda texts: None)
+    monkeypatch.setattr("lipwright.jobs.submission.check_fonts", lambda texts: None)
     job = await bench.draft(turns=texts("one", "two"), subtitles_output="burnt")
     server = TtsConfig(url="http://127.0.0.1:1/v1", max_total_chars=9)
     bench.check_texts(partial(check_texts, server))
     bench.drafts = Drafts(bench.services, bench.admission.check_approval)
     with pytest.raises(OptionError, match="at most 9 characters in all, found 10"):
         await bench.edit(job, 0, TurnChange(text="sixteen"))
-    monkeypatch.setattr("jobs.drafts.check_fonts", Mock(side_effect=OptionError("no font")))
+    monkeypatch.setattr("lipwright.jobs.drafts.check_fonts", Mock(side_effect=OptionError("no font")))
     with pytest.raises(OptionError, match="no font"):
         await bench.edit(job, 0, TurnChange(text="six"))
     assert (await bench.edit(job, 0, TurnRemoval())).num_cues == 1

@@ -13,8 +13,8 @@ from unittest.mock import DEFAULT, AsyncMock, Mock
 
 import pytest
 
-from config import LabelsConfig, TtsConfig
-from errors import (
+from lipwright.config import LabelsConfig, TtsConfig
+from lipwright.errors import (
     KeyReuseError,
     NotFoundError,
     OptionError,
@@ -23,29 +23,29 @@ from errors import (
     StorageFullError,
     StoredFileError,
 )
-from jobs.admission import AdmitRequest
-from jobs.director import JobDirector
-from jobs.forecast import result_bytes
-from jobs.key_limits import KeyPolicies, LimitChecks
-from jobs.messages import OutputInfo, OutputPicture
-from jobs.model.base import ErrorRecord, new_id
-from jobs.model.plan import MUSIC
-from jobs.model.record import JobQuery, JobRecord, JobStatus
-from jobs.model.turns import Turn
-from jobs.requests import AvatarChangeForm, AvatarForm, RequestContext
-from jobs.scheduler import JobScheduler
-from jobs.usage import StoredBytes
-from media.playback import LoopMode
+from lipwright.jobs.admission import AdmitRequest
+from lipwright.jobs.director import JobDirector
+from lipwright.jobs.forecast import result_bytes
+from lipwright.jobs.key_limits import KeyPolicies, LimitChecks
+from lipwright.jobs.messages import OutputInfo, OutputPicture
+from lipwright.jobs.model.base import ErrorRecord, new_id
+from lipwright.jobs.model.plan import MUSIC
+from lipwright.jobs.model.record import JobQuery, JobRecord, JobStatus
+from lipwright.jobs.model.turns import Turn
+from lipwright.jobs.requests import AvatarChangeForm, AvatarForm, RequestContext
+from lipwright.jobs.scheduler import JobScheduler
+from lipwright.jobs.usage import StoredBytes
+from lipwright.media.playback import LoopMode
+from lipwright.speech.limits import check_texts
+from lipwright.storage.file_keys import face_key, job_file_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.local.api_keys import FileKeyRing
+from lipwright.storage.local.folder import LocalFiles
+from lipwright.storage.row_codec import AvatarRecord
+from lipwright.telemetry.log_context import CallContext, call_context
+from lipwright.telemetry.trace_context import TraceContext
 from models.clips.graph import OWN
-from speech.limits import check_texts
-from storage.file_keys import face_key, job_file_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.local.api_keys import FileKeyRing
-from storage.local.folder import LocalFiles
-from storage.row_codec import AvatarRecord
-from telemetry.log_context import CallContext, call_context
-from telemetry.trace_context import TraceContext
 from tests.unit.job_records import job_record
 from tests.unit.jobs.job_bench import CONFIG, JobBench
 from tests.unit.jobs.no_stages import NoStages

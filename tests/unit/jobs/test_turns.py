@@ -11,31 +11,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from errors import OptionError
-from jobs.actions import ClipTimes, planned_actions, speech_rows
-from jobs.drafts import edited
-from jobs.face_planner import behaviours_of
-from jobs.messages import PreparedSpeech
-from jobs.model.base import utc_now
-from jobs.model.clip import AvatarClip
-from jobs.model.edits import NewTurn, TurnChange, TurnSplit
-from jobs.model.plan import JobOptions, PlannedAction
-from jobs.model.record import JobRecord
-from jobs.model.spec import JobSpec
-from jobs.model.turns import MAX_TURNS, PlannedTurn, SpeakerChoice
-from jobs.planning import speech_title
-from jobs.speech_messages import TranslatedCue
-from jobs.turn_sources import turns_of_diarization, turns_of_subtitles, turns_of_transcript, with_faces
-from jobs.turns import MAX_FACES, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames, speech_slots
-from media.dubbing.slots import SpeechSlot
-from media.playback import Playback
-from media.probe import AudioInfo
-from media.subtitles.cues import Cue
+from lipwright.errors import OptionError
+from lipwright.jobs.actions import ClipTimes, planned_actions, speech_rows
+from lipwright.jobs.drafts import edited
+from lipwright.jobs.face_planner import behaviours_of
+from lipwright.jobs.messages import PreparedSpeech
+from lipwright.jobs.model.base import utc_now
+from lipwright.jobs.model.clip import AvatarClip
+from lipwright.jobs.model.edits import NewTurn, TurnChange, TurnSplit
+from lipwright.jobs.model.plan import JobOptions, PlannedAction
+from lipwright.jobs.model.record import JobRecord
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.model.turns import MAX_TURNS, PlannedTurn, SpeakerChoice
+from lipwright.jobs.planning import speech_title
+from lipwright.jobs.speech_messages import TranslatedCue
+from lipwright.jobs.turn_sources import turns_of_diarization, turns_of_subtitles, turns_of_transcript, with_faces
+from lipwright.jobs.turns import MAX_FACES, checked_turns, cues_of, cut_texts, faces_of, speaker_of_frames, speech_slots
+from lipwright.media.dubbing.slots import SpeechSlot
+from lipwright.media.playback import Playback
+from lipwright.media.probe import AudioInfo
+from lipwright.media.subtitles.cues import Cue
+from lipwright.storage.file_store import FileStore
 from models.engines.protocol import FrameSpan
 from models.people.report import PeopleReport, SpeakerTurn
 from models.quality.report import TruncatedText
 from models.speech.level import SpeechLevel
-from storage.file_store import FileStore
 from tests.unit.clip_graphs import NOD, WAVE, acting_graph, starts_of
 from tests.unit.job_records import job_record
 from tests.unit.media.clips import info_of

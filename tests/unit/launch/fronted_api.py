@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from launch.front_config import FrontLimits
-from launch.front_proxy import FrontProxy, haproxy_binary
-from storage.local.api_keys import FileKeyRing
+from lipwright.launch.front_config import FrontLimits
+from lipwright.launch.front_proxy import FrontProxy, haproxy_binary
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.ports import quiet_port
 from tests.unit.api_server import MemoryService, serving
 from tests.waiting import wait_until

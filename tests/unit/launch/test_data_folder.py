@@ -13,14 +13,14 @@ from unittest.mock import Mock
 
 import pytest
 
-from errors import ConfigError, StateError
-from launch.data_folder import Holder, TableFile, checked_table, holder_of, locked_folder
-from launch.preflight import check_port
-from launch.readiness import free_port, try_to_listen
-from launch.watchdog import EXIT_STATUS, watchdog
-from storage.job_table import JobTable
-from storage.sqlite.database import Database
-from telemetry.clock_steps import ClockSteps
+from lipwright.errors import ConfigError, StateError
+from lipwright.launch.data_folder import Holder, TableFile, checked_table, holder_of, locked_folder
+from lipwright.launch.preflight import check_port
+from lipwright.launch.readiness import free_port, try_to_listen
+from lipwright.launch.watchdog import EXIT_STATUS, watchdog
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.sqlite.database import Database
+from lipwright.telemetry.clock_steps import ClockSteps
 from tests.unit.cli.commands import run
 from tests.waiting import wait_until
 
@@ -111,7 +111,7 @@ def _run_mounted(mount: str, code: str, folder: Path, repo_root: Path) -> subpro
 
 def test_checked_table_on_a_read_only_disk_is_refused(tmp_path: Path, repo_root: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from launch.data_folder import checked_table\n"
+        "import sys; from pathlib import Path; from lipwright.launch.data_folder import checked_table\n"
         "try: checked_table(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
     )
     (tmp_path / "uploads").mkdir()
@@ -133,7 +133,7 @@ def test_table_with_space_waits_while_the_disk_is_full(tmp_path: Path, repo_root
 
 def test_serve_without_disk_space_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     end = Mock(side_effect=ConfigError("the end of this test"))
-    monkeypatch.setattr("launch.service._run_front", end)
+    monkeypatch.setattr("lipwright.launch.service._run_front", end)
     config = tmp_path / "config.yaml"
     config.write_text("jobs: {min_free_bytes: 1000000000000000}")
     done = run("serve", "--data-dir", str(tmp_path / "data"), "--port", "0", "--config", str(config))
@@ -147,8 +147,8 @@ _START_ON_A_FULL_DISK = """
 import sys, threading
 from contextlib import suppress
 from pathlib import Path
-from errors import StorageFullError
-from launch.data_folder import table_with_space
+from lipwright.errors import StorageFullError
+from lipwright.launch.data_folder import table_with_space
 
 data = Path(sys.argv[1])
 table_with_space(data, None, 0, print)
@@ -189,7 +189,7 @@ class QuietNode:
 
 @pytest.fixture(autouse=True)
 def _quick_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launch.watchdog._PERIOD_S", 0.01)
+    monkeypatch.setattr("lipwright.launch.watchdog._PERIOD_S", 0.01)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ _DELETES_THE_TABLE = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from launch.data_folder import checked_table
-from launch.watchdog import watchdog
+from lipwright.launch.data_folder import checked_table
+from lipwright.launch.watchdog import watchdog
 
 table = checked_table(Path(sys.argv[1]))
 with watchdog(SimpleNamespace(dead_processes=list, controller_silence_s=float), None, table):

@@ -20,13 +20,13 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
-from api.body_window import ProxyWindow
-from api.browser_token import new_browser_token
-from api.session_token import COOKIE, new_token
-from errors import LipwrightError
-from jobs.model.browser_token import TokenRequest
-from launch.front_config import FrontLimits
-from storage.local.api_keys import FileKeyRing
+from lipwright.api.body_window import ProxyWindow
+from lipwright.api.browser_token import new_browser_token
+from lipwright.api.session_token import COOKIE, new_token
+from lipwright.errors import LipwrightError
+from lipwright.jobs.model.browser_token import TokenRequest
+from lipwright.launch.front_config import FrontLimits
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.http2_streams import unread_streams
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, running
@@ -114,7 +114,7 @@ def test_front_session_cookie_is_known_until_expiry(crowded: Fronted, monkeypatc
     key = crowded.keys.find(crowded.new_key("one"))
     valid = new_token(key)
     with monkeypatch.context() as patched:
-        patched.setattr("api.session_token.MAX_AGE_S", -1)
+        patched.setattr("lipwright.api.session_token.MAX_AGE_S", -1)
         expired = new_token(key)
     with crowded.client() as client:
         found = [

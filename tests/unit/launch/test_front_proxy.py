@@ -22,11 +22,11 @@ import psutil
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from api.body_window import ProxyWindow
-from errors import ConfigError
-from launch.front_config import FrontLimits
-from launch.front_proxy import FrontProxy, haproxy_binary
-from net.access_rule import FRONT_HEADER
+from lipwright.api.body_window import ProxyWindow
+from lipwright.errors import ConfigError
+from lipwright.launch.front_config import FrontLimits
+from lipwright.launch.front_proxy import FrontProxy, haproxy_binary
+from lipwright.net.access_rule import FRONT_HEADER
 from tests.ports import quiet_port
 from tests.threads import QuietHandler, http_server
 from tests.unit.api_server import running
@@ -255,7 +255,7 @@ def test_front_restart_in_a_replaced_folder_is_refused(behind: int, tmp_path: Pa
 def test_front_ends_with_its_parent(behind: int) -> None:
     port = quiet_port()
     code = (
-        "import sys, time; from launch.front_proxy import *; "
+        "import sys, time; from lipwright.launch.front_proxy import *; "
         f"front = FrontProxy(haproxy_binary(), '127.0.0.1', {port}, {behind}); front.start(); "
         "print(front._process.pid, flush=True); time.sleep(100)"
     )

@@ -24,17 +24,24 @@ import yaml
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
-from cli.terminal import commands
-from config import PipelineConfig
-from errors import ConfigError, UnavailableError
-from launch import preflight
-from launch.environment import ROOT, import_path, make_ray_folder, ray_folder, restore_sigterm, set_ray_variables
-from launch.forked_worker import SOCKET_VARIABLE
-from launch.preflight import check_packages, faults, missing_gpu, needed, own_requirements
-from launch.serve_config import read_serve_config
-from launch.service import _ray_start_errors, private_config, running_service
-from launch.service_log import Terminal, open_service_log
-from launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
+from lipwright.cli.terminal import commands
+from lipwright.config import PipelineConfig
+from lipwright.errors import ConfigError, UnavailableError
+from lipwright.launch import preflight
+from lipwright.launch.environment import (
+    ROOT,
+    import_path,
+    make_ray_folder,
+    ray_folder,
+    restore_sigterm,
+    set_ray_variables,
+)
+from lipwright.launch.forked_worker import SOCKET_VARIABLE
+from lipwright.launch.preflight import check_packages, faults, missing_gpu, needed, own_requirements
+from lipwright.launch.serve_config import read_serve_config
+from lipwright.launch.service import _ray_start_errors, private_config, running_service
+from lipwright.launch.service_log import Terminal, open_service_log
+from lipwright.launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.cli.commands import run
 
@@ -132,9 +139,9 @@ def test_import_path_processes_import_from_the_checkout(tmp_path: Path, monkeypa
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     with import_path():
         assert Path.cwd() == ROOT
-        code = "import errors; print(errors.__file__)"
+        code = "from lipwright import errors; print(errors.__file__)"
         done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == str(ROOT / "errors.py"), done.stderr
+    assert done.stdout.strip() == str(ROOT / "lipwright/errors.py"), done.stderr
     assert imported_modules(folder) == []
     assert Path.cwd() == folder
     assert os.environ["PYTHONPATH"] == "elsewhere" and "PYTHONSAFEPATH" not in os.environ
@@ -186,7 +193,7 @@ def test_command_missing_module_is_named() -> None:
 
 _CODE = """
 import ctypes
-from launch.readiness import bounded_start
+from lipwright.launch.readiness import bounded_start
 
 with bounded_start(60):
     pass

@@ -16,17 +16,17 @@ from typing import Any
 import httpx
 import pytest
 
-import errors as service_errors
+import lipwright.errors as service_errors
 import lipwright_client as package
-from errors import FaceNotFoundError, LipwrightError
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.spec import JobSpec
-from jobs.requests import RequestContext
+from lipwright.errors import FaceNotFoundError, LipwrightError
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.requests import RequestContext
+from lipwright.storage.file_keys import job_file_key, upload_key
+from lipwright.storage.local.api_keys import FileKeyRing
 from lipwright_client import AsyncLipwright, Job, Lipwright, Problem, ProblemError, RetryPolicy
 from lipwright_client.errors import problem_error
 from lipwright_client.from_json import from_json
-from storage.file_keys import job_file_key, upload_key
-from storage.local.api_keys import FileKeyRing
 from tests.ports import quiet_port
 from tests.unit.api_server import VIDEO_BYTES, MemoryService
 from tests.unit.on_disk import on_disk

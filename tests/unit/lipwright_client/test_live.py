@@ -17,15 +17,15 @@ import av
 import numpy as np
 import pytest
 
-import errors
 import lipwright_client as package
-from cli.live import JoinedStream
-from config import LiveConfig
-from jobs.model.avatar_settings import AvatarSettings
+from lipwright import errors
+from lipwright.cli.live import JoinedStream
+from lipwright.config import LiveConfig
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.storage.local.api_keys import FileKeyRing
 from lipwright_client import AsyncLipwright, AsyncLiveSession, Lipwright, LiveEvent
 from lipwright_client.live_protocol import PacedAudio
 from models.avatar.behaviour import Behaviour, TimedBehaviour
-from storage.local.api_keys import FileKeyRing
 from tests.ports import quiet_port
 from tests.unit.api.live.live_parts import AVATAR, GreyAvatars, GreyService
 from tests.unit.api_server import MemoryService, serving
@@ -276,7 +276,7 @@ async def test_say_over_broken_connection_continues_in_one_file(proxy: BreakingP
 def test_live_command_over_broken_connection_writes_a_file(faces: str, tmp_path: Path) -> None:
     face, out = tmp_path / "me.mp4", tmp_path / "live.mp4"
     face.write_bytes(b"a film of me")
-    command = [sys.executable, "-m", "cli", "live", "--video", str(face), "--out", "-", "--server"]
+    command = [sys.executable, "-m", "lipwright.cli", "live", "--video", str(face), "--out", "-", "--server"]
     with breaking_proxy(faces) as proxy, out.open("wb") as file:
         pipe = subprocess.PIPE
         with subprocess.Popen([*command, proxy.url], stdin=pipe, stdout=file, stderr=pipe) as running:

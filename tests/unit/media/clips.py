@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.watermark.attacks import normal_scheduling
-from config import MediaLimits
-from media.array_files import load_array
-from media.audio import SPEECH_SAMPLE_RATE
-from media.live.mp4_boxes import box, full_box
-from media.probe import ColourTags, VideoInfo, probe_video
-from media.reader import FrameReader
-from media.writer import SegmentWriter
-from media.yuv_frame import YuvFrame
+from lipwright.config import MediaLimits
+from lipwright.media.array_files import load_array
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.live.mp4_boxes import box, full_box
+from lipwright.media.probe import ColourTags, VideoInfo, probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import YuvFrame
 from models.speech.level import cut_speech
 
 LIMITS = MediaLimits()

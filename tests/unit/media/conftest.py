@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config import DecoderConfig
-from media.decoding.decoder import Decoders
+from lipwright.config import DecoderConfig
+from lipwright.media.decoding.decoder import Decoders
 from tests.unit.media.clips import write_video
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from config import MediaLimits
-from errors import MediaError
-from media.decoding.channel import Channel
-from media.decoding.sandbox import own_status
-from media.probe import probe_video
-from media.reader import FrameReader
+from lipwright.config import MediaLimits
+from lipwright.errors import MediaError
+from lipwright.media.decoding.channel import Channel
+from lipwright.media.decoding.sandbox import own_status
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
 
 
 def hoard(num_bytes: int) -> int:

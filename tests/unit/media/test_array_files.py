@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.array_files import load_array, load_arrays
+from lipwright.media.array_files import load_array, load_arrays
 
 NUM_READS = 1000
 

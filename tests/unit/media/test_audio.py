@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from errors import MediaError, MediaLimitError
-from media.audio import SPEECH_SAMPLE_RATE, extract_speech, num_output_frames
-from media.audio_extent import PROBE_TOLERANCE_SECONDS, AudioExtent
-from media.audio_parts import AudioPart, Blocks, SoundFormat, decoded, extract_parts, mixed_parts
-from media.probe import probe_audio
+from lipwright.config import MediaLimits
+from lipwright.errors import MediaError, MediaLimitError
+from lipwright.media.audio import SPEECH_SAMPLE_RATE, extract_speech, num_output_frames
+from lipwright.media.audio_extent import PROBE_TOLERANCE_SECONDS, AudioExtent
+from lipwright.media.audio_parts import AudioPart, Blocks, SoundFormat, decoded, extract_parts, mixed_parts
+from lipwright.media.probe import probe_audio
 from tests.unit.media.clips import (
     LIMITS,
     lag_seconds,

@@ -5,8 +5,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from media.kept_squares import KeptSquares, Square, SquareReader
-from media.yuv_frame import YuvFrame, cut
+from lipwright.media.kept_squares import KeptSquares, Square, SquareReader
+from lipwright.media.yuv_frame import YuvFrame, cut
 
 AROUND = Square(-10, 20, 120)  # extends beyond the frame, as does
 INSIDE = Square(-6, 30, 64)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from media.language import are_same_language, language_of_file, parse_language
+from lipwright.media.language import are_same_language, language_of_file, parse_language
 
 
 def test_parse_language_returns_the_code_or_refuses() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from media.phones import read_closures
+from lipwright.media.phones import read_closures
 
 PHONES = [["", 0, 0.1], ["b", 0.1, 0.15], ["\u02c8\u0252", 0.15, 0.3], ["b", 0.3, 0.36], ["p\u02b0", 0.4, 0.5]]
 

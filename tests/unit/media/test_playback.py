@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from media.playback import LoopMode, Playback, fit, fit_audio
+from lipwright.media.playback import LoopMode, Playback, fit, fit_audio
 
 
 @pytest.mark.parametrize(

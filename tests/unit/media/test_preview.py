@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from errors import MediaError, StoredFileError
-from media.preview import LivePreview, finished_preview, frame_size, frame_thumbnail, thumbnail
-from media.probe import ColourTags
-from media.writer import SegmentWriter
+from lipwright.errors import MediaError, StoredFileError
+from lipwright.media.preview import LivePreview, finished_preview, frame_size, frame_thumbnail, thumbnail
+from lipwright.media.probe import ColourTags
+from lipwright.media.writer import SegmentWriter
 from tests.unit.media.clips import decode_all, info_of, planes_of, write_segment
 from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, SegmentedJob
 

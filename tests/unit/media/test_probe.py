@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from config import MediaLimits
-from errors import InputError, MediaError, MediaLimitError, StoredFileError
-from media.container import ffmpeg_errors, open_container
-from media.frame_rate import FrameRate, frame_rate
-from media.headers import MAX_TEXTS
-from media.probe import probe_audio, probe_video
-from media.yuv_frame import to_rgb
+from lipwright.config import MediaLimits
+from lipwright.errors import InputError, MediaError, MediaLimitError, StoredFileError
+from lipwright.media.container import ffmpeg_errors, open_container
+from lipwright.media.frame_rate import FrameRate, frame_rate
+from lipwright.media.headers import MAX_TEXTS
+from lipwright.media.probe import probe_audio, probe_video
+from lipwright.media.yuv_frame import to_rgb
 from tests.unit.media.clips import (
     LIMITS,
     noise,
@@ -258,7 +258,8 @@ def test_probe_video_png_with_many_texts_is_refused(tmp_path: Path, chunks: byte
 def test_probe_video_png_colour_profile_keeps_the_process(tmp_path: Path, repo_root: Path) -> None:
     path = write_png(tmp_path / "p.png", packed_text(b"iCCP", 1 << 20))
     code = (
-        "import gc; from pathlib import Path; from config import MediaLimits; from media.probe import probe_video;"
+        "import gc; from pathlib import Path; from lipwright.config import MediaLimits;"
+        "from lipwright.media.probe import probe_video;"
         f"probe_video(Path({str(path)!r}), MediaLimits()); gc.collect(); print('whole')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, timeout=120)

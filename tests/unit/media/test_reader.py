@@ -11,13 +11,13 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from config import MediaLimits
-from errors import MediaLimitError
-from media.audio import extract_speech
-from media.forward_decoder import ForwardDecoder
-from media.frame_table import frame_table
-from media.probe import probe_video
-from media.reader import FrameReader
+from lipwright.config import MediaLimits
+from lipwright.errors import MediaLimitError
+from lipwright.media.audio import extract_speech
+from lipwright.media.forward_decoder import ForwardDecoder
+from lipwright.media.frame_table import frame_table
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
 from tests.unit.media.clips import LIMITS, decode_all, number_of, picture, read_frames, write_still, write_video
 
 FRAME_BYTES = 192 * 128 * 3 // 2

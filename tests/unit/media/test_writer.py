@@ -11,13 +11,19 @@ import pytest
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from errors import ConfigError, MediaError
-from media.labels.watermark import FrameMark
-from media.output.formats import MP4, QUALITIES, Quality
-from media.probe import ColourTags, probe_video
-from media.self_test import check_encoder, compare_pictures, missing_decoders, try_round_trip, unreadable_samples
-from media.writer import SegmentWriter
-from media.yuv_frame import Patch, YuvFrame, cut, frame_planes, paste_back
+from lipwright.errors import ConfigError, MediaError
+from lipwright.media.labels.watermark import FrameMark
+from lipwright.media.output.formats import MP4, QUALITIES, Quality
+from lipwright.media.probe import ColourTags, probe_video
+from lipwright.media.self_test import (
+    check_encoder,
+    compare_pictures,
+    missing_decoders,
+    try_round_trip,
+    unreadable_samples,
+)
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import Patch, YuvFrame, cut, frame_planes, paste_back
 from tests.unit.media.clips import LIMITS, info_of, number_of, planes_of, read_frames, write_segment
 
 
@@ -154,7 +160,7 @@ def test_check_encoder_missing_nvenc_is_explained() -> None:
 
 
 def test_check_encoder_unknown_encoder_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("media.self_test.MP4", replace(MP4, video_encoder="no_such_encoder"))
+    monkeypatch.setattr("lipwright.media.self_test.MP4", replace(MP4, video_encoder="no_such_encoder"))
     with pytest.raises(ConfigError, match=r"nvenc does not work .*no_such_encoder"):
         check_encoder("nvenc")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from errors import StoredFileError
-from media.matte import Foreground, MatteFrames, MatteWriter, ScreenColour, join_mattes, matte_info
-from media.probe import ColourTags
-from media.reader import FrameReader
-from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, paste_back, to_rgb
+from lipwright.config import MediaLimits
+from lipwright.errors import StoredFileError
+from lipwright.media.matte import Foreground, MatteFrames, MatteWriter, ScreenColour, join_mattes, matte_info
+from lipwright.media.probe import ColourTags
+from lipwright.media.reader import FrameReader
+from lipwright.media.yuv_frame import Patch, YuvFrame, cut, from_rgb, paste_back, to_rgb
 from tests.unit.media.clips import flat_planes, info_of, planes_of
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.probe import ColourTags, VideoInfo
-from media.yuv_frame import YuvFrame, from_rgb
+from lipwright.media.probe import ColourTags, VideoInfo
+from lipwright.media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.still_motion import StillMotion
 from models.face.choice import FaceChoice
 from models.face.finder import FaceFinder

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from config import MediaLimits
-from media.probe import VideoInfo, probe_video
-from media.reader import FrameReader
-from media.yuv_frame import YuvFrame
+from lipwright.config import MediaLimits
+from lipwright.media.probe import VideoInfo, probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.yuv_frame import YuvFrame
 from models.geometry.head_frame import HeadPose, mean_face
 
 

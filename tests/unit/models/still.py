@@ -5,9 +5,9 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
-from media.probe import VideoInfo
-from media.reader import FrameReader
-from media.yuv_frame import YuvFrame
+from lipwright.media.probe import VideoInfo
+from lipwright.media.reader import FrameReader
+from lipwright.media.yuv_frame import YuvFrame
 from models.face.choice import FaceChoice
 from models.track.face_track import FaceTrack, finish_track
 from models.track.raw_landmarks import RawLandmarks

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.kept_squares import SquareReader
-from media.probe import ColourTags, VideoInfo, probe_video
-from media.reader import FrameReader
-from media.writer import SegmentWriter
-from media.yuv_frame import YuvFrame, from_rgb
+from lipwright.config import MediaLimits
+from lipwright.media.kept_squares import SquareReader
+from lipwright.media.probe import ColourTags, VideoInfo, probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.lip_coordinates import inside_alpha, lip_axes, lip_coords

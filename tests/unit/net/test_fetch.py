@@ -16,12 +16,12 @@ from typing import cast
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from config import NetworkConfig
-from errors import ConfigError, MediaLimitError, StageTimeoutError, UrlFetchError, UrlRefusedError
-from net.fetch import fetch
-from net.ssrf_guard import Resolver, SsrfGuard, resolve_host
-from net.target import Target, shown
-from net.webhook import deliver, retry_delay_s
+from lipwright.config import NetworkConfig
+from lipwright.errors import ConfigError, MediaLimitError, StageTimeoutError, UrlFetchError, UrlRefusedError
+from lipwright.net.fetch import fetch
+from lipwright.net.ssrf_guard import Resolver, SsrfGuard, resolve_host
+from lipwright.net.target import Target, shown
+from lipwright.net.webhook import deliver, retry_delay_s
 from tests.unit.net.web import Send, Web, answer, canary, serving, tls_pair
 
 BODY = bytes(range(256)) * 8000

@@ -17,15 +17,21 @@ from PIL import Image
 from benchmarks.analysis import AnalysedAvatar
 from benchmarks.in_process import render_staged
 from benchmarks.material import make_speech
-from config import LabelsConfig, PipelineConfig
-from errors import FaceNotFoundError, MediaError, StoredFileError
-from jobs.messages import AvatarRef, OutputInfo, SourceVideo
-from media.audio_parts import AudioPart
-from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
-from media.matte import MatteFrames, matte_info
-from media.probe import probe_video
-from media.reader import FrameReader
+from lipwright.config import LabelsConfig, PipelineConfig
+from lipwright.errors import FaceNotFoundError, MediaError, StoredFileError
+from lipwright.jobs.messages import AvatarRef, OutputInfo, SourceVideo
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.decoder import Decoders
+from lipwright.media.matte import MatteFrames, matte_info
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.rendering.avatar_builder import AvatarBuilder
+from lipwright.rendering.matte_builder import MatteBuilder
+from lipwright.rendering.result_writer import ResultWriter
+from lipwright.rendering.source_readers import SourceReaders
+from lipwright.storage import file_keys
+from lipwright.storage.state import open_files
 from models.avatar.avatar import Avatar
 from models.avatar.folder import analysis_part
 from models.engines.catalog import EngineCatalog
@@ -34,12 +40,6 @@ from models.matting.generator import MatteGenerator
 from models.matting.person import PersonSegmenter
 from models.matting.report import MatteReport
 from models.track.tracker import FaceTracker
-from rendering.avatar_builder import AvatarBuilder
-from rendering.matte_builder import MatteBuilder
-from rendering.result_writer import ResultWriter
-from rendering.source_readers import SourceReaders
-from storage import file_keys
-from storage.state import open_files
 from tests.unit.media.clips import info_of, noise, write_audio, write_video
 from tests.unit.models.films import read_film
 from tests.waiting import wait_until
@@ -52,7 +52,7 @@ def _decoder_ids() -> set[int]:
     found: set[int] = set()
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
-            if "media.decoding.forkserver" in " ".join(child.cmdline()):
+            if "lipwright.media.decoding.forkserver" in " ".join(child.cmdline()):
                 found |= {decoder.pid for decoder in child.children()}
     return found
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import LabelsConfig
-from jobs.messages import FrameText, SegmentWatermark
-from media.labels.watermark import Overlay, Watermark
-from media.output.dynamic_range import SDR, to_range
-from media.watermark.embedder import InvisibleWatermark
-from media.yuv_frame import YuvFrame, to_rgb
-from rendering.frame_marks import segment_marks
+from lipwright.config import LabelsConfig
+from lipwright.jobs.messages import FrameText, SegmentWatermark
+from lipwright.media.labels.watermark import Overlay, Watermark
+from lipwright.media.output.dynamic_range import SDR, to_range
+from lipwright.media.watermark.embedder import InvisibleWatermark
+from lipwright.media.yuv_frame import YuvFrame, to_rgb
+from lipwright.rendering.frame_marks import segment_marks
 from tests.unit.media.clips import info_of, write_video
 from tests.unit.models.films import read_film
 

@@ -12,18 +12,18 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
-from config import PipelineConfig, RenderConfig
-from jobs.messages import SegmentRequest, SegmentWatermark, SourceVideo
-from media.cancel_token import CancelToken
-from media.labels.watermark import FrameMark
-from media.yuv_frame import Patch, YuvFrame
+from lipwright.config import PipelineConfig, RenderConfig
+from lipwright.jobs.messages import SegmentRequest, SegmentWatermark, SourceVideo
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.labels.watermark import FrameMark
+from lipwright.media.yuv_frame import Patch, YuvFrame
+from lipwright.rendering.frame_pipeline import FramePipeline, PlannedFace
+from lipwright.rendering.segment_renderer import SegmentRenderer
+from lipwright.storage.local.folder import LocalFiles
 from models.engines.catalog import EngineCatalog
 from models.engines.patches import FacePatches
 from models.mouth.motion import RunningStats
 from models.track.occluders import Occluders
-from rendering.frame_pipeline import FramePipeline, PlannedFace
-from rendering.segment_renderer import SegmentRenderer
-from storage.local.folder import LocalFiles
 from tests.unit.media.clips import info_of
 from tests.waiting import until
 
@@ -184,7 +184,7 @@ def test_segment_renderer_draws_texts_in_a_thread(tmp_path: Path, monkeypatch: p
         threads.append(threading.current_thread())
         return [()] * len(FRAMES)
 
-    monkeypatch.setattr("rendering.segment_renderer.segment_marks", marks)
+    monkeypatch.setattr("lipwright.rendering.segment_renderer.segment_marks", marks)
     config, source = PipelineConfig(data_dir=tmp_path), SourceVideo("v", info_of(SIDE, SIDE, num_frames=len(FRAMES)))
     (tmp_path / source.key).touch()
     opened, files = FramesInMemory(FRAMES), LocalFiles(tmp_path)

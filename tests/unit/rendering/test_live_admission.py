@@ -4,13 +4,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from config import LiveConfig
-from errors import BusyError
-from jobs.messages import AvatarRef, ResolvedAvatar, SourceVideo
-from media.live.encoder import EncodedPictures
-from media.live.mp4_boxes import ParameterSets
-from rendering.live_admission import LiveAdmission, measure_cost
-from rendering.live_chunk import LiveChunk, LiveChunkRequest
+from lipwright.config import LiveConfig
+from lipwright.errors import BusyError
+from lipwright.jobs.messages import AvatarRef, ResolvedAvatar, SourceVideo
+from lipwright.media.live.encoder import EncodedPictures
+from lipwright.media.live.mp4_boxes import ParameterSets
+from lipwright.rendering.live_admission import LiveAdmission, measure_cost
+from lipwright.rendering.live_chunk import LiveChunk, LiveChunkRequest
 from tests.unit.api.live.live_parts import INFO
 
 PICTURES = EncodedPictures((), ParameterSets(b"", b""))

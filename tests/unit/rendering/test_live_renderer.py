@@ -15,17 +15,22 @@ from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
 from benchmarks.media_files import read_wav
-from config import LabelsConfig, LiveConfig, PipelineConfig
-from errors import ConfigError, MediaError, StoredFileError
-from jobs.messages import AvatarRef, Background, MatteRef, SourceVideo
-from media.cancel_token import CancelToken
-from media.frame_source import FrameSource
-from media.kept_squares import SquareReader
-from media.matte import MatteWriter, join_mattes, matte_info
-from media.output.backgrounds import fit_background, fitted_info
-from media.probe import VideoInfo
-from media.reader import FrameReader
-from media.yuv_frame import YuvFrame
+from lipwright.config import LabelsConfig, LiveConfig, PipelineConfig
+from lipwright.errors import ConfigError, MediaError, StoredFileError
+from lipwright.jobs.messages import AvatarRef, Background, MatteRef, SourceVideo
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.frame_source import FrameSource
+from lipwright.media.kept_squares import SquareReader
+from lipwright.media.matte import MatteWriter, join_mattes, matte_info
+from lipwright.media.output.backgrounds import fit_background, fitted_info
+from lipwright.media.probe import VideoInfo
+from lipwright.media.reader import FrameReader
+from lipwright.media.yuv_frame import YuvFrame
+from lipwright.rendering.live_chunk import LiveChunk, LiveChunkRequest
+from lipwright.rendering.live_renderer import LiveRenderer
+from lipwright.storage.files import StoredFiles
+from lipwright.storage.local.folder import LocalFiles
+from lipwright.storage.state import open_files
 from models.avatar.avatar import Avatar
 from models.avatar.folder import INFO_FILE, mark_analysed
 from models.engines.catalog import EngineCatalog
@@ -34,11 +39,6 @@ from models.engines.warp.engine import WarpEngine
 from models.engines.wav2lip.engine import Wav2LipEngine
 from models.matting.report import MatteReport
 from models.speech.stream import SpeechStream
-from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from rendering.live_renderer import LiveRenderer
-from storage.files import StoredFiles
-from storage.local.folder import LocalFiles
-from storage.state import open_files
 from tests.s3_server import S3Server
 from tests.unit.media.clips import info_of
 from tests.unit.models.engines.brought import Brought
@@ -290,7 +290,7 @@ def test_render_missing_source_or_encoder_raises(
     def fail(request: LiveChunkRequest, config: PipelineConfig) -> None:
         raise MediaError("no encoder")
 
-    monkeypatch.setattr("rendering.live_renderer.SessionEncoder", fail)
+    monkeypatch.setattr("lipwright.rendering.live_renderer.SessionEncoder", fail)
     with pytest.raises(MediaError, match="no encoder"):
         studio.render(studio.request(0, "failed"))
     assert studio.opened[-1] in closed

@@ -18,12 +18,12 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.media_files import read_wav, wav_bytes
-from cli.main import app
-from config import CloningConfig, HeygemConfig, TtsConfig
-from errors import OptionError, StageTimeoutError, VoiceError
+from lipwright.cli.main import app
+from lipwright.config import CloningConfig, HeygemConfig, TtsConfig
+from lipwright.errors import OptionError, StageTimeoutError, VoiceError
+from lipwright.storage.file_keys import VOICES, voice_folder
+from lipwright.storage.state import open_keys
 from lipwright_client import Lipwright, ProblemError
-from storage.file_keys import VOICES, voice_folder
-from storage.state import open_keys
 from tests.unit.api_server import MemoryService, api_client, serving
 from tests.unit.launch.fronted_api import needs_haproxy, running_front
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone

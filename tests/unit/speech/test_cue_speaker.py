@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from benchmarks.media_files import wav_bytes
-from config import CloningConfig, MediaLimits, PipelineConfig, TtsConfig
 from deployments.runtime.calls import CallOutcome, classify
-from errors import (
+from lipwright.config import CloningConfig, MediaLimits, PipelineConfig, TtsConfig
+from lipwright.errors import (
     LipwrightError,
     MediaLimitError,
     OptionError,
@@ -28,20 +28,20 @@ from errors import (
     VoiceError,
     with_name,
 )
-from jobs.model.base import utc_now
-from jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech
-from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
-from media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
-from speech import cue_speaker
-from speech.child_process import kill
-from speech.cue_recorder import CueRecorder, record_timeout_s
-from speech.cue_speaker import cue_digest
-from speech.service import TtsService, tts_service
-from storage.cues import CueStore, SpokenCue, open_cues
-from storage.file_keys import CUES, cues_folder, job_cues_folder, job_folder
-from storage.state import open_store
-from storage.voices import VoiceRecord, VoiceStore
+from lipwright.jobs.model.base import utc_now
+from lipwright.jobs.speech_messages import PlacedCue, RecordedCue, RecordedSpeech
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.decoder import Decoders
+from lipwright.media.dubbing.slots import DubWriter, FittedSpeech, SpeechSlot, fit_speech
+from lipwright.speech import cue_speaker
+from lipwright.speech.child_process import kill
+from lipwright.speech.cue_recorder import CueRecorder, record_timeout_s
+from lipwright.speech.cue_speaker import cue_digest
+from lipwright.speech.service import TtsService, tts_service
+from lipwright.storage.cues import CueStore, SpokenCue, open_cues
+from lipwright.storage.file_keys import CUES, cues_folder, job_cues_folder, job_folder
+from lipwright.storage.state import open_store
+from lipwright.storage.voices import VoiceRecord, VoiceStore
 from tests.unit.media.test_phones import wav_with_phones
 from tests.unit.speech.speech_server import SpeechServer, speaking, tone
 from tests.unit.speech.text_speaker import TextSpeaker

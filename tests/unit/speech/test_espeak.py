@@ -18,14 +18,14 @@ import httpx
 import numpy as np
 import pytest
 
-from config import MediaLimits, TtsConfig
-from errors import OptionError, StageTimeoutError, VoiceError
-from jobs.speech_messages import ChosenVoices, VoiceRequest
-from media.phones import read_closures
-from media.probe import probe_audio
-from speech import espeak_backend, package_backend
-from speech.espeak_backend import EspeakBackend
-from speech.local_backend import LocalBackend
+from lipwright.config import MediaLimits, TtsConfig
+from lipwright.errors import OptionError, StageTimeoutError, VoiceError
+from lipwright.jobs.speech_messages import ChosenVoices, VoiceRequest
+from lipwright.media.phones import read_closures
+from lipwright.media.probe import probe_audio
+from lipwright.speech import espeak_backend, package_backend
+from lipwright.speech.espeak_backend import EspeakBackend
+from lipwright.speech.local_backend import LocalBackend
 from tests.unit.speech.text_speaker import TextSpeaker, speaking_texts
 
 NI_HAO = "你好，世界。今天天气很好。"

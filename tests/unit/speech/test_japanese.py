@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from config import MediaLimits, TtsConfig
-from errors import OptionError, VoiceError
-from media.probe import probe_audio
-from speech import package_backend
-from speech.local_backend import LocalBackend
-from speech.package_backend import JAPANESE, PackageBackend
+from lipwright.config import MediaLimits, TtsConfig
+from lipwright.errors import OptionError, VoiceError
+from lipwright.media.probe import probe_audio
+from lipwright.speech import package_backend
+from lipwright.speech.local_backend import LocalBackend
+from lipwright.speech.package_backend import JAPANESE, PackageBackend
 from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.text_speaker import speaking_texts
 

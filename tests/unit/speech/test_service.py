@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from config import TtsConfig
-from errors import CapacityError, OptionError, StageTimeoutError
-from jobs.planning import speech_title
-from jobs.speech_messages import ChosenVoices, VoiceRequest
-from speech.openai_backend import OpenAIBackend
-from speech.service import Purpose, TtsService
-from speech.voice_choice import choose_voices
+from lipwright.config import TtsConfig
+from lipwright.errors import CapacityError, OptionError, StageTimeoutError
+from lipwright.jobs.planning import speech_title
+from lipwright.jobs.speech_messages import ChosenVoices, VoiceRequest
+from lipwright.speech.openai_backend import OpenAIBackend
+from lipwright.speech.service import Purpose, TtsService
+from lipwright.speech.voice_choice import choose_voices
 from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.speech_server import speaking
 

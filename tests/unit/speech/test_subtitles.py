@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from config import SubtitlesConfig
-from errors import VoiceError
+from lipwright.config import SubtitlesConfig
+from lipwright.errors import VoiceError
+from lipwright.media.subtitles.cues import Cue, read_cues
+from lipwright.speech import openai_backend
+from lipwright.speech.openai_backend import OpenAIServer
+from lipwright.storage.file_keys import UPLOADS
 from lipwright_client import Lipwright
-from media.subtitles.cues import Cue, read_cues
-from speech import openai_backend
-from speech.openai_backend import OpenAIServer
-from storage.file_keys import UPLOADS
 from tests.unit.api_server import MemoryService, api_client
 from tests.unit.speech.openai_server import OpenAIStandIn, answering
 from tests.unit.speech.speech_server import tone

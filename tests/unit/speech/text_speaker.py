@@ -9,17 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from config import DecoderConfig, PipelineConfig, TtsConfig
-from jobs.model.base import new_id
-from jobs.speech_messages import ChosenVoices, VoiceRequest
-from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders
-from speech.cue_speaker import CueSpeaker
-from speech.service import tts_service
-from speech.voice_choice import choose_voices
-from storage.cues import SpokenCue
-from storage.file_keys import UPLOADS, job_cues_folder
-from storage.file_store import FileStore
+from lipwright.config import DecoderConfig, PipelineConfig, TtsConfig
+from lipwright.jobs.model.base import new_id
+from lipwright.jobs.speech_messages import ChosenVoices, VoiceRequest
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.decoder import Decoders
+from lipwright.speech.cue_speaker import CueSpeaker
+from lipwright.speech.service import tts_service
+from lipwright.speech.voice_choice import choose_voices
+from lipwright.storage.cues import SpokenCue
+from lipwright.storage.file_keys import UPLOADS, job_cues_folder
+from lipwright.storage.file_store import FileStore
 from tests.unit.on_disk import on_disk
 
 T = TypeVar("T")

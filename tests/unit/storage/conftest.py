@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from config import BucketConfig, PipelineConfig
-from storage.file_store import FileStore
-from storage.files import StoredFiles
-from storage.job_table import JobTable
-from storage.postgres.database import Database as SharedDatabase
-from storage.protocols import Database
-from storage.sqlite.database import Database as FileDatabase
-from storage.state import open_files
+from lipwright.config import BucketConfig, PipelineConfig
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.files import StoredFiles
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.postgres.database import Database as SharedDatabase
+from lipwright.storage.protocols import Database
+from lipwright.storage.sqlite.database import Database as FileDatabase
+from lipwright.storage.state import open_files
 
 Again = Callable[[], Database]
 """Opens the same database again; it is closed after the test."""

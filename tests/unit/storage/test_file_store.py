@@ -13,12 +13,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from errors import MediaError, NotFoundError, StateError, StorageFullError, StoredFileError
-from jobs.model.base import UploadedFile, new_id, utc_now
-from storage import file_store
-from storage.backgrounds import BackgroundStore
-from storage.cues import CueStore, SpokenCue
-from storage.file_keys import (
+from lipwright.errors import MediaError, NotFoundError, StateError, StorageFullError, StoredFileError
+from lipwright.jobs.model.base import UploadedFile, new_id, utc_now
+from lipwright.storage import file_store
+from lipwright.storage.backgrounds import BackgroundStore
+from lipwright.storage.cues import CueStore, SpokenCue
+from lipwright.storage.file_keys import (
     CUES,
     avatar_folder,
     background_source_key,
@@ -34,13 +34,13 @@ from storage.file_keys import (
     upload_key,
     voice_folder,
 )
-from storage.file_store import FileStore
-from storage.files import StoredFiles
-from storage.job_table import JobTable
-from storage.local.folder import disk_errors, write_atomic, written_atomically
-from storage.sqlite.database import Database
-from storage.uploads import clean_label
-from storage.voices import VoiceRecord, VoiceStore
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.files import StoredFiles
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.local.folder import disk_errors, write_atomic, written_atomically
+from lipwright.storage.sqlite.database import Database
+from lipwright.storage.uploads import clean_label
+from lipwright.storage.voices import VoiceRecord, VoiceStore
 
 
 def _sent(store: FileStore, content: bytes = b"abc") -> UploadedFile:
@@ -186,7 +186,7 @@ def test_explain_input_error_tells_bad_input_from_lost_file(store: FileStore) ->
 
 def test_new_upload_on_read_only_disk_is_storage_full(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse = Mock(side_effect=OSError(errno.EROFS, "Read-only file system"))
-    monkeypatch.setattr("storage.uploads.open_private", refuse)
+    monkeypatch.setattr("lipwright.storage.uploads.open_private", refuse)
     with pytest.raises(StorageFullError, match="read-only"):
         store.new_upload("clip.mp4")
 

@@ -12,20 +12,28 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from errors import NotFoundError, StateError, StorageFullError
-from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.base import ErrorRecord, new_id, utc_now
-from jobs.model.clip import AvatarClip
-from jobs.model.plan import JobOptions
-from jobs.model.record import CallbackRecord, CallbackStatus, JobQuery, JobStage, JobStatus
-from jobs.model.spec import JobSpec
-from jobs.model.turns import PlannedTurn, Turn
-from storage import schema
-from storage.job_table import JobTable
-from storage.protocols import Database
-from storage.row_codec import AvatarInfo, AvatarStatus, SegmentRecord, SegmentStatus, avatar_key, timestamp, to_row
-from storage.schema import MIGRATIONS
-from storage.sqlite.database import Database as FileDatabase
+from lipwright.errors import NotFoundError, StateError, StorageFullError
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.jobs.model.base import ErrorRecord, new_id, utc_now
+from lipwright.jobs.model.clip import AvatarClip
+from lipwright.jobs.model.plan import JobOptions
+from lipwright.jobs.model.record import CallbackRecord, CallbackStatus, JobQuery, JobStage, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.model.turns import PlannedTurn, Turn
+from lipwright.storage import schema
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.protocols import Database
+from lipwright.storage.row_codec import (
+    AvatarInfo,
+    AvatarStatus,
+    SegmentRecord,
+    SegmentStatus,
+    avatar_key,
+    timestamp,
+    to_row,
+)
+from lipwright.storage.schema import MIGRATIONS
+from lipwright.storage.sqlite.database import Database as FileDatabase
 from tests.unit.job_records import SOUND, avatar_record, job_record
 from tests.unit.storage.conftest import Again
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from errors import OptionError
-from jobs.model.avatar_settings import AvatarSettings, changed_settings
-from jobs.model.base import UploadedFile
-from jobs.model.job_settings import JobSettings
-from jobs.model.plan import JobOptions
+from lipwright.errors import OptionError
+from lipwright.jobs.model.avatar_settings import AvatarSettings, changed_settings
+from lipwright.jobs.model.base import UploadedFile
+from lipwright.jobs.model.job_settings import JobSettings
+from lipwright.jobs.model.plan import JobOptions
 from tests.unit.job_records import SOUND, job_record
 
 

@@ -19,7 +19,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from errors import (
+from lipwright.errors import (
     ConfigError,
     ForbiddenError,
     KeyLimitError,
@@ -29,20 +29,20 @@ from errors import (
     TableUnreachableError,
     UnauthorizedError,
 )
-from jobs.model.base import utc_now
-from jobs.model.browser_token import TokenGrant
-from jobs.model.compute import ComputeTime, Metered, metered, received
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.usage import LiveUsage, Usage
-from storage.job_table import JobTable
-from storage.key_ring import webhook_secret
-from storage.local.api_keys import FileKeyRing
-from storage.postgres.database import Database as SharedDatabase
-from storage.postgres.keys import PostgresKeyRing
-from storage.protocols import Database
-from storage.row_codec import SegmentRecord, SegmentStatus
-from storage.state import open_keys, webhook_secrets
-from storage.token_sessions import TokenSessions
+from lipwright.jobs.model.base import utc_now
+from lipwright.jobs.model.browser_token import TokenGrant
+from lipwright.jobs.model.compute import ComputeTime, Metered, metered, received
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.usage import LiveUsage, Usage
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.key_ring import webhook_secret
+from lipwright.storage.local.api_keys import FileKeyRing
+from lipwright.storage.postgres.database import Database as SharedDatabase
+from lipwright.storage.postgres.keys import PostgresKeyRing
+from lipwright.storage.protocols import Database
+from lipwright.storage.row_codec import SegmentRecord, SegmentStatus
+from lipwright.storage.state import open_keys, webhook_secrets
+from lipwright.storage.token_sessions import TokenSessions
 from tests.postgres import PostgresServer
 from tests.unit.job_records import job_record
 from tests.unit.storage.conftest import Again
@@ -306,7 +306,7 @@ def test_other_processes_see_every_change(tmp_path: Path, repo_root: Path) -> No
     reader = FileKeyRing(tmp_path)
     assert reader.list() == []
     add = "for _ in range(5): print(FileKeyRing(pathlib.Path(sys.argv[1])).add('x')[1])"
-    code = f"import sys, pathlib; from storage.local.api_keys import FileKeyRing\n{add}"
+    code = f"import sys, pathlib; from lipwright.storage.local.api_keys import FileKeyRing\n{add}"
     command = [sys.executable, "-c", code, str(tmp_path)]
     adding = [subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     made = [line for process in adding for line in process.communicate(timeout=60)[0].split()]
@@ -348,7 +348,7 @@ def test_shared_keys_and_secrets_are_one_for_all(url: str, tmp_path: Path, monke
     here, there = open_keys(url, tmp_path), open_keys(url, tmp_path)
     assert there.list() == [] and there.is_fresh
     made, key = here.add("a studio", max_priority=1)
-    monkeypatch.setattr("storage.postgres.keys._FRESH_S", 0.0)
+    monkeypatch.setattr("lipwright.storage.postgres.keys._FRESH_S", 0.0)
     there.refresh()
     assert there.find(key) == made == here.find(key)
     here.revoke(made.id)
@@ -364,7 +364,7 @@ def test_shared_keys_and_secrets_are_one_for_all(url: str, tmp_path: Path, monke
 
 
 def test_known_keys_count_while_nobody_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.postgres.keys._FRESH_S", 0.0)
+    monkeypatch.setattr("lipwright.storage.postgres.keys._FRESH_S", 0.0)
     keys = PostgresKeyRing(SharedDatabase(url))
     made, key = keys.add("a studio")
     keys._database = SharedDatabase("postgresql://lipwright@127.0.0.1:1/none")

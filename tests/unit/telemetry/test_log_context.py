@@ -13,9 +13,9 @@ import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRemovalFilter
 
-from errors import NotFoundError, StageTimeoutError
-from telemetry.log_context import CallContext, call_context, configure_logging
-from telemetry.trace_context import TraceContext
+from lipwright.errors import NotFoundError, StageTimeoutError
+from lipwright.telemetry.log_context import CallContext, call_context, configure_logging
+from lipwright.telemetry.trace_context import TraceContext
 
 logger = logging.getLogger("ray.serve")
 ours = logging.getLogger("models.engines.runtime.batching")

@@ -11,8 +11,8 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.runtime.calls import classify
-from errors import MediaError, StageTimeoutError, StorageUnreachableError
-from telemetry import metrics
+from lipwright.errors import MediaError, StageTimeoutError, StorageUnreachableError
+from lipwright.telemetry import metrics
 from tests.metric_names import METRICS, documented_row, exported_names
 
 

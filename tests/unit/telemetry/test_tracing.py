@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from errors import MediaError
-from telemetry import tracing
-from telemetry.log_context import CallContext, call_context, current_trace
-from telemetry.trace_context import TraceContext
-from telemetry.tracing import is_exporting, span, start_tracing, trace_of_id
+from lipwright.errors import MediaError
+from lipwright.telemetry import tracing
+from lipwright.telemetry.log_context import CallContext, call_context, current_trace
+from lipwright.telemetry.trace_context import TraceContext
+from lipwright.telemetry.tracing import is_exporting, span, start_tracing, trace_of_id
 from tests.otlp_collector import Collector, paths
 from tests.ports import quiet_port
 
@@ -79,9 +79,9 @@ def test_start_tracing_disabled_or_misconfigured_is_off(
 
 def test_span_without_collector_imports_no_opentelemetry(repo_root: Path) -> None:
     code = (
-        "import sys; from telemetry import tracing; tracing.start_tracing('x')\n"
+        "import sys; from lipwright.telemetry import tracing; tracing.start_tracing('x')\n"
         "with tracing.span('a', starts_trace=True): pass\n"
-        "import jobs.job_trace, api.tracing, api.live.chunk_spans\n"
+        "import lipwright.jobs.job_trace, lipwright.api.tracing, lipwright.api.live.chunk_spans\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     environment = {"PYTHONPATH": str(repo_root), "PATH": ""}

@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api.forms import form_receiver
-from api.forms.json_body import JsonBody
-from config import NetworkConfig
-from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.spec import MAX_TEXT_CHARS
-from jobs.requests import check_same_request
-from storage.file_keys import job_file_key, upload_key
-from storage.file_store import FileStore
-from storage.local.api_keys import FileKeyRing
+from lipwright.api.forms import form_receiver
+from lipwright.api.forms.json_body import JsonBody
+from lipwright.config import NetworkConfig
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.jobs.model.spec import MAX_TEXT_CHARS
+from lipwright.jobs.requests import check_same_request
+from lipwright.storage.file_keys import job_file_key, upload_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import AUDIO, KEY, VIDEO, post, problem
 from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, api_client
 from tests.unit.job_records import job_record

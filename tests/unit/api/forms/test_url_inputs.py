@@ -14,14 +14,14 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from api.body_window import MinRate
-from api.forms import body_stream
-from api.forms.admissions import Admissions
-from api.forms.body_stream import BodyGrant, BodyStream
-from config import NetworkConfig
-from errors import CapacityError, StageTimeoutError
-from jobs.admission import Admission, AdmitRequest
-from storage.file_keys import job_file_key, upload_key
+from lipwright.api.body_window import MinRate
+from lipwright.api.forms import body_stream
+from lipwright.api.forms.admissions import Admissions
+from lipwright.api.forms.body_stream import BodyGrant, BodyStream
+from lipwright.config import NetworkConfig
+from lipwright.errors import CapacityError, StageTimeoutError
+from lipwright.jobs.admission import Admission, AdmitRequest
+from lipwright.storage.file_keys import job_file_key, upload_key
 from tests.unit.api.edge_client import AUDIO, VIDEO
 from tests.unit.api_server import GRANT_BYTES, MAX_UPLOAD_BYTES, MemoryService, SentJob, api_client
 from tests.unit.cluster.virtual_time import VirtualTimeLoop

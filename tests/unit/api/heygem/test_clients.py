@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api.heygem.data_root import DataRoot, _open_beneath
-from config import HeygemConfig, NetworkConfig
-from errors import FaceNotFoundError, InputError, UrlRefusedError
-from jobs.model.record import JobStage, JobStatus
-from storage.file_keys import job_file_key
+from lipwright.api.heygem.data_root import DataRoot, _open_beneath
+from lipwright.config import HeygemConfig, NetworkConfig
+from lipwright.errors import FaceNotFoundError, InputError, UrlRefusedError
+from lipwright.jobs.model.record import JobStage, JobStatus
+from lipwright.storage.file_keys import job_file_key
 from tests.unit.api.edge_client import AUDIO, VIDEO
 from tests.unit.api_server import VIDEO_BYTES, MemoryService, api_client
 from tests.unit.on_disk import on_disk

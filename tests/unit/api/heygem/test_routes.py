@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from config import HeygemConfig, NetworkConfig, TtsConfig
-from jobs.model.plan import JobOptions
-from jobs.model.record import JobStatus
-from storage.file_keys import job_file_key
-from storage.local.api_keys import FileKeyRing
+from lipwright.config import HeygemConfig, NetworkConfig, TtsConfig
+from lipwright.jobs.model.plan import JobOptions
+from lipwright.jobs.model.record import JobStatus
+from lipwright.storage.file_keys import job_file_key
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import AUDIO, VIDEO, post, problem
 from tests.unit.api.heygem.test_clients import HeygemClient, body_of, heygem_service
 from tests.unit.api_server import MAX_UPLOAD_BYTES, VIDEO_BYTES, MemoryService, api_client

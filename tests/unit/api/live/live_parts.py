@@ -10,21 +10,21 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from config import LiveConfig
-from errors import BusyError, LipwrightError, NotFoundError
-from jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo, behaviour_of
-from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.compute import ComputeTime, Metered, received
-from jobs.model.usage import LiveUsage
-from media.live.encoder import LiveEncoder
-from media.matte import matte_info
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.config import LiveConfig
+from lipwright.errors import BusyError, LipwrightError, NotFoundError
+from lipwright.jobs.messages import AvatarRef, Background, MatteRef, ResolvedAvatar, SourceVideo, behaviour_of
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.jobs.model.compute import ComputeTime, Metered, received
+from lipwright.jobs.model.usage import LiveUsage
+from lipwright.media.live.encoder import LiveEncoder
+from lipwright.media.matte import matte_info
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
+from lipwright.rendering.live_admission import LiveAdmission
+from lipwright.rendering.live_chunk import LiveChunk, LiveChunkRequest
+from lipwright.storage.job_table import JobTable
 from models.clips.graph import ClipGraph
 from models.matting.report import MatteReport
-from rendering.live_admission import LiveAdmission
-from rendering.live_chunk import LiveChunk, LiveChunkRequest
-from storage.job_table import JobTable
 from tests.unit.media.clips import info_of
 
 SIDE = 64
@@ -120,7 +120,7 @@ class GreyAvatars(GreyService):
 
 @dataclass
 class Collected:
-    """Implements `api.live.message_handler.Connection`: what was sent, in order."""
+    """Implements `lipwright.api.live.message_handler.Connection`: what was sent, in order."""
 
     texts: list[dict[str, Any]] = field(default_factory=list)
     binaries: list[bytes] = field(default_factory=list)

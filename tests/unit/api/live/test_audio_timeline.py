@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from api.live.audio_timeline import AudioTimeline, ChunkAudio
-from api.live.clip_path import ClipPath
-from errors import CapacityError, OptionError
-from media.live.mp4_boxes import AUDIO_RATE
-from media.playback import Playback
+from lipwright.api.live.audio_timeline import AudioTimeline, ChunkAudio
+from lipwright.api.live.clip_path import ClipPath
+from lipwright.errors import CapacityError, OptionError
+from lipwright.media.live.mp4_boxes import AUDIO_RATE
+from lipwright.media.playback import Playback
 from tests.unit.clip_graphs import NOD, WAVE, acting_graph
 
 FPS, NUM = Fraction(25), 3

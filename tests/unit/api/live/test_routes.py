@@ -16,12 +16,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from api.session_token import COOKIE, new_token
 from benchmarks.media_files import write_wav
-from config import LiveConfig
-from errors import KeyLimitError, ReplicaLostError
+from lipwright.api.session_token import COOKIE, new_token
+from lipwright.config import LiveConfig
+from lipwright.errors import KeyLimitError, ReplicaLostError
+from lipwright.storage.local.api_keys import FileKeyRing
 from lipwright_client import Lipwright, LiveEvent, NotFoundError, ProblemError, StateError
-from storage.local.api_keys import FileKeyRing
 from tests.live_playback import report_playback
 from tests.ports import quiet_port
 from tests.unit.api.live.live_parts import AVATAR, GreyService

@@ -11,15 +11,15 @@ import pytest
 from starlette.types import Receive, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from api.live.client_connection import ClientConnection, next_message
-from api.live.running_sessions import RunningSession, RunningSessions
-from api.live.session_clock import StreamPacer
-from api.live.session_stream import SessionStream
-from api.live.session_usage import SessionUsage
-from api.live.tasks import keep_avatar_alive
-from errors import NotFoundError, ReplicaLostError
-from jobs.model.compute import ComputeMeter
-from jobs.model.usage import LiveUsage
+from lipwright.api.live.client_connection import ClientConnection, next_message
+from lipwright.api.live.running_sessions import RunningSession, RunningSessions
+from lipwright.api.live.session_clock import StreamPacer
+from lipwright.api.live.session_stream import SessionStream
+from lipwright.api.live.session_usage import SessionUsage
+from lipwright.api.live.tasks import keep_avatar_alive
+from lipwright.errors import NotFoundError, ReplicaLostError
+from lipwright.jobs.model.compute import ComputeMeter
+from lipwright.jobs.model.usage import LiveUsage
 from tests.unit.api.live.live_parts import AVATAR, GreyService
 from tests.waiting import until
 

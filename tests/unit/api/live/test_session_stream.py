@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from api.live.idle_fallback import IdleFrames
-from api.live.protocol import SessionEndedError, SessionOptions
-from api.live.session_stream import SessionServices, SessionStream
-from config import LiveConfig, NetworkConfig, TtsConfig
-from jobs.model.avatar_settings import AvatarSettings
-from media.live.encoder import EncodedPictures
-from media.live.mp4_boxes import ParameterSets
+from lipwright.api.live.idle_fallback import IdleFrames
+from lipwright.api.live.protocol import SessionEndedError, SessionOptions
+from lipwright.api.live.session_stream import SessionServices, SessionStream
+from lipwright.config import LiveConfig, NetworkConfig, TtsConfig
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.media.live.encoder import EncodedPictures
+from lipwright.media.live.mp4_boxes import ParameterSets
+from lipwright.net.push.destination import Destinations
+from lipwright.speech.service import TtsBackend, TtsService
 from models.avatar.behaviour import Behaviour, TimedBehaviour
-from net.push.destination import Destinations
-from speech.service import TtsBackend, TtsService
 from tests.unit.api.live.live_parts import AVATAR, INFO, Collected, GreyService
 
 RATE = 24000

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from api.live.spoken_actions import SpokenActions
-from media.audio import SPEECH_SAMPLE_RATE
-from media.subtitles.actions import read_actions
+from lipwright.api.live.spoken_actions import SpokenActions
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.subtitles.actions import read_actions
 
 
 @pytest.mark.parametrize(

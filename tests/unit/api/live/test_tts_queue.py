@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator
 import numpy as np
 import pytest
 
-from api.live.wav_stream import WavStream
 from benchmarks.media_files import wav_bytes
-from config import LiveConfig
-from errors import VoiceError
-from media.live.mp4_boxes import AUDIO_RATE
+from lipwright.api.live.wav_stream import WavStream
+from lipwright.config import LiveConfig
+from lipwright.errors import VoiceError
+from lipwright.media.live.mp4_boxes import AUDIO_RATE
 from tests.unit.api.live.test_session_stream import Talk
 from tests.unit.clip_graphs import NOD, WAVE, acting_graph
 from tests.unit.speech.test_service import FakeBackend

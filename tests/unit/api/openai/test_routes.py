@@ -11,10 +11,10 @@ import httpx
 import openai
 import pytest
 
-from errors import FaceNotFoundError
-from jobs.model.record import JobStage, JobStatus
-from storage.file_keys import job_file_key, result_key
-from storage.local.api_keys import FileKeyRing
+from lipwright.errors import FaceNotFoundError
+from lipwright.jobs.model.record import JobStage, JobStatus
+from lipwright.storage.file_keys import job_file_key, result_key
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import AUDIO, VIDEO
 from tests.unit.api_server import VIDEO_BYTES, MemoryService
 from tests.unit.on_disk import on_disk

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from errors import FaceNotFoundError, MediaLimitError
-from jobs.model.avatar_settings import AvatarSettings
+from lipwright.errors import FaceNotFoundError, MediaLimitError
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.storage.file_keys import avatar_picture_key
+from lipwright.storage.local.api_keys import FileKeyRing
+from lipwright.storage.protocols import Row
 from lipwright_client import Lipwright, NotFoundError, OptionError, StateError, UploadError
-from storage.file_keys import avatar_picture_key
-from storage.local.api_keys import FileKeyRing
-from storage.protocols import Row
 from tests.unit.api.edge_client import problem
 from tests.unit.api_server import MAX_UPLOAD_BYTES, MemoryService, serving
 from tests.unit.cli.commands import run, succeed

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from api.v1.routes.drafts import DraftRoutes
-from jobs.model.record import JobRecord, JobStatus
-from jobs.requests import Caller
-from storage.file_keys import job_cues_folder
-from storage.local.api_keys import FileKeyRing
+from lipwright.api.v1.routes.drafts import DraftRoutes
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.requests import Caller
+from lipwright.storage.file_keys import job_cues_folder
+from lipwright.storage.local.api_keys import FileKeyRing
 from tests.unit.api_server import MemoryService
 
 VIDEO = ("face.png", b"\x89PNG\r\n\x1a\n" + bytes(64))

@@ -14,17 +14,17 @@ from typing import Any
 import httpx
 import pytest
 
-from api.v1.event_streams import EventStreams, Feed, job_events
-from api.v1.preview import Previews, _fetch
-from api.v1.waiting import wait_until_final
-from config import JobConfig, LabelsConfig
-from errors import BusyError, CapacityError, ReplicaLostError, TableUnreachableError
-from jobs.model.record import JobRecord, JobStatus
-from jobs.model.spec import JobSpec
-from jobs.requests import RequestContext
-from storage.file_keys import source_key
-from storage.file_store import FileStore
-from storage.local.folder import LocalFiles
+from lipwright.api.v1.event_streams import EventStreams, Feed, job_events
+from lipwright.api.v1.preview import Previews, _fetch
+from lipwright.api.v1.waiting import wait_until_final
+from lipwright.config import JobConfig, LabelsConfig
+from lipwright.errors import BusyError, CapacityError, ReplicaLostError, TableUnreachableError
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.model.spec import JobSpec
+from lipwright.jobs.requests import RequestContext
+from lipwright.storage.file_keys import source_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.local.folder import LocalFiles
 from tests.unit.api_server import MemoryService
 from tests.unit.media.clips import decode_all
 from tests.unit.segmented_job import LENGTHS, NUM_FRAMES, RenderingJob, SegmentedJob

@@ -15,17 +15,17 @@ import pysubs2
 import pytest
 from fastapi import FastAPI
 
-from api.v1.routes.engines import EngineRoutes
-from config import PipelineConfig, TtsConfig
-from jobs.messages import PeopleScan
-from jobs.model.base import utc_now
-from jobs.model.record import JobStatus
+from lipwright.api.v1.routes.engines import EngineRoutes
+from lipwright.config import PipelineConfig, TtsConfig
+from lipwright.jobs.messages import PeopleScan
+from lipwright.jobs.model.base import utc_now
+from lipwright.jobs.model.record import JobStatus
+from lipwright.storage.file_keys import UPLOADS, job_file_key, person_picture_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.local.api_keys import FileKeyRing
 from lipwright_client import Lipwright, WaitTimeoutError
 from models.engines.weights.store import WeightsStore
 from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRange
-from storage.file_keys import UPLOADS, job_file_key, person_picture_key
-from storage.file_store import FileStore
-from storage.local.api_keys import FileKeyRing
 from tests.unit.api.edge_client import post, problem
 from tests.unit.api_server import MemoryService, api_client, running
 from tests.unit.cli.commands import succeed

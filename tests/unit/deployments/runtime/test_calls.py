@@ -13,7 +13,7 @@ from ray import exceptions
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deployments.runtime.calls import CallBounds, CallOutcome, call_stage, classify
-from errors import (
+from lipwright.errors import (
     CapacityError,
     LipwrightError,
     MediaError,
@@ -22,8 +22,8 @@ from errors import (
     StorageFullError,
     StorageUnreachableError,
 )
-from jobs.model.compute import ComputeTime, Metered, metered
-from telemetry.log_context import CallContext
+from lipwright.jobs.model.compute import ComputeTime, Metered, metered
+from lipwright.telemetry.log_context import CallContext
 
 DIED = "Stage: the replica died in each of 3 attempts"
 UPSTREAM_DIED = RayServeException("Request to deployment 'Studio' failed because an upstream actor died")

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from config import LiveConfig, PipelineConfig
 from deployments.runtime.calls import CallBounds
 from deployments.runtime.live_client import LiveClient
 from deployments.runtime.node_drain import NodeDrain
-from errors import StageTimeoutError
-from jobs.model.compute import ComputeTime, Metered
-from jobs.model.usage import LiveUsage
-from rendering.live_admission import LiveAdmission
-from telemetry.log_context import CallContext
+from lipwright.config import LiveConfig, PipelineConfig
+from lipwright.errors import StageTimeoutError
+from lipwright.jobs.model.compute import ComputeTime, Metered
+from lipwright.jobs.model.usage import LiveUsage
+from lipwright.rendering.live_admission import LiveAdmission
+from lipwright.telemetry.log_context import CallContext
 
 
 class Director:

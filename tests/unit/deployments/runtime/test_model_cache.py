@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from config import EngineCacheConfig
 from deployments.runtime.model_cache import ModelCache
+from lipwright.config import EngineCacheConfig
 
 
 @dataclass

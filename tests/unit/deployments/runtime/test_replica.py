@@ -24,13 +24,13 @@ from deployments.runtime import node_drain, replica_watch
 from deployments.runtime.node_drain import NodeDrain
 from deployments.runtime.replica import CallGate, ComputeClock, Threads, stage_method
 from deployments.runtime.replica_watch import ReplicaWatch
-from errors import CapacityError, StageTimeoutError
-from jobs.model.compute import ComputeTime, metered, received
-from jobs.requests import ReplicaStatus
-from media.cancel_token import CancelToken
-from rendering.lru_pool import LruPool
-from telemetry.log_context import CallContext
-from telemetry.trace_context import TraceContext
+from lipwright.errors import CapacityError, StageTimeoutError
+from lipwright.jobs.model.compute import ComputeTime, metered, received
+from lipwright.jobs.requests import ReplicaStatus
+from lipwright.media.cancel_token import CancelToken
+from lipwright.rendering.lru_pool import LruPool
+from lipwright.telemetry.log_context import CallContext
+from lipwright.telemetry.trace_context import TraceContext
 from tests.otlp_collector import Collector
 from tests.waiting import until, wait_until
 

@@ -12,9 +12,9 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from config import LabelsConfig, RenderConfig
-from errors import StoredFileError
-from jobs.messages import (
+from lipwright.config import LabelsConfig, RenderConfig
+from lipwright.errors import StoredFileError
+from lipwright.jobs.messages import (
     AvatarRef,
     Background,
     BlockRequest,
@@ -28,22 +28,22 @@ from jobs.messages import (
     ShownBlock,
     SourceVideo,
 )
-from jobs.model.base import UploadedFile, new_id
-from jobs.model.job_settings import JobSettings
-from jobs.model.plan import JobOptions, JobPlan
-from jobs.model.record import JobRecord, JobStatus
-from jobs.segments.identity import digest, segment_identity
-from jobs.segments.kept import KeptSegments, PlanCache
-from media.playback import Playback
-from media.probe import AudioInfo
+from lipwright.jobs.model.base import UploadedFile, new_id
+from lipwright.jobs.model.job_settings import JobSettings
+from lipwright.jobs.model.plan import JobOptions, JobPlan
+from lipwright.jobs.model.record import JobRecord, JobStatus
+from lipwright.jobs.segments.identity import digest, segment_identity
+from lipwright.jobs.segments.kept import KeptSegments, PlanCache
+from lipwright.media.playback import Playback
+from lipwright.media.probe import AudioInfo
+from lipwright.storage.file_keys import plan_key, result_key, segment_key, segments_folder
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
 from models.engines.protocol import FrameSpan, PlannedBlock
 from models.engines.warp.exemplar_path import PathState
 from models.engines.warp.plan import MouthPlan
 from models.matting.report import MatteReport
 from models.speech.level import SpeechLevel
-from storage.file_keys import plan_key, result_key, segment_key, segments_folder
-from storage.file_store import FileStore
-from storage.job_table import JobTable
 from tests.unit.job_records import job_record
 from tests.unit.jobs.test_run import VIDEO as INFO
 from tests.unit.jobs.test_run import measures_of

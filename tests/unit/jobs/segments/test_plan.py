@@ -8,12 +8,12 @@ from fractions import Fraction
 
 import pytest
 
-from config import JobConfig, LabelsConfig, PipelineConfig, RenderConfig
-from jobs.messages import SegmentWatermark
-from jobs.model.plan import JobOptions
-from jobs.model.turns import PlannedTurn
-from jobs.segments.limiter import SegmentLimiter
-from jobs.segments.plan import Segment, burnt_texts, plan_blocks, segment_watermark
+from lipwright.config import JobConfig, LabelsConfig, PipelineConfig, RenderConfig
+from lipwright.jobs.messages import SegmentWatermark
+from lipwright.jobs.model.plan import JobOptions
+from lipwright.jobs.model.turns import PlannedTurn
+from lipwright.jobs.segments.limiter import SegmentLimiter
+from lipwright.jobs.segments.plan import Segment, burnt_texts, plan_blocks, segment_watermark
 
 RENDER = RenderConfig()
 FPS = Fraction(30000, 1001)

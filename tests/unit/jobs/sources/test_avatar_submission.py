@@ -8,22 +8,22 @@ from typing import Any, Final
 
 import pytest
 
-from errors import NotFoundError, OptionError, StageTimeoutError, StateError
-from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.base import ErrorRecord, new_id
-from jobs.model.clip import AvatarClip
-from jobs.model.face_points import FacePoints
-from jobs.model.record import JobQuery, JobRecord, JobStatus
-from jobs.model.turns import Turn
-from jobs.sources.clips import composite_key
-from media.probe import VideoInfo
+from lipwright.errors import NotFoundError, OptionError, StageTimeoutError, StateError
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.jobs.model.base import ErrorRecord, new_id
+from lipwright.jobs.model.clip import AvatarClip
+from lipwright.jobs.model.face_points import FacePoints
+from lipwright.jobs.model.record import JobQuery, JobRecord, JobStatus
+from lipwright.jobs.model.turns import Turn
+from lipwright.jobs.sources.clips import composite_key
+from lipwright.media.probe import VideoInfo
+from lipwright.storage.file_keys import job_file_key, source_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarRecord, AvatarStatus
 from models.clips.graph import OWN
 from models.face.choice import FaceChoice
 from models.track.marked_face import MARKS
-from storage.file_keys import job_file_key, source_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord, AvatarStatus
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.test_run import VIDEO
 from tests.unit.jobs.test_submission import Bench

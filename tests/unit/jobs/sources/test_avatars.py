@@ -14,24 +14,24 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from config import JobConfig, PipelineConfig
-from errors import FaceNotFoundError, StorageFullError, StoredFileError, UnavailableError
-from jobs.director import JobDirector
-from jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
-from jobs.model.base import new_id
-from jobs.single_flight import ignore_progress
-from jobs.sources.analyses import AvatarAnalyses
-from jobs.sources.avatars import Avatars
-from media.probe import AudioInfo, ColourTags, VideoInfo
+from lipwright.config import JobConfig, PipelineConfig
+from lipwright.errors import FaceNotFoundError, StorageFullError, StoredFileError, UnavailableError
+from lipwright.jobs.director import JobDirector
+from lipwright.jobs.messages import AvatarRef, PreparedSpeech, ProbeResult, decode_source_info, encode_source_info
+from lipwright.jobs.model.base import new_id
+from lipwright.jobs.single_flight import ignore_progress
+from lipwright.jobs.sources.analyses import AvatarAnalyses
+from lipwright.jobs.sources.avatars import Avatars
+from lipwright.media.probe import AudioInfo, ColourTags, VideoInfo
+from lipwright.storage.file_keys import avatar_folder, face_key, source_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarRecord, AvatarStatus
+from lipwright.telemetry.log_context import CallContext
 from models.avatar.folder import AVATAR_VERSION, INFO_FILE, file_hashes, write_whole
 from models.face.choice import FaceChoice, recorded_face
 from models.speech.level import SpeechLevel
 from models.track.tracker import TrackState
-from storage.file_keys import avatar_folder, face_key, source_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord, AvatarStatus
-from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.on_disk import on_disk

@@ -14,8 +14,8 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from config import JobConfig, PipelineConfig
-from errors import (
+from lipwright.config import JobConfig, PipelineConfig
+from lipwright.errors import (
     MediaError,
     MediaLimitError,
     NotFoundError,
@@ -24,23 +24,20 @@ from errors import (
     StateError,
     StoredFileError,
 )
-from jobs.messages import AvatarRef, MatteRef, ProbeResult, ResolvedAvatar, SourceVideo
-from jobs.model.avatar_settings import AvatarSettings
-from jobs.model.clip import AvatarClip
-from jobs.single_flight import Progress, ignore_progress
-from jobs.sources.avatars import Avatars
-from jobs.sources.backgrounds import Backgrounds
-from jobs.sources.clips import parts_of, store_composite
-from jobs.sources.live_avatars import LiveAvatars
-from jobs.sources.mattes import Mattes
-from media.matte import ScreenColour, matte_info
-from media.output.backgrounds import MatteMode
-from media.playback import AfterEnd
-from media.probe import ColourTags, VideoInfo
-from models.avatar.folder import write_whole
-from models.engines.catalog import EngineCatalog
-from models.matting.report import MatteReport
-from storage.file_keys import (
+from lipwright.jobs.messages import AvatarRef, MatteRef, ProbeResult, ResolvedAvatar, SourceVideo
+from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.jobs.model.clip import AvatarClip
+from lipwright.jobs.single_flight import Progress, ignore_progress
+from lipwright.jobs.sources.avatars import Avatars
+from lipwright.jobs.sources.backgrounds import Backgrounds
+from lipwright.jobs.sources.clips import parts_of, store_composite
+from lipwright.jobs.sources.live_avatars import LiveAvatars
+from lipwright.jobs.sources.mattes import Mattes
+from lipwright.media.matte import ScreenColour, matte_info
+from lipwright.media.output.backgrounds import MatteMode
+from lipwright.media.playback import AfterEnd
+from lipwright.media.probe import ColourTags, VideoInfo
+from lipwright.storage.file_keys import (
     BACKGROUNDS,
     MATTE_REPORT,
     MATTE_VIDEO,
@@ -49,10 +46,13 @@ from storage.file_keys import (
     background_folder,
     source_key,
 )
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.row_codec import AvatarStatus
-from telemetry.log_context import CallContext
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarStatus
+from lipwright.telemetry.log_context import CallContext
+from models.avatar.folder import write_whole
+from models.engines.catalog import EngineCatalog
+from models.matting.report import MatteReport
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.jobs.sources.test_clips import GRAPH

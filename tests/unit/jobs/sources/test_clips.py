@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from errors import FaceNotFoundError, LipwrightError, NotFoundError, OptionError, StateError
-from jobs.messages import AvatarRef, ClipPart, Composite, PreparedSpeech, encode_source_info
-from jobs.model.plan import JobOptions
-from jobs.requests import ClipForm
-from jobs.single_flight import ignore_progress
-from jobs.sources.avatar_submission import AvatarSubmissions
-from jobs.sources.backgrounds import Backgrounds
-from jobs.sources.clips import Clips, composite_key, parts_of, store_composite
-from media.audio_parts import AudioPart
-from media.playback import ClipKind
+from lipwright.errors import FaceNotFoundError, LipwrightError, NotFoundError, OptionError, StateError
+from lipwright.jobs.messages import AvatarRef, ClipPart, Composite, PreparedSpeech, encode_source_info
+from lipwright.jobs.model.plan import JobOptions
+from lipwright.jobs.requests import ClipForm
+from lipwright.jobs.single_flight import ignore_progress
+from lipwright.jobs.sources.avatar_submission import AvatarSubmissions
+from lipwright.jobs.sources.backgrounds import Backgrounds
+from lipwright.jobs.sources.clips import Clips, composite_key, parts_of, store_composite
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.playback import ClipKind
+from lipwright.storage.file_keys import own_speech_key, source_key
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarRecord, AvatarStatus
+from lipwright.telemetry.log_context import CallContext
 from models.clips.graph import OWN, Clip, ClipGraph
 from models.face.choice import FaceChoice
-from storage.file_keys import own_speech_key, source_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord, AvatarStatus
-from telemetry.log_context import CallContext
 from tests.unit.job_records import job_record
 from tests.unit.jobs.sources.test_avatars import CONFIG, CountingStages
 from tests.unit.jobs.sources.test_avatars import VIDEO as STILL

@@ -11,13 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config import JobConfig, PipelineConfig
-from errors import FaceNotFoundError, MediaError
-from jobs.messages import PreparedSpeech, SourceVideo, encode_source_info
-from jobs.single_flight import ignore_progress
-from jobs.sources.avatars import Avatars
-from jobs.sources.people import People
-from media.probe import AudioInfo
+from lipwright.config import JobConfig, PipelineConfig
+from lipwright.errors import FaceNotFoundError, MediaError
+from lipwright.jobs.messages import PreparedSpeech, SourceVideo, encode_source_info
+from lipwright.jobs.single_flight import ignore_progress
+from lipwright.jobs.sources.avatars import Avatars
+from lipwright.jobs.sources.people import People
+from lipwright.media.probe import AudioInfo
+from lipwright.storage.file_keys import (
+    PEOPLE_IDENTITIES,
+    PEOPLE_PART,
+    PEOPLE_REPORT,
+    avatar_folder,
+    person_picture,
+    source_key,
+)
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.job_table import JobTable
+from lipwright.storage.row_codec import AvatarRecord
+from lipwright.telemetry.log_context import CallContext
 from models.avatar.folder import write_whole
 from models.engines.protocol import FrameSpan
 from models.face.choice import FaceChoice
@@ -25,11 +37,6 @@ from models.people.report import PeopleReport, SeenPerson, SpeakerTurn, TimeRang
 from models.people.scan import ScanState
 from models.speech.level import SpeechLevel
 from models.track.tracker import TrackState
-from storage.file_keys import PEOPLE_IDENTITIES, PEOPLE_PART, PEOPLE_REPORT, avatar_folder, person_picture, source_key
-from storage.file_store import FileStore
-from storage.job_table import JobTable
-from storage.row_codec import AvatarRecord
-from telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record
 from tests.unit.jobs.no_stages import NoStages
 from tests.unit.jobs.sources.test_avatars import VIDEO
@@ -116,7 +123,9 @@ class Bench:
 
 @pytest.fixture
 def bench(files: FileStore, table: JobTable, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr("jobs.sources.people._POLL_S", 60)  # a search that may end does so before the poll returns
+    monkeypatch.setattr(
+        "lipwright.jobs.sources.people._POLL_S", 60
+    )  # a search that may end does so before the poll returns
     return Bench(files, table)
 
 
@@ -176,7 +185,7 @@ async def test_resolve_of_a_searched_source_finds_the_person(bench: Bench) -> No
 
 
 async def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.sources.people._POLL_S", 0.05)
+    monkeypatch.setattr("lipwright.jobs.sources.people._POLL_S", 0.05)
     record = bench.avatar()
     bench.stages.may_go_on.clear()
     while (before := await bench.people.poll(record, bench.source(record))).progress == 0:
@@ -186,7 +195,7 @@ async def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytes
     bench.stages.may_go_on.set()
     assert len((await _report(bench, record)).people) == 2
     assert not bench.people.is_searching(record)
-    monkeypatch.setattr("jobs.sources.people._POLL_S", 60)
+    monkeypatch.setattr("lipwright.jobs.sources.people._POLL_S", 60)
     assert (await bench.people.poll(record, bench.source(record))).progress == 1, "known"
 
 
@@ -194,7 +203,7 @@ async def test_a_poll_does_not_wait_for_the_end(bench: Bench, monkeypatch: pytes
 async def test_search_ends_with_the_last_waiter_unless_polled(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, is_polled: bool
 ) -> None:
-    monkeypatch.setattr("jobs.sources.people._POLL_S", 0.01)
+    monkeypatch.setattr("lipwright.jobs.sources.people._POLL_S", 0.01)
     record, other = bench.avatar(), bench.avatar("person:1")
     bench.stages.may_go_on.clear()
     jobs = [asyncio.create_task(bench.choice(each, "person:1")) for each in (record, other)]
@@ -225,8 +234,8 @@ async def test_failed_search_is_reported_once_and_started_again(bench: Bench) ->
 async def test_search_without_another_poll_is_forgotten(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Exception | None
 ) -> None:
-    monkeypatch.setattr("jobs.sources.people._POLL_S", 0)
-    monkeypatch.setattr("jobs.sources.people._KEPT_S", 0)
+    monkeypatch.setattr("lipwright.jobs.sources.people._POLL_S", 0)
+    monkeypatch.setattr("lipwright.jobs.sources.people._KEPT_S", 0)
     bench.stages.fault = fault
     record = bench.avatar()
     assert (await bench.people.poll(record, bench.source(record))).report is None

@@ -19,15 +19,15 @@ from typing import Any
 import psutil
 import pytest
 
-from config import DecoderConfig, MediaLimits, PipelineConfig
-from errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
-from media.cancel_token import CancelToken
-from media.decoding.decoder import Decoders, DecoderTimeoutError
-from media.decoding.reply_codec import UnexpectedDecoderError
-from media.decoding.upload_probe import UploadProbe
-from media.probe import probe_audio, probe_video
-from rendering.result_writer import ResultWriter
-from storage.local.folder import written_atomically
+from lipwright.config import DecoderConfig, MediaLimits, PipelineConfig
+from lipwright.errors import CancelledJobError, MediaError, MediaLimitError, ReplicaLostError, StageTimeoutError
+from lipwright.media.cancel_token import CancelToken
+from lipwright.media.decoding.decoder import Decoders, DecoderTimeoutError
+from lipwright.media.decoding.reply_codec import UnexpectedDecoderError
+from lipwright.media.decoding.upload_probe import UploadProbe
+from lipwright.media.probe import probe_audio, probe_video
+from lipwright.rendering.result_writer import ResultWriter
+from lipwright.storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, write_video
 from tests.waiting import wait_until
@@ -138,8 +138,8 @@ def test_run_killed_forkserver_is_replaced(decoders: Decoders, tmp_path: Path) -
 def test_decoder_processes_end_with_their_parent(repo_root: Path, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
-        "from functools import partial; from pathlib import Path; from config import DecoderConfig;"
-        "from media.decoding.decoder import Decoders; from tests.unit.media import decoder_tasks as tasks;"
+        "from functools import partial; from pathlib import Path; from lipwright.config import DecoderConfig;"
+        "from lipwright.media.decoding.decoder import Decoders; from tests.unit.media import decoder_tasks as tasks;"
         f"work = partial(tasks.sleep, 60, Path({str(pid_file)!r}));"
         "Decoders(DecoderConfig()).run(work, file=Path('x'), timeout_s=60, writes=work.args[1].parent)"
     )
@@ -236,7 +236,7 @@ def _freed_script(setting: str, mib: int) -> str:
     """
     return f"""
 import numpy as np
-from media.decoding.memory_budget import {setting}
+from lipwright.media.decoding.memory_budget import {setting}
 
 def resident_mib():
     with open("/proc/self/statm") as file:
@@ -255,7 +255,7 @@ print(full - resident_mib())
 _FAULTS_SCRIPT = """
 import resource, threading
 import numpy as np
-from media.decoding.memory_budget import retain_freed_buffers
+from lipwright.media.decoding.memory_budget import retain_freed_buffers
 
 def work():
     for _ in range(300):

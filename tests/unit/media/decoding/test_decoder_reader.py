@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
-from config import DecoderConfig, PipelineConfig
-from errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError, StoredFileError
-from media.decoding.channel import Channel
-from media.decoding.decoder import Decoders
-from media.decoding.decoder_reader import DecoderReader, FrameSettings
-from media.decoding.reply_codec import FrameBatch
-from media.probe import probe_video
+from lipwright.config import DecoderConfig, PipelineConfig
+from lipwright.errors import CancelledJobError, MediaError, MediaLimitError, StageTimeoutError, StoredFileError
+from lipwright.media.decoding.channel import Channel
+from lipwright.media.decoding.decoder import Decoders
+from lipwright.media.decoding.decoder_reader import DecoderReader, FrameSettings
+from lipwright.media.decoding.reply_codec import FrameBatch
+from lipwright.media.probe import probe_video
 from tests.unit.media.clips import LIMITS, number_of, read_frames, write_still, write_video
 from tests.unit.media.test_reader import FORMATS
 from tests.waiting import wait_until
@@ -45,7 +45,7 @@ def _children() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):  # some end meanwhile
-            found += child.children() if "media.decoding.forkserver" in " ".join(child.cmdline()) else []
+            found += child.children() if "lipwright.media.decoding.forkserver" in " ".join(child.cmdline()) else []
     return found
 
 

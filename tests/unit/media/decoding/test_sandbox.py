@@ -16,20 +16,20 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from config import DecoderConfig
-from errors import MediaError, MediaLimitError
-from media.audio import extract_speech
-from media.audio_parts import AudioPart
-from media.decoding import reply_codec, sandbox
-from media.decoding.channel import Channel
-from media.decoding.decoder import Decoders
-from media.decoding.memory_budget import budget_bytes, memory_bytes
-from media.decoding.sandbox import missing_layers
-from media.probe import probe_video
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.writer import SegmentWriter
-from storage.local.folder import written_atomically
+from lipwright.config import DecoderConfig
+from lipwright.errors import MediaError, MediaLimitError
+from lipwright.media.audio import extract_speech
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.decoding import reply_codec, sandbox
+from lipwright.media.decoding.channel import Channel
+from lipwright.media.decoding.decoder import Decoders
+from lipwright.media.decoding.memory_budget import budget_bytes, memory_bytes
+from lipwright.media.decoding.sandbox import missing_layers
+from lipwright.media.probe import probe_video
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.writer import SegmentWriter
+from lipwright.storage.local.folder import written_atomically
 from tests.unit.media import decoder_tasks
 from tests.unit.media.clips import LIMITS, info_of, read_speech, write_segment
 from tests.waiting import wait_until

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.media_files import write_wav
-from config import MediaLimits
-from errors import MediaError
-from media.audio import AudioTrack
-from media.dubbing.slots import RATE, DubWriter, FittedSpeech, SpeechSlot, fit, fit_speech
-from media.playback import MAX_SPEED
+from lipwright.config import MediaLimits
+from lipwright.errors import MediaError
+from lipwright.media.audio import AudioTrack
+from lipwright.media.dubbing.slots import RATE, DubWriter, FittedSpeech, SpeechSlot, fit, fit_speech
+from lipwright.media.playback import MAX_SPEED
 from tests.unit.media.clips import write_audio
 
 

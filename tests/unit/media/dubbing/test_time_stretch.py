@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.dubbing.time_stretch import stretch
+from lipwright.media.dubbing.time_stretch import stretch
 
 RATE = 16000
 

@@ -19,20 +19,20 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from config import LabelsConfig
-from errors import ConfigError, LabelError
-from media.audio_parts import AudioPart
-from media.decoding.decoder import Decoders
-from media.labels.credentials import load_credentials
-from media.labels.inspection import Manifest, Verdict, inspect_labels
-from media.labels.labeller import AIGC_FIELDS, Labeller, result_tags
-from media.labels.signer import PURPOSES, ManifestSigner, Provenance, has_manifest
-from media.labels.watermark import TEXTS, Corner, Watermark, WatermarkStyle, _draw_texts
-from media.preview import LivePreview, finished_preview
-from media.probe import ColourTags
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.yuv_frame import YuvFrame
+from lipwright.config import LabelsConfig
+from lipwright.errors import ConfigError, LabelError
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.decoding.decoder import Decoders
+from lipwright.media.labels.credentials import load_credentials
+from lipwright.media.labels.inspection import Manifest, Verdict, inspect_labels
+from lipwright.media.labels.labeller import AIGC_FIELDS, Labeller, result_tags
+from lipwright.media.labels.signer import PURPOSES, ManifestSigner, Provenance, has_manifest
+from lipwright.media.labels.watermark import TEXTS, Corner, Watermark, WatermarkStyle, _draw_texts
+from lipwright.media.preview import LivePreview, finished_preview
+from lipwright.media.probe import ColourTags
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.yuv_frame import YuvFrame
 from tests.manifest_box import without_manifest
 from tests.timestamp_authority import timestamp_authority
 from tests.unit.media.clips import LIMITS, decode_all, flat_planes, info_of, noise, planes_of, write_audio

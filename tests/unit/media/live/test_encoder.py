@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.live.audio import OPUS_SAMPLES, Downsampler, InputResampler
-from media.live.encoder import EncodedPictures, LiveEncoder, StreamWriter
-from media.probe import VideoInfo
+from lipwright.media.live.audio import OPUS_SAMPLES, Downsampler, InputResampler
+from lipwright.media.live.encoder import EncodedPictures, LiveEncoder, StreamWriter
+from lipwright.media.probe import VideoInfo
 from tests.unit.media.clips import flat_planes, info_of
 
 SIDE, GROUP = 64, 3

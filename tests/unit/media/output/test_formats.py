@@ -12,17 +12,17 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from media.audio import extract_speech
-from media.audio_parts import AudioPart
-from media.labels.watermark import Watermark, WatermarkStyle
-from media.output.formats import FORMATS, MP4, QUALITIES, WEBM, FormatName, Quality
-from media.output.framing import Framing
-from media.output.picture import PictureMaker, YuvaFrame
-from media.probe import probe_video
-from media.reader import FrameReader
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.writer import SegmentWriter
+from lipwright.media.audio import extract_speech
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.labels.watermark import Watermark, WatermarkStyle
+from lipwright.media.output.formats import FORMATS, MP4, QUALITIES, WEBM, FormatName, Quality
+from lipwright.media.output.framing import Framing
+from lipwright.media.output.picture import PictureMaker, YuvaFrame
+from lipwright.media.probe import probe_video
+from lipwright.media.reader import FrameReader
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.writer import SegmentWriter
 from tests.unit.media.clips import LIMITS, info_of, lag_seconds, noise, number_of, planes_of, read_speech, write_audio
 
 LENGTHS = [12, 1, 11]

@@ -8,17 +8,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import MediaLimitError
-from media.matte import ScreenColour
-from media.output.backdrop import BlurBackdrop, ColourBackdrop, Cutout, MattedFrames, VideoBackdrop
-from media.output.backgrounds import check_length, checked_background, fit_background, fitted_info, playback_of
-from media.output.crop_path import FaceBoxes, crop_path
-from media.output.dynamic_range import to_range
-from media.output.framing import Framing, OutputSize, check_same_aspect, output_info, parse_aspect, parse_size
-from media.output.picture import Canvas, PictureMaker, YuvaFrame
-from media.playback import AfterEnd, Playback
-from media.probe import ColourTags, VideoInfo, probe_video
-from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
+from lipwright.errors import MediaLimitError
+from lipwright.media.matte import ScreenColour
+from lipwright.media.output.backdrop import BlurBackdrop, ColourBackdrop, Cutout, MattedFrames, VideoBackdrop
+from lipwright.media.output.backgrounds import (
+    check_length,
+    checked_background,
+    fit_background,
+    fitted_info,
+    playback_of,
+)
+from lipwright.media.output.crop_path import FaceBoxes, crop_path
+from lipwright.media.output.dynamic_range import to_range
+from lipwright.media.output.framing import Framing, OutputSize, check_same_aspect, output_info, parse_aspect, parse_size
+from lipwright.media.output.picture import Canvas, PictureMaker, YuvaFrame
+from lipwright.media.playback import AfterEnd, Playback
+from lipwright.media.probe import ColourTags, VideoInfo, probe_video
+from lipwright.media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
 from tests.unit.media.clips import LIMITS, NumberedFrames, flat_planes, info_of, number_of, planes_of, read_frames
 
 SDR = ColourTags(1, False, 1, 1)

@@ -12,17 +12,17 @@ import pysubs2
 import pytest
 from numpy.typing import NDArray
 
-from errors import MediaError, StoredFileError
-from media.audio import extract_speech, num_output_frames
-from media.audio_parts import AudioPart
-from media.output.formats import Quality
-from media.preview import LivePreview, finished_preview
-from media.probe import VideoInfo, probe_video
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.result.stream_copy import IN_BAND_TAG, copied_ranges, copy_segment, copyable_keys
-from media.subtitles.texts import ShownText
-from media.writer import SegmentWriter
+from lipwright.errors import MediaError, StoredFileError
+from lipwright.media.audio import extract_speech, num_output_frames
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.output.formats import Quality
+from lipwright.media.preview import LivePreview, finished_preview
+from lipwright.media.probe import VideoInfo, probe_video
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.result.stream_copy import IN_BAND_TAG, copied_ranges, copy_segment, copyable_keys
+from lipwright.media.subtitles.texts import ShownText
+from lipwright.media.writer import SegmentWriter
 from tests.unit.media.clips import (
     LIMITS,
     decode_all,

@@ -12,10 +12,10 @@ from av.audio.codeccontext import AudioCodecContext
 from av.container import OutputContainer
 from numpy.typing import NDArray
 
-from media.audio_parts import AudioPart, Blocks, SoundFormat, decoded
-from media.result.concat import add_sound_track, sound_packets
-from media.result.sound_mix import ResultSound, SoundSettings
-from media.result.sound_pieces import PieceFiles
+from lipwright.media.audio_parts import AudioPart, Blocks, SoundFormat, decoded
+from lipwright.media.result.concat import add_sound_track, sound_packets
+from lipwright.media.result.sound_mix import ResultSound, SoundSettings
+from lipwright.media.result.sound_pieces import PieceFiles
 from tests.unit.media.clips import LIMITS, lag_seconds, noise, write_audio
 
 RATE = 16000
@@ -144,7 +144,7 @@ def test_result_sound_short_background_is_decoded_once(
         opened.append(path)
         yield from repeat(np.zeros((1, 1 << 20), np.float32), num_blocks)
 
-    monkeypatch.setattr("media.result.sound_mix.decoded", decode)
+    monkeypatch.setattr("lipwright.media.result.sound_mix.decoded", decode)
     assert len(list(islice(ResultSound([])._repeat(Path("a"), MONO), num_blocks + 1))) == num_blocks + 1
     assert len(opened) == num_opened
 
@@ -238,9 +238,11 @@ def test_sound_packets_of_a_revision_encode_changed_pieces_only(
 ) -> None:
     _encoded(tmp_path, speech, PieceFiles(tmp_path / "first"))
     encoded: list[int] = []
-    add = "media.result.sound_pieces._Encoder.add"
+    add = "lipwright.media.result.sound_pieces._Encoder.add"
     monkeypatch.setattr(add, lambda encoder, frames: encoded.append(len(frames)))
-    monkeypatch.setattr("media.result.sound_pieces._Encoder.packets", lambda encoder, piece: [b"x"] * len(piece))
+    monkeypatch.setattr(
+        "lipwright.media.result.sound_pieces._Encoder.packets", lambda encoder, piece: [b"x"] * len(piece)
+    )
     _encoded(tmp_path, revised, PieceFiles(tmp_path / "second", tmp_path / "first"))
     assert 0 < sum(encoded) < 256 + 3 * 128 < SECONDS * SPEECH_RATE // FRAME
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from benchmarks.media_files import write_wav
-from media.audio import AudioTrack, num_output_frames
-from media.audio_parts import AudioPart
-from media.playback import fit, fit_audio
-from media.result.concat import concat_segments
-from media.result.sound_mix import ResultSound
-from media.writer import SegmentWriter
+from lipwright.media.audio import AudioTrack, num_output_frames
+from lipwright.media.audio_parts import AudioPart
+from lipwright.media.playback import fit, fit_audio
+from lipwright.media.result.concat import concat_segments
+from lipwright.media.result.sound_mix import ResultSound
+from lipwright.media.writer import SegmentWriter
 from tests.unit.media.clips import LIMITS, info_of, write_segment
 
 SPEECH_SECONDS = 600.3

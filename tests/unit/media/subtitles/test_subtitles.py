@@ -11,15 +11,15 @@ import numpy as np
 import pysubs2
 import pytest
 
-from errors import OptionError
-from media.probe import ColourTags
-from media.subtitles.actions import ActedText, TextAction, marked, read_actions
-from media.subtitles.burnt import check_fonts, font_of, subtitle_overlay
-from media.subtitles.cues import MAX_BYTES, MAX_CUES, Cue, read_cues
-from media.subtitles.diarization import MAX_BYTES as MAX_DIARIZATION_BYTES
-from media.subtitles.diarization import MAX_SEGMENTS, SpeakerSegment, read_diarization
-from media.subtitles.texts import ShownText, SubtitleFormat, shown_texts, subtitle_file
-from media.yuv_frame import YuvFrame
+from lipwright.errors import OptionError
+from lipwright.media.probe import ColourTags
+from lipwright.media.subtitles.actions import ActedText, TextAction, marked, read_actions
+from lipwright.media.subtitles.burnt import check_fonts, font_of, subtitle_overlay
+from lipwright.media.subtitles.cues import MAX_BYTES, MAX_CUES, Cue, read_cues
+from lipwright.media.subtitles.diarization import MAX_BYTES as MAX_DIARIZATION_BYTES
+from lipwright.media.subtitles.diarization import MAX_SEGMENTS, SpeakerSegment, read_diarization
+from lipwright.media.subtitles.texts import ShownText, SubtitleFormat, shown_texts, subtitle_file
+from lipwright.media.yuv_frame import YuvFrame
 from tests.unit.media.clips import flat_planes, info_of
 
 SRT = """\

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from media.watermark.embedder import InvisibleWatermark
-from media.writer import SegmentWriter
-from media.yuv_frame import YuvFrame
+from lipwright.media.watermark.embedder import InvisibleWatermark
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import YuvFrame
 from tests.unit.media.clips import info_of
 
 FPS = Fraction(25)

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.watermark.code import FALSE_POSITIVE_RATE, NUM_CODED, decode, encode
-from media.watermark.detector import Detection, candidates, detect_in_frames, detect_watermark, search_observation
-from media.watermark.embedder import (
+from lipwright.media.watermark.code import FALSE_POSITIVE_RATE, NUM_CODED, decode, encode
+from lipwright.media.watermark.detector import (
+    Detection,
+    candidates,
+    detect_in_frames,
+    detect_watermark,
+    search_observation,
+)
+from lipwright.media.watermark.embedder import (
     HALF_PERIOD_SECONDS,
     MAX_LEVELS,
     InvisibleWatermark,
@@ -22,9 +28,9 @@ from media.watermark.embedder import (
     sign_at,
     slot_of,
 )
-from media.watermark.observation import Observation
-from media.watermark.region import Box, Region, region_around
-from media.yuv_frame import YuvFrame
+from lipwright.media.watermark.observation import Observation
+from lipwright.media.watermark.region import Box, Region, region_around
+from lipwright.media.yuv_frame import YuvFrame
 from tests.unit.media.clips import LIMITS, info_of, planes_of
 from tests.unit.media.watermark.marked_clip import (
     FPS,

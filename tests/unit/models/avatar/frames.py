@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.still_frame import StillFrames
 from tests.unit.models.still import Still
 

@@ -4,8 +4,8 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
-from media.kept_squares import SquareReader
-from media.yuv_frame import YuvFrame
+from lipwright.media.kept_squares import SquareReader
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.blinks import blinks
 from models.avatar.eye_white import eye_white, measure_eye_white
 from models.avatar.eyelids import Eyelids, EyeState

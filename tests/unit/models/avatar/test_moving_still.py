@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
-from media.playback import Playback
+from lipwright.media.playback import Playback
 from models.avatar.avatar import Avatar
 from models.avatar.face_region import FaceRegion
 from models.avatar.folder import TRACK_FILE

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.audio import extract_speech
+from lipwright.config import MediaLimits
+from lipwright.media.audio import extract_speech
 from models.avatar.source_sync import SourceSync, measure_sync, sample_rows
 from models.speech.features import SpeechFeatures, measure_level
 from models.speech.level import ROWS_PER_SECOND

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
-from jobs.model.avatar_settings import Expression, Head
-from media.matte import Foreground
-from media.yuv_frame import YuvFrame
+from lipwright.jobs.model.avatar_settings import Expression, Head
+from lipwright.media.matte import Foreground
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.behaviour import EXPRESSIONS, HEADS, Behaviour, EyePlace, TimedBehaviour, still_in_effect
 from models.avatar.folder import INFO_FILE, LAYERS_FILE, OCCLUDERS_FILE

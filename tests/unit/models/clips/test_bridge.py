@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.clips.bridge import _shares, bridge_frames, morph
 from tests.unit.models.films import mean_faces
 

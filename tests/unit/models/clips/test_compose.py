@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from benchmarks.material import FramesInMemory
-from errors import OptionError
-from media.yuv_frame import YuvFrame
+from lipwright.errors import OptionError
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import own_track
 from models.clips.compose import ClipSource, compose_clips
 from models.clips.graph import ClipGraph

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, OptionError
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame
+from lipwright.errors import CancelledJobError, OptionError
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame
 from models.clips import transitions
 from models.clips.fitting import FittedClip, fit_clip
 from models.clips.graph import Clip, ClipKind

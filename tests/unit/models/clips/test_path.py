@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from media.playback import Playback
+from lipwright.media.playback import Playback
 from models.clips.graph import Clip, ClipGraph, Transition
 from models.clips.path import ActionCue, Path, PathState, extend_path
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 
 
 @dataclass(frozen=True)

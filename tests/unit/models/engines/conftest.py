@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.weights import inspection
 from tests.conftest import REPO_ROOT

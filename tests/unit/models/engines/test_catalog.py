@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from config import PipelineConfig
-from errors import OptionError
+from lipwright.config import PipelineConfig
+from lipwright.errors import OptionError
 from models.engines.catalog import EngineCatalog, engine_list, engine_names, post_processor_list
 from models.engines.registry import ENGINES
 from models.engines.weights.store import WeightsStore
@@ -102,7 +102,7 @@ class HelloEngine(WarpEngine):
 _LIST = """
 import json, sys
 from pathlib import Path
-from config import PipelineConfig
+from lipwright.config import PipelineConfig
 from models.engines.catalog import EngineCatalog, engine_list
 from models.engines.registry import ENGINES
 from models.engines.weights.store import WeightsStore

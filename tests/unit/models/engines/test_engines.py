@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from errors import CancelledJobError, ConfigError, MediaError, WeightsError
-from media.yuv_frame import YuvFrame
+from lipwright.errors import CancelledJobError, ConfigError, MediaError, WeightsError
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.dinet.deepspeech import DeepSpeechAudioEncoder
 from models.engines.dinet.engine import HeyGemVariant

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import OptionError
-from media.output.dynamic_range import from_sdr_rgb
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from lipwright.errors import OptionError
+from lipwright.media.output.dynamic_range import from_sdr_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame, from_rgb
+from lipwright.storage.row_codec import avatar_key
 from models.face.appearance import (
     APPEARANCE_SIZE,
     CLEAR_LEAD,
@@ -21,7 +22,6 @@ from models.face.appearance import (
 from models.face.choice import FaceChoice, is_reference, recorded_face
 from models.face.detection import FaceBox, FaceDetector, Window
 from models.face.finder import FaceFinder, tiles
-from storage.row_codec import avatar_key
 from tests.unit.models.conftest import COLOUR, Scene
 from tests.unit.models.films import read_film
 

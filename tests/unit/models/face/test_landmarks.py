@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.output.dynamic_range import from_sdr_rgb
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from lipwright.media.output.dynamic_range import from_sdr_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame, from_rgb
 from models.face.landmarks import MIN_PRESENCE, FaceLandmarker, LandmarkRegion, LipLandmarker, cut_region
 from models.geometry.head_frame import ABOUT_MIDDLE, EYE_LEFT, EYE_RIGHT, INNER_LOWER, INNER_UPPER, LIPS
 from tests.unit.models.conftest import COLOUR, Filmed, Scene

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.occlusion import OBJECTS, Passage
-from media.yuv_frame import from_rgb, to_rgb
+from lipwright.media.yuv_frame import from_rgb, to_rgb
 from models.face.choice import FaceChoice
 from models.face.lower_face import CELLS
 from models.face.occluder_mask import UncoveredFace

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.output.dynamic_range import from_sdr_rgb, to_sdr_rgb
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from lipwright.media.output.dynamic_range import from_sdr_rgb, to_sdr_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame, from_rgb
 from models.matting.person import PersonSegmenter
 from models.matting.refine import refine, stabilised
 from models.matting.report import certainty, uncertain_ranges

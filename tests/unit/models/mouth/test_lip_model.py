@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MOVED, mean_face
 from models.mouth.lip_form import round_lips
 from models.mouth.lip_model import LipModel, lip_gaps, meeting_lips, shut_lips

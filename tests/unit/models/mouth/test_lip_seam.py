@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, LIP_ROWS
 from models.mouth.lip_seam import move_inner_lips, seam_shifts
 from tests.unit.models.mouth.drawn_mouth import CENTRE, SIDE, bow, mouth_points

@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from media.kept_squares import SquareReader
+from lipwright.media.kept_squares import SquareReader
 from models.avatar.avatar import Avatar
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.painting.fields import CONTROL_IDS

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.array_files import load_arrays, save_arrays
-from media.audio import extract_speech
-from media.yuv_frame import YuvFrame, from_rgb, to_rgb
+from lipwright.config import MediaLimits
+from lipwright.media.array_files import load_arrays, save_arrays
+from lipwright.media.audio import extract_speech
+from lipwright.media.yuv_frame import YuvFrame, from_rgb, to_rgb
 from models.face.finder import FaceFinder
 from models.people.people import find_people
 from models.people.scan import FaceRows, PeopleScanner

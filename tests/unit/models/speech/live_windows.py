@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.engines.protocol import FrameSpan
 from models.speech.stream import LOOK_AHEAD_SECONDS, SpeechStream, SpeechWindow
 

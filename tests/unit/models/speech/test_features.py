@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import CancelledJobError, MediaError
+from lipwright.errors import CancelledJobError, MediaError
 from models.speech.activity import speech_activity
 from models.speech.features import SpeechFeatures, log_mel, measure_level
 from models.speech.level import SpeechLevel, cut_speech, open_speech

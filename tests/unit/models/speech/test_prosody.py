@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
 from models.speech.level import measure_level
 from models.speech.pitch import pitch_semitones
 from models.speech.prosody import Prosody, file_prosody, window_prosody

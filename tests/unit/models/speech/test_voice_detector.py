@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import MediaLimits
-from media.audio import extract_speech
+from lipwright.config import MediaLimits
+from lipwright.media.audio import extract_speech
 from models.speech.level import measure_level, open_speech
 from models.speech.voice_detector import VoiceDetector
 

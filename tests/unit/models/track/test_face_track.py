@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from errors import FaceNotFoundError
+from lipwright.errors import FaceNotFoundError
 from models.avatar.face_region import FaceRegion
 from models.geometry.head_frame import CHIN_TIP, LIPS, HeadPose, mean_face
 from models.mouth.lip_model import LipModel

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import OptionError
+from lipwright.errors import OptionError
 from models.avatar.eye_white import lid_openings
 from models.geometry.head_frame import CHIN_TIP, CORNER_LEFT, CORNER_RIGHT, EYES, fit_head_pose, pose_degrees
 from models.track.marked_face import check_marks, marked_landmarks

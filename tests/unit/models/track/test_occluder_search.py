@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
 from benchmarks.occlusion import Passage
-from media.probe import ColourTags
-from media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
 from models.face.lower_face import CELLS, HeadFollower, Picture
 from models.track.occluder_search import Found, find_occluders
 from models.track.occluders import Occluders

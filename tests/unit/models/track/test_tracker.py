@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from errors import FaceNotFoundError
-from media.yuv_frame import YuvFrame
+from lipwright.errors import FaceNotFoundError
+from lipwright.media.yuv_frame import YuvFrame
 from models.face.appearance import appearance_of
 from models.face.choice import FaceChoice
 from models.face.finder import box_of_points

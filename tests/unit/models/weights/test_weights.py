@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from errors import ConfigError, WeightsError
+from lipwright.errors import ConfigError, WeightsError
 from models.weights import FOLDER, SUMS_NAME, file_sha256, read_sums, verified_path, weights_path
 from models.weights.onnx_session import make_session
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from api.live.outputs.output import open_sink
-from config import LiveConfig, NetworkConfig
-from errors import UrlRefusedError
-from media.live.mp4_boxes import ParameterSets
-from net.push.destination import Destination, Destinations, PushError
+from lipwright.api.live.outputs.output import open_sink
+from lipwright.config import LiveConfig, NetworkConfig
+from lipwright.errors import UrlRefusedError
+from lipwright.media.live.mp4_boxes import ParameterSets
+from lipwright.net.push.destination import Destination, Destinations, PushError
 from tests.unit.net.test_fetch import PRIVATE
 
 SECRET = "sEcReT"

@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from config import NetworkConfig
-from errors import UrlRefusedError
-from media.live.encoder import LiveFragment
-from media.live.flv import FlvMuxer
-from media.live.mpeg_ts import TsMuxer, rtp_packets
-from net.push import rtmp_messages, srt
-from net.push.destination import Destination, Destinations, PushError, PushRefusedError
-from net.push.rtmp import RtmpPublisher
-from net.push.rtmp_messages import AMF0_COMMAND, USER_CONTROL, ChunkReader, Message, chunks
-from net.push.srt import SrtCaller, SrtOptions
-from net.push.whip import WhipPublisher, _allowed_candidates
-from net.ssrf_guard import SsrfGuard
+from lipwright.config import NetworkConfig
+from lipwright.errors import UrlRefusedError
+from lipwright.media.live.encoder import LiveFragment
+from lipwright.media.live.flv import FlvMuxer
+from lipwright.media.live.mpeg_ts import TsMuxer, rtp_packets
+from lipwright.net.push import rtmp_messages, srt
+from lipwright.net.push.destination import Destination, Destinations, PushError, PushRefusedError
+from lipwright.net.push.rtmp import RtmpPublisher
+from lipwright.net.push.rtmp_messages import AMF0_COMMAND, USER_CONTROL, ChunkReader, Message, chunks
+from lipwright.net.push.srt import SrtCaller, SrtOptions
+from lipwright.net.push.whip import WhipPublisher, _allowed_candidates
+from lipwright.net.ssrf_guard import SsrfGuard
 from tests.ports import quiet_port
 from tests.unit.flashing_stream import FlashingStream, file_skews
 from tests.unit.net.push.receivers import rtmp_server, srt_listener

@@ -11,10 +11,10 @@ from functools import partial
 import psycopg
 import pytest
 
-from errors import ConfigError, StandbyError, TableUnreachableError
-from storage.postgres.connection import bounded
-from storage.postgres.database import Database
-from storage.schema import SCHEMA_VERSION
+from lipwright.errors import ConfigError, StandbyError, TableUnreachableError
+from lipwright.storage.postgres.connection import bounded
+from lipwright.storage.postgres.database import Database
+from lipwright.storage.schema import SCHEMA_VERSION
 from tests.postgres import PostgresServer, running_postgres, server_programs
 from tests.waiting import wait_until
 
@@ -142,7 +142,7 @@ def test_database_rolls_back_and_reconnects_after_a_restart(mortal: PostgresServ
 def test_call_to_a_hanging_server_times_out(mortal: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(Database(mortal.new_database())) as database:
         change(database)
-        monkeypatch.setattr("storage.postgres.database.bounded", partial(bounded, timeout_s=1.0))
+        monkeypatch.setattr("lipwright.storage.postgres.database.bounded", partial(bounded, timeout_s=1.0))
         mortal.freeze()
         began = time.monotonic()
         try:

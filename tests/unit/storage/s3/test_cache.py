@@ -13,14 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from config import BucketConfig, PipelineConfig
-from errors import ConfigError, StorageUnreachableError, StoredFileError
-from jobs.model.base import new_id
-from storage.file_store import FileStore
-from storage.files import StoredFiles
-from storage.s3.cache import CacheBounds, FileCache
-from storage.s3.cache_entries import open_entry
-from storage.state import check_files_access, open_files
+from lipwright.config import BucketConfig, PipelineConfig
+from lipwright.errors import ConfigError, StorageUnreachableError, StoredFileError
+from lipwright.jobs.model.base import new_id
+from lipwright.storage.file_store import FileStore
+from lipwright.storage.files import StoredFiles
+from lipwright.storage.s3.cache import CacheBounds, FileCache
+from lipwright.storage.s3.cache_entries import open_entry
+from lipwright.storage.state import check_files_access, open_files
 from tests.ports import quiet_port
 from tests.s3_server import S3Server
 
@@ -31,7 +31,7 @@ _LONG_AGO_S = 7200.0
 _FETCHER = """
 import sys, time
 from pathlib import Path
-from storage.s3.cache_entries import open_entry
+from lipwright.storage.s3.cache_entries import open_entry
 def fetch(path):
     with open(sys.argv[2], "a") as log:
         log.write("fetched\\n")

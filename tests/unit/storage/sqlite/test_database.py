@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from errors import ConfigError, TableLostError, TableUnreachableError
-from storage.sqlite.database import Database
+from lipwright.errors import ConfigError, TableLostError, TableUnreachableError
+from lipwright.storage.sqlite.database import Database
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def _add(database: Database, value: str) -> None:
 _LOSE_THE_LOG = """
 import os, sys
 from pathlib import Path
-from storage.sqlite.database import Database
+from lipwright.storage.sqlite.database import Database
 
 def add(value):
     with database.transaction():
@@ -169,7 +169,7 @@ def test_file_that_is_no_database_is_refused_in_one_line(path: Path, damage: str
 def test_lock_of_another_program_delays_only_writes(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.sqlite.database._LOCK_WAIT_S", 2.0)
+    monkeypatch.setattr("lipwright.storage.sqlite.database._LOCK_WAIT_S", 2.0)
     database._set_lock_wait(2.0)
     _add(database, "a")
     other = sqlite3.connect(path, isolation_level=None)
@@ -188,9 +188,9 @@ def test_transaction_beyond_file_size_limit_is_storage_full(tmp_path: Path) -> N
     """In a process of its own, whose files are limited as by `ulimit -f`."""
     script = """
 import resource, sys
-from errors import StorageFullError
+from lipwright.errors import StorageFullError
 from pathlib import Path
-from storage.sqlite.database import Database
+from lipwright.storage.sqlite.database import Database
 
 database = Database(Path(sys.argv[1]))
 for limit in (20_000, resource.RLIM_INFINITY):

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from api.live.outputs.session_outputs import SessionOutputs
-from api.live.protocol import StartOutput
-from config import LiveConfig, NetworkConfig
-from net.push.destination import Destinations
+from lipwright.api.live.outputs.session_outputs import SessionOutputs
+from lipwright.api.live.protocol import StartOutput
+from lipwright.config import LiveConfig, NetworkConfig
+from lipwright.net.push.destination import Destinations
 from tests.ports import quiet_port
 from tests.unit.flashing_stream import FlashingStream, file_skews
 from tests.unit.net.push.receivers import rtmp_server, srt_listener

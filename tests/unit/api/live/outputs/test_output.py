@@ -13,15 +13,15 @@ from typing import Any
 import av
 import pytest
 
-from api.live.outputs import output as output_module
-from api.live.outputs.session_outputs import SessionOutputs
-from api.live.protocol import StartOutput
-from api.live.viewers import FragmentQueue
-from config import LiveConfig, NetworkConfig
-from errors import NotFoundError, OptionError, UrlRefusedError
-from media.live.encoder import LiveFragment
-from net.push import srt
-from net.push.destination import Destinations, PushError
+from lipwright.api.live.outputs import output as output_module
+from lipwright.api.live.outputs.session_outputs import SessionOutputs
+from lipwright.api.live.protocol import StartOutput
+from lipwright.api.live.viewers import FragmentQueue
+from lipwright.config import LiveConfig, NetworkConfig
+from lipwright.errors import NotFoundError, OptionError, UrlRefusedError
+from lipwright.media.live.encoder import LiveFragment
+from lipwright.net.push import srt
+from lipwright.net.push.destination import Destinations, PushError
 from tests.ports import quiet_port
 from tests.unit.api.live.outputs.pushed import LOOPBACK, measure
 from tests.unit.flashing_stream import FlashingStream, file_skews

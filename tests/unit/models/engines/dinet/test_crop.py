@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
-from errors import CancelledJobError, FaceNotFoundError
+from lipwright.errors import CancelledJobError, FaceNotFoundError
 from models.engines.dinet import crop
 from models.engines.dinet.engine import HeyGemVariant, OriginalVariant
 from models.engines.dinet.landmarks import FaceDetector, FaceLandmarks98, find_points, points_68

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.avatar.avatar import Avatar
 from models.engines.dinet.crop import REFERENCES, CropLayout
 from models.engines.dinet.engine import DinetEngine, DinetFeatures

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.edtalk.engine import EdTalkEngine, EdTalkGenerator
 from models.engines.paste.crop import BoxChunk, BoxPlan

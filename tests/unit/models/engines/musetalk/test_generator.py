@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from errors import ConfigError
-from media.yuv_frame import from_rgb
+from lipwright.errors import ConfigError
+from lipwright.media.yuv_frame import from_rgb
 from models.engines.musetalk.generator import MuseTalkFaceGenerator, load_face_generator
 from models.engines.musetalk.network import (
     PUBLISHED,

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from benchmarks.material import FramesInMemory
-from media.kept_squares import SquareReader
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from lipwright.media.kept_squares import SquareReader
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame, from_rgb
 from models.avatar.avatar import Avatar
 from models.engines.paste.crop import BoxChunk
 from models.engines.patches import FacePatches

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame, from_rgb
 from models.engines.paste.crop import BoxChunk, BoxPlan, BoxTrack, crop_boxes
 
 BT709 = ColourTags(1, False, 1, 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.yuv_frame import from_rgb, to_rgb
+from lipwright.media.yuv_frame import from_rgb, to_rgb
 from models.engines.paste import alignment, upright
 from models.engines.paste.crop import BoxPlan
 from models.engines.patches import FacePatches

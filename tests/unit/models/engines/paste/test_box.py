@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from media.probe import ColourTags
-from media.yuv_frame import from_rgb, paste_back, to_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import from_rgb, paste_back, to_rgb
 from models.engines.paste.blend import paste, rgb_to_yuv444, soft_mask
 from models.engines.paste.crop import BoxPlan, BoxTrack, crop_boxes
 from models.engines.paste.landmarks68 import IBUG_POINTS, LOWER_FACE, ibug_points, lower_face_outline

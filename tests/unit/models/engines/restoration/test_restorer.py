@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from config import PipelineConfig
-from errors import CancelledJobError, ConfigError, OptionError
-from media.kept_squares import SquareReader
-from media.yuv_frame import YuvFrame, cut
+from lipwright.config import PipelineConfig
+from lipwright.errors import CancelledJobError, ConfigError, OptionError
+from lipwright.media.kept_squares import SquareReader
+from lipwright.media.yuv_frame import YuvFrame, cut
 from models.avatar.avatar import Avatar
 from models.avatar.face_region import FaceRegion
 from models.engines.catalog import EngineCatalog, post_processor_list

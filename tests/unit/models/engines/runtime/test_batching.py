@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
+from lipwright.errors import CancelledJobError
 from models.engines.protocol import ComputeResources, Device
 from models.engines.runtime.batching import Batch, SharedBatches, fixed_batches
 from models.engines.runtime.device_feed import DeviceBatches

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from errors import ConfigError, WeightsError
+from lipwright.errors import ConfigError, WeightsError
 from models.engines.protocol import ComputeResources, Device
 from models.engines.runtime import torch_device
 from models.engines.runtime.batching import fixed_batches

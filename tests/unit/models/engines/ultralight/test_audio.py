@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import ComputeResources, FrameSpan, TensorTable
 from models.engines.ultralight import hubert as hubert_module
 from models.engines.ultralight.audio import UltralightFeatures, UltralightPlan, frame_rows, num_job_samples, wanted_ids

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from errors import ConfigError, WeightsError
-from media.yuv_frame import YuvFrame
+from lipwright.errors import ConfigError, WeightsError
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.paste.landmarks68 import ibug_points
 from models.engines.protocol import ComputeResources, EngineSettings, FrameSpan

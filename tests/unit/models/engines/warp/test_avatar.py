@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from errors import CancelledJobError
-from media.kept_squares import SquareReader
+from lipwright.errors import CancelledJobError
+from lipwright.media.kept_squares import SquareReader
 from models.avatar.avatar import Avatar
 from models.avatar.folder import is_tracked
 from models.avatar.mouth_calibration import MouthCalibration

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from errors import ConfigError
-from media.yuv_frame import YuvFrame
+from lipwright.errors import ConfigError
+from lipwright.media.yuv_frame import YuvFrame
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar
 from models.engines.warp.chunk import FaceChunk, fade_to_source

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.engines.warp.exemplar_path import PathTarget, choose_path
 from models.engines.warp.exemplars import USUAL_BITE, ExemplarBank, forbidden_between_shots, measure_bite
 from models.geometry.head_frame import INNER_LOWER, INNER_UPPER, MIDDLE_LOWER, MIDDLE_UPPER, NUM_POINTS

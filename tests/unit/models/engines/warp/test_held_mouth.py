@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from benchmarks.analysis import AnalysedAvatar, analyse
 from benchmarks.in_process import render_staged
 from benchmarks.media_files import write_wav
-from media.audio import SPEECH_SAMPLE_RATE
-from media.writer import SegmentWriter
-from media.yuv_frame import YuvFrame, cut, from_rgb, to_rgb
+from lipwright.media.audio import SPEECH_SAMPLE_RATE
+from lipwright.media.writer import SegmentWriter
+from lipwright.media.yuv_frame import YuvFrame, cut, from_rgb, to_rgb
 from models.avatar.face_region import FaceRegion
 from models.engines.patches import FacePatches
 from models.engines.warp.avatar import WarpAvatar

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from media.probe import ColourTags
-from media.yuv_frame import YuvFrame, from_rgb
+from lipwright.media.probe import ColourTags
+from lipwright.media.yuv_frame import YuvFrame, from_rgb
 from models.engines.warp.visible_gap import visible_gap
 from models.geometry.head_frame import EYE_LEFT, EYE_RIGHT
 from tests.unit.models.mouth.drawn_mouth import CENTRE, SIDE, mouth_points

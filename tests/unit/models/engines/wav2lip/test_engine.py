@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from media.yuv_frame import YuvFrame
+from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.engines.paste.blend import spread_over
 from models.engines.paste.crop import BoxPlan

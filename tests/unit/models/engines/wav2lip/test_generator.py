@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.protocol import ComputeResources, Device
 from models.engines.runtime.torch_device import fold_batch_norm, half_precision
 from models.engines.wav2lip.generator import OnnxGenerator, load_generator

@@ -15,7 +15,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from errors import WeightsError
+from lipwright.errors import WeightsError
 from models.engines.runtime.checkpoints import file_format, read_checkpoint
 from models.engines.weights.inspection import inspect_weights
 from tests.unit.models.engines.weights.weights_files import (

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from errors import InputError, NotFoundError, OptionError, StateError, StorageFullError, WeightsError
+from lipwright.errors import InputError, NotFoundError, OptionError, StateError, StorageFullError, WeightsError
 from models.engines.protocol import EngineClass, WeightsSpec
 from models.engines.weights.recognition import AddRequest
 from models.engines.weights.store import WeightsStore

@@ -1,0 +1,1 @@
+"""The service: API, jobs, media, storage, command line and launcher."""

@@ -1,0 +1,1 @@
+"""The HTTP API: a plain ASGI app over `lipwright.jobs.ports.JobService`, without Ray."""

@@ -1,0 +1,157 @@
+"""Watches Ray's processes, the front proxy, the fork server of workers and the job table's file.
+
+What can be restarted is restarted; otherwise the service ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import psutil
+
+from lipwright.errors import ConfigError
+from lipwright.launch.data_folder import TableFile
+from lipwright.launch.front_proxy import FrontProxy
+from lipwright.telemetry.clock_steps import ClockSteps
+
+logger = logging.getLogger(__name__)
+
+EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: restart the service
+_NEEDED: Final = ("raylet", "gcs_server")
+_PERIOD_S: Final = 0.5
+_KILL_S: Final = 5.0
+_MAX_SILENCE_S: Final = 60.0
+_MAX_CLOCK_STEP_S: Final = 2.0
+
+
+class RayNode(Protocol):
+    """See `deployments.runtime.ray_internals.LocalNode`; importing it here would import Ray too early."""
+
+    def dead_processes(self) -> list[tuple[str, int]]:
+        """Return the name and exit status of each process that has ended."""
+        ...
+
+    def kill(self) -> None:
+        """Kill all processes."""
+        ...
+
+    def controller_silence_s(self) -> float:
+        """Return for how many seconds Serve's controller has not answered."""
+        ...
+
+    def restart_controller(self) -> None:
+        """Have Ray restart Serve's controller; requests continue meanwhile."""
+        ...
+
+
+@contextmanager
+def watchdog(
+    node: RayNode,
+    front: FrontProxy | None,
+    table: TableFile,
+    fork_server: subprocess.Popen[bytes] | None = None,
+    clock: ClockSteps | None = None,
+) -> Iterator[None]:
+    """Watch the processes of a Ray node, the front proxy and the job table's file during the block.
+
+    A front proxy that exits is restarted. When Ray's GCS server or raylet exits, Ray cannot recover: it waits for a
+    minute or forever. Then this process prints the reason and exits with `EXIT_STATUS`, together with everything that
+    it started, so that a supervisor restarts the service and jobs are resumed. The same happens when the job table is
+    deleted or replaced: new jobs would be written to a file that no restart finds.
+
+    When the fork server of workers ends, workers start without it, and a warning is logged.
+
+    Serve's controller, which replaces dead replicas, is restarted when it does not answer for a minute, and when the
+    wall clock is set back: it would start no health checks until the clock is where it was.
+
+    Args:
+        node: The Ray node that this process started.
+        front: The front proxy, if there is one.
+        table: The file of the job table.
+        fork_server: The process of `worker_fork_server`, if there is one.
+        clock: Detects that the wall clock was set.
+    """
+    stop = threading.Event()
+    arguments = (node, front, table, fork_server, clock or ClockSteps(), stop)
+    watch = threading.Thread(target=_watch, args=arguments, name="ray-watch", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watch.join(_PERIOD_S + _KILL_S)
+
+
+def _watch(
+    node: RayNode,
+    front: FrontProxy | None,
+    table: TableFile,
+    fork_server: subprocess.Popen[bytes] | None,
+    clock: ClockSteps,
+    stop: threading.Event,
+) -> None:
+    while not stop.wait(_PERIOD_S):
+        for name, status in node.dead_processes():
+            if name in _NEEDED:
+                _end(node, f"Ray's {name} has ended (status {status})")
+        if loss := table.loss():
+            _end(
+                node,
+                loss,
+                "Restore it before the next start, which deletes the files of jobs that are not in the table.",
+            )
+        if front is not None and not front.is_alive:
+            logger.warning("the front proxy has ended and is restarted: %s", front.last_line())
+            try:
+                front.start()
+            except ConfigError as error:
+                _end(node, str(error))
+            except OSError as error:  # short of memory or disk space
+                logger.warning("the front proxy could not be restarted and is tried again: %s", error)
+        if fork_server is not None and fork_server.poll() is not None:
+            logger.warning(
+                "the fork server of workers has ended (status %d): until the next start of the service, new replicas "
+                "start without it, a few seconds later",
+                fork_server.returncode,
+            )
+            fork_server = None
+        _watch_controller(node, clock)
+
+
+def _watch_controller(node: RayNode, clock: ClockSteps) -> None:
+    step_s, silence_s = clock.next_step_s(), node.controller_silence_s()
+    if step_s < -_MAX_CLOCK_STEP_S:
+        logger.warning("the clock was set back by %.0f s; restarting Serve's controller", -step_s)
+        node.restart_controller()
+    elif silence_s > _MAX_SILENCE_S:
+        logger.warning("Serve's controller has not answered for %.0f s; restarting it", silence_s)
+        node.restart_controller()
+
+
+def _end(node: RayNode, reason: str, advice: str = "Restart it to resume the jobs.") -> None:
+    print(f"Lipwright exits: {reason}. {advice}", file=sys.stderr, flush=True)
+    killer = threading.Thread(target=_kill, args=(node,), daemon=True)
+    killer.start()
+    killer.join(_KILL_S)
+    os._exit(EXIT_STATUS)
+
+
+def _kill(node: RayNode) -> None:
+    """Kill everything that this process started.
+
+    Children of a dead raylet cannot be found; they exit by themselves within two seconds.
+    """
+    children = psutil.Process().children(recursive=True)
+    with contextlib.suppress(Exception):  # this process exits next in any case
+        node.kill()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
