@@ -23,7 +23,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 # each of them compiles all modules at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lock demo serve test coverage test-faults test-container lint format bench quality clean
+.PHONY: help setup lock demo serve test coverage test-faults test-container lint format bench clean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -92,15 +92,6 @@ format: setup  ## format the code and apply ruff's fixes
 
 bench: setup  ## measure the figures of docs/performance.md
 	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.render
-
-# The judge and the clips are not part of this repository (benchmarks/README.md). Clips in one subfolder of CLIPS form a
-# group, and UNSEEN names the clips of speakers that no network was trained on.
-JUDGE ?= ../shared/eval
-CLIPS ?= ../shared/clips
-UNSEEN ?= grid_talker1 grid_talker5
-
-quality: setup  ## measure the figures of docs/quality.md (JUDGE=, CLIPS=, UNSEEN=)
-	@$(BIN)/python -m benchmarks.quality --judge $(JUDGE) --clips $(CLIPS) $(addprefix --unseen ,$(UNSEEN))
 
 clean:  ## remove .venv, caches and results (not data/)
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""Test material: clips of speakers in folders, and a talking face and speech made from samples/."""
+"""Test material: a talking face and speech made from samples/."""
 
 from __future__ import annotations
 
@@ -14,51 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.media_files import read_wav, write_film, write_wav
-from lipwright.config import MediaLimits
-from lipwright.media.probe import VideoInfo, probe_video
-from lipwright.media.reader import FrameReader
-from lipwright.media.yuv_frame import YuvFrame, to_rgb
+from lipwright.media.yuv_frame import YuvFrame
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 FPS = 25
-_MAX_SIDE = 480  # pixels of the shorter side: enough for the face networks
 _SWAY = 0.02  # of the frame height: avatars move, unlike photographs
 _PERIOD_S = 5.0
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip of one speaker.
-
-    Attributes:
-        path: The file, with audio.
-        name: Its path below the folder of all clips, without the extension.
-        group: Name of its folder; tables group clips by folder.
-    """
-
-    path: Path
-    name: str
-    group: str
-
-
-def find_clips(*folders: Path) -> list[Clip]:
-    """Returns the .mp4 files of folders and their subfolders."""
-    return [
-        Clip(path, path.relative_to(root).with_suffix("").as_posix(), path.parent.name)
-        for root in (folder.resolve() for folder in folders)
-        for path in sorted(root.rglob("*.mp4"), key=lambda path: (len(path.parts), path))
-    ]
-
-
-def read_talkers(folders: list[Path], num_frames: int) -> Iterator[tuple[list[NDArray[np.uint8]], VideoInfo]]:
-    """Yields of each clip up to `num_frames` (H, W, 3) uint8 RGB pictures, H and W even, and its info."""
-    for clip in find_clips(*folders):
-        info = probe_video(clip.path, MediaLimits())
-        with FrameReader(clip.path, info, 2**28) as reader:
-            pictures = [to_rgb(frame, info.colour) for frame in reader.read(range(min(info.num_frames, num_frames)))]
-        shrink = min(1.0, _MAX_SIDE / min(pictures[0].shape[:2]))
-        size = [int(side * shrink) // 2 * 2 for side in pictures[0].shape[1::-1]]
-        yield [np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.uint8) for each in pictures], info
 
 
 @dataclass(frozen=True)

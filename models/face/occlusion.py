@@ -61,7 +61,7 @@ def chroma_of(frame: YuvFrame, points: NDArray[np.floating]) -> NDArray[np.uint8
 
 
 # Distance of a frame's colour pattern from the usual one, relative to the usual one's size: 1 where a hand hides the
-# lips, more behind a cup. 27,000 clear frames of 28 talkers have at most .88. `benchmarks.occlusion` prints the curve.
+# lips, more behind a cup. 27,000 clear frames of 28 talkers have at most .88 (docs/quality.md).
 OCCLUDED: Final = 0.95
 _STILL_OCCLUDED = 0.9  # of that, next to an occluded frame
 _MAX_USUAL = 0.6  # median distance of a shot; above it noise hides the pattern, and all frames count as clear

@@ -88,7 +88,7 @@ def _no_forwarded_logs() -> None:
 
 @pytest.fixture(autouse=True)
 def _normal_scheduling() -> Iterator[None]:
-    """Fail a test that leaves this process with real-time priority; see `benchmarks.watermark.attacks`."""
+    """Fail a test that leaves this process with real-time priority; see `normal_scheduling`."""
     yield
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
 import subprocess
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.watermark.attacks import normal_scheduling
 from lipwright.config import MediaLimits
 from lipwright.media.array_files import load_array
 from lipwright.media.audio import SPEECH_SAMPLE_RATE
@@ -33,6 +34,20 @@ from models.speech.level import cut_speech
 
 LIMITS = MediaLimits()
 NUM_BITS = 12
+
+
+@contextmanager
+def normal_scheduling() -> Iterator[None]:
+    """Restores the scheduling policy of the calling thread at the end of the block.
+
+    As root, libsvtav1 moves the thread that opens it to SCHED_FIFO with priority 99 and leaves it there. All threads
+    and processes that this thread starts later inherit that, and everything else on the machine starves.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def picture(number: int, width: int, height: int) -> NDArray[np.uint8]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.occlusion import OBJECTS, Passage
 from lipwright.media.yuv_frame import from_rgb, to_rgb
 from models.face.choice import FaceChoice
 from models.face.lower_face import CELLS
@@ -19,6 +18,7 @@ from models.track.raw_landmarks import RawLandmarks
 from models.track.tracker import FaceTracker
 from tests.unit.models.conftest import Filmed
 from tests.unit.models.films import mean_faces, read_film
+from tests.unit.models.occluding_objects import OBJECTS, Passage
 
 SKIN, LIPS, DARK = np.array([150, 112, 150]), np.array([110, 115, 170]), np.array([30, 124, 134])
 

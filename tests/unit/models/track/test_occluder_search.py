@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.material import FramesInMemory
-from benchmarks.occlusion import Passage
 from lipwright.media.probe import ColourTags
 from lipwright.media.yuv_frame import Patch, YuvFrame, cut, from_rgb, to_rgb
 from models.face.lower_face import CELLS, HeadFollower, Picture
@@ -18,6 +17,7 @@ from models.track.occluders import Occluders
 from models.track.raw_landmarks import RawLandmarks, SkipReason
 from models.track.visibility import Visibility
 from tests.unit.models.films import mean_faces
+from tests.unit.models.occluding_objects import Passage
 
 SIDE, EYES, NUM, FPS = 160, 60.0, 70, 12.5
 COVERED = range(32, 40)

@@ -1,1 +1,0 @@
-"""Visibility, cost, robustness and false positives of the invisible watermark."""
