@@ -42,10 +42,6 @@ spec!:
     enableInTreeAutoscaling: flag
     autoscalerOptions: {idleTimeoutSeconds: count}
     authOptions: {mode: disabled|token}
-    gcsFaultToleranceOptions:
-      redisAddress!: text
-      externalStorageNamespace: text
-      redisPassword: {value: text, valueFrom: {secretKeyRef!: {name!: text, key!: text}}}
     headGroupSpec!: &group
       rayStartParams!: texts
       template!:
@@ -123,14 +119,8 @@ def _check_ray_start(arguments: list[str]) -> None:
     start.make_context("ray start", arguments)
 
 
-def test_rayservice_has_only_fields_that_kuberay_reads(cluster: Path, service: dict[str, Any]) -> None:
-    schema = _schema(yaml.safe_load(_RAY_SERVICE))
-    validate(service, schema)
-    (patch,) = _all(cluster / "rayservice.redis.yaml")
-    patched = json.loads(json.dumps(service))
-    patched["spec"]["rayClusterConfig"] |= patch["spec"]["rayClusterConfig"]
-    assert patched != service
-    validate(patched, schema)
+def test_rayservice_has_only_fields_that_kuberay_reads(service: dict[str, Any]) -> None:
+    validate(service, _schema(yaml.safe_load(_RAY_SERVICE)))
 
 
 def test_pods_shared_memory_holds_the_object_store(service: dict[str, Any]) -> None:
@@ -337,8 +327,8 @@ def test_metrics_of_deployed_files_exist_and_dashboard_has_all(cluster: Path, da
     from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
     gpu_names = {f"ray_{name}" for name in METRICS_GAUGES if name.startswith(("node_gpus_", "node_gram_"))}
-    texts = [(cluster / name).read_text(encoding="utf-8") for name in ("keda.yaml", "prometheus.yml")]
-    used = {name for text in (*_queries(dashboard), *texts) for name in _NAME.findall(text)}
+    prometheus = (cluster / "prometheus.yml").read_text(encoding="utf-8")
+    used = {name for text in (*_queries(dashboard), prometheus) for name in _NAME.findall(text)}
     assert {name for name in used if name.startswith("ray_lipwright_")} <= exported_names()
     # tests/graph/test_metrics.py compares Ray's other metrics with those of a service.
     assert {name for name in used if name.startswith(("ray_node_gpus_", "ray_node_gram_"))} <= gpu_names
@@ -363,26 +353,6 @@ def test_dashboard_panels_are_described_and_share_a_source(dashboard: dict[str, 
     assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     assert all(panel["description"] for panel in panels)
-
-
-def test_keda_scales_workers_like_those_of_kuberay(repo_root: Path, service: dict[str, Any]) -> None:
-    deployment, scaled = _all(repo_root / "cluster" / "keda.yaml")
-    assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-    assert {trigger["type"] for trigger in scaled["spec"]["triggers"]} == {"prometheus"}
-    assert all(_NAME.search(trigger["metadata"]["query"]) for trigger in scaled["spec"]["triggers"])
-    group = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
-    pod, (worker,) = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]["containers"]
-    (twin,) = group["template"]["spec"].pop("containers")
-    del twin["command"], twin["args"]
-    (port,) = worker.pop("ports")
-    command, token = worker.pop("command"), [worker["env"].pop(0), worker["env"].pop(0)]
-    assert (worker, {**pod, "containers": None}) == (twin, {**group["template"]["spec"], "containers": None})
-    assert [each["name"] for each in token] == ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN"]
-    assert f"--object-store-memory={group['rayStartParams']['object-store-memory']}" in command
-    assert f"--address={service['metadata']['name']}-head-svc:6379" in command
-    assert port["name"] == "metrics" and f"--metrics-export-port={port['containerPort']}" in command
-    assert command[:2] == ["lipwright", "node"]
-    _check_ray_start(command[2:])
 
 
 def test_prometheus_config_reads_rays_discovery_file(repo_root: Path) -> None:
