@@ -5,7 +5,6 @@ A change is on the disk when its transaction returns (WAL with synchronous=FULL)
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sqlite3
@@ -19,8 +18,6 @@ from lipwright.errors import ConfigError, StorageFullError, TableLostError, Tabl
 from lipwright.storage import protocols
 from lipwright.storage.protocols import KeyTakenError, Row, taken_over_error
 from lipwright.storage.schema import steps_after
-
-logger = logging.getLogger(__name__)
 
 _UNUSABLE: Final = frozenset(
     {
@@ -76,7 +73,6 @@ class Database(protocols.Database):
         """
         self._lock = threading.RLock()
         self._path = path
-        self._log_path = path.with_name(f"{path.name}-wal")
         self._generation: int | None = None
         with _unusable(path), self._temporary_errors():
             self._open(path)
@@ -84,18 +80,13 @@ class Database(protocols.Database):
     def _open(self, path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives the files next to it the same mode
         self._identity = identity_of(path)
-        self._connect()
-        self._migrate()
-
-    def _connect(self) -> None:
-        self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._set_lock_wait(_LOCK_WAIT_S)
         self._connection.row_factory = _row
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        self.query("PRAGMA user_version")  # the first query creates the log
-        self._log_identity = identity_of(self._log_path)
+        self._migrate()
 
     def _set_lock_wait(self, wait_s: float) -> None:
         self._lock_wait_s = wait_s
@@ -140,7 +131,7 @@ class Database(protocols.Database):
         Raises:
             StandbyError: Another process has claimed the file since this one did.
             StorageFullError: The disk is full.
-            TableLostError: The file was deleted or replaced, or its log replaced.
+            TableLostError: The file was deleted or replaced.
             TableUnreachableError: Another process holds a lock on the file.
         """
         with self._lock:
@@ -149,7 +140,6 @@ class Database(protocols.Database):
                 return
             try:
                 with self._temporary_errors():
-                    self._keep_log()
                     self._connection.execute("BEGIN IMMEDIATE")
                     if self._lock_wait_s < _LOCK_WAIT_S:
                         self._set_lock_wait(_LOCK_WAIT_S)
@@ -224,38 +214,10 @@ class Database(protocols.Database):
 
         Raises:
             StandbyError: Another process has claimed the file since this one did.
-            TableLostError: The file was deleted or replaced, or its log replaced.
+            TableLostError: The file was deleted or replaced.
         """
         with self._lock:
-            if not self._connection.in_transaction:
-                self._keep_log()
             self._check_claim()
-
-    def _keep_log(self) -> None:
-        """Checkpoint a deleted log into the file, and start a new one.
-
-        SQLite continues to use the open log, but no other process finds it: what was committed since the last
-        checkpoint would be lost with this process.
-        """
-        try:
-            found = identity_of(self._log_path)
-            if self._log_identity is None:  # a file system without WAL support, or no log yet
-                self._log_identity = found
-            if found == self._log_identity or identity_of(self._path) != self._identity:
-                return
-            is_other = found is not None and self._log_path.stat().st_size > 0
-        except OSError:  # the next query reports a disk that does not answer
-            return
-        if is_other:
-            raise TableLostError(
-                f"The log of the job table, {self._log_path.name}, was replaced by another file; no jobs are accepted."
-            )
-        (row,) = self.query("PRAGMA wal_checkpoint(PASSIVE)")
-        if row["checkpointed"] < row["log"]:
-            return  # a reader uses an older state; retried with the next change
-        self._connection.close()
-        self._connect()
-        logger.warning("%s was deleted; saved its content to the job table and started a new log", self._log_path)
 
     def _check_claim(self) -> None:
         try:

@@ -51,72 +51,9 @@ def test_write_to_a_deleted_database_fails(database: Database, path: Path, loss:
     assert len(database.query("SELECT * FROM writer")) == 1, "what is there can still be read"
 
 
-def _rows(path: Path) -> list[str]:
-    """What another process would read."""
-    with sqlite3.connect(path) as connection:
-        return [value for (value,) in connection.execute("SELECT value FROM secrets ORDER BY value")]
-
-
-def _log(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
 def _add(database: Database, value: str) -> None:
     with database.transaction():
         database.insert("secrets", {"name": value, "value": value})
-
-
-_LOSE_THE_LOG = """
-import os, sys
-from pathlib import Path
-from lipwright.storage.sqlite.database import Database
-
-def add(value):
-    with database.transaction():
-        database.insert("secrets", {"name": value, "value": value})
-
-path = Path(sys.argv[1])
-database = Database(path)
-database.claim()
-add("a")
-path.with_name(path.name + "-wal").unlink()
-if sys.argv[2] == "busy":
-    add("b")
-else:
-    database.check_claim()
-os._exit(9)
-"""
-
-
-@pytest.mark.parametrize(("what", "kept"), [("busy", ["a", "b"]), ("idle", ["a"])])
-def test_deleted_wal_loses_no_rows(path: Path, what: str, kept: list[str]) -> None:
-    """A service at whose folder somebody tidied up dies a moment later: what it had accepted is there."""
-    done = subprocess.run([sys.executable, "-c", _LOSE_THE_LOG, path, what], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 9, done.stderr
-    assert _rows(path) == kept
-
-
-def test_database_with_deleted_wal_accepts_writes(database: Database, path: Path) -> None:
-    database.claim()
-    for number in range(3):
-        _add(database, f"{number}")
-        _log(path).unlink()
-    _log(path).touch()
-    _add(database, "last")
-    assert _rows(path) == ["0", "1", "2", "last"]
-    database.check_claim()
-
-
-def test_database_with_replaced_wal_refuses_writes(database: Database, path: Path) -> None:
-    database.claim()
-    _add(database, "a")
-    content = _log(path).read_bytes()
-    _log(path).unlink()
-    _log(path).write_bytes(content)
-    with pytest.raises(TableLostError, match=r"jobs\.sqlite3-wal, was replaced by another file"):
-        _add(database, "b")
-    with pytest.raises(TableLostError):
-        database.check_claim()
 
 
 def test_database_moved_away_and_back_accepts_writes(database: Database, path: Path) -> None:
