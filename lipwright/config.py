@@ -589,12 +589,6 @@ class PipelineConfig(_Frozen):
         "None, they are stored in the data folder. Needs the extra `postgres`. A password may come from PGPASSWORD or "
         "a .pgpass file instead.",
     )
-    handover_to_newest: bool = Field(
-        False,
-        description="With several services on the same `state`: whether this one asks an older leader to hand over as "
-        "soon as it is ready, because callers are routed to the newest (KubeRay). Otherwise it waits for the leader to "
-        "stop.",
-    )
     files: str | None = Field(
         default_factory=_from_environment(FILES_VARIABLE, _FILES_URL, "s3://bucket/prefix"),
         pattern=_FILES_URL,

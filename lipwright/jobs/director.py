@@ -93,13 +93,7 @@ class JobDirector:
         self._changed: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # of jobs that are waited for
         services = self._open_services(config, stages, engines, check_texts)
         self._submissions = Submissions(services, self._admission)
-        self._election = LeaderElection(
-            self._table,
-            name,
-            self._on_elected,
-            self._on_leadership_lost,
-            request_handover_when=stages.ready if config.handover_to_newest else None,
-        )
+        self._election = LeaderElection(self._table, name, self._on_elected, self._on_leadership_lost)
         self._scheduler = JobScheduler(services, lambda: self._election.starts_work)
         self._drafts = Drafts(services, self._admission.check_approval)
         self._revisions = Revisions(services, self._submissions)

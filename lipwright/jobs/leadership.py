@@ -3,28 +3,20 @@
 The leader holds a lease by the clock of the database and renews it well before it ends. It also counts the lease by its
 own clock, from before each renewal was sent, so it has stopped before another Director can begin, whatever happens to
 the connection. The table's fencing token rejects writes that still arrive late.
-
-A service that receives requests as soon as it is ready (an upgrade on Kubernetes) may ask the leader to hand over. An
-older service does: it stops its jobs where they are, and its lease passes to the service that asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 from lipwright.errors import LipwrightError, StandbyError, UnavailableError
 from lipwright.storage.job_table import JobTable
 
 logger = logging.getLogger(__name__)
-
-ReadinessCheck = Callable[[], Awaitable[object]]
-"""Returns when every stage of the service answers; raises LipwrightError otherwise."""
 
 LEASE_S: Final = 5.0
 """The next leader promises to work 10 s after the death of the last one: lease, poll and start."""
@@ -37,9 +29,7 @@ _WARNING_INTERVAL_S: Final = 30.0  # between equal log lines about a database th
 class LeaderElection:
     """Decides whether this Director leads.
 
-    `holder` is the name of the service; its restarted Director does not wait for its own lease to end. Once
-    `request_handover_when` returns, the leader of an older service is asked to hand over; an older service's name sorts
-    first. With None, this Director waits for the leader's lease to end.
+    `holder` is the name of the service; its restarted Director does not wait for its own lease to end.
     """
 
     def __init__(
@@ -49,16 +39,13 @@ class LeaderElection:
         on_elected: Callable[[], Awaitable[None]],
         on_lost: Callable[[], Awaitable[None]],
         lease_s: float = LEASE_S,
-        request_handover_when: ReadinessCheck | None = None,
     ) -> None:
         self._table, self._database, self._holder = table, table.database, holder
-        self._on_elected, self._on_lost = on_elected, on_lost
-        self._lease_s, self._request_handover_when = lease_s, request_handover_when
+        self._on_elected, self._on_lost, self._lease_s = on_elected, on_lost, lease_s
         self._until = 0.0
         self._is_leader = False
         self._is_stopped = self._is_draining = False
-        self._is_ready = False
-        self._successor_until = math.inf  # at first, of an earlier Director of the same service
+        self._is_successor = True  # until the first answer, perhaps of an earlier Director of the same service
         self._warned_at = -_WARNING_INTERVAL_S
 
     @property
@@ -111,16 +98,10 @@ class LeaderElection:
         asked_at = time.monotonic()
         try:
             leads = await self._table.run_in_thread(
-                self._database.try_claim,
-                self._holder,
-                self._lease_s,
-                is_successor=asked_at < self._successor_until,
+                self._database.try_claim, self._holder, self._lease_s, is_successor=self._is_successor
             )
             self._is_leader = leads and not self._is_stopped
-            if leads or math.isinf(self._successor_until):
-                self._successor_until = 0.0
-            if not leads:
-                await self._request_handover()
+            self._is_successor = False
         except LipwrightError as error:
             self._warn("cannot reach the job table to become its leader", error)
         if not self._is_leader:
@@ -140,10 +121,8 @@ class LeaderElection:
         done, _ = await asyncio.wait([renewal], timeout=max(0.0, self._until - asked_at))
         try:
             if done:
-                successor = renewal.result()
+                renewal.result()
                 self._until = asked_at + self._lease_s
-                if successor is not None and not self._is_stopped:
-                    await self._hand_over(successor)
                 return
         except StandbyError as error:
             logger.warning("%s", error)
@@ -155,27 +134,6 @@ class LeaderElection:
             await self._step_down()
             await asyncio.wait([renewal])
             renewal.exception()  # too late to matter
-
-    async def _request_handover(self) -> None:
-        """Ask the leader to hand over, if this service may ask and is ready to work."""
-        if self._request_handover_when is None:
-            return
-        if not self._is_ready:
-            with suppress(LipwrightError):
-                await self._request_handover_when()
-                self._is_ready = True
-        if self._is_ready and await self._table.run_in_thread(
-            self._database.request_handover, self._holder, self._lease_s
-        ):
-            self._successor_until = time.monotonic() + self._lease_s
-
-    async def _hand_over(self, successor: str) -> None:
-        logger.info("handing leadership over to a newer service: %s", successor)
-        await self._step_down()
-        try:
-            await self._table.run_in_thread(self._database.hand_over, successor, self._lease_s)
-        except LipwrightError as error:
-            logger.warning("could not hand over the lease; it will expire: %s", error)
 
     def _warn(self, what: str, error: LipwrightError) -> None:
         if time.monotonic() - self._warned_at >= _WARNING_INTERVAL_S:

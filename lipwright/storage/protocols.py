@@ -50,22 +50,8 @@ class Database(Protocol):
         `holder`, the name of a service, may be taken over: its earlier Director is gone.
         """
 
-    def renew(self, lease_s: float) -> str | None:
-        """Extend the lease by `lease_s` from now; StandbyError if another writer has taken over.
-
-        Returns:
-            The newer service that requests a handover, if any.
-        """
-
-    def request_handover(self, successor: str, wait_s: float) -> bool:
-        """Ask the writer to hand over to the service `successor`; the request lapses after `wait_s`.
-
-        Returns:
-            Whether the writer is an older service, one whose name sorts first.
-        """
-
-    def hand_over(self, successor: str, lease_s: float) -> None:
-        """Stop being the writer; for `lease_s`, only the service `successor` may become it."""
+    def renew(self, lease_s: float) -> None:
+        """Extend the lease by `lease_s` from now; StandbyError if another writer has taken over."""
 
     def release(self) -> None:
         """Stop being the writer, so that others need not wait for the lease to end. Does nothing if it is not."""

@@ -115,7 +115,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "CREATE INDEX jobs_by_outcome ON jobs (status, finished_at) WHERE finished_at IS NOT NULL",
-        # The newer service that requests a handover, and until when.
         "ALTER TABLE writer ADD COLUMN heir TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE writer ADD COLUMN asked_until REAL NOT NULL DEFAULT 0",
     ),
@@ -234,6 +233,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Has all that the sum of an owner needs, so that no row is read.
         "CREATE INDEX jobs_by_owner ON jobs (owner, stored_bytes)",
     ),
+    ("ALTER TABLE writer DROP COLUMN successor", "ALTER TABLE writer DROP COLUMN asked_until"),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -93,43 +93,9 @@ class Database(protocols.Database):
         )
         return int(rows[0]["generation"]) if rows else None
 
-    def renew(self, lease_s: float) -> str | None:
+    def renew(self, lease_s: float) -> None:
         with self.transaction():
-            (row,) = self.query(
-                f"UPDATE writer SET held_until = {_NOW} + ?1::double precision "
-                f"RETURNING CASE WHEN asked_until > {_NOW} AND successor > holder THEN successor END AS successor",
-                lease_s,
-            )
-        return None if row["successor"] is None else str(row["successor"])
-
-    def request_handover(self, successor: str, wait_s: float) -> bool:
-        with self._lock, self._beside_the_fence(), self.transaction():
-            num_asked = self.execute(
-                f"UPDATE writer SET successor = ?1, asked_until = {_NOW} + ?2::double precision "
-                f"WHERE held_until > {_NOW} AND holder < ?1",
-                successor,
-                wait_s,
-            )
-        return num_asked == 1
-
-    def hand_over(self, successor: str, lease_s: float) -> None:
-        with self._lock:
-            with self.transaction():
-                self.execute(
-                    f"UPDATE writer SET holder = ?1, held_until = {_NOW} + ?2::double precision, asked_until = 0",
-                    successor,
-                    lease_s,
-                )
-            self._generation = _STANDS_BY
-
-    @contextmanager
-    def _beside_the_fence(self) -> Iterator[None]:
-        """Let a service that is not the writer change the `writer` row."""
-        generation, self._generation = self._generation, None
-        try:
-            yield
-        finally:
-            self._generation = generation
+            self.execute(f"UPDATE writer SET held_until = {_NOW} + ?1::double precision", lease_s)
 
     def release(self) -> None:
         with self._lock:

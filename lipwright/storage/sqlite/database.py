@@ -195,16 +195,8 @@ class Database(protocols.Database):
         self.claim()
         return True
 
-    def renew(self, lease_s: float) -> str | None:
+    def renew(self, lease_s: float) -> None:
         self.check_claim()
-        return None
-
-    def request_handover(self, successor: str, wait_s: float) -> bool:
-        """Return False: there is no leader to ask, because a file is claimed without waiting."""
-        return False
-
-    def hand_over(self, successor: str, lease_s: float) -> None:
-        """Do nothing: the next claim does not wait."""
 
     def release(self) -> None:
         """Do nothing: who claims the file next does not wait."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lipwright.config import PipelineConfig
-from lipwright.errors import StageTimeoutError, StandbyError, UnavailableError
+from lipwright.errors import StandbyError, UnavailableError
 from lipwright.jobs.leadership import LeaderElection
 from lipwright.jobs.model.record import JobQuery, JobRecord, JobStatus
 from lipwright.jobs.scheduler import JobScheduler
@@ -120,18 +120,6 @@ async def test_restarted_director_takes_over_its_service_lease(propose: Propose)
     work.cancel()
 
 
-async def test_unclaimed_handover_is_claimed_by_any_candidate(propose: Propose) -> None:
-    old, successor = propose("session_1/lipwright"), propose("session_2/lipwright").table.database
-    work = asyncio.create_task(old.election.run())
-    await until(lambda: old.election.is_leader)
-    assert await asyncio.to_thread(successor.request_handover, "session_2/lipwright", 60.0)
-    await until(lambda: old.log == ["began", "ended"])
-    is_claimed = await asyncio.to_thread(successor.try_claim, "session_3/lipwright", 1.0, True)
-    assert not is_claimed, "it is handed to another"
-    assert await until(lambda: old.election.is_leader) < _PROMISED_S
-    work.cancel()
-
-
 async def test_election_without_database_has_no_leader() -> None:
     with running_postgres() as server:
         candidate = Candidate(server.new_database(), "a")
@@ -159,30 +147,19 @@ async def test_election_without_database_has_no_leader() -> None:
 
 NUM_JOBS = 6
 SHORT_LEASE_S = 4.0  # the leader loses it where this process stands still for longer
-LONG_LEASE_S = 20.0  # renewed every 4 s, when the leader also sees that it is asked to hand over
+LONG_LEASE_S = 20.0  # renewed every 4 s
 _SOON_S = 60.0
-
-
-class ServiceStages(DeafStages):
-    """The errors of its jobs name the service."""
-
-    is_ready = True
-
-    async def ready(self) -> bool:
-        if not self.is_ready:
-            raise StageTimeoutError("nobody answers")
-        return True
 
 
 class Service(JobBench):
     """A Director's rules in a thread with an event loop of its own."""
 
-    def __init__(self, name: str, url: str, folder: Path, asks: bool, lease_s: float = LONG_LEASE_S) -> None:
-        self.loop, self.stages = asyncio.new_event_loop(), ServiceStages(name)
+    def __init__(self, name: str, url: str, folder: Path, lease_s: float = LONG_LEASE_S) -> None:
+        self.loop, self.stages = asyncio.new_event_loop(), DeafStages(name)
         super().__init__(FileStore(folder), JobTable(Database(url)), self.stages, PipelineConfig(data_dir=folder))
         self.scheduler = JobScheduler(self.services, lambda: self.election.is_leader)
-        begin, end, is_ready = self.scheduler.resume_unfinished, self.scheduler.stop_all, self.stages.ready
-        self.election = LeaderElection(self.table, name, begin, end, lease_s, is_ready if asks else None)
+        begin, end = self.scheduler.resume_unfinished, self.scheduler.stop_all
+        self.election = LeaderElection(self.table, name, begin, end, lease_s)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -215,11 +192,10 @@ Services = tuple[Service, Service]
 
 
 @pytest.fixture
-def services(request: pytest.FixtureRequest, postgres: PostgresServer, tmp_path: Path) -> Iterator[Services]:
-    url, asks = postgres.new_database(), getattr(request, "param", False)
+def services(postgres: PostgresServer, tmp_path: Path) -> Iterator[Services]:
+    url = postgres.new_database()
     # The second one must not lose its lease, or the first would run its jobs.
-    lease_s = LONG_LEASE_S if asks else SHORT_LEASE_S
-    both = Service("a", url, tmp_path, asks, lease_s), Service("b", url, tmp_path, asks)
+    both = Service("a", url, tmp_path, SHORT_LEASE_S), Service("b", url, tmp_path)
     yield both
     for service in both:
         service.end()
@@ -254,10 +230,9 @@ def test_no_job_is_lost_and_none_ends_twice(services: Services) -> None:
     assert not first.election.is_leader
 
 
-@pytest.mark.parametrize("services", [False, True], ids=["stopped", "asked"], indirect=True)
-def test_an_upgrade_runs_each_job_to_one_end(services: Services, request: pytest.FixtureRequest) -> None:
-    """The old service is stopped, or the new one asks it to hand over: with jobs that wait, run and have ended."""
-    (old, new), is_stopped = services, request.node.callspec.id == "stopped"
+def test_an_upgrade_runs_each_job_to_one_end(services: Services) -> None:
+    """The old service is stopped, with jobs that wait, run and have ended."""
+    old, new = services
     first = add(old)
     old.stages.go.set()
     old.start()
@@ -266,17 +241,12 @@ def test_an_upgrade_runs_each_job_to_one_end(services: Services, request: pytest
     jobs = [add(old) for _ in range(NUM_JOBS)]
     asyncio.run_coroutine_threadsafe(old.scheduler.start_waiting(), old.loop).result(_SOON_S)
     wait_until(lambda: len(old.stages.asked) == 5)
-    new.stages.is_ready = False
     new.start()
-    time.sleep(1.2 * SHORT_LEASE_S if is_stopped else 2.0)
-    assert not new.stages.asked, "the new one waits while the old one is there, and asks for nothing unless it is ready"
-    new.stages.is_ready = True
-    if is_stopped:
-        old.stop()
+    time.sleep(1.2 * SHORT_LEASE_S)
+    assert not new.stages.asked, "the new one waits while the old one is there"
+    old.stop()
     wait_until(lambda: len(new.stages.asked) == 4)
     assert not old.election.is_leader and not old.scheduler._running
-    time.sleep(0.0 if is_stopped else 2.0)
-    assert new.election.is_leader, "an older one does not ask for its place back"
     old.loop.call_soon_threadsafe(old.stages.go.set)
     new.loop.call_soon_threadsafe(new.stages.go.set)
     wait_until(lambda: not new.table.unfinished_jobs())

@@ -378,10 +378,8 @@ def test_open_table_before_renamed_columns_keeps_values(again: Again, old_table:
     row = to_row(avatar_record("1" * 32), {"analyse_on_create", "settings", *_OF_CLIPS})
     with database.transaction():
         database.insert("avatars", {**row, "awaited": 1, "background": '{"background_id": "b"}'})
-        database.execute("UPDATE writer SET heir = 'newest'")
     database.close()
     table = JobTable(again())
     (avatar,) = table.analysing_avatars()
     assert avatar.analyse_on_create and avatar.settings is not None
     assert table.backgrounds_of_avatars() == {"b": [avatar.id]}
-    assert table.database.query("SELECT successor FROM writer") == [{"successor": "newest"}]
