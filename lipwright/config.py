@@ -347,16 +347,6 @@ class LabelsConfig(_Frozen):
         return self
 
 
-class GradioConfig(_Frozen):
-    """A Gradio page at `/gradio`, beside the built-in one. Needs the extra `gradio` and a single Ingress replica."""
-
-    enabled: bool = Field(False, description="Whether the page is served.")
-    service_url: str = Field(
-        "http://127.0.0.1:8000",
-        description="URL at which the page reaches this service; `lipwright serve` sets it to its own address.",
-    )
-
-
 _X264Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
 ]
@@ -606,7 +596,6 @@ class PipelineConfig(_Frozen):
     network: NetworkConfig = NetworkConfig()
     access: AccessConfig = AccessConfig()
     heygem: HeygemConfig = HeygemConfig()
-    gradio: GradioConfig = GradioConfig()
     labels: LabelsConfig = LabelsConfig()
     tts: TtsConfig = TtsConfig()
     subtitles: SubtitlesConfig = SubtitlesConfig()

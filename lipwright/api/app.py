@@ -11,7 +11,6 @@ from lipwright.api import problem
 from lipwright.api.access import ApiKeyMiddleware
 from lipwright.api.body_window import AppWindow
 from lipwright.api.browser_token import ThumbnailPreflight
-from lipwright.api.gradio_mount import mount_gradio
 from lipwright.api.heygem import heygem_routers
 from lipwright.api.live.routes import LiveRoutes
 from lipwright.api.openai.protocol import error_answer, error_responses
@@ -79,8 +78,6 @@ def make_app(
     if config.heygem.enabled:
         for router in heygem_routers(service, files, config, keys, speech):
             app.include_router(router, dependencies=API_KEY)
-    if config.gradio.enabled:
-        mount_gradio(app, config)
     return app
 
 

@@ -1,12 +1,9 @@
-"""`lipwright mcp`, `gradio` and `live-worker`: integrations that need an optional dependency."""
+"""`lipwright mcp` and `live-worker`: integrations that need an optional dependency."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
-import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -35,27 +32,6 @@ def mcp(
     run(server, folder)
 
 
-def gradio(
-    server: Server = ANY_SERVER,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on localhost.")] = 7860,
-) -> None:
-    """Run a Gradio page for a running service on localhost until Ctrl-C.
-
-    Requires the extra `gradio`.
-    """
-    try:
-        listener = socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise UsageError(
-            "input_invalid", f"--port {port}: {os.strerror(error.errno or 0)}. Choose another port."
-        ) from error
-    with listener:
-        with _extra("gradio"):
-            from integrations.gradio_page import run
-        print(f"Gradio page: http://127.0.0.1:{port} (service: {server}). Press Ctrl-C to stop.", flush=True)
-        run(server, listener)
-
-
 def live_worker(
     avatar_id: Annotated[str, typer.Argument(help="ID of the avatar.")],
     livekit: Annotated[str, typer.Option(envvar="LIVEKIT_URL", help="URL of the LiveKit server (wss://...).")],
@@ -69,17 +45,6 @@ def live_worker(
     with _extra("livekit"):
         from integrations.livekit_worker import run
     asyncio.run(run(livekit, token, server, avatar_id))
-
-
-def check_extra(name: str) -> None:
-    """Check that an extra is installed without importing it.
-
-    Raises:
-        UsageError: It is not installed.
-    """
-    with _extra(name):
-        if importlib.util.find_spec(name) is None:
-            raise ModuleNotFoundError(name=name)
 
 
 @contextlib.contextmanager

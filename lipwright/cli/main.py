@@ -16,7 +16,7 @@ from lipwright.cli.doctor import doctor
 from lipwright.cli.draft_file import print_result
 from lipwright.cli.dub import dub
 from lipwright.cli.inspect import inspect
-from lipwright.cli.integrations import gradio, live_worker, mcp
+from lipwright.cli.integrations import live_worker, mcp
 from lipwright.cli.job_options import local_files, with_job_options
 from lipwright.cli.jobs import app as jobs_app
 from lipwright.cli.jobs import print_report_of
@@ -43,7 +43,6 @@ app.command()(dub)
 app.command()(mcp)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(node)
 app.command()(serve)
-app.command()(gradio)
 app.command()(inspect)
 app.command()(live)
 app.command()(live_worker)

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 
 from lipwright.cli.doctor import Config, ObjectStoreMemory
-from lipwright.cli.integrations import check_extra
 from lipwright.cli.local_service import find_service
 from lipwright.cli.terminal import UsageError, interrupt_on_sigterm
 
@@ -52,9 +51,6 @@ def serve(
         bool,
         typer.Option("--heygem-strict", help="One task at a time: report busy instead of queueing; implies --heygem."),
     ] = False,
-    gradio_page: Annotated[
-        bool, typer.Option("--gradio", help="Also serve a Gradio page at /gradio. Requires the extra `gradio`.")
-    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Also print the log, with Ray's output and tracebacks, on stderr.")
     ] = False,
@@ -71,11 +67,7 @@ def serve(
     interrupt_on_sigterm()
     node = NodeOptions(object_store_memory, metrics_port or None)
     heygem_config = _heygem(heygem, heygem_root, heygem_strict)
-    if gradio_page:
-        check_extra("gradio")
-    served = read_serve_config(config).on_this_machine(
-        host, port, data_dir, allow_without_keys, heygem_config, gradio_page
-    )
+    served = read_serve_config(config).on_this_machine(host, port, data_dir, allow_without_keys, heygem_config)
     terminal = Terminal(step=_print_line, warn=partial(print, file=sys.stderr, flush=True), is_verbose=verbose)
     with (
         contextlib.suppress(KeyboardInterrupt),

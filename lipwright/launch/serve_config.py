@@ -84,7 +84,6 @@ class ServeConfig:
         data_dir: Path | None = None,
         allow_without_keys: bool = False,
         heygem: Mapping[str, Any] | None = None,
-        gradio: bool = False,
     ) -> ServeConfig:
         """Return a copy for a service on this machine, at this address; None and False change nothing.
 
@@ -105,12 +104,6 @@ class ServeConfig:
             arguments["access"] = {**arguments.get("access", {}), "allow_without_keys": True}
         if heygem:
             arguments["heygem"] = {**arguments.get("heygem", {}), **heygem}
-        if gradio or arguments.get("gradio", {}).get("enabled"):
-            arguments["gradio"] = {"enabled": True, "service_url": f"http://{reachable(host)}:{port}"}
-            for deployment in content["applications"][0].get("deployments") or []:
-                if deployment["name"] == "Ingress":
-                    deployment["num_replicas"] = 1  # Gradio keeps sessions in one process
-                    deployment.pop("autoscaling_config", None)  # Serve refuses both
         return ServeConfig(self.path, content, self.file)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import uvicorn
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp
 
 from lipwright.api.app import make_app
 from lipwright.api.body_window import ProxyWindow
-from lipwright.config import GradioConfig, LiveConfig, MediaLimits, NetworkConfig, PipelineConfig, TtsConfig
+from lipwright.config import LiveConfig, MediaLimits, NetworkConfig, PipelineConfig, TtsConfig
 from lipwright.errors import CapacityError, LipwrightError, NotFoundError, OptionError, StateError
 from lipwright.jobs import planning, requests
 from lipwright.jobs.admission import Admission, AdmitRequest
@@ -371,7 +370,6 @@ class MemoryService:
 def serving(
     service: MemoryService,
     network: NetworkConfig | None = None,
-    has_gradio: bool = False,
     live: LiveService | None = None,
     live_config: LiveConfig | None = None,
     **sections: BaseModel,
@@ -380,32 +378,26 @@ def serving(
 
     `sections` are those of the config.
     """
-    listener = socket.create_server(("127.0.0.1", 0))
-    own_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     defaults = {
         "limits": MediaLimits(max_upload_bytes=MAX_UPLOAD_BYTES),
         "network": network or NetworkConfig(),
-        "gradio": GradioConfig(enabled=has_gradio, service_url=own_url),
         "tts": TtsConfig(use_builtin=False),
         "live": live_config or LiveConfig(),
     }
     config = PipelineConfig.model_validate(defaults | sections)
     app = make_app(service, service.files, config, tts_service(config.tts, service.files), live)
-    lifespan: Literal["on", "off"] = "on" if has_gradio else "off"  # it starts Gradio's queue
     try:
-        with running(ProxyWindow(app), 0, lifespan, listener) as url:  # as behind Serve's proxy
+        with running(ProxyWindow(app)) as url:  # as behind Serve's proxy
             yield url
     finally:
         service.table.close()
 
 
 @contextmanager
-def running(
-    app: ASGIApp, port: int = 0, lifespan: Literal["on", "off"] = "off", listener: socket.socket | None = None
-) -> Iterator[str]:
-    """Run an app on loopback, or on a socket that listens there, by uvicorn in a thread; gives its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan=lifespan))
-    thread = threading.Thread(target=server.run, args=[[listener] if listener else None], daemon=True)
+def running(app: ASGIApp, port: int = 0) -> Iterator[str]:
+    """Run an app on loopback by uvicorn in a thread; gives its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         while not (server.started and server.servers):

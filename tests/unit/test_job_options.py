@@ -14,7 +14,6 @@ import pytest
 import typer.main
 
 from cluster.manifest import _COLUMNS, NOT_IN_MANIFESTS
-from integrations.gradio_page import GradioPage
 from integrations.mcp_server import LipwrightTools
 from lipwright.api.forms.form_schema import form_body
 from lipwright.cli.job_options import NO_OPTIONS, NOT_IN_DUB
@@ -26,7 +25,6 @@ from tests.unit.integrations.test_comfyui import loaded_node
 _REPO = Path(__file__).parents[2]
 _FEW = "few inputs, so that people and models find theirs"
 _WAITS = "the job is followed until it ends"
-_TURNS = "one speech per job"
 _RARE: dict[str, str] = dict.fromkeys(
     ("background_gain_db", "loudness_lufs", "fps", "visible_label_top", "music", "music_gain_db", "max_audio_stretch")
     + ("background_id", "background_loop", "matte", "expressiveness", "motion", "visible_label", "face_image")
@@ -90,14 +88,6 @@ SURFACES = {
         | {"text": "of turns and subtitles", "voice": "of turns and speakers"}
         | dict.fromkeys(("idle_mouths", "subtitles_output"), _FEW),
         {"more_audio": "audio_2", "fps": "fps of the result"},  # its `fps` is the rate of batches of images
-    ),
-    "gradio": Surface(
-        lambda: _arguments(GradioPage.speak),
-        _RARE
-        | {"callback_url": _WAITS, "review": _WAITS, "voice": _FEW, "size": _FEW}
-        | dict.fromkeys(("turns", "more_audio", "diarization", "subtitles", "speakers", "translate_to"), _TURNS)
-        | dict.fromkeys(("idle_mouths", "subtitles_output"), _TURNS),
-        {"avatar_id": "avatar"},
     ),
     "manifest": Surface(lambda: _COLUMNS, NOT_IN_MANIFESTS),
     "docs/api.md": Surface(_documented, renamed={"more_audio": "audio_NAME"}),

@@ -79,14 +79,10 @@ def test_jobs_list_data_folder_beats_default_url(
         assert [each["id"] for each in json.loads(succeed("jobs", "list", "--json").stdout)] == [job.id]
 
 
-@pytest.mark.parametrize(
-    ("command", "module"), [("mcp", "integrations.mcp_server"), ("gradio", "integrations.gradio_page")]
-)
-def test_integration_uses_data_folder(running: str, command: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integration_uses_data_folder(running: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(f"{module}.run", lambda server, other: asked.append(server))
-    options = ("--port", str(quiet_port())) if command == "gradio" else ()
-    assert _said(running) in succeed(command, *options).stderr
+    monkeypatch.setattr("integrations.mcp_server.run", lambda server, other: asked.append(server))
+    assert _said(running) in succeed("mcp").stderr
     assert asked == [running]
 
 

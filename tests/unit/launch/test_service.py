@@ -349,13 +349,6 @@ def test_on_this_machine_options_win_over_the_config(
     assert (http_options["host"], http_options["port"]) == expected
 
 
-def test_on_this_machine_gradio_page_needs_one_ingress(path: Path) -> None:
-    path.write_text("deployments: [{name: Ingress, autoscaling_config: {max_replicas: 3}}]")
-    config = read_serve_config(path).on_this_machine(gradio=True)
-    (ingress,) = [each for each in config.deployments if each["name"] == "Ingress"]
-    assert ingress["num_replicas"] == 1 and "autoscaling_config" not in ingress
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
