@@ -40,7 +40,7 @@ def running_application(serve_config: Path | None = None) -> Iterator[str]:
         with chdir(ROOT):  # Ray puts the working directory on the path of this job's workers
             context = ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
     except ConnectionError as error:
-        raise ConfigError("no running Ray cluster found; start one with `lipwright node --head`") from error
+        raise ConfigError("no running Ray cluster found; start one with `ray start --head`") from error
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         config = read_serve_config(serve_config, default_config_path(ray.cluster_resources().get("GPU", 0) > 0))

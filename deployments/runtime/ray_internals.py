@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import select
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
@@ -22,7 +18,6 @@ import ray
 import ray._private.node
 import ray._private.parameter
 import ray._private.services
-import ray.actor
 from pydantic import ValidationError
 from ray._private import ray_constants
 from ray.experimental import internal_kv
@@ -37,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PING_PERIOD_S: Final = 5.0
-_FORK_S: Final = 5.0
 _LOG_PERIOD_S: Final = 1.0
 _LOG_STOP_S: Final = 5.0
 _NODE_START_S: Final = 180.0
@@ -50,9 +44,6 @@ _RUN_WITH_RAYLET: Final = (
     "import runpy, sys; from ray._private.utils import set_kill_on_parent_death_linux; "
     "set_kill_on_parent_death_linux(); del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 )
-
-RAY_WORKER_SCRIPT: Final = Path(ray.__file__).parent / "_private" / "workers" / "default_worker.py"
-"""What the raylet starts as a worker."""
 
 # `ray.serve` takes a second to import. `launch` uses this module before it has Ray's processes start in that second.
 
@@ -76,11 +67,10 @@ def free_chained_references() -> None:
     gc.collect()
 
 
-def start_node(worker_script: Path | None = None, **options: Any) -> None:
+def start_node(**options: Any) -> None:
     """Start a Ray node on this machine and connect to it.
 
     Args:
-        worker_script: What the raylet starts as a worker, with the arguments of `RAY_WORKER_SCRIPT`; None starts that.
         options: Options of `ray.init`.
     """
     # By default a fixed port, for which the agent waits for 3 s if another Ray on this machine uses it.
@@ -90,7 +80,6 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     parameters: dict[str, Any] = {"dashboard_agent_listen_port": 0, "no_monitor": True, "include_log_monitor": False}
     with (
         _node_parameters(**parameters),
-        nullcontext() if worker_script is None else use_worker_script(worker_script),
         _replace_attribute(ray._private.node.Node, "start_api_server", lambda *_, **__: None),
         _agents_end_with_raylet(),
         _patient_node_start(),
@@ -108,21 +97,6 @@ def start_node(worker_script: Path | None = None, **options: Any) -> None:
     internal_kv._internal_kv_put(
         ray_constants.DASHBOARD_ADDRESS, _NO_SERVER, namespace=ray_constants.KV_NAMESPACE_DASHBOARD
     )
-
-
-def run_node_command(options: Sequence[str]) -> int:
-    """Run `ray start --block` with more options in this process, and return its exit status."""
-    from ray.scripts.scripts import start
-
-    try:
-        start.main([*options, "--block"], "ray start")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 1
-
-
-def use_worker_script(path: Path) -> AbstractContextManager[None]:
-    """Make nodes that are started in the block start workers with another script, see `RAY_WORKER_SCRIPT`."""
-    return _node_parameters(worker_path=str(path))
 
 
 def _node_parameters(**parameters: Any) -> AbstractContextManager[None]:
@@ -174,48 +148,6 @@ def _replace_attribute(owner: object, name: str, value: object) -> Iterator[None
         yield
     finally:
         setattr(owner, name, original)
-
-
-@contextmanager
-def ids_of_classes_from_system() -> Iterator[None]:
-    """Draw the ids of actor classes that are defined in the block from the operating system.
-
-    Ray's own generator is seeded when it is used first. Processes that are forked later would all draw the same ids,
-    also of tasks and objects. Of all that is imported before workers are forked, only actor classes draw ids.
-    """
-    with _replace_attribute(ray.actor, "ActorClassID", _SystemRandomClassID):
-        yield
-
-
-class _SystemRandomClassID:
-    @staticmethod
-    def from_random() -> ray.ActorClassID:
-        return ray.ActorClassID(os.urandom(ray.ActorClassID.size()))
-
-
-def draws_own_ids() -> bool:
-    """Return whether two forks of this process draw different ids; see `ids_of_classes_from_system`.
-
-    A fork that draws none within `_FORK_S` counts as one that does not: it may wait for a lock that the fork copied.
-    """
-    first, second = _id_of_fork(), _id_of_fork()
-    return b"" not in (first, second) and first != second
-
-
-def _id_of_fork() -> bytes:
-    """Return the id that a fork of this process draws, or nothing if it draws none in time."""
-    reading, writing = os.pipe()
-    if (child := os.fork()) == 0:
-        try:
-            os.write(writing, ray.WorkerID.from_random().binary())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb", buffering=0) as answer:
-        drawn = answer.read(ray.WorkerID.size()) if select.select([answer], [], [], _FORK_S)[0] else b""
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return drawn
 
 
 def session_name() -> str:
@@ -388,7 +320,6 @@ class LocalNode:
     def __init__(self) -> None:
         self._node = _global_node()
         self._ping: ray.ObjectRef[int] | None = None
-        self._controller_pid: int | None = None
         self._pinged_at = time.monotonic()
 
     def dead_processes(self) -> list[tuple[str, int]]:
@@ -408,8 +339,7 @@ class LocalNode:
             if self._ping is not None:
                 if not ray.wait([self._ping], timeout=0)[0]:
                     return silence_s
-                answer, self._ping = self._ping, None
-                self._controller_pid = ray.get(answer)
+                self._ping = None
             if context._global_client is not None and silence_s >= _PING_PERIOD_S:
                 self._pinged_at = time.monotonic()
                 self._ping = context._global_client._controller.get_pid.remote()
@@ -418,16 +348,9 @@ class LocalNode:
         return 0.0
 
     def restart_controller(self) -> None:
-        """Kill the process of Serve's controller, also a stopped one; Ray starts another one, which continues.
-
-        One that was forked by a fork server that has died is no longer a descendant of this process.
-        """
+        """Kill the process of Serve's controller, also a stopped one; Ray starts another one, which continues."""
         self._ping, self._pinged_at = None, time.monotonic()
-        processes = psutil.Process().children(recursive=True)
-        if self._controller_pid is not None:
-            with suppress(psutil.NoSuchProcess):
-                processes.append(psutil.Process(self._controller_pid))
-        for process in processes:
+        for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ServeController"):
                     process.kill()

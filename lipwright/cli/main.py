@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from cluster.drain import drain
-from cluster.node import node
 from lipwright.cli.avatars import app as avatars_app
 from lipwright.cli.batch import batch
 from lipwright.cli.doctor import doctor
@@ -41,7 +40,6 @@ app.command()(doctor)
 app.command()(drain)
 app.command()(dub)
 app.command()(mcp)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(node)
 app.command()(serve)
 app.command()(inspect)
 app.command()(live)

@@ -63,7 +63,7 @@ def is_made_private(folder: Path) -> bool:
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
-_NODE_SETTINGS = {
+NODE_SETTINGS: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime
     # OpenBLAS chooses its number of threads when NumPy is imported, before Ray sets OMP_NUM_THREADS. Its matrices are
@@ -86,8 +86,9 @@ _NODE_SETTINGS = {
     # Tracebacks without carets: placing them parses the source line, which can crash (`lipwright.media.array_files`).
     "PYTHONNODEBUGRANGES": "1",
 }
+"""Variables of every node; `cluster/Containerfile` sets them for the nodes of a cluster."""
 # For one machine, where replicas are few and nobody looks at Ray's dashboard.
-_SINGLE_NODE_SETTINGS = {
+_SINGLE_NODE_SETTINGS: Final = {
     # Seconds between two loops of the controller; Serve's default of .1 uses 3 % of a core when idle.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # Less overhead: gauges of routers and replicas (Serve's default is every .1 s), and events of every call, which are
@@ -113,15 +114,10 @@ _SINGLE_NODE_SETTINGS = {
 _RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
-def set_node_variables() -> None:
-    """Set the variables of every node for this process and those that it starts; variables that are set stay."""
-    os.environ.update(_NODE_SETTINGS | os.environ)
-
-
 def set_ray_variables() -> None:
-    """Set the variables of a node that is the only one; see `set_node_variables`."""
+    """Set the variables of a node that is the only one, for this process and those that it starts, unless set."""
     imported = {} if "ray" in sys.modules else _RAY_IMPORT_SETTINGS
-    os.environ.update(_NODE_SETTINGS | _SINGLE_NODE_SETTINGS | imported | os.environ)
+    os.environ.update(NODE_SETTINGS | _SINGLE_NODE_SETTINGS | imported | os.environ)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,7 +25,6 @@ from lipwright.launch.readiness import bounded_start, free_port, last_line, wait
 from lipwright.launch.serve_config import ServeConfig, reachable, read_serve_config
 from lipwright.launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
 from lipwright.launch.watchdog import watchdog
-from lipwright.launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 from lipwright.net.access_rule import is_private
 from lipwright.storage.state import open_keys
 
@@ -158,13 +156,13 @@ def _run_graph(
     """Run Ray and the graph for the block, which starts once every stage answers."""
     set_ray_variables()
     terminal.step(f"Starting Ray (log: {log.path})")
-    with _ray(node, log) as fork_server:
+    with _ray(node, log):
         import ray.serve  # noqa: F401  # another second, in which Ray's processes come up
 
         from deployments.runtime.ray_internals import LocalNode, deploy
 
         log.take_over_ray()
-        with watchdog(LocalNode(), front, table, fork_server):
+        with watchdog(LocalNode(), front, table):
             terminal.step(f"Starting {len(config.deployments)} deployments")
             with _ray_start_errors(log.path):
                 deploy(config.content)
@@ -177,11 +175,11 @@ def _run_graph(
 
 
 @contextmanager
-def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[subprocess.Popen[bytes] | None]:
-    """Run a Ray node for the block, whose workers are forked; yields the process of their fork server."""
+def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[None]:
+    """Run a Ray node for the block."""
     import ray  # imported here because it takes a second, which other commands do not need
 
-    from deployments.runtime.ray_internals import RAY_WORKER_SCRIPT, start_node, worker_output
+    from deployments.runtime.ray_internals import start_node, worker_output
 
     def shut_down() -> None:
         if ray.is_initialized():
@@ -190,21 +188,17 @@ def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[subprocess.Popen[bytes]
 
     log.take_over_ray()
     folder = make_ray_folder()
-    fork_server = None
     with ExitStack() as running:
         with private_files(), import_path(), restore_sigterm(), _ray_start_errors(log.path):
-            if folder is not None:
-                fork_server = running.enter_context(worker_fork_server(folder.parent, RAY_WORKER_SCRIPT, log.path))
             running.callback(shut_down)
             with bounded_start():
                 start_node(
-                    worker_script=None if folder is None else WORKER_SCRIPT,
                     object_store_memory=node.object_store_bytes,
                     _metrics_export_port=node.metrics_port,
                     _temp_dir=None if folder is None else str(folder),
                 )
             running.enter_context(worker_output(log.write))
-        yield fork_server
+        yield
 
 
 @contextmanager

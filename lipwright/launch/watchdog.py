@@ -1,4 +1,4 @@
-"""Watches Ray's processes, the front proxy, the fork server of workers and the job table's file.
+"""Watches Ray's processes, the front proxy and the job table's file.
 
 What can be restarted is restarted; otherwise the service ends.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -57,7 +56,6 @@ def watchdog(
     node: RayNode,
     front: FrontProxy | None,
     table: TableFile,
-    fork_server: subprocess.Popen[bytes] | None = None,
     clock: ClockSteps | None = None,
 ) -> Iterator[None]:
     """Watch the processes of a Ray node, the front proxy and the job table's file during the block.
@@ -67,8 +65,6 @@ def watchdog(
     it started, so that a supervisor restarts the service and jobs are resumed. The same happens when the job table is
     deleted or replaced: new jobs would be written to a file that no restart finds.
 
-    When the fork server of workers ends, workers start without it, and a warning is logged.
-
     Serve's controller, which replaces dead replicas, is restarted when it does not answer for a minute, and when the
     wall clock is set back: it would start no health checks until the clock is where it was.
 
@@ -76,11 +72,10 @@ def watchdog(
         node: The Ray node that this process started.
         front: The front proxy, if there is one.
         table: The file of the job table.
-        fork_server: The process of `worker_fork_server`, if there is one.
         clock: Detects that the wall clock was set.
     """
     stop = threading.Event()
-    arguments = (node, front, table, fork_server, clock or ClockSteps(), stop)
+    arguments = (node, front, table, clock or ClockSteps(), stop)
     watch = threading.Thread(target=_watch, args=arguments, name="ray-watch", daemon=True)
     watch.start()
     try:
@@ -94,7 +89,6 @@ def _watch(
     node: RayNode,
     front: FrontProxy | None,
     table: TableFile,
-    fork_server: subprocess.Popen[bytes] | None,
     clock: ClockSteps,
     stop: threading.Event,
 ) -> None:
@@ -116,13 +110,6 @@ def _watch(
                 _end(node, str(error))
             except OSError as error:  # short of memory or disk space
                 logger.warning("the front proxy could not be restarted and is tried again: %s", error)
-        if fork_server is not None and fork_server.poll() is not None:
-            logger.warning(
-                "the fork server of workers has ended (status %d): until the next start of the service, new replicas "
-                "start without it, a few seconds later",
-                fork_server.returncode,
-            )
-            fork_server = None
         _watch_controller(node, clock)
 
 

@@ -38,7 +38,7 @@ def make_session(
     """
     if device not in _PROVIDERS:
         raise ConfigError(f"Expected device 'cpu' or 'cuda', got {device!r}.")
-    import onnxruntime as ort  # here, because importing it starts threads, and the fork server must have none
+    import onnxruntime as ort  # here, because importing it takes time and starts threads
 
     needed = [_TENSORRT] if tensorrt and device == "cuda" else []
     needed.append(_PROVIDERS[device])

@@ -13,12 +13,12 @@ from tests.cluster.local_cluster import LocalCluster, cpu_config
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[LocalCluster]:
-    """A head whose workers are forked, and a second node without that."""
+    """A head and a second node."""
     # Ray puts sockets under its temporary folder, and their paths are bounded to some 100 characters.
     running = LocalCluster(tmp_path_factory.mktemp("c"), repo_root, metrics_period_s=1)
     try:
         running.start()
-        running.add_node(command=("ray", "start", "--block"))
+        running.add_node()
         yield running
     finally:
         running.stop()

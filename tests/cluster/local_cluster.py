@@ -19,11 +19,12 @@ import httpx
 import psutil
 import yaml
 
+from lipwright.launch.environment import NODE_SETTINGS
 from tests.ports import quiet_port
 from tests.waiting import wait_until
 
 _BIN = Path(sys.executable).parent
-_NODE = ("lipwright", "node")
+_NODE = ("ray", "start", "--block")
 _UP_S = 150.0
 _COMMAND_S = 240.0
 _DEPLOYED_S = 240.0
@@ -31,7 +32,7 @@ _LOOK_S = 0.5
 
 
 class LocalCluster:
-    """Nodes that are `lipwright node` or `ray start --block`, each in a session of its own; they have a token."""
+    """Nodes that are `ray start --block`, each in a session of its own; they have a token."""
 
     def __init__(self, folder: Path, repo_root: Path, metrics_period_s: float = 10.0) -> None:
         """`metrics_period_s` is the period of the metrics for Serve's autoscaler; Ray's default is ten seconds."""
@@ -48,7 +49,7 @@ class LocalCluster:
             "PYTHONUNBUFFERED": "1",  # `address` and `add_node` read what `ray start` prints
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self._token,
-            "RAY_USAGE_STATS_ENABLED": "0",
+            **NODE_SETTINGS,
             "RAY_API_SERVER_ADDRESS": self._dashboard,
             "RAY_DASHBOARD_ADDRESS": self._dashboard,
             "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": str(metrics_period_s),
@@ -64,14 +65,12 @@ class LocalCluster:
         wait_until(lambda: self.has_ended(0) or not self.run("ray", "job", "list").returncode, _UP_S, _LOOK_S)
         assert not self.has_ended(0), "the head ended: " + self._log(0)
 
-    def add_node(
-        self, *options: str, env: Mapping[str, str] = MappingProxyType({}), command: tuple[str, ...] = _NODE
-    ) -> int:
+    def add_node(self, *options: str, env: Mapping[str, str] = MappingProxyType({})) -> int:
         """Start one more node, with `env` in its environment, and return its number once it has joined.
 
         Nodes of one machine share a folder of sockets, and two that start at the same time take the same names.
         """
-        self._start_node(*command, f"--address={self.address()}", *options, env=env)
+        self._start_node(*_NODE, f"--address={self.address()}", *options, env=env)
         number = len(self._nodes) - 1
         wait_until(lambda: self.has_ended(number) or "Ray runtime started" in self._log(number), _UP_S, _LOOK_S / 5)
         assert not self.has_ended(number), f"node {number} ended: {self._log(number)}"

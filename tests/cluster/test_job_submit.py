@@ -24,19 +24,6 @@ from tests.waiting import wait_until
 NUM_FRAMES = 34  # speech_short.wav lasts 1.32 s; a portrait gives 25 frames a second, and so does presenter.mp4
 NUM_PAIRS = 12
 DEPLOY_S = 200.0
-PRINT_PARENTS = """
-import psutil, ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
-
-@ray.remote
-def is_forked():
-    return "lipwright.launch.worker_fork_server" in psutil.Process().parent().cmdline()
-
-ray.init()
-for node in ray.nodes():
-    forked = is_forked.options(scheduling_strategy=On(node["NodeID"], soft=False)).remote()
-    print(f"head: {'node:__internal_head__' in node['Resources']}, forked: {ray.get(forked, timeout=60)}")
-"""
 
 pytestmark = pytest.mark.slow
 
@@ -66,14 +53,6 @@ def _frames(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         assert abs(float(video.duration * video.time_base - audio.duration * audio.time_base)) <= 1 / 25
         frames = [frame.to_ndarray(format="gray") for frame in container.decode(video)]
     return np.stack(frames)
-
-
-def test_node_forks_workers_and_ray_start_does_not(cluster: LocalCluster) -> None:
-    done = cluster.submit_job("python", "-c", PRINT_PARENTS)
-    assert {line for line in done.stdout.splitlines() if line.startswith("head: ")} == {
-        "head: True, forked: True",
-        "head: False, forked: False",
-    }, done.stdout + done.stderr
 
 
 def test_submitted_batch_with_one_bad_pair_makes_the_others(

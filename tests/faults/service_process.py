@@ -141,12 +141,6 @@ class ServiceProcess:
         """The process of Serve's controller; none or two for a moment while it is replaced."""
         return [process for process in self.processes() if _title(process, "ray::ServeController")]
 
-    def fork_servers(self) -> list[psutil.Process]:
-        """The process that forks the workers of Ray."""
-        return [
-            process for process in self.processes() if "-m lipwright.launch.worker_fork_server" in _title(process, "")
-        ]
-
 
 @contextmanager
 def served(

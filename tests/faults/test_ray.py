@@ -173,23 +173,3 @@ def test_controller(
         f"\nServeController, {with_signal.name}: a new one after {new_controller_s:.1f} s, the renderer replaced after "
         f"{new_renderer_s:.1f} s, the job done after {done_s:.1f} s"
     )
-
-
-@pytest.mark.endurance
-@pytest.mark.timeout(600)
-def test_fork_server(service: ServiceProcess, quiet: str, long_pair: Pair) -> None:
-    """Stays last: without it, the processes that it forked are no descendants of the service."""
-    caller = Caller(service.url)
-    (server,), (controller,), (renderer,) = (
-        service.fork_servers(),
-        service.controllers(),
-        service.replicas("FaceSynthesis"),
-    )
-    job_id = caller.accepted(long_pair)
-    server.kill()
-    renderer.kill()
-    wait_until_replaced(lambda: service.replicas("FaceSynthesis"), renderer)
-    assert caller.result(job_id) == quiet
-    controller.send_signal(signal.SIGSTOP)
-    wait_until_replaced(service.controllers, controller)
-    assert caller.result(caller.accepted(long_pair)) == quiet

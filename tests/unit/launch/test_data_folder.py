@@ -209,17 +209,6 @@ def test_watchdog_silent_controller_is_restarted_once(
     assert node.num_restarts == num_restarts
 
 
-def test_watchdog_reports_the_end_of_the_fork_server_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with subprocess.Popen(["sleep", "60"]) as server, watchdog(QuietNode(), None, TableFile(tmp_path, None), server):
-        time.sleep(0.05)
-        assert caplog.messages == []
-        server.kill()
-        wait_until(lambda: caplog.messages)
-        time.sleep(0.05)
-    (message,) = caplog.messages
-    assert "fork server of workers has ended (status -9)" in message
-
-
 def test_watchdog_restarts_the_front_proxy_after_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     front = Mock(is_alive=False)
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from unittest.mock import Mock, patch
 
-import psutil
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -36,12 +31,10 @@ from lipwright.launch.environment import (
     restore_sigterm,
     set_ray_variables,
 )
-from lipwright.launch.forked_worker import SOCKET_VARIABLE
 from lipwright.launch.preflight import check_packages, faults, missing_gpu, needed, own_requirements
 from lipwright.launch.serve_config import read_serve_config
 from lipwright.launch.service import _ray_start_errors, private_config, running_service
 from lipwright.launch.service_log import Terminal, open_service_log
-from lipwright.launch.worker_fork_server import WORKER_SCRIPT, worker_fork_server
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.cli.commands import run
 
@@ -209,11 +202,11 @@ def test_bounded_start_holding_the_interpreter_lock_ends() -> None:
 
 
 _SCRIPT = """
-import ctypes, json, os, sys, threading
+import ctypes, os, threading
 import numpy as np
-import ray
 before = len(os.listdir("/proc/self/task"))
 np.linalg.solve(np.eye(500), np.ones(500))
+num_blas_threads = 1 + len(os.listdir("/proc/self/task")) - before
 for _ in range(3):
     thread = threading.Thread(target=bytearray, args=(10_000,))
     thread.start()
@@ -223,82 +216,16 @@ libc.open_memstream.restype = ctypes.c_void_p
 stream = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
 libc.malloc_info(0, stream)
 libc.fclose(stream)
-names = [name for name in ("graph", "ray.serve", "onnxruntime", "torch") if name in sys.modules]
-print(json.dumps({
-    "arguments": sys.argv, "modules": names, "drawn": ray.WorkerID.from_random().hex(), "pid": os.getpid(),
-    "group": os.getpgid(0), "folder": os.getcwd(), "variable": os.environ.get("OF_ONE_WORKER"),
-    "oom_score_adj": int(open("/proc/self/oom_score_adj").read()),
-    "num_arenas": text.value.count(b"<heap "), "num_blas_threads": 1 + len(os.listdir("/proc/self/task")) - before,
-}))
+print(text.value.count(b"<heap "), num_blas_threads)
 """
 
 
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as path:  # the path of a socket is short
-        (Path(path) / "script.py").write_text(_SCRIPT)
-        yield Path(path).resolve()
-
-
-def _started(folder: Path, *arguments: str, **environment: str) -> dict[str, Any]:
-    """Return what a worker says of itself."""
-    set_score = 'echo 900 > /proc/self/oom_score_adj; exec "$0" "$@"'  # as the raylet does
-    command = ["sh", "-c", set_score, sys.executable, str(WORKER_SCRIPT), *arguments]
-    variables = os.environ | environment
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
-
-
-def test_worker_fork_server_forks_workers_with_own_arguments(folder: Path) -> None:
-    script = folder / "script.py"
-    of_other_tests = set(psutil.Process().children())
-    with patch.dict(os.environ), import_path():
+def test_set_ray_variables_one_arena_and_one_blas_thread() -> None:
+    with patch.dict(os.environ):
         set_ray_variables()
-        with worker_fork_server(folder, script, folder / "log"):
-            (server,) = set(psutil.Process().children()) - of_other_tests
-            first = _started(folder, "--worker-id=1", OF_ONE_WORKER="one")
-            second = _started(folder, "--worker-id=2")
-            # A fork has none of the other threads, and the locks that they held stay locked.
-            assert server.num_threads() == 1
-            assert SOCKET_VARIABLE in os.environ
-        assert SOCKET_VARIABLE not in os.environ
-    assert (folder / "log").read_text() == ""
-    assert first["drawn"] != second["drawn"]
-    assert first["num_blas_threads"] == first["num_arenas"] == 1
-    for said, number, variable in ((first, 1, "one"), (second, 2, None)):
-        assert said["arguments"] == [str(script), f"--worker-id={number}"] and said["variable"] == variable
-        assert said["group"] == said["pid"] != server.pid, "the raylet ends a worker together with its process group"
-        assert (said["folder"], said["modules"]) == (str(folder), ["graph", "ray.serve"])
-        assert said["oom_score_adj"] == 900
-    assert not server.is_running()
-    assert [each.name for each in folder.glob("*.sock")] == []
-
-
-def test_worker_fork_server_removes_sockets_of_killed_ones(folder: Path) -> None:
-    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, timeout=60, check=True)
-    pids = int(ended.stdout), 2**30, os.getppid()
-    gone, in_container, running = (folder / f"fork-{pid}.sock" for pid in pids)
-    with socket.socket(socket.AF_UNIX) as closed, socket.socket(socket.AF_UNIX) as listener:
-        closed.bind(str(gone))
-        listener.bind(str(in_container))
-        listener.listen()
-        running.touch()  # it has not listened yet, or its fork server has ended
-        with worker_fork_server(folder, folder / "script.py", folder / "log") as server:
-            server.kill()  # nobody waits until it has started
-            assert {gone, in_container, running} & set(folder.glob("*.sock")) == {in_container, running}
-    for path in (in_container, running):
-        path.unlink()
-
-
-def test_worker_without_a_living_fork_server_starts_itself(folder: Path) -> None:
-    with patch.dict(os.environ), worker_fork_server(folder, folder / "script.py", folder / "log") as server:
-        server.kill()
-        server.wait(10)
-        said = _started(folder, "--worker-id=4")  # the socket refuses the connection
-    assert said["arguments"] == [str(folder / "script.py"), "--worker-id=4"] and said["modules"] == []
-    assert [each.name for each in folder.glob("*.sock")] == []
+        command = [sys.executable, "-c", _SCRIPT]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["1", "1"]
 
 
 FLAT = "port: 8100\nhost: 0.0.0.0\ndata_dir: {0}\njobs: {{max_queued_jobs: 5}}\n"
