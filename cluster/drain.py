@@ -32,11 +32,13 @@ def drain(
     Run it on any node of the cluster; it waits until the raylet has ended. Jobs continue, and clients of live sessions
     reconnect. To stop a service that `lipwright serve` runs, send SIGTERM to it instead.
     """
-    from deployments.runtime.ray_internals import ControlStore, this_address
+    import ray.util
+
+    from deployments.runtime.ray_internals import ControlStore
 
     store = ControlStore()
     nodes = store.nodes()
-    found = choose_node(nodes, node or this_address())
+    found = choose_node(nodes, node or ray.util.get_node_ip_address())
     if len(nodes) == 1:
         raise StateError("This is the only node of the cluster. To stop everything, use `ray stop`.")
     if found.is_head:

@@ -10,9 +10,8 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from deployments.runtime.ray_internals import replica_counts
 from deployments.runtime.replica import GRACE_S, service_name, set_up_telemetry
-from deployments.runtime.replica_watch import ReplicaWatch
+from deployments.runtime.replica_watch import ReplicaWatch, replica_counts
 from deployments.runtime.stages import ServeStages
 from lipwright.api.v1.protocol import webhook_view
 from lipwright.config import PipelineConfig

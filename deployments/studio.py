@@ -11,7 +11,6 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.runtime.calls import CallBounds, call_stage
-from deployments.runtime.ray_internals import prefer_local_replicas
 from deployments.runtime.replica import GRACE_S, StageReplica, claim_threads, make_decoders, stage_method
 from lipwright.config import PipelineConfig
 from lipwright.jobs.messages import OutputInfo, RenderedSegment, SegmentRequest, SegmentWatermark, SourceVideo
@@ -50,7 +49,8 @@ class Studio(StageReplica):
         super().__init__("Studio", config)
         retain_freed_buffers()
         self._files = open_files(config)
-        self._face_synthesis = prefer_local_replicas(face_synthesis)
+        face_synthesis._init(_prefer_local_routing=True)  # crops stay in the memory of one machine where possible
+        self._face_synthesis = face_synthesis
         num_threads = claim_threads()
         decoders = make_decoders(config, modules=ResultWriter.MODULES)
         read_timeout_s = config.jobs.call_timeout_s(config.render.chunk_frames)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from deployments.runtime.ray_internals import is_node_draining, replica_counts
-from deployments.runtime.replica_watch import ReplicaWatch
+from deployments.runtime.ray_internals import is_node_draining
+from deployments.runtime.replica_watch import ReplicaWatch, replica_counts
 from lipwright.jobs.requests import ReplicaStatus
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,6 @@ import ray
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
-from deployments.runtime.ray_internals import session_name
 from lipwright.config import PipelineConfig
 from lipwright.errors import CapacityError, ConfigError, StageTimeoutError
 from lipwright.jobs.model.compute import ComputeMeter, ComputeTime, Metered, current_meter, metered, received
@@ -75,7 +74,7 @@ def service_name() -> str:
 
     Names sort by the time at which the service started.
     """
-    return f"{session_name()}/{serve.get_replica_context().app_name}"
+    return f"{ray.get_runtime_context().get_session_name()}/{serve.get_replica_context().app_name}"
 
 
 def set_up_telemetry() -> str:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from ray import serve
 from ray.exceptions import RayError
 
 from lipwright.jobs.requests import ReplicaStatus
@@ -49,3 +50,19 @@ class ReplicaWatch:
             self._seen, self._seen_at = question.result(), time.monotonic()
         except RayError as error:
             logger.warning("could not query the replicas from Serve's controller: %s", error)
+
+
+def replica_counts() -> dict[str, ReplicaStatus]:
+    """Return the replicas of each deployment of this replica's application. Blocks until Serve's controller answers."""
+    application = serve.status().applications.get(serve.get_replica_context().app_name)
+    if application is None:
+        return {}
+    found: dict[str, ReplicaStatus] = {}
+    for name, deployment in application.deployments.items():
+        states = {state.value: count for state, count in deployment.replica_states.items()}
+        found[name] = ReplicaStatus(
+            num_running=states.get("RUNNING", 0),
+            num_other=sum(states.values()) - states.get("RUNNING", 0),
+            is_healthy=deployment.status.value != "UNHEALTHY",
+        )
+    return found

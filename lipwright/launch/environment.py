@@ -73,9 +73,6 @@ NODE_SETTINGS: Final = {
     # glibc gives the threads of a process up to eight arenas per core, and reuses freed memory in its arena only. In 18
     # jobs of a minute and one of an hour, Director grew from 65 to 76 MiB; with one arena it takes 58 to 61.
     "MALLOC_ARENA_MAX": "1",
-    # Statistics of every handler of Ray's event loops, for debugging Ray; every process polls for signals 100 times a
-    # second in one of them.
-    "RAY_event_stats": "0",
     # The proxy reads a body at most one window ahead of its consumer.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "lipwright.api.body_window:proxy_middlewares",
     # A replica that hangs is killed at once: by default Serve waits up to 20 s for it, and the new replica waits for
@@ -87,28 +84,8 @@ NODE_SETTINGS: Final = {
     "PYTHONNODEBUGRANGES": "1",
 }
 """Variables of every node; `cluster/Containerfile` sets them for the nodes of a cluster."""
-# For one machine, where replicas are few and nobody looks at Ray's dashboard.
-_SINGLE_NODE_SETTINGS: Final = {
-    # Seconds between two loops of the controller; Serve's default of .1 uses 3 % of a core when idle.
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
-    # Less overhead: gauges of routers and replicas (Serve's default is every .1 s), and events of every call, which are
-    # not used here.
-    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
-    "RAY_task_events_report_interval_ms": "0",
-    # Scans for event files, of which there are none (Ray's default is every 2 s).
-    "SCAN_EVENT_DIR_INTERVAL_SECONDS": "3600",
-    "RAY_emit_main_service_metrics": "0",
-    # What Ray's agent measures of the node and of each process (Ray's default is every 5 s); `cluster/prometheus.yml`
-    # scrapes every 10 s.
-    "REPORTER_UPDATE_INTERVAL_MS": "10000",
-    # What the raylet looks at ten times a second by default: free resources, memory pressure, disk space, idle workers.
-    "RAY_raylet_report_resources_period_milliseconds": "500",
-    "RAY_raylet_check_gc_period_milliseconds": "1000",
-    "RAY_local_fs_monitor_interval_ms": "1000",
-    "RAY_kill_idle_workers_interval_ms": "1000",
-    # The raylet kills workers when memory is short (Ray's default is to look every .25 s).
-    "RAY_memory_monitor_refresh_ms": "500",
-}
+# Seconds between two loops of Serve's controller. Its default of .1 uses 2 % of a core more when idle.
+_SINGLE_NODE_SETTINGS: Final = {"RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5"}
 # Read when Ray is imported. If off, the node is 127.0.0.1 and Ray's servers, metrics included, listen on loopback; if
 # on, the default on Linux, they listen on every address.
 _RAY_IMPORT_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

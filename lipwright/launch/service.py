@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lipwright.errors import ConfigError, LipwrightError, UnavailableError
 from lipwright.launch.data_folder import TableFile, locked_folder, table_with_space
@@ -21,9 +22,10 @@ from lipwright.launch.preflight import (
     disk_shortage,
     missing_gpu,
 )
+from lipwright.launch.ray_node import RayNode
 from lipwright.launch.readiness import bounded_start, free_port, last_line, wait_until_ready
 from lipwright.launch.serve_config import ServeConfig, reachable, read_serve_config
-from lipwright.launch.service_log import SILENT, ServiceLog, Terminal, open_service_log
+from lipwright.launch.service_log import SILENT, ServiceLog, Terminal, follow_output, open_service_log
 from lipwright.launch.watchdog import watchdog
 from lipwright.net.access_rule import is_private
 from lipwright.storage.state import open_keys
@@ -156,13 +158,11 @@ def _run_graph(
     """Run Ray and the graph for the block, which starts once every stage answers."""
     set_ray_variables()
     terminal.step(f"Starting Ray (log: {log.path})")
-    with _ray(node, log):
-        import ray.serve  # noqa: F401  # another second, in which Ray's processes come up
-
-        from deployments.runtime.ray_internals import LocalNode, deploy
+    with _ray(node, log) as ray_node:
+        from deployments.runtime.ray_internals import deploy
 
         log.take_over_ray()
-        with watchdog(LocalNode(), front, table):
+        with watchdog(ray_node, front, table):
             terminal.step(f"Starting {len(config.deployments)} deployments")
             with _ray_start_errors(log.path):
                 deploy(config.content)
@@ -175,11 +175,9 @@ def _run_graph(
 
 
 @contextmanager
-def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[None]:
+def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[RayNode]:
     """Run a Ray node for the block."""
-    import ray  # imported here because it takes a second, which other commands do not need
-
-    from deployments.runtime.ray_internals import start_node, worker_output
+    import ray.serve  # imported here because it takes two seconds, which other commands do not need
 
     def shut_down() -> None:
         if ray.is_initialized():
@@ -192,13 +190,20 @@ def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[None]:
         with private_files(), import_path(), restore_sigterm(), _ray_start_errors(log.path):
             running.callback(shut_down)
             with bounded_start():
-                start_node(
+                context: Any = ray.init(
+                    address="local",
+                    namespace="serve",
+                    include_dashboard=False,
+                    configure_logging=False,
+                    log_to_driver=False,  # `follow_output` writes it to the log
                     object_store_memory=node.object_store_bytes,
                     _metrics_export_port=node.metrics_port,
                     _temp_dir=None if folder is None else str(folder),
                 )
-            running.enter_context(worker_output(log.write))
-        yield
+            running.enter_context(follow_output(Path(context.address_info["session_dir"]) / "logs", log))
+            ray_node = RayNode()
+            running.callback(ray_node.close)
+        yield ray_node
 
 
 @contextmanager

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 _MAX_BYTES: Final = 16 * 1024**2  # of the file, and of the one before it
 # `ray.init` removes the handlers of "ray", so "ray._private" has its own.
 _RAY_LOGGERS: Final = ("ray", "ray._private", "ray.serve")
+# What Ray's processes print (https://docs.ray.io/en/latest/ray-observability/user-guides/configure-logging.html).
+_OUTPUT: Final = ("worker-*.out", "worker-*.err", "raylet.err", "gcs_server.err")
+_ACTOR: Final = ":actor_name:"
+_PERIOD_S: Final = 1.0
+_MAX_READ: Final = 1024**2  # bytes
+_STOP_S: Final = 5.0
 # Serve's line: level, time, deployment, replica id, request id if any, "--", message.
 _SERVE_WARNING: Final = re.compile(r"(WARNING|ERROR|CRITICAL) \S+ \S+ (\S+) .*?-- (.*)")
 
@@ -54,17 +61,14 @@ class ServiceLog:
             logger.handlers, logger.propagate = list(self._handlers), False
             logger.setLevel(logging.INFO)
 
-    def write(self, data: Mapping[str, Any]) -> None:
-        """Take lines that a process of Ray printed; see `ray_internals.worker_output`."""
-        source = str(data.get("actor_name") or data.get("task_name") or "")
-        process = f"{source} pid={data.get('pid')}" if source else str(data.get("pid"))
-        for line in data.get("lines", ()):
-            record = logging.makeLogRecord({"msg": f"({process}) {line}"})
-            for handler in self._handlers:
-                handler.handle(record)
-            if source.startswith("ServeReplica:") and (found := _SERVE_WARNING.match(line)):
-                level, deployment, message = found.groups()
-                self._terminal.warn(f"{level} {deployment.rpartition('_')[2]}: {message}")
+    def write(self, source: str, line: str) -> None:
+        """Take a line that a process of Ray printed; `source` is the name of its actor, or of its file."""
+        record = logging.makeLogRecord({"msg": f"({source}) {line}"})
+        for handler in self._handlers:
+            handler.handle(record)
+        if source.startswith("ServeReplica:") and (found := _SERVE_WARNING.match(line)):
+            level, deployment, message = found.groups()
+            self._terminal.warn(f"{level} {deployment.rpartition('_')[2]}: {message}")
 
     def close(self) -> None:
         """Close the file; Ray's loggers are silent from then on."""
@@ -92,3 +96,58 @@ def open_service_log(path: Path, terminal: Terminal) -> Iterator[ServiceLog]:
         yield log
     finally:
         log.close()
+
+
+@contextmanager
+def follow_output(folder: Path, log: ServiceLog) -> Iterator[None]:
+    """Write what Ray's processes print into files of `folder` to the log during the block."""
+    output, stop = _Output(folder), threading.Event()
+
+    def follow() -> None:
+        is_last = False
+        while not is_last:
+            is_last = stop.wait(_PERIOD_S)
+            for source, line in output.new_lines(is_last):
+                log.write(source, line)
+
+    thread = threading.Thread(target=follow, name="ray-output", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(_STOP_S)
+
+
+class _Output:
+    """Reads each line of Ray's files once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, int] = {}  # bytes
+        self._sources: dict[Path, str] = {}
+
+    def new_lines(self, is_last: bool) -> Iterator[tuple[str, str]]:
+        """Yield actor or file, and line. A line without an end is read when it has one, or when this is the last."""
+        for path in (path for pattern in _OUTPUT for path in self._folder.glob(pattern)):
+            for line in self._new_text(path, is_last).splitlines():
+                if line.startswith(_ACTOR):
+                    self._sources[path] = line.removeprefix(_ACTOR)
+                elif not line.startswith(":"):  # Ray's other marks
+                    yield self._sources.get(path, path.name), line
+
+    def _new_text(self, path: Path, is_last: bool) -> str:
+        begin = self._read.get(path, 0)
+        try:
+            if path.stat().st_size == begin:
+                return ""
+            with path.open("rb") as file:
+                file.seek(begin)
+                content = file.read(_MAX_READ)
+        except OSError:  # Ray has moved it
+            return ""
+        end = content.rfind(b"\n") + 1
+        if is_last or (end == 0 and len(content) == _MAX_READ):
+            end = len(content)
+        self._read[path] = begin + end
+        return content[:end].decode(errors="replace")

@@ -5,7 +5,6 @@ What can be restarted is restarted; otherwise the service ends.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
@@ -13,8 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
-
-import psutil
 
 from lipwright.errors import ConfigError
 from lipwright.launch.data_folder import TableFile
@@ -24,18 +21,17 @@ from lipwright.telemetry.clock_steps import ClockSteps
 logger = logging.getLogger(__name__)
 
 EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: restart the service
-_NEEDED: Final = ("raylet", "gcs_server")
 _PERIOD_S: Final = 0.5
 _KILL_S: Final = 5.0
 _MAX_SILENCE_S: Final = 60.0
 _MAX_CLOCK_STEP_S: Final = 2.0
 
 
-class RayNode(Protocol):
-    """See `deployments.runtime.ray_internals.LocalNode`; importing it here would import Ray too early."""
+class WatchedNode(Protocol):
+    """See `lipwright.launch.ray_node.RayNode`."""
 
-    def dead_processes(self) -> list[tuple[str, int]]:
-        """Return the name and exit status of each process that has ended."""
+    def dead_processes(self) -> list[str]:
+        """Return the name of each process that has ended."""
         ...
 
     def kill(self) -> None:
@@ -53,7 +49,7 @@ class RayNode(Protocol):
 
 @contextmanager
 def watchdog(
-    node: RayNode,
+    node: WatchedNode,
     front: FrontProxy | None,
     table: TableFile,
     clock: ClockSteps | None = None,
@@ -86,16 +82,15 @@ def watchdog(
 
 
 def _watch(
-    node: RayNode,
+    node: WatchedNode,
     front: FrontProxy | None,
     table: TableFile,
     clock: ClockSteps,
     stop: threading.Event,
 ) -> None:
     while not stop.wait(_PERIOD_S):
-        for name, status in node.dead_processes():
-            if name in _NEEDED:
-                _end(node, f"Ray's {name} has ended (status {status})")
+        for name in node.dead_processes():
+            _end(node, f"Ray's {name} has ended")
         if loss := table.loss():
             _end(
                 node,
@@ -113,7 +108,7 @@ def _watch(
         _watch_controller(node, clock)
 
 
-def _watch_controller(node: RayNode, clock: ClockSteps) -> None:
+def _watch_controller(node: WatchedNode, clock: ClockSteps) -> None:
     step_s, silence_s = clock.next_step_s(), node.controller_silence_s()
     if step_s < -_MAX_CLOCK_STEP_S:
         logger.warning("the clock was set back by %.0f s; restarting Serve's controller", -step_s)
@@ -123,22 +118,9 @@ def _watch_controller(node: RayNode, clock: ClockSteps) -> None:
         node.restart_controller()
 
 
-def _end(node: RayNode, reason: str, advice: str = "Restart it to resume the jobs.") -> None:
+def _end(node: WatchedNode, reason: str, advice: str = "Restart it to resume the jobs.") -> None:
     print(f"Lipwright exits: {reason}. {advice}", file=sys.stderr, flush=True)
-    killer = threading.Thread(target=_kill, args=(node,), daemon=True)
+    killer = threading.Thread(target=node.kill, daemon=True)
     killer.start()
     killer.join(_KILL_S)
     os._exit(EXIT_STATUS)
-
-
-def _kill(node: RayNode) -> None:
-    """Kill everything that this process started.
-
-    Children of a dead raylet cannot be found; they exit by themselves within two seconds.
-    """
-    children = psutil.Process().children(recursive=True)
-    with contextlib.suppress(Exception):  # this process exits next in any case
-        node.kill()
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()

@@ -9,8 +9,6 @@ from ray import serve
 from ray.serve import Deployment
 from ray.serve.handle import DeploymentHandle
 
-from deployments.runtime.ray_internals import prefer_local_replicas
-
 NUM_QUESTIONS = 30
 
 
@@ -25,7 +23,9 @@ class Asker:
     """Asks one question after the other, so that every replica is free."""
 
     def __init__(self, replica: DeploymentHandle[Any], is_near: bool) -> None:
-        self._replica = prefer_local_replicas(replica) if is_near else replica
+        if is_near:
+            replica._init(_prefer_local_routing=True)
+        self._replica = replica
 
     async def ask(self) -> tuple[str, list[str]]:
         answers = [await self._replica.node.remote() for _ in range(NUM_QUESTIONS)]

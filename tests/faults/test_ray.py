@@ -17,6 +17,7 @@ from tests.faults.service_process import ServiceProcess, served, wait_until_repl
 from tests.faults.viewer import made_avatar, watching
 
 END_S = 40.0  # Ray itself would wait for a minute or for ever
+ORPHAN_S = 90.0  # an agent whose raylet and control store were killed tries for a minute to report that
 
 
 def process_of(service: ServiceProcess, name: str) -> psutil.Process:
@@ -81,7 +82,7 @@ def _names(processes: list[psutil.Process]) -> set[str]:
 
 
 def _all_end(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=END_S)
+    _, alive = psutil.wait_procs(processes, timeout=ORPHAN_S)
     assert not alive, [" ".join(one.cmdline())[:80] for one in alive if one.is_running()]
 
 

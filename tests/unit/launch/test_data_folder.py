@@ -173,7 +173,7 @@ class QuietNode:
         self.silence_s = 0.0
         self.num_restarts = 0
 
-    def dead_processes(self) -> list[tuple[str, int]]:
+    def dead_processes(self) -> list[str]:
         return []
 
     def kill(self) -> None:
@@ -235,7 +235,7 @@ from lipwright.launch.data_folder import checked_table
 from lipwright.launch.watchdog import watchdog
 
 table = checked_table(Path(sys.argv[1]))
-with watchdog(SimpleNamespace(dead_processes=list, controller_silence_s=float), None, table):
+with watchdog(SimpleNamespace(dead_processes=list, controller_silence_s=float, kill=list), None, table):
     table.path.unlink()
     time.sleep(60)
 """

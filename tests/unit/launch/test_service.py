@@ -34,9 +34,10 @@ from lipwright.launch.environment import (
 from lipwright.launch.preflight import check_packages, faults, missing_gpu, needed, own_requirements
 from lipwright.launch.serve_config import read_serve_config
 from lipwright.launch.service import _ray_start_errors, private_config, running_service
-from lipwright.launch.service_log import Terminal, open_service_log
+from lipwright.launch.service_log import Terminal, follow_output, open_service_log
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.cli.commands import run
+from tests.waiting import wait_until
 
 
 def test_running_service_unreadable_certificate_is_refused(tmp_path: Path) -> None:
@@ -64,22 +65,27 @@ def test_service_log_terminal_has_warnings_file_has_all(tmp_path: Path) -> None:
     shown: list[str] = []
     at = "2026-01-02 03:04:05,678 lipwright_Director cq2lcvxq 71fd9d70 --"
     lines = [f"INFO {at} started", f"WARNING {at} job 4f00: a call was lost", "Traceback (most recent call last):"]
-    replica = {"actor_name": "ServeReplica:lipwright:Director", "pid": 7, "lines": lines}
-    controller = {"actor_name": "ServeController", "pid": 8, "lines": [f"ERROR {at} no"]}
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    printed = folder / "worker-ab-01000000-77.err"
+    (folder / "worker-cd-01000000-78.err").write_text(f":actor_name:ServeController\nERROR {at} no\n")
     before = {name: logging.getLogger(name).handlers for name in ("ray", "ray._private", "ray.serve")}
     try:
         with open_service_log(tmp_path / "service.log", Terminal(step=shown.append, warn=shown.append)) as log:
             log.take_over_ray()
-            log.write(replica)
-            log.write(controller)
             logging.getLogger("ray").info("of this process")
+            with follow_output(folder, log), printed.open("w", buffering=1) as file:
+                file.write(":job_id:01000000\n:actor_name:ServeReplica:lipwright:Director\n" + "\n".join(lines[:2]))
+                wait_until(lambda: lines[0] in (tmp_path / "service.log").read_text(encoding="utf-8"))
+                file.write(f"\n{lines[2]}")
     finally:
         for name, handlers in before.items():
             logging.getLogger(name).handlers = handlers
     assert shown == ["WARNING Director: job 4f00: a call was lost"]
     written = (tmp_path / "service.log").read_text(encoding="utf-8").splitlines()
-    assert len(written) == 5 and written[-1].endswith("of this process")
-    assert all(line in text for line, text in zip(lines, written, strict=False))
+    assert len(written) == 5 and written[0].endswith("of this process")
+    replica = [text.partition("(ServeReplica:lipwright:Director) ")[2] for text in written]
+    assert [text for text in replica if text] == lines, "each line once, also the last one without an end"
 
 
 @pytest.fixture
