@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ray import serve
 
+from deployments.runtime.local_first_router import LOCAL_FIRST
 from deployments.runtime.model_cache import ModelCache
 from deployments.runtime.replica import GRACE_S, StageReplica, free_gpu_memory, stage_method
 from lipwright.config import PipelineConfig
@@ -17,7 +18,10 @@ from models.engines.protocol import Chunk, EngineClass, FaceGenerator
 from models.engines.registry import ENGINES
 
 
-@serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
+@serve.deployment(
+    graceful_shutdown_timeout_s=GRACE_S,
+    request_router_config=LOCAL_FIRST,
+)
 class FaceSynthesis(StageReplica):
     """Holds the face generators of engines and no state: any replica returns the same patches for a chunk."""
 

@@ -49,7 +49,6 @@ class Studio(StageReplica):
         super().__init__("Studio", config)
         retain_freed_buffers()
         self._files = open_files(config)
-        face_synthesis._init(_prefer_local_routing=True)  # crops stay in the memory of one machine where possible
         self._face_synthesis = face_synthesis
         num_threads = claim_threads()
         decoders = make_decoders(config, modules=ResultWriter.MODULES)

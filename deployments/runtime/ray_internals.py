@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import ray
 import ray._private.services
 from pydantic import ValidationError
 

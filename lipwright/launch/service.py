@@ -25,7 +25,7 @@ from lipwright.launch.preflight import (
 from lipwright.launch.ray_node import RayNode
 from lipwright.launch.readiness import bounded_start, free_port, last_line, wait_until_ready
 from lipwright.launch.serve_config import ServeConfig, reachable, read_serve_config
-from lipwright.launch.service_log import SILENT, ServiceLog, Terminal, follow_output, open_service_log
+from lipwright.launch.service_log import LOG_FORMAT, SILENT, ServiceLog, Terminal, follow_output, open_service_log
 from lipwright.launch.watchdog import watchdog
 from lipwright.net.access_rule import is_private
 from lipwright.storage.state import open_keys
@@ -194,7 +194,7 @@ def _ray(node: NodeOptions, log: ServiceLog) -> Iterator[RayNode]:
                     address="local",
                     namespace="serve",
                     include_dashboard=False,
-                    configure_logging=False,
+                    logging_format=LOG_FORMAT,  # Ray sets it for the handlers of its loggers
                     log_to_driver=False,  # `follow_output` writes it to the log
                     object_store_memory=node.object_store_bytes,
                     _metrics_export_port=node.metrics_port,

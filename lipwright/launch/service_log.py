@@ -12,9 +12,9 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
+LOG_FORMAT: Final = "%(asctime)s %(message)s"
 _MAX_BYTES: Final = 16 * 1024**2  # of the file, and of the one before it
-# `ray.init` removes the handlers of "ray", so "ray._private" has its own.
-_RAY_LOGGERS: Final = ("ray", "ray._private", "ray.serve")
+_RAY_LOGGERS: Final = ("ray", "ray.serve")
 # What Ray's processes print (https://docs.ray.io/en/latest/ray-observability/user-guides/configure-logging.html).
 _OUTPUT: Final = ("worker-*.out", "worker-*.err", "raylet.err", "gcs_server.err")
 _ACTOR: Final = ":actor_name:"
@@ -52,7 +52,7 @@ class ServiceLog:
         if terminal.is_verbose:
             self._handlers.append(logging.StreamHandler())
         for handler in self._handlers:
-            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            handler.setFormatter(logging.Formatter(LOG_FORMAT))
 
     def take_over_ray(self) -> None:
         """Send the records of Ray's own loggers in this process here. Call it again after an import has set them up."""

@@ -9,6 +9,8 @@ from ray import serve
 from ray.serve import Deployment
 from ray.serve.handle import DeploymentHandle
 
+from deployments.runtime.local_first_router import LOCAL_FIRST
+
 NUM_QUESTIONS = 30
 
 
@@ -22,9 +24,7 @@ class Replica:
 class Asker:
     """Asks one question after the other, so that every replica is free."""
 
-    def __init__(self, replica: DeploymentHandle[Any], is_near: bool) -> None:
-        if is_near:
-            replica._init(_prefer_local_routing=True)
+    def __init__(self, replica: DeploymentHandle[Any]) -> None:
         self._replica = replica
 
     async def ask(self) -> tuple[str, list[str]]:
@@ -35,15 +35,17 @@ class Asker:
 def main() -> None:
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     no_cpu = {"num_cpus": 0}
-    replica = serve.deployment(
-        Replica, name="Replica", num_replicas=2, max_replicas_per_node=1, ray_actor_options=no_cpu
+    replica = cast(
+        Deployment,
+        serve.deployment(Replica, name="Replica", num_replicas=2, max_replicas_per_node=1, ray_actor_options=no_cpu),
     )
+    near = replica.options(request_router_config=LOCAL_FIRST)
     found = {}
     for is_near in (True, False):
         asker = cast(Deployment, serve.deployment(Asker, name="Asker", ray_actor_options=no_cpu))
         name = f"near_{is_near}"
         handle: DeploymentHandle[Any] = serve.run(
-            asker.bind(cast(Deployment, replica).bind(), is_near), name=name, route_prefix=None
+            asker.bind((near if is_near else replica).bind()), name=name, route_prefix=None
         )
         node, answers = handle.ask.remote().result(timeout_s=60)
         found[is_near] = {"same": answers.count(node), "other": len(answers) - answers.count(node)}

@@ -125,7 +125,7 @@ def test_submitted_batch_after_kill_makes_the_missing_outputs(
 
 
 @pytest.mark.endurance
-def test_studio_prefers_face_synthesis_on_its_own_node(cluster: LocalCluster) -> None:
+def test_local_first_router_prefers_the_own_node(cluster: LocalCluster) -> None:
     """Also shows what Serve does by default."""
     done = cluster.submit_job("python", "-m", "tests.cluster.near_and_far")
     assert done.returncode == 0, done.stdout + done.stderr

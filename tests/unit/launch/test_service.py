@@ -69,7 +69,7 @@ def test_service_log_terminal_has_warnings_file_has_all(tmp_path: Path) -> None:
     folder.mkdir()
     printed = folder / "worker-ab-01000000-77.err"
     (folder / "worker-cd-01000000-78.err").write_text(f":actor_name:ServeController\nERROR {at} no\n")
-    before = {name: logging.getLogger(name).handlers for name in ("ray", "ray._private", "ray.serve")}
+    before = {name: logging.getLogger(name).handlers for name in ("ray", "ray.serve")}
     try:
         with open_service_log(tmp_path / "service.log", Terminal(step=shown.append, warn=shown.append)) as log:
             log.take_over_ray()
