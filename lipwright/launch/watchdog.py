@@ -16,7 +16,6 @@ from typing import Final, Protocol
 from lipwright.errors import ConfigError
 from lipwright.launch.data_folder import TableFile
 from lipwright.launch.front_proxy import FrontProxy
-from lipwright.telemetry.clock_steps import ClockSteps
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +23,6 @@ EXIT_STATUS: Final = 75  # EX_TEMPFAIL of sysexits.h: restart the service
 _PERIOD_S: Final = 0.5
 _KILL_S: Final = 5.0
 _MAX_SILENCE_S: Final = 60.0
-_MAX_CLOCK_STEP_S: Final = 2.0
 
 
 class WatchedNode(Protocol):
@@ -52,7 +50,6 @@ def watchdog(
     node: WatchedNode,
     front: FrontProxy | None,
     table: TableFile,
-    clock: ClockSteps | None = None,
 ) -> Iterator[None]:
     """Watch the processes of a Ray node, the front proxy and the job table's file during the block.
 
@@ -61,17 +58,15 @@ def watchdog(
     it started, so that a supervisor restarts the service and jobs are resumed. The same happens when the job table is
     deleted or replaced: new jobs would be written to a file that no restart finds.
 
-    Serve's controller, which replaces dead replicas, is restarted when it does not answer for a minute, and when the
-    wall clock is set back: it would start no health checks until the clock is where it was.
+    Serve's controller, which replaces dead replicas, is restarted when it does not answer for a minute.
 
     Args:
         node: The Ray node that this process started.
         front: The front proxy, if there is one.
         table: The file of the job table.
-        clock: Detects that the wall clock was set.
     """
     stop = threading.Event()
-    arguments = (node, front, table, clock or ClockSteps(), stop)
+    arguments = (node, front, table, stop)
     watch = threading.Thread(target=_watch, args=arguments, name="ray-watch", daemon=True)
     watch.start()
     try:
@@ -85,7 +80,6 @@ def _watch(
     node: WatchedNode,
     front: FrontProxy | None,
     table: TableFile,
-    clock: ClockSteps,
     stop: threading.Event,
 ) -> None:
     while not stop.wait(_PERIOD_S):
@@ -105,17 +99,9 @@ def _watch(
                 _end(node, str(error))
             except OSError as error:  # short of memory or disk space
                 logger.warning("the front proxy could not be restarted and is tried again: %s", error)
-        _watch_controller(node, clock)
-
-
-def _watch_controller(node: WatchedNode, clock: ClockSteps) -> None:
-    step_s, silence_s = clock.next_step_s(), node.controller_silence_s()
-    if step_s < -_MAX_CLOCK_STEP_S:
-        logger.warning("the clock was set back by %.0f s; restarting Serve's controller", -step_s)
-        node.restart_controller()
-    elif silence_s > _MAX_SILENCE_S:
-        logger.warning("Serve's controller has not answered for %.0f s; restarting it", silence_s)
-        node.restart_controller()
+        if (silence_s := node.controller_silence_s()) > _MAX_SILENCE_S:
+            logger.warning("Serve's controller has not answered for %.0f s; restarting it", silence_s)
+            node.restart_controller()
 
 
 def _end(node: WatchedNode, reason: str, advice: str = "Restart it to resume the jobs.") -> None:
