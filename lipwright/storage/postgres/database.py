@@ -21,7 +21,7 @@ from lipwright.errors import StandbyError, TableUnreachableError, UnavailableErr
 from lipwright.storage import protocols
 from lipwright.storage.postgres.connection import Connection, bounded, connect, database_errors
 from lipwright.storage.protocols import KeyTakenError, Row, taken_over_error
-from lipwright.storage.schema import steps_after
+from lipwright.storage.schema import SCHEMA_VERSION, statements_after
 
 T = TypeVar("T")
 
@@ -37,7 +37,6 @@ _WORDS: Final = (
     (re.compile(r"\bINTEGER PRIMARY KEY AUTOINCREMENT\b"), "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
     (re.compile(r"\bINTEGER\b"), "BIGINT"),
     (re.compile(r"\bREAL\b"), "DOUBLE PRECISION"),
-    (re.compile(r"\b(\w+) ->>"), r"\1::json ->>"),
     (re.compile(r"\bTEXT\b"), 'TEXT COLLATE "C"'),  # sorted by bytes as in SQLite, whatever the locale
 )
 _PLACEHOLDER: Final = re.compile(r"\?(\d+)")
@@ -212,27 +211,25 @@ class Database(protocols.Database):
 
 
 def _make_tables(connection: Connection) -> None:
-    """Migrate the tables; several services that start at a time do it one after the other."""
+    """Create or migrate the tables; several services that start at a time do it one after the other."""
     with bounded(connection, timeout_s=60.0), connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock($1)", [_MIGRATION_LOCK])
         connection.execute("CREATE TABLE IF NOT EXISTS schema_version (number BIGINT NOT NULL)")
         rows = connection.execute("SELECT number FROM schema_version").fetchall()
-        found = int(rows[0]["number"]) if rows else 0
-        missing = steps_after(found)
-        for step in missing:
-            for text in step:
-                connection.execute(_definition(text))
+        statements = statements_after(int(rows[0]["number"]) if rows else 0)
+        for statement in statements:
+            connection.execute(_definition(statement))
         if not rows:
             connection.execute("INSERT INTO schema_version VALUES (0)")
-        if missing:
-            connection.execute("UPDATE schema_version SET number = $1", [found + len(missing)])
+        if statements:
+            connection.execute("UPDATE schema_version SET number = $1", [SCHEMA_VERSION])
 
 
-def _definition(step: str) -> str:
-    """Return one statement of `lipwright.storage.schema`."""
+def _definition(statement: str) -> str:
+    """Return one statement of `lipwright.storage.schema` for PostgreSQL."""
     for word, other in _WORDS:
-        step = word.sub(other, step)
-    return step
+        statement = word.sub(other, statement)
+    return statement
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from lipwright.errors import ConfigError, StorageFullError, TableLostError, TableUnreachableError
 from lipwright.storage import protocols
 from lipwright.storage.protocols import KeyTakenError, Row, taken_over_error
-from lipwright.storage.schema import steps_after
+from lipwright.storage.schema import SCHEMA_VERSION, statements_after
 
 _UNUSABLE: Final = frozenset(
     {
@@ -94,12 +94,11 @@ class Database(protocols.Database):
 
     def _migrate(self) -> None:
         (row,) = self.query("PRAGMA user_version")
-        found = int(row["user_version"])
-        for number, statements in enumerate(steps_after(found), start=found + 1):
+        if statements := statements_after(int(row["user_version"])):
             with self.transaction():
                 for statement in statements:
                     self.execute(statement)
-                self.execute(f"PRAGMA user_version = {number}")
+                self.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def check_pages(self) -> None:
         """Raise ConfigError if the file is damaged anywhere, or cannot be written."""

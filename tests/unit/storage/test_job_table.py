@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -12,8 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lipwright.errors import NotFoundError, StateError, StorageFullError
-from lipwright.jobs.model.avatar_settings import AvatarSettings
+from lipwright.errors import ConfigError, NotFoundError, StateError, StorageFullError
 from lipwright.jobs.model.base import ErrorRecord, new_id, utc_now
 from lipwright.jobs.model.clip import AvatarClip
 from lipwright.jobs.model.plan import JobOptions
@@ -22,17 +19,14 @@ from lipwright.jobs.model.spec import JobSpec
 from lipwright.jobs.model.turns import PlannedTurn, Turn
 from lipwright.storage import schema
 from lipwright.storage.job_table import JobTable
-from lipwright.storage.protocols import Database
 from lipwright.storage.row_codec import (
     AvatarInfo,
     AvatarStatus,
     SegmentRecord,
     SegmentStatus,
     avatar_key,
-    timestamp,
-    to_row,
 )
-from lipwright.storage.schema import MIGRATIONS
+from lipwright.storage.schema import SCHEMA_VERSION, statements_after
 from lipwright.storage.sqlite.database import Database as FileDatabase
 from tests.unit.job_records import SOUND, avatar_record, job_record
 from tests.unit.storage.conftest import Again
@@ -227,26 +221,6 @@ def test_avatars(table: JobTable) -> None:
         table.get_avatar(avatar.id)
 
 
-def test_rows_of_older_versions_are_read(table: JobTable) -> None:
-    """They wrote other names of stages, and the background of an avatar alone, or NULL."""
-    job = table.insert_job(job_record())
-    for written, stage in (("listening", "preparing_audio"), ("joining", "muxing")):
-        with table.database.transaction():
-            table.database.execute("UPDATE jobs SET stage = ?1 WHERE id = ?2", written, job.id)
-        assert table.get_job(job.id).stage == stage
-    beach, plain = table.put_avatar(avatar_record("1" * 32)), table.put_avatar(avatar_record("2" * 32))
-    stored = '{"background":null,"background_id":"beach","background_loop":"hold","matte":"chroma"}'
-    with table.database.transaction():
-        for avatar, column in ((beach, stored), (plain, None)):
-            table.database.update("avatars", "key", avatar.key, {"settings": column})
-    settings = AvatarSettings(background_id="beach", background_loop="hold", matte="chroma")
-    assert table.get_avatar(beach.id).settings == settings
-    assert table.get_avatar(plain.id).settings == AvatarSettings()
-    assert table.backgrounds_of_avatars() == {"beach": [beach.id]}
-    calm = settings.model_copy(update={"motion": 0.2})
-    assert table.update_avatar(beach.key, settings=calm).settings == table.get_avatar(beach.id).settings == calm
-
-
 def test_surplus_avatars_are_the_least_used_that_nobody_needs(table: JobTable) -> None:
     keys = [avatar_key(str(number), "largest", "1") for number in range(5)]
     for number, key in enumerate(keys):
@@ -292,94 +266,30 @@ def test_surplus_avatars_keep_clips_and_parts_that_jobs_need(table: JobTable) ->
     assert surplus(9) == {clip.key, composite.key} | remains, "they belonged to an avatar that is deleted"
 
 
-_OLD_TURNS = '[{"start": 0, "end": 1.5, "text": "Hi", "voice": "nova", "audio": "audio", "speed": 1.2}]'
-
-
-def _old_file(sha256: str, num_bytes: int, label: str) -> str:
-    return json.dumps({"key": "1", "sha256": sha256, "num_bytes": num_bytes, "label": label})
-
-
-def _old_row(**columns: object) -> dict[str, object]:
-    """A row as the first version wrote it."""
-    state = {"id": new_id(), "version": 3, "status": "queued", "stage": "queued", "attempts": 0, "priority": 0}
-    files = {"audio": _old_file("aa", 3, "a.wav"), "video": _old_file("bb", 5, "v.mp4"), "avatar_key": "0" * 32}
-    options = {"options": '{"engine": "warp", "face": "index:1"}', "created_at": timestamp(utc_now())}
-    return {**state, "progress": 0.25, "num_frames_done": 0, **files, **options, **columns}
-
-
-@pytest.fixture
-def old_table(again: Again, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Database]:
-    """Opens the database as a program of an older schema did."""
-
-    def opened(version: int) -> Database:
-        monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS[:version])
-        database = again()
-        with database.transaction():  # a shared database connects when it is used
-            pass
-        monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS)
-        return database
-
-    return opened
-
-
-_OF_CLIPS = ("clips", "parts", "graph", "belongs_to")
-"""Columns that old tables do not have."""
-
-
-def test_open_table_of_first_version_upgrades_it(again: Again, old_table: Callable[[int], Database]) -> None:
-    database, row = old_table(1), _old_row()
+@pytest.mark.parametrize(
+    ("version", "message"), [(25, r"found 25 .* start with a new data folder"), (9999, "found 9999; update")]
+)
+def test_open_table_of_another_version_is_refused(again: Again, version: int, message: str) -> None:
+    database = again()
     with database.transaction():
-        database.insert("jobs", row)
-        for avatar in (avatar_record("1" * 32, pinned=True), avatar_record("2" * 32)):
-            added = {"analyse_on_create", "source_info", "analysed_for", "settings", *_OF_CLIPS}
-            database.insert("avatars", to_row(avatar, added))
-    database.close()
-    table = JobTable(again())
-    job = table.get_job(str(row["id"]))
-    assert (job.engine, job.format, job.audio_label, job.source_label) == ("warp", "mp4", "a.wav", "v.mp4")
-    assert (job.upload_bytes, job.plan.audio["audio"].sha256, job.options.face) == (8, "aa", "index:1")
-    assert job.plan.is_complete and job.spec is None and job.queue_position == 0
-    table.update_job(job.id, report={"warnings": []})
-    table.update_job(job.id, progress=0.5)
-    assert table.get_job(job.id).report == {"warnings": []}, "the report stays"
-    assert [avatar.key for avatar in table.analysing_avatars()] == ["1" * 32], "what was kept was sent for itself"
+        database.execute(
+            f"UPDATE schema_version SET number = {version}"
+            if database.is_shared
+            else f"PRAGMA user_version = {version}"
+        )
+    with pytest.raises(ConfigError, match=f"Expected a job table of version {SCHEMA_VERSION}.*, {message}"):
+        again().query("SELECT 1")  # a shared database connects when it is used
 
 
-def test_open_table_of_previous_version_keeps_plans(again: Again, old_table: Callable[[int], Database]) -> None:
-    version = next(number for number, step in enumerate(MIGRATIONS) if any("COLUMN plan" in text for text in step))
-    options = f'{{"engine": "warp", "format": "webm", "turns": {_OLD_TURNS}, "idle_mouths": "source"}}'
-    more = f'{{"audio_b": {_old_file("cc", 1, "b.wav")}, "music": {_old_file("dd", 1, "m.mp3")}}}'
-    queued = _old_row(options=options, more_audio=more, background_file=_old_file("ee", 1, "b.jpg"))
-    running = _old_row(status="running", stage="rendering", video=None, source_label="film.mp4")
-    done = _old_row(status="succeeded", finished_at=timestamp(utc_now()), watermark_id="0" * 16)
-    database = old_table(version)
-    with database.transaction():
-        for row in (queued, running, done):
-            database.insert("jobs", row)
-        segment = {"job_id": running["id"], "number": 0, "start": 0, "stop": 9, "status": "done"}
-        database.insert("segments", {**segment, "num_bytes": 7, "attempts": 0})
-    database.close()
-    table = JobTable(again())
-    job = table.get_job(str(queued["id"]))
-    files = [(name, file.sha256) for name, file in job.plan.audio.items()]
-    assert sorted(files) == [("audio", "aa"), ("audio_b", "cc"), ("music", "dd")]
-    assert job.plan.background_file is not None and job.plan.background_file.label == "b.jpg"
-    (turn,) = job.plan.turns
-    assert (turn.text, turn.voice, turn.speed, job.format) == ("Hi", "nova", 1.2, "webm")
-    assert [each.id for each in table.unfinished_jobs()] == [queued["id"], running["id"]]
-    assert table.get_job(str(running["id"])).source_label == "film.mp4"
-    assert len(table.finished_segments(str(running["id"]))) == 1
-    assert table.get_job(str(done["id"])).watermark_id == "0" * 16
+def test_statements_after_first_version_are_later_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert statements_after(SCHEMA_VERSION) == ()
+    created = statements_after(0)
+    monkeypatch.setattr(schema, "_STEPS", (created, ("A", "B"), ("C",)))
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 2)
+    steps = [statements_after(version) for version in (0, *range(SCHEMA_VERSION, SCHEMA_VERSION + 3))]
+    assert steps == [(*created, "A", "B", "C"), ("A", "B", "C"), ("C",), ()]
 
 
-def test_open_table_before_renamed_columns_keeps_values(again: Again, old_table: Callable[[int], Database]) -> None:
-    version = next(number for number, step in enumerate(MIGRATIONS) if any("RENAME COLUMN" in text for text in step))
-    database = old_table(version)
-    row = to_row(avatar_record("1" * 32), {"analyse_on_create", "settings", *_OF_CLIPS})
-    with database.transaction():
-        database.insert("avatars", {**row, "awaited": 1, "background": '{"background_id": "b"}'})
-    database.close()
-    table = JobTable(again())
-    (avatar,) = table.analysing_avatars()
-    assert avatar.analyse_on_create and avatar.settings is not None
-    assert table.backgrounds_of_avatars() == {"b": [avatar.id]}
+def test_nul_in_an_id_matches_nothing(table: JobTable) -> None:
+    with pytest.raises(NotFoundError):
+        table.get_job("a\0b")

@@ -8,13 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 
-import psycopg
 import pytest
 
-from lipwright.errors import ConfigError, StandbyError, TableUnreachableError
+from lipwright.errors import StandbyError, TableUnreachableError
 from lipwright.storage.postgres.connection import bounded
 from lipwright.storage.postgres.database import Database
-from lipwright.storage.schema import SCHEMA_VERSION
 from tests.postgres import PostgresServer, running_postgres, server_programs
 from tests.waiting import wait_until
 
@@ -146,15 +144,6 @@ def test_transaction_of_a_suspended_process_is_rolled_back(three: tuple[Database
         wait_until(lambda: not second.query("SELECT 1 FROM pg_stat_activity WHERE pid = ?1", row["pid"]))
         change(first)
     change(first)
-
-
-def test_tables_of_a_newer_version_are_refused(url: str) -> None:
-    assert Database(url).query("SELECT * FROM jobs WHERE id = ?1", "a\0b") == [], "NUL is in no text"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(b"UPDATE schema_version SET number = 9999")
-    database = Database(url)
-    with pytest.raises(ConfigError, match=f"version {SCHEMA_VERSION}, found 9999; update"):
-        database.query("SELECT 1")
 
 
 def test_query_of_an_unreachable_server_fails_fast() -> None:
