@@ -13,10 +13,11 @@ from typing import Any
 import cv2
 
 from lipwright.config import MediaLimits, PipelineConfig, RenderConfig
+from lipwright.jobs.ports import TRACK_CHUNK_FRAMES
 from lipwright.media.audio import extract_speech
 from lipwright.media.decoding.channel import frame_bytes
 from lipwright.media.kept_squares import KeptSquares, SquareReader
-from lipwright.media.probe import VideoInfo, probe_video
+from lipwright.media.probe import STILL_FPS, VideoInfo, probe_video
 from lipwright.media.reader import FrameReader
 from models.avatar.avatar import Avatar
 from models.avatar.face_region import keep_face
@@ -53,7 +54,7 @@ def analyse(
     engine = EngineCatalog(config or PipelineConfig()).engine(engine_name)
     info = probe_video(video, limits)
     if info.is_still:
-        info = replace(info, fps=Fraction(render.still_fps))
+        info = replace(info, fps=Fraction(STILL_FPS))
     uses_audio = info.has_audio and engine.uses_source_audio
     audio_encoder = engine.audio_encoder(ComputeResources()) if uses_audio else None
     start, cache_bytes = time.process_time(), render.reader_cache_bytes
@@ -73,7 +74,7 @@ def analyse(
 def _landmarks(reader: FrameReader, info: VideoInfo, kept: KeptSquares) -> RawLandmarks:
     """Tracks the largest face; keeps squares around it for the analysis."""
     tracker, choice = FaceTracker(num_threads=1, device="cpu"), FaceChoice.parse("largest")
-    chunks, state, step = [], None, RenderConfig().track_chunk_frames
+    chunks, state, step = [], None, TRACK_CHUNK_FRAMES
     for first in range(0, info.num_frames, step):
         frames = reader.read(range(first, min(first + step, info.num_frames)))
         keep = partial(keep_face, kept, first)

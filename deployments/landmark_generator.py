@@ -173,9 +173,8 @@ class LandmarkGenerator(StageReplica):
             cached = self._avatars.take(request.avatar.folder, engine)
             try:
                 frames = range(request.span.first, request.span.stop)
-                behaviours = request.behaviours if self._config.render.still_idle_motion else ()
                 fps, avatar = float(request.span.fps), cached.avatar
-                shown = avatar.shown_frames(frames, fps, request.playback, features.prosody, behaviours)
+                shown = avatar.shown_frames(frames, fps, request.playback, features.prosody, request.behaviours)
                 avatar = avatar.speaking(request.expressiveness, shown, request.closures)
                 planned = engine.plan(avatar, features.features, request.span, avatar.rows(shown), state)
             except BaseException:

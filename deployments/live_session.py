@@ -16,7 +16,7 @@ from lipwright.jobs.messages import ResolvedAvatar
 from lipwright.media.cancel_token import CancelToken
 from lipwright.media.decoding.memory_budget import retain_freed_buffers
 from lipwright.rendering.live_admission import LiveAdmission, measure_cost
-from lipwright.rendering.live_chunk import LiveChunk, LiveChunkRequest
+from lipwright.rendering.live_chunk import CHUNK_TIMEOUT_S, LiveChunk, LiveChunkRequest
 from lipwright.rendering.live_renderer import LiveRenderer
 from lipwright.rendering.segment_renderer import SourceOpener
 from lipwright.storage.state import open_files
@@ -105,10 +105,10 @@ class LiveSession(StageReplica):
 
     def _load(self) -> LiveRenderer:
         self._decoders.warm()
-        num_threads, timeout_s = self._resources.num_threads, self._config.live.chunk_timeout_s
+        num_threads, timeout_s = self._resources.num_threads, CHUNK_TIMEOUT_S
         open_source = SourceOpener(self._config, self._decoders, num_threads, timeout_s)
         engine = self._engines.engine(self._config.live.engine)
         return LiveRenderer(self._config, engine, self._resources, self._run, open_source, self._files)
 
     async def _run(self, work: Callable[[CancelToken], T], num_frames: int) -> T:
-        return await self._threads.run(work, self._config.live.chunk_timeout_s)
+        return await self._threads.run(work, CHUNK_TIMEOUT_S)

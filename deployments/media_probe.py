@@ -17,7 +17,7 @@ from lipwright.jobs.fair_queue import run_in_thread
 from lipwright.jobs.messages import ProbeResult
 from lipwright.media.cancel_token import CancelToken
 from lipwright.media.decoding.upload_probe import UploadProbe
-from lipwright.media.probe import probe_audio, probe_video
+from lipwright.media.probe import STILL_FPS, probe_audio, probe_video
 from lipwright.storage.state import open_files
 
 _NICENESS: Final = 2  # above renders: a caller waits for it, and its work takes seconds at most
@@ -44,7 +44,7 @@ class MediaProbe(StageReplica):
             def work(token: CancelToken) -> ProbeResult:
                 info = probes.run(probe_video, paths[video], token) if video is not None else None
                 if info is not None and info.is_still:
-                    info = replace(info, fps=Fraction(self._config.render.still_fps))
+                    info = replace(info, fps=Fraction(STILL_FPS))
                 return ProbeResult(info, probes.run(probe_audio, paths[audio], token) if audio is not None else None)
 
             return await self._threads.run(work, probes.seconds + _GRACE_S)

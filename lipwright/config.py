@@ -25,6 +25,7 @@ _STATE_URL: Final = "^postgres(ql)?://"
 _FILES_URL: Final = "^s3://"
 _PROBED_BYTES_PER_SECOND = 32 * 1024**2
 """Packets of an ordinary file are read ten times as fast."""
+_TIMEOUT_S_PER_SOUND_SECOND = 1.0
 _MAX_COPIED_BYTES = 5 * 1024**3
 """Limit of one S3 CopyObject request."""
 
@@ -136,8 +137,6 @@ class NetworkConfig(_Frozen):
     connect_timeout_s: float = Field(10.0, gt=0, description="Connection timeout, including the name lookup.")
     stall_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the next bytes, in seconds.")
     min_bytes_per_s: int = Field(64 * 1024, gt=0, description="Minimum average rate of a download; bounds its time.")
-    max_redirects: int = Field(5, ge=0, description="Maximum redirects; each target is checked again.")
-    max_callback_attempts: int = Field(8, ge=1, description="Delivery attempts per webhook, over about 30 hours.")
 
 
 def _networks(networks: tuple[str, ...]) -> tuple[str, ...]:
@@ -180,17 +179,14 @@ class HeygemConfig(_Frozen):
     enabled: bool = Field(False, description="Whether the `/easy/*` endpoints are served.")
     root: Annotated[Path | None, AfterValidator(_below_root_if_any)] = Field(
         None,
-        description="Directory that HeyGem's container mounts at `container_root`. Input paths are resolved in it, "
+        description="Directory that HeyGem's container mounts at `/code/data`. Input paths are resolved in it, "
         "bare names in its `temp`, and results are copied there. Without it only URLs are accepted and nothing is "
         "copied. Everyone who may use the service may name any file in it. Not used while there are several API keys.",
     )
     voice_root: Annotated[Path | None, AfterValidator(_below_root_if_any)] = Field(
         None,
-        description="Directory that HeyGem's voice container mounts at `container_root`, with the recordings of "
+        description="Directory that HeyGem's voice container mounts at `/code/data`, with the recordings of "
         "speakers. With it and `tts.cloning`, training a voice clones it. Not used while there are several API keys.",
-    )
-    container_root: str = Field(
-        "/code/data", pattern="^/", description="Prefix of clients' absolute paths for `root` and `voice_root`."
     )
     strict: bool = Field(
         False,
@@ -370,7 +366,6 @@ class RenderConfig(_Frozen):
         description="Segments of all jobs in flight per running Studio, up to which a job may exceed its "
         "`segment_window`. Set it above Studio's `target_ongoing_requests` so that Serve adds Studios; 0 disables it.",
     )
-    track_chunk_frames: int = Field(48, ge=1, description="Source frames tracked per LandmarkGenerator call.")
     reader_cache_bytes: int = Field(
         128 * 1024**2,
         gt=0,
@@ -389,10 +384,6 @@ class RenderConfig(_Frozen):
     )
     encoder_threads: int = Field(2, ge=1, le=16, description="libx264 threads per segment; encoded bytes depend on it.")
     preset: _X264Preset = Field("superfast", description="libx264 preset of jobs with `quality: balanced`.")
-    still_fps: int = Field(25, ge=1, le=60, description="Frame rate of results made from a still picture.")
-    still_idle_motion: bool = Field(
-        True, description="Whether still pictures move and blink; how far, jobs say (`motion`)."
-    )
 
 
 class LiveConfig(_Frozen):
@@ -442,7 +433,6 @@ class LiveConfig(_Frozen):
         description="Seconds to wait for a chunk before the avatar is shown idle and its speech is held back.",
     )
     max_kept_bytes: int = Field(8 * 1024**2, gt=0, description="Idle video kept per session for that fallback.")
-    chunk_timeout_s: float = Field(15.0, gt=0, description="Timeout for rendering one chunk, in seconds.")
     max_background_seconds: float = Field(
         60.0, gt=0, description="Longest video that a session may have as its background, in seconds."
     )
@@ -489,10 +479,6 @@ class JobConfig(_Frozen):
     max_restarts: int = Field(8, ge=1, description="Restarts of a job without progress before it fails.")
     min_call_timeout_s: float = Field(60.0, gt=0, description="Smallest timeout of one call between deployments.")
     timeout_s_per_frame: float = Field(1.0, gt=0, description="Seconds added to a call's timeout per frame.")
-    timeout_s_per_sound_second: float = Field(
-        1.0, gt=0, description="Seconds added to the timeout of a call that decodes audio, per second of audio."
-    )
-    max_stage_wait_s: float = Field(3600.0, gt=0, description="Longest wait of one call for a free replica.")
     max_cached_avatars: int = Field(64, ge=1, description="Analysed avatars kept without a request to keep them.")
     retention_s: float = Field(
         7 * 86400.0,
@@ -523,7 +509,7 @@ class JobConfig(_Frozen):
 
     def sound_timeout_s(self, seconds: float) -> float:
         """Timeout in seconds of one call that decodes `seconds` seconds of audio."""
-        return self.min_call_timeout_s + self.timeout_s_per_sound_second * seconds
+        return self.min_call_timeout_s + _TIMEOUT_S_PER_SOUND_SECOND * seconds
 
 
 class BucketConfig(_Frozen):

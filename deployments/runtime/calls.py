@@ -113,6 +113,7 @@ Sent = Request[T] | tuple[Request[Any], ...]
 """One request, or a chain: each takes the result of the previous one, and the last one returns the result."""
 
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.05, 2.0
+_MAX_STAGE_WAIT_S = 3600.0
 _MAX_LATE = 2  # retry once, in case the machine was at fault; a third attempt would only cost another replica
 
 
@@ -133,7 +134,7 @@ class CallBounds:
     @classmethod
     def of(cls, jobs: JobConfig, num_frames: int) -> CallBounds:
         """Return the limits of a call about this number of frames."""
-        return cls(jobs.call_timeout_s(num_frames), jobs.max_attempts, jobs.max_stage_wait_s)
+        return cls(jobs.call_timeout_s(num_frames), jobs.max_attempts, _MAX_STAGE_WAIT_S)
 
 
 async def call_stage(

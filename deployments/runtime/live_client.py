@@ -19,7 +19,7 @@ from lipwright.errors import BusyError, LipwrightError
 from lipwright.jobs.messages import ResolvedAvatar
 from lipwright.jobs.model.avatar_settings import AvatarSettings
 from lipwright.jobs.model.usage import LiveUsage
-from lipwright.rendering.live_chunk import LiveChunk, LiveChunkRequest
+from lipwright.rendering.live_chunk import CHUNK_TIMEOUT_S, LiveChunk, LiveChunkRequest
 from lipwright.telemetry.log_context import CallContext
 
 _MAX_ATTEMPTS: Final = 3
@@ -39,7 +39,7 @@ class LiveClient:
         self._director, self._live_session, self._drain = director, live_session, drain
         self._engine = config.live.engine
         # A new replica loads its networks first.
-        work_s = config.live.chunk_timeout_s + config.engine_cache.load_timeout_s
+        work_s = CHUNK_TIMEOUT_S + config.engine_cache.load_timeout_s
         self._bounds = CallBounds(work_s, _MAX_ATTEMPTS, _MAX_WAIT_S)
         self._brief = CallBounds(_BRIEF_S, _MAX_ATTEMPTS, _MAX_WAIT_S)
         self._routes: dict[str, str] = {}  # what Serve routes a session by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,9 @@ from models.engines.protocol import FrameSpan
 from models.face.choice import FaceChoice
 from models.people.scan import ScanState
 from models.track.tracker import TrackState
+
+TRACK_CHUNK_FRAMES: Final = 48
+"""Source frames per call of `Stages.track`, `Stages.matte` and `Stages.scan_people`."""
 
 
 class JobService(Protocol):

@@ -329,9 +329,9 @@ class JobRun:
     def _plan_cache(self) -> PlanCache:
         config, engines = self._services.config, self._services.engines
         is_kept = config.jobs.max_revision_bytes > 0
-        settings = self._engine, config.render.still_idle_motion
         seconds = speech_context_seconds(engines.engine(self._job.options.engine)) if is_kept else None
-        return PlanCache(self._services.files.stored, [self._job.id, *self._segments.revised_jobs], settings, seconds)
+        job_ids = [self._job.id, *self._segments.revised_jobs]
+        return PlanCache(self._services.files.stored, job_ids, self._engine, seconds)
 
     async def _reserve_disk(self, picture: OutputPicture, seconds: float) -> None:
         """Reserve disk space for the duration of the result, which can exceed what the files declared.

@@ -27,7 +27,7 @@ from lipwright.errors import (
 from lipwright.jobs.job_trace import context_of, trace_headers
 from lipwright.jobs.model.base import utc_now
 from lipwright.jobs.model.record import CallbackRecord, CallbackStatus, JobRecord
-from lipwright.net.webhook import deliver, longest_delay_s, retry_delay_s
+from lipwright.net.webhook import MAX_ATTEMPTS, deliver, longest_delay_s, retry_delay_s
 from lipwright.storage.job_table import JobTable
 from lipwright.telemetry import metrics
 from lipwright.telemetry.log_context import CallContext, call_context
@@ -125,7 +125,7 @@ class Webhooks:
 
     async def _record_failure(self, callback: CallbackRecord, error: LipwrightError) -> None:
         is_refused = isinstance(error, UrlRefusedError)
-        is_last = callback.attempts + 1 >= self._network.max_callback_attempts
+        is_last = callback.attempts + 1 >= MAX_ATTEMPTS
         metrics.CALLBACKS.add(1, "refused" if is_refused else "given_up" if is_last else "retried")
         status = CallbackStatus.FAILED if is_refused or is_last else CallbackStatus.PENDING
         await self._record(callback, status, error)

@@ -30,6 +30,8 @@ from lipwright.media.headers import exif_orientation
 
 MIN_SIDE: Final = 16
 """Smallest width and height in pixels."""
+STILL_FPS: Final = 25
+"""Frame rate of results made from a still picture."""
 _SAMPLE_RATES: Final = range(1000, 768_001)
 _UNSPECIFIED: Final = 2
 _NAMES_SIDE_DATA: Final = frozenset({"png", "apng"})

@@ -14,6 +14,7 @@ from lipwright.net.ssrf_guard import SsrfGuard, fetch_errors
 from lipwright.net.target import Target
 
 _BATCH_BYTES = 1 << 20  # one write in a thread per MiB
+_MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = (("User-Agent", "lipwright"), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
 
@@ -45,7 +46,7 @@ async def fetch(url: str, writer: Writer, max_bytes: int, guard: SsrfGuard, on_b
         MediaLimitError: The file is larger than `max_bytes`.
     """
     target = guard.check(url)
-    for _ in range(guard.network.max_redirects + 1):
+    for _ in range(_MAX_REDIRECTS + 1):
         async with _answer(target, guard) as (response, bound):
             if response.status not in _REDIRECTS:
                 return await _Download(target, response, guard, bound).save(writer, max_bytes, on_bytes)
@@ -54,7 +55,7 @@ async def fetch(url: str, writer: Writer, max_bytes: int, guard: SsrfGuard, on_b
         if target.scheme == "https" and moved.scheme != "https":
             raise UrlRefusedError(f"{target}: expected to stay on https, found a redirect to {moved}.")
         target = moved
-    raise UrlFetchError(f"{target}: expected at most {guard.network.max_redirects} redirects, found more.")
+    raise UrlFetchError(f"{target}: expected at most {_MAX_REDIRECTS} redirects, found more.")
 
 
 @asynccontextmanager

@@ -14,6 +14,8 @@ from lipwright.config import NetworkConfig
 from lipwright.errors import UrlFetchError, UrlRefusedError
 from lipwright.net.ssrf_guard import SsrfGuard, fetch_errors
 
+MAX_ATTEMPTS = 8
+"""Attempts to deliver one webhook, over about 30 hours."""
 _GONE = 410
 # The specification's example schedule, after the first attempt: 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 h.
 _DELAYS_S = (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)

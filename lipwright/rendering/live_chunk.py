@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, Protocol
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 from lipwright.jobs.messages import AvatarRef, Background, ResolvedAvatar
 from lipwright.jobs.model.avatar_settings import AvatarSettings
@@ -12,6 +12,9 @@ from lipwright.media.live.encoder import EncodedPictures
 from lipwright.media.playback import Playback
 from models.avatar.behaviour import USUAL_BEHAVIOURS, TimedBehaviour
 from models.speech.stream import SpeechWindow
+
+CHUNK_TIMEOUT_S: Final = 15.0
+"""Timeout for rendering one chunk."""
 
 
 @dataclass(frozen=True)

@@ -208,8 +208,7 @@ class LiveRenderer:
         prosody = Prosody.silence(len(frames))
         if avatar.motion is not None:
             prosody = window_prosody(request.window, np.array(frames) / fps)
-        behaviours = request.behaviours if self._config.render.still_idle_motion else ()
-        return avatar.shown_frames(frames, fps, request.playback, prosody, behaviours)
+        return avatar.shown_frames(frames, fps, request.playback, prosody, request.behaviours)
 
     def _encoder(self, request: LiveChunkRequest) -> SessionEncoder:
         """Return the encoder of a session, or a new one if it cannot continue with this chunk."""

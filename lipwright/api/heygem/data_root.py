@@ -19,6 +19,7 @@ from lipwright.errors import InputError, UrlRefusedError
 from lipwright.jobs.model.base import new_id
 from lipwright.storage.local.folder import disk_errors
 
+_CONTAINER_ROOT: Final = PurePosixPath("/code/data")  # where HeyGem's containers mount it
 _TEMP: Final = "temp"
 _COPY_BYTES: Final = 1 << 20
 
@@ -28,16 +29,13 @@ class DataRoot:
 
     Args:
         root: The folder.
-        container_root: Its path in the client's view.
         num_keys: Returns the current number of API keys.
         base: The folder in it in which relative names are resolved.
     """
 
-    def __init__(
-        self, root: Path, container_root: str, num_keys: Callable[[], int] = lambda: 0, base: str = _TEMP
-    ) -> None:
+    def __init__(self, root: Path, num_keys: Callable[[], int] = lambda: 0, base: str = _TEMP) -> None:
         self._root = Path(os.path.realpath(root))
-        self._names = (PurePosixPath(container_root), PurePosixPath(root), PurePosixPath(self._root))
+        self._names = (_CONTAINER_ROOT, PurePosixPath(root), PurePosixPath(self._root))
         self._num_keys = num_keys
         self._base = base
 

@@ -50,7 +50,7 @@ class HeygemRoutes(Routes, prefix="/easy", tags=["heygem"]):
         self._files = files
         self._is_strict = settings.strict
         self._super_resolution_engine = settings.super_resolution_engine
-        self._root = None if root is None else DataRoot(root, settings.container_root, lambda: len(keys.list()))
+        self._root = None if root is None else DataRoot(root, lambda: len(keys.list()))
         self._inputs = HeygemInputs(service, files, config, self._root)
         self._arriving: set[tuple[str | None, str]] = set()
         self._one_at_a_time = asyncio.Lock()

@@ -41,13 +41,11 @@ class HeygemVoiceRoutes(Routes, prefix="/v1", tags=["heygem"]):
     """Handlers of the voice service."""
 
     def __init__(self, files: FileStore, config: PipelineConfig, keys: KeyRing, speech: TextToSpeech) -> None:
-        settings, root = config.heygem, config.heygem.voice_root
+        root = config.heygem.voice_root
         self._files, self._settings, self._speech = files, config.tts, speech
         self._recorder, self._voices = VoiceRecorder(config, files), VoiceStore(files.stored)
         self._cloning = config.tts.cloning
-        self._root = (
-            None if root is None else DataRoot(root, settings.container_root, lambda: len(keys.list()), base="")
-        )
+        self._root = None if root is None else DataRoot(root, lambda: len(keys.list()), base="")
 
     @route("/preprocess_and_tran", "POST", summary="Train a voice")
     async def easy_train(self, request: Request) -> Response:

@@ -112,16 +112,14 @@ class PlanCache:
     Args:
         files: Where they are stored.
         job_ids: The job, and the jobs that it revises.
-        settings: What else decides a plan: fingerprints of the engine and of settings.
+        engine: Fingerprint of the engine, which decides a plan, too.
         context_seconds: How much speech before and after a block may decide its plan; None if that is not known, so
             that nothing is cached.
     """
 
-    def __init__(
-        self, files: StoredFiles, job_ids: list[str], settings: tuple[object, ...], context_seconds: float | None
-    ) -> None:
+    def __init__(self, files: StoredFiles, job_ids: list[str], engine: str, context_seconds: float | None) -> None:
         self._files, self._job_ids = files, job_ids
-        self._settings, self._context_seconds = settings, context_seconds
+        self._engine, self._context_seconds = engine, context_seconds
 
     async def plan(self, speech: PreparedSpeech, request: BlockRequest, state: object, plan: PlanBlock) -> ShownBlock:
         """Return the plan of a block: a stored one that was made from the same input, or what `plan` returns."""
@@ -144,7 +142,7 @@ class PlanCache:
             start = max(0, math.floor((request.span.start_seconds - context_seconds) * _SAMPLE_RATE))
             context = samples[start : math.ceil((request.span.stop_seconds + context_seconds) * _SAMPLE_RATE)]
             level = speech.level.gain, speech.level.speech_db
-            return digest(code_revision(), self._settings, request, state, level, context)[:32]
+            return digest(code_revision(), self._engine, request, state, level, context)[:32]
 
     def _find(self, name: str) -> ShownBlock | None:
         for number, job_id in enumerate(self._job_ids):

@@ -32,7 +32,7 @@ from lipwright.jobs.messages import (
 )
 from lipwright.jobs.model.avatar_settings import AvatarSettings
 from lipwright.jobs.model.base import ErrorRecord, utc_now
-from lipwright.jobs.ports import Stages
+from lipwright.jobs.ports import TRACK_CHUNK_FRAMES, Stages
 from lipwright.jobs.retry import retry
 from lipwright.jobs.single_flight import Progress, SingleFlight, ignore_progress
 from lipwright.jobs.sources.clips import parts_of, store_composite
@@ -297,7 +297,7 @@ class Avatars:
         context, source = CallContext(record.key), avatar.source
         choice = await self._choice(record, source)
         self._files.stored.make_folder(tracks_folder(record.key))
-        num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
+        num_frames, step = source.info.num_frames, TRACK_CHUNK_FRAMES
         tracks: list[str] = []
         state: TrackState | None = None
         for start in range(0, num_frames, step):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from lipwright.config import PipelineConfig
 from lipwright.errors import OptionError, StoredFileError
 from lipwright.jobs.messages import AvatarRef, MatteRef
-from lipwright.jobs.ports import Stages
+from lipwright.jobs.ports import TRACK_CHUNK_FRAMES, Stages
 from lipwright.jobs.retry import retry
 from lipwright.jobs.single_flight import Progress, SingleFlight
 from lipwright.media.matte import ScreenColour, matte_info
@@ -98,7 +98,7 @@ class Mattes:
         context, source = CallContext(split(wanted.folder)[1]), avatar.source
         screen = await self._screen(context, avatar, wanted.mode)
         self._files.stored.make_folder(wanted.pieces)
-        num_frames, step = source.info.num_frames, self._config.render.track_chunk_frames
+        num_frames, step = source.info.num_frames, TRACK_CHUNK_FRAMES
         pieces: list[str] = []
         for start in range(0, num_frames, step):
             stop = min(start + step, num_frames)

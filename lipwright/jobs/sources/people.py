@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from lipwright.config import PipelineConfig
 from lipwright.errors import StoredFileError
 from lipwright.jobs.messages import PeopleScan, SourceVideo
-from lipwright.jobs.ports import Stages
+from lipwright.jobs.ports import TRACK_CHUNK_FRAMES, Stages
 from lipwright.jobs.retry import retry
 from lipwright.jobs.single_flight import Progress, SingleFlight, ignore_progress
 from lipwright.jobs.usage import counted_compute
@@ -175,7 +175,7 @@ class People:
         return record.key
 
     async def _make(self, key: str, source: SourceVideo, progress: Progress) -> None:
-        context, num_frames, step = CallContext(key), source.info.num_frames, self._config.render.track_chunk_frames
+        context, num_frames, step = CallContext(key), source.info.num_frames, TRACK_CHUNK_FRAMES
         self._files.stored.make_folder(scan_folder(key))
         scans: list[str] = []
         state: ScanState | None = None

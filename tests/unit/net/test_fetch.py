@@ -21,7 +21,7 @@ from lipwright.errors import ConfigError, MediaLimitError, StageTimeoutError, Ur
 from lipwright.net.fetch import fetch
 from lipwright.net.ssrf_guard import Resolver, SsrfGuard, resolve_host
 from lipwright.net.target import Target, shown
-from lipwright.net.webhook import deliver, retry_delay_s
+from lipwright.net.webhook import MAX_ATTEMPTS, deliver, retry_delay_s
 from tests.unit.net.web import Send, Web, answer, canary, serving, tls_pair
 
 BODY = bytes(range(256)) * 8000
@@ -291,7 +291,7 @@ def test_deliver_to_a_private_or_silent_receiver_fails() -> None:
 
 
 def test_retry_delay_s_spreads_over_a_day() -> None:
-    delays = [retry_delay_s(number) for number in range(1, NetworkConfig().max_callback_attempts)]
+    delays = [retry_delay_s(number) for number in range(1, MAX_ATTEMPTS)]
     assert delays == sorted(delays)
     assert 5 <= delays[0] <= 6
     assert 24 * 3600 < sum(delays) < 48 * 3600

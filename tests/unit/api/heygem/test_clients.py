@@ -244,7 +244,7 @@ def folder(tmp_path: Path) -> Path:
 def test_names_of_clients(folder: Path, name: str, found: str) -> None:
     (folder / "temp" / "inside.wav").symlink_to(folder / "characters" / "c.mp4")
     (folder / "temp" / "linked").symlink_to(folder / "characters")
-    with DataRoot(folder, "/code/data").open(name.replace("{root}", str(folder))) as file:
+    with DataRoot(folder).open(name.replace("{root}", str(folder))) as file:
         assert file.read() == found.encode()
 
 
@@ -259,24 +259,24 @@ def test_ways_out(folder: Path, name: str) -> None:
     (folder / "temp" / "outside.wav").symlink_to(folder.parent / "secret")
     (folder / "temp" / "upwards").symlink_to("../..")
     with pytest.raises(UrlRefusedError, match="not in the data root"):
-        DataRoot(folder, "/code/data").open(name.replace("{root}", str(folder)))
+        DataRoot(folder).open(name.replace("{root}", str(folder)))
 
 
 @pytest.mark.parametrize("name", ["missing.wav", "deep", ".", "..", "a.wav/x", "pipe", "a\0b", "x" * 4000])
 def test_what_is_no_file(folder: Path, name: str) -> None:
     os.mkfifo(folder / "temp" / "pipe")
     with pytest.raises(InputError):
-        DataRoot(folder, "/code/data").open(name)
+        DataRoot(folder).open(name)
 
 
 def test_a_root_that_is_a_link(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     for name in ("a.wav", "/code/data/temp/a.wav", f"{tmp_path}/link/temp/a.wav", f"{folder}/temp/a.wav"):
-        DataRoot(tmp_path / "link", "/code/data").open(name).close()
+        DataRoot(tmp_path / "link").open(name).close()
 
 
 def test_results_are_copied_once_and_anew_when_they_change(folder: Path, tmp_path: Path) -> None:
-    root, result = DataRoot(folder, "/code/data"), tmp_path / "result.mp4"
+    root, result = DataRoot(folder), tmp_path / "result.mp4"
     result.write_bytes(b"one")
     os.utime(result, (1, 1))
     target = root.keep_result("task", result)
@@ -308,5 +308,5 @@ def test_keep_result_into_linked_folder_is_refused(tmp_path: Path) -> None:
     result = tmp_path / "result.mp4"
     result.write_bytes(b"video")
     with pytest.raises(UrlRefusedError, match="temp"):
-        DataRoot(tmp_path / "data", "/code/data").keep_result("task", result)
+        DataRoot(tmp_path / "data").keep_result("task", result)
     assert not any((tmp_path / "outside").iterdir())

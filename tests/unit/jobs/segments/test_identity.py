@@ -206,7 +206,7 @@ class Bench:
         request: BlockRequest = BLOCK_REQUEST,
         state: object = STATE,
         job_ids: list[str] | None = None,
-        settings: tuple[object, ...] = ("warp 27",),
+        engine: str = "warp 27",
         level: SpeechLevel = LEVEL,
         context_seconds: float | None = 8.0,
     ) -> ShownBlock:
@@ -219,7 +219,7 @@ class Bench:
             self.num_planned += 1
             return PLANNED
 
-        cache = PlanCache(self.files.stored, job_ids, settings, context_seconds)
+        cache = PlanCache(self.files.stored, job_ids, engine, context_seconds)
         return asyncio.run(cache.plan(speech, request, state, made))
 
 
@@ -254,7 +254,7 @@ def test_plan_same_input_is_planned_once(bench: Bench) -> None:
         {"request": replace(BLOCK_REQUEST, span=replace(BLOCK_REQUEST.span, first=501))},
         {"state": PathState(4, STATE.shape)},
         {"state": None},
-        {"settings": ("warp 28",)},
+        {"engine": "warp 28"},
         {"level": SpeechLevel(RATE * SECONDS, 1.1, -20.0)},
     ],
 )
