@@ -53,9 +53,9 @@ from lipwright.storage.file_store import FileStore
 from lipwright.storage.files import StoredFiles
 from lipwright.storage.job_table import JobTable
 from lipwright.storage.row_codec import AvatarRecord, AvatarStatus, SegmentRecord, avatar_key
+from lipwright.storage.sqlite.database import Database
 from lipwright.storage.token_sessions import TokenSessions
 from tests.unit.job_records import avatar_record
-from tests.unit.new_database import new_database
 
 VIDEO_BYTES = bytes(range(256)) * 40
 MAX_UPLOAD_BYTES = 300_000
@@ -89,7 +89,7 @@ class MemoryService:
 
     def __init__(self, root: Path, stored: StoredFiles | None = None) -> None:
         self.files = FileStore(root, stored)
-        self.table = JobTable(new_database(self.files.table_path))
+        self.table = JobTable(Database(self.files.table_path))
         self.requests: list[SentJob] = []
         self.asked: list[AdmitRequest] = []
         self.num_refusals = 0

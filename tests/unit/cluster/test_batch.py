@@ -32,10 +32,10 @@ from lipwright.jobs.requests import RequestContext
 from lipwright.storage.file_keys import job_file_key, result_key
 from lipwright.storage.file_store import FileStore
 from lipwright.storage.job_table import JobTable
+from lipwright.storage.sqlite.database import Database
 from lipwright_client import AsyncLipwright
 from tests.hostile_folder import imported_modules, make_hostile_folder
 from tests.unit.api_server import MemoryService, serving
-from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
 from tests.unit.quality_report import example_report
 from tests.waiting import until
@@ -59,7 +59,7 @@ class LocalDirector(MemoryService):
 
     @property
     def jobs(self) -> dict[str, JobRecord]:
-        table = JobTable(new_database(self.files.table_path))  # `serving` closes its own
+        table = JobTable(Database(self.files.table_path))  # `serving` closes its own
         try:
             return {request.job_id: table.get_job(request.job_id) for request in self.requests}
         finally:

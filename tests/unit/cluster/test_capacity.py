@@ -27,13 +27,13 @@ from lipwright.jobs.segments.limiter import SegmentLimiter
 from lipwright.storage.file_keys import job_file_key
 from lipwright.storage.file_store import FileStore
 from lipwright.storage.job_table import JobTable
+from lipwright.storage.sqlite.database import Database
 from lipwright.telemetry.log_context import CallContext
 from models.mouth.motion import RunningStats
 from tests.faults.load import IS_ENDURANCE
 from tests.unit.cluster.virtual_time import VirtualTimeLoop
 from tests.unit.job_records import job_record, job_services
 from tests.unit.jobs.test_run import SECONDS, FixedAvatars, MemoryStages
-from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
 
 NUM_JOBS, NUM_QUEUED, NUM_STUDIOS, NUM_PAINTERS = (1000, 32, 6, 6) if IS_ENDURANCE else (200, 16, 3, 3)
@@ -92,7 +92,7 @@ def simulate(folder: Path, num_jobs: dict[str, int]) -> Day:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         files = FileStore(folder / "data")
-        table = JobTable(new_database(files.table_path))
+        table = JobTable(Database(files.table_path))
         table.database.claim()
         limiter, stages = SegmentLimiter(CONFIG), Machines(files, day.started)
         limiter.set_num_studios(NUM_STUDIOS)

@@ -9,7 +9,7 @@ import pytest
 
 from lipwright.storage.file_store import FileStore
 from lipwright.storage.job_table import JobTable
-from tests.unit.new_database import new_database
+from lipwright.storage.sqlite.database import Database
 
 
 @pytest.fixture
@@ -19,6 +19,6 @@ def files(tmp_path: Path) -> FileStore:
 
 @pytest.fixture
 def table(files: FileStore) -> Iterator[JobTable]:
-    table = JobTable(new_database(files.table_path))
+    table = JobTable(Database(files.table_path))
     yield table
     table.close()

@@ -54,7 +54,6 @@ from lipwright.telemetry.log_context import CallContext
 from tests.unit.job_records import avatar_record, job_record
 from tests.unit.jobs.job_bench import JobBench
 from tests.unit.jobs.no_stages import NoStages
-from tests.unit.new_database import new_database
 from tests.unit.on_disk import on_disk
 from tests.waiting import until
 
@@ -94,7 +93,7 @@ class Bench(JobBench):
 
     def __init__(self, files: FileStore) -> None:
         self.stages = DeafStages()
-        super().__init__(files, FillingTable(new_database(files.table_path)), self.stages, CONFIG)
+        super().__init__(files, FillingTable(Database(files.table_path)), self.stages, CONFIG)
         self.table.database.claim()
         self.scheduler = JobScheduler(self.services)
 
