@@ -39,7 +39,7 @@ def speech_rows(files: StoredFiles, speech: PreparedSpeech) -> NDArray[np.bool_]
 
 def planned_actions(job: JobRecord, speaks: NDArray[np.bool_]) -> tuple[PlannedAction, ...]:
     """Return the actions of a job in order of time; `speaks` are the rows of its whole speech."""
-    options, text = job.options, None if job.spec is None else job.spec.text
+    options, text = job.options, job.spec.text
     turns = list(options.turns or ())
     if text is not None:
         spoken = read_actions(text, job.plan.action_names)

@@ -14,7 +14,7 @@ from lipwright.jobs.model.record import JobRecord, JobStage, JobStatus
 from lipwright.jobs.model.turns import PlannedTurn
 from lipwright.jobs.planning import check_one_face, video_seconds, with_changed_turns
 from lipwright.jobs.services import JobServices
-from lipwright.jobs.speaking import SpeakingStage, asked_language, measured, turn_name, with_fits
+from lipwright.jobs.speaking import SpeakingStage, measured, turn_name, with_fits
 from lipwright.jobs.turn_faces import JobSource, with_one_face_per_person
 from lipwright.jobs.turns import texts_of
 from lipwright.jobs.voices import with_voices
@@ -54,7 +54,7 @@ class Drafts:
         async with self._lock(job_id):
             job = await self._table.run_in_thread(self._table.get_job, job_id)
             if job.status is not JobStatus.REVIEW:
-                if job.spec is not None and job.spec.review and not job.plan.needs_review:
+                if job.spec.review and not job.plan.needs_review:
                     return job
                 raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
             await self._table.run_in_thread(self._enqueue, job)
@@ -96,7 +96,7 @@ class Drafts:
             if plan.options.subtitles == "burnt":
                 await asyncio.to_thread(check_fonts, texts_of(turns))
             stages, context = self._services.stages, CallContext(job.id)
-            turns, _ = await with_voices(stages, context, turns, asked_language(job))
+            turns, _ = await with_voices(stages, context, turns, job.spec.spoken_language)
         for number in new:
             turns[number] = await self._speak(job, number, turns[number])
         return await self._store(job, plan.with_turns(turns), source)

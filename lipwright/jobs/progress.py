@@ -14,7 +14,7 @@ class JobProgress:
 
     def __init__(self, table: JobTable, job: JobRecord) -> None:
         self._table, self._job_id = table, job.id
-        self._spoken_share = SPOKEN_SHARE if job.spec is not None and job.spec.has_texts else 0.0
+        self._spoken_share = SPOKEN_SHARE if job.spec.has_texts else 0.0
         self._num_frames = self._num_done = 0
 
     async def enter(self, stage: JobStage, **fields: object) -> None:

@@ -179,7 +179,7 @@ def check_same_request(job: JobRecord, request_digest: str | None) -> None:
 
     One key stands for one request, however often it is sent; the IETF draft of the header
     (draft-ietf-httpapi-idempotency-key-header, section 2.6) answers another request with 422. Jobs of other dialects
-    and of older versions have no digest, so that any request with their key counts as the same.
+    have no digest, so that any request with their key counts as the same.
 
     Raises:
         KeyReuseError: It differs.

@@ -38,7 +38,7 @@ class Revisions:
         """Store the job `job_id`: a finished job with changes. It has copies of its files and the same watermark.
 
         Raises:
-            StateError: The job has not succeeded, or an older version made it.
+            StateError: The job has not succeeded.
             NotFoundError: Files of the job are gone, or it has no such turn.
             OptionError: The changes are not possible.
             StorageFullError: The disk would not hold the result.
@@ -95,8 +95,6 @@ def checked_spec(job: JobRecord) -> JobSpec:
     if job.status is not JobStatus.SUCCEEDED:
         advice = _OTHER_STATES.get(job.status, "Wait until it has succeeded.")
         raise StateError(f"Job {job.id} cannot be revised: its status is {job.status}. {advice}")
-    if job.spec is None:
-        raise StateError(f"Job {job.id} cannot be revised: an older version of the service made it. Submit it again.")
     return job.spec
 
 

@@ -52,7 +52,6 @@ class SpeakingStage:
             LipwrightError: Whatever else ended the translation, the search for people or the synthesis.
         """
         spec = job.spec
-        assert spec is not None, "plans of older versions are complete"
         if spec.text is not None:
             return await self._complete_text(job, spec, spec.text, source)
         if spec.translate_to is not None and job.plan.needs_transcript:
@@ -116,7 +115,7 @@ class SpeakingStage:
         return await self._change(job, plan=job.plan.with_turns(turns, needs_faces=False), turn_avatar_keys=keys)
 
     async def _with_voices(self, job: JobRecord, video_length: float | None) -> JobRecord:
-        turns, language = await with_voices(self._stages, CallContext(job.id), job.plan.turns, asked_language(job))
+        turns, language = await with_voices(self._stages, CallContext(job.id), job.plan.turns, job.spec.spoken_language)
         plan = job.plan.with_turns(turns).with_options(language=job.options.language or language)
         num_cues = len(unrecorded_slots(turns, video_length))
         return await self._change(job, plan=plan, num_cues=num_cues, num_cues_done=0)
@@ -172,11 +171,6 @@ class SpeakingStage:
         table = self._services.table
         await table.run_in_thread(table.update_job, job.id, **fields)
         return job.model_copy(update=fields)
-
-
-def asked_language(job: JobRecord) -> str | None:
-    """Return the language in which voices are chosen; that of the name of a subtitle file is only a label."""
-    return None if job.spec is None else job.spec.spoken_language
 
 
 def measured(turn: PlannedTurn, cue: SpokenCue) -> PlannedTurn:

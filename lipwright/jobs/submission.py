@@ -153,8 +153,7 @@ class Submissions:
 
     def _copy_files_of_job(self, job: JobRecord, job_id: str) -> None:
         fields = [*job.plan.audio, *(() if job.plan.background_file is None else ("background",))]
-        if job.spec is not None:
-            fields += [field for field in ("subtitles", "diarization") if field in job.spec.job_files]
+        fields += [field for field in ("subtitles", "diarization") if field in job.spec.job_files]
         copies = {job_file_key(job.id, field): job_file_key(job_id, field) for field in fields}
         cues, copied_cues = job_cues_folder(job.id), job_cues_folder(job_id)
         if not all(self._files.has(key) for key in (*copies, *map(source_key, job.uploaded_avatar_keys))):
@@ -373,9 +372,8 @@ class Submissions:
 
         It gets a watermark if its plan is complete, otherwise once its texts are spoken.
         """
-        if job.spec is not None:
-            num_bytes = sum(file.num_bytes for file in job.spec.job_files.values())
-            job = job.model_copy(update={"stored_bytes": num_bytes})
+        num_bytes = sum(file.num_bytes for file in job.spec.job_files.values())
+        job = job.model_copy(update={"stored_bytes": num_bytes})
         needs_watermark = self._config.labels.invisible and job.plan.is_complete and job.watermark_id is None
         return self._table.insert_job(job.with_watermark() if needs_watermark else job)
 

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 from pydantic_core import to_jsonable_python
 
 from lipwright.jobs.model.avatar_settings import AvatarSettings
@@ -46,10 +46,6 @@ class AvatarInfo(Frozen):
     talks: bool = Field(description="Whether the mouth moves in the source, so that exemplars can be taken from it.")
 
 
-def _or_nothing_set(stored: object) -> object:
-    return AvatarSettings() if stored is None else stored
-
-
 class AvatarRecord(Frozen):
     """One avatar. A pinned avatar stays until it is deleted; the others are a cache."""
 
@@ -66,15 +62,13 @@ class AvatarRecord(Frozen):
     face: str = "largest"
     source_sha256: str
     source_info: dict[str, Any] | None = Field(
-        None, description="`lipwright.media.probe.VideoInfo` of the source as JSON; None in rows of older versions."
+        None, description="`lipwright.media.probe.VideoInfo` of the source as JSON; None until it was probed."
     )
     analysed_for: dict[str, str] = Field(
         {}, description="Engines that have analysed it, with the time; replicas check the files when they load them."
     )
     info: AvatarInfo | None = None
-    settings: Annotated[AvatarSettings, BeforeValidator(_or_nothing_set)] = Field(
-        AvatarSettings(), description="Defaults of its jobs and live sessions; NULL in rows of older versions."
-    )
+    settings: AvatarSettings = Field(AvatarSettings(), description="Defaults of its jobs and live sessions.")
     error: ErrorRecord | None = None
     clips: dict[str, AvatarClip] = Field({}, description="Its clips, by name.")
     belongs_to: str | None = Field(

@@ -54,7 +54,7 @@ _STEPS: Final[tuple[tuple[str, ...], ...]] = (
             started_at        TEXT,
             finished_at       TEXT,
             report            TEXT,
-            spec              TEXT,
+            spec              TEXT NOT NULL,
             plan              TEXT NOT NULL
         ) STRICT
         """,

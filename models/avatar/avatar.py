@@ -23,7 +23,6 @@ from models.avatar.folder import (
     LAYERS_FILE,
     MOTION_FILE,
     OCCLUDERS_FILE,
-    OLD_INFO_FILE,
     TRACK_FILE,
     VersionedEngine,
     analysis_folder,
@@ -187,7 +186,7 @@ class Avatar:
             FaceNotFoundError: No frame shows the face.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (INFO_FILE, OLD_INFO_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE):
+        for stale in (INFO_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE):
             (folder / stale).unlink(missing_ok=True)
         (track, occluders), motion, layers = own_track(raw, reader, info, cuts), None, None
         track.save(folder / TRACK_FILE)

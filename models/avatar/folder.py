@@ -20,14 +20,12 @@ AVATAR_VERSION: Final = "27"
 """Part of the cache key of avatars: increment it when a change in tracking invalidates old folders."""
 
 INFO_FILE: Final = "avatar.json"
-OLD_INFO_FILE: Final = "presenter.json"
-"""Its name in folders of older versions, which are read too."""
 TRACK_FILE: Final = "track.npz"
 MOTION_FILE: Final = "motion.npz"
 LAYERS_FILE: Final = "layers.npz"
 OCCLUDERS_FILE: Final = "occluders.npz"
 COMPLETE_FILE: Final = "complete"
-AVATAR_FILES: Final = (INFO_FILE, OLD_INFO_FILE, TRACK_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE)
+AVATAR_FILES: Final = (INFO_FILE, TRACK_FILE, MOTION_FILE, LAYERS_FILE, OCCLUDERS_FILE)
 """The files of the avatar itself, shared by all engines."""
 
 
@@ -55,7 +53,7 @@ def is_tracked(folder: Path) -> bool:
 
 def read_info(folder: Path) -> dict[str, Any]:
     """Return the content of the info file; empty if it is missing or invalid."""
-    return _read(folder / INFO_FILE) or _read(folder / OLD_INFO_FILE)
+    return _read(folder / INFO_FILE)
 
 
 def analysis_part(engine: VersionedEngine) -> str:

@@ -5,9 +5,9 @@ Reports are stored with their jobs, so every field that is added here needs a de
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 Calibration = Literal["own speech", "average talker", "closed mouth"]
 
@@ -109,14 +109,6 @@ class FaceReport(_Section):
     yaw_degrees: tuple[float, float] | None = Field(description="Smallest and largest; positive is picture-right.")
     pitch_degrees: tuple[float, float] | None = Field(description="Smallest and largest; positive is up.")
     roll_degrees: tuple[float, float] | None = Field(description="Smallest and largest; positive is clockwise.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_old_names(cls, report: Any) -> Any:
-        """Read the report that an older version has stored."""
-        names = {"passed": "skipped", "num_frames_passed": "num_frames_skipped"}
-        names["num_frames_passed_open"] = "num_frames_skipped_open"
-        return {names.get(name, name): value for name, value in report.items()} if isinstance(report, dict) else report
 
 
 class ExemplarReport(_Section):

@@ -250,7 +250,7 @@ class MemoryService:
         if job.status is JobStatus.REVIEW:
             plan = job.plan.model_copy(update={"needs_review": False})
             self.table.update_job(job_id, plan=plan, status=JobStatus.QUEUED, stage=JobStage.QUEUED)
-        elif job.spec is None or not job.spec.review or job.plan.needs_review:
+        elif not job.spec.review or job.plan.needs_review:
             raise StateError(f"Job {job_id} cannot be approved: it is {job.status}, not in review.")
         return self.table.get_job(job_id)
 

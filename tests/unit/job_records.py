@@ -10,6 +10,7 @@ from lipwright.config import PipelineConfig
 from lipwright.jobs.model.base import UploadedFile, new_id, utc_now
 from lipwright.jobs.model.plan import JobOptions, JobPlan
 from lipwright.jobs.model.record import JobRecord
+from lipwright.jobs.model.spec import JobSpec
 from lipwright.jobs.ports import Stages
 from lipwright.jobs.segments.limiter import SegmentLimiter
 from lipwright.jobs.services import JobServices
@@ -37,6 +38,7 @@ def job_record(
     plan = JobPlan(options=options, audio={"audio": audio, **(more_audio or {})}, background_file=background_file)
     defaults = {
         "id": new_id(),
+        "spec": JobSpec(audio=audio, avatar_id="0" * 32),
         "avatar_key": "0" * 32,
         "created_at": utc_now(),
         "engine": options.engine,

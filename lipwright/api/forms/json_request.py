@@ -70,10 +70,6 @@ async def receive_body(request: Request, max_bytes: int = _MAX_BYTES) -> bytes:
     return bytes(body)
 
 
-_NAMES: Final = {"JobSpec": "JobForm"}
-"""Names in digests that older versions have stored."""
-
-
 def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:
     """Return the hexadecimal SHA-256 of a form's type, fields and files.
 
@@ -92,7 +88,7 @@ def request_digest(form: BaseModel, urls: Mapping[str, str]) -> str:
             meaning[name] = _content(name, value, urls)
         elif isinstance(value, dict) and any(isinstance(file, UploadedFile) for file in value.values()):
             meaning[name] = {field: _content(field, file, urls) for field, file in value.items()}
-    text = json.dumps([_NAMES.get(type(form).__name__, type(form).__name__), meaning], sort_keys=True)
+    text = json.dumps([type(form).__name__, meaning], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -44,11 +44,6 @@ class JobStage(StrEnum):
     MUXING = "muxing"  # joins the segments and the audio
     DONE = "done"
 
-    @classmethod
-    def _missing_(cls, value: object) -> JobStage | None:
-        """Return the stage that an older version has stored under another name."""
-        return {"listening": cls.PREPARING_AUDIO, "joining": cls.MUXING}.get(str(value))
-
 
 PROGRESS_AT_START: Final = {
     JobStage.PREPARING_AUDIO: 0.0,
@@ -131,7 +126,7 @@ class JobRecord(JobSummary):
 
     report: dict[str, Any] | None = Field(default=None, description="Quality report, stored as it was made.")
     callback: CallbackRecord | None = Field(default=None, description="Its webhook, once it has ended. Not stored.")
-    spec: JobSpec | None = Field(None, description="What was asked for; None in rows of older versions.")
+    spec: JobSpec = Field(description="What was asked for.")
     plan: JobPlan
 
     @property

@@ -186,7 +186,7 @@ class JobSpec(SpeechSpec):
 
     @property
     def spoken_language(self) -> str | None:
-        """Language of the result's speech, if the caller named it."""
+        """Language of the result's speech, in which voices are chosen; not that of the name of a subtitle file."""
         return self.language or self.translate_to
 
     @property

@@ -143,5 +143,5 @@ class FinishedSegments:
 
 
 def _silent_motion(record: SegmentRecord) -> RunningStats:
-    motion = record.silent_motion  # empty in rows of older versions
-    return RunningStats(int(motion.get("num", 0)), motion.get("total", 0.0), motion.get("squares", 0.0))
+    motion = record.silent_motion
+    return RunningStats(int(motion["num"]), motion["total"], motion["squares"])

@@ -255,7 +255,7 @@ def test_bucket_files_come_whole_and_in_ranges(bucket: tuple[MemoryService, http
     answer = http.get(url, params={"download": "true"})
     assert (answer.status_code, answer.content) == (200, VIDEO_BYTES), "a redirect could not say it"
     assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''a%20talk.mp4"
-    assert job.spec is not None and job.spec.video is not None
+    assert job.spec.video is not None
     service.files.take_upload(job.spec.video.key, source_key(job.avatar_key))
     assert http.get(f"/v1/jobs/{job.id}/source", follow_redirects=True).content == VIDEO
 

@@ -76,7 +76,6 @@ class LocalDirector(MemoryService):
         if self.outages:
             raise self.outages.pop(0)
         spec = self.table.get_job(job_id).spec
-        assert spec is not None
         file = on_disk(self.files, job_file_key(job_id, "subtitles" if spec.subtitles else "audio"))
         speech = (spec.text or "").encode() or file.read_bytes()
         if speech == b"endless" and not self.is_quick:

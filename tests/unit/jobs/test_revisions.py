@@ -286,7 +286,6 @@ def test_revise_single_speech_changes_settings(bench: Bench) -> None:
         ({"status": JobStatus.REVIEW}, "Change its turns"),
         ({"status": JobStatus.FAILED}, "Retry it"),
         ({"status": JobStatus.CANCELLED}, "Submit it again"),
-        ({"spec": None}, "older version"),
     ],
 )
 def test_revise_job_in_a_wrong_state_is_refused(bench: Bench, fields: dict[str, Any], advice: str) -> None:
@@ -342,7 +341,7 @@ def test_revise_with_clips_plans_its_actions_again(bench: Bench) -> None:
     wave = AvatarClip(kind="action", key=KEY, created_at=utc_now())
     clips = {"": wave.model_copy(update={"kind": None}), "wave": wave}
     plan = job.plan.with_options(loop="natural").model_copy(update={"clips": clips, "actions": (), "seed": 3})
-    job = job.model_copy(update={"plan": plan, "avatar_key": "c" * 32})  # of an older version; evicted
+    job = job.model_copy(update={"plan": plan, "avatar_key": "c" * 32})  # evicted
     revised = bench.revise(job, turns=[{"number": 1, "text": "Other. [wave] Yes."}])
     assert bench.table.find_avatar(revised.avatar_key) is not None
     complete = bench.complete(revised)

@@ -251,7 +251,7 @@ CLIPS = {name: AvatarClip(kind="action" if name else None, key=name, created_at=
 def acting_job(*turns: PlannedTurn, text: str | None = None, action: str | None = None) -> JobRecord:
     job = job_record()
     plan = job.plan.with_options(turns=turns or None, action=action).model_copy(update={"clips": CLIPS})
-    spec = None if text is None else JobSpec(text=text, avatar_id="a")
+    spec = job.spec if text is None else JobSpec(text=text, avatar_id="a")
     return job.model_copy(update={"plan": plan, "spec": spec})
 
 

@@ -153,7 +153,7 @@ def test_clean_label_has_only_safe_characters(name: str, label: str) -> None:
 def test_files_are_readable_by_the_owner_only(tmp_path: Path) -> None:
     umask = os.umask(0o022)
     try:
-        (tmp_path / "data" / "uploads").mkdir(parents=True)  # as an older version made it
+        (tmp_path / "data" / "uploads").mkdir(parents=True)
         (tmp_path / "data" / "uploads").chmod(0o755)
         (tmp_path / "data").chmod(0o755)
         store = FileStore(tmp_path / "data")

@@ -46,7 +46,7 @@ def test_job_comes_back_as_it_was(again: Again) -> None:
     second = JobTable(again())
     found = second.get_job(job.id)
     assert found == job.model_copy(update={"queue_position": 0})
-    assert found.spec is not None and found.spec.model_fields_set == spec.model_fields_set, "as it was sent"
+    assert found.spec.model_fields_set == spec.model_fields_set, "as it was sent"
     assert second.find_job("{x", "{") is not None
     first.update_job(job.id, status=JobStatus.RUNNING, progress=0.5)
     (listed,) = second.list_jobs(JobQuery(limit=9)).jobs

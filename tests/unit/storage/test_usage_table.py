@@ -287,7 +287,7 @@ def test_a_key_is_known_until_it_is_revoked(tmp_path: Path) -> None:
 def test_adding_a_key_keeps_folder_and_secret_private(tmp_path: Path, is_new: bool) -> None:
     umask = os.umask(0o022)
     try:
-        if not is_new:  # as an earlier version has left it
+        if not is_new:
             (tmp_path / "data").mkdir(mode=0o755)
             (tmp_path / "data" / ".api_keys.lock").touch(mode=0o644)
         made, key = FileKeyRing(tmp_path / "data").add("a studio")

@@ -235,7 +235,7 @@ def test_request_digest_holds_across_restarts(tmp_path: Path) -> None:
     for speech, status in ((AUDIO, 202), (AUDIO, 202), (AUDIO + b"!", 422)):
         with api_client(MemoryService(tmp_path)) as http:
             assert post(http, speech).status_code == status
-    check_same_request(job_record(idempotency_key="k", request_digest=None), "0" * 64)  # stored by an older version
+    check_same_request(job_record(idempotency_key="k", request_digest=None), "0" * 64)  # of another dialect
 
 
 SPEECH = b"RIFF" + bytes(range(256)) * 30

@@ -302,7 +302,7 @@ def test_thumbnail(http: httpx.Client, rendering: RenderingJob) -> None:
 
 def test_sources_are_given_back_inert(http: httpx.Client, service: MemoryService, rendering: RenderingJob) -> None:
     record = service.table.get_job(rendering.id)
-    assert record.spec is not None and record.spec.video is not None
+    assert record.spec.video is not None
     service.files.take_upload(record.spec.video.key, source_key(record.avatar_key))
     answer = http.get(f"/v1/jobs/{rendering.id}/source")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")

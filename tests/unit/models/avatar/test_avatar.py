@@ -49,16 +49,14 @@ def analysis(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize(("info_file", "name"), [(folder.INFO_FILE, "boxes.npy"), ("presenter.json", "bank/0.npy")])
-def test_is_tracked_or_analysed_damaged_file_is_false(
-    tmp_path: Path, analysis: Path, info_file: str, name: str, damage: str
-) -> None:
+@pytest.mark.parametrize("name", ["boxes.npy", "bank/0.npy"])
+def test_is_tracked_or_analysed_damaged_file_is_false(tmp_path: Path, analysis: Path, name: str, damage: str) -> None:
     track = tmp_path / "track.npz"
     for path in (track, analysis / "boxes.npy", analysis / "bank/0.npy"):
         path.write_bytes(bytes(range(256)) * 40)
     assert not folder.is_tracked(tmp_path) and not folder.is_analysed(tmp_path, ENGINE)
     content = {"version": folder.AVATAR_VERSION, "files": folder.file_hashes(tmp_path, [track.name])}
-    folder.write_whole(tmp_path / info_file, content)
+    folder.write_whole(tmp_path / folder.INFO_FILE, content)
     folder.mark_analysed(tmp_path, ENGINE)
     assert folder.is_tracked(tmp_path) and folder.is_analysed(tmp_path, ENGINE)
     DAMAGES[damage](analysis / name)

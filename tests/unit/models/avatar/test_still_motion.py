@@ -14,7 +14,7 @@ from lipwright.media.matte import Foreground
 from lipwright.media.yuv_frame import YuvFrame
 from models.avatar.avatar import Avatar
 from models.avatar.behaviour import EXPRESSIONS, HEADS, Behaviour, EyePlace, TimedBehaviour, still_in_effect
-from models.avatar.folder import INFO_FILE, LAYERS_FILE, OCCLUDERS_FILE
+from models.avatar.folder import LAYERS_FILE, OCCLUDERS_FILE
 from models.avatar.moving_still import MovingMatte, MovingStill
 from models.avatar.still_frame import StillFrames
 from models.avatar.still_layers import StillLayers
@@ -96,8 +96,6 @@ def test_avatar_load_ignores_files_that_were_not_built(still: Still, tmp_path: P
         (tmp_path / name).write_bytes(b"stale")  # as buckets keep files that a build does not replace
     loaded = Avatar.load(tmp_path)
     assert loaded.layers is None and loaded.occluders is None
-    (tmp_path / INFO_FILE).rename(tmp_path / "presenter.json")  # its name in an older version
-    assert Avatar.load(tmp_path).info == loaded.info
 
 
 SECONDS = np.arange(60 * FPS) / FPS

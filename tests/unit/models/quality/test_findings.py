@@ -11,7 +11,6 @@ from models.quality.findings import OutputFacts, make_report
 from models.quality.measures import BlockMeasures, SkippedRun, SourceFacts
 from models.quality.report import QualityReport, TruncatedText
 from models.track.raw_landmarks import SkipReason
-from tests.unit.quality_report import example_report
 
 OUTPUT = OutputFacts(100, Fraction(25), 3.99)
 OWN = OwnSpeech(SourceSync(0.004, 0.9, 0.75, 10.0), 0.05, 0.01)
@@ -167,12 +166,3 @@ def test_report_of_output_tells_motion_cut_texts_and_actions() -> None:
     late = make_report(replace(OUTPUT, missing_actions=("wave at 3.1 s", "nod at 4.0 s")), [GOOD])
     expected = "Actions that are not shown because their clips could not start in time: wave at 3.1 s, nod at 4.0 s."
     assert late.warnings == [expected]
-
-
-def test_report_of_an_older_version_is_read() -> None:
-    report = QualityReport.model_validate(example_report())
-    stored = report.model_dump(mode="json")
-    face = stored["face"]
-    new = {name: face.pop(name) for name in ("skipped", "num_frames_skipped", "num_frames_skipped_open")}
-    face |= {name.replace("skipped", "passed"): value for name, value in new.items()}
-    assert new["num_frames_skipped"] and QualityReport.model_validate(stored) == report
