@@ -30,8 +30,7 @@ from lipwright.jobs.model.record import (
     JobSummary,
 )
 from lipwright.jobs.model.usage import Usage
-from lipwright.storage.job_queue import JobQueue
-from lipwright.storage.job_summaries import HEAD, JobSummaries
+from lipwright.storage.job_queue import HEAD, JobQueue, JobSummaries
 from lipwright.storage.protocols import Database, KeyTakenError, Row
 from lipwright.storage.row_codec import (
     AvatarRecord,

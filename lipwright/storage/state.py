@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from lipwright.config import PipelineConfig
 from lipwright.errors import ConfigError, StoredFileError
@@ -20,8 +22,17 @@ from lipwright.storage.local.folder import LocalFiles, make_private_folder
 from lipwright.storage.protocols import Database
 from lipwright.storage.sqlite.database import Database as FileDatabase
 
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
 _CACHE_DIR: Final = "LIPWRIGHT_CACHE_DIR"
 _PROBE_CONTENT: Final = b"Lipwright was here.\n"
+_BUCKET_REQUEST_S: Final = timedelta(seconds=30)  # per request, including its body: at most one part
+_BUCKET_CONNECT_S: Final = timedelta(seconds=3)
+_BUCKET_RETRY_S: Final = timedelta(seconds=5)
+"""Seconds of retries per request; waiting longer for a bucket that is down only piles up callers."""
+_BUCKET_MAX_RETRIES: Final = 6
+_BUCKET_QUERY: Final = frozenset({"endpoint", "region"})
 
 
 def open_files(config: PipelineConfig) -> StoredFiles:
@@ -32,8 +43,6 @@ def open_files(config: PipelineConfig) -> StoredFiles:
     """
     if config.files is None:
         return LocalFiles(config.data_dir)
-    from lipwright.storage.s3.address import open_bucket
-
     store, settings = open_bucket(config.files), config.bucket
     from lipwright.storage.s3.bucket import BucketFiles
     from lipwright.storage.s3.cache import CacheBounds, FileCache
@@ -43,6 +52,35 @@ def open_files(config: PipelineConfig) -> StoredFiles:
     cache = FileCache(cache_folder(config), CacheBounds(settings.max_cache_bytes, settings.max_cache_idle_s))
     cache.start_sweeper()
     return BucketFiles(Objects(store), cache, settings.redirects)
+
+
+def open_bucket(url: str) -> S3Store:
+    """Return the store of `s3://bucket/prefix?endpoint=...&region=...`, without connecting.
+
+    Credentials come from the environment (`AWS_*`).
+
+    Raises:
+        ConfigError: The URL is invalid, or the S3 client is not installed.
+    """
+    if find_spec("obstore") is None:
+        raise ConfigError("files: a bucket needs the extra `s3` (pip install -e '.[s3]').")
+    from obstore.exceptions import BaseError
+    from obstore.store import S3Store
+
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme != "s3" or not parts.hostname or parts.username is not None or not _BUCKET_QUERY.issuperset(query):
+        raise ConfigError(f"files: expected s3://bucket/prefix?endpoint=...&region=..., found {_redact(url)}.")
+    try:
+        return S3Store(
+            parts.netloc,
+            prefix=parts.path.strip("/") or None,
+            client_options={"allow_http": True, "timeout": _BUCKET_REQUEST_S, "connect_timeout": _BUCKET_CONNECT_S},
+            retry_config={"max_retries": _BUCKET_MAX_RETRIES, "retry_timeout": _BUCKET_RETRY_S},
+            **query,  # type: ignore[arg-type]  # its names are those of `S3Config`
+        )
+    except (BaseError, ValueError) as error:
+        raise ConfigError(f"files: {_redact(url)}: {error}") from error
 
 
 def cache_folder(config: PipelineConfig) -> Path:
@@ -110,3 +148,9 @@ def open_database(url: str) -> Database:
     from lipwright.storage.postgres.database import Database as SharedDatabase
 
     return SharedDatabase(url)
+
+
+def _redact(url: str) -> str:
+    """Return the URL without credentials."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -11,8 +11,7 @@ from functools import partial
 import pytest
 
 from lipwright.errors import StandbyError, TableUnreachableError
-from lipwright.storage.postgres.connection import bounded
-from lipwright.storage.postgres.database import Database
+from lipwright.storage.postgres.database import Database, bounded
 from tests.postgres import PostgresServer, running_postgres, server_programs
 from tests.waiting import wait_until
 
