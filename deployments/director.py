@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -22,6 +22,8 @@ from lipwright.telemetry.log_context import CallContext, call_context
 from lipwright.telemetry.tracing import span
 from models.engines.protocol import EngineClass
 from models.engines.registry import ENGINES
+
+_DRAIN_S: Final = 0.75 * GRACE_S
 
 
 @serve.deployment(graceful_shutdown_timeout_s=GRACE_S)
@@ -52,8 +54,8 @@ class Director(JobDirector):
             return await getattr(self, method)(*args, **kwargs)
 
     async def __del__(self) -> None:
-        """Give the lease back when Serve ends this replica."""
-        await self.stop()
+        """Finish the segments in progress when Serve ends this replica, for example with its node, and resign."""
+        await self.stop(_DRAIN_S)
 
     async def check_health(self) -> None:
         """Raise when this replica must be replaced; see `JobDirector.check`."""

@@ -177,10 +177,10 @@ class JobDirector:
         await self._scheduler.stop_all()
         self._upkeep.report_no_load()
 
-    async def stop(self) -> None:
-        """Stop the election and release the lease."""
+    async def stop(self, max_drain_s: float = 0.0) -> None:
+        """Resign, and stop the election."""
+        await self.resign(max_drain_s)
         self._election_loop.cancel()
-        await self.resign()
 
     async def resign(self, max_drain_s: float = 0.0) -> None:
         """Step down permanently because this service ends.
