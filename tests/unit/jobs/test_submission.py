@@ -262,6 +262,17 @@ async def test_retry_job_with_full_disk_evicts_cached_files(tmp_path: Path, monk
     director._table.close()
 
 
+async def test_stop_finishes_segments_in_progress_before_it_resigns(tmp_path: Path) -> None:
+    director = JobDirector(CONFIG.model_copy(update={"data_dir": tmp_path}), NoStages(), "", Mock(), {}, lambda job: {})
+    await director.start()
+    await director._limiter.acquire("job")
+    stopping = asyncio.create_task(director.stop(max_drain_s=60.0))
+    await asyncio.sleep(0.05)
+    assert director._election.is_leader and not director._election.starts_work
+    director._limiter.release("job")
+    await stopping
+
+
 async def test_create_job_with_turns_of_one_person_uses_one_face(bench: Bench) -> None:
     faces = ("person:1", "index:1", "person:0")
     turns = [Turn(start=number / 2, face=face, end=number / 2 + 0.5) for number, face in enumerate(faces)]
