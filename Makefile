@@ -15,6 +15,7 @@ EXTRA ?= $(if $(wildcard /proc/driver/nvidia/version)$(shell command -v nvidia-s
 STAMP := $(VENV)/.installed-$(EXTRA)
 PORTRAIT := $(firstword $(wildcard samples/portrait.jpg samples/portrait.png))
 
+UNIT_TESTS := tests/unit extensions
 # Many unit tests wait for a server or a clock, so four workers are faster than two even on two cores.
 WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? 4 : n)))
 
@@ -30,7 +31,7 @@ help:  ## list the commands
 
 setup: $(STAMP)  ## create .venv (again only when pyproject.toml has changed)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml extensions/engines_classic/pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer was not found; set PYTHON=/path/to/python3." >&2; exit 1; fi
 	@"$(PYTHON)" -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"PYTHON={sys.executable} is {v}; 3.11 or newer is required.")'
 	@rm -rf $(VENV)
@@ -38,7 +39,7 @@ $(STAMP): pyproject.toml
 	@echo "Installing into $(VENV) (extra: $(EXTRA)); this takes a few minutes the first time. One dot per package."
 	@# pip would compile 22,000 files (43 s), of which a service imports 3,000. They are compiled on first import instead,
 	@# except Ray, which many processes import at the same time. A Ray file that cannot be compiled is not an error.
-	@$(BIN)/python -m pip install --no-input --disable-pip-version-check --no-compile -e '.[$(EXTRA),dev]' \
+	@$(BIN)/python -m pip install --no-input --disable-pip-version-check --no-compile -e '.[$(EXTRA),dev]' -e extensions/engines_classic \
 		| awk '/^Collecting/ {printf "."; fflush()} /^Installing collected/ {printf " unpacking"; fflush()} END {print ""}'
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib/*/site-packages/ray || true
 	@touch $@
@@ -63,19 +64,19 @@ serve: setup  ## run the service until Ctrl-C
 # Tests of services leave much of the machine idle, so the unit tests run beside them at the lowest priority.
 test: setup  ## run the whole test suite
 	@$(BIN)/python -c 'import graph, torch, models.engines.warp.painting.render_cpu'
-	@units=$$(mktemp); OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/unit >$$units 2>&1 & \
+	@units=$$(mktemp); OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(UNIT_TESTS) >$$units 2>&1 & \
 	trap "kill $$! 2>/dev/null || true; rm -f $$units" EXIT; \
 	$(BIN)/python -m pytest --durations=25 tests/graph tests/cluster tests/faults || status=$$?; \
 	wait $$! || status=$$?; cat $$units; exit $${status:-0}
 
 coverage: setup  ## print the statement coverage of each package by the unit tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/unit --cov | tee /dev/stderr | awk \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(UNIT_TESTS) --cov | tee /dev/stderr | awk \
 		'$$NF ~ /%$$/ {split($$1, path, "/"); all[path[1]] += $$2; missed[path[1]] += $$3} \
 		END {for (name in all) if (all[name]) printf "%5.1f %%  %s\n", 100 - 100 * missed[name] / all[name], name}' | sort -k 3
 
 test-faults: setup  ## run the fault tests at full length (about two hours on two cores)
 	@LIPWRIGHT_ENDURANCE=1 $(BIN)/python -m pytest -s tests/faults tests/cluster \
-		tests/unit/cluster/test_capacity.py tests/unit/api/live/outputs tests/graph/test_engines.py tests/container
+		tests/unit/cluster/test_capacity.py tests/unit/api/live/outputs tests/graph/test_engines.py extensions/engines_classic/tests/test_graph.py tests/container
 
 test-container: setup  ## build and run the container image (needs podman, buildah, runc, catatonit, debootstrap, root)
 	@$(BIN)/python -m pytest -s tests/container

@@ -51,7 +51,7 @@ from tests.graph.engine_pictures import bring_weights
 
 Part = Literal["networks", "codecs", "service"]
 _PARTS: tuple[Part, ...] = ("networks", "codecs", "service")
-_ENGINES = ("warp", "wav2lip", "wav2lip:onnx", "dinet", "dinet:original", "ultralight", "ultralight:wenet", "edtalk")
+_ENGINES = ("warp", "wav2lip", "wav2lip:onnx")
 _SIZE = 512, 512
 _SECONDS = 4.0
 _CALLS = (8, 32, 96)
@@ -101,7 +101,7 @@ def _networks(device: Device, engines: Sequence[str], folder: Path) -> None:
 
 def _engine_rows(name: str, device: Device, video: Path, folder: Path) -> Iterator[tuple[str, ...]]:
     engine = name.partition(":")[0]
-    precisions = ("fp32", "auto") if engine in ("wav2lip", "ultralight", "dinet") else ("",)
+    precisions = ("fp32", "auto") if engine == "wav2lip" else ("",)
     for precision in precisions:
         options = {engine: {"precision": precision}} if precision else {}
         try:

@@ -28,10 +28,7 @@ logger = logging.getLogger(__name__)
 
 BUILT_IN: Final[Mapping[str, str]] = {
     "warp": "models.engines.warp.engine:WarpEngine",
-    "dinet": "models.engines.dinet.engine:DinetEngine",
-    "edtalk": "models.engines.edtalk.engine:EdTalkEngine",
     "musetalk": "models.engines.musetalk.engine:MuseTalkEngine",
-    "ultralight": "models.engines.ultralight.engine:UltralightEngine",
     "wav2lip": "models.engines.wav2lip.engine:Wav2LipEngine",
 }
 """The class of each engine of this package, as `module:Class`."""

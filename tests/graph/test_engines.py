@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,44 +9,11 @@ from typing import Any
 import pytest
 
 from models.engines.weights.store import WeightsStore
-from tests.faults.load import FINAL, IS_ENDURANCE, Caller, Pair, digest, num_frames
+from tests.faults.load import Caller, Pair, digest
 from tests.faults.service_process import ServiceProcess, config_with, served
+from tests.graph.engine_jobs import FPS, Made, avatar_of, lossless_service
 from tests.graph.engine_pictures import FRAMES, bring_weights, change, planes_of, track_of
 from tests.graph.inputs import long_wav
-from tests.graph.work_watch import WorkWatch
-
-JOB_S = 120.0
-FPS = 25
-SLOW = "dinet:original"
-ENGINES = [engine for engine in FRAMES if engine != SLOW or IS_ENDURANCE]
-MAX_END_S = 4.0  # a face takes a fraction of a second, where nothing else runs
-
-
-class Made:
-    """The results of the engines, each made when a test first asks for it."""
-
-    def __init__(self, caller: Caller, sample_video: Path, speech: Path) -> None:
-        self.caller = caller
-        self.source = sample_video.read_bytes()
-        self._speech = speech
-        self._videos: dict[str, bytes] = {}
-
-    def pair(self, num: int) -> Pair:
-        """The avatar, and speech that ends inside frame `num`."""
-        return Pair(self.source, long_wav(self._speech, (num - 0.5) / FPS))
-
-    def render_again(self, engine: str) -> bytes:
-        """The video of one more job."""
-        job_id = self.caller.accepted(self.pair(FRAMES[engine]), engine=engine)
-        job = self.caller.wait([job_id], JOB_S)[job_id]
-        assert job["status"] == "succeeded", job["error"]
-        return self.caller.video(job_id)
-
-    def video(self, engine: str) -> bytes:
-        """The video of the first job."""
-        if engine not in self._videos:
-            self._videos[engine] = self.render_again(engine)
-        return self._videos[engine]
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +26,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(data: Path) -> Iterator[ServiceProcess]:
-    """A service whose results are lossless and unmarked, so that what is untouched is untouched to the bit."""
-    with served(
-        data, config_with(data.parent, render={"crf": 0, "segment_seconds": 1.0}, labels={"invisible": False})
-    ) as service:
+    with lossless_service(data) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
 def made(service: ServiceProcess, sample_video: Path, short_speech: Path) -> Made:
-    return Made(Caller(service.url), sample_video, short_speech)
-
-
-def avatar_of(data: Path) -> Path:
-    """The only avatar's folder."""
-    (folder,) = (data / "avatars").iterdir()
-    return folder
+    return Made(Caller(service.url), sample_video, short_speech, FRAMES)
 
 
 def test_the_engines_are_listed(made: Made) -> None:
@@ -87,18 +44,13 @@ def test_the_engines_are_listed(made: Made) -> None:
     assert [role["role"] for role in musetalk["missing"]] == ["unet", "vae", "whisper"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", FRAMES)
 def test_a_job_is_done(made: Made, data: Path, engine: str) -> None:
-    video = made.video(engine)
-    assert num_frames(video) == FRAMES[engine]
-    seen = change(made.source, video, track_of(avatar_of(data)))
-    assert seen.num_outside == 0, "outside of the face nothing changes"
-    assert seen.mouth.min() > 3, "every mouth is generated"
-    assert digest(made.render_again(engine)) == digest(video)
+    made.check(engine, data)
 
 
 def test_restoration_changes_what_an_engine_painted(made: Made) -> None:
-    generated, restored = planes_of(made.video("edtalk"))[0], planes_of(made.video("edtalk+restoration"))[0]
+    generated, restored = planes_of(made.video("wav2lip"))[0], planes_of(made.video("wav2lip+restoration"))[0]
     assert (generated[: len(restored)] != restored).any((1, 2)).all()
 
 
@@ -117,40 +69,15 @@ def test_what_cannot_be_done_is_refused_on_submission(made: Made, engine: str, m
 
 
 def test_an_avatar_is_tracked_once_for_all_engines(made: Made, data: Path) -> None:
-    made.video(ENGINES[0])
+    made.video("wav2lip")
     (track,) = avatar_of(data).rglob("track*.npz")
     before = track.stat()
-    for engine in ENGINES:
+    for engine in FRAMES:
         made.video(engine)
     after = track.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     kept = sorted(folder.name for folder in (avatar_of(data) / "engines").iterdir())
-    original = ["dinet-1-original"] if SLOW in ENGINES else []
-    assert kept == ["dinet-1-heygem-resize", *original, "edtalk-1", "ultralight-1", "wav2lip-1"]
-
-
-@pytest.mark.endurance
-def test_a_slow_job_is_cancelled_while_its_faces_are_made(made: Made, service: ServiceProcess, data: Path) -> None:
-    began = time.monotonic()
-    made.render_again(SLOW)  # what loads is loaded
-    few_s = time.monotonic() - began
-    watch, generation = WorkWatch(service), WorkWatch(service, ("FaceSynthesis",))
-    job_id = made.caller.accepted(made.pair(FPS), engine=SLOW)
-    deadline = time.monotonic() + JOB_S
-    while not ((job := made.caller.job(job_id))["stage"] == "rendering" and generation.is_working()):
-        assert job["status"] not in FINAL, job
-        assert time.monotonic() < deadline, job
-    assert made.caller.job(job_id)["num_frames_done"] == 0, "all its faces are in one chunk, seconds of work"
-    started = time.monotonic()
-    assert made.caller.request("DELETE", f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
-    rest_s = watch.seconds_to_rest(started, max_s=60)
-    print(f"\ncancel of {SLOW}: at rest after {rest_s:.2f} s")
-    # All its faces take several times as long as those few.
-    assert rest_s < max(MAX_END_S, few_s), "no face more is made, and the replica need not be replaced"
-    assert not (data / "jobs" / job_id).exists()
-    assert not watch.open_files_under(data / "jobs" / job_id)
-    assert made.caller.request("GET", "/v1/status").json()["queue"]["num_running"] == 0
-    assert digest(made.render_again("wav2lip")) == digest(made.video("wav2lip")), "the next one is served"
+    assert kept == ["wav2lip-1"]
 
 
 @pytest.mark.endurance

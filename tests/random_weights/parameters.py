@@ -1,8 +1,8 @@
 """Reproducible values for all parameters of a network.
 
 The modules beside this one write weights files as users would add them. They have the published architectures and sizes
-where these are quick to create and to run. For HeyGem's DINet, EdTalk, WeNet, HuBERT, DeepSpeech and face restoration
-they are small ONNX graphs with the published inputs and outputs.
+where these are quick to create and to run. For face restoration it is a small ONNX graph with the published inputs and
+outputs.
 """
 
 import zlib

@@ -117,9 +117,9 @@ def bench(files: FileStore, table: JobTable) -> Bench:
 def test_ensure_for_a_second_engine_reuses_the_track(bench: Bench) -> None:
     bench.ensure("warp", "warp", "wav2lip")
     assert bench.stages.counts == {"track": 100, "build": 1, "analyse warp": 1, "analyse wav2lip": 1}
-    bench.ensure("dinet", "warp")
+    bench.ensure("wav2lip", "warp")
     assert bench.stages.counts["track"] == 100, "analysed for another engine, the track stays"
-    assert bench.stages.counts["analyse dinet"] == 1
+    assert bench.stages.counts["analyse wav2lip"] == 1
     assert all(speech is not None for speech in bench.stages.source_speech)
     info = bench.row().info
     assert bench.row().status is AvatarStatus.READY and info is not None and info.talks
@@ -218,8 +218,8 @@ def _calls(bench: Bench, *engines: str) -> Counter[str]:
 def test_cached_avatar_needs_no_call_before_its_first_block(bench: Bench) -> None:
     bench.ensure("warp")
     assert _calls(bench, "warp") == {}
-    assert _calls(bench, "dinet") == {"is analysed": 2, "analyse dinet": 1}, "the first job of another engine"
-    assert _calls(bench, "dinet", "warp") == {}
+    assert _calls(bench, "wav2lip") == {"is analysed": 2, "analyse wav2lip": 1}, "the first job of another engine"
+    assert _calls(bench, "wav2lip", "warp") == {}
     # The row of an older version is probed once.
     bench.table.update_avatar(bench.key, source_info=None, analysed_for={})
     assert _calls(bench, "warp") == {"probe": 1, "is analysed": 1}

@@ -2,18 +2,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from lipwright.config import PipelineConfig
 from lipwright.errors import OptionError
 from models.engines.catalog import EngineCatalog, engine_list, engine_names, post_processor_list
-from models.engines.registry import ENGINES
+from models.engines.protocol import WeightsSpec
+from models.engines.registry import BUILT_IN, ENGINES
 from models.engines.weights.store import WeightsStore
 from tests.conftest import REPO_ROOT
 from tests.random_weights.restoration import save_restoration
-from tests.random_weights.ultralight import save_ultralight, save_wenet
 from tests.unit.models.engines.weights.toy_engines import ENGINES as TOYS
 from tests.unit.models.engines.weights.toy_engines import ToyEngine
 from tests.unit.models.engines.weights.weights_files import safetensors_file
@@ -52,15 +54,25 @@ def test_catalog_makes_each_engine_once(store: WeightsStore, tmp_path: Path) -> 
             catalog.engine(name)
 
 
+class EitherEngine(ToyEngine):
+    """Works with one of two files."""
+
+    weights: ClassVar[tuple[WeightsSpec, ...]] = tuple(
+        replace(role, is_required=True, alternative=other)
+        for role, other in zip(ToyEngine.weights, ("mixer", "generator"), strict=True)
+    )
+
+
 def test_check_one_of_two_alternative_files_suffices(tmp_path: Path) -> None:
-    store, catalog = WeightsStore(tmp_path / "weights"), EngineCatalog(PipelineConfig(data_dir=tmp_path))
-    store.add(save_ultralight(tmp_path / "anna.pth", "wenet"), "ultralight")
-    with pytest.raises(OptionError, match="missing HuBERT.*--engine ultralight --role hubert"):
-        catalog.check("ultralight")
-    store.add(save_wenet(tmp_path / "encoder.onnx"), "ultralight")
-    catalog.check("ultralight")
-    (record,) = (each for each in engine_list(store) if each.name == "ultralight")
-    assert [(role.role, role.is_required) for role in record.missing] == [("hubert", False)]
+    engines = {"either": EitherEngine}
+    store = WeightsStore(tmp_path / "weights", engines)
+    catalog = EngineCatalog(PipelineConfig(data_dir=tmp_path), engines=engines)
+    with pytest.raises(OptionError, match="missing Toy generator, Toy mixer.*--engine either --role generator"):
+        catalog.check("either")
+    store.add(safetensors_file(tmp_path / "w"), "either")
+    catalog.check("either")
+    (record,) = engine_list(store)
+    assert [(role.role, role.is_required) for role in record.missing] == [("mixer", False)]
 
 
 def test_variant_of_a_post_processor_is_used_with_its_weights(tmp_path: Path) -> None:
@@ -138,7 +150,8 @@ def test_discover_engines_lists_engine_of_other_package(tmp_path: Path) -> None:
     done = _run(_LIST, site, str(tmp_path / "data"))
     assert done.returncode == 0, done.stderr
     names, was_imported, title, name, module = json.loads(done.stdout)
-    assert names == ["warp", "dinet", "edtalk", "musetalk", "ultralight", "wav2lip", "hello"]
+    assert names[: len(BUILT_IN)] == ["warp", "musetalk", "wav2lip"]
+    assert "hello" in names
     assert not was_imported, "discovery imports no package"
     assert (title, name, module) == ("Hello from another package", "hello", "hello_engine")
 
@@ -148,9 +161,11 @@ def test_discover_engines_invalid_name_logs_warning(tmp_path: Path) -> None:
     reasons = {"wav2lip": taken, "restoration": taken, "Hello:World": "expected a name like my_engine"}
     for number, name in enumerate(reasons):
         _install(tmp_path, f"hello_{number}", f"{name} = hello_{number}:HelloEngine")
-    code = "from models.engines.registry import ENGINES; print(len(ENGINES), ENGINES['wav2lip'])"
+    code = "from models.engines.registry import ENGINES; print(ENGINES['wav2lip'], *ENGINES.values())"
     done = _run(code, tmp_path)
-    assert done.stdout.split() == ["6", "models.engines.wav2lip.engine:Wav2LipEngine"]
+    wav2lip, *engines = done.stdout.split()
+    assert wav2lip == "models.engines.wav2lip.engine:Wav2LipEngine"
+    assert not [engine for engine in engines if engine.startswith("hello_")]
     warnings = [line for line in done.stderr.splitlines() if "hello_" in line]
     for number, reason in enumerate(reasons.values()):
         assert any(f"hello_{number}" in line and reason in line for line in warnings), done.stderr
@@ -164,9 +179,7 @@ def test_engine_class_failed_import_names_engine(tmp_path: Path) -> None:
 
 
 _ENGINES = "models.engines"
-_MODULES = [
-    f"{_ENGINES}.{name}.engine" for name in ("dinet", "edtalk", "musetalk", "restoration", "ultralight", "wav2lip")
-]
+_MODULES = [f"{_ENGINES}.{name}.engine" for name in ("musetalk", "restoration", "wav2lip")]
 
 
 def _imported(*modules: str) -> set[str]:

@@ -1,0 +1,1 @@
+"""The engines dinet, ultralight and edtalk, for weights that the user brings."""
