@@ -104,7 +104,8 @@ def _check_status(caller: Caller, num_running: int) -> float:
     assert (queue["num_running"], queue["max_running"], queue["max_queued"]) == (num_running, 1, NUM_QUEUED)
     assert 0 < queue["num_bytes"] < queue["max_bytes"]
     assert status["is_rate_measured"] and status["seconds_per_second"] > 0
-    assert 0 < status["estimated_wait_s"] < 600
+    sound_s = status["estimated_wait_s"] * status["seconds_per_second"]
+    assert 0 < sound_s < 200, "what waits, which does not depend on how busy the machine is"
     assert status["free_disk_bytes"] > 0
     assert set(status["replicas"]) == set(KINDS)
     assert all(stage["num_running"] >= 1 and stage["is_healthy"] for stage in status["replicas"].values())
