@@ -59,10 +59,10 @@ def replica_counts() -> dict[str, ReplicaStatus]:
         return {}
     found: dict[str, ReplicaStatus] = {}
     for name, deployment in application.deployments.items():
-        states = {state.value: count for state, count in deployment.replica_states.items()}
+        num_running = sum(num for state, num in deployment.replica_states.items() if state == "RUNNING")
         found[name] = ReplicaStatus(
-            num_running=states.get("RUNNING", 0),
-            num_other=sum(states.values()) - states.get("RUNNING", 0),
-            is_healthy=deployment.status.value != "UNHEALTHY",
+            num_running=num_running,
+            num_other=sum(deployment.replica_states.values()) - num_running,
+            is_healthy=deployment.status != "UNHEALTHY",
         )
     return found

@@ -160,8 +160,7 @@ def test_requirements_lock_pins_equal_those_of_the_image(repo_root: Path) -> Non
 
 def test_private_names_of_ray_are_in_one_file(repo_root: Path) -> None:
     listed = repo_root / "deployments" / "runtime" / "ray_internals.py"
-    beside = {"benchmarks", "tests"}
-    product = [path for path in repo_root.glob("*/**/*.py") if path.relative_to(repo_root).parts[0] not in beside]
+    product = [path for path in repo_root.glob("[a-z]*/**/*.py") if path.relative_to(repo_root).parts[0] != "tests"]
     private = re.compile(r"\bray(\.serve)?(\._private|\._raylet)|ray\.serve\.context|\._init\(_prefer")
     found = [path for path in [*product, *repo_root.glob("*.py")] if private.search(path.read_text(encoding="utf-8"))]
     assert found == [listed]
