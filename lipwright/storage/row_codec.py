@@ -7,8 +7,8 @@ import json
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
-from functools import cache
-from typing import Any, TypeVar, get_args, get_origin
+from functools import cache, lru_cache
+from typing import Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, Field
 from pydantic_core import to_jsonable_python
@@ -112,6 +112,7 @@ def avatar_key(source_sha256: str, face: str, analysis_version: str, owner: str 
 
 
 _Record = TypeVar("_Record", bound=BaseModel)
+_MIN_LARGE: Final = 64 * 1024  # characters
 
 
 def columns_of(kind: type[BaseModel], leave_out: Collection[str] = ()) -> list[str]:
@@ -136,11 +137,24 @@ def from_row(kind: type[_Record], row: Row, **more: object) -> _Record:
     """Return the record of `row`; `more` are fields that are not stored. Unknown columns are ignored."""
     as_json = _json_fields(kind)
     fields = {
-        name: json.loads(value) if name in as_json and value is not None else value
+        name: _read_json(kind, name, value) if name in as_json and value is not None else value
         for name, value in row.items()
         if name in kind.model_fields
     }
     return kind.model_validate({**fields, **more})
+
+
+def _read_json(kind: type[BaseModel], name: str, text: str) -> object:
+    annotation = kind.model_fields[name].annotation
+    if len(text) < _MIN_LARGE or not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return json.loads(text)
+    return _read_large(annotation, text)
+
+
+@lru_cache(maxsize=8)
+def _read_large(kind: type[BaseModel], text: str) -> BaseModel:
+    """Reading the plan of a draft of thousands of turns takes 100 ms, and many requests ask for the same one."""
+    return kind.model_validate(json.loads(text))
 
 
 def timestamp(time: datetime) -> str:

@@ -293,3 +293,13 @@ def test_statements_after_first_version_are_later_steps(monkeypatch: pytest.Monk
 def test_nul_in_an_id_matches_nothing(table: JobTable) -> None:
     with pytest.raises(NotFoundError):
         table.get_job("a\0b")
+
+
+def test_get_job_with_large_plan_reads_the_plan_once(table: JobTable) -> None:
+    job = job_record()
+    turns = [PlannedTurn(start=number, text="Good evening. " * 4) for number in range(2000)]
+    table.insert_job(job.model_copy(update={"plan": job.plan.with_turns(turns)}))
+    first, second = table.get_job(job.id), table.get_job(job.id)
+    assert first.plan is second.plan and len(first.plan.turns) == 2000
+    table.update_job(job.id, plan=job.plan.with_turns(turns[:1000]))
+    assert len(table.get_job(job.id).plan.turns) == 1000
