@@ -27,9 +27,7 @@ def test_image_is_smaller_than_its_limit(podman: Podman) -> None:
     assert size < _MAX_IMAGE_BYTES
 
 
-def test_container_without_privileges_renders_and_finds_the_job_after_a_restart(
-    podman: Podman, samples: Path, tmp_path: Path
-) -> None:
+def test_container_renders_and_keeps_the_job_over_a_restart(podman: Podman, samples: Path, tmp_path: Path) -> None:
     container = Container(podman, "one")
     container.start()
     with Lipwright(container.url) as lipwright:

@@ -142,7 +142,7 @@ def _health_server(status: int) -> AbstractContextManager[int]:
     return http_server(Health)
 
 
-def test_check_address_service_of_the_data_folder_is_ok_on_any_port(tmp_path: Path) -> None:
+def test_check_address_own_service_on_another_port_is_ok(tmp_path: Path) -> None:
     with _health_server(200) as own, _health_server(503) as unready, locked_folder(tmp_path) as lock:
         starting = check_address("127.0.0.1", quiet_port(), tmp_path)
         assert starting.status is Status.OK and "is starting" in starting.found
