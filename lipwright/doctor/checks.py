@@ -24,7 +24,7 @@ from lipwright.doctor.compute import check_gpus
 from lipwright.doctor.machine import available_memory_bytes, file_system, num_cpus
 from lipwright.doctor.media_checks import check_decoders, check_encoders, check_labels, check_sandbox
 from lipwright.doctor.planned_service import DoctorOptions, PlannedService, plan_service
-from lipwright.doctor.report import CheckResult, ok, problem
+from lipwright.doctor.report import CheckResult, problem
 from lipwright.doctor.resources import (
     check_cpus,
     check_memory,
@@ -71,7 +71,7 @@ def run_checks(question: DoctorOptions) -> Report:
         fix = "Correct this line; lipwright/config.py describes all settings."
         results.append(problem(str(error), "a valid config file", fix).named("Serve config"))
         return Report({"config": str(question.config or "the shipped one")}, results)
-    results += [ok(str(plan.config_path)).named("Serve config"), *_all(_of_this_machine(plan))]
+    results += _all(_of_this_machine(plan))
     address = f"{plan.host or '0.0.0.0'}:{plan.port}"
     checked = {"config": str(plan.config_path), "address": address, "data_dir": str(plan.pipeline.data_dir)}
     return Report(checked, results)
